@@ -1,0 +1,106 @@
+"""Outlast keeps a long-running service standing when what it depends on fails.
+
+    import outlast
+
+    service = outlast.Service("shop")
+
+The names below are all there is at the root. They are loaded when first used, so that importing the
+package costs next to nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from outlast.core.backoff import Backoff as Backoff
+    from outlast.core.backoff import BackoffState as BackoffState
+    from outlast.core.backoff import Jitter as Jitter
+    from outlast.core.budget import RetryBudget as RetryBudget
+    from outlast.core.classify import Classifiers as Classifiers
+    from outlast.core.faults import ConfigurationError as ConfigurationError
+    from outlast.core.faults import Fault as Fault
+    from outlast.core.faults import Kind as Kind
+    from outlast.core.faults import OutlastError as OutlastError
+    from outlast.core.faults import Scope as Scope
+    from outlast.core.faults import Unavailable as Unavailable
+    from outlast.core.governor import Ceiling as Ceiling
+    from outlast.core.health import HealthPolicy as HealthPolicy
+    from outlast.core.health import State as State
+    from outlast.core.intensity import Restart as Restart
+    from outlast.runtime.dependency import Dependency as Dependency
+    from outlast.runtime.incident import Incident as Incident
+    from outlast.runtime.progress import progress as progress
+    from outlast.runtime.retry import retry as retry
+    from outlast.runtime.run import run as run
+    from outlast.runtime.service import Service as Service
+    from outlast.runtime.stop import Stop as Stop
+    from outlast.runtime.stop import Stopping as Stopping
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Backoff": "core.backoff",
+    "BackoffState": "core.backoff",
+    "Ceiling": "core.governor",
+    "Classifiers": "core.classify",
+    "ConfigurationError": "core.faults",
+    "Dependency": "runtime.dependency",
+    "Fault": "core.faults",
+    "HealthPolicy": "core.health",
+    "Incident": "runtime.incident",
+    "Jitter": "core.backoff",
+    "Kind": "core.faults",
+    "OutlastError": "core.faults",
+    "Restart": "core.intensity",
+    "RetryBudget": "core.budget",
+    "Scope": "core.faults",
+    "Service": "runtime.service",
+    "State": "core.health",
+    "Stop": "runtime.stop",
+    "Stopping": "runtime.stop",
+    "Unavailable": "core.faults",
+    "progress": "runtime.progress",
+    "retry": "runtime.retry",
+    "run": "runtime.run",
+}
+
+__all__ = [
+    "Backoff",
+    "BackoffState",
+    "Ceiling",
+    "Classifiers",
+    "ConfigurationError",
+    "Dependency",
+    "Fault",
+    "HealthPolicy",
+    "Incident",
+    "Jitter",
+    "Kind",
+    "OutlastError",
+    "Restart",
+    "RetryBudget",
+    "Scope",
+    "Service",
+    "State",
+    "Stop",
+    "Stopping",
+    "Unavailable",
+    "progress",
+    "retry",
+    "run",
+]
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401 - whatever the name is
+    if name in _HOMES:
+        value = getattr(importlib.import_module(f"outlast.{_HOMES[name]}"), name)
+        globals()[name] = value
+        return value
+    msg = f"module 'outlast' has no attribute {name!r}"
+    raise AttributeError(msg)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOMES])

@@ -1,0 +1,156 @@
+"""A long-lived session that is kept up: dial, pre-check, serve, and again when it ends.
+
+    link = Link("coordinator", dial=dial, check=ping, serve=serve)
+    link.attach(service, needs=db)
+
+A pre-check that passes proves nothing about the work, so it resets nothing: the wait before the next
+session shrinks back only after the session has really served for a while.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import random
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
+
+from outlast import Backoff, BackoffState, Classifiers, Fault, Incident, Jitter, Kind, Stopping
+
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from contextlib import AbstractAsyncContextManager
+
+    from outlast import Dependency, Service, Stop
+
+S = TypeVar("S")
+
+BACKOFF: Final = Backoff(base_s=0.5, cap_s=15.0, jitter=Jitter.EQUAL)
+"""Lowest sums of the waits: 0.25, 0.75, 1.75, 3.75, 7.75, 15.25 s: at most six sessions in the first ten seconds,
+however short they are, and a healthy peer is found again within 15 s."""
+
+
+class LinkState(enum.Enum):
+    """Where the link stands. It starts in `WAITING`; each state is set by `Link` alone and dies with the process.
+
+    `WAITING` -> `DIALING` -> `CHECKING` -> `SERVING` -> `WAITING`; a fault in any of them leads to `WAITING`.
+    """
+
+    WAITING = "waiting"
+    DIALING = "dialing"
+    CHECKING = "checking"
+    SERVING = "serving"
+
+
+class Link(Generic[S]):
+    """Keeps one session up.
+
+    `dial()` gives an async context manager whose value is the session; leaving it closes the session. `check(session)` is an
+    optional pre-check. `serve(session, stop)` runs for the life of the session; its return ends the session, as a
+    fault does: both wait before the next dial. Dial and check are given `dial_timeout_s` seconds together.
+
+    Faults are folded into one incident, from the first one until a session has served for 30 s (or
+    twice the last wait, if that is more). A fault that belongs to a dependency in `needs` is that dependency's affair.
+    """
+
+    def __init__(  # noqa: PLR0913 - each is a policy with a default
+        self,
+        name: str,
+        *,
+        dial: Callable[[], AbstractAsyncContextManager[S]],
+        serve: Callable[[S, Stop], Awaitable[Any]],
+        check: Callable[[S], Awaitable[Any]] | None = None,
+        backoff: Backoff = BACKOFF,
+        classifiers: Classifiers | None = None,
+        dial_timeout_s: float = 10.0,
+        rng: random.Random | None = None,
+    ) -> None:
+        """Describe the session; nothing happens until a service runs it."""
+        self.name = name
+        self.state = LinkState.WAITING
+        self.sessions = 0
+        """Sessions that were dialled successfully."""
+        self.incident = Incident(f"link {name}", verb="is failing")
+        self._dial = dial
+        self._check = check
+        self._serve = serve
+        self._policy = backoff
+        self._backoff: BackoffState = BackoffState()
+        self._classifiers = classifiers or Classifiers()
+        self._dial_timeout_s = dial_timeout_s
+        self._rng = rng or random.Random()  # noqa: S311 - jitter is no secret
+        self._needs: tuple[Dependency, ...] = ()
+
+    @property
+    def wait_s(self) -> float:
+        """The last wait before a dial; 0 once health has lasted."""
+        return self._backoff.wait_s
+
+    def attach(self, service: Service, *, needs: Dependency | tuple[Dependency, ...] = ()) -> None:
+        """Have `service` keep this link up. It dials only while everything in `needs` is usable."""
+        self._needs = needs if isinstance(needs, tuple) else (needs,)
+        for need in self._needs:
+            self._classifiers = self._classifiers.also(need.classifiers)
+        service.task(needs=self._needs, name=f"link {self.name}")(self.run)
+
+    async def run(self, stop: Stop) -> None:
+        """Keep the session up until the stop is fired."""
+        loop = asyncio.get_running_loop()
+        while not stop.requested:
+            for need in self._needs:
+                await need.ready(stop=stop)
+            fault, exc = await self._session(stop)
+            self.state = LinkState.WAITING
+            if self._belongs_to_a_need(fault):
+                continue
+            self.incident.fault(fault, exc)
+            self._backoff, wait_s = self._policy.next(
+                self._backoff, loop.time(), self._rng, fault.retry_after_s
+            )
+            await stop.sleep(self._policy.cap_s if wait_s is None else wait_s)
+
+    async def _session(self, stop: Stop) -> tuple[Fault, BaseException | None]:
+        """Run one session to its end, and tell why it ended."""
+        try:
+            await self._dial_check_serve(stop)
+        except (asyncio.CancelledError, Stopping):
+            raise
+        except Exception as exc:  # noqa: BLE001 - whatever it is, it is classified
+            return self._classifiers.classify(exc, source=self.name, phase=self.state.value), exc
+        if stop.requested:
+            raise Stopping(stop.reason or "")
+        return Fault(Kind.TRANSIENT, "ended", "the session ended without a fault", self.name), None
+
+    async def _dial_check_serve(self, stop: Stop) -> None:
+        loop = asyncio.get_running_loop()
+        async with asyncio.timeout(self._dial_timeout_s) as limit:
+            self.state = LinkState.DIALING
+            async with self._dial() as session:
+                self.sessions += 1
+                if self._check is not None:
+                    self.state = LinkState.CHECKING
+                    await self._check(session)
+                limit.reschedule(None)
+                self.state = LinkState.SERVING
+                healthy = loop.call_later(self._policy.reset_after_s(self._backoff), self._sustained)
+                better = loop.call_later(self._policy.base_s, self._better)
+                try:
+                    await self._serve(session, stop)
+                finally:
+                    healthy.cancel()
+                    better.cancel()
+
+    def _better(self) -> None:
+        self.incident.better()
+
+    def _sustained(self) -> None:
+        """Forget the failures while the session still serves."""
+        self._backoff = BackoffState()
+        self.incident.resolve()
+
+    def _belongs_to_a_need(self, fault: Fault) -> bool:
+        for need in self._needs:
+            if need.name == fault.source and fault.is_evidence:
+                need.observe(fault)
+                return not need.passable
+        return False

@@ -1,0 +1,1 @@
+"""Writing the lines that the core decides on."""

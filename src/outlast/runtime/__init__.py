@@ -1,0 +1,1 @@
+"""The shells that carry decisions out: clocks, tasks, threads and signals."""

@@ -1,0 +1,256 @@
+"""One supervised worker: calls its body again and again, and decides what each outcome means."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+from outlast.core.backoff import INITIAL, Backoff, BackoffState
+from outlast.core.faults import RULES, Fault, Kind, Reaction, Unavailable
+from outlast.core.governor import Ceiling, Governor, Spin
+from outlast.core.health import State
+from outlast.core.intensity import Restart
+from outlast.runtime.incident import Incident
+from outlast.runtime.metered import metered
+from outlast.runtime.progress import Progress, current
+from outlast.runtime.stop import Stop, Stopping
+from outlast.runtime.watchdog import Spinning
+
+if TYPE_CHECKING:
+    import random
+    from collections.abc import Awaitable, Callable, Coroutine
+
+    from outlast.core.classify import Classifiers
+    from outlast.runtime.dependency import Dependency
+
+BACKOFF: Final = Backoff(base_s=0.1, cap_s=30.0)
+"""Between two failures of one worker: 0.1 s doubling to 30 s, the upper half of it random."""
+PERMANENT_S: Final = 5.0
+"""A fault that needs a person is retried no sooner than this."""
+logger = logging.getLogger("outlast")
+
+
+@dataclass(slots=True)
+class Body:
+    """What a loop or a task runs, and the rules that all its workers share."""
+
+    name: str
+    function: Callable[[Stop], Awaitable[Any]]
+    needs: tuple[Dependency, ...] = ()
+    workers: int = 1
+    every_s: float | None = None
+    restart: Restart = field(default_factory=Restart)
+    backoff: Backoff = BACKOFF
+    ceiling: Ceiling = field(default_factory=Ceiling)
+    once: bool = False
+    """A task: done when it returns. A loop is called again."""
+    incident: Incident = field(init=False)
+    failing: set[int] = field(default_factory=set[int])
+    """The workers whose last outcome was a fault of their own."""
+
+    def __post_init__(self) -> None:
+        """Check what the user gave, and open the book."""
+        what = "task" if self.once else "loop"
+        if self.workers < 1:
+            msg = f"{what} {self.name} needs at least 1 worker, not {self.workers}"
+            raise ValueError(msg)
+        if self.every_s is not None and self.every_s <= 0:
+            msg = f"{what} {self.name}: every_s must be above 0, not {self.every_s}; None means at once"
+            raise ValueError(msg)
+        self.incident = Incident(f"{what} {self.name}", verb="is failing")
+
+
+class Leave(Exception):  # noqa: N818 - a request of a worker to its service
+    """A worker asks its service to leave: a FATAL fault, or too many bugs."""
+
+    def __init__(self, reason: str, exit_code: int) -> None:
+        """Say why, and with which exit code."""
+        super().__init__(reason)
+        self.reason = reason
+        self.exit_code = exit_code
+
+
+class Worker:
+    """One of the workers of a body. What must outlive a restart of the body (backoff, bugs, rate) is kept here."""
+
+    def __init__(self, body: Body, index: int, classifiers: Classifiers, rng: random.Random) -> None:
+        """Belong to `body` as its worker number `index`."""
+        self.body = body
+        self.index = index
+        self.classifiers = classifiers
+        self.rng = rng
+        self.busy = False
+        """Whether the body is running now, rather than waiting to be called."""
+        self.backoff: BackoffState = INITIAL
+        self.bugs: tuple[float, ...] = ()
+        self.governor = Governor(body.ceiling)
+        self.progress = Progress()
+        self._healthy_since: float | None = None
+        self._seen = 0
+
+    @property
+    def name(self) -> str:
+        """The name of the loop, with the worker's number if there are several."""
+        return self.body.name if self.body.workers == 1 else f"{self.body.name}#{self.index}"
+
+    async def run(self, stop: Stop) -> None:
+        """Work until the stop is fired, or a task is done. Raises `Leave` to end the service."""
+        current.set(self.progress)
+        loop = asyncio.get_running_loop()
+        try:
+            if self.body.every_s is not None and self.body.workers > 1:
+                await stop.sleep(self.body.every_s * self.index / self.body.workers)
+            while not stop.requested:
+                started_at = loop.time()
+                for need in self.body.needs:
+                    await need.ready(stop=stop)
+                if await self._turn(stop) and self.body.once:
+                    return
+                await self._pause(stop, started_at)
+        except Stopping:
+            if not stop.requested:
+                raise
+        except asyncio.CancelledError:
+            raise
+
+    async def _turn(self, stop: Stop) -> bool:
+        """Call the body once; True if it returned."""
+        loop = asyncio.get_running_loop()
+        turned_at = loop.time()
+        self.busy = True
+        try:
+            await metered(_as_coroutine(self.body.function(stop)), self._idle_step)
+        except Stopping:
+            if stop.requested:
+                raise
+            await self._failed(RuntimeError("Stopping was raised although nothing is stopping"), stop)
+            return False
+        except asyncio.CancelledError as exc:
+            task = asyncio.current_task()
+            if stop.requested or (task is not None and task.cancelling()):
+                raise
+            # Nobody cancelled this worker: the body let somebody else's cancellation out.
+            await self._failed(exc, stop)
+            return False
+        except (Exception, Spinning) as exc:  # noqa: BLE001 - a supervisor takes whatever comes
+            self.busy = False
+            self._rate(loop.time() - turned_at)
+            await self._failed(exc, stop)
+            return False
+        finally:
+            self.busy = False
+        self._rate(loop.time() - turned_at)
+        self._succeeded(loop.time())
+        return True
+
+    async def _pause(self, stop: Stop, started_at: float) -> None:
+        loop = asyncio.get_running_loop()
+        wait_s = self.governor.throttle_s
+        if self.body.every_s is not None:
+            wait_s = max(wait_s, started_at + self.body.every_s - loop.time())
+        if wait_s > 0:
+            await stop.sleep(wait_s)
+        else:
+            # Others must get their turn, also beside a body that never awaits.
+            await asyncio.sleep(0)
+
+    # Outcomes.
+
+    def _succeeded(self, now: float) -> None:
+        if self.backoff is INITIAL:
+            return
+        if self._healthy_since is None:
+            self._healthy_since = now
+        self.body.failing.discard(self.index)
+        if not self.body.failing:
+            self.body.incident.better()
+        self.backoff = self.body.backoff.after_health(self.backoff, now - self._healthy_since)
+        if self.backoff is INITIAL:
+            self._healthy_since = None
+            if not self.body.failing:
+                self.body.incident.resolve()
+
+    async def _failed(self, exc: BaseException, stop: Stop) -> None:
+        """Classify, log within the incident, and wait as the kind demands."""
+        fault = self._classify(exc)
+        if stop.requested and fault.kind is Kind.STOPPING:
+            return
+        need = next((need for need in self.body.needs if need.name == fault.source), None)
+        if need is not None and (fault.is_evidence or isinstance(exc, Unavailable)):
+            need.observe(fault, exc) if need.state is State.UP and not isinstance(exc, Unavailable) else None
+            if need.state is State.DOWN:
+                # The dependency's own rhythm rules; the next turn waits for it.
+                return
+        now = asyncio.get_running_loop().time()
+        self._healthy_since = None
+        self.body.failing.add(self.index)
+        self.body.incident.fault(fault, exc)
+        reaction = RULES[fault.kind].reaction
+        if reaction is Reaction.LEAVE:
+            raise Leave(f"{self.name} met a FATAL fault: {fault.code} {fault.reason}", _exit_code(fault))
+        if reaction is Reaction.RESTART:
+            self.bugs, too_many = self.body.restart.after_bug(self.bugs, now)
+            if too_many:
+                reason = (
+                    f"{self.name} failed through a bug {len(self.bugs)} times within "
+                    f"{self.body.restart.period_s:g} s (limit {self.body.restart.bugs_max}): {fault.reason}"
+                )
+                raise Leave(reason, _exit_code(fault))
+        floor_s = fault.retry_after_s
+        if fault.kind is Kind.PERMANENT:
+            floor_s = max(PERMANENT_S, floor_s or 0.0)
+        self.backoff, wait_s = self.body.backoff.next(self.backoff, now, self.rng, floor_s)
+        await stop.sleep(self.body.backoff.cap_s if wait_s is None else wait_s)
+
+    def _classify(self, exc: BaseException) -> Fault:
+        if isinstance(exc, Spinning):
+            return Fault(Kind.BUG, "spinning", str(exc), self.name)
+        if isinstance(exc, asyncio.CancelledError):
+            return Fault(Kind.BUG, "cancelled", "raised CancelledError although nobody cancelled it", self.name)
+        return self.classifiers.classify(exc, source=self.name)
+
+    # The rate.
+
+    def _idle_step(self) -> float:
+        """Take a step inside the body that only yielded or failed."""
+        self._rate(0.0)
+        return self.governor.throttle_s
+
+    def _rate(self, took_s: float) -> None:
+        now = asyncio.get_running_loop().time()
+        if self.progress.count != self._seen:
+            self._seen = self.progress.count
+            self._tell(self.governor.progress(now))
+        else:
+            self._tell(self.governor.idle(now, took_s))
+
+    def _tell(self, spin: Spin | None) -> None:
+        match spin:
+            case None:
+                pass
+            case Spin.STARTED:
+                logger.warning(
+                    "loop %s spins: %.0f turns a second without useful work (ceiling %.0f); slowed down until it "
+                    "waits or works. Await something in it, or call outlast.progress() when a turn was useful",
+                    self.name,
+                    self.governor.rate_per_s,
+                    self.body.ceiling.turns_per_s_max,
+                )
+            case Spin.ENDED:
+                logger.info("loop %s no longer spins (%d turns slowed down)", self.name, self.governor.throttled)
+
+
+def _exit_code(fault: Fault) -> int:
+    code = RULES[fault.kind].exit_code
+    assert code is not None, fault.kind  # noqa: S101 - the table gives one for every kind that leaves
+    return code
+
+
+async def _await(awaitable: Awaitable[Any]) -> Any:  # noqa: ANN401 - whatever the user's function gives
+    return await awaitable
+
+
+def _as_coroutine(awaitable: Awaitable[Any]) -> Coroutine[Any, Any, Any]:
+    return awaitable if asyncio.iscoroutine(awaitable) else _await(awaitable)
