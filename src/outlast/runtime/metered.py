@@ -31,23 +31,21 @@ def metered(
             result: T = stop.value
             return result
         value, error = None, None
+        wait_s = 0.0
         try:
             value = yield awaited
-            if awaited is None or _failed(awaited):
+            if awaited is None:
                 wait_s = idle_step()
-                if wait_s > 0:
-                    yield from asyncio.sleep(wait_s).__await__()
         except GeneratorExit:
             coroutine.close()
             raise
+        except asyncio.CancelledError as exc:
+            error = exc
         except BaseException as exc:  # noqa: BLE001 - handed on to the coroutine, as `yield from` does
             error = exc
-
-
-def _failed(awaited: Any) -> bool:  # noqa: ANN401 - whatever a coroutine may yield to its event loop
-    return (
-        isinstance(awaited, asyncio.Future)
-        and awaited.done()
-        and not awaited.cancelled()
-        and awaited.exception() is not None
-    )
+            wait_s = idle_step()
+        if wait_s > 0:
+            try:
+                yield from asyncio.sleep(wait_s).__await__()
+            except asyncio.CancelledError as exc:
+                error = exc

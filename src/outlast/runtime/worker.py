@@ -206,10 +206,10 @@ class Worker:
 
     def _classify(self, exc: BaseException) -> Fault:
         if isinstance(exc, Spinning):
-            return Fault(Kind.BUG, "spinning", str(exc), self.name)
+            return Fault(Kind.BUG, "spinning", str(exc), self.body.name)
         if isinstance(exc, asyncio.CancelledError):
-            return Fault(Kind.BUG, "cancelled", "raised CancelledError although nobody cancelled it", self.name)
-        return self.classifiers.classify(exc, source=self.name)
+            return Fault(Kind.BUG, "cancelled", "raised CancelledError although nobody cancelled it", self.body.name)
+        return self.classifiers.classify(exc, source=self.body.name)
 
     # The rate.
 
