@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import threading
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
@@ -63,8 +62,15 @@ class BlockingDependency:
         return self._dependency.report(exc, phase=phase)
 
 
-@functools.cache
+_starting = threading.Lock()
+_background: list[asyncio.AbstractEventLoop] = []
+
+
 def _background_loop() -> asyncio.AbstractEventLoop:
-    loop = asyncio.new_event_loop()
-    threading.Thread(target=loop.run_forever, name="outlast", daemon=True).start()
-    return loop
+    """Give the one loop of this process that probes for threads; start it if need be."""
+    with _starting:
+        if not _background:
+            loop = asyncio.new_event_loop()
+            threading.Thread(target=loop.run_forever, name="outlast", daemon=True).start()
+            _background.append(loop)
+        return _background[0]
