@@ -119,7 +119,7 @@ class Service:
                 raise TypeError(msg)
             wanted = needs if isinstance(needs, tuple) else (needs,)
             body = Body(
-                name=name or getattr(function, "__name__", type(function).__name__),
+                name=name or str(getattr(function, "__name__", type(function).__name__)),
                 function=function,
                 needs=wanted,
                 workers=workers,
