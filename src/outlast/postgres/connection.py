@@ -1,0 +1,81 @@
+"""A psycopg connection that cannot hang: every wait has a deadline on our side, and a cancel is instant.
+
+psycopg answers a cancel by opening *another* connection to ask the server to stop the query, waits up to 5 s for that and
+5 s more for the query: eleven seconds on a server that is frozen or cut off, and a connection attempt besides. Here
+the connection is closed instead: nothing is waited for, and the server ends the query when it notices.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import psycopg
+from psycopg import pq, waiting
+from psycopg.errors import _WaitTimeout  # pyright: ignore[reportPrivateUsage] # what wait() must raise for a caller's own timeout
+
+from outlast.core.faults import Fault, Kind, attach
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from psycopg.abc import PQGen
+
+RV = TypeVar("RV")
+INTERVAL_S: Final = 3600.0
+"""psycopg wakes ten times a second to look for Ctrl-C. An event loop delivers signals by itself."""
+
+
+class DeadlineExceededError(psycopg.OperationalError):
+    """The server did not answer within the client's deadline. The connection is closed."""
+
+
+class Connection(psycopg.AsyncConnection[Any]):
+    """An `AsyncConnection` whose waits end at `operation_timeout_s` seconds, and at once when cancelled.
+
+    The deadline is for one wait (usually one query), not for a whole block; None is for a session that waits on
+    purpose. After it, and after a cancel in the middle of a query, the connection is closed.
+    """
+
+    operation_timeout_s: float | None = 10.0
+    epoch: int = 0
+    """The dependency's epoch in which it was opened."""
+
+    async def wait(
+        self, gen: PQGen[RV], interval: float = INTERVAL_S, timeout: float | None = None  # noqa: ASYNC109
+    ) -> RV:
+        """Run a generator of psycopg on the socket, within the deadline."""
+        del interval
+        limit_s = self.operation_timeout_s if timeout is None else timeout
+        try:
+            return await waiting.wait_async(gen, self.pgconn.socket, interval=INTERVAL_S, timeout=limit_s)
+        except _WaitTimeout:
+            if timeout is not None:
+                raise
+            self.abort()
+            raise _deadline_exceeded(limit_s or 0.0) from None
+        except (asyncio.CancelledError, KeyboardInterrupt):
+            if self.pgconn.transaction_status == pq.TransactionStatus.ACTIVE:
+                self.abort()
+            raise
+
+    def abort(self) -> None:
+        """Close the connection now: nothing is waited for. Whoever waits on it fails. Safe to call twice."""
+        self.pgconn.finish()
+
+    @contextmanager
+    def deadline(self, seconds: float | None) -> Iterator[None]:
+        """Use another deadline within a `with` block: for a query that takes long on purpose. None: no deadline."""
+        before, self.operation_timeout_s = self.operation_timeout_s, seconds
+        try:
+            yield
+        finally:
+            self.operation_timeout_s = before
+
+
+def _deadline_exceeded(limit_s: float) -> DeadlineExceededError:
+    reason = f"the server did not answer within {limit_s:g} s (operation_timeout_s)"
+    error = DeadlineExceededError(reason)
+    attach(error, Fault(Kind.TRANSIENT, "timeout", reason))
+    return error

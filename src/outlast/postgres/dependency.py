@@ -1,0 +1,263 @@
+"""A PostgreSQL server as a dependency: pooled connections that never hang, and one prober when it is away."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import weakref
+from typing import TYPE_CHECKING, Any, Final, cast
+
+import psycopg
+from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout
+
+from outlast import Classifiers, ConfigurationError, Dependency, Fault, HealthPolicy, State, Stop, Stopping
+from outlast.core.faults import attach
+from outlast.postgres.classify import postgres_rule
+from outlast.postgres.connection import Connection
+from outlast.postgres.dsn import Dsn
+from outlast.postgres.pacer import Pacer
+from outlast.postgres.pool_log import install, ours
+from outlast.postgres.probe import probe
+
+if TYPE_CHECKING:
+    import random
+    from collections.abc import AsyncIterator
+
+CLOSE_S_MAX: Final = 0.5
+"""How long closing waits for the pool's own tasks; they have nothing to wait for themselves."""
+CAUSES_MAX: Final = 8
+"""How deep an exception is looked into for the driver's own."""
+
+
+class Postgres(Dependency):
+    """A PostgreSQL server.
+
+        db = Postgres("postgresql://localhost/shop")
+        async with db.connection() as conn:
+            await conn.execute("SELECT 1")
+
+    `connection()` raises `Unavailable` at once while the server is down; in a loop that `needs` it, just let that out.
+    At most `connections_max` connections are pooled, opened when first needed and never more than eight in 100 ms. All of them
+    are given up when the server goes down, when it turns read-only (25006) and when it has too many (53300).
+    Each wait for the server ends after `operation_timeout_s` seconds. `writable=False` accepts a read-only server.
+    """
+
+    def __init__(  # noqa: PLR0913 - each is a policy with a default
+        self,
+        dsn: str,
+        *,
+        name: str = "postgres",
+        connections_max: int = 10,
+        connect_timeout_s: float = 5.0,
+        operation_timeout_s: float | None = 10.0,
+        acquire_timeout_s: float = 30.0,
+        application_name: str = "outlast",
+        writable: bool = True,
+        policy: HealthPolicy | None = None,
+        classifiers: Classifiers | None = None,
+        rng: random.Random | None = None,
+    ) -> None:
+        """Describe the server; nothing is dialled before the first use. Raises `ConfigurationError`."""
+        if connections_max < 1:
+            msg = f"{name}: connections_max must be at least 1, not {connections_max}"
+            raise ConfigurationError(msg)
+        rules = (classifiers or Classifiers()).also(Classifiers([postgres_rule]))
+        super().__init__(
+            name, classifiers=rules, policy=policy, rng=rng, probe_timeout_s=connect_timeout_s
+        )
+        self.dsn = Dsn.parse(dsn)
+        self.connections_max = connections_max
+        self.connect_timeout_s = connect_timeout_s
+        self.operation_timeout_s = operation_timeout_s
+        self.acquire_timeout_s = acquire_timeout_s
+        self.writable = writable
+        # libpq takes whole seconds and nothing below two.
+        timeout = max(2, round(connect_timeout_s))
+        self._conninfo = self.dsn.with_options(connect_timeout=timeout, application_name=application_name)
+        self._pacer = Pacer()
+        self._pool: AsyncConnectionPool[Connection] | None = None
+        self._live: weakref.WeakSet[Connection] = weakref.WeakSet()
+        self._dedicated: weakref.WeakSet[Connection] = weakref.WeakSet()
+        self._closing: set[asyncio.Future[None]] = set()
+        self._dialing: set[asyncio.Task[Any]] = set()
+        self._opening = asyncio.Lock()
+        self._refining = False
+        self.subscribe(self._on_change)
+
+    @contextlib.asynccontextmanager
+    async def connection(self) -> AsyncIterator[Connection]:
+        """Lend a connection for a block: committed at its end, rolled back when an exception leaves it.
+
+        Raises `Unavailable` at once while the server is down, also to those who wait for a connection when it goes
+        down. Waits at most `acquire_timeout_s` seconds for a connection that others use.
+        """
+        async with self.use("query"):
+            with ours():
+                pool, conn = await self._acquire()
+            try:
+                async with conn:
+                    yield conn
+            finally:
+                with ours():
+                    if conn.epoch != self.epoch or not self.passable:
+                        conn.abort()
+                    await pool.putconn(conn)
+
+    async def connect(self, *, autocommit: bool = True, operation_timeout_s: float | None = None) -> Connection:
+        """Open a connection of one's own, outside the pool; close it yourself.
+
+        Raises `Unavailable` at once while the server is down. Without `operation_timeout_s` its waits have no deadline.
+        """
+        async with self.use("connect"):
+            conn = await self._dial(Connection, self._conninfo, {"autocommit": autocommit})
+            conn.operation_timeout_s = operation_timeout_s
+            self._dedicated.add(conn)
+            return conn
+
+    # What the runtime calls.
+
+    async def probe(self) -> None:
+        """Log in by the start-up message, which tells the SQLSTATE, and out again."""
+        await self._pacer.turn()
+        await probe(self.dsn, writable=self.writable)
+
+    def stopping(self, stop: Stop) -> None:
+        """Take note that the service ends: nothing is dialled while the server is down, and nobody waits for it."""
+        super().stopping(stop)
+        if not self.passable:
+            self._abort_all()
+
+    async def close(self) -> None:
+        """Close every connection. Bounded: a frozen server is not waited for."""
+        await super().close()
+        self._give_up_pool()
+        for task in tuple(self._closing):
+            await asyncio.wait({task}, timeout=CLOSE_S_MAX)
+            task.cancel()
+        self._abort_all()
+
+    def failed(self, exc: BaseException, epoch: int, phase: str, place: bool) -> None:  # noqa: FBT001
+        """Take the exception of a guarded block, if the driver is at the bottom of it.
+
+        What else fails inside a `connection()` block, a call to another service for one, says nothing about this server.
+        """
+        if not isinstance(exc, Exception) or _from_driver(exc, CAUSES_MAX):
+            super().failed(exc, epoch, phase, place)
+
+    # Inside.
+
+    async def _acquire(self) -> tuple[AsyncConnectionPool[Connection], Connection]:
+        async with self._opening:
+            if self._pool is None:
+                self._pool = self._new_pool()
+                await self._pool.open()
+            pool = self._pool
+        try:
+            return pool, await pool.getconn(self.acquire_timeout_s)
+        except (PoolClosed, PoolTimeout):
+            if not self.passable:
+                raise self.unavailable() from None
+            raise
+
+    def _new_pool(self) -> AsyncConnectionPool[Connection]:
+        """Make the pool of this epoch. Each outage ends one with all its connections; nothing reconnects behind it."""
+        dependency = self
+
+        class Pooled(Connection):
+            @classmethod
+            async def connect(cls, conninfo: str = "", **options: Any) -> Any:  # noqa: ANN401 - psycopg's own type is wider
+                return await dependency._dial_for_pool(cls, conninfo, options)  # noqa: SLF001
+
+        install()
+        return AsyncConnectionPool(
+            self._conninfo,
+            connection_class=Pooled,
+            min_size=0,
+            max_size=self.connections_max,
+            max_waiting=self.waiters_max,
+            num_workers=2,
+            # After a failure the prober decides when to dial again, not the pool.
+            reconnect_timeout=0.0,
+            name=f"outlast {self.name}",
+            open=False,
+        )
+
+    async def _dial_for_pool(self, cls: type[Connection], conninfo: str, options: dict[str, Any]) -> Connection:
+        """Dial on behalf of the pool. A failure ends the pool, so that whoever waits in it is let out."""
+        task = asyncio.current_task()
+        if task is not None:
+            self._dialing.add(task)
+        try:
+            return await self._dial(cls, conninfo, options)
+        except Exception as exc:
+            self.report(exc, phase="connect")
+            self._give_up_pool()
+            raise
+        finally:
+            if task is not None:
+                self._dialing.discard(task)
+
+    async def _dial(self, cls: type[Connection], conninfo: str, options: dict[str, Any]) -> Connection:
+        await self._pacer.turn()
+        if self.is_stopping and not self.passable:
+            msg = "the service is stopping and the server is down"
+            raise Stopping(msg)
+        if not self.passable:
+            raise self.unavailable()
+        epoch = self.epoch
+        try:
+            conn = await psycopg.AsyncConnection.connect.__func__(cls, conninfo, **options)  # type: ignore[attr-defined]
+        except psycopg.Error as exc:
+            await self._refine(exc)
+            raise
+        conn.operation_timeout_s = self.operation_timeout_s
+        conn.epoch = epoch
+        self._live.add(conn)
+        return cast("Connection", conn)
+
+    async def _refine(self, exc: psycopg.Error) -> None:
+        """Find out what psycopg hides of a failure to connect: ask the server itself, one at a time."""
+        if self._refining or not self.passable or self.is_stopping:
+            return
+        self._refining = True
+        try:
+            async with asyncio.timeout(self.connect_timeout_s):
+                await self.probe()
+        except Exception as told:  # noqa: BLE001 - whatever it is, it is classified
+            attach(exc, self.classifiers.classify(told, source=self.name, phase="connect"))
+        finally:
+            self._refining = False
+
+    def _on_change(self, state: State, fault: Fault | None) -> None:
+        del fault
+        if state is State.DOWN:
+            self._give_up_pool()
+            # These wait without a deadline: on a frozen server they would never notice.
+            for conn in tuple(self._dedicated):
+                conn.abort()
+
+    def _give_up_pool(self) -> None:
+        pool, self._pool = self._pool, None
+        if pool is None or pool.closed:
+            return
+        with ours():
+            closing = asyncio.ensure_future(pool.close(CLOSE_S_MAX))
+        self._closing.add(closing)
+        closing.add_done_callback(self._closing.discard)
+        for task in [task for task in self._dialing if task is not asyncio.current_task()]:
+            task.cancel()
+
+    def _abort_all(self) -> None:
+        for conn in (*self._live, *self._dedicated):
+            conn.abort()
+
+
+def _from_driver(exc: BaseException, depth: int) -> bool:
+    """Whether psycopg raised it, one of its members, or what it was raised from."""
+    if depth == 0:
+        return False
+    if isinstance(exc, psycopg.Error):
+        return True
+    members = exc.exceptions if isinstance(exc, BaseExceptionGroup) else ()
+    causes = (*members, exc.__cause__) if exc.__cause__ is not None else members
+    return any(_from_driver(cause, depth - 1) for cause in causes)

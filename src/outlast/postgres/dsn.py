@@ -1,0 +1,121 @@
+"""Where a PostgreSQL is and who we are there; never shown with its secret."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from psycopg import ProgrammingError
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from outlast.core.faults import ConfigurationError
+from outlast.core.redact import redact
+
+_SECRETS: Final = ("password", "passfile", "sslpassword", "sslkey")
+_DEFAULT_PORT: Final = 5432
+_PASSFILE_FIELDS: Final = 5
+"""host:port:database:user:password, each `*` for any, as in libpq."""
+_DEFAULT_SOCKET: Final = "/var/run/postgresql"
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """One place to dial: a host and a port, or the directory of a Unix socket."""
+
+    host: str
+    port: int
+
+    @property
+    def is_socket(self) -> bool:
+        """Whether `host` is a directory that holds a Unix socket."""
+        return self.host.startswith(("/", "@"))
+
+    def __str__(self) -> str:
+        """Show it as people write it."""
+        return f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Dsn:
+    """A parsed connection string, in URI or keyword form. Its `str` and `repr` hold no secret."""
+
+    text: str = field(repr=False)
+    options: dict[str, str] = field(repr=False)
+
+    @classmethod
+    def parse(cls, text: str) -> Dsn:
+        """Parse, or raise `ConfigurationError` with the text redacted."""
+        try:
+            parsed = conninfo_to_dict(text)
+        except ProgrammingError as error:
+            msg = f"cannot read the DSN {redact_dsn(text)!r}: {redact(str(error)).strip()}; see libpq's connection strings"
+            # Not chained: the driver's error quotes the string, password and all.
+            raise ConfigurationError(msg) from None
+        return cls(text, {name: str(value) for name, value in parsed.items() if value is not None})
+
+    def __str__(self) -> str:
+        """Show it without its secrets."""
+        return redact_dsn(self.text)
+
+    def with_options(self, **options: str | int) -> str:
+        """Give a connection string with these options wherever the user set none."""
+        return make_conninfo(self.text, **{k: v for k, v in options.items() if k not in self.options})
+
+    def get(self, name: str, default: str = "") -> str:
+        """One option of the string."""
+        return self.options.get(name, default)
+
+    def password(self) -> str:
+        """The password of the string, of PGPASSWORD, or of the passfile; "" if there is none."""
+        return self.options.get("password") or os.environ.get("PGPASSWORD", "") or self._from_passfile()
+
+    def _from_passfile(self) -> str:
+        path = self.options.get("passfile") or os.environ.get("PGPASSFILE") or Path.home() / ".pgpass"
+        try:
+            lines = Path(path).read_text(encoding="utf-8").splitlines()
+        except OSError:
+            return ""
+        for line in lines:
+            fields = re.split(r"(?<!\\):", line)
+            if line.startswith("#") or len(fields) != _PASSFILE_FIELDS:
+                continue
+            for address in self.addresses:
+                wanted = (address.host, str(address.port), self.database, self.user)
+                if all(have in {"*", want} for have, want in zip(fields, wanted, strict=False)):
+                    return re.sub(r"\\(.)", r"\1", fields[4])
+        return ""
+
+    @property
+    def user(self) -> str:
+        """The user to log in as: by default the one who runs the process, as with libpq."""
+        return self.options.get("user") or getpass.getuser()
+
+    @property
+    def database(self) -> str:
+        """The database to log in to: by default the one named like the user."""
+        return self.options.get("dbname") or self.user
+
+    @property
+    def addresses(self) -> tuple[Address, ...]:
+        """Every place to dial, in order."""
+        hosts = (self.options.get("hostaddr") or self.options.get("host") or _DEFAULT_SOCKET).split(",")
+        ports = (self.options.get("port") or str(_DEFAULT_PORT)).split(",")
+        ports = ports * len(hosts) if len(ports) == 1 else ports
+        return tuple(
+            Address(host or "localhost", int(port or _DEFAULT_PORT))
+            for host, port in zip(hosts, ports, strict=False)
+        )
+
+
+def redact_dsn(text: str) -> str:
+    """Give a DSN fit for people: its secrets replaced by `***`. Never raises."""
+    try:
+        parsed = conninfo_to_dict(text)
+    except ProgrammingError:
+        return redact(text)
+    shown = {name: "***" if name in _SECRETS else value for name, value in parsed.items()}
+    return make_conninfo("", **shown)

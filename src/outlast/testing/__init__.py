@@ -1,0 +1,19 @@
+"""What tests of services need: a real PostgreSQL that can be broken, a proxy that counts and fails, virtual time."""
+
+from __future__ import annotations
+
+from outlast.testing.fault_proxy import FaultProxy
+from outlast.testing.postgres_binaries import PostgresNotFoundError, find_postgres_bin
+from outlast.testing.postgres_server import PostgresServer, ServerFailedError
+from outlast.testing.virtual_time import DeadlockError, VirtualTimeLoop, run_virtual
+
+__all__ = [
+    "DeadlockError",
+    "FaultProxy",
+    "PostgresNotFoundError",
+    "PostgresServer",
+    "ServerFailedError",
+    "VirtualTimeLoop",
+    "find_postgres_bin",
+    "run_virtual",
+]

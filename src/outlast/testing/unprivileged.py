@@ -1,0 +1,88 @@
+"""The account a server under test runs as when we are root, and what that account may reach."""
+
+import os
+import pwd
+import stat
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from outlast.core.faults import OutlastError
+
+ACCOUNT_NAMES = ("postgres", "nobody")
+"""In order of preference; both are found on nearly every system."""
+
+
+class UnprivilegedError(OutlastError):
+    """A server could not be given an account, or a directory that the account can reach."""
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """A user of the system with all its groups."""
+
+    name: str
+    uid: int
+    gid: int
+    groups: frozenset[int]
+
+    def may(self, path: Path, wanted: int) -> bool:
+        """Whether the mode bits allow `wanted` (a sum of 4 read, 2 write, 1 search); access lists are not looked at."""
+        status = path.stat()
+        mode = stat.S_IMODE(status.st_mode)
+        if status.st_uid == self.uid:
+            granted = mode >> 6
+        elif status.st_gid in self.groups:
+            granted = mode >> 3
+        else:
+            granted = mode
+        return granted & wanted == wanted
+
+    def may_traverse(self, path: Path) -> bool:
+        """Whether the account may enter every directory that leads to `path`."""
+        return all(self.may(parent, 1) for parent in path.resolve().parents)
+
+
+def account_for_server() -> Account | None:
+    """Return the account a server must run as: `postgres`, else `nobody`; None when we are not root and can be it.
+
+    Raises UnprivilegedError when we are root and the system has neither. No account is ever created.
+    """
+    if os.geteuid() != 0:
+        return None
+    for name in ACCOUNT_NAMES:
+        try:
+            entry = pwd.getpwnam(name)
+        except KeyError:
+            continue
+        return Account(name, entry.pw_uid, entry.pw_gid, frozenset(os.getgrouplist(name, entry.pw_gid)))
+    msg = (
+        "PostgreSQL refuses to run as root, and the system has none of the users "
+        f"{', '.join(ACCOUNT_NAMES)} to run it as; create one (useradd --system postgres) or start as an ordinary user"
+    )
+    raise UnprivilegedError(msg)
+
+
+def fresh_directory(account: Account | None, prefix: str) -> Path:
+    """Make an empty directory that the account owns, below a temporary directory that it can reach.
+
+    The default temporary directory may lie inside root's home, which nobody else may enter: then `/tmp` or `/var/tmp`.
+    """
+    candidates = [Path(tempfile.gettempdir()), Path("/tmp"), Path("/var/tmp")]  # noqa: S108  mkdtemp makes the name
+    for parent in candidates:
+        if not parent.is_dir():
+            continue
+        if account is not None and not account.may_traverse(parent / "x"):
+            continue
+        directory = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
+        hand_over(directory, account)
+        return directory
+    who = account.name if account else "this user"
+    msg = f"no temporary directory that the user {who} can reach: tried {', '.join(map(str, candidates))}; give a directory"
+    raise UnprivilegedError(msg)
+
+
+def hand_over(directory: Path, account: Account | None) -> None:
+    """Make the account the owner of a directory, so that a server which runs as it can work there."""
+    if account is not None:
+        os.chown(directory, account.uid, account.gid)
