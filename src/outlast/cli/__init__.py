@@ -1,0 +1,1 @@
+"""The command `outlast`: run a service, drill it, look after its jobs."""

@@ -1,0 +1,78 @@
+"""The group of commands. Each command's module is imported when the command is used."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from outlast import OutlastError, __version__
+from outlast.cli.errors import CommandError, Exit
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
+    {
+        "up": ("outlast.cli.up", "up"),
+        "drill": ("outlast.cli.drill", "drill"),
+        "jobs": ("outlast.cli.jobs", "jobs"),
+    }
+)
+
+
+class OutlastGroup(click.Group):
+    """Loads commands when they are used, and turns every mistake into one line and an exit code."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Name the commands."""
+        del ctx
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import the command's module."""
+        del ctx
+        if cmd_name not in COMMANDS:
+            return None
+        module, name = COMMANDS[cmd_name]
+        command = getattr(importlib.import_module(module), name)
+        return command if isinstance(command, click.Command) else None
+
+    def main(  # type: ignore[override]  # click overloads this on standalone_mode; both meanings are kept
+        self, args: Sequence[str] | None = None, prog_name: str | None = None, **extra: Any
+    ) -> Any:
+        """Run; ends with SystemExit. What a command returns is the exit code."""
+        extra["standalone_mode"] = False
+        try:
+            code = super().main(args, prog_name, **extra)
+        except click.UsageError as error:
+            _show_usage(error)
+            code = Exit.USAGE
+        except click.ClickException as error:
+            error.show()
+            code = error.exit_code
+        except (click.Abort, KeyboardInterrupt):
+            click.echo("outlast: interrupted", err=True)
+            code = Exit.INTERRUPTED
+        except OutlastError as error:
+            CommandError(str(error), Exit.UNAVAILABLE).show()
+            code = Exit.UNAVAILABLE
+        sys.exit(int(code) if isinstance(code, int) else 0)
+
+
+def _show_usage(error: click.UsageError) -> None:
+    where = error.ctx.command_path if error.ctx else "outlast"
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        click.echo(error.format_message(), err=True)
+        return
+    text = " ".join(error.format_message().split())
+    click.echo(f"outlast: {text} See {where} --help.", err=True)
+
+
+@click.group(cls=OutlastGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="outlast", message="%(prog)s %(version)s")
+def app() -> None:
+    """Keep a long-running service standing when what it depends on fails."""

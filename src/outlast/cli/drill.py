@@ -1,0 +1,168 @@
+"""`outlast drill`: stage a fault on real servers and measure what services do."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shlex
+import signal
+import sys
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from outlast import OutlastError
+from outlast.cli.errors import CommandError, Exit
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from rich.console import Console
+
+    from outlast.drill.coder import CoderOptions
+    from outlast.drill.live import LiveView, PlainView
+
+FAULT_NAMES = ("stop", "freeze", "refuse", "readonly", "kill-backends", "flap")
+LIVE_COLUMNS_MIN = 100
+"""The live table with its two sparklines is this wide; a narrower terminal gets plain lines."""
+
+
+class Duration(click.ParamType):
+    """A duration as people type it, in seconds."""
+
+    name = "duration"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Read `20s`, `1m`, `500ms` or a number of seconds."""
+        from outlast.drill.duration import parse_duration  # noqa: PLC0415  lazily, as all of the drill
+
+        if isinstance(value, float | int):
+            return float(value)
+        try:
+            return parse_duration(str(value))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+class Names(click.ParamType):
+    """Names separated by commas."""
+
+    name = "names"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
+        """Split at commas."""
+        del param, ctx
+        if isinstance(value, tuple):
+            return value
+        return tuple(part.strip() for part in str(value).split(",") if part.strip())
+
+
+@click.group()
+def drill() -> None:
+    """Stage a fault on real servers and measure what services make of it."""
+
+
+@drill.command()
+@click.option("--outage", "outage_s", type=Duration(), default="20s", show_default=True, help="How long the fault lasts.")
+@click.option("--fault", type=click.Choice(FAULT_NAMES), default="stop", show_default=True, help="What breaks.")
+@click.option("--loops", type=click.IntRange(min=1, max=5000), default=50, show_default=True, help="Job loops in each arm.")
+@click.option("--arms", type=Names(), default=None, help="Which arms, separated by commas; all of them by default.")
+@click.option("--seed", type=int, default=1, show_default=True, help="Decides every random wait of the fault.")
+@click.option("--dsn", default=None, help="Use this server rather than launching one; an own database is made and dropped.")
+@click.option("--warmup", "warmup_s", type=Duration(), default="5s", show_default=True, help="Healthy time before the fault.")
+@click.option("--cooldown", "cooldown_s", type=Duration(), default="10s", show_default=True, help="Healthy time after it.")
+@click.option("--parallel", is_flag=True, help="Run all arms at once: quicker, but they take the processor from one another.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON, and nothing else, on stdout.")
+@click.option("--report", type=click.Path(dir_okay=False, path_type=Path), default=None, help="Write an HTML report there.")
+def coder(*, as_json: bool, report: Path | None, arms: tuple[str, ...] | None, **chosen: Any) -> int:  # noqa: ANN401
+    """PostgreSQL goes away under fifty job loops, and comes back.
+
+    The same job service in five arms: naive, coder-fixed, tenacity, procrastinate, outlast. Exit code 0: the outlast arm
+    kept what the drill promises; 1: it broke a promise; 2: the naive arm did not storm, so the drill proves nothing.
+    """
+    _require_packages(report=report is not None)
+    from rich.console import Console  # noqa: PLC0415  lazily, as all of the drill
+
+    from outlast.drill.coder import ARMS, CoderOptions, run_coder_drill  # noqa: PLC0415
+    from outlast.drill.errors import DrillUsageError  # noqa: PLC0415
+
+    options = CoderOptions(arms=arms or tuple(ARMS), command=_command(), **chosen)
+    if report is not None and not report.absolute().parent.is_dir():
+        raise CommandError(f"cannot write the report {report}: {report.absolute().parent} is no directory", Exit.USAGE)
+    progress = Console(stderr=True)
+    cancel = threading.Event()
+    try:
+        options.validate()
+        with _signals_end_it(), _view(progress, options) as view:
+            result = run_coder_drill(options, view, cancel)
+    except DrillUsageError as error:
+        raise CommandError(str(error), Exit.USAGE) from error
+    except OutlastError as error:
+        raise CommandError(f"drill coder: {error}", Exit.UNAVAILABLE) from error
+    if report is not None:
+        from outlast.drill.report import write_report  # noqa: PLC0415  matplotlib takes its time
+
+        write_report(result, report)
+    if as_json:
+        click.echo(result.dumps(), nl=False)
+    else:
+        from outlast.drill.summary import print_summary  # noqa: PLC0415
+
+        print_summary(result, Console())
+    if report is not None:
+        progress.print(f"report: {report}", markup=False, highlight=False, soft_wrap=True)
+    return result.exit_code
+
+
+def _require_packages(*, report: bool) -> None:
+    from importlib.util import find_spec  # noqa: PLC0415
+
+    wanted = ["psycopg", "psutil", *(["matplotlib", "jinja2"] if report else [])]
+    missing = [name for name in wanted if find_spec(name) is None]
+    if missing:
+        msg = f'the drill needs {", ".join(missing)}; pip install "outlast[drill]"'
+        raise CommandError(msg, Exit.CONFIGURATION)
+
+
+def _command() -> str:
+    """What was typed, for the report; the server's address has no place there."""
+    words, hide = [], False
+    for word in sys.argv[1:]:
+        if hide:
+            words.append("…")
+            hide = False
+            continue
+        hide = word == "--dsn"
+        words.append("--dsn=…" if word.startswith("--dsn=") else word)
+    return shlex.join(["outlast", *words]).replace("'…'", "…").replace("'--dsn=…'", "--dsn=…")
+
+
+@contextlib.contextmanager
+def _signals_end_it() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP end the drill as Ctrl-C does, so that no server is left behind."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(number: int, frame: object) -> None:
+        del number, frame
+        raise KeyboardInterrupt
+
+    numbers = (signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.signal(number, interrupt) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _view(console: Console, options: CoderOptions) -> LiveView | PlainView:
+    from outlast.drill.live import LiveView, PlainView  # noqa: PLC0415  lazily, as all of the drill
+
+    if not console.is_terminal or console.width < LIVE_COLUMNS_MIN or os.environ.get("TERM") == "dumb":
+        return PlainView(console)
+    title = f"drill coder: {options.fault} {options.outage_s:g} s, {options.loops} loops"
+    return LiveView(console, options.arms, options.planned_s, title)

@@ -1,0 +1,91 @@
+"""`outlast up MODULE:service`: run a service as this process."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import traceback
+from typing import TYPE_CHECKING
+
+import click
+
+from outlast import ConfigurationError, Service, run
+from outlast.cli.errors import CommandError, Exit
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+
+@click.command()
+@click.argument("target", metavar="MODULE:SERVICE")
+@click.option("--traceback", "show_traceback", is_flag=True, help="Show the whole traceback when the module fails to load.")
+def up(target: str, *, show_traceback: bool) -> int:
+    """Run SERVICE of MODULE until SIGTERM or SIGINT.
+
+    The current directory is importable. SERVICE may be an attribute path (app.service) and may be a function without
+    arguments that gives a service. Exits with the service's own code: 0 clean, 70 too many bugs, 74 a fatal fault,
+    75 something did not finish; 64 for bad usage and 78 for what cannot be loaded.
+    """
+    service = load_service(target, show_traceback=show_traceback)
+    try:
+        return run(service)
+    except ConfigurationError as error:
+        raise CommandError(f"{target}: {error}", Exit.CONFIGURATION) from error
+
+
+def load_service(target: str, *, show_traceback: bool = False) -> Service:
+    """Import the service named `package.module:name`; raises CommandError with the reason in one line."""
+    module_name, colon, path = target.partition(":")
+    if not colon or not all(part.isidentifier() for part in [*module_name.split("."), *path.split(".")]):
+        msg = f"{target!r} does not name a service; write MODULE:SERVICE, as in shop.worker:service"
+        raise CommandError(msg, Exit.USAGE)
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    module = _import(module_name, target, show_traceback=show_traceback)
+    return _service_of(module, path, target)
+
+
+def _import(name: str, target: str, *, show_traceback: bool) -> ModuleType:
+    try:
+        return importlib.import_module(name)
+    except Exception as error:
+        if show_traceback:
+            traceback.print_exc()
+        if isinstance(error, ModuleNotFoundError) and error.name and (name == error.name or name.startswith(error.name + ".")):
+            msg = f"cannot load {target}: there is no module {error.name!r}, neither in {os.getcwd()} nor installed"
+            raise CommandError(msg, Exit.CONFIGURATION) from error
+        if isinstance(error, ConfigurationError):
+            raise CommandError(f"cannot load {target}: {error}", Exit.CONFIGURATION) from error
+        msg = f"cannot load {target}: importing it raised {type(error).__name__}: {error}{_place(error)}; --traceback shows more"
+        raise CommandError(msg, Exit.CONFIGURATION) from error
+
+
+def _place(error: Exception) -> str:
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith("<frozen")]
+    # The first frame is ours and the next ones are importlib's own, whose frames are frozen.
+    return f" ({frames[-1].filename}:{frames[-1].lineno})" if frames[-1].filename != importlib.__file__ else ""
+
+
+def _service_of(module: ModuleType, path: str, target: str) -> Service:
+    found: object = module
+    for part in path.split("."):
+        if not hasattr(found, part):
+            services = ", ".join(name for name, value in vars(module).items() if isinstance(value, Service)) or "none"
+            msg = f"cannot load {target}: {module.__name__} has no {path!r}; services in it: {services}"
+            raise CommandError(msg, Exit.CONFIGURATION)
+        found = getattr(found, part)
+    if callable(found) and not isinstance(found, Service):
+        found = _made(found, target)
+    if not isinstance(found, Service):
+        msg = f"cannot load {target}: it is a {type(found).__name__}, not an outlast.Service"
+        raise CommandError(msg, Exit.CONFIGURATION)
+    return found
+
+
+def _made(factory: object, target: str) -> object:
+    try:
+        return factory() if callable(factory) else None
+    except Exception as error:
+        msg = f"cannot load {target}: calling it raised {type(error).__name__}: {error}{_place(error)}"
+        raise CommandError(msg, Exit.CONFIGURATION) from error

@@ -1,0 +1,231 @@
+"""The faults a drill stages on a PostgreSQL server or on the way to it."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TYPE_CHECKING, ClassVar
+
+import psycopg
+
+from outlast.drill.target import HARNESS_NAME, PostgresTarget
+
+if TYPE_CHECKING:
+    from random import Random
+
+ACCEPT_POLL_S = 0.005
+"""How often the harness asks whether the server accepts again: the error of every recovery time."""
+
+KILL_EVERY_S = 0.5
+FLAP_UP_S = (0.05, 0.5)
+FLAP_DOWN_S = (0.2, 1.0)
+
+_HARNESS = {"name": HARNESS_NAME}
+
+Pause = Callable[[float], None]
+"""Waits that many seconds, or raises DrillCancelled earlier."""
+
+
+class StagedFault:
+    """One way to lose a server. `begin` breaks, `sustain` lasts, `end` mends, `over` says whether clients can work."""
+
+    name: ClassVar[str]
+    summary: ClassVar[str]
+    needs_own_server: ClassVar[bool] = True
+    harness_cut_off: ClassVar[bool] = True
+    """Whether the harness's own direct connection suffers too, so that it must not be used meanwhile."""
+
+    def begin(self, target: PostgresTarget) -> None:
+        """Break it."""
+
+    def sustain(self, target: PostgresTarget, until_s: float, pause: Pause, rng: Random) -> None:
+        """Keep it broken until that monotonic time."""
+        del target, rng
+        pause(max(0.0, until_s - time.monotonic()))
+
+    def end(self, target: PostgresTarget) -> None:
+        """Mend it; returns when the repair is made, which may be after the first client got in."""
+
+    def over(self, target: PostgresTarget) -> bool:
+        """Whether a client that comes now can work."""
+        return target.answers()
+
+
+class Stop(StagedFault):
+    """The server is shut down (fast mode: sessions are told 57P01), and started again on the same port."""
+
+    name = "stop"
+    summary = "shut the server down, start it again"
+
+    def begin(self, target: PostgresTarget) -> None:
+        target.own_server().stop("fast")
+
+    def end(self, target: PostgresTarget) -> None:
+        target.own_server().start()
+
+
+class Freeze(StagedFault):
+    """All the server's processes get SIGSTOP: connections stay open, nothing answers."""
+
+    name = "freeze"
+    summary = "SIGSTOP all server processes, then SIGCONT"
+
+    def __init__(self) -> None:
+        self._frozen = False
+
+    def begin(self, target: PostgresTarget) -> None:
+        self._frozen = True
+        target.own_server().freeze()
+
+    def end(self, target: PostgresTarget) -> None:
+        target.own_server().thaw()
+        self._frozen = False
+
+    def over(self, target: PostgresTarget) -> bool:
+        return not self._frozen and target.answers()
+
+
+class Refuse(StagedFault):
+    """The way to the server is cut: live connections are reset, new ones too."""
+
+    name = "refuse"
+    summary = "reset every connection at the proxy"
+    needs_own_server = False
+    harness_cut_off = False
+
+    def begin(self, target: PostgresTarget) -> None:
+        target.proxy.mode = "refuse"
+        target.proxy.cut()
+
+    def end(self, target: PostgresTarget) -> None:
+        target.proxy.mode = "pass"
+
+    def over(self, target: PostgresTarget) -> bool:
+        return target.proxy.mode == "pass" and target.answers()
+
+
+class ReadOnly(StagedFault):
+    """The server accepts sessions and refuses every write (25006), as a standby does after a failover."""
+
+    name = "readonly"
+    summary = "make every transaction read-only, as after a failover"
+
+    def begin(self, target: PostgresTarget) -> None:
+        self._set(target, value="on")
+
+    def end(self, target: PostgresTarget) -> None:
+        self._set(target, value="off")
+
+    def over(self, target: PostgresTarget) -> bool:
+        with contextlib.suppress(psycopg.Error), target.connect() as conn:
+            return conn.execute("SHOW default_transaction_read_only").fetchone() == ("off",)
+        return False
+
+    @staticmethod
+    def _set(target: PostgresTarget, *, value: str) -> None:
+        target.own_server()
+        with target.connect() as conn:
+            if value == "on":
+                conn.execute("ALTER SYSTEM SET default_transaction_read_only = on")
+            else:
+                conn.execute("ALTER SYSTEM RESET default_transaction_read_only")
+            # Sessions that are already open take the new default with their next transaction.
+            conn.execute("SELECT pg_reload_conf()")
+
+
+class KillBackends(StagedFault):
+    """An administrator's script terminates every client session twice a second; new ones are let in."""
+
+    name = "kill-backends"
+    summary = "terminate every client session twice a second"
+    needs_own_server = False
+    harness_cut_off = False
+
+    def sustain(self, target: PostgresTarget, until_s: float, pause: Pause, rng: Random) -> None:
+        del rng
+        with target.connect() as conn:
+            while (left_s := until_s - time.monotonic()) > 0:
+                conn.execute(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database()"
+                    " AND backend_type = 'client backend' AND application_name <> %(name)s",
+                    _HARNESS,
+                )
+                pause(min(KILL_EVERY_S, left_s))
+
+
+class Flap(StagedFault):
+    """The server is reachable for 50 to 500 ms, then cut off for 0.2 to 1 s, again and again."""
+
+    name = "flap"
+    summary = "let sessions live 50 to 500 ms, then cut them, again and again"
+    needs_own_server = False
+    harness_cut_off = False
+
+    def begin(self, target: PostgresTarget) -> None:
+        target.proxy.mode = "refuse"
+        target.proxy.cut()
+
+    def sustain(self, target: PostgresTarget, until_s: float, pause: Pause, rng: Random) -> None:
+        while (left_s := until_s - time.monotonic()) > 0:
+            pause(min(left_s, rng.uniform(*FLAP_DOWN_S)))
+            target.proxy.mode = "pass"
+            pause(min(max(0.0, until_s - time.monotonic()), rng.uniform(*FLAP_UP_S)))
+            self.begin(target)
+
+    def end(self, target: PostgresTarget) -> None:
+        target.proxy.mode = "pass"
+
+    def over(self, target: PostgresTarget) -> bool:
+        return target.proxy.mode == "pass" and target.answers()
+
+
+FAULTS: Mapping[str, type[StagedFault]] = MappingProxyType(
+    {fault.name: fault for fault in (Stop, Freeze, Refuse, ReadOnly, KillBackends, Flap)}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Outage:
+    """When a fault began, when its repair began, and when clients could work again (monotonic)."""
+
+    began_s: float
+    mended_s: float
+    accepted_s: float
+
+    @property
+    def accepted_ns(self) -> int:
+        """The moment of acceptance in the work log's unit."""
+        return int(self.accepted_s * 1e9)
+
+
+def mend(fault: StagedFault, target: PostgresTarget, pause: Pause, limit_s: float = 60.0) -> float:
+    """End the fault; returns the monotonic time at which clients could work, which is asked every 5 ms.
+
+    The repair runs in a thread of its own, because the server lets clients in before its launcher notices.
+    """
+    failures: list[BaseException] = []
+
+    def repair() -> None:
+        try:
+            fault.end(target)
+        except BaseException as exc:  # noqa: BLE001  handed to the caller below
+            failures.append(exc)
+
+    thread = threading.Thread(target=repair, name="drill-mend")
+    thread.start()
+    deadline_s = time.monotonic() + limit_s
+    try:
+        while not fault.over(target):
+            if failures:
+                raise failures[0]
+            if time.monotonic() > deadline_s:
+                msg = f"the server did not accept clients within {limit_s:g} s after the fault {fault.name!r} was mended"
+                raise TimeoutError(msg)
+            pause(ACCEPT_POLL_S)
+        return time.monotonic()
+    finally:
+        thread.join()

@@ -1,0 +1,181 @@
+"""What a drill shows while it runs: a live table in a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from outlast.drill.duration import format_duration
+from outlast.drill.observer import Phase, Sample
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from outlast.drill.result import ArmResult
+
+_SPARKS = "▁▂▃▄▅▆▇█"
+_SPARK_SAMPLES = 32
+_PLAIN_EVERY_S = 5.0
+_STYLES = {
+    Phase.WAITING: "dim",
+    Phase.HEALTHY: "green",
+    Phase.OUTAGE: "bold red",
+    Phase.RECOVERY: "yellow",
+    Phase.DONE: "bold green",
+}
+
+
+def sparkline(values: Sequence[float]) -> str:
+    """Draw values as a row of bars, the largest full height; zero is the lowest bar."""
+    top = max(values, default=0.0)
+    if top <= 0:
+        return _SPARKS[0] * len(values)
+    return "".join(_SPARKS[min(len(_SPARKS) - 1, int(value / top * (len(_SPARKS) - 1) + 0.5))] for value in values)
+
+
+@dataclass(slots=True)
+class _Row:
+    """What is known of one arm."""
+
+    phase: Phase = Phase.WAITING
+    phase_began_s: float = 0.0
+    phase_lasts_s: float | None = None
+    sample: Sample = field(default_factory=lambda: Sample(0, 0, 0, 0, 0))
+    lines: deque[float] = field(default_factory=lambda: deque(maxlen=_SPARK_SAMPLES))
+    jobs: deque[float] = field(default_factory=lambda: deque(maxlen=_SPARK_SAMPLES))
+
+    def left(self) -> str:
+        """The phase with the seconds left of it."""
+        if self.phase_lasts_s is None or self.phase in {Phase.DONE, Phase.DRAINING}:
+            return self.phase.value
+        left_s = max(0.0, self.phase_lasts_s - (time.monotonic() - self.phase_began_s))
+        return f"{self.phase.value} {left_s:.0f} s"
+
+
+class LiveView:
+    """An observer that draws one row an arm and the progress of the whole; a context manager."""
+
+    def __init__(self, console: Console, arms: Sequence[str], planned_s: float, title: str) -> None:
+        """Draw on `console`; `planned_s` is how long the drill should take."""
+        self._rows = {arm: _Row() for arm in arms}
+        self._planned_s = planned_s
+        self._title = title
+        self._began_s = time.monotonic()
+        self._lock = threading.Lock()
+        self._live = Live(console=console, get_renderable=self._render, refresh_per_second=8, transient=True)
+
+    def __enter__(self) -> "LiveView":
+        self._live.start()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._live.stop()
+
+    def arm_phase(self, arm: str, phase: Phase, lasts_s: float | None = None) -> None:
+        """Show the phase and count it down."""
+        with self._lock:
+            row = self._rows[arm]
+            row.phase, row.phase_began_s, row.phase_lasts_s = phase, time.monotonic(), lasts_s
+
+    def arm_sample(self, arm: str, sample: Sample) -> None:
+        """Show the rates."""
+        with self._lock:
+            row = self._rows[arm]
+            row.sample = sample
+            row.lines.append(sample.lines_per_s)
+            row.jobs.append(sample.jobs_per_s)
+
+    def arm_done(self, result: ArmResult) -> None:
+        """The phase says so already."""
+
+    def _render(self) -> RenderableType:
+        with self._lock:
+            return Group(self._header(), self._table())
+
+    def _header(self) -> RenderableType:
+        passed_s = time.monotonic() - self._began_s
+        left_s = max(0.0, self._planned_s - passed_s)
+        done = sum(1 for row in self._rows.values() if row.phase is Phase.DONE)
+        text = f"{done} of {len(self._rows)} arms done, {format_duration(passed_s)} passed, about {format_duration(left_s)} left"
+        grid = Table.grid(padding=(0, 1))
+        grid.add_row(Text(self._title, style="bold"), ProgressBar(total=self._planned_s, completed=passed_s, width=30), text)
+        return grid
+
+    def _table(self) -> RenderableType:
+        table = Table(show_edge=False, pad_edge=False, header_style="dim")
+        for title in ("arm", "phase"):
+            table.add_column(title, no_wrap=True)
+        for title in ("lines/s", "attempts/s", "jobs/s", "CPU"):
+            table.add_column(title, justify="right", no_wrap=True)
+        table.add_column("jobs", no_wrap=True, style="green")
+        table.add_column("lines", no_wrap=True, style="red")
+        for arm, row in self._rows.items():
+            sample = row.sample
+            quiet = row.phase in {Phase.WAITING, Phase.DONE}
+            rates = (f"{sample.lines_per_s:,.0f}", f"{sample.attempts_per_s:,.0f}", f"{sample.jobs_per_s:,.0f}", f"{sample.cpu_percent:.0f} %")
+            shown = ("",) * len(rates) if quiet else rates
+            phase = Text(row.left(), style=_STYLES.get(row.phase, ""))
+            table.add_row(arm, phase, *shown, sparkline(row.jobs), sparkline(row.lines))
+        return table
+
+
+class PlainView:
+    """An observer that prints a line at each phase and every few seconds of an outage."""
+
+    def __init__(self, console: Console) -> None:
+        """Print to `console`."""
+        self._console = console
+        self._began_s = time.monotonic()
+        self._phases: dict[str, Phase] = {}
+        self._printed_s: dict[str, float] = {}
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> "PlainView":
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        """Nothing to put back."""
+
+    def arm_phase(self, arm: str, phase: Phase, lasts_s: float | None = None) -> None:
+        """Print the phase."""
+        with self._lock:
+            self._phases[arm] = phase
+            self._printed_s[arm] = time.monotonic()
+        if phase is not Phase.WAITING and phase is not Phase.DONE:
+            most = "up to " if phase is Phase.DRAINING else ""
+            self._print(arm, phase.value + (f", {most}{format_duration(lasts_s)}" if lasts_s else ""))
+
+    def arm_sample(self, arm: str, sample: Sample) -> None:
+        """Print the rates now and then while the fault lasts."""
+        with self._lock:
+            due = self._phases.get(arm) is Phase.OUTAGE and time.monotonic() - self._printed_s[arm] >= _PLAIN_EVERY_S
+            if due:
+                self._printed_s[arm] = time.monotonic()
+        if due:
+            self._print(
+                arm,
+                f"{sample.lines_per_s:,.0f} lines/s, {sample.attempts_per_s:,.0f} attempts/s,"
+                f" {sample.jobs_per_s:,.0f} jobs/s, CPU {sample.cpu_percent:.0f} %",
+            )
+
+    def arm_done(self, result: ArmResult) -> None:
+        """Print the arm's main figures."""
+        back = "never" if result.recovery_s_max is None else f"{result.recovery_s_max:.2f} s"
+        self._print(
+            result.arm,
+            f"done: {result.log_lines:,} lines, {result.attempts:,} attempts, last loop back after {back},"
+            f" lost {result.lost}, twice {result.twice}",
+        )
+
+    def _print(self, arm: str, text: str) -> None:
+        passed_s = time.monotonic() - self._began_s
+        self._console.print(f"[{passed_s:6.1f} s] {arm}: {text}", markup=False, highlight=False, soft_wrap=True)

@@ -1,0 +1,60 @@
+"""What a running drill tells whoever watches it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from outlast.drill.result import ArmResult
+
+
+class Phase(Enum):
+    """Where an arm is."""
+
+    WAITING = "waiting"
+    STARTING = "starting"
+    HEALTHY = "healthy"
+    OUTAGE = "outage"
+    RECOVERY = "recovery"
+    DRAINING = "draining"
+    STOPPING = "stopping"
+    DONE = "done"
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """Rates of one arm over about the last quarter of a second."""
+
+    lines_per_s: float
+    attempts_per_s: float
+    jobs_per_s: float
+    cpu_percent: float
+    rss_mib: float
+
+
+class Observer(Protocol):
+    """Watches a drill; called from the threads that carry it out, so an implementation must be thread-safe."""
+
+    def arm_phase(self, arm: str, phase: Phase, lasts_s: float | None = None) -> None:
+        """`arm` enters `phase`, which is planned to last that long."""
+
+    def arm_sample(self, arm: str, sample: Sample) -> None:
+        """The present rates of `arm`."""
+
+    def arm_done(self, result: ArmResult) -> None:
+        """`arm` has finished."""
+
+
+class Silent:
+    """An observer that shows nothing."""
+
+    def arm_phase(self, arm: str, phase: Phase, lasts_s: float | None = None) -> None:
+        """Show nothing."""
+
+    def arm_sample(self, arm: str, sample: Sample) -> None:
+        """Show nothing."""
+
+    def arm_done(self, result: ArmResult) -> None:
+        """Show nothing."""

@@ -1,0 +1,121 @@
+"""What the drill promises of the outlast arm: every limit in one place, with its reason."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from outlast.drill.result import ArmResult, Promise
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+LINES_MAX = 8
+"""One line opens the incident, reminders follow after 5, 10, 20, 40 s …, one resolves it: 6 in a minute, and 2 spare."""
+
+ATTEMPTS_FIRST = 40
+ATTEMPTS_PER_S = 1.0
+"""One prober, waits growing from 0.1 s to 1.5 s: 1 attempt a second at the mean jitter once grown, 40 for the
+beginning, the connections lost and those opened on the way back. For 60 s that is 100."""
+
+CPU_PERCENT_MAX = 1.0
+"""Waiting is free; a probe costs about a millisecond, once a second."""
+
+CPU_S_MIN = 0.2
+"""What an outage shorter than 20 s may use in all: breaking the connections and opening the incident cost the same
+however short it is, and the system counts processor time in steps of 10 ms."""
+
+CONNECTS_MAX = 10
+CONNECTS_WINDOW_S = 0.1
+
+RECOVERY_BASE_S = 1.5
+"""The longest wait between two probes: the server may come back just after one."""
+
+RAMP_S_MAX = 2.0
+RAMP_LOOP_S = 0.01
+"""Waiters are released over min(2 s, 10 ms × loops), so that the server is not struck by all of them at once."""
+
+WORK_BASE_S = 0.05
+"""The job length that the 2 s for fifty loops allow for; a longer job is added."""
+
+STORM_LINES_PER_S = 100.0
+"""Fewer lines a second than this from the naive arm is no storm: then the drill compares nothing."""
+
+STORM_FAULTS = frozenset({"stop", "refuse"})
+"""The faults under which a call fails at once, so that a loop without a backoff must storm. Under `freeze` it hangs,
+under the others it gets work done in between."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The limits under one fault; None is not promised."""
+
+    lines: int | None
+    attempts_first: int | None
+    attempts_per_s: float
+    cpu_percent: float | None
+    recovery: bool
+    why: str
+
+
+_STRICT = Limits(LINES_MAX, ATTEMPTS_FIRST, ATTEMPTS_PER_S, CPU_PERCENT_MAX, recovery=True, why="nothing can be done, so nothing is")
+
+LIMITS: Mapping[str, Limits] = MappingProxyType(
+    {
+        "stop": _STRICT,
+        "refuse": _STRICT,
+        "freeze": _STRICT,
+        "readonly": _STRICT,
+        # Between two kills the server works, so the loops do too: their processor time is work, and each of the two
+        # kills a second may cost all ten pooled connections.
+        "kill-backends": Limits(LINES_MAX, ATTEMPTS_FIRST, 22.0, None, recovery=True, why="work goes on between two kills"),
+        # Up to two sessions a second live long enough to be used: a probe and some of the ten connections each.
+        "flap": Limits(LINES_MAX, ATTEMPTS_FIRST, 6.0, None, recovery=True, why="the way is open now and then"),
+    }
+)
+
+
+def recovery_limit_s(loops: int, work_s: float) -> float:
+    """Seconds from acceptance within which every loop has finished a job: 2.0 for fifty loops of 50 ms jobs."""
+    return RECOVERY_BASE_S + min(RAMP_S_MAX, RAMP_LOOP_S * loops) + max(0.0, work_s - WORK_BASE_S)
+
+
+def check(arm: ArmResult, fault: str) -> tuple[Promise, ...]:
+    """Hold one arm against the promises of that fault."""
+    limits = LIMITS[fault]
+    return tuple(_outage_promises(arm, limits)) + tuple(_always(arm, limits))
+
+
+def stormed(arm: ArmResult, fault: str) -> bool | None:
+    """Whether the naive arm stormed; None under a fault that need not make it storm."""
+    if fault not in STORM_FAULTS:
+        return None
+    return arm.lines_outage >= STORM_LINES_PER_S * arm.outage_s
+
+
+def _outage_promises(arm: ArmResult, limits: Limits) -> Iterable[Promise]:
+    if limits.lines is not None:
+        yield _at_most("log lines", limits.lines, arm.log_lines, "", "do not grow with loops, retries or the outage")
+    if limits.attempts_first is not None:
+        allowed = limits.attempts_first + round(limits.attempts_per_s * arm.outage_s)
+        yield _at_most("connection attempts", allowed, arm.attempts, "", limits.why)
+    if limits.cpu_percent is not None:
+        allowed_percent = max(limits.cpu_percent, 100.0 * CPU_S_MIN / arm.outage_s)
+        yield _at_most("CPU during the outage", round(allowed_percent, 2), arm.cpu_outage_percent, "% of a core", limits.why)
+
+
+def _always(arm: ArmResult, limits: Limits) -> Iterable[Promise]:
+    if limits.recovery:
+        limit_s = recovery_limit_s(arm.loops, arm.work_s)
+        reason = "probes at most 1.5 s apart, then a ramp of min(2 s, 10 ms a loop), then the job itself"
+        yield _at_most("every loop has done a job", round(limit_s, 3), arm.recovery_s_max, "s", reason)
+    yield _at_most("connects in any 100 ms", CONNECTS_MAX, arm.connects_100ms_max, "", "a server just started is not struck by all at once")
+    yield _at_most("jobs lost", 0, arm.lost, "", "a job taken is a job done")
+    yield _at_most("jobs run twice", 0, arm.twice, "", "results that could not be recorded are kept, not repeated")
+    yield _at_most("exit code after SIGTERM", 0, arm.exit_code, "", "a stop is no failure")
+
+
+def _at_most(name: str, limit: float, value: float | None, unit: str, reason: str) -> Promise:
+    held = value is not None and 0 <= value <= limit
+    return Promise(name=name, limit=limit, value=value, held=held, unit=unit, reason=reason)

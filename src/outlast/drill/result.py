@@ -1,0 +1,145 @@
+"""What a drill found: one shape for every drill, as values and as JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+JsonValue = None | bool | int | float | str | list["JsonValue"] | dict[str, "JsonValue"]
+
+EXIT_HELD = 0
+EXIT_BROKEN = 1
+EXIT_NO_STORM = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Timeline:
+    """Counts per bin of time; second 0 is the moment the fault began, so earlier bins are negative.
+
+    `t_s` holds the start of each bin. The other sequences are as long as `t_s`.
+    """
+
+    bin_s: float
+    t_s: tuple[float, ...]
+    lines: tuple[int, ...]
+    attempts: tuple[int, ...]
+    jobs: tuple[int, ...]
+
+
+EMPTY_TIMELINE = Timeline(bin_s=0.25, t_s=(), lines=(), attempts=(), jobs=())
+
+
+@dataclass(frozen=True, slots=True)
+class ArmResult:
+    """What one arm did, measured from outside its process.
+
+    Lines, bytes and attempts are those of the outage and what follows it, up to the request to stop: starting and
+    stopping are counted apart, in `lines_total` and `attempts_total`. A figure nobody could measure is None.
+    """
+
+    arm: str
+    log_lines: int
+    log_bytes: int
+    attempts: int
+    cpu_s: float
+    cpu_outage_percent: float
+    rss_peak_mib: float
+    recovery_s_p50: float | None
+    recovery_s_max: float | None
+    connects_100ms_max: int
+    connects_100ms_max_recovery: int
+    lost: int
+    twice: int
+    loops: int
+    loops_recovered: int
+    loops_dead: int
+    jobs_before: int
+    jobs_during: int
+    jobs_after: int
+    jobs_enqueued: int
+    lines_outage: int
+    lines_total: int
+    attempts_total: int
+    outage_s: float
+    work_s: float
+    exit_code: int | None
+    stop_s: float | None
+    fed_until_s: float
+    """Seconds after the fault began at which the queue was no longer kept full: later there is little to do."""
+
+    timeline: Timeline = EMPTY_TIMELINE
+    log_first: tuple[str, ...] = ()
+    log_last: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Promise:
+    """One promise of the drill: what was allowed, what was seen, and why the limit is where it is."""
+
+    name: str
+    limit: float
+    value: float | None
+    held: bool
+    unit: str = ""
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class DrillResult:
+    """All arms of one drill, the promises checked on one of them, and whether the fault was a storm at all."""
+
+    drill: str
+    fault: str
+    seed: int
+    outage_s: float
+    loops: int
+    started_at: str
+    command: str
+    machine: Mapping[str, str]
+    arms: tuple[ArmResult, ...]
+    promises: tuple[Promise, ...] = ()
+    stormed: bool | None = None
+    notes: tuple[str, ...] = field(default=())
+
+    @property
+    def exit_code(self) -> int:
+        """0 all held; 1 a promise was broken; 2 the naive arm did not storm, so the drill proves nothing."""
+        if not all(promise.held for promise in self.promises):
+            return EXIT_BROKEN
+        if self.stormed is False:
+            return EXIT_NO_STORM
+        return EXIT_HELD
+
+    def arm(self, name: str) -> ArmResult | None:
+        """The result of the arm of that name, or None when it did not run."""
+        return next((arm for arm in self.arms if arm.arm == name), None)
+
+    def as_json(self) -> dict[str, JsonValue]:
+        """The result as plain JSON values; every drill has these keys."""
+        plain = _plain(self)
+        if not isinstance(plain, dict):
+            msg = f"a drill result became {type(plain).__name__}, expected a JSON object"
+            raise TypeError(msg)
+        return plain | {"exit_code": self.exit_code}
+
+    def dumps(self) -> str:
+        """The result as one JSON text, with a newline at its end."""
+        return json.dumps(self.as_json(), indent=2, ensure_ascii=False) + "\n"
+
+
+def _plain(value: object) -> JsonValue:
+    if isinstance(value, float):
+        return round(value, 6)
+    if isinstance(value, str | int) or value is None:
+        return value
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {item.name: _plain(getattr(value, item.name)) for item in dataclasses.fields(value)}
+    msg = f"a drill result holds a {type(value).__name__}, which JSON cannot"
+    raise TypeError(msg)

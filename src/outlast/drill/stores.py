@@ -1,0 +1,99 @@
+"""How the harness fills and audits the job store of each arm: past the proxy, while the arm works."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+from typing import LiteralString, Protocol
+
+import psycopg
+
+from outlast.drill.arms.plain_queue import CREATE, ENQUEUE
+
+Connection = psycopg.Connection[tuple[object, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Audit:
+    """Which jobs the store has as done, and which it would still hand out."""
+
+    done: set[int]
+    waiting: set[int]
+
+
+class JobStore(Protocol):
+    """One arm's way to keep jobs. Job ids are 1, 2, 3 … whatever the store calls them inside."""
+
+    def create(self, dsn: str) -> None:
+        """Make the tables."""
+
+    def enqueue(self, conn: Connection, first: int, last: int) -> None:
+        """Add the jobs `first` to `last` in one transaction."""
+
+    def unfinished(self, conn: Connection) -> int:
+        """How many jobs are not done."""
+
+    def audit(self, conn: Connection) -> Audit:
+        """Read the state of all jobs."""
+
+
+class PlainStore:
+    """The table `drill_jobs` of the arms without a queue of their own."""
+
+    def create(self, dsn: str) -> None:
+        """Make the table."""
+        with psycopg.connect(dsn, autocommit=True) as conn:
+            conn.execute(CREATE)
+
+    def enqueue(self, conn: Connection, first: int, last: int) -> None:
+        """Insert rows in state ready."""
+        conn.execute(ENQUEUE, {"first": first, "last": last})
+
+    def unfinished(self, conn: Connection) -> int:
+        """Count what is not done."""
+        return len(_ids(conn, "SELECT id FROM drill_jobs WHERE state <> 'done'"))
+
+    def audit(self, conn: Connection) -> Audit:
+        """Read the states done and ready."""
+        return Audit(
+            done=_ids(conn, "SELECT id FROM drill_jobs WHERE state = 'done'"),
+            waiting=_ids(conn, "SELECT id FROM drill_jobs WHERE state = 'ready'"),
+        )
+
+
+class ProcrastinateStore:
+    """Procrastinate's own schema; the job's number is its argument."""
+
+    def create(self, dsn: str) -> None:
+        """Apply procrastinate's schema."""
+        import procrastinate  # noqa: PLC0415  only this arm needs it
+
+        app = procrastinate.App(connector=procrastinate.SyncPsycopgConnector(conninfo=dsn))
+        with contextlib.closing(app.open()):
+            app.schema_manager.apply_schema()
+
+    def enqueue(self, conn: Connection, first: int, last: int) -> None:
+        """Insert rows as a batch of deferred jobs would."""
+        conn.execute(
+            "INSERT INTO procrastinate_jobs (queue_name, task_name, args)"
+            " SELECT 'drill', 'drill_job', jsonb_build_object('job', number)"
+            " FROM generate_series(%(first)s::bigint, %(last)s::bigint) AS number",
+            {"first": first, "last": last},
+        )
+
+    def unfinished(self, conn: Connection) -> int:
+        """Count what has not succeeded."""
+        return len(_ids(conn, "SELECT id FROM procrastinate_jobs WHERE status <> 'succeeded'"))
+
+    def audit(self, conn: Connection) -> Audit:
+        """Read the states succeeded and todo."""
+        select: LiteralString = "SELECT (args ->> 'job')::bigint FROM procrastinate_jobs WHERE status = "
+        return Audit(done=_ids(conn, select + "'succeeded'"), waiting=_ids(conn, select + "'todo'"))
+
+
+def _ids(conn: Connection, query: LiteralString) -> set[int]:
+    return {int(str(row[0])) for row in conn.execute(query)}
+
+
+class OutlastStore(PlainStore):
+    """Placeholder until outlast.jobs is there."""
