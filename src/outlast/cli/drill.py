@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shlex
 import signal
-import sys
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -88,7 +86,7 @@ def coder(*, as_json: bool, report: Path | None, arms: tuple[str, ...] | None, *
     from outlast.drill.coder import ARMS, CoderOptions, run_coder_drill  # noqa: PLC0415
     from outlast.drill.errors import DrillUsageError  # noqa: PLC0415
 
-    options = CoderOptions(arms=arms or tuple(ARMS), command=_command(), **chosen)
+    options = CoderOptions(arms=arms or tuple(ARMS), **chosen)
     if report is not None and not report.absolute().parent.is_dir():
         raise CommandError(f"cannot write the report {report}: {report.absolute().parent} is no directory", Exit.USAGE)
     progress = Console(stderr=True)
@@ -124,19 +122,6 @@ def _require_packages(*, report: bool) -> None:
     if missing:
         msg = f'the drill needs {", ".join(missing)}; pip install "outlast[drill]"'
         raise CommandError(msg, Exit.CONFIGURATION)
-
-
-def _command() -> str:
-    """What was typed, for the report; the server's address has no place there."""
-    words, hide = [], False
-    for word in sys.argv[1:]:
-        if hide:
-            words.append("…")
-            hide = False
-            continue
-        hide = word == "--dsn"
-        words.append("--dsn=…" if word.startswith("--dsn=") else word)
-    return shlex.join(["outlast", *words]).replace("'…'", "…").replace("'--dsn=…'", "--dsn=…")
 
 
 @contextlib.contextmanager
