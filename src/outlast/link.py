@@ -115,7 +115,10 @@ class Link(Generic[S]):
             await self._dial_check_serve(stop)
         except (asyncio.CancelledError, Stopping):
             raise
-        except Exception as exc:  # noqa: BLE001 - whatever it is, it is classified
+        except Exception as exc:
+            if stop.requested:
+                # Whatever broke off while everything ends is no news of the peer.
+                raise Stopping(stop.reason or "") from exc
             return self._classifiers.classify(exc, source=self.name, phase=self.state.value), exc
         if stop.requested:
             raise Stopping(stop.reason or "")

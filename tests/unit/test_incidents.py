@@ -25,7 +25,7 @@ def test_an_outage_of_a_minute_is_a_handful_of_lines_however_many_faults() -> No
     lines += [line for line in (book.better(60.0), book.resolve(90.0)) if line]
     assert [line.text.split(" (")[0] for line in lines] == [
         "db is down: TRANSIENT ECONNREFUSED connection refused",
-        "db still down after 20 s",
+        "db still down after 30 s",
         "db is back after 60.0 s",
         "db resolved: out for 60.0 s",
     ]
@@ -42,7 +42,7 @@ def test_reminders_grow_to_a_quarter_of_an_hour() -> None:
         times.append(book.remind_at)
         assert book.remind(book.remind_at - 0.001) is None
         assert book.remind(book.remind_at) is not None
-    assert times == [20, 60, 140, 300, 620, 1260, 2160, 3060, 3960]
+    assert times == [30, 90, 210, 450, 930, 1830, 2730, 3630, 4530]
 
 
 def test_a_new_distinct_fault_is_shown_at_once_and_a_known_one_is_not() -> None:
@@ -91,11 +91,11 @@ def test_a_quiet_recovery_does_not_remind_but_a_flapping_one_does() -> None:
     book = IncidentBook("db")
     book.fault(REFUSED, 0.0)
     book.better(1.0)
-    assert book.remind(20.0) is None
-    book.fault(REFUSED, 21.0)
+    assert book.remind(30.0) is None
+    book.fault(REFUSED, 31.0)
     book.worse()
-    book.better(22.0)
-    assert book.remind(60.0) is not None
+    book.better(32.0)
+    assert book.remind(90.0) is not None
 
 
 def test_payloads_are_cut_and_secrets_are_redacted() -> None:

@@ -38,11 +38,11 @@ class Line:
 class Reminders:
     """When an open incident reminds: first after `first_s`, then at intervals that grow by `factor`.
 
-    The defaults remind at 20 s, 1 min, 2 min 20 s, 5 min, 10 min 20 s and then every 15 min: one or two
-    lines for an outage of a minute, seven in half an hour.
+    The defaults remind at 30 s, 1.5 min, 3.5 min, 7.5 min, 15.5 min and then every 15 min: one line for an outage of a
+    minute, six in half an hour.
     """
 
-    first_s: float = 20.0
+    first_s: float = 30.0
     factor: float = 2.0
     cap_s: float = 900.0
 

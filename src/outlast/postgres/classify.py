@@ -125,7 +125,7 @@ def postgres_rule(exc: BaseException, phase: str) -> Fault | None:
             return Fault(kind, code, _text(exc), scope=scope, hint=hint)
     if any(name in _OPERATIONAL for name in names):
         # No SQLSTATE: either it could not connect, or the connection broke under it.
-        return Fault(Kind.TRANSIENT, "connect" if phase == "connect" else "connection lost", _text(exc))
+        return Fault(Kind.TRANSIENT, "connect" if phase == "connect" else "ECONNRESET", _text(exc))
     return None
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 import logging
 import random
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -114,9 +113,6 @@ class Service:
         ceiling: Ceiling | None,
     ) -> Callable[[F], F]:
         def add(function: F) -> F:
-            if not inspect.iscoroutinefunction(function) and not callable(function):
-                msg = f"service {self.name}: a loop needs an async function, not {function!r}"
-                raise TypeError(msg)
             wanted = needs if isinstance(needs, tuple) else (needs,)
             body = Body(
                 name=name or str(getattr(function, "__name__", type(function).__name__)),

@@ -37,7 +37,7 @@ class Stop:
         self.at: float | None = None
         """When it was fired, on the event loop's clock."""
         self._parked: set[asyncio.Future[Any]] = set()
-        self._callbacks: list[Callable[[Stop], None]] = []
+        self._callbacks: dict[object, Callable[[Stop], None]] = {}
 
     @property
     def requested(self) -> bool:
@@ -58,16 +58,25 @@ class Stop:
         for future in parked:
             if not future.done():
                 future.set_exception(Stopping(reason))
-        callbacks, self._callbacks = self._callbacks, []
-        for callback in callbacks:
+        callbacks, self._callbacks = self._callbacks, {}
+        for callback in callbacks.values():
             callback(self)
 
-    def on_fire(self, callback: Callable[[Stop], None]) -> None:
-        """Call `callback` when the stop is fired: at once if that has happened."""
+    def on_fire(self, callback: Callable[[Stop], None]) -> Callable[[], None]:
+        """Call `callback` when the stop is fired: at once if that has happened.
+
+        Gives back a function that takes the callback off the list.
+        """
         if self.reason is not None:
             callback(self)
-        else:
-            self._callbacks.append(callback)
+            return lambda: None
+        key = object()
+        self._callbacks[key] = callback
+
+        def forget() -> None:
+            self._callbacks.pop(key, None)
+
+        return forget
 
     async def until(self, future: asyncio.Future[T]) -> T:
         """Await `future`, or raise `Stopping` as soon as the stop is fired.

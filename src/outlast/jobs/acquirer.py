@@ -1,0 +1,155 @@
+"""Acquires jobs for all idle workers of a process at once, and hands them out in the order of asking."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from typing import TYPE_CHECKING, Any, Final
+
+from outlast import progress
+from outlast.jobs import statements
+from outlast.jobs.decide import give_back
+from outlast.jobs.model import Job
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from outlast import Stop
+    from outlast.jobs.recorder import Recorder
+    from outlast.jobs.statements import Statements
+    from outlast.postgres import Postgres
+
+BATCH_MAX: Final = 200
+JITTER: Final = 0.2
+"""The slow poll comes at 80 to 120 % of `poll_s`, so that many processes do not poll in step."""
+
+
+class Acquirer:
+    """One statement for all who wait: a thousand idle workers cost as much as one, and need one connection.
+
+    `wake` when there may be work: a notification, a recovery. Without one it looks every `poll_s` seconds, and when the
+    next `run_at` has come.
+    """
+
+    def __init__(  # noqa: PLR0913 - one for each thing it needs
+        self,
+        db: Postgres,
+        said: Statements,
+        recorder: Recorder,
+        *,
+        worker: str,
+        queues: tuple[str, ...],
+        kinds: Callable[[], list[str]],
+        shortest_runs: Callable[[], str],
+        poll_s: float,
+    ) -> None:
+        """Belong to one worker process."""
+        self._db = db
+        self._said = said
+        self._recorder = recorder
+        self._worker = worker
+        self._queues = queues
+        self._kinds = kinds
+        self._shortest_runs = shortest_runs
+        self._poll_s = poll_s
+        self._waiting: dict[asyncio.Future[Job], None] = {}
+        self._wanted = asyncio.Event()
+        self._maybe = asyncio.Event()
+        self._rng = random.Random()  # noqa: S311 - jitter is no secret
+        self.lock = asyncio.Lock()
+        """Held while jobs are under way from the database to `running`."""
+        self.running: dict[int, Job] = {}
+        """The jobs of this process, by id: acquired and not yet safely recorded."""
+        self.turn = 0
+
+    def wake(self) -> None:
+        """Look for jobs now."""
+        self._maybe.set()
+
+    async def next(self, stop: Stop) -> Job:
+        """Give the next job; raises `Stopping` when the stop is fired."""
+        future: asyncio.Future[Job] = asyncio.get_running_loop().create_future()
+        self._waiting[future] = None
+        self._wanted.set()
+        try:
+            return await stop.until(future)
+        finally:
+            self._waiting.pop(future, None)
+
+    async def run(self, stop: Stop) -> None:
+        """Acquire for whoever waits, until the stop. Raises the database's faults: its supervisor waits with it."""
+        self._maybe.set()
+        while not stop.requested:
+            if not self._waiting:
+                self._wanted.clear()
+                await self._until_set(self._wanted, stop, None)
+            if self._recorder.journal.entries:
+                # First what is finished, then what is new.
+                await self._recorder.replay(stop)
+            free = self._recorder.journal.entries_max - len(self.running)
+            wanted = min(BATCH_MAX, len(self._waiting), free)
+            self._maybe.clear()
+            async with self.lock:
+                jobs = await self._acquire(wanted)
+                undelivered = self._hand_out(jobs)
+            for job in undelivered:
+                await self._recorder.record(give_back(job, 0.0))
+                self.running.pop(job.id, None)
+            if jobs:
+                progress()
+            if len(jobs) < wanted:
+                await self._until_set(self._maybe, stop, await self._pause_s())
+
+    def _hand_out(self, jobs: list[Job]) -> list[Job]:
+        """Give each job to the one who has waited longest; gives those that nobody waits for any more."""
+        left: list[Job] = []
+        for job in jobs:
+            self.running[job.id] = job
+            future = next((future for future in self._waiting if not future.done()), None)
+            if future is None:
+                left.append(job)
+            else:
+                del self._waiting[future]
+                future.set_result(job)
+        return left
+
+    async def _acquire(self, wanted: int) -> list[Job]:
+        """Take up to `wanted` jobs, each queue getting its turn to be first."""
+        jobs: list[Job] = []
+        kinds = self._kinds()
+        self.turn += 1
+        async with self._db.connection() as conn:
+            for number in range(len(self._queues)):
+                missing = wanted - len(jobs)
+                if missing <= 0:
+                    break
+                queue = self._queues[(number + self.turn) % len(self._queues)]
+                values: dict[str, Any] = {
+                    "queue": queue,
+                    "kinds": kinds,
+                    "count": missing,
+                    "worker": self._worker,
+                    "run_s": self._shortest_runs(),
+                }
+                cursor = await conn.execute(self._said(statements.ACQUIRE), values)
+                jobs += [Job(*row) for row in await cursor.fetchall()]
+        jobs.sort(key=lambda job: (-job.priority, job.id))
+        return jobs
+
+    async def _pause_s(self) -> float:
+        pause_s = self._poll_s * self._rng.uniform(1 - JITTER, 1 + JITTER)
+        async with self._db.connection() as conn:
+            cursor = await conn.execute(self._said(statements.NEXT_RUN_AT), {"queues": list(self._queues)})
+            row = await cursor.fetchone()
+        next_s = row[0] if row else None
+        return pause_s if next_s is None else min(pause_s, max(0.0, next_s) + 0.001)
+
+    async def _until_set(self, event: asyncio.Event, stop: Stop, timeout_s: float | None) -> None:
+        forget = stop.on_fire(lambda _: event.set())
+        try:
+            async with asyncio.timeout(timeout_s):
+                await event.wait()
+        except TimeoutError:
+            return
+        finally:
+            forget()

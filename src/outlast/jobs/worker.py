@@ -1,0 +1,280 @@
+"""A worker process of the queue: its loops run handlers and see that every outcome is safe."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import json
+import logging
+import os
+import random
+import socket
+import uuid
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, Final
+
+from outlast import Classifiers, Fault, Incident, Kind, Stop, Stopping, progress
+from outlast.core.faults import RULES
+from outlast.jobs.acquirer import Acquirer
+from outlast.jobs.decide import Handling, after_fault, dead, give_back
+from outlast.jobs.journal import Journal
+from outlast.jobs.model import Job, JobState, Outcome
+from outlast.jobs.recorder import Recorder
+from outlast.jobs.upkeep import Upkeep
+from outlast.link import Link
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+    from pathlib import Path
+
+    from outlast import Service
+    from outlast.jobs.statements import Statements
+    from outlast.postgres import Connection, Postgres
+
+    Handler = Callable[[Job], Any | Awaitable[Any]]
+
+RUNS_WEIGHT: Final = 0.1
+"""How much the newest duration of a kind counts in its average."""
+SHORTEST: Final = 0.5
+"""A job is hopeless when less than half its kind's average duration is left: averages are not minima."""
+logger = logging.getLogger("outlast")
+
+
+class WorkerProcess:
+    """What `Jobs.work` adds to a service: worker loops, one acquirer, one recorder, upkeep, and a listener."""
+
+    def __init__(  # noqa: PLR0913 - each is a policy of the queue
+        self,
+        db: Postgres,
+        said: Statements,
+        handlers: dict[str, tuple[Handler, Handling]],
+        *,
+        queues: tuple[str, ...],
+        journal_path: Path,
+        lease_s: float,
+        poll_s: float,
+        retention_s: float | None,
+        result_bytes_max: int,
+        classifiers: Classifiers,
+    ) -> None:
+        """Describe it; `attach` adds it to a service."""
+        self.id = str(uuid.uuid4())
+        self._db = db
+        self._said = said
+        self._handlers = handlers
+        self._classifiers = classifiers
+        self._result_bytes_max = result_bytes_max
+        self._rng = random.Random()  # noqa: S311 - jitter is no secret
+        self._runs_s: dict[str, float] = {}
+        self._tasks: dict[int, asyncio.Task[Any]] = {}
+        self._cancelled: dict[int, bool] = {}
+        self._slots: list[int] = []
+        self.incident = Incident("jobs", verb="are failing")
+        self.recorder = Recorder(db, said, Journal(journal_path), self.id)
+        self.acquirer = Acquirer(
+            db,
+            said,
+            self.recorder,
+            worker=self.id,
+            queues=queues,
+            kinds=lambda: list(handlers),
+            shortest_runs=self._shortest_runs,
+            poll_s=poll_s,
+        )
+        self.upkeep = Upkeep(
+            db,
+            said,
+            self.acquirer,
+            self.recorder,
+            worker=self.id,
+            name=f"{socket.gethostname()}:{os.getpid()}",
+            lease_s=lease_s,
+            retention_s=retention_s,
+            shortest_runs=self._shortest_runs,
+            interrupt=self._interrupt,
+        )
+
+    def attach(self, service: Service, workers: int) -> None:
+        """Add the loops and tasks to `service`."""
+        self._slots = list(range(workers))
+        service.on_start(self._open)
+        service.on_stop(self._close)
+        service.task(needs=self._db, name="jobs upkeep")(self.upkeep.run)
+        service.task(needs=self._db, name="jobs acquirer")(self.acquirer.run)
+        listener = Link("jobs", dial=self._dial, serve=self._listen)
+        listener.attach(service, needs=self._db)
+        service.loop(workers=workers, name="jobs worker")(self._one)
+
+    async def _open(self) -> None:
+        await asyncio.to_thread(self.recorder.journal.open)
+        journal = self.recorder.journal
+        if journal.torn_bytes:
+            logger.warning("jobs: cut %d torn bytes off the end of the journal %s", journal.torn_bytes, journal.path)
+        if journal.entries:
+            logger.info("jobs: the journal holds %d outcomes of an earlier process", len(journal.entries))
+
+    async def _close(self) -> None:
+        await self.recorder.drain()
+        try:
+            await self.upkeep.leave()
+        except Exception as exc:  # noqa: BLE001 - the lease runs out by itself
+            logger.debug("jobs: could not say good-bye: %s", exc)
+        await asyncio.to_thread(self.recorder.journal.close)
+
+    # One job.
+
+    async def _one(self, stop: Stop) -> None:
+        """Run one job from acquire to a safe outcome."""
+        job = await self.acquirer.next(stop)
+        slot = self._slots.pop() if self._slots else 0
+        try:
+            outcome, leave = await self._run(_in_slot(job, slot))
+            await self._safe(outcome)
+        finally:
+            self._slots.append(slot)
+            self.acquirer.running.pop(job.id, None)
+        progress()
+        if leave is not None:
+            raise leave
+
+    async def _run(self, job: Job) -> tuple[Outcome, BaseException | None]:
+        """Run the handler; gives what becomes of the job, and what must be raised to the service."""
+        loop = asyncio.get_running_loop()
+        handler, handling = self._handlers[job.kind]
+        started_at = loop.time()
+        task = asyncio.ensure_future(_call(handler, job, handling.timeout_s))
+        self._tasks[job.id] = task
+        try:
+            await asyncio.wait({task})
+        except asyncio.CancelledError:
+            # Our own stop: the job goes back as if it had not been taken, and the cancel goes on.
+            task.cancel()
+            await asyncio.wait({task})
+            await self._safe(self._finished(job, task) or give_back(job, 0.0))
+            raise
+        finally:
+            del self._tasks[job.id]
+        if task.cancelled():
+            return self._after_cancel(job), None
+        exc = task.exception()
+        if exc is None:
+            self._ran(job.kind, loop.time() - started_at)
+            return self._result(job, task.result()), None
+        return self._after_fault(job, exc, handling)
+
+    def _finished(self, job: Job, task: asyncio.Task[Any]) -> Outcome | None:
+        """The result, if the handler came to its end although it was told to stop."""
+        if task.cancelled() or task.exception() is not None:
+            return None
+        return self._result(job, task.result())
+
+    def _result(self, job: Job, result: object) -> Outcome:
+        try:
+            text = json.dumps(result)
+        except (TypeError, ValueError) as error:
+            fault = Fault(Kind.BUG, "result", f"the result of {job.kind} is no JSON: {error}", job.kind)
+            return self._told(dead(job, fault), fault, None)
+        if len(text) > self._result_bytes_max:
+            reason = f"the result of {job.kind} has {len(text)} bytes, the limit is {self._result_bytes_max}"
+            fault = Fault(Kind.REJECTED, "result size", reason, job.kind)
+            return self._told(dead(job, fault), fault, None)
+        return Outcome(job.id, job.attempt, JobState.DONE.value, result=result)
+
+    def _after_cancel(self, job: Job) -> Outcome:
+        requested = self._cancelled.pop(job.id, None)
+        if requested:
+            return Outcome(job.id, job.attempt, JobState.CANCELLED.value)
+        # Taken from us, or cancelled by the handler itself: it is tried again.
+        return give_back(job, 0.0)
+
+    def _after_fault(
+        self, job: Job, exc: BaseException, handling: Handling
+    ) -> tuple[Outcome, BaseException | None]:
+        fault = self._classifiers.classify(exc, source=job.kind)
+        outcome = after_fault(job, fault, exc, handling, self._db.name, self._rng)
+        if outcome.give_back:
+            return outcome, None
+        leave = exc if RULES[fault.kind].exit_code is not None and fault.kind is Kind.FATAL else None
+        return self._told(outcome, fault, exc), leave
+
+    def _told(self, outcome: Outcome, fault: Fault, exc: BaseException | None) -> Outcome:
+        self.incident.fault(fault, exc)
+        return outcome
+
+    async def _safe(self, outcome: Outcome) -> None:
+        await self.recorder.record(outcome)
+
+    def _ran(self, kind: str, seconds: float) -> None:
+        before = self._runs_s.get(kind, seconds)
+        self._runs_s[kind] = before + RUNS_WEIGHT * (seconds - before)
+
+    def _shortest_runs(self) -> str:
+        return json.dumps({kind: round(seconds * SHORTEST, 3) for kind, seconds in self._runs_s.items()})
+
+    def _interrupt(self, job_id: int, requested: bool) -> None:  # noqa: FBT001
+        task = self._tasks.get(job_id)
+        if task is not None:
+            self._cancelled[job_id] = requested
+            task.cancel("cancelled by request" if requested else "the lease of the job was lost")
+
+    # The listener.
+
+    @asynccontextmanager
+    async def _dial(self) -> AsyncIterator[Connection]:
+        conn = await self._db.connect()
+        try:
+            conn.operation_timeout_s = self._db.operation_timeout_s
+            await conn.execute(self._said.listen())
+            conn.operation_timeout_s = None
+            # What was enqueued while nobody listened.
+            self.acquirer.wake()
+            yield conn
+        finally:
+            conn.abort()
+
+    async def _listen(self, conn: Connection, stop: Stop) -> None:
+        hearing = asyncio.ensure_future(self._hear(conn))
+        forget = stop.on_fire(lambda _: None if hearing.cancel() else None)
+        try:
+            await asyncio.wait({hearing})
+        finally:
+            forget()
+            hearing.cancel()
+        if stop.requested:
+            raise Stopping(stop.reason or "")
+        hearing.result()
+
+    async def _hear(self, conn: Connection) -> None:
+        try:
+            async for notification in conn.notifies():
+                if notification.payload == "cancel":
+                    self.upkeep.hurry()
+                else:
+                    self.acquirer.wake()
+        except Exception as exc:
+            self._db.report(exc, epoch=conn.epoch)
+            raise
+
+
+def _in_slot(job: Job, slot: int) -> Job:
+    return Job(
+        job.id,
+        job.kind,
+        job.payload,
+        job.attempt,
+        job.attempts_max,
+        job.queue,
+        job.priority,
+        job.unique_key,
+        job.enqueued_at,
+        job.deadline_at,
+        slot,
+    )
+
+
+async def _call(handler: Handler, job: Job, timeout_s: float | None) -> Any:  # noqa: ANN401 - the handler's result
+    async with asyncio.timeout(timeout_s):
+        if inspect.iscoroutinefunction(handler):
+            return await handler(job)
+        # A thread cannot be cancelled: its timeout ends the waiting, not the work.
+        return await asyncio.to_thread(handler, job)
