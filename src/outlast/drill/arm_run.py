@@ -79,22 +79,21 @@ class ArmRun:
             directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="outlast-drill-")))
             target = stack.enter_context(given_target(plan.dsn) if plan.dsn else launched_target())
             plan.store.create(target.direct_dsn)
-            settings = ArmSettings(target.proxied_dsn, plan.loops, plan.work_s, directory / "work.log", plan.seed)
-            process = stack.enter_context(self._start_process(settings, directory))
+            settings = ArmSettings(target.proxied_dsn, plan.loops, plan.work_s, directory / "work.log", plan.seed, directory)
+            process = stack.enter_context(self._start_process(settings))
             log = WorkLogReader(settings.work_log)
             watch = Watch(plan.arm, process, log, lambda: target.proxy.attempt_count, self._observer)
             stack.enter_context(_running(watch))
             feeder = Feeder(plan.store, target, plan.loops, watch.ended)
             return self._measure(target, process, watch, feeder), target.version
 
-    def _start_process(self, settings: ArmSettings, directory: Path) -> ServiceProcess:
+    def _start_process(self, settings: ArmSettings) -> ServiceProcess:
         source = str(Path(outlast.__file__).resolve().parent.parent)
         environment = {
             **settings.as_environment(),
             "PYTHONPATH": os.pathsep.join(filter(None, (source, os.environ.get("PYTHONPATH")))),
             "PYTHONUNBUFFERED": "1",
             "PYTHONDONTWRITEBYTECODE": "1",
-            "OUTLAST_DRILL_DIRECTORY": str(directory),
         }
         return ServiceProcess([sys.executable, "-m", self._plan.module], environment)
 

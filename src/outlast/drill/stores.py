@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from dataclasses import dataclass
 from typing import LiteralString, Protocol
@@ -9,8 +10,13 @@ from typing import LiteralString, Protocol
 import psycopg
 
 from outlast.drill.arms.plain_queue import CREATE, ENQUEUE
+from outlast.jobs import Jobs, NewJob
+from outlast.postgres import Postgres
 
 Connection = psycopg.Connection[tuple[object, ...]]
+
+OUTLAST_KIND = "drill_job"
+"""The kind of job that `arms/outlast_jobs.py` has a handler for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,9 +97,35 @@ class ProcrastinateStore:
         return Audit(done=_ids(conn, select + "'succeeded'"), waiting=_ids(conn, select + "'todo'"))
 
 
+class OutlastStore:
+    """The schema of outlast.jobs; the job's number is its payload."""
+
+    def create(self, dsn: str) -> None:
+        """Migrate, as `outlast jobs migrate` does."""
+        asyncio.run(self._migrate(dsn))
+
+    async def _migrate(self, dsn: str) -> None:
+        db = Postgres(dsn)
+        await db.open()
+        try:
+            await Jobs(db).migrate()
+        finally:
+            await db.close()
+
+    def enqueue(self, conn: Connection, first: int, last: int) -> None:
+        """Enqueue one batch on the harness's own connection."""
+        queue = Jobs(Postgres(conn.info.dsn))
+        queue.enqueue_in(conn, [NewJob(OUTLAST_KIND, {"job": number}) for number in range(first, last + 1)])
+
+    def unfinished(self, conn: Connection) -> int:
+        """Count what is not done."""
+        return len(_ids(conn, "SELECT id FROM outlast.jobs WHERE state <> 'done'"))
+
+    def audit(self, conn: Connection) -> Audit:
+        """Read the states done and available."""
+        select: LiteralString = "SELECT (payload ->> 'job')::bigint FROM outlast.jobs WHERE state = "
+        return Audit(done=_ids(conn, select + "'done'"), waiting=_ids(conn, select + "'available'"))
+
+
 def _ids(conn: Connection, query: LiteralString) -> set[int]:
     return {int(str(row[0])) for row in conn.execute(query)}
-
-
-class OutlastStore(PlainStore):
-    """Placeholder until outlast.jobs is there."""

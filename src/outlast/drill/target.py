@@ -22,6 +22,9 @@ HARNESS_NAME = "outlast-drill"
 
 _CONNECT_LIMIT_S = 5
 
+_SERVER_SETTINGS = {"authentication_timeout": "3s"}
+"""A stopping server waits for clients that have connected but not yet said who they are, for a minute by default."""
+
 
 @dataclass(slots=True)
 class PostgresTarget:
@@ -67,7 +70,7 @@ def number(conn: psycopg.Connection[tuple[object, ...]], query: LiteralString) -
 @contextmanager
 def launched_target() -> Iterator[PostgresTarget]:
     """Launch a server in a fresh directory with a proxy before it; both are gone afterwards."""
-    with PostgresServer() as server, _proxied(server.dsn("postgres"), server) as target:
+    with PostgresServer(settings=_SERVER_SETTINGS) as server, _proxied(server.dsn("postgres"), server) as target:
         yield target
 
 

@@ -23,6 +23,7 @@ LOOPS_VARIABLE = "OUTLAST_DRILL_LOOPS"
 WORK_VARIABLE = "OUTLAST_DRILL_WORK_S"
 LOG_VARIABLE = "OUTLAST_DRILL_WORK_LOG"
 SEED_VARIABLE = "OUTLAST_DRILL_SEED"
+STATE_VARIABLE = "OUTLAST_DRILL_STATE"
 
 POLL_S = 0.1
 """How long a loop that found no job waits before it asks again."""
@@ -37,9 +38,11 @@ class ArmSettings:
     work_s: float
     work_log: Path
     seed: int
+    state: Path
+    """A directory in which the arm may keep what it likes."""
 
     @classmethod
-    def from_environment(cls) -> "ArmSettings":
+    def from_environment(cls) -> ArmSettings:
         """Read the settings; a missing variable is a KeyError that names it."""
         return cls(
             dsn=os.environ[DSN_VARIABLE],
@@ -47,6 +50,7 @@ class ArmSettings:
             work_s=float(os.environ[WORK_VARIABLE]),
             work_log=Path(os.environ[LOG_VARIABLE]),
             seed=int(os.environ[SEED_VARIABLE]),
+            state=Path(os.environ[STATE_VARIABLE]),
         )
 
     def as_environment(self) -> dict[str, str]:
@@ -57,6 +61,7 @@ class ArmSettings:
             WORK_VARIABLE: repr(self.work_s),
             LOG_VARIABLE: str(self.work_log),
             SEED_VARIABLE: str(self.seed),
+            STATE_VARIABLE: str(self.state),
         }
 
 
