@@ -1,0 +1,289 @@
+#!/usr/bin/env python3
+"""Sets up what a task needs and runs it; needs nothing but Python 3.11 or later.
+
+    python3 dev.py drill [arguments of `outlast drill coder`]
+    python3 dev.py test  [--python 3.12] [arguments of pytest]
+    python3 dev.py lint
+    python3 dev.py bench [healthy|jobs] [arguments]
+
+`test` without arguments checks style, types and layers once, runs all tests on the newest Python of 3.11 to 3.13 that
+the machine has, and on the others all but the long ones of tests/real. With arguments it runs pytest alone, on the newest.
+Virtual environments are kept in .venv and .venvs, and made anew when pyproject.toml or constraints.txt change.
+"""
+
+import glob
+import os
+import shutil
+import subprocess
+import sys
+
+OLDEST = (3, 11)
+NEWEST = (3, 13)
+
+
+def _start_again_with_newer_python() -> None:
+    """Replace this process by one whose Python can run the rest of this file, which older ones compile all the same."""
+    programs = glob.glob(os.path.expanduser("~/.pyenv/versions/3.1[123].*/bin/python3.1[123]"))
+    programs += [program for minor in (13, 12, 11) for program in [shutil.which(f"python3.{minor}")] if program]
+    for program in programs:
+        # A switch such as pyenv's may carry the name and have nothing to start.
+        if subprocess.call([program, "-c", ""], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) == 0:
+            os.execv(program, [program, *sys.argv])
+    here = f"{sys.version.split()[0]} at {sys.executable}"
+    sys.exit(f"dev.py: needs Python 3.11 to 3.13, found none, and was started with {here}; install one of them")
+
+
+if sys.version_info < OLDEST:
+    _start_again_with_newer_python()
+
+import hashlib
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+ROOT = Path(__file__).resolve().parent
+PINS = ROOT / "constraints.txt"
+STAMP = "outlast-stamp"
+PROBE = "import ensurepip, sys, venv; print(sys.version_info.major, sys.version_info.minor)"
+
+Version = tuple[int, int]
+
+
+class SetupError(Exception):
+    """Something the task needs could not be set up; the message says what to do."""
+
+
+@dataclass(frozen=True)
+class Tally:
+    """What one run of pytest came to."""
+
+    passed: int = 0
+    failed: int = 0
+    skipped: int = 0
+
+    def __add__(self, other: "Tally") -> "Tally":
+        return Tally(self.passed + other.passed, self.failed + other.failed, self.skipped + other.skipped)
+
+
+def say(text: str) -> None:
+    """Print a line of progress at once, so that it stands before what the next program prints."""
+    print(f"dev: {text}", flush=True)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run one task; gives the exit code: 0 all is well, 1 a check or test failed, 2 it could not be set up or asked for."""
+    tasks: dict[str, Callable[[list[str]], int]] = {"drill": drill, "test": test, "lint": lint_alone, "bench": bench}
+    if not arguments or arguments[0] not in tasks:
+        print(__doc__)
+        return 0 if arguments[:1] in (["-h"], ["--help"]) else 2
+    os.chdir(ROOT)
+    try:
+        return tasks[arguments[0]](list(arguments[1:]))
+    except SetupError as exc:
+        say(f"error: {exc}")
+        return 2
+    except KeyboardInterrupt:
+        return 130
+
+
+def drill(arguments: list[str]) -> int:
+    """Set up .venv and run the drill in it."""
+    python = environment(newest(find_pythons()), ROOT / ".venv", "all")
+    return run([python.parent / "outlast", "drill", "coder", *arguments])
+
+
+def bench(arguments: list[str]) -> int:
+    """Set up the development environment and run the benchmarks, or the one that is named."""
+    names = sorted(path.stem for path in (ROOT / "bench").glob("[a-z]*.py"))
+    chosen = [arguments.pop(0)] if arguments and arguments[0] in names else names
+    python = development_environment(newest(find_pythons()))
+    return max(run([python, f"bench/{name}.py", *arguments]) for name in chosen)
+
+
+def lint_alone(arguments: list[str]) -> int:
+    """Set up the development environment and check style, types and layers."""
+    if arguments:
+        msg = f"lint takes no arguments, and was given {' '.join(arguments)}"
+        raise SetupError(msg)
+    return 1 if lint(development_environment(newest(find_pythons()))) else 0
+
+
+def test(arguments: list[str]) -> int:
+    """Set up an environment for each Python and run the tests; the last line sums them up."""
+    pythons = find_pythons()
+    if arguments[:1] == ["--python"]:
+        wanted = arguments[1] if len(arguments) > 1 else ""
+        pythons = {version: path for version, path in pythons.items() if dotted(version) == wanted}
+        arguments = arguments[2:]
+        if not pythons:
+            msg = f"there is no Python {wanted or '(which?)'} on this machine"
+            raise SetupError(msg)
+    main_version, main_program = newest(pythons)
+    if arguments:
+        python = development_environment((main_version, main_program))
+        return run([python, "-m", "pytest", *arguments])
+    say(f"Python {', '.join(map(dotted, pythons))}; all tests on {dotted(main_version)}, which first sets up")
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        others = {
+            version: pool.submit(environment, (version, program), environment_path(version), "test")
+            for version, program in pythons.items()
+            if version != main_version
+        }
+        main_python = development_environment((main_version, main_program))
+        ready = {version: future.result() for version, future in others.items()}
+    broken = lint(main_python)
+    tally = pytest(main_version, main_python, "all")
+    for version, python in ready.items():
+        tally += pytest(version, python, "short")
+    if broken:
+        say(f"failed checks: {', '.join(broken)}")
+    print(f"{tally.passed} passed, {tally.failed} failed" + (f", {tally.skipped} skipped" if tally.skipped else ""), flush=True)
+    return 1 if broken or tally.failed or not tally.passed else 0
+
+
+def lint(python: Path) -> list[str]:
+    """Check style, types and layers; gives the names of the checks that failed."""
+    tools = python.parent
+    checks: dict[str, list[Path | str]] = {
+        "ruff check": [tools / "ruff", "check", "--quiet"],
+        "ruff format": [tools / "ruff", "format", "--check", "--quiet"],
+        "mypy": [tools / "mypy", "--no-error-summary"],
+        "basedpyright": [tools / "basedpyright", "--level", "error"],
+        "import-linter": [tools / "lint-imports", "--no-logo"],
+    }
+    broken: list[str] = []
+    for name, command in checks.items():
+        began_s = time.monotonic()
+        done = subprocess.run(command, check=False, capture_output=True, text=True)
+        say(f"{name}: {'passed' if done.returncode == 0 else 'FAILED'} ({time.monotonic() - began_s:.0f} s)")
+        if done.returncode:
+            broken.append(name)
+            print(done.stdout + done.stderr, flush=True)
+    return broken
+
+
+def pytest(version: Version, python: Path, real: str) -> Tally:
+    """Run the tests on one version of Python; a run that ends without a report counts as one failure."""
+    say(f"tests on Python {dotted(version)}, {real} of tests/real")
+    with tempfile.TemporaryDirectory() as directory:
+        report = Path(directory) / "report.xml"
+        code = run([python, "-m", "pytest", "-q", f"--real={real}", f"--junitxml={report}"])
+        tally = tally_of(report)
+    return tally if code == 0 or tally.failed else tally + Tally(failed=1)
+
+
+def tally_of(report: Path) -> Tally:
+    """Add up a report in JUnit's format, which pytest wrote just now."""
+    if not report.exists():
+        return Tally()
+    suites = list(ET.parse(report).getroot().iter("testsuite"))  # noqa: S314  our own file
+    total, failures, errors, skipped = (
+        sum(int(suite.get(name, 0)) for suite in suites) for name in ("tests", "failures", "errors", "skipped")
+    )
+    return Tally(passed=total - failures - errors - skipped, failed=failures + errors, skipped=skipped)
+
+
+def run(command: Sequence[Path | str]) -> int:
+    """Run a program in the foreground; gives its exit code."""
+    return subprocess.run(command, check=False).returncode
+
+
+def find_pythons() -> dict[Version, Path]:
+    """Return a program for each version of Python, 3.11 to 3.13, that the machine has, the newest first."""
+    found: dict[Version, Path] = {}
+    for program in candidates():
+        # What starts is asked for its version: the name may be that of a switch that starts another one.
+        done = subprocess.run([program, "-c", PROBE], check=False, capture_output=True, text=True)
+        numbers = done.stdout.split()
+        if done.returncode == 0 and len(numbers) == 2:
+            version = (int(numbers[0]), int(numbers[1]))
+            if OLDEST <= version <= NEWEST:
+                found.setdefault(version, program)
+    if not found:
+        msg = "no Python of 3.11 to 3.13 here can make virtual environments; on Debian: apt-get install python3-venv"
+        raise SetupError(msg)
+    return dict(sorted(found.items(), reverse=True))
+
+
+def candidates() -> Iterable[Path]:
+    """Yield every program that may be such a Python: this one, those of pyenv, those on PATH and in the usual places."""
+    yield Path(sys.executable)
+    pyenv = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv") / "versions"
+    places = [Path(place) for place in (os.environ.get("PATH") or "").split(os.pathsep) if place]
+    places += [Path("/usr/local/bin"), Path("/usr/bin"), Path("/opt/homebrew/bin")]
+    for minor in range(NEWEST[1], OLDEST[1] - 1, -1):
+        name = f"python3.{minor}"
+        installed = sorted(pyenv.glob(f"3.{minor}.*/bin/{name}"), key=patch_number, reverse=True)
+        for program in [*installed, *(place / name for place in places)]:
+            if os.access(program, os.X_OK):
+                yield program
+
+
+def patch_number(program: Path) -> int:
+    """Return 7 for `3.11.7/bin/python3.11`, and 0 for a name without a plain number."""
+    last = program.parts[-3].rpartition(".")[2]
+    return int(last) if last.isdigit() else 0
+
+
+def newest(pythons: dict[Version, Path]) -> tuple[Version, Path]:
+    """Return the newest version and its program."""
+    return next(iter(pythons.items()))
+
+
+def dotted(version: Version) -> str:
+    """Write a version as people do."""
+    return f"{version[0]}.{version[1]}"
+
+
+def environment_path(version: Version) -> Path:
+    """Where the virtual environment of one version is kept."""
+    return ROOT / ".venvs" / dotted(version)
+
+
+def development_environment(python: tuple[Version, Path]) -> Path:
+    """Return the Python of an environment with all that checks, tests and benchmarks need."""
+    return environment(python, environment_path(python[0]), "dev")
+
+
+def environment(python: tuple[Version, Path], directory: Path, extra: str) -> Path:
+    """Return the Python of an up-to-date virtual environment, which is made when it is missing or old."""
+    version, program = python
+    inside = directory / "bin" / "python"
+    stamp = directory / STAMP
+    wanted = fingerprint(program, extra)
+    if inside.exists() and stamp.exists() and stamp.read_text(encoding="utf-8") == wanted:
+        return inside
+    say(f"setting up {directory.relative_to(ROOT)} with Python {dotted(version)}; the first time this takes a minute or two")
+    began_s = time.monotonic()
+    step([program, "-m", "venv", "--clear", directory], f"making the virtual environment {directory}")
+    pip: list[Path | str] = [inside, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--constraint", PINS]
+    # The build tools come from the same list of versions, so the package is built without an environment of its own.
+    step([*pip, "hatchling", "editables"], "installing the build tools")
+    step([*pip, "--no-build-isolation", "--editable", f".[{extra}]"], f"installing outlast[{extra}]")
+    stamp.write_text(wanted, encoding="utf-8")
+    say(f"{directory.relative_to(ROOT)} is ready ({time.monotonic() - began_s:.0f} s)")
+    return inside
+
+
+def fingerprint(program: Path, extra: str) -> str:
+    """Return a text that changes with whatever an environment is made from."""
+    digest = hashlib.sha256(f"{ROOT}\n{program}\n{extra}\n".encode())
+    for path in (ROOT / "pyproject.toml", PINS):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def step(command: Sequence[Path | str], what: str) -> None:
+    """Run a step of the set-up quietly; raises SetupError with the end of what it printed when it fails."""
+    done = subprocess.run(command, check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    if done.returncode:
+        msg = f"{what} failed with exit code {done.returncode}; it printed last:\n{done.stdout[-2000:].strip()}"
+        raise SetupError(msg)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

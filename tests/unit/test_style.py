@@ -1,0 +1,136 @@
+"""The house rules that a program can check."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import outlast
+
+ROOT = Path(__file__).parents[2]
+PACKAGE = ROOT / "src" / "outlast"
+FILE_LINES_MAX = 500
+FUNCTION_LINES_MAX = 60
+ROOT_NAMES_MAX = 25
+NOT_IN_CORE = {
+    "asyncio",
+    "logging",
+    "os",
+    "random",
+    "select",
+    "selectors",
+    "signal",
+    "socket",
+    "ssl",
+    "subprocess",
+    "threading",
+    "time",
+}
+NOT_A_NAME = {"utils", "util", "common", "helpers", "helper", "manager", "misc"}
+CLOCKS = {"monotonic", "monotonic_ns", "perf_counter", "perf_counter_ns", "time", "time_ns", "sleep"}
+
+SOURCES = sorted(PACKAGE.rglob("*.py"))
+TESTS = sorted((ROOT / "tests").rglob("*.py"))
+ALL = [*SOURCES, *TESTS, *sorted((ROOT / "bench").rglob("*.py")), ROOT / "dev.py"]
+
+
+def each(paths: list[Path]) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("path", paths, ids=lambda path: str(path.relative_to(ROOT)))
+
+
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def runtime_nodes(tree: ast.AST) -> Iterator[ast.AST]:
+    """Every node but those that only a type checker sees."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.If) and ast.unparse(node.test) in {"TYPE_CHECKING", "typing.TYPE_CHECKING"}:
+            continue
+        yield node
+        yield from runtime_nodes(node)
+
+
+def imported(tree: ast.AST) -> Iterator[str]:
+    for node in runtime_nodes(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.split(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            yield node.module.split(".")[0]
+
+
+def calls(tree: ast.AST, module: str) -> Iterator[ast.Call]:
+    """Calls of the form `module.function(...)`."""
+    for node in ast.walk(tree):
+        if (
+            isinstance(node, ast.Call)
+            and isinstance(node.func, ast.Attribute)
+            and isinstance(node.func.value, ast.Name)
+            and node.func.value.id == module
+        ):
+            yield node
+
+
+@each(ALL)
+def test_a_file_is_one_idea(path: Path) -> None:
+    lines = len(path.read_text(encoding="utf-8").splitlines())
+    assert lines <= FILE_LINES_MAX, f"{lines} lines; a file has at most {FILE_LINES_MAX}: split it by idea"
+    assert path.stem not in NOT_A_NAME, "a name says what is inside"
+
+
+@each(SOURCES)
+def test_a_function_can_be_read_at_once(path: Path) -> None:
+    long = [
+        f"{node.name}: {(node.end_lineno or 0) - node.lineno + 1} lines"
+        for node in ast.walk(parsed(path))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        and (node.end_lineno or 0) - node.lineno + 1 > FUNCTION_LINES_MAX
+    ]
+    assert not long
+
+
+@each(sorted((PACKAGE / "core").rglob("*.py")))
+def test_the_core_has_no_clock_and_does_no_input_or_output(path: Path) -> None:
+    assert not set(imported(parsed(path))) & NOT_IN_CORE
+
+
+@each([path for path in TESTS if "real" not in path.relative_to(ROOT / "tests").parts])
+def test_tests_do_not_wait(path: Path) -> None:
+    """Outside tests/real nothing reads a clock or sleeps; `asyncio.sleep` is for virtual time, where it takes none."""
+    tree = parsed(path)
+    clocks = [f"line {call.lineno}" for call in calls(tree, "time") if ast.unparse(call.func).removeprefix("time.") in CLOCKS]
+    assert not clocks, f"reads the clock or sleeps: {', '.join(clocks)}"
+    sleeps = [
+        call.lineno
+        for call in calls(tree, "asyncio")
+        if ast.unparse(call) != "asyncio.sleep(0)" and ast.unparse(call.func) == "asyncio.sleep"
+    ]
+    real = [call.lineno for call in calls(tree, "asyncio") if ast.unparse(call.func) == "asyncio.run"]
+    assert not (sleeps and real), f"sleeps (line {sleeps[0]}) and runs a real loop (line {real[0]}): use run_virtual"
+
+
+def test_the_root_package_exports_what_the_list_says() -> None:
+    listed = (ROOT / "tests" / "unit" / "public_names.txt").read_text(encoding="utf-8").split()
+    assert sorted(outlast.__all__) == listed
+    assert len(listed) <= ROOT_NAMES_MAX
+    for name in listed:
+        assert getattr(outlast, name) is not None
+
+
+def test_importing_the_root_package_loads_nothing_of_third_parties() -> None:
+    probe = (
+        "import sys; before = set(sys.modules); import outlast; "
+        "print(*sorted({name.split('.')[0] for name in set(sys.modules) - before} - sys.stdlib_module_names - {'outlast'}))"
+    )
+    done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True, cwd=ROOT / "src")
+    assert done.stdout.split() == []
+
+
+def test_the_list_of_versions_names_no_place_to_fetch_them_from() -> None:
+    pins = (ROOT / "constraints.txt").read_text(encoding="utf-8")
+    assert "://" not in pins
+    assert "--" not in pins
+    assert "@" not in pins
