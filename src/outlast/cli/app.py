@@ -13,7 +13,7 @@ from outlast import OutlastError, __version__
 from outlast.cli.errors import CommandError, Exit
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
 COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
     {
@@ -41,16 +41,17 @@ class OutlastGroup(click.Group):
         command = getattr(importlib.import_module(module), name)
         return command if isinstance(command, click.Command) else None
 
-    def main(  # type: ignore[override]  # click overloads this on standalone_mode; both meanings are kept
-        self, args: Sequence[str] | None = None, prog_name: str | None = None, **extra: Any
-    ) -> Any:
+    def main(self, *args: Any, **extra: Any) -> Any:  # noqa: ANN401 - click's own arguments, handed on
         """Run; ends with SystemExit. What a command returns is the exit code."""
         extra["standalone_mode"] = False
         try:
-            code = super().main(args, prog_name, **extra)
+            code = super().main(*args, **extra)
         except click.UsageError as error:
             _show_usage(error)
             code = Exit.USAGE
+        except CommandError as error:
+            error.show()
+            code = error.code
         except click.ClickException as error:
             error.show()
             code = error.exit_code
@@ -60,7 +61,7 @@ class OutlastGroup(click.Group):
         except OutlastError as error:
             CommandError(str(error), Exit.UNAVAILABLE).show()
             code = Exit.UNAVAILABLE
-        sys.exit(int(code) if isinstance(code, int) else 0)
+        sys.exit(int(code or 0))
 
 
 def _show_usage(error: click.UsageError) -> None:

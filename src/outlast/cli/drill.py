@@ -13,9 +13,10 @@ import click
 
 from outlast import OutlastError
 from outlast.cli.errors import CommandError, Exit
+from outlast.cli.values import Duration, Names
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator
 
     from rich.console import Console
 
@@ -25,36 +26,6 @@ if TYPE_CHECKING:
 FAULT_NAMES = ("stop", "freeze", "refuse", "readonly", "kill-backends", "flap")
 LIVE_COLUMNS_MIN = 100
 """The live table with its two sparklines is this wide; a narrower terminal gets plain lines."""
-
-
-class Duration(click.ParamType):
-    """A duration as people type it, in seconds."""
-
-    name = "duration"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Read `20s`, `1m`, `500ms` or a number of seconds."""
-        from outlast.drill.duration import parse_duration  # noqa: PLC0415  lazily, as all of the drill
-
-        if isinstance(value, float | int):
-            return float(value)
-        try:
-            return parse_duration(str(value))
-        except ValueError as error:
-            self.fail(str(error), param, ctx)
-
-
-class Names(click.ParamType):
-    """Names separated by commas."""
-
-    name = "names"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
-        """Split at commas."""
-        del param, ctx
-        if isinstance(value, tuple):
-            return value
-        return tuple(part.strip() for part in str(value).split(",") if part.strip())
 
 
 @click.group()
@@ -81,10 +52,10 @@ def coder(*, as_json: bool, report: Path | None, arms: tuple[str, ...] | None, *
     kept what the drill promises; 1: it broke a promise; 2: the naive arm did not storm, so the drill proves nothing.
     """
     _require_packages(report=report is not None)
-    from rich.console import Console  # noqa: PLC0415  lazily, as all of the drill
+    from rich.console import Console
 
-    from outlast.drill.coder import ARMS, CoderOptions, run_coder_drill  # noqa: PLC0415
-    from outlast.drill.errors import DrillUsageError  # noqa: PLC0415
+    from outlast.drill.coder import ARMS, CoderOptions, run_coder_drill
+    from outlast.drill.errors import DrillUsageError
 
     options = CoderOptions(arms=arms or tuple(ARMS), **chosen)
     if report is not None and not report.absolute().parent.is_dir():
@@ -100,13 +71,13 @@ def coder(*, as_json: bool, report: Path | None, arms: tuple[str, ...] | None, *
     except OutlastError as error:
         raise CommandError(f"drill coder: {error}", Exit.UNAVAILABLE) from error
     if report is not None:
-        from outlast.drill.report import write_report  # noqa: PLC0415  matplotlib takes its time
+        from outlast.drill.report import write_report
 
         write_report(result, report)
     if as_json:
         click.echo(result.dumps(), nl=False)
     else:
-        from outlast.drill.summary import print_summary  # noqa: PLC0415
+        from outlast.drill.summary import print_summary
 
         print_summary(result, Console())
     if report is not None:
@@ -115,7 +86,7 @@ def coder(*, as_json: bool, report: Path | None, arms: tuple[str, ...] | None, *
 
 
 def _require_packages(*, report: bool) -> None:
-    from importlib.util import find_spec  # noqa: PLC0415
+    from importlib.util import find_spec
 
     wanted = ["psycopg", "psutil", *(["matplotlib", "jinja2"] if report else [])]
     missing = [name for name in wanted if find_spec(name) is None]
@@ -125,7 +96,7 @@ def _require_packages(*, report: bool) -> None:
 
 
 @contextlib.contextmanager
-def _signals_end_it() -> Iterator[None]:
+def _signals_end_it() -> Generator[None]:
     """Let SIGTERM and SIGHUP end the drill as Ctrl-C does, so that no server is left behind."""
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -145,7 +116,7 @@ def _signals_end_it() -> Iterator[None]:
 
 
 def _view(console: Console, options: CoderOptions) -> LiveView | PlainView:
-    from outlast.drill.live import LiveView, PlainView  # noqa: PLC0415  lazily, as all of the drill
+    from outlast.drill.live import LiveView, PlainView
 
     if not console.is_terminal or console.width < LIVE_COLUMNS_MIN or os.environ.get("TERM") == "dumb":
         return PlainView(console)

@@ -25,7 +25,7 @@ class CommandError(click.ClickException):
     def __init__(self, message: str, code: Exit) -> None:
         """Say what was attempted, on what, the value seen and the next step."""
         super().__init__(" ".join(redact(message).split()))
-        self.exit_code = int(code)
+        self.code = code
 
     def show(self, file: IO[Any] | None = None) -> None:
         """Write the line."""

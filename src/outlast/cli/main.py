@@ -13,13 +13,13 @@ def main() -> int:
     """Run the command with the process's arguments; gives the exit code. Writes one line and no traceback for a mistake."""
     missing = [name for name in ("click", "rich") if importlib.util.find_spec(name) is None]
     if missing:
-        print(  # noqa: T201  there is no click to print with
+        print(
             f'outlast: the command needs {" and ".join(missing)}, which Python {sys.executable} does not have;'
             ' pip install "outlast[cli]"',
             file=sys.stderr,
         )
         return EXIT_MISSING
-    from outlast.cli.app import app  # noqa: PLC0415  only where click is installed
+    from outlast.cli.app import app
 
     try:
         app.main(prog_name="outlast")

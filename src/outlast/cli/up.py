@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import importlib
-import os
 import sys
 import traceback
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -40,8 +40,8 @@ def load_service(target: str, *, show_traceback: bool = False) -> Service:
     if not colon or not all(part.isidentifier() for part in [*module_name.split("."), *path.split(".")]):
         msg = f"{target!r} does not name a service; write MODULE:SERVICE, as in shop.worker:service"
         raise CommandError(msg, Exit.USAGE)
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
+    if (here := str(Path.cwd())) not in sys.path:
+        sys.path.insert(0, here)
     module = _import(module_name, target, show_traceback=show_traceback)
     return _service_of(module, path, target)
 
@@ -53,7 +53,7 @@ def _import(name: str, target: str, *, show_traceback: bool) -> ModuleType:
         if show_traceback:
             traceback.print_exc()
         if isinstance(error, ModuleNotFoundError) and error.name and (name == error.name or name.startswith(error.name + ".")):
-            msg = f"cannot load {target}: there is no module {error.name!r}, neither in {os.getcwd()} nor installed"
+            msg = f"cannot load {target}: there is no module {error.name!r}, neither in {Path.cwd()} nor installed"
             raise CommandError(msg, Exit.CONFIGURATION) from error
         if isinstance(error, ConfigurationError):
             raise CommandError(f"cannot load {target}: {error}", Exit.CONFIGURATION) from error
@@ -63,8 +63,9 @@ def _import(name: str, target: str, *, show_traceback: bool) -> ModuleType:
 
 def _place(error: Exception) -> str:
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith("<frozen")]
-    # The first frame is ours and the next ones are importlib's own, whose frames are frozen.
-    return f" ({frames[-1].filename}:{frames[-1].lineno})" if frames[-1].filename != importlib.__file__ else ""
+    # The first frames are ours and importlib's; when nothing comes after them, the module itself could not be read.
+    last = frames[-1]
+    return f" ({last.filename}:{last.lineno})" if last.filename not in {importlib.__file__, __file__} else ""
 
 
 def _service_of(module: ModuleType, path: str, target: str) -> Service:
