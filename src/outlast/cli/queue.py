@@ -43,33 +43,39 @@ class Queue:
         import psycopg
 
         from outlast.jobs import Jobs
-        from outlast.postgres import Postgres
+        from outlast.postgres import Postgres, redact_dsn
 
         try:
             db = Postgres(self.dsn, connections_max=1, connect_timeout_s=CONNECT_S_MAX, application_name="outlast-cli")
         except ConfigurationError as error:
             raise CommandError(str(error), Exit.CONFIGURATION) from None
         try:
+            where = self._where(db)
+        except ValueError:
+            msg = f"cannot read the DSN {redact_dsn(self.dsn)!r}: its port is no number"
+            raise CommandError(msg, Exit.CONFIGURATION) from None
+        try:
             return await act(Jobs(db, schema=self.schema))
         except Unavailable as error:
-            raise self._unreachable(db, error.fault) from None
+            raise self._unreachable(where, error.fault) from None
         except psycopg.Error as error:
-            raise self._refused(db, error) from None
+            raise self._refused(db, where, error) from None
         except (OutlastError, OSError) as error:
-            raise CommandError(f"{self._where(db)}: {error}", Exit.UNAVAILABLE) from None
+            raise CommandError(f"{where}: {error}", Exit.UNAVAILABLE) from None
         finally:
             await db.close()
 
-    def _refused(self, db: Postgres, error: psycopg.Error) -> CommandError:
+    def _refused(self, db: Postgres, where: str, error: psycopg.Error) -> CommandError:
         if error.sqlstate in NOT_MIGRATED:
-            msg = f"{self._where(db)} has no up-to-date queue in schema {self.schema!r}: run 'outlast jobs migrate' first"
+            msg = f"{where} has no up-to-date queue in schema {self.schema!r}: run 'outlast jobs migrate' first"
             return CommandError(msg, Exit.CONFIGURATION)
-        return self._unreachable(db, db.classifiers.classify(error, source=db.name, phase="query"))
+        return self._unreachable(where, db.classifiers.classify(error, source=db.name, phase="query"))
 
-    def _unreachable(self, db: Postgres, fault: Fault) -> CommandError:
+    @staticmethod
+    def _unreachable(where: str, fault: Fault) -> CommandError:
         code = Exit.CONFIGURATION if fault.kind is Kind.PERMANENT else Exit.UNAVAILABLE
         hint = f"; {fault.hint}" if fault.hint else ""
-        return CommandError(f"{self._where(db)}: {fault.code} {fault.reason}{hint}", code)
+        return CommandError(f"{where}: {fault.code} {fault.reason}{hint}", code)
 
     @staticmethod
     def _where(db: Postgres) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 from rich import box
 from rich.console import Console
@@ -28,13 +28,15 @@ def print_jobs(records: Sequence[JobRecord]) -> None:
         Console().print("no jobs")
         return
     now = datetime.now(UTC)
-    table = _table("id", "kind", "queue", "state", "attempt", "age", "due", "ended", "last fault")
+    faulted = any(record.last_fault for record in records)
+    table = _table("id", "kind", "queue", "state", "attempt", "age", "due", "ended", *(["last fault"] if faulted else []))
     for record in records:
         state = Text(record.state.value, style=_STYLES.get(record.state.value, ""))
         attempt = f"{record.attempt}/{record.attempts_max}"
         due = age(record.run_at, now) if record.run_at > now else ""
+        fault = [Text(_fault(record))] if faulted else []
         times = (age(record.enqueued_at, now), due, age(record.finished_at, now))
-        table.add_row(Text(str(record.id)), Text(record.kind), Text(record.queue), state, attempt, *times, Text(_fault(record)))
+        table.add_row(Text(str(record.id)), Text(record.kind), Text(record.queue), state, attempt, *times, *fault)
     Console().print(table)
 
 
@@ -59,7 +61,8 @@ def _count(state: str, number: int) -> Text:
 def _table(*titles: str) -> Table:
     table = Table(box=box.SIMPLE_HEAD, header_style="bold", show_edge=False, pad_edge=False)
     for title in titles:
-        table.add_column(title, no_wrap=title != "last fault", justify="right" if title in {"id", "attempt", "age", "due", "ended"} else "left")
+        justify: Literal["left", "right"] = "right" if title in {"id", "attempt", "age", "due", "ended"} else "left"
+        table.add_column(title, no_wrap=title != "last fault", justify=justify)
     return table
 
 
