@@ -41,6 +41,8 @@ class Recorder:
         self._journal_lock = asyncio.Lock()
         self.incident = Incident("jobs journal", verb="is failing")
         self.recorded = self.late = self.journalled = 0
+        self._limit_s: float | None = None
+        self._limit: asyncio.Timeout | None = None
 
     async def record(self, outcome: Outcome) -> None:
         """Return when the outcome is safe. Waiters are bounded by the workers: each awaits its own."""
@@ -69,6 +71,13 @@ class Recorder:
                 len(entries) - recorded,
             )
 
+    def hurry(self, limit_s: float) -> None:
+        """Give the database no longer than this from now on, then use the journal: the service ends."""
+        self._limit_s = limit_s
+        if self._limit is not None:
+            self._limit.reschedule(asyncio.get_running_loop().time() + limit_s)
+            self._limit = None
+
     async def drain(self) -> None:
         """Wait for what is being recorded now."""
         if self._flusher is not None:
@@ -78,13 +87,21 @@ class Recorder:
         while self._pending:
             batch = [self._pending.popleft() for _ in range(min(BATCH_MAX, len(self._pending)))]
             try:
-                await self._write([(self._worker, outcome) for outcome, _ in batch])
+                await self._write_within([(self._worker, outcome) for outcome, _ in batch])
             except Exception as exc:  # noqa: BLE001 - whatever it is, the outcomes must be kept
                 await self._keep_all(batch, exc)
                 continue
             for _, future in batch:
                 if not future.done():
                     future.set_result(None)
+
+    async def _write_within(self, entries: list[Entry]) -> None:
+        async with asyncio.timeout(self._limit_s) as limit:
+            self._limit = limit
+            try:
+                await self._write(entries)
+            finally:
+                self._limit = None
 
     async def _keep_all(self, batch: list[tuple[Outcome, asyncio.Future[None]]], exc: Exception) -> None:
         if not isinstance(exc, Unavailable):

@@ -37,6 +37,8 @@ RUNS_WEIGHT: Final = 0.1
 """How much the newest duration of a kind counts in its average."""
 SHORTEST: Final = 0.5
 """A job is hopeless when less than half its kind's average duration is left: averages are not minima."""
+RELEASE_SHARE: Final = 0.04
+"""The share of the stop's deadline in which the database may take the last outcomes, before the journal does."""
 logger = logging.getLogger("outlast")
 
 
@@ -69,6 +71,7 @@ class WorkerProcess:
         self._tasks: dict[int, asyncio.Task[Any]] = {}
         self._cancelled: dict[int, bool] = {}
         self._slots: list[int] = []
+        self._release_s = 0.5
         self.incident = Incident("jobs", verb="are failing")
         self.recorder = Recorder(db, said, Journal(journal_path), self.id)
         self.acquirer = Acquirer(
@@ -97,6 +100,7 @@ class WorkerProcess:
     def attach(self, service: Service, workers: int) -> None:
         """Add the loops and tasks to `service`."""
         self._slots = list(range(workers))
+        self._release_s = RELEASE_SHARE * service.deadline_s
         service.on_start(self._open)
         service.on_stop(self._close)
         service.task(needs=self._db, name="jobs upkeep")(self.upkeep.run)
@@ -114,12 +118,17 @@ class WorkerProcess:
             logger.info("jobs: the journal holds %d outcomes of an earlier process", len(journal.entries))
 
     async def _close(self) -> None:
+        self.recorder.hurry(self._release_s)
         await self.recorder.drain()
         try:
-            await self.upkeep.leave()
+            async with asyncio.timeout(self._release_s):
+                await self.upkeep.leave()
         except Exception as exc:  # noqa: BLE001 - the lease runs out by itself
             logger.debug("jobs: could not say good-bye: %s", exc)
-        await asyncio.to_thread(self.recorder.journal.close)
+        journal = self.recorder.journal
+        if journal.entries:
+            logger.info("jobs: %d outcomes stay in the journal %s until the next start", len(journal.entries), journal.path)
+        await asyncio.to_thread(journal.close)
 
     # One job.
 
@@ -149,6 +158,7 @@ class WorkerProcess:
         except asyncio.CancelledError:
             # Our own stop: the job goes back as if it had not been taken, and the cancel goes on.
             task.cancel()
+            self.recorder.hurry(self._release_s)
             await asyncio.wait({task})
             await self._safe(self._finished(job, task) or give_back(job, 0.0))
             raise
@@ -202,7 +212,14 @@ class WorkerProcess:
         return outcome
 
     async def _safe(self, outcome: Outcome) -> None:
-        await self.recorder.record(outcome)
+        """Return when the outcome is recorded or journalled, also when this is cancelled meanwhile."""
+        recording = asyncio.ensure_future(self.recorder.record(outcome))
+        try:
+            await asyncio.shield(recording)
+        except asyncio.CancelledError:
+            self.recorder.hurry(self._release_s)
+            await recording
+            raise
 
     def _ran(self, kind: str, seconds: float) -> None:
         before = self._runs_s.get(kind, seconds)
@@ -230,7 +247,7 @@ class WorkerProcess:
             self.acquirer.wake()
             yield conn
         finally:
-            conn.abort()
+            await conn.close()
 
     async def _listen(self, conn: Connection, stop: Stop) -> None:
         hearing = asyncio.ensure_future(self._hear(conn))

@@ -8,7 +8,9 @@ the connection is closed instead: nothing is waited for, and the server ends the
 from __future__ import annotations
 
 import asyncio
-from contextlib import contextmanager
+import os
+import socket
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import psycopg
@@ -41,6 +43,8 @@ class Connection(psycopg.AsyncConnection[Any]):
     operation_timeout_s: float | None = 10.0
     epoch: int = 0
     """The dependency's epoch in which it was opened."""
+    aborted_for: Fault | None = None
+    """Why `abort` was called, if it was."""
 
     async def wait(
         self, gen: PQGen[RV], interval: float = INTERVAL_S, timeout: float | None = None  # noqa: ASYNC109
@@ -53,16 +57,30 @@ class Connection(psycopg.AsyncConnection[Any]):
         except _WaitTimeout:
             if timeout is not None:
                 raise
-            self.abort()
+            self.pgconn.finish()
             raise _deadline_exceeded(limit_s or 0.0) from None
+        except psycopg.Error as exc:
+            if self.aborted_for is not None:
+                attach(exc, self.aborted_for)
+            raise
         except (asyncio.CancelledError, KeyboardInterrupt):
             if self.pgconn.transaction_status == pq.TransactionStatus.ACTIVE:
-                self.abort()
+                self.pgconn.finish()
             raise
 
-    def abort(self) -> None:
-        """Close the connection now: nothing is waited for. Whoever waits on it fails. Safe to call twice."""
-        self.pgconn.finish()
+    def abort(self, fault: Fault) -> None:
+        """Shut the socket down: whoever waits on the connection fails at once with `fault`, and closes it.
+
+        The fault says why *we* did it: what the driver then reports, a reset, is no news of the server. Safe to call twice.
+        The descriptor itself is not closed here. An event loop that still watches it would take the next file of that number for it.
+        """
+        self.aborted_for = self.aborted_for or fault
+        try:
+            descriptor = os.dup(self.pgconn.socket)
+        except (psycopg.OperationalError, OSError):
+            return
+        with socket.socket(fileno=descriptor) as shared, suppress(OSError):
+            shared.shutdown(socket.SHUT_RDWR)
 
     @contextmanager
     def deadline(self, seconds: float | None) -> Iterator[None]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 import psycopg
 from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout
 
-from outlast import Classifiers, ConfigurationError, Dependency, Fault, HealthPolicy, State, Stop, Stopping
+from outlast import Classifiers, ConfigurationError, Dependency, Fault, HealthPolicy, Kind, State, Stop, Stopping
 from outlast.core.faults import attach
 from outlast.postgres.classify import postgres_rule
 from outlast.postgres.connection import Connection
@@ -81,7 +81,7 @@ class Postgres(Dependency):
         self._closing: set[asyncio.Future[None]] = set()
         self._dialing: set[asyncio.Task[Any]] = set()
         self._opening = asyncio.Lock()
-        self._refining = False
+        self._refining = asyncio.Lock()
         self.subscribe(self._on_change)
 
     @contextlib.asynccontextmanager
@@ -100,7 +100,7 @@ class Postgres(Dependency):
             finally:
                 with ours():
                     if conn.epoch != self.epoch or not self.passable:
-                        conn.abort()
+                        await conn.close()
                     await pool.putconn(conn)
 
     async def connect(self, *, autocommit: bool = True, operation_timeout_s: float | None = None) -> Connection:
@@ -189,6 +189,8 @@ class Postgres(Dependency):
             self._dialing.add(task)
         try:
             return await self._dial(cls, conninfo, options)
+        except Stopping:
+            raise
         except Exception as exc:
             self.report(exc, phase="connect")
             self._give_up_pool()
@@ -199,8 +201,9 @@ class Postgres(Dependency):
 
     async def _dial(self, cls: type[Connection], conninfo: str, options: dict[str, Any]) -> Connection:
         await self._pacer.turn()
-        if self.is_stopping and not self.passable:
-            msg = "the service is stopping and the server is down"
+        if self.is_stopping:
+            # Whoever finishes now uses the connections there are.
+            msg = "no connection is opened any more"
             raise Stopping(msg)
         if not self.passable:
             raise self.unavailable()
@@ -216,25 +219,26 @@ class Postgres(Dependency):
         return cast("Connection", conn)
 
     async def _refine(self, exc: psycopg.Error) -> None:
-        """Find out what psycopg hides of a failure to connect: ask the server itself, one at a time."""
-        if self._refining or not self.passable or self.is_stopping:
-            return
-        self._refining = True
-        try:
-            async with asyncio.timeout(self.connect_timeout_s):
-                await self.probe()
-        except Exception as told:  # noqa: BLE001 - whatever it is, it is classified
-            attach(exc, self.classifiers.classify(told, source=self.name, phase="connect"))
-        finally:
-            self._refining = False
+        """Find out what psycopg hides of a failure to connect: ask the server itself, once for all who failed."""
+        async with self._refining:
+            if self.is_stopping:
+                return
+            if not self.passable:
+                if self.health.last is not None:
+                    attach(exc, self.health.last)
+                return
+            try:
+                async with asyncio.timeout(self.connect_timeout_s):
+                    await self.probe()
+            except Exception as told:  # noqa: BLE001 - whatever it is, it is classified
+                attach(exc, self.classifiers.classify(told, source=self.name, phase="connect"))
 
     def _on_change(self, state: State, fault: Fault | None) -> None:
-        del fault
-        if state is State.DOWN:
+        if state is State.DOWN and fault is not None:
             self._give_up_pool()
             # These wait without a deadline: on a frozen server they would never notice.
             for conn in tuple(self._dedicated):
-                conn.abort()
+                conn.abort(fault)
 
     def _give_up_pool(self) -> None:
         pool, self._pool = self._pool, None
@@ -248,8 +252,9 @@ class Postgres(Dependency):
             task.cancel()
 
     def _abort_all(self) -> None:
+        ended = Fault(Kind.STOPPING, "stopping", "the service ended while the server did not answer", self.name)
         for conn in (*self._live, *self._dedicated):
-            conn.abort()
+            conn.abort(self.fault or ended)
 
 
 def _from_driver(exc: BaseException, depth: int) -> bool:
