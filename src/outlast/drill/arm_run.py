@@ -27,7 +27,7 @@ from outlast.drill.worklog import Step, WorkLogReader
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator
 
     from outlast.drill.stores import Audit, JobStore
 
@@ -179,7 +179,7 @@ class ArmRun:
 
 
 @contextmanager
-def _running(watch: Watch) -> Iterator[None]:
+def _running(watch: Watch) -> Generator[None]:
     watch.start()
     try:
         yield

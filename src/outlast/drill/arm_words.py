@@ -11,7 +11,8 @@ if TYPE_CHECKING:
 def describe(arm: ArmResult) -> str:
     """What happened in this arm, in words and figures."""
     per_s = arm.lines_outage / arm.outage_s if arm.outage_s else 0.0
-    parts = [f"{arm.log_lines:,} log lines ({per_s:,.1f} a second while the server was away), {arm.attempts:,} connection attempts"]
+    lines = f"{arm.log_lines:,} log lines ({per_s:,.1f} a second during the fault)"
+    parts = [f"{lines}, {arm.attempts:,} connection attempts"]
     if arm.recovery_s_max is not None:
         parts.append(f"all {arm.loops} loops back at work {arm.recovery_s_max:.2f} s after the server accepted")
     else:

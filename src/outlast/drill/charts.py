@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from matplotlib.axes import Axes
 
     from outlast.drill.result import ArmResult
 
@@ -52,21 +50,23 @@ def tops(arms: Sequence[ArmResult]) -> dict[str, float]:
 
 def draw(arm: ArmResult, top: dict[str, float], span_s: tuple[float, float]) -> str:
     """Draw one arm as an SVG element; `top` and `span_s` are the scales shared by all arms."""
+    # matplotlib's own types stop at its keyword arguments, so from here on it is untyped.
+    untyped: Any = mpl
     style = {"svg.fonttype": "none", "svg.hashsalt": arm.arm, "font.family": "sans-serif", "font.size": 9.0}
-    with mpl.rc_context(style):
-        figure = Figure(figsize=(_WIDTH_IN, _HEIGHT_IN), layout="constrained")
-        figure.get_layout_engine().set(h_pad=0.03, hspace=0.06)  # type: ignore[union-attr]  constrained layout was asked for
+    with untyped.rc_context(style):
+        figure: Any = Figure(figsize=(_WIDTH_IN, _HEIGHT_IN), layout="constrained")
+        figure.get_layout_engine().set(h_pad=0.03, hspace=0.06)
         figure.patch.set_alpha(0.0)
-        rows: Sequence[Axes] = figure.subplots(len(SERIES), 1, sharex=True)
+        rows: Sequence[Any] = figure.subplots(len(SERIES), 1, sharex=True)
         for axes, series in zip(rows, SERIES, strict=True):
             _draw_series(axes, arm, series, top[series.field])
         rows[-1].set_xlim(*span_s)
         rows[-1].set_xlabel("seconds since the fault began", color=_INK)
-        _label_outage(rows[0], arm)
+        _label_fault(rows[0], arm)
         return _svg(figure)
 
 
-def _draw_series(axes: Axes, arm: ArmResult, series: Series, top: float) -> None:
+def _draw_series(axes: Any, arm: ArmResult, series: Series, top: float) -> None:  # noqa: ANN401  untyped
     axes.axvspan(0.0, arm.outage_s, color=_OUTAGE, linewidth=0, zorder=0)
     values = rates(arm, series)
     if arm.timeline.t_s:
@@ -78,7 +78,7 @@ def _draw_series(axes: Axes, arm: ArmResult, series: Series, top: float) -> None
         axes.set_ylim(0.0, max(10.0, top * 2.0))
         decades = [1.0, *(10.0**power for power in range(1, 7) if 10.0**power <= max(10.0, top * 2.0))]
         axes.set_yticks(decades)
-        axes.yaxis.set_minor_locator(mpl.ticker.NullLocator())
+        axes.yaxis.set_minor_locator(NullLocator())
     else:
         axes.set_ylim(0.0, max(1.0, top * 1.1))
         axes.yaxis.set_major_locator(MaxNLocator(nbins=3, integer=True))
@@ -92,9 +92,9 @@ def _draw_series(axes: Axes, arm: ArmResult, series: Series, top: float) -> None
         axes.spines[side].set_color(_FAINT)
 
 
-def _label_outage(axes: Axes, arm: ArmResult) -> None:
+def _label_fault(axes: Any, arm: ArmResult) -> None:  # noqa: ANN401  untyped
     axes.annotate(
-        f"server away, {arm.outage_s:.0f} s",
+        f"fault, {arm.outage_s:.0f} s",
         xy=(arm.outage_s / 2, 1.0),
         xycoords=("data", "axes fraction"),
         ha="center",
@@ -111,9 +111,10 @@ def _thousands(value: float, position: int | None) -> str:
     return f"{value / 1000:g}k" if value >= 1000 else f"{value:g}"
 
 
-def _svg(figure: Figure) -> str:
+def _svg(figure: Any) -> str:  # noqa: ANN401  untyped
     buffer = io.StringIO()
-    FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None})
+    canvas: Any = FigureCanvasSVG(figure)
+    canvas.print_svg(buffer, metadata={"Date": None})
     text = buffer.getvalue()
     # Inside HTML only the element counts: no XML declaration, no DOCTYPE.
     return text[text.index("<svg") :]

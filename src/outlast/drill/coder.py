@@ -63,7 +63,7 @@ ARMS: Mapping[str, ArmKind] = MappingProxyType(
             ArmKind("naive", "the service of the incident: no backoff that holds", _ARMS + "naive", PlainStore),
             ArmKind("coder-fixed", "after its fix: a backoff for each loop", _ARMS + "coder_fixed", PlainStore),
             ArmKind("tenacity", "tenacity around each call", _ARMS + "tenacity_idiom", PlainStore, "tenacity"),
-            ArmKind("procrastinate", "a procrastinate worker", _ARMS + "procrastinate_worker", ProcrastinateStore, "procrastinate"),
+            ArmKind("procrastinate", "a worker of it", _ARMS + "procrastinate_worker", ProcrastinateStore, "procrastinate"),
             ArmKind("outlast", "outlast.jobs", _ARMS + "outlast_jobs", OutlastStore, grace_s=RESCUE_GRACE_S),
         )
     }
@@ -120,7 +120,9 @@ class CoderOptions:
             raise DrillUsageError(msg)
         if self.dsn is not None and FAULTS[self.fault].needs_own_server:
             allowed = ", ".join(name for name, fault in FAULTS.items() if not fault.needs_own_server)
-            msg = f"fault {self.fault!r} stops or changes a whole server, which the drill does only to its own; with --dsn choose {allowed}"
+            msg = (
+                f"fault {self.fault!r} changes a whole server, which the drill does only to its own; with --dsn choose {allowed}"
+            )
             raise DrillUsageError(msg)
         for name in self.arms:
             needs = ARMS[name].needs

@@ -13,5 +13,5 @@ class DrillUsageError(DrillError):
     """What was asked for cannot be run at all; the message names the option."""
 
 
-class DrillCancelled(DrillError):
+class DrillCancelled(DrillError):  # noqa: N818  nothing failed
     """The person who started the drill ended it."""

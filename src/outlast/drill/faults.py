@@ -62,9 +62,11 @@ class Stop(StagedFault):
     summary = "shut the server down, start it again"
 
     def begin(self, target: PostgresTarget) -> None:
+        """Shut it down."""
         target.own_server().stop("fast")
 
     def end(self, target: PostgresTarget) -> None:
+        """Start it again."""
         target.own_server().start()
 
 
@@ -78,14 +80,17 @@ class Freeze(StagedFault):
         self._frozen = False
 
     def begin(self, target: PostgresTarget) -> None:
+        """Freeze it."""
         self._frozen = True
         target.own_server().freeze()
 
     def end(self, target: PostgresTarget) -> None:
+        """Let it go on."""
         target.own_server().thaw()
         self._frozen = False
 
     def over(self, target: PostgresTarget) -> bool:
+        """Whether it goes on and answers."""
         return not self._frozen and target.answers()
 
 
@@ -98,13 +103,16 @@ class Refuse(StagedFault):
     harness_cut_off = False
 
     def begin(self, target: PostgresTarget) -> None:
+        """Cut what is open, refuse what comes."""
         target.proxy.mode = "refuse"
         target.proxy.cut()
 
     def end(self, target: PostgresTarget) -> None:
+        """Let connections through."""
         target.proxy.mode = "pass"
 
     def over(self, target: PostgresTarget) -> bool:
+        """Whether the way is open and the server answers."""
         return target.proxy.mode == "pass" and target.answers()
 
 
@@ -115,12 +123,15 @@ class ReadOnly(StagedFault):
     summary = "make every transaction read-only, as after a failover"
 
     def begin(self, target: PostgresTarget) -> None:
+        """Make writing impossible."""
         self._set(target, value="on")
 
     def end(self, target: PostgresTarget) -> None:
+        """Allow it again."""
         self._set(target, value="off")
 
     def over(self, target: PostgresTarget) -> bool:
+        """Whether a new session may write."""
         with contextlib.suppress(psycopg.Error), target.connect() as conn:
             return conn.execute("SHOW default_transaction_read_only").fetchone() == ("off",)
         return False
@@ -146,6 +157,7 @@ class KillBackends(StagedFault):
     harness_cut_off = False
 
     def sustain(self, target: PostgresTarget, until_s: float, pause: Pause, rng: Random) -> None:
+        """Terminate the sessions, again and again."""
         del rng
         with target.connect() as conn:
             while (left_s := until_s - time.monotonic()) > 0:
@@ -166,10 +178,12 @@ class Flap(StagedFault):
     harness_cut_off = False
 
     def begin(self, target: PostgresTarget) -> None:
+        """Cut what is open, refuse what comes."""
         target.proxy.mode = "refuse"
         target.proxy.cut()
 
     def sustain(self, target: PostgresTarget, until_s: float, pause: Pause, rng: Random) -> None:
+        """Open the way for a moment, cut it again."""
         while (left_s := until_s - time.monotonic()) > 0:
             pause(min(left_s, rng.uniform(*FLAP_DOWN_S)))
             target.proxy.mode = "pass"
@@ -177,9 +191,11 @@ class Flap(StagedFault):
             self.begin(target)
 
     def end(self, target: PostgresTarget) -> None:
+        """Leave the way open."""
         target.proxy.mode = "pass"
 
     def over(self, target: PostgresTarget) -> bool:
+        """Whether the way is open and the server answers."""
         return target.proxy.mode == "pass" and target.answers()
 
 

@@ -23,8 +23,8 @@ class Column:
 COLUMNS = (
     Column("log lines", "", "lines written from the fault to the request to stop"),
     Column("log size", "", "bytes of those lines"),
-    Column("attempts", "outage", "connections tried while the server was away"),
-    Column("CPU", "outage", "share of one core while the server was away"),
+    Column("attempts", "outage", "connections tried during the fault"),
+    Column("CPU", "outage", "share of one core during the fault"),
     Column("CPU", "total", "processor seconds of the whole run"),
     Column("memory", "peak", "largest resident set"),
     Column("recovery", "p50", "from the moment the server accepts until a loop has done a job begun after it, median"),
@@ -84,7 +84,7 @@ def promise_line(promise: Promise) -> str:
     """One promise in words: `log lines: 4 (at most 8)`."""
     unit = f" {promise.unit}" if promise.unit else ""
     value = "none measured" if promise.value is None else f"{promise.value:.4g}{unit}"
-    limit = f"must be 0" if promise.limit == 0 else f"at most {promise.limit:.4g}{unit}"
+    limit = "must be 0" if promise.limit == 0 else f"at most {promise.limit:.4g}{unit}"
     return f"{promise.name}: {value} ({limit})"
 
 
@@ -103,8 +103,8 @@ def verdict(result: DrillResult) -> str:
 def facts(result: DrillResult) -> Iterable[tuple[str, str]]:
     """What the figures depend on, as (name, value)."""
     yield "fault", f"{result.fault} for {result.outage_s:g} s"
-    yield "loops", f"{result.loops} in each arm, jobs of {result.arms[0].work_s * 1000:.0f} ms" if result.arms else str(result.loops)
+    jobs = f", jobs of {result.arms[0].work_s * 1000:.0f} ms" if result.arms else ""
+    yield "loops", f"{result.loops} in each arm{jobs}"
     yield "seed", str(result.seed)
     yield "started", result.started_at
-    for name, value in result.machine.items():
-        yield name, value
+    yield from result.machine.items()

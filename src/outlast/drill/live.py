@@ -6,7 +6,7 @@ import threading
 import time
 from collections import deque
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -73,7 +73,7 @@ class LiveView:
         self._lock = threading.Lock()
         self._live = Live(console=console, get_renderable=self._render, refresh_per_second=8, transient=True)
 
-    def __enter__(self) -> "LiveView":
+    def __enter__(self) -> Self:
         self._live.start()
         return self
 
@@ -121,7 +121,8 @@ class LiveView:
         for arm, row in self._rows.items():
             sample = row.sample
             quiet = row.phase in {Phase.WAITING, Phase.DONE}
-            rates = (f"{sample.lines_per_s:,.0f}", f"{sample.attempts_per_s:,.0f}", f"{sample.jobs_per_s:,.0f}", f"{sample.cpu_percent:.0f} %")
+            numbers = (sample.lines_per_s, sample.attempts_per_s, sample.jobs_per_s)
+            rates = (*(f"{number:,.0f}" for number in numbers), f"{sample.cpu_percent:.0f} %")
             shown = ("",) * len(rates) if quiet else rates
             phase = Text(row.left(), style=_STYLES.get(row.phase, ""))
             table.add_row(arm, phase, *shown, sparkline(row.jobs), sparkline(row.lines))
@@ -139,7 +140,7 @@ class PlainView:
         self._printed_s: dict[str, float] = {}
         self._lock = threading.Lock()
 
-    def __enter__(self) -> "PlainView":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc_info: object) -> None:

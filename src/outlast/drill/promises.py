@@ -55,11 +55,10 @@ class Limits:
     attempts_first: int | None
     attempts_per_s: float
     cpu_percent: float | None
-    recovery: bool
     why: str
 
 
-_STRICT = Limits(LINES_MAX, ATTEMPTS_FIRST, ATTEMPTS_PER_S, CPU_PERCENT_MAX, recovery=True, why="nothing can be done, so nothing is")
+_STRICT = Limits(LINES_MAX, ATTEMPTS_FIRST, ATTEMPTS_PER_S, CPU_PERCENT_MAX, "nothing can be done, so nothing is")
 
 LIMITS: Mapping[str, Limits] = MappingProxyType(
     {
@@ -69,9 +68,9 @@ LIMITS: Mapping[str, Limits] = MappingProxyType(
         "readonly": _STRICT,
         # Between two kills the server works, so the loops do too: their processor time is work, and each of the two
         # kills a second may cost all ten pooled connections.
-        "kill-backends": Limits(LINES_MAX, ATTEMPTS_FIRST, 22.0, None, recovery=True, why="work goes on between two kills"),
+        "kill-backends": Limits(LINES_MAX, ATTEMPTS_FIRST, 22.0, None, "work goes on between two kills"),
         # Up to two sessions a second live long enough to be used: a probe and some of the ten connections each.
-        "flap": Limits(LINES_MAX, ATTEMPTS_FIRST, 6.0, None, recovery=True, why="the way is open now and then"),
+        "flap": Limits(LINES_MAX, ATTEMPTS_FIRST, 6.0, None, "the way is open now and then"),
     }
 )
 
@@ -84,7 +83,7 @@ def recovery_limit_s(loops: int, work_s: float) -> float:
 def check(arm: ArmResult, fault: str) -> tuple[Promise, ...]:
     """Hold one arm against the promises of that fault."""
     limits = LIMITS[fault]
-    return tuple(_outage_promises(arm, limits)) + tuple(_always(arm, limits))
+    return tuple(_outage_promises(arm, limits)) + tuple(_always(arm))
 
 
 def stormed(arm: ArmResult, fault: str) -> bool | None:
@@ -105,12 +104,12 @@ def _outage_promises(arm: ArmResult, limits: Limits) -> Iterable[Promise]:
         yield _at_most("CPU during the outage", round(allowed_percent, 2), arm.cpu_outage_percent, "% of a core", limits.why)
 
 
-def _always(arm: ArmResult, limits: Limits) -> Iterable[Promise]:
-    if limits.recovery:
-        limit_s = recovery_limit_s(arm.loops, arm.work_s)
-        reason = "probes at most 1.5 s apart, then a ramp of min(2 s, 10 ms a loop), then the job itself"
-        yield _at_most("every loop has done a job", round(limit_s, 3), arm.recovery_s_max, "s", reason)
-    yield _at_most("connects in any 100 ms", CONNECTS_MAX, arm.connects_100ms_max, "", "a server just started is not struck by all at once")
+def _always(arm: ArmResult) -> Iterable[Promise]:
+    limit_s = recovery_limit_s(arm.loops, arm.work_s)
+    reason = "probes at most 1.5 s apart, then a ramp of min(2 s, 10 ms a loop), then the job itself"
+    yield _at_most("every loop has done a job", round(limit_s, 3), arm.recovery_s_max, "s", reason)
+    reason = "a server just started is not struck by all at once"
+    yield _at_most("connects in any 100 ms", CONNECTS_MAX, arm.connects_100ms_max, "", reason)
     yield _at_most("jobs lost", 0, arm.lost, "", "a job taken is a job done")
     yield _at_most("jobs run twice", 0, arm.twice, "", "results that could not be recorded are kept, not repeated")
     yield _at_most("exit code after SIGTERM", 0, arm.exit_code, "", "a stop is no failure")

@@ -32,15 +32,19 @@ class JobStore(Protocol):
 
     def create(self, dsn: str) -> None:
         """Make the tables."""
+        ...
 
     def enqueue(self, conn: Connection, first: int, last: int) -> None:
         """Add the jobs `first` to `last` in one transaction."""
+        ...
 
     def unfinished(self, conn: Connection) -> int:
         """How many jobs are not done."""
+        ...
 
     def audit(self, conn: Connection) -> Audit:
         """Read the state of all jobs."""
+        ...
 
 
 class PlainStore:
@@ -72,7 +76,7 @@ class ProcrastinateStore:
 
     def create(self, dsn: str) -> None:
         """Apply procrastinate's schema."""
-        import procrastinate  # noqa: PLC0415  only this arm needs it
+        import procrastinate
 
         app = procrastinate.App(connector=procrastinate.SyncPsycopgConnector(conninfo=dsn))
         with contextlib.closing(app.open()):

@@ -15,7 +15,7 @@ from outlast.drill.errors import DrillError
 from outlast.testing import FaultProxy, PostgresServer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator
 
 HARNESS_NAME = "outlast-drill"
 """application_name of the harness's own connections, so that no fault strikes the one that measures."""
@@ -68,14 +68,14 @@ def number(conn: psycopg.Connection[tuple[object, ...]], query: LiteralString) -
 
 
 @contextmanager
-def launched_target() -> Iterator[PostgresTarget]:
+def launched_target() -> Generator[PostgresTarget]:
     """Launch a server in a fresh directory with a proxy before it; both are gone afterwards."""
     with PostgresServer(settings=_SERVER_SETTINGS) as server, _proxied(server.dsn("postgres"), server) as target:
         yield target
 
 
 @contextmanager
-def given_target(dsn: str) -> Iterator[PostgresTarget]:
+def given_target(dsn: str) -> Generator[PostgresTarget]:
     """Use the user's server: a database of our own in it, dropped afterwards, with a proxy before it."""
     name = f"outlast_drill_{uuid.uuid4().hex[:12]}"
     try:
@@ -94,7 +94,7 @@ def given_target(dsn: str) -> Iterator[PostgresTarget]:
 
 
 @contextmanager
-def _proxied(direct: str, server: PostgresServer | None) -> Iterator[PostgresTarget]:
+def _proxied(direct: str, server: PostgresServer | None) -> Generator[PostgresTarget]:
     with connect_direct(direct) as conn:
         version = conn.info.server_version
         host, port = conn.info.hostaddr or conn.info.host, conn.info.port

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import psycopg
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncGenerator
 
 CONNECTIONS_MAX = 10
 """Open connections at most: what the service of the incident set (`SetMaxOpenConns(10)`)."""
@@ -33,7 +33,7 @@ class DialingPool:
         self._room = asyncio.Semaphore(CONNECTIONS_MAX)
 
     @asynccontextmanager
-    async def connection(self) -> AsyncIterator[Connection]:
+    async def connection(self) -> AsyncGenerator[Connection]:
         """A connection in autocommit mode; raises what the connect raises, without a second try."""
         async with self._room:
             conn = self._idle.pop() if self._idle else await self.dial()

@@ -16,9 +16,7 @@ from outlast.drill.worklog import WorkLog
 
 async def main() -> None:
     """Run the worker until SIGTERM, which it handles itself."""
-    logging.basicConfig(
-        level=logging.WARNING, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s"
-    )
+    logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     settings = ArmSettings.from_environment()
     with WorkLog(settings.work_log, "procrastinate") as work_log:
         app = build_app(settings, work_log)

@@ -95,9 +95,7 @@ class Service:
 
     def __init__(self, name: str) -> None:
         """Read the settings and open the work log."""
-        logging.basicConfig(
-            level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s"
-        )
+        logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s")
         self.name = name
         self.log = logging.getLogger(name)
         self.settings = ArmSettings.from_environment()
