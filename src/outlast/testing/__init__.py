@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from outlast.testing.fault_proxy import FaultProxy
 from outlast.testing.postgres_binaries import PostgresNotFoundError, find_postgres_bin
-from outlast.testing.postgres_server import PostgresServer, ServerFailedError
+from outlast.testing.postgres_files import ServerFailedError
+from outlast.testing.postgres_server import PostgresServer
 from outlast.testing.virtual_time import DeadlockError, VirtualTimeLoop, run_virtual
 
 __all__ = [

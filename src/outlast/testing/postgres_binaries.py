@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 
 from outlast.core.faults import OutlastError
-from outlast.testing.unprivileged import Account, fresh_directory
+from outlast.testing.unprivileged import Account, account_for_server, reachable_parent
 
 BIN_VARIABLE = "OUTLAST_POSTGRES_BIN"
 """The environment variable that names the directory of binaries to use."""
@@ -124,6 +124,7 @@ def _unpacked(archive: Path) -> Path:
     directory = _directory_of_process()
     with tarfile.open(archive, "r:gz") as tar:
         tar.extractall(directory, filter="data")
+    _open_to_all(directory)
     return directory / archive.name.removesuffix(".tar.gz")
 
 
@@ -144,32 +145,24 @@ def _copied(bin_dir: Path) -> Path:
 
 
 def _directory_of_process() -> Path:
-    """A directory that only we may write and all may read; gone when the process ends."""
-    directory = Path(tempfile.mkdtemp(prefix="outlast-postgres-bin-", dir=_shared_temporary_directory()))
-    directory.chmod(0o755)
+    """Make a directory that only we may write and that is gone when the process ends.
+
+    A lasting cache under a known name would have to be guarded against others who create it first.
+    """
+    directory = Path(tempfile.mkdtemp(prefix="outlast-postgres-bin-", dir=reachable_parent(account_for_server())))
     atexit.register(_remove_in, os.getpid(), directory)
     return directory
 
 
-def _shared_temporary_directory() -> Path:
-    """A temporary directory that every account can reach; the default one may lie inside root's home."""
-    for parent in (Path(tempfile.gettempdir()), Path("/tmp"), Path("/var/tmp")):  # noqa: S108  mkdtemp makes the name
-        if parent.is_dir() and all(above.stat().st_mode & 0o001 for above in (parent, *parent.resolve().parents)):
-            return parent
-    return Path(tempfile.gettempdir())
+def _remove_in(pid: int, directory: Path) -> None:
+    # A forked child inherits the clean-up, and must leave the directory to its parent.
+    if os.getpid() == pid:
+        shutil.rmtree(directory, ignore_errors=True)
 
 
 def _open_to_all(directory: Path) -> None:
-    """Let every account read what is in `directory`, and run what its owner may run."""
-    for parent, directories, files in os.walk(directory):
-        for name in (*directories, *files):
-            path = Path(parent, name)
-            if not path.is_symlink():
-                mode = path.stat().st_mode
-                path.chmod(mode | 0o055 if mode & 0o100 else mode | 0o044)
-
-
-def _remove_in(pid: int, directory: Path) -> None:
-    # A child that was forked inherits the handler, and must not remove what its parent still uses.
-    if os.getpid() == pid:
-        shutil.rmtree(directory, ignore_errors=True)
+    """Let everyone read the files and enter the directories, whatever the umask was when they were installed."""
+    directory.chmod(0o755)
+    for path in directory.rglob("*"):
+        if not path.is_symlink():
+            path.chmod(path.stat().st_mode | (0o555 if path.is_dir() or os.access(path, os.X_OK) else 0o444))

@@ -4,35 +4,34 @@ from __future__ import annotations
 
 import atexit
 import os
-import shutil
 import signal
 import subprocess
 import time
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal, Self
+from typing import TYPE_CHECKING, Final, Literal, NoReturn, Self
 
-from outlast.core.faults import OutlastError
 from outlast.testing.ports import free_port
 from outlast.testing.postgres_binaries import find_postgres_bin, reachable_bin
+from outlast.testing.postgres_files import ServerFailedError, ServerFiles
 from outlast.testing.process_tree import children_of, signal_each
-from outlast.testing.unprivileged import account_for_server, fresh_directory
+from outlast.testing.reaper import Reaper
+from outlast.testing.unprivileged import account_for_server
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
     from types import TracebackType
 
 START_S_MAX: Final = 60.0
 STOP_S_MAX: Final = 60.0
 POLL_S: Final = 0.005
-_STARTS: Final = 40
-"""After a kill the orphaned backends hold the shared memory for some 100 ms, and the next start dies at once."""
+RETRY_S: Final = 0.1
+ORPHANS_S_MAX: Final = 10.0
+"""How long a start is repeated because processes of a killed server still hold its memory; some 100 ms is usual."""
+_ORPHANS: Final = ("shared memory block", "lock file", "could not bind")
+"""What a start says that dies of what the last server left behind; with another language in lc_messages any death counts."""
 _SIGNALS: Final = {"smart": signal.SIGTERM, "fast": signal.SIGINT, "immediate": signal.SIGQUIT}
 
 Mode = Literal["smart", "fast", "immediate"]
-
-
-class ServerFailedError(OutlastError):
-    """PostgreSQL could not be initialised, started or stopped; the message ends with what it said itself."""
 
 
 class PostgresServer:
@@ -41,8 +40,10 @@ class PostgresServer:
         with PostgresServer() as server:
             psycopg.connect(server.dsn())
 
-    It trusts every local login, so it listens on 127.0.0.1 and on a socket in its own directory only. As root it runs as the user
-    `postgres` or `nobody`. `settings` are given to it as `-c name=value`. Methods are not safe for several threads at once.
+    It trusts every local login, so it listens on 127.0.0.1 and on a socket of its own only. As root it runs as the user
+    `postgres` or `nobody`. `settings` are given to it as `-c name=value`; a change holds from the next start. Crashes of the
+    process lose nothing, but `fsync` is off: set it to measure what durable commits cost. A `directory` that is given is kept,
+    with its data, and used again. Start, stop and break it from one thread at a time; `port` and `dsn()` are for every thread.
     """
 
     def __init__(
@@ -54,13 +55,13 @@ class PostgresServer:
         bin_dir: Path | None = None,
     ) -> None:
         """Describe it; `start` or `with` starts it. Raises `PostgresNotFoundError` where there is none to start."""
-        self._account = account_for_server()
-        self.bin_dir = reachable_bin(find_postgres_bin(bin_dir), self._account)
-        self._own_directory = directory is None
-        self.directory = directory or fresh_directory(self._account, "outlast-pg-")
+        account = account_for_server()
+        self.bin_dir = reachable_bin(find_postgres_bin(bin_dir), account)
+        self._files = ServerFiles(directory, account)
         self.port = port or free_port()
-        self.settings = {"fsync": "off", **(settings or {})}
+        self.settings: dict[str, str] = {"fsync": "off", **(settings or {})}
         self._process: subprocess.Popen[bytes] | None = None
+        self._reaper: Reaper | None = None
         self._owner = os.getpid()
         atexit.register(self._at_exit)
 
@@ -69,21 +70,24 @@ class PostgresServer:
         self.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None) -> None:
         """Remove it."""
         self.remove()
 
     @property
+    def directory(self) -> Path:
+        """Where its data, its log and its socket are."""
+        return self._files.directory
+
+    @property
     def data(self) -> Path:
         """The data directory."""
-        return self.directory / "data"
+        return self._files.data
 
     @property
     def log(self) -> Path:
         """What the server writes."""
-        return self.directory / "server.log"
+        return self._files.log
 
     @property
     def version(self) -> str:
@@ -101,26 +105,25 @@ class PostgresServer:
         return f"postgresql://{user}@127.0.0.1:{port or self.port}/{dbname}"
 
     def start(self) -> None:
-        """Start it and return when it accepts. Initialises the data directory at the first start."""
+        """Start it and return when it accepts. Initialises the data directory at the first start.
+
+        Raises `ServerFailedError` with the end of its log when it ends, or does not accept within 60 s.
+        """
         if self.running:
             return
-        if not (self.data / "PG_VERSION").exists():
-            self._initialise()
-        deadline = time.monotonic() + START_S_MAX
-        for _ in range(_STARTS):
-            self._process = self._launch()
-            while self._process.poll() is None:
-                if self.accepts():
-                    return
-                if time.monotonic() > deadline:
-                    self._fail(f"PostgreSQL did not accept on port {self.port} within {START_S_MAX:.0f} s")
-                time.sleep(POLL_S)
-            time.sleep(0.1)
-        self._fail(f"PostgreSQL ended {_STARTS} times while starting on port {self.port}")
+        self._files.initialise(self.bin_dir)
+        self._reaper = self._reaper or Reaper(self.data, self.directory if self._files.temporary else None)
+        began_s = time.monotonic()
+        while not self._accepts_once_launched():
+            said = self._files.end_of_log()
+            left_behind = "lc_messages" in self.settings or any(words in said for words in _ORPHANS)
+            if not left_behind or time.monotonic() - began_s > ORPHANS_S_MAX:
+                self._fail(f"PostgreSQL ended while it started on port {self.port}")
+            time.sleep(RETRY_S)
 
     def accepts(self) -> bool:
-        """Whether it would let a client in now. Dials it once: do not ask through a counting proxy."""
-        program = [self.bin_dir / "pg_isready", "-q", "-h", "127.0.0.1", "-p", str(self.port), "-t", "1"]
+        """Whether it would let a client in now. Dials it once, so do not ask through a counting proxy; takes 2 s when frozen."""
+        program = [self.bin_dir / "pg_isready", "-q", "-h", "127.0.0.1", "-p", str(self.port), "-t", "2"]
         try:
             from psycopg import pq  # noqa: PLC0415 - twenty times cheaper where it is installed
         except ImportError:
@@ -137,14 +140,21 @@ class PostgresServer:
         try:
             self._process.wait(STOP_S_MAX)
         except subprocess.TimeoutExpired:
-            self._fail(f"PostgreSQL did not stop ({mode}) within {STOP_S_MAX:.0f} s")
+            self._fail(f"PostgreSQL did not stop ({mode}) within {STOP_S_MAX:.0f} s, and was killed")
         self._process = None
 
-    def kill(self) -> None:
-        """Send SIGKILL to the postmaster and to all its children, as a machine that fails would."""
+    def kill(self, *, backends: bool = True) -> None:
+        """Send SIGKILL to the postmaster and to all its children, as a machine that fails would.
+
+        Without `backends` to the postmaster alone: its children notice, and end by themselves a moment later.
+        """
         if self._process is None:
             return
-        children = children_of(self._process.pid)
+        children: list[int] = []
+        if backends:
+            # One that is stopped makes no more children while they are listed.
+            signal_each([self._process.pid], signal.SIGSTOP)
+            children = children_of(self._process.pid)
         self._process.kill()
         signal_each(children, signal.SIGKILL)
         self._process.wait(STOP_S_MAX)
@@ -157,65 +167,58 @@ class PostgresServer:
 
     def freeze(self) -> None:
         """Stop the postmaster and all its children with SIGSTOP: the kernel still takes connections for them."""
-        self._signal_all(signal.SIGSTOP)
+        if self._process is not None and self.running:
+            signal_each([self._process.pid], signal.SIGSTOP)
+            signal_each(children_of(self._process.pid), signal.SIGSTOP)
 
     def thaw(self) -> None:
         """Let a frozen server go on."""
-        self._signal_all(signal.SIGCONT)
+        if self._process is not None and self.running:
+            signal_each([*children_of(self._process.pid), self._process.pid], signal.SIGCONT)
+
+    def write_access_rules(self, *rules: str) -> None:
+        """Replace pg_hba.conf by these lines, the first that matches wins; they hold when this returns.
+
+        With `"host all all 127.0.0.1/32 scram-sha-256"` every login needs its password from then on.
+        """
+        self._files.write_access_rules(rules)
+        if self._process is not None and self.running:
+            seen = self._files.reloads()
+            self._process.send_signal(signal.SIGHUP)
+            deadline_s = time.monotonic() + STOP_S_MAX
+            while self._files.reloads() == seen:
+                if time.monotonic() > deadline_s:
+                    self._fail("PostgreSQL did not take over new access rules")
+                time.sleep(POLL_S)
 
     def remove(self) -> None:
-        """End it at once and remove its files."""
+        """End it at once and remove its files, if their directory was not given."""
         self.kill()
-        if self._own_directory:
-            shutil.rmtree(self.directory, ignore_errors=True)
+        self._files.remove()
+        if self._reaper is not None:
+            self._reaper.dismiss()
+            self._reaper = None
         atexit.unregister(self._at_exit)
 
-    def _signal_all(self, number: signal.Signals) -> None:
-        if self._process is not None and self.running:
-            # The postmaster first, so that it makes no more children, and last when it goes on.
-            signal_each([self._process.pid, *children_of(self._process.pid)], number)
+    def _accepts_once_launched(self) -> bool:
+        """Launch it and wait; False when it ended before it accepted."""
+        deadline_s = time.monotonic() + START_S_MAX
+        self._process = process = self._files.launch(self.bin_dir, self.port, self.settings)
+        while process.poll() is None:
+            if self._files.ready(process.pid):
+                return True
+            if time.monotonic() > deadline_s:
+                self._fail(f"PostgreSQL did not accept on port {self.port} within {START_S_MAX:.0f} s")
+            time.sleep(POLL_S)
+        return False
 
-    def _initialise(self) -> None:
-        program = [self.bin_dir / "initdb", "-D", self.data, "-U", "postgres", "-A", "trust", "-N", "-E", "UTF8"]
-        done = subprocess.run(
-            [*program, "--locale=C"], capture_output=True, text=True, check=False, timeout=120, **self._as_account()
-        )
-        if done.returncode != 0:
-            msg = f"initdb failed in {self.directory}: {done.stderr.strip()[-500:]}"
-            raise ServerFailedError(msg)
-
-    def _launch(self) -> subprocess.Popen[bytes]:
-        settings = {
-            "listen_addresses": "127.0.0.1",
-            "unix_socket_directories": str(self.directory),
-            "wal_level": "logical",
-            **self.settings,
-        }
-        options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
-        with self.log.open("ab") as log:
-            return subprocess.Popen(
-                [self.bin_dir / "postgres", "-D", self.data, "-p", str(self.port), *options],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                # A group of its own, so that Ctrl-C at the terminal strikes us and not the server.
-                process_group=0,
-                **self._as_account(),
-            )
-
-    def _as_account(self) -> dict[str, Any]:
-        if self._account is None:
-            return {}
-        # The server must not start in a directory that its account cannot enter.
-        groups = sorted(self._account.groups)
-        return {"user": self._account.uid, "group": self._account.gid, "extra_groups": groups, "cwd": self.directory}
-
-    def _fail(self, what: str) -> None:
-        said = self.log.read_text(encoding="utf-8", errors="replace")[-500:] if self.log.exists() else ""
+    def _fail(self, what: str) -> NoReturn:
+        said = self._files.end_of_log()
         self.kill()
         msg = f"{what}; its log ends: {said.strip()}"
         raise ServerFailedError(msg)
 
     def _at_exit(self) -> None:
+        # A child that was forked inherits the handler, and must not remove what its parent still uses.
         if os.getpid() == self._owner:
             self.remove()

@@ -64,21 +64,23 @@ def account_for_server() -> Account | None:
 
 
 def fresh_directory(account: Account | None, prefix: str) -> Path:
-    """Make an empty directory that the account owns, below a temporary directory that it can reach.
+    """Make an empty directory that only its owner, the account, may enter, below one that the account can reach."""
+    directory = Path(tempfile.mkdtemp(prefix=prefix, dir=reachable_parent(account)))
+    hand_over(directory, account)
+    return directory
 
-    The default temporary directory may lie inside root's home, which nobody else may enter: then `/tmp` or `/var/tmp`.
+
+def reachable_parent(account: Account | None) -> Path:
+    """Return a temporary directory that the account can reach.
+
+    The default one may lie inside root's home, which nobody else may enter: then `/tmp` or `/var/tmp`.
     """
-    candidates = [Path(tempfile.gettempdir()), Path("/tmp"), Path("/var/tmp")]  # noqa: S108  mkdtemp makes the name
+    candidates = [Path(tempfile.gettempdir()), Path("/tmp"), Path("/var/tmp")]  # noqa: S108  mkdtemp makes the names
     for parent in candidates:
-        if not parent.is_dir():
-            continue
-        if account is not None and not account.may_traverse(parent / "x"):
-            continue
-        directory = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
-        hand_over(directory, account)
-        return directory
-    who = account.name if account else "this user"
-    msg = f"no temporary directory that the user {who} can reach: tried {', '.join(map(str, candidates))}; give a directory"
+        if parent.is_dir() and (account is None or account.may_traverse(parent / "x")):
+            return parent
+    who = f"the user {account.name}" if account else "this user"
+    msg = f"no temporary directory that {who} can reach: tried {', '.join(map(str, candidates))}; give a directory"
     raise UnprivilegedError(msg)
 
 

@@ -1,11 +1,11 @@
 """An event loop whose time jumps: nobody sleeps, and a test of a day's waits takes a moment.
 
-    def test_it() -> None:
-        async def main() -> float:
-            await asyncio.sleep(3600)
-            return asyncio.get_running_loop().time()
+def test_it() -> None:
+    async def main() -> float:
+        await asyncio.sleep(3600)
+        return asyncio.get_running_loop().time()
 
-        assert run_virtual(main) == 3600
+    assert run_virtual(main) == 3600
 """
 
 from __future__ import annotations
@@ -84,9 +84,7 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         self.threads -= 1
 
 
-def run_virtual(
-    main: Callable[[], Coroutine[Any, Any, T]], *, start_s: float = 0.0, time_limit_s: float = 1e9
-) -> T:
+def run_virtual(main: Callable[[], Coroutine[Any, Any, T]], *, start_s: float = 0.0, time_limit_s: float = 1e9) -> T:
     """Run `main()` on a `VirtualTimeLoop` to its end and give its result.
 
     Raises `DeadlockError` where a real loop would hang for ever, and `TimeoutError` after `time_limit_s` virtual seconds.
