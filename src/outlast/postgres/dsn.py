@@ -55,7 +55,12 @@ class Dsn:
             msg = f"cannot read the DSN {redact_dsn(text)!r}: {redact(str(error)).strip()}; see libpq's connection strings"
             # Not chained: the driver's error quotes the string, password and all.
             raise ConfigurationError(msg) from None
-        return cls(text, {name: str(value) for name, value in parsed.items() if value is not None})
+        dsn = cls(text, {name: str(value) for name, value in parsed.items() if value is not None})
+        wrong = [port for port in dsn.get("port").split(",") if port and not port.isdecimal()]
+        if wrong:
+            msg = f"cannot read the DSN {dsn}: its port is {', '.join(wrong)}, which is no number"
+            raise ConfigurationError(msg)
+        return dsn
 
     def __str__(self) -> str:
         """Show it without its secrets."""
