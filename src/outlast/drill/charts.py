@@ -62,7 +62,7 @@ def draw(arm: ArmResult, top: dict[str, float], span_s: tuple[float, float]) -> 
             _draw_series(axes, arm, series, top[series.field])
         rows[-1].set_xlim(*span_s)
         rows[-1].set_xlabel("seconds since the fault began", color=_INK)
-        _label_fault(rows[0], arm)
+        _label_fault(rows[0], arm, span_s)
         return _svg(figure)
 
 
@@ -92,10 +92,10 @@ def _draw_series(axes: Any, arm: ArmResult, series: Series, top: float) -> None:
         axes.spines[side].set_color(_FAINT)
 
 
-def _label_fault(axes: Any, arm: ArmResult) -> None:  # noqa: ANN401  untyped
+def _label_fault(axes: Any, arm: ArmResult, span_s: tuple[float, float]) -> None:  # noqa: ANN401  untyped
     axes.annotate(
         f"fault, {arm.outage_s:.0f} s",
-        xy=(arm.outage_s / 2, 1.0),
+        xy=((max(0.0, span_s[0]) + min(arm.outage_s, span_s[1])) / 2, 1.0),
         xycoords=("data", "axes fraction"),
         ha="center",
         va="bottom",

@@ -1,0 +1,371 @@
+"""The result of a drill: its JSON, its promises, its words, its pictures, what is shown while it runs."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+from dataclasses import fields, replace
+from html.parser import HTMLParser
+from typing import TYPE_CHECKING
+
+import pytest
+from rich.console import Console
+
+from outlast.drill.coder import ARMS, CoderOptions
+from outlast.drill.errors import DrillUsageError
+from outlast.drill.faults import FAULTS
+from outlast.drill.figures import COLUMNS, cells, format_bytes, promise_line, verdict
+from outlast.drill.live import LiveView, PlainView, sparkline
+from outlast.drill.observer import Phase, Sample, Silent
+from outlast.drill.promises import LIMITS, STORM_FAULTS, check, recovery_limit_s, stormed
+from outlast.drill.report import render_report, write_report
+from outlast.drill.result import ArmResult, DrillResult, Promise, Timeline
+from outlast.drill.summary import print_summary
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+TIMELINE = Timeline(
+    bin_s=5.0,
+    t_s=tuple(index * 5.0 - 5.0 for index in range(15)),
+    lines=tuple(300 if 1 <= index < 13 else 0 for index in range(15)),
+    attempts=tuple(200 if 1 <= index < 13 else 1 for index in range(15)),
+    jobs=tuple(0 if 1 <= index < 13 else 250 for index in range(15)),
+)
+
+
+def arm(name: str = "outlast", **changes: object) -> ArmResult:
+    """An arm that keeps every promise of a minute's outage."""
+    good = ArmResult(
+        arm=name,
+        log_lines=5,
+        log_bytes=800,
+        attempts=55,
+        cpu_s=9.0,
+        cpu_outage_percent=0.4,
+        rss_peak_mib=40.0,
+        recovery_s_p50=0.9,
+        recovery_s_max=1.4,
+        connects_100ms_max=8,
+        connects_100ms_max_recovery=8,
+        lost=0,
+        twice=0,
+        loops=50,
+        loops_recovered=50,
+        loops_dead=0,
+        jobs_before=4000,
+        jobs_during=50,
+        jobs_after=9000,
+        jobs_enqueued=13050,
+        lines_outage=4,
+        lines_total=7,
+        attempts_total=80,
+        outage_s=60.0,
+        work_s=0.05,
+        exit_code=0,
+        stop_s=0.2,
+        fed_until_s=70.0,
+        timeline=TIMELINE,
+        log_first=("one", "two"),
+    )
+    return replace(good, **changes)  # type: ignore[arg-type]
+
+
+def result(*arms: ArmResult, **changes: object) -> DrillResult:
+    found = DrillResult(
+        drill="coder",
+        fault="stop",
+        seed=7,
+        outage_s=60.0,
+        loops=50,
+        started_at="2026-01-02T03:04:05+00:00",
+        command="outlast drill coder --seed 7",
+        machine={"python": "3.11.0"},
+        arms=arms or (arm(),),
+        promises=check(arm(), "stop"),
+    )
+    return replace(found, **changes)  # type: ignore[arg-type]
+
+
+# The shape.
+
+
+def test_the_json_has_the_keys_that_every_drill_has() -> None:
+    found = json.loads(result().dumps())
+    assert {"drill", "fault", "seed", "outage_s", "loops", "started_at", "machine", "arms", "promises"} <= set(found)
+    one = found["arms"][0]
+    named = {"arm", "log_lines", "log_bytes", "attempts", "cpu_s", "cpu_outage_percent", "rss_peak_mib", "lost", "twice"}
+    assert named | {"recovery_s_p50", "recovery_s_max", "connects_100ms_max", "loops_recovered", "exit_code"} <= set(one)
+    assert {"t_s", "lines", "attempts", "jobs"} <= set(one["timeline"])
+    assert set(one) == {item.name for item in fields(ArmResult)}
+    assert {"name", "limit", "value", "held"} <= set(found["promises"][0])
+    assert found["exit_code"] == 0
+
+
+def test_what_was_not_measured_is_null() -> None:
+    found = json.loads(result(arm(recovery_s_max=None, exit_code=None)).dumps())
+    assert found["arms"][0]["recovery_s_max"] is None
+    assert found["arms"][0]["exit_code"] is None
+
+
+def test_what_json_cannot_hold_is_refused() -> None:
+    with pytest.raises(TypeError, match="set"):
+        result(machine={"python": {1}}).dumps()
+
+
+def test_an_arm_is_found_by_its_name() -> None:
+    found = result(arm("naive"), arm("outlast"))
+    assert found.arm("naive") is found.arms[0]
+    assert found.arm("tenacity") is None
+
+
+# Exit codes.
+
+BROKEN = Promise(name="jobs lost", limit=0, value=3, held=False)
+
+
+@pytest.mark.parametrize(
+    ("promises", "storm", "code"),
+    [((), None, 0), ((), True, 0), ((), False, 2), ((BROKEN,), True, 1), ((BROKEN,), False, 1)],
+)
+def test_exit_codes(promises: tuple[Promise, ...], storm: bool | None, code: int) -> None:  # noqa: FBT001
+    assert result(promises=promises, stormed=storm).exit_code == code
+
+
+# Promises.
+
+
+def test_a_good_arm_keeps_them_all() -> None:
+    assert [promise.name for promise in check(arm(), "stop") if not promise.held] == []
+
+
+@pytest.mark.parametrize(
+    ("change", "name"),
+    [
+        ({"log_lines": 9}, "log lines"),
+        ({"attempts": 101}, "connection attempts"),
+        ({"cpu_outage_percent": 1.01}, "CPU during the outage"),
+        ({"recovery_s_max": 2.01}, "every loop has done a job"),
+        ({"recovery_s_max": None}, "every loop has done a job"),
+        ({"connects_100ms_max": 11}, "connects in any 100 ms"),
+        ({"lost": 1}, "jobs lost"),
+        ({"twice": 1}, "jobs run twice"),
+        ({"exit_code": 1}, "exit code after SIGTERM"),
+        ({"exit_code": -9}, "exit code after SIGTERM"),
+        ({"exit_code": None}, "exit code after SIGTERM"),
+    ],
+)
+def test_each_promise_can_be_broken(change: dict[str, object], name: str) -> None:
+    assert [promise.name for promise in check(arm(**change), "stop") if not promise.held] == [name]
+
+
+def test_the_limits_of_a_minute_are_those_of_the_issue() -> None:
+    limits = {promise.name: promise.limit for promise in check(arm(), "stop")}
+    assert limits["log lines"] == 8
+    assert limits["connection attempts"] == 100
+    assert limits["CPU during the outage"] == 1.0
+    assert limits["every loop has done a job"] == 2.0
+    assert limits["connects in any 100 ms"] == 10
+
+
+def test_only_the_ramp_and_the_job_give_more_loops_more_time() -> None:
+    assert recovery_limit_s(50, 0.05) == pytest.approx(2.0)
+    assert recovery_limit_s(1000, 0.05) == pytest.approx(3.5)
+    assert recovery_limit_s(1000, 0.5) == pytest.approx(3.95)
+    limits = [{promise.name: promise.limit for promise in check(arm(loops=loops), "stop")} for loops in (50, 1000)]
+    assert [name for name in limits[0] if limits[0][name] != limits[1][name]] == ["every loop has done a job"]
+
+
+def test_a_short_outage_may_cost_its_beginning() -> None:
+    (cpu,) = (promise for promise in check(arm(outage_s=4.0), "stop") if "CPU" in promise.name)
+    assert cpu.limit == pytest.approx(5.0)
+
+
+def test_every_fault_has_limits_and_every_limit_a_fault() -> None:
+    assert set(LIMITS) == set(FAULTS)
+    assert set(FAULTS) >= STORM_FAULTS
+    for fault in FAULTS:
+        assert all(promise.reason for promise in check(arm(), fault))
+
+
+def test_a_storm_is_a_hundred_lines_a_second() -> None:
+    assert stormed(arm("naive", lines_outage=6000), "stop") is True
+    assert stormed(arm("naive", lines_outage=5999), "refuse") is False
+    assert stormed(arm("naive", lines_outage=0), "freeze") is None
+
+
+# Words.
+
+
+def test_cells_fit_the_columns() -> None:
+    assert len(cells(arm())) == len(COLUMNS)
+    dead = cells(arm("procrastinate", recovery_s_p50=None, recovery_s_max=None, loops_recovered=0, exit_code=1, stop_s=None))
+    assert {"never", "0/50 loops", "1, died"} <= set(dead)
+
+
+@pytest.mark.parametrize(
+    ("size", "text"),
+    [(0, "0 B"), (999, "999 B"), (1000, "1.0 KiB"), (280_000, "273 KiB"), (2_812_349, "2.7 MiB"), (5 * 2**30, "5.0 GiB")],
+)
+def test_sizes(size: int, text: str) -> None:
+    assert format_bytes(size) == text
+
+
+def test_a_promise_in_words() -> None:
+    assert promise_line(Promise("jobs lost", 0, 3, held=False)) == "jobs lost: 3 (must be 0)"
+    assert promise_line(Promise("wait", 2.0, 1.234, held=True, unit="s")) == "wait: 1.234 s (at most 2 s)"
+    assert promise_line(Promise("wait", 2.0, None, held=False, unit="s")) == "wait: none measured (at most 2 s)"
+
+
+def test_verdicts() -> None:
+    assert verdict(result()) == "The outlast arm kept all 8 promises."
+    assert "broke 1 of 1 promises: jobs lost" in verdict(result(promises=(BROKEN,)))
+    assert "proves nothing" in verdict(result(stormed=False))
+    assert "did not run" in verdict(result(promises=()))
+
+
+# Options.
+
+
+def test_the_command_repeats_the_drill_without_the_address() -> None:
+    options = CoderOptions(
+        outage_s=1.5, arms=("naive", "outlast"), seed=9, parallel=True, fault="refuse", dsn="host=h password=x"
+    )
+    assert options.command == (
+        "outlast drill coder --outage 1.5s --warmup 5s --cooldown 10s --fault refuse --loops 50 --arms naive,outlast"
+        " --seed 9 --parallel --dsn DSN"
+    )
+
+
+def test_jobs_grow_longer_so_that_a_machine_can_keep_up() -> None:
+    assert CoderOptions(loops=50).work_s == pytest.approx(0.05)
+    assert CoderOptions(loops=1000).work_s == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"fault": "flood"}, "unknown fault 'flood'"),
+        ({"arms": ("naive", "nobody")}, "name each of naive"),
+        ({"arms": ("naive", "naive")}, "at most once"),
+        ({"arms": ()}, "name each of naive"),
+        ({"outage_s": 0.0}, "above 0"),
+        ({"loops": 0}, "above 0"),
+        ({"dsn": "host=h", "fault": "stop"}, "refuse, kill-backends, flap"),
+    ],
+)
+def test_options_that_cannot_be_run(change: dict[str, object], words: str) -> None:
+    with pytest.raises(DrillUsageError, match=re.escape(words)):
+        replace(CoderOptions(), **change).validate()  # type: ignore[arg-type]
+
+
+def test_every_arm_can_be_planned() -> None:
+    options = CoderOptions()
+    options.validate()
+    assert [options.plan(name).arm for name in ARMS] == list(ARMS)
+
+
+# What is shown.
+
+
+def text_of(draw: object) -> str:
+    buffer = io.StringIO()
+    console = Console(file=buffer, width=100)
+    draw(console)  # type: ignore[operator]
+    return buffer.getvalue()
+
+
+def test_the_summary_has_every_arm_every_figure_and_the_verdict() -> None:
+    found = result(arm("naive", notes=("44 results were lost",)), arm())
+    shown = text_of(lambda console: print_summary(found, console))
+    for word in ("naive", "outlast", "log lines", "recovery, last loop", "44 results were lost", "kept", "stop for 60 s"):
+        assert word in shown
+    assert shown.rstrip().endswith("The outlast arm kept all 8 promises.")
+
+
+def test_plain_progress_is_one_line_a_phase() -> None:
+    def play(console: Console) -> None:
+        with PlainView(console) as view:
+            view.arm_phase("naive", Phase.WAITING)
+            view.arm_phase("naive", Phase.OUTAGE, 20.0)
+            view.arm_sample("naive", Sample(1, 2, 3, 4, 5))
+            view.arm_done(arm("naive", recovery_s_max=None))
+
+    lines = text_of(play).splitlines()
+    assert len(lines) == 2
+    assert lines[0].endswith("naive: outage, 20 s")
+    assert "last loop back after never" in lines[1]
+
+
+def test_the_live_view_shows_rates_only_of_the_arm_that_runs() -> None:
+    buffer = io.StringIO()
+    console = Console(file=buffer, width=130, force_terminal=True)
+    view = LiveView(console, ("naive", "outlast"), planned_s=60.0, title="drill")
+    view.arm_phase("naive", Phase.OUTAGE, 20.0)
+    view.arm_sample("naive", Sample(1234.0, 987.0, 0.0, 99.0, 40.0))
+    view.arm_done(arm("naive"))
+    console.print(view._render())
+    shown = buffer.getvalue()
+    assert "1,234" in shown
+    assert "987" in shown
+    assert "0 of 2 arms done" in shown
+    assert "waiting" in shown
+
+
+def test_sparklines() -> None:
+    assert sparkline([]) == ""
+    assert sparkline([0, 0]) == "▁▁"
+    assert sparkline([0, 5, 10]) == "▁▅█"
+
+
+def test_the_silent_observer_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    silent = Silent()
+    silent.arm_phase("naive", Phase.DONE)
+    silent.arm_sample("naive", Sample(1, 2, 3, 4, 5))
+    silent.arm_done(arm())
+    assert capsys.readouterr() == ("", "")
+
+
+# The report.
+
+
+class Tags(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[tuple[str, dict[str, str | None]]] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, dict(attrs)))
+
+
+def test_the_report_needs_nothing_else_and_has_a_picture_an_arm(tmp_path: Path) -> None:
+    path = tmp_path / "out.html"
+    write_report(result(arm("naive", log_lines=12_345), arm()), path)
+    html = path.read_text(encoding="utf-8")
+    tags = Tags()
+    tags.feed(html)
+    assert sum(1 for tag, _ in tags.found if tag == "svg") == 2
+    assert not [tag for tag, _ in tags.found if tag in {"script", "link", "img", "iframe"}]
+    addresses = [value for _, attributes in tags.found for name, value in attributes.items() if name in {"src", "href"}]
+    assert not [address for address in addresses if address and not address.startswith("#")]
+    for words in ("outlast drill coder --seed 7", "12,345", "The outlast arm kept all 8 promises.", "log lines / s"):
+        assert words in html
+
+
+def test_what_arms_write_cannot_break_the_report() -> None:
+    html = render_report(result(arm(log_first=("<script>alert(1)</script>",), notes=("<b>bold</b>",))))
+    assert "<script>" not in html
+    assert "<b>bold" not in html
+
+
+def test_ids_in_one_picture_are_not_those_of_another() -> None:
+    html = render_report(result(arm("naive"), arm("outlast")))
+    ids = re.findall(r'<clipPath id="([^"]+)"', html)
+    assert ids
+    assert len(ids) == len(set(ids))
+
+
+def test_an_arm_without_a_timeline_still_gets_its_panel() -> None:
+    empty = Timeline(bin_s=0.25, t_s=(), lines=(), attempts=(), jobs=())
+    assert "<svg" in render_report(result(arm(timeline=empty, log_first=())))
