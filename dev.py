@@ -152,7 +152,7 @@ def lint(python: Path) -> list[str]:
         "ruff check": [tools / "ruff", "check", "--quiet"],
         "ruff format": [tools / "ruff", "format", "--check", "--quiet"],
         "mypy": [tools / "mypy", "--no-error-summary"],
-        "basedpyright": [tools / "basedpyright", "--level", "error"],
+        "basedpyright": [tools / "basedpyright", "--level", "error", "--pythonpath", python],
         "import-linter": [tools / "lint-imports", "--no-logo"],
     }
     broken: list[str] = []

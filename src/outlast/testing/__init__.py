@@ -6,7 +6,7 @@ from outlast.testing.fault_proxy import FaultProxy
 from outlast.testing.postgres_binaries import PostgresNotFoundError, find_postgres_bin
 from outlast.testing.postgres_files import ServerFailedError
 from outlast.testing.postgres_server import PostgresServer
-from outlast.testing.virtual_time import DeadlockError, VirtualTimeLoop, run_virtual
+from outlast.testing.virtual_time import DeadlockError, SpinError, VirtualTimeLoop, run_virtual
 
 __all__ = [
     "DeadlockError",
@@ -14,6 +14,7 @@ __all__ = [
     "PostgresNotFoundError",
     "PostgresServer",
     "ServerFailedError",
+    "SpinError",
     "VirtualTimeLoop",
     "find_postgres_bin",
     "run_virtual",

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import resource
 import socket
-import struct
 import threading
 import time
 from bisect import bisect_left
 from collections import deque
 from typing import TYPE_CHECKING, Final, Literal, Self
+
+from outlast.testing.ports import free_port
+from outlast.testing.proxied_link import Link, reset_at_close
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -19,18 +22,25 @@ if TYPE_CHECKING:
 Mode = Literal["pass", "refuse", "blackhole"]
 ATTEMPTS_MAX: Final = 1_000_000
 """Times of attempts that are kept; the total is exact beyond that."""
-CHUNK_BYTES: Final = 65_536
+LINKS_MAX: Final = 5_000
+"""Clients that are connected at a time; those beyond are counted and reset."""
+DIAL_S_MAX: Final = 30.0
+"""How long the target may take to let a client in."""
 BACKLOG: Final = 4_096
-_RESET: Final = struct.pack("ii", 1, 0)
-"""SO_LINGER on, zero seconds: closing sends RST, as a machine without the port would."""
+ACCEPTS_A_TURN: Final = 256
+_DESCRIPTORS_OTHER: Final = 1_024
+_CALL_S_MAX: Final = 10.0
+_NO_DESCRIPTORS_S: Final = 0.05
 
 
 class FaultProxy:
     """Forwards TCP to one target and counts every connection it is offered.
 
-    `mode` may be set from any thread: "pass" forwards; "refuse" resets each client as it comes; "blackhole" takes connections and
-    bytes and forwards nothing until it passes again. `cut()` resets all live connections. When the target refuses, so does the
-    proxy. `delay_s` is added to each chunk, each way.
+    `mode` may be set from any thread, and holds when the assignment is done. "pass" forwards. "refuse" resets each client as it
+    comes, and leaves those that are connected alone. "blackhole" takes connections and bytes, and forwards nothing, not even
+    that one side has gone; when it passes again, it forwards what it kept (at most 320 KiB a direction; the sender waits with
+    the rest). `cut()` resets all live connections. When the target refuses or resets, so does the proxy. `delay_s` is added to
+    each piece, each way. Each client takes two file descriptors of this process.
     """
 
     def __init__(self, target_host: str, target_port: int) -> None:
@@ -43,12 +53,11 @@ class FaultProxy:
         """How many there were, exactly."""
         self.port = 0
         self._mode: Mode = "pass"
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="fault proxy", daemon=True)
-        self._writers: set[asyncio.StreamWriter] = set()
+        self._running: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+        self._links: set[Link] = set()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._passing = asyncio.Event()
-        self._server: asyncio.Server | None = None
+        self._listener: socket.socket | None = None
 
     def __enter__(self) -> Self:
         """Start it."""
@@ -61,17 +70,33 @@ class FaultProxy:
 
     def start(self, port: int = 0) -> int:
         """Listen on a loopback port, a free one unless given; gives the port."""
+        listener = socket.socket()
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.setblocking(False)
+        try:
+            listener.bind(("127.0.0.1", port or free_port()))
+            listener.listen(BACKLOG)
+        except BaseException:
+            listener.close()
+            raise
+        _allow_descriptors(2 * LINKS_MAX + _DESCRIPTORS_OTHER)
+        self._listener = listener
+        self.port = int(listener.getsockname()[1])
+        self._running = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._running.run_forever, name="fault proxy", daemon=True)
         self._thread.start()
-        self.port = asyncio.run_coroutine_threadsafe(self._listen(port), self._loop).result(10)
+        self._call(self._listen)
         return self.port
 
     def stop(self) -> None:
-        """Reset every connection and stop listening."""
-        if self._thread.is_alive():
-            asyncio.run_coroutine_threadsafe(self._close(), self._loop).result(10)
-            self._loop.call_soon_threadsafe(self._loop.stop)
-            self._thread.join(10)
-            self._loop.close()
+        """Stop listening and reset every connection. A proxy that was stopped is not started again."""
+        if self._running is None or self._thread is None:
+            return
+        asyncio.run_coroutine_threadsafe(self._close(), self._running).result(_CALL_S_MAX)
+        self._running.call_soon_threadsafe(self._running.stop)
+        self._thread.join(_CALL_S_MAX)
+        self._running.close()
+        self._running = self._thread = None
 
     @property
     def mode(self) -> Mode:
@@ -81,106 +106,137 @@ class FaultProxy:
     @mode.setter
     def mode(self, mode: Mode) -> None:
         self._mode = mode
-        self._call(self._passing.clear if mode == "blackhole" else self._passing.set)
+        self._call(self._heal)
+
+    @property
+    def holding(self) -> bool:
+        """Whether it forwards nothing now."""
+        return self._mode == "blackhole"
 
     @property
     def live(self) -> int:
-        """How many clients are connected through it now."""
-        return len(self._writers) // 2
+        """How many clients are connected to it now."""
+        return sum(1 for link in tuple(self._links) if link.live)
 
     def cut(self) -> None:
         """Reset all live connections, on both sides."""
         self._call(self._cut)
 
     def since(self, at: float) -> int:
-        """How many connections were opened at or after that time."""
-        times = list(self.attempts)
+        """How many connections were opened at or after that time, of those whose times are kept."""
+        times = self.attempts.copy()
         return len(times) - bisect_left(times, at)
 
     def peak_in(self, window_s: float, since: float = 0.0) -> int:
         """The most connections that were opened within any `window_s` seconds, at or after `since`."""
-        return peak((at for at in list(self.attempts) if at >= since), window_s)
+        return peak((at for at in self.attempts.copy() if at >= since), window_s)
+
+    @property
+    def _loop(self) -> asyncio.AbstractEventLoop:
+        """The proxy's loop, which runs wherever this is asked for."""
+        assert self._running is not None  # noqa: S101  only functions that run on the loop ask
+        return self._running
 
     def _call(self, function: Callable[[], None]) -> None:
+        """Run a function on the proxy's loop, and return when it is done."""
         done = threading.Event()
 
         def run() -> None:
-            function()
-            done.set()
+            try:
+                function()
+            finally:
+                done.set()
 
-        if self._thread.is_alive():
-            self._loop.call_soon_threadsafe(run)
-            done.wait(10)
-        else:
-            function()
+        if self._running is not None:
+            self._running.call_soon_threadsafe(run)
+            done.wait(_CALL_S_MAX)
 
-    async def _listen(self, port: int) -> int:
-        if self._mode != "blackhole":
-            self._passing.set()
-        self._server = await asyncio.start_server(self._accepted, "127.0.0.1", port, backlog=BACKLOG)
-        number: int = self._server.sockets[0].getsockname()[1]
-        return number
+    def _listen(self) -> None:
+        if self._listener is not None:
+            self._loop.add_reader(self._listener, self._accept, self._listener)
 
-    async def _close(self) -> None:
-        if self._server is not None:
-            self._server.close()
-        self._cut()
-        for task in tuple(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+    def _accept(self, listener: socket.socket) -> None:
+        for _ in range(ACCEPTS_A_TURN):
+            try:
+                raw, _address = listener.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            except OSError:
+                # Out of descriptors: those who wait stay in the backlog until some are free again.
+                self._loop.remove_reader(listener)
+                self._loop.call_later(_NO_DESCRIPTORS_S, self._listen)
+                return
+            self.attempts.append(time.monotonic())
+            self.attempt_count += 1
+            if self._mode == "refuse" or len(self._links) >= LINKS_MAX:
+                reset_at_close(raw)
+                raw.close()
+            else:
+                self._admit(raw)
+
+    def _admit(self, raw: socket.socket) -> None:
+        raw.setblocking(False)
+        raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        link = Link(self._loop, self, self._links.discard)
+        self._links.add(link)
+        self._keep(self._loop.create_task(self._take_in(link, raw)))
+
+    def _keep(self, task: asyncio.Task[None]) -> None:
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _take_in(self, link: Link, raw: socket.socket) -> None:
+        await self._loop.connect_accepted_socket(lambda: link.client, raw)
+        if link.over:
+            # Cut while it was being taken in.
+            link.client.close(reset=True)
+        elif not self.holding:
+            self._dial(link)
+
+    def _dial(self, link: Link) -> None:
+        if link.dialling is None and link.live:
+            link.dialling = self._loop.create_task(self._connect(link))
+            self._keep(link.dialling)
+
+    async def _connect(self, link: Link) -> None:
+        try:
+            async with asyncio.timeout(DIAL_S_MAX):
+                await self._loop.create_connection(lambda: link.target, *self.target)
+        except OSError:
+            # TimeoutError is one too: a frozen target whose backlog is full answers nothing.
+            link.close(reset=True)
+
+    def _heal(self) -> None:
+        """After a change of mode: forward what was kept, and dial for those who came meanwhile."""
+        if self.holding:
+            return
+        for link in tuple(self._links):
+            self._dial(link)
+            link.pump()
 
     def _cut(self) -> None:
-        for writer in tuple(self._writers):
-            _reset(writer)
+        for link in tuple(self._links):
+            link.close(reset=True)
 
-    async def _accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.attempts.append(time.monotonic())
-        self.attempt_count += 1
-        task = asyncio.current_task()
-        assert task is not None  # noqa: S101 - a stream callback runs in a task
-        self._tasks.add(task)
-        try:
-            await self._serve(reader, writer)
-        except (OSError, asyncio.CancelledError):
-            pass
-        finally:
-            self._tasks.discard(task)
-            _reset(writer)
+    async def _close(self) -> None:
+        if self._listener is not None:
+            self._loop.remove_reader(self._listener)
+            self._listener.close()
+            self._listener = None
+        self._cut()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        # The connections are closed by callbacks of the loop's next turn.
+        await asyncio.sleep(0)
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if self._mode == "refuse":
-            return
-        await self._passing.wait()
-        far_reader, far_writer = await asyncio.open_connection(*self.target)
-        pair = {writer, far_writer}
-        self._writers |= pair
-        try:
-            ways = [
-                asyncio.ensure_future(self._pipe(reader, far_writer)),
-                asyncio.ensure_future(self._pipe(far_reader, writer)),
-            ]
-            _, pending = await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
-            # The other way may still have bytes to deliver, the reason of a refusal for one.
-            if pending:
-                await asyncio.wait(pending, timeout=1.0)
-            for way in ways:
-                way.cancel()
-            await asyncio.gather(*ways, return_exceptions=True)
-        finally:
-            self._writers -= pair
-            far_writer.close()
 
-    async def _pipe(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(OSError):
-            while data := await reader.read(CHUNK_BYTES):
-                if self.delay_s:
-                    await asyncio.sleep(self.delay_s)
-                await self._passing.wait()
-                writer.write(data)
-                await writer.drain()
-        with contextlib.suppress(OSError):
-            if writer.can_write_eof():
-                writer.write_eof()
+def _allow_descriptors(wanted: int) -> None:
+    """Raise this process's limit on open files as far as it may, for many systems begin with 256 or 1,024."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    target = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < target:
+        # Some systems refuse a value below the hard limit they report.
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (target, hard))
 
 
 def peak(times: Iterable[float], window_s: float) -> int:
@@ -193,11 +249,3 @@ def peak(times: Iterable[float], window_s: float) -> int:
             window.popleft()
         most = max(most, len(window))
     return most
-
-
-def _reset(writer: asyncio.StreamWriter) -> None:
-    raw = writer.get_extra_info("socket")
-    if raw is not None:
-        with contextlib.suppress(OSError):
-            raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-    writer.transport.abort()

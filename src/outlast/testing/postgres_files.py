@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from outlast.core.faults import OutlastError
 from outlast.testing.unprivileged import Account, UnprivilegedError, fresh_directory, hand_over
@@ -63,8 +63,32 @@ class ServerFiles:
             return
         self.data.mkdir(mode=0o700, exist_ok=True)
         hand_over(self.data, self.account)
-        program = [bin_dir / "initdb", "-D", self.data, "-U", "postgres", "-A", "trust", "-N", "-E", "UTF8", "--locale=C"]
-        done = subprocess.run(program, capture_output=True, text=True, check=False, timeout=INITDB_S_MAX, **self._as_account())
+        program: list[str | Path] = [
+            bin_dir / "initdb",
+            "-D",
+            self.data,
+            "-U",
+            "postgres",
+            "-A",
+            "trust",
+            "-N",
+            "-E",
+            "UTF8",
+            "--locale=C",
+        ]
+        done = subprocess.run(
+            program,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=INITDB_S_MAX,
+            env=_environment(),
+            # A program must not start in a directory that its account cannot enter.
+            cwd=self.data,
+            user=self._user,
+            group=self._group,
+            extra_groups=self._groups,
+        )
         if done.returncode != 0:
             msg = f"initdb failed in {self.directory}: {done.stderr.strip()[-SAID_CHARS_MAX:]}"
             raise ServerFailedError(msg)
@@ -86,7 +110,11 @@ class ServerFiles:
                 stderr=log,
                 # A group of its own, so that Ctrl-C at the terminal strikes us and not the server.
                 process_group=0,
-                **self._as_account(),
+                env=_environment(),
+                cwd=self.data,
+                user=self._user,
+                group=self._group,
+                extra_groups=self._groups,
             )
 
     def ready(self, pid: int) -> bool:
@@ -131,12 +159,19 @@ class ServerFiles:
             self._socket_directory = fresh_directory(self.account, "outlast-pg-")
         return self._socket_directory
 
-    def _as_account(self) -> dict[str, Any]:
-        # A variable such as PGDATA or PGPORT of whoever runs the tests must not reach this server.
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
-        # It must not start in a directory that its account cannot enter.
-        common: dict[str, Any] = {"env": environment, "cwd": self.data}
-        if self.account is None:
-            return common
-        groups = sorted(self.account.groups)
-        return {**common, "user": self.account.uid, "group": self.account.gid, "extra_groups": groups}
+    @property
+    def _user(self) -> int | None:
+        return self.account.uid if self.account else None
+
+    @property
+    def _group(self) -> int | None:
+        return self.account.gid if self.account else None
+
+    @property
+    def _groups(self) -> list[int] | None:
+        return sorted(self.account.groups) if self.account else None
+
+
+def _environment() -> dict[str, str]:
+    """Ours, less the variables such as PGDATA or PGPORT of whoever runs the tests: they are not meant for this server."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("PG")}

@@ -123,7 +123,7 @@ class PostgresServer:
 
     def accepts(self) -> bool:
         """Whether it would let a client in now. Dials it once, so do not ask through a counting proxy; takes 2 s when frozen."""
-        program = [self.bin_dir / "pg_isready", "-q", "-h", "127.0.0.1", "-p", str(self.port), "-t", "2"]
+        program: list[str | Path] = [self.bin_dir / "pg_isready", "-q", "-h", "127.0.0.1", "-p", str(self.port), "-t", "2"]
         try:
             from psycopg import pq  # noqa: PLC0415 - twenty times cheaper where it is installed
         except ImportError:

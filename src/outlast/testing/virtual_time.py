@@ -12,16 +12,32 @@ from __future__ import annotations
 
 import asyncio
 import selectors
-from typing import TYPE_CHECKING, Any, TypeVar
+import traceback
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Final, TypeVar, TypeVarTuple, Unpack
+
+from outlast.core.faults import OutlastError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Coroutine, Generator
+    from concurrent.futures import Executor
 
 T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+
+STANDSTILL_TURNS_MAX: Final = 1_000_000
+"""Turns of the loop without any time passing, some seconds of work, after which it is taken to spin for ever."""
+THREADS_S_MAX: Final = 60.0
+"""Real seconds that the loop waits for threads."""
+_TASKS_NAMED_MAX: Final = 10
 
 
-class DeadlockError(RuntimeError):
-    """Nothing is ready, no timer is set and no descriptor is watched: nothing could ever happen again."""
+class DeadlockError(OutlastError):
+    """Nothing is ready, no timer is set, and no thread or descriptor is waited for: nothing could ever happen again."""
+
+
+class SpinError(OutlastError):
+    """Something is always ready, so that time cannot pass."""
 
 
 class _JumpingSelector(selectors.DefaultSelector):
@@ -32,34 +48,45 @@ class _JumpingSelector(selectors.DefaultSelector):
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         ready = super().select(0)
         if ready or timeout == 0:
+            self.loop.turn_without_time()
             return ready
+        if self.loop.threads:
+            return self._wait_for_threads()
         if timeout is None:
             # One descriptor is the loop's own, by which threads wake it.
-            if len(self.get_map()) > 1 or self.loop.threads:
+            if len(self.get_map()) > 1:
                 return super().select(None)
-            msg = f"deadlock at {self.loop.time():.3f} s: every task waits for something that nothing will do"
+            msg = f"deadlock at {self.loop.time():g} s: nothing is ready and no timer is set; {self.loop.waiting()}"
             raise DeadlockError(msg)
         self.loop.jump(timeout)
         return []
+
+    def _wait_for_threads(self) -> list[tuple[selectors.SelectorKey, int]]:
+        ready = super().select(THREADS_S_MAX)
+        if not ready:
+            msg = f"deadlock at {self.loop.time():g} s: a thread did not answer in {THREADS_S_MAX:g} s; {self.loop.waiting()}"
+            raise DeadlockError(msg)
+        return ready
 
 
 class VirtualTimeLoop(asyncio.SelectorEventLoop):
     """An asyncio loop in virtual time: when nothing is ready, time jumps to the next deadline.
 
-    Real input and output work, but take no time. `threads` counts work handed to threads, which is waited for in real
-    time. After `time_limit_s` virtual seconds it raises `TimeoutError`: a test that would run for ever ends.
+    Time stands still while threads work: those of `run_in_executor` and `asyncio.to_thread` by themselves, others inside
+    `waiting_for_threads()`. Sockets work, but no time passes for them: a time-out strikes before an answer that is not there yet.
+    After `time_limit_s` virtual seconds the loop raises `TimeoutError`; when a million turns pass in no time, `SpinError`.
     """
 
     def __init__(self, *, start_s: float = 0.0, time_limit_s: float = 1e9) -> None:
         """Start the clock at `start_s`."""
         self._virtual_s = start_s
         self._limit_s = start_s + time_limit_s
+        self._turns = 0
         self.threads = 0
+        """Threads that are waited for."""
         selector = _JumpingSelector()
         selector.loop = self
         super().__init__(selector)
-        # The real loop takes timers within its clock's resolution as due; here the clock is exact.
-        self._clock_resolution = 1e-9
 
     def time(self) -> float:
         """The virtual time, in seconds."""
@@ -67,31 +94,77 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
 
     def jump(self, seconds: float) -> None:
         """Let time pass."""
+        self._turns = 0
         self._virtual_s += seconds
         if self._virtual_s > self._limit_s:
-            msg = f"the virtual time limit is reached at {self._virtual_s:.3f} s"
+            msg = f"the virtual time limit is reached at {self._virtual_s:g} s; {self.waiting()}"
             raise TimeoutError(msg)
 
-    def run_in_executor(self, executor: Any, func: Any, *args: Any) -> asyncio.Future[Any]:  # noqa: ANN401
-        """Run in a thread; time stands still until it is done."""
+    def turn_without_time(self) -> None:
+        """Count a turn of the loop in which no time passed."""
+        self._turns += 1
+        if self._turns > STANDSTILL_TURNS_MAX:
+            self._turns = 0
+            msg = (
+                f"{STANDSTILL_TURNS_MAX} turns of the loop at {self._virtual_s:g} s: something is always ready; {self.waiting()}"
+            )
+            raise SpinError(msg)
+
+    def waiting(self) -> str:
+        """Say what the tasks wait for."""
+        tasks = sorted(asyncio.all_tasks(self), key=lambda task: task.get_name())
+        lines = [f"{task.get_name()} at {_place(task)}" for task in tasks[:_TASKS_NAMED_MAX]]
+        if len(tasks) > len(lines):
+            lines.append(f"and {len(tasks) - len(lines)} more")
+        return f"waiting: {', '.join(lines)}" if lines else "no task is left"
+
+    @contextmanager
+    def waiting_for_threads(self) -> Generator[None]:
+        """Inside, time stands still when nothing is ready, because a thread is about to call in."""
         self.threads += 1
+        try:
+            yield
+        finally:
+            self.threads -= 1
+
+    def run_in_executor(self, executor: Executor | None, func: Callable[[Unpack[Ts]], T], *args: *Ts) -> asyncio.Future[T]:
+        """Run in a thread; time stands still until it is done."""
         future = super().run_in_executor(executor, func, *args)
+        self.threads += 1
         future.add_done_callback(self._thread_done)
         return future
+
+    async def shutdown_default_executor(self, timeout: float | None = None) -> None:  # noqa: ASYNC109  asyncio's name
+        """Wait, in real time, until the threads have ended."""
+        del timeout
+        with self.waiting_for_threads():
+            await super().shutdown_default_executor()
 
     def _thread_done(self, future: asyncio.Future[Any]) -> None:
         del future
         self.threads -= 1
 
 
-def run_virtual(main: Callable[[], Coroutine[Any, Any, T]], *, start_s: float = 0.0, time_limit_s: float = 1e9) -> T:
-    """Run `main()` on a `VirtualTimeLoop` to its end and give its result.
+def run_virtual(
+    main: Callable[[], Coroutine[Any, Any, T]] | Coroutine[Any, Any, T], *, start_s: float = 0.0, time_limit_s: float = 1e9
+) -> T:
+    """Run `main()`, or a coroutine, on a `VirtualTimeLoop` to its end and give its result.
 
-    Raises `DeadlockError` where a real loop would hang for ever, and `TimeoutError` after `time_limit_s` virtual seconds.
+    Raises `DeadlockError` where a real loop would hang for ever, `TimeoutError` after `time_limit_s` virtual seconds, and
+    `SpinError` when something spins; the tasks that are left are cancelled first.
     """
 
     def new_loop() -> VirtualTimeLoop:
         return VirtualTimeLoop(start_s=start_s, time_limit_s=time_limit_s)
 
     with asyncio.Runner(loop_factory=new_loop) as runner:
-        return runner.run(main())
+        return runner.run(main() if callable(main) else main)
+
+
+def _place(task: asyncio.Task[Any]) -> str:
+    """Where a task is suspended."""
+    frames = task.get_stack(limit=1)
+    if not frames:
+        return "its start"
+    frame = traceback.extract_stack(frames[-1], limit=1)[0]
+    return f"{frame.name} ({frame.filename.rpartition('/')[2]}:{frame.lineno})"
