@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 from outlast.core.faults import SEVERITY, Fault, Kind, Scope, Unavailable, attached
 from outlast.core.redact import clean
@@ -63,7 +63,7 @@ class Classifiers:
         if fault is None and isinstance(exc, BaseExceptionGroup):
             members = [
                 self._known(member, phase, depth - 1, seen) or bug(member)
-                for member in exc.exceptions[:MEMBERS_MAX]
+                for member in cast("BaseExceptionGroup[BaseException]", exc).exceptions[:MEMBERS_MAX]
             ]
             fault = min(members, key=lambda member: SEVERITY.index(member.kind))
         if fault is None and exc.__cause__ is not None:

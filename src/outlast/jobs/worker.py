@@ -24,7 +24,7 @@ from outlast.jobs.upkeep import Upkeep
 from outlast.link import Link
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncGenerator, Awaitable, Callable
     from pathlib import Path
 
     from outlast import Service
@@ -237,7 +237,7 @@ class WorkerProcess:
     # The listener.
 
     @asynccontextmanager
-    async def _dial(self) -> AsyncIterator[Connection]:
+    async def _dial(self) -> AsyncGenerator[Connection]:
         conn = await self._db.connect()
         try:
             conn.operation_timeout_s = self._db.operation_timeout_s

@@ -20,7 +20,7 @@ from psycopg.errors import _WaitTimeout  # pyright: ignore[reportPrivateUsage] #
 from outlast.core.faults import Fault, Kind, attach
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator
 
     from psycopg.abc import PQGen
 
@@ -83,7 +83,7 @@ class Connection(psycopg.AsyncConnection[Any]):
             shared.shutdown(socket.SHUT_RDWR)
 
     @contextmanager
-    def deadline(self, seconds: float | None) -> Iterator[None]:
+    def deadline(self, seconds: float | None) -> Generator[None]:
         """Use another deadline within a `with` block: for a query that takes long on purpose. None: no deadline."""
         before, self.operation_timeout_s = self.operation_timeout_s, seconds
         try:

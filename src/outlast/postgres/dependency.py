@@ -21,7 +21,7 @@ from outlast.postgres.probe import probe
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncGenerator
 
 CLOSE_S_MAX: Final = 0.5
 """How long closing waits for the pool's own tasks; they have nothing to wait for themselves."""
@@ -85,7 +85,7 @@ class Postgres(Dependency):
         self.subscribe(self._on_change)
 
     @contextlib.asynccontextmanager
-    async def connection(self) -> AsyncIterator[Connection]:
+    async def connection(self) -> AsyncGenerator[Connection]:
         """Lend a connection for a block: committed at its end, rolled back when an exception leaves it.
 
         Raises `Unavailable` at once while the server is down, also to those who wait for a connection when it goes
@@ -263,6 +263,6 @@ def _from_driver(exc: BaseException, depth: int) -> bool:
         return False
     if isinstance(exc, psycopg.Error):
         return True
-    members = exc.exceptions if isinstance(exc, BaseExceptionGroup) else ()
+    members = cast("BaseExceptionGroup[BaseException]", exc).exceptions if isinstance(exc, BaseExceptionGroup) else ()
     causes = (*members, exc.__cause__) if exc.__cause__ is not None else members
     return any(_from_driver(cause, depth - 1) for cause in causes)

@@ -8,7 +8,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator
 
 _OURS: Final[ContextVar[bool]] = ContextVar("outlast_postgres_pool", default=False)
 """Whether what runs now, a pool's task included, belongs to a pool of ours: tasks inherit it."""
@@ -32,7 +32,7 @@ def install() -> None:
 
 
 @contextmanager
-def ours() -> Iterator[None]:
+def ours() -> Generator[None]:
     """Mark what happens in this block, and the tasks started in it, as our pool's."""
     token = _OURS.set(True)
     try:

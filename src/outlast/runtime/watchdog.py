@@ -92,7 +92,7 @@ class Watchdog:
                 signal.pthread_kill(self._loop_thread_id, signal.SIGURG)
 
     def _name(self, blocked_s: float) -> None:
-        frame = sys._current_frames().get(self._loop_thread_id)  # noqa: SLF001 - documented, for debuggers
+        frame = sys._current_frames().get(self._loop_thread_id)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] # documented
         where = traceback.extract_stack(frame)[-1] if frame is not None else None
         place = f"{where.filename}:{where.lineno} in {where.name}" if where is not None else "unknown place"
         logger.error(
