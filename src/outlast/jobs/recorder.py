@@ -41,22 +41,17 @@ class Recorder:
         self._journal_lock = asyncio.Lock()
         self.incident = Incident("jobs journal", verb="is failing")
         self.recorded = self.late = self.journalled = 0
+        self._told_in: float | None = -1.0
         self._limit_s: float | None = None
         self._limit: asyncio.Timeout | None = None
 
     async def record(self, outcome: Outcome) -> None:
         """Return when the outcome is safe. Waiters are bounded by the workers: each awaits its own."""
-        while True:
-            if self._db.passable and not self.journal.entries:
-                future = asyncio.get_running_loop().create_future()
-                self._pending.append((outcome, future))
-                if self._flusher is None or self._flusher.done():
-                    self._flusher = asyncio.create_task(self._flush(), name="outlast jobs recorder")
-                await future
-                return
-            if await self._keep([outcome]):
-                return
-            await asyncio.sleep(RETRY_S)
+        future = asyncio.get_running_loop().create_future()
+        self._pending.append((outcome, future))
+        if self._flusher is None or self._flusher.done():
+            self._flusher = asyncio.create_task(self._flush(), name="outlast jobs recorder")
+        await future
 
     async def replay(self, stop: Stop) -> None:
         """Record what the journal holds, oldest first. Returns when it is empty; raises the database's faults."""
@@ -65,7 +60,11 @@ class Recorder:
                 entries = self.journal.entries[:BATCH_MAX]
                 recorded = await self._write(entries)
                 await asyncio.to_thread(self.journal.drop, len(entries))
-            logger.info(
+            # Once an incident: one that comes and goes would say it each time.
+            level = logging.DEBUG if self._told_in == self._db.health.opened_at else logging.INFO
+            self._told_in = self._db.health.opened_at
+            logger.log(
+                level,
                 "jobs: %d outcomes kept in the journal are recorded (%d of them somebody else's by now)",
                 recorded,
                 len(entries) - recorded,
@@ -86,14 +85,24 @@ class Recorder:
     async def _flush(self) -> None:
         while self._pending:
             batch = [self._pending.popleft() for _ in range(min(BATCH_MAX, len(self._pending)))]
-            try:
-                await self._write_within([(self._worker, outcome) for outcome, _ in batch])
-            except Exception as exc:  # noqa: BLE001 - whatever it is, the outcomes must be kept
-                await self._keep_all(batch, exc)
-                continue
+            outcomes = [outcome for outcome, _ in batch]
+            # Behind what the journal holds already, so that nothing overtakes it.
+            if self.journal.entries or not self._db.passable or not await self._written(outcomes):
+                while not await self._keep(outcomes):
+                    await asyncio.sleep(RETRY_S)
             for _, future in batch:
                 if not future.done():
                     future.set_result(None)
+
+    async def _written(self, outcomes: list[Outcome]) -> bool:
+        """Record them in the database; False if it would not."""
+        try:
+            await self._write_within([(self._worker, outcome) for outcome in outcomes])
+        except Exception as exc:  # noqa: BLE001 - whatever it is, the outcomes must be kept
+            if not isinstance(exc, Unavailable):
+                self._blame(exc)
+            return False
+        return True
 
     async def _write_within(self, entries: list[Entry]) -> None:
         async with asyncio.timeout(self._limit_s) as limit:
@@ -102,15 +111,6 @@ class Recorder:
                 await self._write(entries)
             finally:
                 self._limit = None
-
-    async def _keep_all(self, batch: list[tuple[Outcome, asyncio.Future[None]]], exc: Exception) -> None:
-        if not isinstance(exc, Unavailable):
-            self._blame(exc)
-        while not await self._keep([outcome for outcome, _ in batch]):
-            await asyncio.sleep(RETRY_S)
-        for _, future in batch:
-            if not future.done():
-                future.set_result(None)
 
     def _blame(self, exc: Exception) -> None:
         fault = self._db.classifiers.classify(exc, source=self._db.name)
