@@ -247,7 +247,9 @@ class _Figures:
 
     def _notes(self, jobs: measure.Account, *, died: bool) -> Iterator[str]:
         if died:
-            yield f"the process ended by itself with exit code {self.process.exit_code} before it was asked to"
+            after_s = (self.process.ended_at_s or self.term_s) - self.outage.began_s
+            code = self.process.exit_code
+            yield f"the process ended by itself with exit code {code}, {after_s:.1f} s after the fault began"
         if jobs.lost_results:
             yield f"{jobs.lost_results} of the lost jobs were worked to their end, but the result was never recorded"
         if jobs.waiting:

@@ -96,6 +96,8 @@ class ServiceProcess:
             start_new_session=True,
         )
         self._watched = psutil.Process(self._process.pid)
+        self.ended_at_s: float | None = None
+        """When it was first seen to have ended, by `sample`."""
         self._cpu_s = 0.0
         self._reader = threading.Thread(target=self._read, name="drill-output", daemon=True)
         self._reader.start()
@@ -119,6 +121,8 @@ class ServiceProcess:
 
     def sample(self) -> float:
         """Processor seconds used so far; takes note of the memory in use. After the end: the last value seen."""
+        if self.ended_at_s is None and self._process.poll() is not None:
+            self.ended_at_s = time.monotonic()
         with contextlib.suppress(psutil.Error):
             times = self._watched.cpu_times()
             rss = self._watched.memory_info().rss

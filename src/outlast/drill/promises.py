@@ -9,15 +9,16 @@ from typing import TYPE_CHECKING
 from outlast.drill.result import ArmResult, Promise
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterator, Mapping
 
 LINES_MAX = 8
-"""One line opens the incident, reminders follow after 5, 10, 20, 40 s …, one resolves it: 6 in a minute, and 2 spare."""
+"""One line opens the incident, each new fault has one, reminders come at growing intervals, one says that it is over and one
+what became of the results kept meanwhile: about 6 in a minute, and 2 spare."""
 
 ATTEMPTS_FIRST = 40
 ATTEMPTS_PER_S = 1.0
-"""One prober, waits growing from 0.1 s to 1.5 s: 1 attempt a second at the mean jitter once grown, 40 for the
-beginning, the connections lost and those opened on the way back. For 60 s that is 100."""
+"""One prober with waits growing from 0.1 s to 1.5 s makes about 75 attempts in a minute; the quick ones at the beginning,
+unlucky jitter and the connections opened on the way back need the rest of the 100 that a minute may have."""
 
 CPU_PERCENT_MAX = 1.0
 """Waiting is free; a probe costs about a millisecond, once a second."""
@@ -31,8 +32,11 @@ results and opening the incident cost the same however short it is, and the syst
 CONNECTS_MAX = 10
 CONNECTS_WINDOW_S = 0.1
 
-RECOVERY_BASE_S = 1.5
+PROBE_S_MAX = 1.5
 """The longest wait between two probes: the server may come back just after one."""
+
+RELAPSE_S_MAX = 5.0
+"""The longest wait of a dependency that has come back and failed again, several times within one incident."""
 
 RAMP_S_MAX = 2.0
 RAMP_LOOP_S = 0.01
@@ -53,39 +57,40 @@ under the others it gets work done in between."""
 class Limits:
     """The limits under one fault; None is not promised."""
 
-    lines: int | None
-    attempts_first: int | None
-    attempts_per_s: float
-    cpu_percent: float | None
-    why: str
+    cpu_percent: float | None = CPU_PERCENT_MAX
+    wait_s: float = PROBE_S_MAX
+    """The longest wait that the end of the fault can fall into."""
+    wait_reason: str = "probes at most 1.5 s apart, then a ramp of min(2 s, 10 ms a loop), then the job itself"
 
 
-_STRICT = Limits(LINES_MAX, ATTEMPTS_FIRST, ATTEMPTS_PER_S, CPU_PERCENT_MAX, "nothing can be done, so nothing is")
+_AWAY = Limits()
+_FLAPPING = Limits(
+    # Between two blows the loops work: their processor time is work, not waiting.
+    cpu_percent=None,
+    wait_s=RELAPSE_S_MAX,
+    wait_reason="a server that keeps failing is used again after 5 s at most, then a ramp, then the job itself",
+)
 
 LIMITS: Mapping[str, Limits] = MappingProxyType(
     {
-        "stop": _STRICT,
-        "refuse": _STRICT,
-        "freeze": _STRICT,
-        "readonly": _STRICT,
-        # Between two kills the server works, so the loops do too: their processor time is work, and each of the two
-        # kills a second may cost all ten pooled connections.
-        "kill-backends": Limits(LINES_MAX, ATTEMPTS_FIRST, 22.0, None, "work goes on between two kills"),
-        # Up to two sessions a second live long enough to be used: a probe and some of the ten connections each.
-        "flap": Limits(LINES_MAX, ATTEMPTS_FIRST, 6.0, None, "the way is open now and then"),
+        "stop": _AWAY,
+        "refuse": _AWAY,
+        "freeze": _AWAY,
+        "readonly": _AWAY,
+        "kill-backends": _FLAPPING,
+        "flap": _FLAPPING,
     }
 )
 
 
-def recovery_limit_s(loops: int, work_s: float) -> float:
+def recovery_limit_s(loops: int, work_s: float, wait_s: float = PROBE_S_MAX) -> float:
     """Seconds from acceptance within which every loop has finished a job: 2.0 for fifty loops of 50 ms jobs."""
-    return RECOVERY_BASE_S + min(RAMP_S_MAX, RAMP_LOOP_S * loops) + max(0.0, work_s - WORK_BASE_S)
+    return wait_s + min(RAMP_S_MAX, RAMP_LOOP_S * loops) + max(0.0, work_s - WORK_BASE_S)
 
 
 def check(arm: ArmResult, fault: str) -> tuple[Promise, ...]:
     """Hold one arm against the promises of that fault."""
-    limits = LIMITS[fault]
-    return tuple(_outage_promises(arm, limits)) + tuple(_always(arm))
+    return tuple(_of_the_fault(arm, LIMITS[fault])) + tuple(_of_the_recovery(arm, LIMITS[fault]))
 
 
 def stormed(arm: ArmResult, fault: str) -> bool | None:
@@ -95,22 +100,20 @@ def stormed(arm: ArmResult, fault: str) -> bool | None:
     return arm.lines_outage >= STORM_LINES_PER_S * arm.outage_s
 
 
-def _outage_promises(arm: ArmResult, limits: Limits) -> Iterable[Promise]:
-    if limits.lines is not None:
-        yield _at_most("log lines", limits.lines, arm.log_lines, "", "do not grow with loops, retries or the outage")
-    if limits.attempts_first is not None:
-        allowed = limits.attempts_first + round(limits.attempts_per_s * arm.outage_s)
-        yield _at_most("connection attempts", allowed, arm.attempts, "", limits.why)
+def _of_the_fault(arm: ArmResult, limits: Limits) -> Iterator[Promise]:
+    yield _at_most("log lines", LINES_MAX, arm.log_lines, "", "do not grow with loops, retries or the outage")
+    attempts_max = ATTEMPTS_FIRST + round(ATTEMPTS_PER_S * arm.outage_s)
+    yield _at_most("connection attempts", attempts_max, arm.attempts, "", "one asks, everyone else waits")
     if limits.cpu_percent is not None:
         once_s = max(CPU_S_MIN, CPU_LOOP_S * arm.loops)
-        allowed_percent = max(limits.cpu_percent, 100.0 * once_s / arm.outage_s)
-        yield _at_most("CPU during the outage", round(allowed_percent, 2), arm.cpu_outage_percent, "% of a core", limits.why)
+        percent_max = max(limits.cpu_percent, 100.0 * once_s / arm.outage_s)
+        reason = "nothing can be done, so nothing is"
+        yield _at_most("CPU during the outage", round(percent_max, 2), arm.cpu_outage_percent, "% of a core", reason)
 
 
-def _always(arm: ArmResult) -> Iterable[Promise]:
-    limit_s = recovery_limit_s(arm.loops, arm.work_s)
-    reason = "probes at most 1.5 s apart, then a ramp of min(2 s, 10 ms a loop), then the job itself"
-    yield _at_most("every loop has done a job", round(limit_s, 3), arm.recovery_s_max, "s", reason)
+def _of_the_recovery(arm: ArmResult, limits: Limits) -> Iterator[Promise]:
+    limit_s = recovery_limit_s(arm.loops, arm.work_s, limits.wait_s)
+    yield _at_most("every loop has done a job", round(limit_s, 3), arm.recovery_s_max, "s", limits.wait_reason)
     reason = "a server just started is not struck by all at once"
     yield _at_most("connects in any 100 ms", CONNECTS_MAX, arm.connects_100ms_max, "", reason)
     yield _at_most("jobs lost", 0, arm.lost, "", "a job taken is a job done")
