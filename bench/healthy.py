@@ -96,7 +96,7 @@ def redress() -> tuple[Any, Any]:
     from redress import CircuitBreaker, ErrorClass
     from redress.policy import AsyncPolicy, Policy
 
-    def breaker() -> Any:
+    def breaker() -> CircuitBreaker:
         trips = {ErrorClass.SERVER_ERROR, ErrorClass.CONCURRENCY}
         return CircuitBreaker(failure_threshold=5, window_s=60.0, recovery_timeout_s=30.0, trip_on=trips)
 
@@ -133,7 +133,7 @@ PEERS: dict[str, tuple[str, Callable[[], tuple[Any, Any]]]] = {
 }
 
 
-def time_sync(function: Any, calls: int) -> float:
+def time_sync(function: Callable[[int], Any], calls: int) -> float:
     """Seconds for so many calls in a row."""
     started = time.perf_counter()
     for value in range(calls):
@@ -141,7 +141,7 @@ def time_sync(function: Any, calls: int) -> float:
     return time.perf_counter() - started
 
 
-async def time_async(function: Any, calls: int) -> float:
+async def time_async(function: Callable[[int], Any], calls: int) -> float:
     """Seconds for so many awaited calls in a row."""
     started = time.perf_counter()
     for value in range(calls):

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from outlast import Backoff, BackoffState, Classifiers, Fault, Incident, Jitter, Kind, Stopping
 
-
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from contextlib import AbstractAsyncContextManager
@@ -53,7 +52,7 @@ class Link(Generic[S]):
     twice the last wait, if that is more). A fault that belongs to a dependency in `needs` is that dependency's affair.
     """
 
-    def __init__(  # noqa: PLR0913 - each is a policy with a default
+    def __init__(
         self,
         name: str,
         *,
@@ -78,7 +77,7 @@ class Link(Generic[S]):
         self._backoff: BackoffState = BackoffState()
         self._classifiers = classifiers or Classifiers()
         self._dial_timeout_s = dial_timeout_s
-        self._rng = rng or random.Random()  # noqa: S311 - jitter is no secret
+        self._rng = rng or random.Random()
         self._needs: tuple[Dependency, ...] = ()
 
     @property

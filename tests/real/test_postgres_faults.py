@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
 pytestmark = pytest.mark.expected_logs
+TRIGGER = """
+CREATE FUNCTION no() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'no'; END $$;
+CREATE TRIGGER no BEFORE INSERT ON orders EXECUTE FUNCTION no()
+"""
 RULES = """
 local all all trust
 host all app 127.0.0.1/32 {method}
@@ -123,8 +127,7 @@ def test_an_unknown_database_is_permanent_said_once_and_heals(
     [
         ("REVOKE ALL ON orders FROM app", "42501"),
         (
-            "CREATE FUNCTION no() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'no'; END $$;"
-            "CREATE TRIGGER no BEFORE INSERT ON orders EXECUTE FUNCTION no()",
+            TRIGGER,
             "P0001",
         ),
     ],
@@ -133,9 +136,7 @@ def test_an_unknown_database_is_permanent_said_once_and_heals(
 def test_work_that_fails_while_the_probe_passes_backs_off_and_takes_nobody_down(
     server: PostgresServer, break_it: str, code: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    run_sql(
-        server.dsn(), "CREATE ROLE app LOGIN", "CREATE TABLE orders (id int)", "GRANT ALL ON orders TO app", break_it
-    )
+    run_sql(server.dsn(), "CREATE ROLE app LOGIN", "CREATE TABLE orders (id int)", "GRANT ALL ON orders TO app", break_it)
 
     async def main() -> tuple[list[float], int]:
         db = Postgres(server.dsn().replace("postgres@", "app@"))
@@ -190,9 +191,7 @@ def test_a_connection_killed_again_and_again_is_one_incident_with_growing_waits(
                 for _ in range(5):
                     await conn.execute("SELECT pg_sleep(0.1)")
                 cuts.append(loop.time())
-                await asyncio.to_thread(
-                    run_sql, server.dsn(), f"SELECT pg_terminate_backend({conn.info.backend_pid})"
-                )
+                await asyncio.to_thread(run_sql, server.dsn(), f"SELECT pg_terminate_backend({conn.info.backend_pid})")
                 await conn.execute("SELECT 1")
 
         async with running(service):
@@ -302,9 +301,7 @@ def test_too_many_connections_give_ours_back(server: PostgresServer) -> None:
                 await conn.execute("SELECT pg_sleep(0.5)")
 
         results = await asyncio.gather(*(hold() for _ in range(6)), return_exceptions=True)
-        codes = {
-            outlast.Classifiers().classify(result).code for result in results if isinstance(result, BaseException)
-        }
+        codes = {outlast.Classifiers().classify(result).code for result in results if isinstance(result, BaseException)}
         assert "53300" in codes, results
         assert db.fault is not None
         assert (db.fault.kind, db.fault.code) == (outlast.Kind.EXHAUSTED, "53300")

@@ -48,7 +48,6 @@ def test_the_table_has_a_row_for_every_kind() -> None:
         (OSError(errno.EIO, "i/o"), Kind.FATAL, "EIO"),
         (OSError(errno.EROFS, "read-only"), Kind.FATAL, "EROFS"),
         (TimeoutError(), Kind.TRANSIENT, "timeout"),
-        (asyncio.TimeoutError(), Kind.TRANSIENT, "timeout"),
         (concurrent.futures.TimeoutError(), Kind.TRANSIENT, "timeout"),
         (TimeoutError(errno.ETIMEDOUT, "timed out"), Kind.TRANSIENT, "ETIMEDOUT"),
         (socket.gaierror(socket.EAI_NONAME, "unknown"), Kind.TRANSIENT, "EAI_NONAME"),

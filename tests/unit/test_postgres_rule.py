@@ -67,7 +67,6 @@ def test_every_row_is_a_sqlstate_and_what_needs_a_person_says_what_to_do() -> No
         assert len(state) == 5
         assert hint or kind is not Kind.PERMANENT, state
     assert all(len(prefix) == 2 for prefix in CLASSES)
-    assert by_state("ZZ999", "unknown") is None
 
 
 def named(cls: type[Exception], text: str = "something") -> Exception:

@@ -31,7 +31,7 @@ class Acquirer:
     next `run_at` has come.
     """
 
-    def __init__(  # noqa: PLR0913 - one for each thing it needs
+    def __init__(
         self,
         db: Postgres,
         said: Statements,
@@ -55,7 +55,7 @@ class Acquirer:
         self._waiting: dict[asyncio.Future[Job], None] = {}
         self._wanted = asyncio.Event()
         self._maybe = asyncio.Event()
-        self._rng = random.Random()  # noqa: S311 - jitter is no secret
+        self._rng = random.Random()
         self.lock = asyncio.Lock()
         """Held while jobs are under way from the database to `running`."""
         self.running: dict[int, Job] = {}

@@ -12,11 +12,13 @@ import json
 import os
 import zlib
 from dataclasses import asdict
-from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from outlast import ConfigurationError
 from outlast.jobs.model import Outcome
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 ENTRIES_MAX: Final = 10_000
 BYTES_MAX: Final = 64 * 1024 * 1024

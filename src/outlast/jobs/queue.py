@@ -56,12 +56,13 @@ class Jobs:
         jobs.work(service, workers=50)
         await jobs.enqueue("settle", {"order": 7})
 
-    Its tables lie in `schema`; `migrate` makes them. `journal_path` is where a worker process keeps outcomes while the database is
-    away; each process needs its own, and finds it again after a restart. `lease_s`: a worker that is silent for longer is
-    taken for dead. `poll_s`: how often to look without being notified. `retention_s`: finished jobs are deleted after that.
+    Its tables lie in `schema`; `migrate` makes them. `journal_path` is where a worker process keeps outcomes while the
+    database is away; each process needs its own, and finds it again after a restart. `lease_s`: a worker that is silent for
+    longer is taken for dead. `poll_s`: how often to look without being notified. `retention_s`: finished jobs are deleted
+    after that.
     """
 
-    def __init__(  # noqa: PLR0913 - each is a policy with a default
+    def __init__(
         self,
         db: Postgres,
         *,
@@ -135,7 +136,7 @@ class Jobs:
 
     # Enqueueing.
 
-    async def enqueue(  # noqa: PLR0913 - each is a field of a job
+    async def enqueue(
         self,
         kind: str,
         payload: Any = None,  # noqa: ANN401 - anything that is JSON
@@ -153,9 +154,9 @@ class Jobs:
     ) -> EnqueueResult:
         """Enqueue one job; when this returns it is durable, unless `conn` is given.
 
-        Higher `priority` first. `run_at`, or `delay_s` seconds from now: not before. `deadline_at`, or `deadline_s`: dropped if it has
-        not begun in time to be done by then. `unique_key`: at most one such job that is still to be done. With `conn`, a connection of the
-        caller's, the job is part of the caller's transaction. While the database is away this raises
+        Higher `priority` first. `run_at`, or `delay_s` seconds from now: not before. `deadline_at`, or `deadline_s`: dropped if
+        it has not begun in time to be done by then. `unique_key`: at most one such job that is still to be done. With `conn`,
+        a connection of the caller's, the job is part of the caller's transaction. While the database is away this raises
         `Unavailable` at once, or keeps trying for `wait_s` seconds; it raises `OutcomeUnknownError` if the connection
         broke in the middle and there is no time left to find out.
         """

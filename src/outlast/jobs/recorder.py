@@ -88,7 +88,7 @@ class Recorder:
             outcomes = [outcome for outcome, _ in batch]
             # Behind what the journal holds already, so that nothing overtakes it.
             if self.journal.entries or not self._db.passable or not await self._written(outcomes):
-                while not await self._keep(outcomes):
+                while not await self._keep(outcomes):  # noqa: ASYNC110 - it waits for a disk, which sets no event
                     await asyncio.sleep(RETRY_S)
             for _, future in batch:
                 if not future.done():

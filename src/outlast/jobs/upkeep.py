@@ -37,7 +37,7 @@ logger = logging.getLogger("outlast")
 class Upkeep:
     """The regular work beside the jobs, done by every worker process; PostgreSQL sees to it that nothing is done twice."""
 
-    def __init__(  # noqa: PLR0913 - one for each thing it needs
+    def __init__(
         self,
         db: Postgres,
         said: Statements,

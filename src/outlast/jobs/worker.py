@@ -45,7 +45,7 @@ logger = logging.getLogger("outlast")
 class WorkerProcess:
     """What `Jobs.work` adds to a service: worker loops, one acquirer, one recorder, upkeep, and a listener."""
 
-    def __init__(  # noqa: PLR0913 - each is a policy of the queue
+    def __init__(
         self,
         db: Postgres,
         said: Statements,
@@ -66,7 +66,7 @@ class WorkerProcess:
         self._handlers = handlers
         self._classifiers = classifiers
         self._result_bytes_max = result_bytes_max
-        self._rng = random.Random()  # noqa: S311 - jitter is no secret
+        self._rng = random.Random()
         self._runs_s: dict[str, float] = {}
         self._tasks: dict[int, asyncio.Task[Any]] = {}
         self._cancelled: dict[int, bool] = {}
@@ -251,7 +251,10 @@ class WorkerProcess:
 
     async def _listen(self, conn: Connection, stop: Stop) -> None:
         hearing = asyncio.ensure_future(self._hear(conn))
-        forget = stop.on_fire(lambda _: None if hearing.cancel() else None)
+        def end(_: Stop) -> None:
+            hearing.cancel()
+
+        forget = stop.on_fire(end)
         try:
             await asyncio.wait({hearing})
         finally:

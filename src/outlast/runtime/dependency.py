@@ -42,7 +42,7 @@ class Dependency:
     `waiters_max` bounds who may wait: those beyond get `Unavailable` at once.
     """
 
-    def __init__(  # noqa: PLR0913 - each is a policy with a default
+    def __init__(
         self,
         name: str,
         *,
@@ -63,7 +63,7 @@ class Dependency:
         self.waiters_max = waiters_max
         self.probe_timeout_s = probe_timeout_s
         self.incident = Incident(name)
-        self.rng = rng or random.Random()  # noqa: S311 - jitter is no secret
+        self.rng = rng or random.Random()
         self.health = Health(since=clock())
         self.passable = True
         """Whether calls may pass: everything but DOWN. Kept apart from `health` for the hot path."""

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 class Prober:
     """Exists as a task only while the dependency is not up. It is its own task on purpose: a caller that is
     cancelled can neither lose the probe nor be evidence.
-    """  # noqa: D205
+    """
 
     def __init__(self, dependency: Dependency) -> None:
         """Belong to one dependency."""

@@ -44,7 +44,7 @@ class Retry:
         self.kinds = kinds
         self.budget = budget or RetryBudget()
         self.classifiers = classifiers or Classifiers()
-        self._rng = rng or random.Random()  # noqa: S311 - jitter is no secret
+        self._rng = rng or random.Random()
         self._lock = threading.Lock()
 
     def called(self) -> None:
@@ -107,7 +107,7 @@ class Retry:
         return call
 
 
-def retry(  # noqa: PLR0913 - each is a policy with a default
+def retry(
     *,
     backoff: Backoff = BACKOFF,
     kinds: frozenset[Kind] = RETRIED,

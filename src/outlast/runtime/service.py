@@ -59,7 +59,7 @@ class Service:
         self.classifiers = classifiers or Classifiers()
         self.children: list[Service] = []
         self.bodies: list[Body] = []
-        self._rng = rng or random.Random()  # noqa: S311 - jitter is no secret
+        self._rng = rng or random.Random()
         self._dependencies: dict[int, Dependency] = {}
         self._workers: list[tuple[Worker, asyncio.Task[None]]] = []
         self._finishers: list[Callable[[], Awaitable[None]]] = []
@@ -67,7 +67,7 @@ class Service:
 
     # Building it.
 
-    def loop(  # noqa: PLR0913 - each is a policy with a default
+    def loop(
         self,
         *,
         needs: Needs = (),
@@ -85,7 +85,7 @@ class Service:
         """
         return self._adder(False, needs, workers, every_s, name, restart, backoff, ceiling)
 
-    def task(  # noqa: PLR0913 - each is a policy with a default
+    def task(
         self,
         *,
         needs: Needs = (),
@@ -101,7 +101,7 @@ class Service:
         """
         return self._adder(True, needs, 1, None, name, restart, backoff, ceiling)
 
-    def _adder(  # noqa: PLR0913
+    def _adder(
         self,
         once: bool,  # noqa: FBT001
         needs: Needs,
@@ -168,7 +168,7 @@ class Service:
             # A start that fails leaves nothing open behind it.
             await self._finish([], dependencies, loop.time() + self.deadline_s)
             raise
-        workers = [pair for service in services for pair in service._workers]  # noqa: SLF001
+        workers = [pair for service in services for pair in service._workers]
         logger.info("%s started: %s", self.name, _census(services))
         cancelled, exit_code = False, EXIT_CLEAN
         try:
@@ -205,10 +205,10 @@ class Service:
             # In the step that fires the stop: from then on nothing is probed.
             stop.on_fire(dependency.stopping)
         for service in services:
-            for starter in service._starters:  # noqa: SLF001 - our own class
+            for starter in service._starters:
                 await starter()
         for service in services:
-            service._start(stop)  # noqa: SLF001
+            service._start(stop)
 
     def hurry(self) -> None:
         """Cancel at once what still runs, after a stop was requested: the drain time is over."""
@@ -274,7 +274,7 @@ class Service:
         steps: list[tuple[str, Callable[[], Awaitable[None]]]] = [
             (f"{service.name} on_stop", finisher)
             for service in reversed(services)
-            for finisher in reversed(service._finishers)  # noqa: SLF001
+            for finisher in reversed(service._finishers)
         ]
         steps += [(f"closing {dependency.name}", dependency.close) for dependency in reversed(dependencies)]
         for name, step in steps:
@@ -310,5 +310,5 @@ def _census(services: list[Service]) -> str:
     tasks = sum(1 for service in services for body in service.bodies if body.once)
     parts = [f"{loops} loop worker{'s' * (loops != 1)}", f"{tasks} task{'s' * (tasks != 1)}"]
     if len(services) > 1:
-        parts.append(f"{len(services) - 1} child service{'s' * (len(services) != 2)}")  # noqa: PLR2004
+        parts.append(f"{len(services) - 1} child service{'s' * (len(services) != 2)}")
     return ", ".join(parts)
