@@ -7,7 +7,7 @@ import json
 import re
 from dataclasses import fields, replace
 from html.parser import HTMLParser
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -22,9 +22,6 @@ from outlast.drill.promises import LIMITS, STORM_FAULTS, check, recovery_limit_s
 from outlast.drill.report import render_report, write_report
 from outlast.drill.result import ArmResult, DrillResult, Promise, Timeline
 from outlast.drill.summary import print_summary
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 TIMELINE = Timeline(
     bin_s=5.0,
@@ -264,6 +261,12 @@ def test_every_arm_can_be_planned() -> None:
     options = CoderOptions()
     options.validate()
     assert [options.plan(name).arm for name in ARMS] == list(ARMS)
+
+
+def test_the_document_names_every_arm_every_fault_and_every_figure() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "drill.md").read_text(encoding="utf-8")
+    figures = ("log_lines", "attempts", "cpu_outage_percent", "recovery_s_max", "connects_100ms_max", "lost", "twice")
+    assert [name for name in (*ARMS, *FAULTS, *figures) if f"`{name}`" not in text] == []
 
 
 # What is shown.

@@ -18,7 +18,8 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from outlast.drill import promises
-from outlast.drill.arm_run import ArmPlan, ArmRun
+from outlast.drill.arm_plan import ArmPlan
+from outlast.drill.arm_run import ArmRun
 from outlast.drill.errors import DrillUsageError
 from outlast.drill.faults import FAULTS
 from outlast.drill.observer import Observer, Phase
