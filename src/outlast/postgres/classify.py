@@ -1,9 +1,10 @@
 """What PostgreSQL and its drivers report, as faults.
 
-The SQLSTATE decides, with the phase where one code means two things. Text decides nothing: it is
+The SQLSTATE decides, with the phase where one code means two things. The server's text decides nothing: it is
 translated (`lc_messages`) and changes between versions. Where a driver hides the SQLSTATE, which
 psycopg does for every failure to connect, the fault is `TRANSIENT` with code "connect", and the probe,
-which reads the server's own words, refines it.
+which reads the server's own words, refines it. What a driver says of itself, in English always, is read in one place:
+asyncpg has one class for a closed connection and for its misuse.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ STATES: Final[dict[str, tuple[Kind, Scope, str]]] = {
     "25P03": (_T, _CALL, "the transaction was idle for too long"),
     "40001": (_T, _CALL, ""),
     "40P01": (_T, _CALL, ""),
+    "26000": (_P, _CALL, "a prepared statement is gone: behind a pooler, turn them off (prepare_threshold=None)"),
     "40003": (_T, _CALL, "whether the statement was done is not known"),
     "55006": (_C, _CALL, "somebody else uses it"),
     "55P03": (_C, _CALL, "somebody else holds the lock"),
@@ -72,6 +74,9 @@ STATES: Final[dict[str, tuple[Kind, Scope, str]]] = {
 CLASSES: Final[dict[str, tuple[Kind, Scope, str]]] = {
     "08": (_T, _ALL, ""),
     "0A": (_P, _CALL, "the server does not support this"),
+    "55": (_C, _CALL, "the object is not in the state that is needed"),
+    "F0": (_P, _CALL, "the server cannot read its configuration"),
+    "XX": (_T, _CALL, "an internal error of the server"),
     "22": (_R, _CALL, ""),
     "23": (_R, _CALL, ""),
     "25": (_T, _CALL, ""),
@@ -88,6 +93,10 @@ CLASSES: Final[dict[str, tuple[Kind, Scope, str]]] = {
 }
 """By the first two characters, for codes without a row of their own."""
 
+_OTHER: Final = (_R, _CALL, "")
+"""For every other class: the server read the statement and refused it. So it is with the codes that functions raise of
+their own (`ERRCODE = 'U0001'`): what they mean to the caller, a rule of the user's can say."""
+
 _CONNECTING: Final[dict[str, tuple[Kind, Scope, str]]] = {
     # While logging in these are about everyone, not about one statement.
     "42501": (_P, _ALL, "grant CONNECT on the database to this user"),
@@ -100,14 +109,20 @@ _CONNECTING: Final[dict[str, tuple[Kind, Scope, str]]] = {
 _DRIVER: Final[dict[str, tuple[Kind, str, Scope, str]]] = {
     # psycopg 3: errors that carry no SQLSTATE.
     "psycopg.errors.ConnectionTimeout": (_T, "timeout", _ALL, ""),
+    "psycopg.errors.PipelineAborted": (_T, "pipeline aborted", _CALL, "an earlier statement of the pipeline failed"),
+    # It could not turn a value into what the server takes: a NUL in a text, a date out of range.
+    "psycopg.DataError": (_R, "data", _CALL, ""),
     "psycopg_pool.PoolTimeout": (_O, "pool timeout", _CALL, "all connections are in use: raise connections_max"),
     "psycopg_pool.TooManyRequests": (_O, "pool full", _CALL, "too many wait for a connection"),
     "psycopg_pool.PoolClosed": (_T, "pool closed", _CALL, ""),
     # asyncpg.
-    "asyncpg.exceptions._base.InterfaceError": (_T, "08003", _ALL, ""),
+    "asyncpg.exceptions._base.OutdatedSchemaCacheError": (_T, "schema changed", _CALL, "retry on a new transaction"),
+    "asyncpg.exceptions._base.TargetServerAttributeNotMatched": (_T, "25006", _ALL, "no host of the DSN is what is asked for"),
+    "asyncpg.exceptions._base.DataError": (_R, "data", _CALL, ""),
     "asyncpg.exceptions._base.ClientConfigurationError": (_P, "configuration", _ALL, "correct the connection's settings"),
 }
-_OPERATIONAL: Final = frozenset({"psycopg.OperationalError", "psycopg.errors.OperationalError", "psycopg.InterfaceError"})
+_OPERATIONAL: Final = "psycopg.OperationalError"
+_INTERFACE: Final = "asyncpg.exceptions._base.InterfaceError"
 
 
 def postgres_rule(exc: BaseException, phase: str) -> Fault | None:
@@ -123,20 +138,34 @@ def postgres_rule(exc: BaseException, phase: str) -> Fault | None:
         if row is not None:
             kind, code, scope, hint = row
             return Fault(kind, code, _text(exc), scope=scope, hint=hint)
-    if any(name in _OPERATIONAL for name in names):
+    if _OPERATIONAL in names:
         # No SQLSTATE: either it could not connect, or the connection broke under it.
         return Fault(Kind.TRANSIENT, "connect" if phase == "connect" else "ECONNRESET", _text(exc))
+    if _INTERFACE in names and "closed" in str(exc):
+        return Fault(Kind.TRANSIENT, "08003", _text(exc))
+    # What is left is misuse of the driver: a cursor that is closed, two queries at once, a missing parameter.
     return None
 
 
-def by_state(state: str, reason: str, phase: str = "") -> Fault | None:
-    """The fault for a SQLSTATE; None for one of a class that is not in the table."""
-    row = _CONNECTING.get(state) if phase in {"connect", "probe"} else None
-    row = row or STATES.get(state) or CLASSES.get(state[:2])
-    if row is None:
-        return None
+def by_state(state: str, reason: str, phase: str = "") -> Fault:
+    """The fault for a SQLSTATE. While connecting it always concerns everyone: nobody else would be let in either."""
+    row = STATES.get(state) or CLASSES.get(state[:2]) or _OTHER
+    if phase in {"connect", "probe"}:
+        row = _CONNECTING.get(state) or _connecting(*row)
     kind, scope, hint = row
     return Fault(kind, state, clean(reason), scope=scope, hint=hint)
+
+
+def _connecting(kind: Kind, _: Scope, hint: str) -> tuple[Kind, Scope, str]:
+    """Turn what a SQLSTATE means for a statement into what it means for a login."""
+    match kind:
+        case Kind.REJECTED:
+            # What is wrong with a login stays wrong: an option of the DSN that the server does not know, for one.
+            return Kind.PERMANENT, Scope.DEPENDENCY, hint or "the server refuses the login: correct the DSN or the server"
+        case Kind.CONTENDED:
+            return Kind.TRANSIENT, Scope.DEPENDENCY, hint
+        case _:
+            return kind, Scope.DEPENDENCY, hint
 
 
 def _text(exc: BaseException) -> str:

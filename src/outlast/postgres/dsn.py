@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import getpass
-import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from psycopg import ProgrammingError
+from psycopg import ProgrammingError, pq
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from outlast.core.faults import ConfigurationError
-from outlast.core.redact import redact
+from outlast.core.redact import cut
 
 _SECRETS: Final = ("password", "passfile", "sslpassword", "sslkey")
+_MAY_BE_SECRET: Final = re.compile(r"://[^@/?#:]*:|pass[a-z]*|sslkey|token|secret", re.IGNORECASE)
 _DEFAULT_PORT: Final = 5432
 _PASSFILE_FIELDS: Final = 5
 """host:port:database:user:password, each `*` for any, as in libpq."""
@@ -28,6 +28,8 @@ class Address:
 
     host: str
     port: int
+    name: str = field(default="", compare=False)
+    """What its certificate must say: the name that `host` is the numeric address of."""
 
     @property
     def is_socket(self) -> bool:
@@ -48,14 +50,20 @@ class Dsn:
 
     @classmethod
     def parse(cls, text: str) -> Dsn:
-        """Parse, or raise `ConfigurationError` with the text redacted."""
+        """Parse, or raise `ConfigurationError` with the text redacted.
+
+        What the text leaves open is filled in as libpq does, from the environment (PGHOST, PGUSER and the like), so that
+        the probe and the driver always mean the same server.
+        """
         try:
             parsed = conninfo_to_dict(text)
         except ProgrammingError as error:
-            msg = f"cannot read the DSN {redact_dsn(text)!r}: {redact(str(error)).strip()}; see libpq's connection strings"
-            # Not chained: the driver's error quotes the string, password and all.
+            # Not chained, and without what the driver quotes: it quotes pieces of the string, of a password for one.
+            said = re.sub(r'"[^"]*"', '"…"', str(error)).partition(":")[0].strip()
+            msg = f"cannot read the DSN {redact_dsn(text)!r}: {said}; see libpq's connection strings"
             raise ConfigurationError(msg) from None
-        dsn = cls(text, {name: str(value) for name, value in parsed.items() if value is not None})
+        given = {name: str(value) for name, value in parsed.items() if value is not None}
+        dsn = cls(text, _defaults() | given)
         wrong = [port for port in dsn.get("port").split(",") if port and not port.isdecimal()]
         if wrong:
             msg = f"cannot read the DSN {dsn}: its port is {', '.join(wrong)}, which is no number"
@@ -76,10 +84,10 @@ class Dsn:
 
     def password(self) -> str:
         """The password of the string, of PGPASSWORD, or of the passfile; "" if there is none."""
-        return self.options.get("password") or os.environ.get("PGPASSWORD", "") or self._from_passfile()
+        return self.options.get("password") or self._from_passfile()
 
     def _from_passfile(self) -> str:
-        path = self.options.get("passfile") or os.environ.get("PGPASSFILE") or Path.home() / ".pgpass"
+        path = self.options.get("passfile") or Path.home() / ".pgpass"
         try:
             lines = Path(path).read_text(encoding="utf-8").splitlines()
         except OSError:
@@ -89,7 +97,8 @@ class Dsn:
             if line.startswith("#") or len(fields) != _PASSFILE_FIELDS:
                 continue
             for address in self.addresses:
-                wanted = (address.host, str(address.port), self.database, self.user)
+                host = "localhost" if address.host == _DEFAULT_SOCKET else address.name or address.host
+                wanted = (host, str(address.port), self.database, self.user)
                 if all(have in {"*", want} for have, want in zip(fields, wanted, strict=False)):
                     return re.sub(r"\\(.)", r"\1", fields[4])
         return ""
@@ -100,6 +109,11 @@ class Dsn:
         return self.options.get("user") or getpass.getuser()
 
     @property
+    def service(self) -> str:
+        """The section of pg_service.conf that the rest stands in: only libpq reads it."""
+        return self.get("service")
+
+    @property
     def database(self) -> str:
         """The database to log in to: by default the one named like the user."""
         return self.options.get("dbname") or self.user
@@ -107,20 +121,31 @@ class Dsn:
     @property
     def addresses(self) -> tuple[Address, ...]:
         """Every place to dial, in order."""
-        hosts = (self.options.get("hostaddr") or self.options.get("host") or _DEFAULT_SOCKET).split(",")
-        ports = (self.options.get("port") or str(_DEFAULT_PORT)).split(",")
+        names = (self.get("host") or self.get("hostaddr") or _DEFAULT_SOCKET).split(",")
+        hosts = (self.get("hostaddr") or ",".join(names)).split(",")
+        ports = (self.get("port") or str(_DEFAULT_PORT)).split(",")
         ports = ports * len(hosts) if len(ports) == 1 else ports
+        names = names if len(names) == len(hosts) else hosts
         return tuple(
-            Address(host or "localhost", int(port or _DEFAULT_PORT))
-            for host, port in zip(hosts, ports, strict=False)
+            Address(host or name or _DEFAULT_SOCKET, int(port or _DEFAULT_PORT), name or host)
+            for host, port, name in zip(hosts, ports, names, strict=False)
         )
 
 
 def redact_dsn(text: str) -> str:
-    """Give a DSN fit for people: its secrets replaced by `***`. Never raises."""
+    """Give a DSN fit for people: its secrets replaced by `***`. Never raises.
+
+    Of a text that cannot be read it is not known where a password ends: it is shown up to where one may begin.
+    """
     try:
         parsed = conninfo_to_dict(text)
     except ProgrammingError:
-        return redact(text)
+        doubtful = _MAY_BE_SECRET.search(text)
+        return cut(text) if doubtful is None else f"{cut(text[: doubtful.end()])}***"
     shown = {name: "***" if name in _SECRETS else value for name, value in parsed.items()}
     return make_conninfo("", **shown)
+
+
+def _defaults() -> dict[str, str]:
+    """What libpq uses for what a string leaves open, by the environment as it is now."""
+    return {option.keyword.decode(): option.val.decode() for option in pq.Conninfo.get_defaults() if option.val}

@@ -63,7 +63,7 @@ async def probe(dsn: Dsn, *, writable: bool = True) -> None:
 def _fault(exc: BaseException) -> Fault:
     """The fault of a failed login."""
     if isinstance(exc, ServerError):
-        return by_state(exc.sqlstate, str(exc), "connect") or Fault(Kind.TRANSIENT, exc.sqlstate, str(exc))
+        return by_state(exc.sqlstate, str(exc), "connect")
     if isinstance(exc, PasswordMissingError):
         return Fault(Kind.PERMANENT, "28P01", str(exc), hint="give a password in the DSN, PGPASSWORD or a passfile")
     if isinstance(exc, ValueError):
@@ -110,9 +110,7 @@ async def _converse(login: Login, reader: asyncio.StreamReader, writer: asyncio.
             await writer.drain()
 
 
-async def _negotiate_tls(
-    dsn: Dsn, address: Address, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-) -> None:
+async def _negotiate_tls(dsn: Dsn, address: Address, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     """Do what the DSN's `sslmode` says, as libpq would."""
     mode = dsn.get("sslmode", "prefer")
     if mode in {"disable", "allow"}:
