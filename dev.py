@@ -3,7 +3,7 @@
 
     python3 dev.py drill [arguments of `outlast drill coder`]
     python3 dev.py test  [--python 3.12] [arguments of pytest]
-    python3 dev.py lint
+    python3 dev.py lint  [--fix]
     python3 dev.py bench [healthy|jobs] [arguments]
 
 `test` without arguments checks style, types and layers once, runs all tests on the newest Python of 3.11 to 3.13 that
@@ -105,11 +105,15 @@ def bench(arguments: list[str]) -> int:
 
 
 def lint_alone(arguments: list[str]) -> int:
-    """Set up the development environment and check style, types and layers."""
-    if arguments:
-        msg = f"lint takes no arguments, and was given {' '.join(arguments)}"
+    """Set up the development environment and check style, types and layers; `--fix` lays out and mends first what it can."""
+    if arguments not in ([], ["--fix"]):
+        msg = f"lint takes no argument but --fix, and was given {' '.join(arguments)}"
         raise SetupError(msg)
-    return 1 if lint(development_environment(newest(find_pythons()))) else 0
+    python = development_environment(newest(find_pythons()))
+    if arguments:
+        run([python.parent / "ruff", "check", "--fix", "--quiet"])
+        run([python.parent / "ruff", "format", "--quiet"])
+    return 1 if lint(python) else 0
 
 
 def test(arguments: list[str]) -> int:
