@@ -16,7 +16,7 @@ from outlast.drill.coder import ARMS, CoderOptions
 from outlast.drill.errors import DrillUsageError
 from outlast.drill.faults import FAULTS
 from outlast.drill.figures import COLUMNS, cells, format_bytes, promise_line, verdict
-from outlast.drill.live import LiveView, PlainView, sparkline
+from outlast.drill.live import LiveView, PlainView, condense, sparkline
 from outlast.drill.observer import Phase, Sample, Silent
 from outlast.drill.promises import LIMITS, STORM_FAULTS, check, recovery_limit_s, stormed
 from outlast.drill.report import render_report, write_report
@@ -320,6 +320,27 @@ def test_sparklines() -> None:
     assert sparkline([]) == ""
     assert sparkline([0, 0]) == "▁▁"
     assert sparkline([0, 5, 10]) == "▁▅█"
+
+
+def test_a_sparkline_of_a_long_run_keeps_its_peaks() -> None:
+    values = [0.0] * 1000
+    values[500] = 9.0
+    assert condense(values, 10) == [0, 0, 0, 0, 0, 9, 0, 0, 0, 0]
+    assert condense([1, 2], 10) == [1, 2]
+    assert len(condense(list(range(37)), 10)) == 10
+
+
+def test_a_narrow_terminal_still_shows_every_number() -> None:
+    buffer = io.StringIO()
+    console = Console(file=buffer, width=100, force_terminal=True)
+    view = LiveView(console, tuple(ARMS), planned_s=60.0, title="drill")
+    view.arm_phase("procrastinate", Phase.RECOVERY, 10.0)
+    for _ in range(100):
+        view.arm_sample("procrastinate", Sample(12_345.0, 98_765.0, 4_321.0, 100.0, 40.0))
+    console.print(view._table())
+    shown = buffer.getvalue()
+    for text in ("procrastinate", "recovery 10 s", "12,345", "98,765", "4,321", "100 %"):
+        assert text in shown
 
 
 def test_the_silent_observer_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,6 +6,7 @@ import threading
 import time
 from collections import deque
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import TYPE_CHECKING, Self
 
 from rich.console import Console, Group, RenderableType
@@ -23,7 +24,13 @@ if TYPE_CHECKING:
     from outlast.drill.result import ArmResult
 
 _SPARKS = "▁▂▃▄▅▆▇█"
-_SPARK_SAMPLES = 32
+_SAMPLES_MAX = 4_000
+"""Four a second: a run of a quarter of an hour; of a longer one the end is drawn."""
+
+_SPARK_CHARS_MAX = 40
+_OTHER_CHARS = 78
+"""What the columns beside the two sparklines need."""
+
 _PLAIN_EVERY_S = 5.0
 _STYLES = {
     Phase.WAITING: "dim",
@@ -42,6 +49,14 @@ def sparkline(values: Sequence[float]) -> str:
     return "".join(_SPARKS[min(len(_SPARKS) - 1, int(value / top * (len(_SPARKS) - 1) + 0.5))] for value in values)
 
 
+def condense(values: Sequence[float], chars: int) -> list[float]:
+    """The largest value of each of `chars` equal parts; all values where they are fewer."""
+    if len(values) <= chars:
+        return list(values)
+    cuts = [round(index * len(values) / chars) for index in range(chars + 1)]
+    return [max(values[first:last]) for first, last in pairwise(cuts)]
+
+
 @dataclass(slots=True)
 class _Row:
     """What is known of one arm."""
@@ -50,8 +65,8 @@ class _Row:
     phase_began_s: float = 0.0
     phase_lasts_s: float | None = None
     sample: Sample = field(default_factory=lambda: Sample(0, 0, 0, 0, 0))
-    lines: deque[float] = field(default_factory=lambda: deque(maxlen=_SPARK_SAMPLES))
-    jobs: deque[float] = field(default_factory=lambda: deque(maxlen=_SPARK_SAMPLES))
+    lines: deque[float] = field(default_factory=lambda: deque(maxlen=_SAMPLES_MAX))
+    jobs: deque[float] = field(default_factory=lambda: deque(maxlen=_SAMPLES_MAX))
 
     def left(self) -> str:
         """The phase with the seconds left of it."""
@@ -69,6 +84,7 @@ class LiveView:
         self._rows = {arm: _Row() for arm in arms}
         self._planned_s = planned_s
         self._title = title
+        self._spark_chars = max(8, min(_SPARK_CHARS_MAX, (console.width - _OTHER_CHARS) // 2))
         self._began_s = time.monotonic()
         self._lock = threading.Lock()
         self._live = Live(console=console, get_renderable=self._render, refresh_per_second=8, transient=True)
@@ -114,8 +130,8 @@ class LiveView:
         table = Table(show_edge=False, pad_edge=False, header_style="dim")
         for title in ("arm", "phase"):
             table.add_column(title, no_wrap=True)
-        for title in ("lines/s", "attempts/s", "jobs/s", "CPU"):
-            table.add_column(title, justify="right", no_wrap=True)
+        for title, width in (("lines/s", 7), ("attempts/s", 10), ("jobs/s", 6), ("CPU", 5)):
+            table.add_column(title, justify="right", no_wrap=True, min_width=width)
         table.add_column("jobs", no_wrap=True, style="green")
         table.add_column("lines", no_wrap=True, style="red")
         for arm, row in self._rows.items():
@@ -125,7 +141,8 @@ class LiveView:
             rates = (*(f"{number:,.0f}" for number in numbers), f"{sample.cpu_percent:.0f} %")
             shown = ("",) * len(rates) if quiet else rates
             phase = Text(row.left(), style=_STYLES.get(row.phase, ""))
-            table.add_row(arm, phase, *shown, sparkline(row.jobs), sparkline(row.lines))
+            sparks = [sparkline(condense(list(values), self._spark_chars)) for values in (row.jobs, row.lines)]
+            table.add_row(arm, phase, *shown, *sparks)
         return table
 
 
