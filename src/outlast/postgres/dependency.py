@@ -5,19 +5,22 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import weakref
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import psycopg
 from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout
 
 from outlast import Classifiers, ConfigurationError, Dependency, Fault, HealthPolicy, Kind, State, Stop, Stopping
-from outlast.core.faults import attach
+from outlast.core.faults import Scope, attach
 from outlast.postgres.classify import postgres_rule
-from outlast.postgres.connection import Connection
+from outlast.postgres.connection import Connection, DeadlineExceededError
 from outlast.postgres.dsn import Dsn
 from outlast.postgres.pacer import Pacer
 from outlast.postgres.pool_log import install, ours
-from outlast.postgres.probe import probe
+from outlast.postgres.probe import READ_ONLY, probe
+from outlast.postgres.second_look import SLOW, driver_error, own_doing, says_read_only
+from outlast.postgres.wire import UnsupportedLoginError
 
 if TYPE_CHECKING:
     import random
@@ -25,8 +28,11 @@ if TYPE_CHECKING:
 
 CLOSE_S_MAX: Final = 0.5
 """How long closing waits for the pool's own tasks; they have nothing to wait for themselves."""
-CAUSES_MAX: Final = 8
-"""How deep an exception is looked into for the driver's own."""
+ASK_S_MAX: Final = 1.0
+"""How long the server has to let us in before a statement past its deadline counts against it, and how long that holds."""
+TOO_MANY: Final = "53300"
+MODEST_S: Final = 60.0
+"""How long we use half the connections after the server had too many: as long as sustained health twice over."""
 
 
 class Postgres(Dependency):
@@ -42,7 +48,7 @@ class Postgres(Dependency):
     Each wait for the server ends after `operation_timeout_s` seconds. `writable=False` accepts a read-only server.
     """
 
-    def __init__(  # noqa: PLR0913 - each is a policy with a default
+    def __init__(
         self,
         dsn: str,
         *,
@@ -62,9 +68,7 @@ class Postgres(Dependency):
             msg = f"{name}: connections_max must be at least 1, not {connections_max}"
             raise ConfigurationError(msg)
         rules = (classifiers or Classifiers()).also(Classifiers([postgres_rule]))
-        super().__init__(
-            name, classifiers=rules, policy=policy, rng=rng, probe_timeout_s=connect_timeout_s
-        )
+        super().__init__(name, classifiers=rules, policy=policy, rng=rng, probe_timeout_s=connect_timeout_s)
         self.dsn = Dsn.parse(dsn)
         self.connections_max = connections_max
         self.connect_timeout_s = connect_timeout_s
@@ -73,7 +77,11 @@ class Postgres(Dependency):
         self.writable = writable
         # libpq takes whole seconds and nothing below two.
         timeout = max(2, round(connect_timeout_s))
-        self._conninfo = self.dsn.with_options(connect_timeout=timeout, application_name=application_name)
+        wanted: dict[str, str | int] = {"connect_timeout": timeout, "application_name": application_name}
+        if writable and len(self.dsn.addresses) > 1:
+            # Or the driver would take the first host that lets it in, a standby, which the probe had passed over.
+            wanted["target_session_attrs"] = "read-write"
+        self._conninfo = self.dsn.with_options(**wanted)
         self._pacer = Pacer()
         self._pool: AsyncConnectionPool[Connection] | None = None
         self._live: weakref.WeakSet[Connection] = weakref.WeakSet()
@@ -82,6 +90,9 @@ class Postgres(Dependency):
         self._dialing: set[asyncio.Task[Any]] = set()
         self._opening = asyncio.Lock()
         self._refining = asyncio.Lock()
+        self._answered_at = float("-inf")
+        self._modest_size = connections_max
+        self._modest_until = float("-inf")
         self.subscribe(self._on_change)
 
     @contextlib.asynccontextmanager
@@ -97,6 +108,9 @@ class Postgres(Dependency):
             try:
                 async with conn:
                     yield conn
+            except Exception as exc:
+                await self._look_again(exc, conn)
+                raise
             finally:
                 with ours():
                     if conn.epoch != self.epoch or not self.passable:
@@ -119,7 +133,20 @@ class Postgres(Dependency):
     async def probe(self) -> None:
         """Log in by the start-up message, which tells the SQLSTATE, and out again."""
         await self._pacer.turn()
-        await probe(self.dsn, writable=self.writable)
+        with contextlib.suppress(UnsupportedLoginError):
+            if not self.dsn.service:
+                await probe(self.dsn, writable=self.writable)
+                return
+        await self._pacer.turn()
+        conn = await psycopg.AsyncConnection.connect(self._conninfo, autocommit=True)
+        try:
+            if self.writable and says_read_only(conn):
+                msg = "the server lets us in but is read-only"
+                error = ConnectionError(msg)
+                attach(error, READ_ONLY)
+                raise error
+        finally:
+            conn.pgconn.finish()
 
     def stopping(self, stop: Stop) -> None:
         """Take note that the service ends: nothing is dialled while the server is down, and nobody waits for it."""
@@ -141,7 +168,7 @@ class Postgres(Dependency):
 
         What else fails inside a `connection()` block, a call to another service for one, says nothing about this server.
         """
-        if not isinstance(exc, Exception) or _from_driver(exc, CAUSES_MAX):
+        if not isinstance(exc, Exception) or driver_error(exc) is not None:
             super().failed(exc, epoch, phase, place)
 
     # Inside.
@@ -152,6 +179,8 @@ class Postgres(Dependency):
                 self._pool = self._new_pool()
                 await self._pool.open()
             pool = self._pool
+            if pool.max_size < self.connections_max and self._size() == self.connections_max:
+                await pool.resize(0, self.connections_max)
         try:
             return pool, await pool.getconn(self.acquire_timeout_s)
         except (PoolClosed, PoolTimeout):
@@ -166,14 +195,14 @@ class Postgres(Dependency):
         class Pooled(Connection):
             @classmethod
             async def connect(cls, conninfo: str = "", **options: Any) -> Any:  # noqa: ANN401 - psycopg's own type is wider
-                return await dependency._dial_for_pool(cls, conninfo, options)  # noqa: SLF001
+                return await dependency._dial_for_pool(cls, conninfo, options)
 
         install()
         return AsyncConnectionPool(
             self._conninfo,
             connection_class=Pooled,
             min_size=0,
-            max_size=self.connections_max,
+            max_size=self._size(),
             max_waiting=self.waiters_max,
             num_workers=2,
             # After a failure the prober decides when to dial again, not the pool.
@@ -233,8 +262,47 @@ class Postgres(Dependency):
             except Exception as told:  # noqa: BLE001 - whatever it is, it is classified
                 attach(exc, self.classifiers.classify(told, source=self.name, phase="connect"))
 
+    async def _look_again(self, exc: Exception, conn: Connection) -> None:
+        """Attach the fault of what is this caller's doing alone, so that it takes nobody else down."""
+        error = driver_error(exc)
+        if error is None:
+            return
+        fault = own_doing(error, conn, writable=self.writable)
+        if fault is None and isinstance(error, DeadlineExceededError) and await self._answers():
+            fault = Fault(Kind.TRANSIENT, "timeout", str(error), scope=Scope.CALL, hint=SLOW)
+        if fault is not None:
+            attach(error, replace(fault, source=self.name))
+
+    async def _answers(self) -> bool:
+        """Whether the server lets us in, asked once for all who wonder at a time."""
+        loop = asyncio.get_running_loop()
+        async with self._refining:
+            if self.is_stopping or not self.passable:
+                return False
+            if loop.time() - self._answered_at < ASK_S_MAX:
+                return True
+            try:
+                async with asyncio.timeout(ASK_S_MAX):
+                    await self.probe()
+            except Exception:  # noqa: BLE001 - whatever it is, the server did not answer in time
+                return False
+            self._answered_at = loop.time()
+            return True
+
+    def _size(self) -> int:
+        """How many connections we may have now."""
+        modest = asyncio.get_running_loop().time() < self._modest_until
+        return self._modest_size if modest else self.connections_max
+
+    def _be_modest(self) -> None:
+        """Use half the connections we have, for a while: the server had too many."""
+        self._modest_size = max(1, sum(not conn.closed for conn in self._live) // 2)
+        self._modest_until = asyncio.get_running_loop().time() + MODEST_S
+
     def _on_change(self, state: State, fault: Fault | None) -> None:
         if state is State.DOWN and fault is not None:
+            if (self.health.last or fault).code == TOO_MANY:
+                self._be_modest()
             self._give_up_pool()
             # These wait without a deadline: on a frozen server they would never notice.
             for conn in tuple(self._dedicated):
@@ -255,14 +323,3 @@ class Postgres(Dependency):
         ended = Fault(Kind.STOPPING, "stopping", "the service ended while the server did not answer", self.name)
         for conn in (*self._live, *self._dedicated):
             conn.abort(self.fault or ended)
-
-
-def _from_driver(exc: BaseException, depth: int) -> bool:
-    """Whether psycopg raised it, one of its members, or what it was raised from."""
-    if depth == 0:
-        return False
-    if isinstance(exc, psycopg.Error):
-        return True
-    members = cast("BaseExceptionGroup[BaseException]", exc).exceptions if isinstance(exc, BaseExceptionGroup) else ()
-    causes = (*members, exc.__cause__) if exc.__cause__ is not None else members
-    return any(_from_driver(cause, depth - 1) for cause in causes)

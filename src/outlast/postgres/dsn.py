@@ -147,5 +147,9 @@ def redact_dsn(text: str) -> str:
 
 
 def _defaults() -> dict[str, str]:
-    """What libpq uses for what a string leaves open, by the environment as it is now."""
-    return {option.keyword.decode(): option.val.decode() for option in pq.Conninfo.get_defaults() if option.val}
+    """What the environment says, as it is now, for what a string leaves open; and who runs this process."""
+    return {
+        option.keyword.decode(): option.val.decode()
+        for option in pq.Conninfo.get_defaults()
+        if option.val and option.val != option.compiled
+    }

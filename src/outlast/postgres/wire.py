@@ -10,7 +10,7 @@ import struct
 from dataclasses import dataclass, field
 from typing import Final
 
-from outlast.postgres.scram import MECHANISM, Scram, md5_response
+from outlast.postgres.scram import MECHANISM, Scram, ScramError, md5_response
 
 PROTOCOL: Final = 196_608
 """3.0: major version 3 in the upper half of the number."""
@@ -27,6 +27,8 @@ class ServerError(Exception):
         """Carry the fields C and M of the response."""
         super().__init__(message)
         self.sqlstate = sqlstate
+        self.encrypted = False
+        """Whether it came over TLS; set by whoever knows."""
 
 
 class UnsupportedLoginError(Exception):
@@ -41,9 +43,11 @@ class NotPostgresError(ConnectionError):
     """What answers does not speak PostgreSQL's protocol."""
 
 
-def startup_message(user: str, database: str, application_name: str) -> bytes:
-    """The first message of a session."""
+def startup_message(user: str, database: str, application_name: str, options: str = "") -> bytes:
+    """The first message of a session; `options` are command-line settings, as in a DSN."""
     pairs = {"user": user, "database": database, "application_name": application_name}
+    if options:
+        pairs["options"] = options
     body = struct.pack(">i", PROTOCOL)
     body += b"".join(f"{name}\0{value}\0".encode() for name, value in pairs.items()) + b"\0"
     return struct.pack(">i", len(body) + 4) + body
@@ -64,7 +68,20 @@ class Login:
     _scram: Scram | None = None
 
     def receive(self, kind: bytes, body: bytes) -> bytes:
-        """Take one message; gives the bytes to send back, often none. Raises `ServerError` for an ErrorResponse."""
+        """Take one message; gives the bytes to send back, often none.
+
+        Raises `ServerError` for an ErrorResponse, `ScramError` for a server that cannot prove itself, and
+        `NotPostgresError` for what no server of PostgreSQL sends.
+        """
+        try:
+            return self._receive(kind, body)
+        except ScramError:
+            raise
+        except (ValueError, LookupError, struct.error) as error:
+            msg = f"a message of kind {kind!r} during the login that makes no sense"
+            raise NotPostgresError(msg) from error
+
+    def _receive(self, kind: bytes, body: bytes) -> bytes:
         match kind:
             case b"R":
                 return self._authenticate(struct.unpack_from(">i", body)[0], body[4:])
