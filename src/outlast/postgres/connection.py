@@ -47,7 +47,10 @@ class Connection(psycopg.AsyncConnection[Any]):
     """Why `abort` was called, if it was."""
 
     async def wait(
-        self, gen: PQGen[RV], interval: float = INTERVAL_S, timeout: float | None = None  # noqa: ASYNC109
+        self,
+        gen: PQGen[RV],
+        interval: float = INTERVAL_S,
+        timeout: float | None = None,  # noqa: ASYNC109
     ) -> RV:
         """Run a generator of psycopg on the socket, within the deadline."""
         del interval
@@ -72,7 +75,8 @@ class Connection(psycopg.AsyncConnection[Any]):
         """Shut the socket down: whoever waits on the connection fails at once with `fault`, and closes it.
 
         The fault says why *we* did it: what the driver then reports, a reset, is no news of the server. Safe to call twice.
-        The descriptor itself is not closed here. An event loop that still watches it would take the next file of that number for it.
+        The descriptor itself is not closed here: an event loop that still watches it would take the next file of that number
+        for it.
         """
         self.aborted_for = self.aborted_for or fault
         try:
