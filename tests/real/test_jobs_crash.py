@@ -1,4 +1,4 @@
-"""Workers that are killed, a database that goes away, replies that are lost: nothing acknowledged is lost, nothing is recorded twice."""
+"""Killed workers, outages, lost replies: nothing acknowledged is lost, and nothing is recorded twice."""
 
 from __future__ import annotations
 
@@ -42,9 +42,7 @@ class Shop:
             db = Postgres(self.server.dsn())
             jobs = Jobs(db)
             await jobs.migrate()
-            results = await jobs.enqueue_many(
-                [NewJob("sleep", {"seconds": seconds}, attempts_max=50) for _ in range(count)]
-            )
+            results = await jobs.enqueue_many([NewJob("sleep", {"seconds": seconds}, attempts_max=50) for _ in range(count)])
             await db.close()
             return [result.id for result in results]
 
@@ -103,8 +101,10 @@ def test_twenty_workers_killed_with_ten_jobs_in_flight_lose_none(shop: Shop) -> 
         if not finished:
             remaining = min(10, len(ids) - shop.states()["done"])
             shop.until(
-                lambda started=started, remaining=remaining: sum(shop.logged("start").values()) >= started + remaining  # type: ignore[misc]
-                or shop.states()["done"] == len(ids)
+                lambda started=started, remaining=remaining: (
+                    sum(shop.logged("start").values()) >= started + remaining  # type: ignore[misc]
+                    or shop.states()["done"] == len(ids)
+                )
             )
             time.sleep(rng.uniform(0, 0.35))
         worker.send_signal(signal.SIGKILL)

@@ -66,9 +66,7 @@ def dead(job: Job, fault: Fault) -> Outcome:
     return Outcome(job.id, job.attempt, JobState.DEAD.value, fault=fault_record(fault))
 
 
-def _again(
-    job: Job, fault: Fault, handling: Handling, floor_s: float | None, rng: random.Random
-) -> Outcome:
+def _again(job: Job, fault: Fault, handling: Handling, floor_s: float | None, rng: random.Random) -> Outcome:
     if job.attempt >= job.attempts_max:
         return dead(job, fault)
     _, wait_s = handling.backoff.next(BackoffState(attempt=job.attempt - 1), 0.0, rng, floor_s)

@@ -52,6 +52,15 @@ def decode(data: bytes) -> tuple[list[Entry], int]:
     return entries, good
 
 
+def _sync_directory(path: Path) -> None:
+    """Make a new name durable: it is in the directory, not in the file."""
+    directory = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
+
+
 class JournalFullError(Exception):
     """No room within the bounds of the journal."""
 
@@ -78,6 +87,7 @@ class Journal:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            _sync_directory(self.path.parent)
         except OSError as error:
             msg = f"cannot open the journal {self.path}: {error.strerror}; give another journal_path, or the right to write"
             raise ConfigurationError(msg) from error
@@ -148,6 +158,7 @@ class Journal:
                 os.close(fresh)
                 raise
             temporary.rename(self.path)
+            _sync_directory(self.path.parent)
             os.close(file)
             self._file = fresh
         else:

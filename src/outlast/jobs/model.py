@@ -31,9 +31,7 @@ class JobState(enum.Enum):
 
 FINAL: Final = (JobState.DONE, JobState.DEAD, JobState.CANCELLED, JobState.EXPIRED)
 TRANSITIONS: Final[dict[JobState, frozenset[JobState]]] = {
-    JobState.AVAILABLE: frozenset(
-        {JobState.RUNNING, JobState.CANCELLED, JobState.EXPIRED, JobState.DONE, JobState.DEAD}
-    ),
+    JobState.AVAILABLE: frozenset({JobState.RUNNING, JobState.CANCELLED, JobState.EXPIRED, JobState.DONE, JobState.DEAD}),
     JobState.RUNNING: frozenset({JobState.AVAILABLE, JobState.DONE, JobState.DEAD, JobState.CANCELLED}),
     JobState.DONE: frozenset(),
     JobState.DEAD: frozenset({JobState.AVAILABLE}),

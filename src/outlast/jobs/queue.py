@@ -160,9 +160,7 @@ class Jobs:
         `Unavailable` at once, or keeps trying for `wait_s` seconds; it raises `OutcomeUnknownError` if the connection
         broke in the middle and there is no time left to find out.
         """
-        job = NewJob(
-            kind, payload, queue, priority, run_at, delay_s, unique_key, deadline_at, deadline_s, attempts_max
-        )
+        job = NewJob(kind, payload, queue, priority, run_at, delay_s, unique_key, deadline_at, deadline_s, attempts_max)
         return (await self.enqueue_many([job], conn=conn, wait_s=wait_s))[0]
 
     async def enqueue_many(
@@ -294,9 +292,7 @@ class Jobs:
         """The newest jobs first, at most `limit` (and 1,000)."""
         return await self._list(None, state, queue, kind, min(limit, LIST_MAX))
 
-    async def _list(
-        self, job_id: int | None, state: JobState | None, queue: str | None, kind: str | None, limit: int
-    ) -> Records:
+    async def _list(self, job_id: int | None, state: JobState | None, queue: str | None, kind: str | None, limit: int) -> Records:
         values = {
             "id": job_id,
             "state": state.value if state is not None else None,

@@ -8,7 +8,7 @@ import logging
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
-from outlast import Fault, Incident, Kind, Stop, Unavailable
+from outlast import Fault, Incident, Kind, Stop, Stopping, Unavailable
 from outlast.jobs import statements
 from outlast.jobs.journal import Entry, Journal, JournalFullError
 
@@ -99,7 +99,7 @@ class Recorder:
         try:
             await self._write_within([(self._worker, outcome) for outcome in outcomes])
         except Exception as exc:  # noqa: BLE001 - whatever it is, the outcomes must be kept
-            if not isinstance(exc, Unavailable):
+            if not isinstance(exc, Unavailable | Stopping):
                 self._blame(exc)
             return False
         return True
@@ -150,5 +150,3 @@ class Recorder:
         self.recorded += len(rows)
         self.late += len(entries) - len(rows)
         return len(rows)
-
-

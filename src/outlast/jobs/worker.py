@@ -197,9 +197,7 @@ class WorkerProcess:
         # Taken from us, or cancelled by the handler itself: it is tried again.
         return give_back(job, 0.0)
 
-    def _after_fault(
-        self, job: Job, exc: BaseException, handling: Handling
-    ) -> tuple[Outcome, BaseException | None]:
+    def _after_fault(self, job: Job, exc: BaseException, handling: Handling) -> tuple[Outcome, BaseException | None]:
         fault = self._classifiers.classify(exc, source=job.kind)
         outcome = after_fault(job, fault, exc, handling, self._db.name, self._rng)
         if outcome.give_back:
@@ -251,6 +249,7 @@ class WorkerProcess:
 
     async def _listen(self, conn: Connection, stop: Stop) -> None:
         hearing = asyncio.ensure_future(self._hear(conn))
+
         def end(_: Stop) -> None:
             hearing.cancel()
 

@@ -162,6 +162,7 @@ class Postgres(Dependency):
             await asyncio.wait({task}, timeout=CLOSE_S_MAX)
             task.cancel()
         self._abort_all()
+        self.reopen()
 
     def failed(self, exc: BaseException, epoch: int, phase: str, place: bool) -> None:  # noqa: FBT001
         """Take the exception of a guarded block, if the driver is at the bottom of it.
@@ -186,6 +187,9 @@ class Postgres(Dependency):
         except (PoolClosed, PoolTimeout):
             if not self.passable:
                 raise self.unavailable() from None
+            if self.is_stopping:
+                msg = "no connection is opened any more"
+                raise Stopping(msg) from None
             raise
 
     def _new_pool(self) -> AsyncConnectionPool[Connection]:
@@ -219,6 +223,9 @@ class Postgres(Dependency):
         try:
             return await self._dial(cls, conninfo, options)
         except Stopping:
+            if self._pool is not None and self._pool.get_stats().get("pool_size", 0) <= 1:
+                # There is none to wait for, and none will come.
+                self._give_up_pool()
             raise
         except Exception as exc:
             self.report(exc, phase="connect")

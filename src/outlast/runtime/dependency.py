@@ -213,6 +213,11 @@ class Dependency:
         if self._tick is not None:
             self._tick.cancel()
             self._tick = None
+        self.reopen()
+
+    def reopen(self) -> None:
+        """Forget the stop: what is closed may be used again, by a script or the next service."""
+        self._stopping = None
 
     async def probe(self) -> None:
         """Ask once whether the dependency is usable; raise if not. An adapter overrides this."""
@@ -401,5 +406,3 @@ class Dependency:
     def _expire(self, future: asyncio.Future[None]) -> None:
         if not future.done():
             future.set_exception(self.unavailable())
-
-

@@ -40,9 +40,7 @@ class Use:
         self._place = not dependency.passable and dependency.enter(self._phase)
         self._epoch = dependency.epoch
 
-    def __exit__(
-        self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None) -> None:
         """Take the outcome as evidence; the exception, if any, goes on."""
         dependency = self._dependency
         if exc is not None:
@@ -91,9 +89,7 @@ def _guarded_sync(dependency: Dependency, function: Callable[P, R]) -> Callable[
     return call
 
 
-def _guarded_async(
-    dependency: Dependency, function: Callable[P, Awaitable[R]]
-) -> Callable[P, Awaitable[R]]:
+def _guarded_async(dependency: Dependency, function: Callable[P, Awaitable[R]]) -> Callable[P, Awaitable[R]]:
     get_progress = current.get
 
     async def call(*args: P.args, **kwargs: P.kwargs) -> R:

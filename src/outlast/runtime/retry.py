@@ -51,9 +51,7 @@ class Retry:
         """Count a first attempt: it earns the budget a fifth of a retry."""
         self.budget.call()
 
-    def after(
-        self, exc: BaseException, state: BackoffState, now: float
-    ) -> tuple[BackoffState, float | None]:
+    def after(self, exc: BaseException, state: BackoffState, now: float) -> tuple[BackoffState, float | None]:
         """Give the wait before the next attempt; None means that `exc` is the answer."""
         fault = self.classifiers.classify(exc)
         attach(exc, fault)

@@ -24,9 +24,7 @@ def run(service: Service, *, watchdog: Watchdog | None = None) -> int:
     stderr at INFO if the program has not configured logging.
     """
     if not logging.getLogger().handlers:
-        logging.basicConfig(
-            level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-        )
+        logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     return asyncio.run(_main(service, watchdog or Watchdog()))
 
 

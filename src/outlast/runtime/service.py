@@ -266,15 +266,11 @@ class Service:
                 task.exception()
         return sorted(task.get_name() for task in tasks if not task.done())
 
-    async def _finish(
-        self, services: list[Service], dependencies: list[Dependency], deadline_at: float
-    ) -> list[str]:
+    async def _finish(self, services: list[Service], dependencies: list[Dependency], deadline_at: float) -> list[str]:
         """Run the finishers and close the dependencies, all within what is left of the deadline."""
         left: list[str] = []
         steps: list[tuple[str, Callable[[], Awaitable[None]]]] = [
-            (f"{service.name} on_stop", finisher)
-            for service in reversed(services)
-            for finisher in reversed(service._finishers)
+            (f"{service.name} on_stop", finisher) for service in reversed(services) for finisher in reversed(service._finishers)
         ]
         steps += [(f"closing {dependency.name}", dependency.close) for dependency in reversed(dependencies)]
         for name, step in steps:
