@@ -10,6 +10,7 @@ import os
 import random
 import socket
 import uuid
+from collections import deque
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final
 
@@ -70,7 +71,7 @@ class WorkerProcess:
         self._runs_s: dict[str, float] = {}
         self._tasks: dict[int, asyncio.Task[Any]] = {}
         self._cancelled: dict[int, bool] = {}
-        self._slots: list[int] = []
+        self._slots: deque[int] = deque()
         self._release_s = 0.5
         self.incident = Incident("jobs", verb="are failing")
         self.recorder = Recorder(db, said, Journal(journal_path), self.id)
@@ -99,7 +100,7 @@ class WorkerProcess:
 
     def attach(self, service: Service, workers: int) -> None:
         """Add the loops and tasks to `service`."""
-        self._slots = list(range(workers))
+        self._slots = deque(range(workers))
         self._release_s = RELEASE_SHARE * service.deadline_s
         service.on_start(self._open)
         service.on_stop(self._close)
@@ -135,7 +136,7 @@ class WorkerProcess:
     async def _one(self, stop: Stop) -> None:
         """Run one job from acquire to a safe outcome."""
         job = await self.acquirer.next(stop)
-        slot = self._slots.pop() if self._slots else 0
+        slot = self._slots.popleft() if self._slots else 0
         try:
             outcome, leave = await self._run(_in_slot(job, slot))
             await self._safe(outcome)
