@@ -45,7 +45,8 @@ class Postgres(Dependency):
     `connection()` raises `Unavailable` at once while the server is down; in a loop that `needs` it, just let that out.
     At most `connections_max` connections are pooled, opened when first needed and never more than eight in 100 ms. All of them
     are given up when the server goes down, when it turns read-only (25006) and when it has too many (53300).
-    Each wait for the server ends after `operation_timeout_s` seconds. `writable=False` accepts a read-only server.
+    Each wait for the server ends after `operation_timeout_s` seconds; that counts against the server only when it does not
+    let us in within another second, else against the statement alone. `writable=False` accepts a read-only server.
     """
 
     def __init__(
