@@ -120,33 +120,51 @@ def test(arguments: list[str]) -> int:
     """Set up an environment for each Python and run the tests; the last line sums them up."""
     pythons = find_pythons()
     if arguments[:1] == ["--python"]:
-        wanted = arguments[1] if len(arguments) > 1 else ""
-        pythons = {version: path for version, path in pythons.items() if dotted(version) == wanted}
+        pythons = only(pythons, arguments[1] if len(arguments) > 1 else "")
         arguments = arguments[2:]
-        if not pythons:
-            msg = f"there is no Python {wanted or '(which?)'} on this machine"
-            raise SetupError(msg)
-    main_version, main_program = newest(pythons)
     if arguments:
-        python = development_environment((main_version, main_program))
-        return run([python, "-m", "pytest", *arguments])
-    say(f"Python {', '.join(map(dotted, pythons))}; all tests on {dotted(main_version)}, which first sets up")
-    with ThreadPoolExecutor(max_workers=2) as pool:
-        others = {
-            version: pool.submit(environment, (version, program), environment_path(version), "test")
-            for version, program in pythons.items()
-            if version != main_version
-        }
-        main_python = development_environment((main_version, main_program))
-        ready = {version: future.result() for version, future in others.items()}
-    broken = lint(main_python)
-    tally = pytest(main_version, main_python, "all")
-    for version, python in ready.items():
-        tally += pytest(version, python, "short")
+        return run([development_environment(newest(pythons)), "-m", "pytest", *arguments])
+    ready = environments(pythons)
+    broken = lint(next(iter(ready.values())))
+    tally = pytest_on_all(ready)
     if broken:
         say(f"failed checks: {', '.join(broken)}")
     print(f"{tally.passed} passed, {tally.failed} failed" + (f", {tally.skipped} skipped" if tally.skipped else ""), flush=True)
     return 1 if broken or tally.failed or not tally.passed else 0
+
+
+def only(pythons: dict[Version, Path], wanted: str) -> dict[Version, Path]:
+    """Return the one version that was asked for."""
+    chosen = {version: program for version, program in pythons.items() if dotted(version) == wanted}
+    if not chosen:
+        msg = f"asked for Python {wanted or '(none was named)'}, and this machine has {', '.join(map(dotted, pythons))}"
+        raise SetupError(msg)
+    return chosen
+
+
+def environments(pythons: dict[Version, Path]) -> dict[Version, Path]:
+    """Set up an environment for each version; the newest, which comes first, gets the tools of development too."""
+    first, *others = pythons.items()
+    say(f"found Python {', '.join(map(dotted, pythons))}")
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        beside = {python[0]: pool.submit(environment, python, environment_path(python[0]), "test") for python in others}
+        return {first[0]: development_environment(first), **{version: future.result() for version, future in beside.items()}}
+
+
+def pytest_on_all(ready: dict[Version, Path]) -> Tally:
+    """Run all tests on the first version, and on the others all but the long ones; gives the sums."""
+    (main_version, main_python), *others = ready.items()
+    # The long tests stage outages and mostly wait, so the other versions have their turn beside them.
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        beside = [(version, pool.submit(pytest, version, python, "short")) for version, python in others]
+        say(f"all tests on Python {dotted(main_version)}" + (", the others beside it" if beside else ""))
+        tally, _ = pytest(main_version, main_python, "all")
+        for version, future in beside:
+            other, printed = future.result()
+            say(f"all but the long tests of tests/real on Python {dotted(version)}")
+            print(printed, flush=True)
+            tally += other
+    return tally
 
 
 def lint(python: Path) -> list[str]:
@@ -170,14 +188,33 @@ def lint(python: Path) -> list[str]:
     return broken
 
 
-def pytest(version: Version, python: Path, real: str) -> Tally:
-    """Run the tests on one version of Python; a run that ends without a report counts as one failure."""
-    say(f"tests on Python {dotted(version)}, {real} of tests/real")
+def pytest(version: Version, python: Path, real: str) -> tuple[Tally, str]:
+    """Run the tests on one version; gives the sums, and what was printed unless all of tests/real run, which print at once.
+
+    A run that ends without a report, or with an exit code that its report does not explain, counts as a failure.
+    """
     with tempfile.TemporaryDirectory() as directory:
         report = Path(directory) / "report.xml"
-        code = run([python, "-m", "pytest", "-q", f"--real={real}", f"--junitxml={report}"])
+        command: list[Path | str] = [
+            python,
+            "-m",
+            "pytest",
+            "-q",
+            f"--real={real}",
+            f"--junitxml={report}",
+            "-o",
+            f"cache_dir=.venvs/cache-{dotted(version)}",
+        ]
+        apart = real != "all"
+        done = subprocess.run(
+            [*command, "--durations=10", "--durations-min=5"],
+            check=False,
+            text=True,
+            stdout=subprocess.PIPE if apart else None,
+            stderr=subprocess.STDOUT if apart else None,
+        )
         tally = tally_of(report)
-    return tally if code == 0 or tally.failed else tally + Tally(failed=1)
+    return tally if done.returncode == 0 or tally.failed else tally + Tally(failed=1), done.stdout or ""
 
 
 def tally_of(report: Path) -> Tally:
@@ -203,7 +240,7 @@ def find_pythons() -> dict[Version, Path]:
         # What starts is asked for its version: the name may be that of a switch that starts another one.
         done = subprocess.run([program, "-c", PROBE], check=False, capture_output=True, text=True)
         numbers = done.stdout.split()
-        if done.returncode == 0 and len(numbers) == 2:
+        if done.returncode == 0 and len(numbers) == 2 and all(number.isdigit() for number in numbers):
             version = (int(numbers[0]), int(numbers[1]))
             if OLDEST <= version <= NEWEST:
                 found.setdefault(version, program)
@@ -258,8 +295,10 @@ def environment(python: tuple[Version, Path], directory: Path, extra: str) -> Pa
     version, program = python
     inside = directory / "bin" / "python"
     stamp = directory / STAMP
-    wanted = fingerprint(program, extra)
-    if inside.exists() and stamp.exists() and stamp.read_text(encoding="utf-8") == wanted:
+    made_from = fingerprint(program)
+    made = stamp.read_text(encoding="utf-8") if inside.exists() and stamp.exists() else ""
+    # The environment of development has what the tests need, and more.
+    if made in {f"{made_from} {extra}", f"{made_from} dev"}:
         return inside
     say(f"setting up {directory.relative_to(ROOT)} with Python {dotted(version)}; the first time this takes a minute or two")
     began_s = time.monotonic()
@@ -268,14 +307,14 @@ def environment(python: tuple[Version, Path], directory: Path, extra: str) -> Pa
     # The build tools come from the same list of versions, so the package is built without an environment of its own.
     step([*pip, "hatchling", "editables"], "installing the build tools")
     step([*pip, "--no-build-isolation", "--editable", f".[{extra}]"], f"installing outlast[{extra}]")
-    stamp.write_text(wanted, encoding="utf-8")
+    stamp.write_text(f"{made_from} {extra}", encoding="utf-8")
     say(f"{directory.relative_to(ROOT)} is ready ({time.monotonic() - began_s:.0f} s)")
     return inside
 
 
-def fingerprint(program: Path, extra: str) -> str:
+def fingerprint(program: Path) -> str:
     """Return a text that changes with whatever an environment is made from."""
-    digest = hashlib.sha256(f"{ROOT}\n{program}\n{extra}\n".encode())
+    digest = hashlib.sha256(f"{ROOT}\n{program}\n".encode())
     for path in (ROOT / "pyproject.toml", PINS):
         digest.update(path.read_bytes())
     return digest.hexdigest()
