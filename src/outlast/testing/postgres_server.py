@@ -10,7 +10,7 @@ import time
 from typing import TYPE_CHECKING, Final, Literal, NoReturn, Self
 
 from outlast.testing.ports import free_port
-from outlast.testing.postgres_binaries import find_postgres_bin, reachable_bin
+from outlast.testing.postgres_binaries import directories_of_process, find_postgres_bin, reachable_bin
 from outlast.testing.postgres_files import ServerFailedError, ServerFiles
 from outlast.testing.process_tree import children_of, signal_each
 from outlast.testing.reaper import Reaper
@@ -112,7 +112,7 @@ class PostgresServer:
         if self.running:
             return
         self._files.initialise(self.bin_dir)
-        self._reaper = self._reaper or Reaper(self.data, self.directory if self._files.temporary else None)
+        self._reaper = self._reaper or Reaper(self.data, [*self._files.made(), *directories_of_process])
         began_s = time.monotonic()
         while not self._accepts_once_launched():
             said = self._files.end_of_log()

@@ -6,22 +6,24 @@ import subprocess
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
 _SCRIPT: Final = """
 cat >/dev/null
-read -r pid <"$1/postmaster.pid" 2>/dev/null || pid=none
-if [ "$(readlink "/proc/$pid/cwd" 2>/dev/null)" = "$1" ]; then
+data=$1; shift
+read -r pid <"$data/postmaster.pid" 2>/dev/null || pid=none
+if [ "$(readlink "/proc/$pid/cwd" 2>/dev/null)" = "$data" ]; then
   kill -STOP "$pid"
   for stat in /proc/[0-9]*/stat; do
-    read -r line <"$stat" 2>/dev/null || continue
-    rest=${line##*) }
-    set -- "$1" "$2" $rest
-    [ "$4" = "$pid" ] && kill -KILL "$(basename "$(dirname "$stat")")"
+    read -r line 2>/dev/null <"$stat" || continue
+    fields=${line##*) }; fields=${fields#* }
+    [ "${fields%% *}" = "$pid" ] || continue
+    child=${stat#/proc/}; kill -KILL "${child%/stat}"
   done
   kill -KILL "$pid"
 fi
-[ -z "$2" ] || rm -rf "$2"
+rm -rf "$@"
 """
 """Waits for the end of its input, which comes with the end of its parent, however that ends; then kills the server.
 
@@ -30,16 +32,16 @@ A process id in a stale file may belong to somebody else by then, so the process
 
 
 class Reaper:
-    """Watches over one server; when this process is gone it kills the server and removes its directory.
+    """Watches over one server; when this process is gone it kills the server and removes its directories.
 
     An exit handler does not run after SIGKILL, SIGTERM or a time-out of CI, and a forgotten server keeps its port,
-    memory and files. Where there is no /proc it removes the directory only.
+    memory and files. Where there is no /proc it removes the directories only.
     """
 
-    def __init__(self, data: Path, directory: Path | None) -> None:
-        """Begin to watch; `directory` is what to remove, if anything."""
+    def __init__(self, data: Path, directories: Iterable[Path]) -> None:
+        """Begin to watch; `directories` are what to remove."""
         self._process = subprocess.Popen(
-            ["/bin/sh", "-c", _SCRIPT, "reaper", str(data), str(directory or "")],
+            ["/bin/sh", "-c", _SCRIPT, "reaper", str(data), *map(str, directories)],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
