@@ -202,9 +202,7 @@ def table(rows: list[dict[str, Any]]) -> str:
             "-" if row[key] is None else f"{row[key]:.{digits}f}"
             for key, digits in (("sync_ns", 0), ("sync_times_bare", 1), ("async_ns", 0), ("async_times_bare", 1))
         ]
-        lines.append(
-            f"{row['name']:<16}{row['version']:>10}{cells[0]:>10}{cells[1]:>8}{cells[2]:>10}{cells[3]:>8}"
-        )
+        lines.append(f"{row['name']:<16}{row['version']:>10}{cells[0]:>10}{cells[1]:>8}{cells[2]:>10}{cells[3]:>8}")
     return "\n".join(lines)
 
 

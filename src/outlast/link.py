@@ -103,9 +103,7 @@ class Link(Generic[S]):
             if self._belongs_to_a_need(fault):
                 continue
             self.incident.fault(fault, exc)
-            self._backoff, wait_s = self._policy.next(
-                self._backoff, loop.time(), self._rng, fault.retry_after_s
-            )
+            self._backoff, wait_s = self._policy.next(self._backoff, loop.time(), self._rng, fault.retry_after_s)
             await stop.sleep(self._policy.cap_s if wait_s is None else wait_s)
 
     async def _session(self, stop: Stop) -> tuple[Fault, BaseException | None]:

@@ -106,10 +106,7 @@ def test_a_dsn_that_cannot_be_read_is_78_and_shows_no_password(dsn: str) -> None
 
 def test_up_gives_the_services_own_exit_code(here: Path) -> None:
     (here / "shop_clean.py").write_text(
-        "import outlast\n"
-        "service = outlast.Service('shop')\n"
-        "@service.task()\n"
-        "async def once(stop): print('ran')\n"
+        "import outlast\nservice = outlast.Service('shop')\n@service.task()\nasync def once(stop): print('ran')\n"
     )
     result = outlast_("up", "shop_clean:service")
     assert (result.exit_code, result.stdout) == (0, "ran\n")

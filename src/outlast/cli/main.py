@@ -14,7 +14,7 @@ def main() -> int:
     missing = [name for name in ("click", "rich") if importlib.util.find_spec(name) is None]
     if missing:
         print(
-            f'outlast: the command needs {" and ".join(missing)}, which Python {sys.executable} does not have;'
+            f"outlast: the command needs {' and '.join(missing)}, which Python {sys.executable} does not have;"
             ' pip install "outlast[cli]"',
             file=sys.stderr,
         )

@@ -92,9 +92,7 @@ class HealthPolicy:
     permanent: Backoff = PERMANENT
     relapse: Backoff = RELAPSE
 
-    def fault(
-        self, health: Health, fault: Fault, now: float, rng: random.Random
-    ) -> tuple[Health, Action | None]:
+    def fault(self, health: Health, fault: Fault, now: float, rng: random.Random) -> tuple[Health, Action | None]:
         """Take evidence from real work that the dependency is down."""
         match health.state:
             case State.DOWN:
@@ -121,9 +119,7 @@ class HealthPolicy:
         """Take the failure of a probe: the next one comes later."""
         if health.state is not State.DOWN:
             return health
-        changed = health.last is not None and (
-            (health.last.kind is Kind.PERMANENT) is not (fault.kind is Kind.PERMANENT)
-        )
+        changed = health.last is not None and ((health.last.kind is Kind.PERMANENT) is not (fault.kind is Kind.PERMANENT))
         # The two rhythms do not share a wait: a minute of PERMANENT must not become 1.5 s, nor the reverse.
         probe = INITIAL if changed else health.probe
         return self._wait(replace(health, last=fault, probe=probe), fault, now, rng)

@@ -76,9 +76,7 @@ class IncidentBook:
     refused: int = 0
     """Callers who were turned away, or sent to wait, without costing the dependency anything."""
     relapses: int = 0
-    distinct: dict[tuple[str, Kind, str], Distinct] = field(
-        default_factory=dict[tuple[str, Kind, str], Distinct]
-    )
+    distinct: dict[tuple[str, Kind, str], Distinct] = field(default_factory=dict[tuple[str, Kind, str], Distinct])
     better_at: float | None = None
     remind_at: float | None = None
     interval_s: float = 0.0
