@@ -242,8 +242,9 @@ class WorkerProcess:
             conn.operation_timeout_s = self._db.operation_timeout_s
             await conn.execute(self._said.listen())
             conn.operation_timeout_s = None
-            # What was enqueued while nobody listened.
+            # What was enqueued, and who was cancelled, while nobody listened.
             self.acquirer.wake()
+            self.upkeep.hurry()
             yield conn
         finally:
             await conn.close()
