@@ -68,6 +68,9 @@ class Tally:
     def __add__(self, other: "Tally") -> "Tally":
         return Tally(self.passed + other.passed, self.failed + other.failed, self.skipped + other.skipped)
 
+    def __str__(self) -> str:
+        return f"{self.passed} passed, {self.failed} failed"
+
 
 def say(text: str) -> None:
     """Print a line of progress at once, so that it stands before what the next program prints."""
@@ -126,11 +129,14 @@ def test(arguments: list[str]) -> int:
         return run([development_environment(newest(pythons)), "-m", "pytest", *arguments])
     ready = environments(pythons)
     broken = lint(next(iter(ready.values())))
-    tally = pytest_on_all(ready)
-    if broken:
-        say(f"failed checks: {', '.join(broken)}")
-    print(f"{tally.passed} passed, {tally.failed} failed" + (f", {tally.skipped} skipped" if tally.skipped else ""), flush=True)
-    return 1 if broken or tally.failed or not tally.passed else 0
+    tallies = pytest_on_all(ready)
+    say("checks: " + (f"FAILED: {', '.join(broken)}" if broken else "passed"))
+    for version, tally in tallies.items():
+        say(f"Python {dotted(version)}: {tally}, {tally.skipped} skipped")
+    total = sum(tallies.values(), Tally())
+    print(total, flush=True)
+    # A version without a single test passed has shown nothing.
+    return 1 if broken or total.failed or not all(tally.passed for tally in tallies.values()) else 0
 
 
 def only(pythons: dict[Version, Path], wanted: str) -> dict[Version, Path]:
@@ -151,20 +157,19 @@ def environments(pythons: dict[Version, Path]) -> dict[Version, Path]:
         return {first[0]: development_environment(first), **{version: future.result() for version, future in beside.items()}}
 
 
-def pytest_on_all(ready: dict[Version, Path]) -> Tally:
-    """Run all tests on the first version, and on the others all but the long ones; gives the sums."""
+def pytest_on_all(ready: dict[Version, Path]) -> dict[Version, Tally]:
+    """Run all tests on the first version, and on the others all but the long ones; gives the sums of each."""
     (main_version, main_python), *others = ready.items()
     # The long tests stage outages and mostly wait, so the other versions have their turn beside them.
     with ThreadPoolExecutor(max_workers=1) as pool:
         beside = [(version, pool.submit(pytest, version, python, "short")) for version, python in others]
         say(f"all tests on Python {dotted(main_version)}" + (", the others beside it" if beside else ""))
-        tally, _ = pytest(main_version, main_python, "all")
+        tallies = {main_version: pytest(main_version, main_python, "all")[0]}
         for version, future in beside:
-            other, printed = future.result()
+            tallies[version], printed = future.result()
             say(f"all but the long tests of tests/real on Python {dotted(version)}")
             print(printed, flush=True)
-            tally += other
-    return tally
+    return tallies
 
 
 def lint(python: Path) -> list[str]:

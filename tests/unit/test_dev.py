@@ -104,3 +104,29 @@ def test_an_unknown_task_shows_the_usage(dev: ModuleType, capsys: pytest.Capture
     assert dev.main(["nothing"]) == 2
     assert dev.main(["--help"]) == 0
     assert "python3 dev.py test" in capsys.readouterr().out
+
+
+def test_the_last_line_sums_up_and_a_failure_anywhere_fails_the_run(
+    dev: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ready = {(3, 13): Path("a"), (3, 12): Path("b")}
+    monkeypatch.setattr(dev, "find_pythons", lambda: ready)
+    monkeypatch.setattr(dev, "environments", lambda _: ready)
+
+    def outcome(broken: list[str], **tallies: Any) -> tuple[int, list[str]]:
+        monkeypatch.setattr(dev, "lint", lambda _: broken)
+        monkeypatch.setattr(dev, "pytest_on_all", lambda _: dict(zip(ready, tallies.values(), strict=True)))
+        return dev.test([]), capsys.readouterr().out.splitlines()
+
+    fine, nothing = dev.Tally(passed=5, skipped=1), dev.Tally()
+    code, lines = outcome([], newest=fine, other=dev.Tally(passed=4))
+    assert code == 0
+    assert lines[-3:] == [
+        "dev: Python 3.13: 5 passed, 0 failed, 1 skipped",
+        "dev: Python 3.12: 4 passed, 0 failed, 0 skipped",
+        "9 passed, 0 failed",
+    ]
+    code, lines = outcome([], newest=fine, other=dev.Tally(passed=4, failed=2))
+    assert (code, lines[-1]) == (1, "9 passed, 2 failed")
+    assert outcome(["mypy"], newest=fine, other=fine)[0] == 1
+    assert outcome([], newest=fine, other=nothing)[0] == 1

@@ -1,6 +1,7 @@
 """The house rules that a program can check."""
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -31,6 +32,8 @@ NOT_IN_CORE = {
 }
 NOT_A_NAME = {"utils", "util", "common", "helpers", "helper", "manager", "misc"}
 CLOCKS = {"monotonic", "monotonic_ns", "perf_counter", "perf_counter_ns", "time", "time_ns", "sleep"}
+
+SOMEBODYS_PATH = re.compile(r"(?<![\w.}/-])/(?:work|root|home|Users|tmp/plan)\b[\w/.-]*")
 
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
@@ -120,10 +123,11 @@ def test_the_root_package_exports_what_the_list_says() -> None:
         assert getattr(outlast, name) is not None
 
 
-def test_importing_the_root_package_loads_nothing_of_third_parties() -> None:
+def test_importing_the_root_package_loads_nothing_of_third_parties_and_no_event_loop() -> None:
     probe = (
         "import sys; before = set(sys.modules); import outlast; "
-        "print(*sorted({name.split('.')[0] for name in set(sys.modules) - before} - sys.stdlib_module_names - {'outlast'}))"
+        "loaded = {name.split('.')[0] for name in set(sys.modules) - before}; "
+        "print(*sorted(loaded - (sys.stdlib_module_names - {'asyncio', 'logging', 'socket', 'ssl'}) - {'outlast'}))"
     )
     done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True, cwd=ROOT / "src")
     assert done.stdout.split() == []
@@ -134,3 +138,19 @@ def test_the_list_of_versions_names_no_place_to_fetch_them_from() -> None:
     assert "://" not in pins
     assert "--" not in pins
     assert "@" not in pins
+
+
+def test_no_file_names_a_directory_of_the_machine_it_was_written_on() -> None:
+    """Absolute paths below somebody's home or workplace mean nothing to a reader."""
+    if not (ROOT / ".git").exists():
+        pytest.skip("needs a clone, to know which files belong to the project")
+    # Whichever git is on PATH made the clone.
+    command = ["git", "ls-files", "-z"]
+    listed = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT).stdout
+    found = [
+        f"{name}: {match.group()}"
+        for name in listed.split("\0")
+        if name and (ROOT / name).is_file()
+        for match in SOMEBODYS_PATH.finditer((ROOT / name).read_text(encoding="utf-8", errors="replace"))
+    ]
+    assert not found
