@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     import random
     from collections.abc import AsyncGenerator
 
+CANCELS_MAX: Final = 5
+"""One cancel ends a dial, the next one the task that dialled; the others are spare."""
 CLOSE_S_MAX: Final = 0.5
 """How long closing waits for the pool's own tasks; they have nothing to wait for themselves."""
 ASK_S_MAX: Final = 1.0
@@ -90,6 +92,7 @@ class Postgres(Dependency):
         self._closing: set[asyncio.Future[None]] = set()
         self._dialing: set[asyncio.Task[Any]] = set()
         self._opening = asyncio.Lock()
+        self._pools = 0
         self._refining = asyncio.Lock()
         self._answered_at = float("-inf")
         self._modest_size = connections_max
@@ -160,7 +163,7 @@ class Postgres(Dependency):
         await super().close()
         self._give_up_pool()
         for task in tuple(self._closing):
-            await asyncio.wait({task}, timeout=CLOSE_S_MAX)
+            await asyncio.wait({task}, timeout=2 * CLOSE_S_MAX)
             task.cancel()
         self._abort_all()
         self.reopen()
@@ -196,6 +199,7 @@ class Postgres(Dependency):
     def _new_pool(self) -> AsyncConnectionPool[Connection]:
         """Make the pool of this epoch. Each outage ends one with all its connections; nothing reconnects behind it."""
         dependency = self
+        self._pools += 1
 
         class Pooled(Connection):
             @classmethod
@@ -212,7 +216,7 @@ class Postgres(Dependency):
             num_workers=2,
             # After a failure the prober decides when to dial again, not the pool.
             reconnect_timeout=0.0,
-            name=f"outlast {self.name}",
+            name=f"outlast {self.name} {self._pools}",
             open=False,
         )
 
@@ -321,7 +325,7 @@ class Postgres(Dependency):
         if pool is None or pool.closed:
             return
         with ours():
-            closing = asyncio.ensure_future(pool.close(CLOSE_S_MAX))
+            closing = asyncio.ensure_future(_end(pool))
         self._closing.add(closing)
         closing.add_done_callback(self._closing.discard)
         for task in [task for task in self._dialing if task is not asyncio.current_task()]:
@@ -331,3 +335,15 @@ class Postgres(Dependency):
         ended = Fault(Kind.STOPPING, "stopping", "the service ended while the server did not answer", self.name)
         for conn in (*self._live, *self._dedicated):
             conn.abort(self.fault or ended)
+
+
+async def _end(pool: AsyncConnectionPool[Connection]) -> None:
+    """Close a pool, and see that its tasks end: one that is cancelled while it dials takes that for a failure and goes on."""
+    await pool.close(CLOSE_S_MAX / 2)
+    for _ in range(CANCELS_MAX):
+        workers = {task for task in asyncio.all_tasks() if task.get_name().startswith(f"{pool.name}-worker-")}
+        if not workers:
+            return
+        for worker in workers:
+            worker.cancel()
+        await asyncio.wait(workers, timeout=CLOSE_S_MAX / 10)
