@@ -11,16 +11,20 @@ def test_it() -> None:
 from __future__ import annotations
 
 import asyncio
+import heapq
 import selectors
 import traceback
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, TypeVar, TypeVarTuple, Unpack
 
 from outlast.core.faults import OutlastError
+from outlast.testing.seeded_order import SeededOrder, SeededTimer
 
 if TYPE_CHECKING:
+    from collections import deque
     from collections.abc import Callable, Coroutine, Generator
     from concurrent.futures import Executor
+    from contextvars import Context
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -46,6 +50,8 @@ class _JumpingSelector(selectors.DefaultSelector):
     loop: VirtualTimeLoop
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        # All that was made ready stands in the loop's queue now, and nothing of it has begun.
+        self.loop.put_in_order()
         ready = super().select(0)
         if ready or timeout == 0:
             self.loop.turn_without_time()
@@ -75,10 +81,21 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
     Time stands still while threads work: those of `run_in_executor` and `asyncio.to_thread` by themselves, others inside
     `waiting_for_threads()`. Sockets work, but no time passes for them: a time-out strikes before an answer that is not there yet.
     After `time_limit_s` virtual seconds the loop raises `TimeoutError`; when a million turns pass in no time, `SpinError`.
+
+    With a `seed`, chance decides where asyncio promises nothing: in each turn of the loop the steps of those tasks that are
+    ready are shuffled, and so are timers that are due at exactly the same time (tasks that sleep until then included). The
+    same seed replays the same order, in one version of Python. `call_soon` stays first come, first served: callbacks that are
+    no step of a task keep their places. What descriptors and threads report comes as it comes, and no seed replays it, nor
+    the order of a set of objects, nor `random` that was not seeded.
     """
 
-    def __init__(self, *, start_s: float = 0.0, time_limit_s: float = 1e9) -> None:
-        """Start the clock at `start_s`."""
+    _ready: deque[asyncio.Handle]
+    _scheduled: list[asyncio.TimerHandle]
+
+    def __init__(self, *, start_s: float = 0.0, time_limit_s: float = 1e9, seed: int | None = None) -> None:
+        """Start the clock at `start_s`. Without a `seed`, what is ready runs first come, first served."""
+        self.seed = seed
+        self._order = None if seed is None else SeededOrder(seed)
         self._virtual_s = start_s
         self._limit_s = start_s + time_limit_s
         self._turns = 0
@@ -109,6 +126,45 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
                 f"{STANDSTILL_TURNS_MAX} turns of the loop at {self._virtual_s:g} s: something is always ready; {self.waiting()}"
             )
             raise SpinError(msg)
+
+    def put_in_order(self) -> None:
+        """Shuffle the tasks that are ready, if there is a seed."""
+        if self._order is not None:
+            self._order.shuffle(self._ready)
+
+    def create_task(self, coro: Generator[Any, None, T] | Coroutine[Any, Any, T], **options: Any) -> asyncio.Task[T]:  # noqa: ANN401  whatever this Python's loop takes
+        """Make a task, and remember the order in which they were made."""
+        task = super().create_task(coro, **options)
+        if self._order is not None:
+            self._order.born(task)
+        return task
+
+    def call_at(
+        self, when: float, callback: Callable[[Unpack[Ts]], object], *args: *Ts, context: Context | None = None
+    ) -> asyncio.TimerHandle:
+        """Call back at a time; with a seed, chance decides between those that are due at exactly the same time."""
+        if self._order is None or self.is_closed():
+            return super().call_at(when, callback, *args, context=context)
+        timer = SeededTimer(when, callback, args, self, context, self._order.tie())
+        heapq.heappush(self._scheduled, timer)
+        return timer
+
+    def cancel_tasks(self) -> None:
+        """Cancel the tasks that are left, and run until they have ended.
+
+        It is what `asyncio.Runner` does too, in an order of object addresses. With a seed it is the order of their births.
+        """
+        tasks = asyncio.all_tasks(self)
+        if not tasks or self._order is None:
+            return
+        ordered = sorted(tasks, key=self._order.birth)
+        for task in ordered:
+            task.cancel()
+        self.run_until_complete(asyncio.gather(*ordered, return_exceptions=True))
+        for task in ordered:
+            if not task.cancelled() and (exc := task.exception()) is not None:
+                told = {"message": "unhandled exception while run_virtual() ended", "exception": exc, "task": task}
+                self.call_exception_handler(told)
 
     def waiting(self) -> str:
         """Say what the tasks wait for."""
@@ -146,19 +202,37 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
 
 
 def run_virtual(
-    main: Callable[[], Coroutine[Any, Any, T]] | Coroutine[Any, Any, T], *, start_s: float = 0.0, time_limit_s: float = 1e9
+    main: Callable[[], Coroutine[Any, Any, T]] | Coroutine[Any, Any, T],
+    *,
+    start_s: float = 0.0,
+    time_limit_s: float = 1e9,
+    seed: int | None = None,
 ) -> T:
     """Run `main()`, or a coroutine, on a `VirtualTimeLoop` to its end and give its result.
+
+    With a `seed`, tasks that are ready at the same instant run in an order that the seed decides (see `VirtualTimeLoop`), and
+    an exception that leaves carries the note `replay with seed=…`.
 
     Raises `DeadlockError` where a real loop would hang for ever, `TimeoutError` after `time_limit_s` virtual seconds, and
     `SpinError` when something spins; the tasks that are left are cancelled first.
     """
+    loop = VirtualTimeLoop(start_s=start_s, time_limit_s=time_limit_s, seed=seed)
+    try:
+        with asyncio.Runner(loop_factory=lambda: loop) as runner:
+            try:
+                return runner.run(main() if callable(main) else main)
+            finally:
+                loop.cancel_tasks()
+    except BaseException as exc:
+        _note_seed(exc, seed)
+        raise
 
-    def new_loop() -> VirtualTimeLoop:
-        return VirtualTimeLoop(start_s=start_s, time_limit_s=time_limit_s)
 
-    with asyncio.Runner(loop_factory=new_loop) as runner:
-        return runner.run(main() if callable(main) else main)
+def _note_seed(exc: BaseException, seed: int | None) -> None:
+    """Say how to replay it; once, also when a test keeps one exception and raises it again and again."""
+    note = f"replay with seed={seed}"
+    if seed is not None and note not in getattr(exc, "__notes__", ()):
+        exc.add_note(note)
 
 
 def _place(task: asyncio.Task[Any]) -> str:
