@@ -29,7 +29,9 @@ if TYPE_CHECKING:
     from outlast.core.health import HealthPolicy as HealthPolicy
     from outlast.core.health import State as State
     from outlast.core.intensity import Restart as Restart
+    from outlast.core.phases import Phase as Phase
     from outlast.runtime.dependency import Dependency as Dependency
+    from outlast.runtime.gate import Gate as Gate
     from outlast.runtime.incident import Incident as Incident
     from outlast.runtime.progress import progress as progress
     from outlast.runtime.retry import retry as retry
@@ -48,11 +50,13 @@ _HOMES = {
     "ConfigurationError": "core.faults",
     "Dependency": "runtime.dependency",
     "Fault": "core.faults",
+    "Gate": "runtime.gate",
     "HealthPolicy": "core.health",
     "Incident": "runtime.incident",
     "Jitter": "core.backoff",
     "Kind": "core.faults",
     "OutlastError": "core.faults",
+    "Phase": "core.phases",
     "Restart": "core.intensity",
     "RetryBudget": "core.budget",
     "Scope": "core.faults",
@@ -74,11 +78,13 @@ __all__ = [
     "ConfigurationError",
     "Dependency",
     "Fault",
+    "Gate",
     "HealthPolicy",
     "Incident",
     "Jitter",
     "Kind",
     "OutlastError",
+    "Phase",
     "Restart",
     "RetryBudget",
     "Scope",

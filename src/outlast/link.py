@@ -113,10 +113,11 @@ class Link(Generic[S]):
         except (asyncio.CancelledError, Stopping):
             raise
         except Exception as exc:
-            if stop.requested:
-                # Whatever broke off while everything ends is no news of the peer.
-                raise Stopping(stop.reason or "") from exc
-            return self._classifiers.classify(exc, source=self.name, phase=self.state.value), exc
+            fault = self._classifiers.classify(exc, source=self.name, phase=self.state.value)
+            if fault.kind is Kind.FATAL or (fault.kind is Kind.STOPPING and stop.requested):
+                # The service's affair: it leaves by the one, and ends quietly by the other.
+                raise
+            return fault, exc
         if stop.requested:
             raise Stopping(stop.reason or "")
         return Fault(Kind.TRANSIENT, "ended", "the session ended without a fault", self.name), None

@@ -10,6 +10,7 @@ import ssl
 
 import pytest
 
+import outlast
 from outlast.core.classify import Classifiers
 from outlast.core.faults import RULES, SEVERITY, Fault, Kind, OutlastError, Scope, Unavailable, attach, attached
 
@@ -56,7 +57,8 @@ def test_the_table_has_a_row_for_every_kind() -> None:
         (ssl.SSLEOFError("eof"), Kind.TRANSIENT, "tls eof"),
         (ssl.SSLError("wrong version"), Kind.PERMANENT, "tls"),
         (asyncio.IncompleteReadError(b"", 4), Kind.TRANSIENT, "eof"),
-        (asyncio.CancelledError(), Kind.STOPPING, "cancelled"),
+        (asyncio.CancelledError(), Kind.BUG, "cancelled"),
+        (asyncio.CancelledError(outlast.Stopping("SIGTERM")), Kind.STOPPING, "stopping"),
         (KeyboardInterrupt(), Kind.STOPPING, "interrupted"),
         (MemoryError(), Kind.EXHAUSTED, "memory"),
     ],
@@ -111,7 +113,8 @@ def test_a_chain_that_bites_its_tail_ends() -> None:
         ([TimeoutError(), ValueError()], Kind.BUG),
         ([TimeoutError(), OSError(errno.EIO, "i/o"), ValueError()], Kind.FATAL),
         ([asyncio.CancelledError(), TimeoutError()], Kind.TRANSIENT),
-        ([asyncio.CancelledError(), asyncio.CancelledError()], Kind.STOPPING),
+        ([asyncio.CancelledError(), asyncio.CancelledError()], Kind.BUG),
+        ([asyncio.CancelledError(outlast.Stopping("SIGTERM")), asyncio.CancelledError()], Kind.STOPPING),
         ([ExceptionGroup("inner", [OSError(errno.ENOSPC, "full")]), TimeoutError()], Kind.EXHAUSTED),
     ],
 )

@@ -171,4 +171,4 @@ def test_a_fault_of_a_dependency_is_that_dependencys_affair(caplog: pytest.LogCa
 
     run_virtual(main)
     assert dialled == 2
-    assert "link listener" not in caplog.text
+    assert "link listener is failing" not in caplog.text

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import signal
 import sys
 import traceback
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
@@ -14,24 +16,45 @@ from outlast import ConfigurationError, Service, run
 from outlast.cli.errors import CommandError, Exit
 
 if TYPE_CHECKING:
-    from types import ModuleType
+    from collections.abc import Generator
+    from types import FrameType, ModuleType
 
 
 @click.command()
 @click.argument("target", metavar="MODULE:SERVICE")
+@click.option("--listen", metavar="ADDRESS", help="Answer /livez, /readyz and /statusz on HOST:PORT; :PORT is on loopback only.")
+@click.option("--report", type=click.Path(dir_okay=False, path_type=Path), help="Write how the stop went to this file, as JSON.")
 @click.option("--traceback", "show_traceback", is_flag=True, help="Show the whole traceback when the module fails to load.")
-def up(target: str, *, show_traceback: bool) -> int:
+def up(target: str, *, listen: str | None, report: Path | None, show_traceback: bool) -> int:
     """Run SERVICE of MODULE until SIGTERM or SIGINT.
 
     The current directory is importable. SERVICE may be an attribute path (app.service) and may be a function without
-    arguments that gives a service. Exits with the service's own code: 0 clean, 70 too many bugs, 74 a fatal fault,
-    75 something did not finish; 64 for bad usage and 78 for what cannot be loaded.
+    arguments that gives a service. The first SIGTERM or SIGINT stops it within its deadline, a second one hurries, SIGQUIT
+    ends it at once. Exits with the service's own code: 0 clean, 70 too many bugs, 74 a fatal fault, 75 something did not
+    finish, 131 SIGQUIT; 64 for bad usage and 78 for what cannot be loaded or listened on.
     """
-    service = load_service(target, show_traceback=show_traceback)
+    with early_signals():
+        service = load_service(target, show_traceback=show_traceback)
+        try:
+            return run(service, listen=listen, report=report)
+        except ConfigurationError as error:
+            raise CommandError(f"{target}: {error}", Exit.CONFIGURATION) from error
+
+
+@contextlib.contextmanager
+def early_signals() -> Generator[None]:
+    """Inside, and until the service takes over, SIGTERM and SIGINT end the process with exit code 0: nothing has begun."""
+
+    def end(number: int, _frame: FrameType | None) -> NoReturn:
+        click.echo(f"outlast: {signal.Signals(number).name} before the service had started: nothing to stop", err=True)
+        raise SystemExit(0)
+
+    before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
-        return run(service)
-    except ConfigurationError as error:
-        raise CommandError(f"{target}: {error}", Exit.CONFIGURATION) from error
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def load_service(target: str, *, show_traceback: bool = False) -> Service:

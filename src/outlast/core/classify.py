@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 DEPTH_MAX: Final = 64
 """How far a chain of causes is followed."""
+CANCELLED: Final = "cancelled"
+"""The code of a cancellation that no stop of ours asked for."""
 MEMBERS_MAX: Final = 256
 """How many members of one exception group are looked at."""
 
@@ -51,6 +53,22 @@ class Classifiers:
         fault = self._known(exc, phase, DEPTH_MAX, set()) or bug(exc)
         return fault if fault.source else replace(fault, source=source)
 
+    def fatal_behind(self, exc: BaseException) -> tuple[BaseException, Fault] | None:
+        """Find a FATAL fault that was being handled when `exc`, the end of a wait because of a stop, was raised.
+
+        A clean-up that awaits something is ended by the stop, and then hides what it cleaned up after. Only FATAL is looked
+        for: every other kind is handled by an `except` every day, and whether it was cannot be seen.
+        """
+        seen: set[int] = set()
+        hidden: BaseException | None = exc
+        while hidden is not None and id(hidden) not in seen and len(seen) < DEPTH_MAX:
+            seen.add(id(hidden))
+            fault = self._known(hidden, "", DEPTH_MAX, set())
+            if fault is not None and fault.kind is Kind.FATAL:
+                return hidden, fault
+            hidden = hidden.__cause__ or hidden.__context__
+        return None
+
     def _known(self, exc: BaseException, phase: str, depth: int, seen: set[int]) -> Fault | None:
         if depth == 0 or id(exc) in seen:
             return None
@@ -65,7 +83,9 @@ class Classifiers:
                 self._known(member, phase, depth - 1, seen) or bug(member)
                 for member in cast("BaseExceptionGroup[BaseException]", exc).exceptions[:MEMBERS_MAX]
             ]
-            fault = min(members, key=lambda member: SEVERITY.index(member.kind))
+            # A member that was cancelled was so because of another one.
+            causes = [member for member in members if member.code != CANCELLED] or members
+            fault = min(causes, key=lambda member: SEVERITY.index(member.kind))
         if fault is None and exc.__cause__ is not None:
             fault = self._known(exc.__cause__, phase, depth - 1, seen)
         return fault
@@ -97,6 +117,8 @@ def standard_library(exc: BaseException, phase: str = "") -> Fault | None:
         if row is not None:
             kind, code, hint = row
             return Fault(kind, code, _reason(exc), hint=hint)
+        if name in _CANCELLED:
+            return _cancelled(exc)
         if name == "socket.gaierror":
             return _dns(exc)
         if name == "ssl.SSLError":
@@ -117,8 +139,6 @@ def bug(exc: BaseException) -> Fault:
 
 
 _BY_CLASS: Final[dict[str, tuple[Kind, str, str]]] = {
-    "asyncio.exceptions.CancelledError": (Kind.STOPPING, "cancelled", ""),
-    "concurrent.futures._base.CancelledError": (Kind.STOPPING, "cancelled", ""),
     "builtins.KeyboardInterrupt": (Kind.STOPPING, "interrupted", ""),
     "builtins.SystemExit": (Kind.STOPPING, "exit", ""),
     "asyncio.exceptions.IncompleteReadError": (Kind.TRANSIENT, "eof", ""),
@@ -137,6 +157,8 @@ _BY_CLASS: Final[dict[str, tuple[Kind, str, str]]] = {
     "multiprocessing.context.AuthenticationError": (Kind.PERMANENT, "authentication", "compare the keys"),
 }
 """By fully qualified name, looked up along the class's ancestors, so that nothing has to be imported."""
+
+_CANCELLED: Final = {"asyncio.exceptions.CancelledError", "concurrent.futures._base.CancelledError"}
 
 _CODES: Final[dict[Kind, str]] = {
     Kind.TRANSIENT: (
@@ -182,6 +204,13 @@ def _text(exc: BaseException) -> str:
 def _reason(exc: BaseException) -> str:
     text = _text(exc)
     return clean(text) if text else type(exc).__name__
+
+
+def _cancelled(exc: BaseException) -> Fault:
+    """Whose doing a cancellation is stands in its message: an exception with a fault, or nothing we know of."""
+    cause = exc.args[0] if exc.args else None
+    fault = attached(cause) if isinstance(cause, BaseException) else None
+    return fault or Fault(Kind.BUG, CANCELLED, "cancelled, and not because of a stop of ours")
 
 
 def _dns(exc: BaseException) -> Fault:

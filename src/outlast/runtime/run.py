@@ -1,51 +1,188 @@
-"""Run a service as the process: event loop, signals, logging, watchdog, exit code."""
+"""Run a service as the process: event loop, signals, logging, watchdog, health endpoint, service manager, exit code."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import json
 import logging
-import signal
+import os
 import sys
-from typing import TYPE_CHECKING
+import tempfile
+import threading
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
+from outlast.core.phases import EXIT_FORCED, worst
+from outlast.runtime import offspring
+from outlast.runtime.signals import Signals, leave
+from outlast.runtime.status import Status
 from outlast.runtime.stop import Stop
+from outlast.runtime.systemd import Notifier
 from outlast.runtime.watchdog import Watchdog
 
 if TYPE_CHECKING:
+    import signal
+
+    from outlast.core.stop_report import StopReport
+    from outlast.runtime.health_endpoint import HealthEndpoint
     from outlast.runtime.service import Service
 
+OFFSPRING_SHARE: Final = 0.02
+"""The share of the deadline in which child processes that are still there may end by themselves after SIGTERM."""
+START_S: Final = 5.0
+"""How far ahead a start that takes long extends the limit of the service manager."""
+TEARDOWN_S: Final = 0.05
+"""What was left behind gets this long to end after all, once everything else has."""
 logger = logging.getLogger("outlast")
 
 
-def run(service: Service, *, watchdog: Watchdog | None = None) -> int:
+def run(
+    service: Service,
+    *,
+    listen: str | None = None,
+    report: str | os.PathLike[str] | None = None,
+    watchdog: Watchdog | None = None,
+) -> int:
     """Run `service` until SIGTERM or SIGINT and give the exit code; `sys.exit(outlast.run(service))`.
 
-    The first signal stops it within its `deadline_s`; a second one cancels at once what still runs. Logs go to
-    stderr at INFO if the program has not configured logging.
+    The first signal stops it within its `deadline_s`; a second one cancels at once what still runs; SIGQUIT ends the
+    process at once with exit code 131. Child processes that are left are ended. What hangs for good ends the process
+    at the deadline with exit code 75, without the clean-up of the interpreter, which would hang with it.
+
+    `listen` is where to answer `/livez`, `/readyz` and `/statusz` ("127.0.0.1:8080"; ":8080" is loopback too). `report` is a
+    file that takes the report of the stop as JSON. systemd is told what it wants to know. Logs go to stderr at INFO if
+    the program has not configured logging. Raises `ConfigurationError`.
     """
     if not logging.getLogger().handlers:
         logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    return asyncio.run(_main(service, watchdog or Watchdog()))
-
-
-async def _main(service: Service, watchdog: Watchdog) -> int:
-    stop = Stop()
-    loop = asyncio.get_running_loop()
-    running = asyncio.create_task(service.run(stop), name=f"{service.name}")
-
-    def on_signal(number: signal.Signals) -> None:
-        if stop.requested:
-            logger.warning("%s: %s again, hurrying", service.name, number.name)
-            service.hurry()
-        else:
-            stop.fire(number.name)
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, on_signal, number)
-    watchdog.start()
+    process = Process(service, listen, None if report is None else Path(report), watchdog or Watchdog())
     try:
-        return await running
+        return asyncio.run(process.main())
     finally:
-        watchdog.stop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.remove_signal_handler(number)
+        process.close()
+
+
+class Process:
+    """One run of a service as this process."""
+
+    def __init__(self, service: Service, listen: str | None, report: Path | None, watchdog: Watchdog) -> None:
+        """Make everything; nothing is installed, and nothing listens."""
+        self.service = service
+        self.stop = Stop()
+        self.signals = Signals(service.name, service.deadline_s, self._on_signal)
+        self.watchdog = watchdog
+        self.notifier = Notifier.from_environment(os.environ)
+        self.status = Status(service, self.stop, self.signals, watchdog)
+        self._report_path = report
+        self._endpoint: HealthEndpoint | None = None
+        self._main_id = threading.get_ident()
+        if listen is not None:
+            # http.server takes longer to import than everything else here.
+            from outlast.runtime.health_endpoint import HealthEndpoint  # noqa: PLC0415
+
+            self._endpoint = HealthEndpoint(listen, self.status)
+
+    async def main(self) -> int:
+        """Run it to its end."""
+        self.signals.start()
+        self.stop.on_fire(self._stopping)
+        if self._endpoint is not None:
+            self._endpoint.start()
+            logger.info("%s: health on port %d: /livez /readyz /statusz", self.service.name, self._endpoint.port)
+        self.watchdog.start()
+        manager = asyncio.create_task(self._tell_manager(), name="outlast tells systemd")
+        try:
+            code = await self.service.run(self.stop)
+            return await self._end(code)
+        finally:
+            manager.cancel()
+            self.watchdog.stop()
+
+    def close(self) -> None:
+        """Let go of everything: the health endpoint last."""
+        self.notifier.close()
+        self.signals.close()
+        if self._endpoint is not None:
+            self._endpoint.close()
+
+    def _on_signal(self, number: signal.Signals) -> None:
+        if self.stop.requested:
+            logger.warning("%s: %s again, hurrying", self.service.name, number.name)
+            self.service.hurry()
+        else:
+            self.stop.fire(number.name)
+
+    def _stopping(self, stop: Stop) -> None:
+        self.signals.stopping()
+        self.notifier.stopping(f"stopping: {stop.reason}")
+        self.notifier.extend_timeout(self.service.deadline_s * 1.1 + 1.0)
+        logger.info("%s stops within %g s: %s", self.service.name, self.service.deadline_s, stop.reason)
+
+    async def _tell_manager(self) -> None:
+        """READY when the service is, and a sign of life as long as the event loop turns, also while it stops."""
+        interval_s = self.notifier.watchdog_interval_s
+        ready = asyncio.ensure_future(self.service.until_ready())
+        try:
+            while not ready.done():
+                self.notifier.extend_timeout(START_S)
+                self.notifier.watchdog()
+                await asyncio.wait({ready}, timeout=min(START_S / 2, interval_s or START_S))
+        finally:
+            ready.cancel()
+        if not self.stop.requested:
+            self.notifier.ready(f"{self.service.name} is at work")
+        while interval_s is not None:
+            self.notifier.watchdog()
+            await asyncio.sleep(interval_s)
+
+    async def _end(self, code: int) -> int:
+        """End child processes, write the report, and make sure that nothing left behind keeps the process."""
+        report = self.service.report
+        if report is None:
+            return code
+        killed = await offspring.end(offspring.children(), OFFSPRING_SHARE * self.service.deadline_s)
+        if killed:
+            names = tuple(f"{child.name} (pid {child.pid})" for child in killed)
+            logger.error("%s: killed child processes that did not end: %s", self.service.name, ", ".join(names))
+            report = replace(report, killed=names, exit_code=worst((report.exit_code, EXIT_FORCED)))
+        self._write(report)
+        left = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+        for task in left:
+            self.stop.cancel(task)
+        if left:
+            _, still = await asyncio.wait(left, timeout=TEARDOWN_S)
+            if still:
+                self._leave(report.exit_code, [task.get_name() for task in still])
+        return report.exit_code
+
+    def _leave(self, code: int, names: list[str]) -> None:
+        """End the process here: the interpreter's own clean-up would wait for what hangs."""
+        for handler in logging.getLogger().handlers:
+            with contextlib.suppress(Exception):
+                handler.flush()
+        if self._endpoint is not None:
+            self._endpoint.close()
+        leave(code, f"{self.service.name} leaves behind {', '.join(sorted(names)[:10])}", self._main_id)
+
+    def _write(self, report: StopReport) -> None:
+        if self._report_path is None:
+            return
+        try:
+            write_report(self._report_path, report)
+        except OSError as error:
+            logger.warning("%s: the report could not be written to %s: %s", self.service.name, self._report_path, error)
+
+
+def write_report(path: Path, report: StopReport) -> None:
+    """Write the report as JSON, whole or not at all. Raises `OSError`."""
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            json.dump(report.as_dict(), file, indent=2)
+            file.write("\n")
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink()
+        raise

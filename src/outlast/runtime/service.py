@@ -1,15 +1,22 @@
-"""A service: loops, tasks, dependencies and child services, started in order and stopped in reverse."""
+"""A service: loops, tasks, dependencies, a gate and child services, started in order and stopped in phases."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import random
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from outlast.core.classify import Classifiers
+from outlast.core.faults import Kind
+from outlast.core.phases import Phase
+from outlast.core.stop_report import KEPT_MAX
+from outlast.runtime.gate import Gate
+from outlast.runtime.holdings import Holdings
+from outlast.runtime.lifecycle import Lifecycle
 from outlast.runtime.stop import Stop
-from outlast.runtime.worker import BACKOFF, Body, Leave, Worker
+from outlast.runtime.worker import BACKOFF, Body
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
@@ -17,6 +24,7 @@ if TYPE_CHECKING:
     from outlast.core.backoff import Backoff
     from outlast.core.governor import Ceiling
     from outlast.core.intensity import Restart
+    from outlast.core.stop_report import StopReport
     from outlast.runtime.dependency import Dependency
 
     Function = Callable[[Stop], Awaitable[Any]]
@@ -24,22 +32,17 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound="Callable[[Stop], Awaitable[Any]]")
 
-EXIT_CLEAN: Final = 0
-EXIT_BUG: Final = 70
-"""EX_SOFTWARE of sysexits.h."""
-EXIT_FORCED: Final = 75
-"""EX_TEMPFAIL of sysexits.h: something did not finish within the deadline."""
-DRAIN_SHARE: Final = 0.8
-"""The share of the deadline in which running bodies may finish before they are cancelled."""
+HOOKED: Final = (Phase.REFUSE, Phase.FLUSH, Phase.CLOSE)
+"""The phases that take hooks."""
 logger = logging.getLogger("outlast")
 
 
 class Service:
     """Loops and tasks that belong together, the dependencies they need, and how they end.
 
-    `deadline_s` bounds a stop: running bodies get 80 % of it to finish, then they are cancelled, and what has
-    not ended by the deadline is named and left behind (exit code 75). `classifiers` are rules of your own for
-    exceptions that no dependency has classified.
+    `deadline_s` bounds a stop: what is under way has 80 % of it to finish and is then cancelled; what has not ended when
+    its phase has to is named and left behind (exit code 75). All phases of a child are part of its parent's drain.
+    `classifiers` are rules of your own for exceptions that no dependency has classified.
     """
 
     def __init__(
@@ -57,13 +60,20 @@ class Service:
         self.name = name
         self.deadline_s = deadline_s
         self.classifiers = classifiers or Classifiers()
+        self.rng = rng or random.Random()
+        self.gate = Gate(name)
+        """What must be empty before the drain ends: enter it with whatever the loops do not do."""
         self.children: list[Service] = []
         self.bodies: list[Body] = []
-        self._rng = rng or random.Random()
+        self.hooks: list[tuple[Phase, Callable[[], Awaitable[None]]]] = []
+        self.report: StopReport | None = None
+        """How the last stop went."""
+        self.between_steps: Callable[[str], Awaitable[None]] = _at_once
+        """Awaited with its name before each step of the stop: for tests, which may take their time there."""
         self._dependencies: dict[int, Dependency] = {}
-        self._workers: list[tuple[Worker, asyncio.Task[None]]] = []
-        self._finishers: list[Callable[[], Awaitable[None]]] = []
         self._starters: list[Callable[[], Awaitable[None]]] = []
+        self._life: Lifecycle | None = None
+        self._working = asyncio.Event()
 
     # Building it.
 
@@ -146,165 +156,157 @@ class Service:
         """Await `function()` once, after the dependencies are open and before the loops start."""
         self._starters.append(function)
 
-    def on_stop(self, function: Callable[[], Awaitable[None]]) -> None:
-        """Await `function()` once, after the loops have ended and before the dependencies close."""
-        self._finishers.append(function)
+    def on_stop(self, function: Callable[[], Awaitable[None]], *, phase: Phase = Phase.FLUSH) -> None:
+        """Await `function()` once in a phase of the stop; in each phase the one that was added last comes first.
+
+        `REFUSE`: stop taking in work (close a listener). `FLUSH`: make durable what is not. `CLOSE`: let go, before the
+        dependencies close. Each has a fair share of the phase's time; one that does not finish is cancelled and named.
+        """
+        if phase not in HOOKED:
+            msg = f"service {self.name}: on_stop takes phase {', '.join(each.name for each in HOOKED)}, not {phase.name}"
+            raise ValueError(msg)
+        self.hooks.append((phase, function))
+
+    # What others see of it.
+
+    @property
+    def dependencies(self) -> list[Dependency]:
+        """What this service itself needs, in the order of opening."""
+        return list(self._dependencies.values())
+
+    def all_dependencies(self) -> list[Dependency]:
+        """What this service and its children need, each once."""
+        found = {id(dependency): dependency for service in _all(self) for dependency in service.dependencies}
+        return list(found.values())
+
+    @property
+    def ready(self) -> bool:
+        """Whether it takes in work: started, and not stopping. False from the very step that fires the stop."""
+        return self._life is not None and self._life.working and not self._life.stop.requested
+
+    async def until_ready(self) -> None:
+        """Return when it takes in work: at once if it does."""
+        await self._working.wait()
+
+    @property
+    def phase(self) -> Phase | None:
+        """The phase of the stop it is in; None while it works."""
+        return None if self._life is None else self._life.phase
+
+    def holders(self) -> int:
+        """How many are inside the gates, of the children too."""
+        return len(self.gate) + sum(child.holders() for child in self.children)
 
     # Running it.
 
     async def run(self, stop: Stop | None = None) -> int:
         """Run until `stop` is fired, a worker asks to leave, or every task is done. Gives the exit code.
 
-        0: clean. 70: too many bugs. 74: a FATAL fault. 75: something did not finish within `deadline_s`.
-        Cancelling this is the same as firing the stop, and then raises `CancelledError`.
+        0: clean. 70: too many bugs. 74: a FATAL fault. 75: something did not finish within `deadline_s`. `report` then
+        tells how the stop went. Cancelling this is the same as firing the stop, and then raises `CancelledError`; a second
+        time it hurries.
         """
         stop = stop or Stop()
-        loop = asyncio.get_running_loop()
-        dependencies = list(self._all_dependencies())
-        services = list(self._all())
-        try:
-            await self._open(services, dependencies, stop)
-        except BaseException:
-            # A start that fails leaves nothing open behind it.
-            await self._finish([], dependencies, loop.time() + self.deadline_s)
-            raise
-        workers = [pair for service in services for pair in service._workers]
-        logger.info("%s started: %s", self.name, _census(services))
-        cancelled, exit_code = False, EXIT_CLEAN
-        try:
-            exit_code = await self._until_stop(stop, [task for _, task in workers])
-        except asyncio.CancelledError:
-            cancelled = True
-        stop.fire("cancelled" if cancelled else "every task is done")
-        stopped_at = loop.time()
-        left = await self._drain(workers, stopped_at)
-        unfinished = await self._finish(services, dependencies, stopped_at + self.deadline_s)
-        left += unfinished
-        self._report(stop, left, loop.time() - stopped_at, dependencies)
+        life = asyncio.create_task(self._live(stop), name=f"the life of {self.name}")
+        cancelled = False
+        while not life.done():
+            try:
+                await asyncio.wait({life})
+            except asyncio.CancelledError:
+                if cancelled:
+                    self.hurry()
+                stop.fire("cancelled")
+                cancelled = True
         if cancelled:
+            life.exception()
             raise asyncio.CancelledError
-        return EXIT_FORCED if left and exit_code == EXIT_CLEAN else exit_code
-
-    def _all(self) -> Iterator[Service]:
-        yield self
-        for child in self.children:
-            yield from child._all()
-
-    def _all_dependencies(self) -> Iterator[Dependency]:
-        seen: set[int] = set()
-        for service in self._all():
-            for key, dependency in service._dependencies.items():
-                if key not in seen:
-                    seen.add(key)
-                    yield dependency
-
-    async def _open(self, services: list[Service], dependencies: list[Dependency], stop: Stop) -> None:
-        """Start everything, in order."""
-        for dependency in dependencies:
-            await dependency.open()
-            # In the step that fires the stop: from then on nothing is probed.
-            stop.on_fire(dependency.stopping)
-        for service in services:
-            for starter in service._starters:
-                await starter()
-        for service in services:
-            service._start(stop)
+        return life.result().exit_code
 
     def hurry(self) -> None:
         """Cancel at once what still runs, after a stop was requested: the drain time is over."""
-        for service in self._all():
-            for _, task in service._workers:
-                task.cancel(f"{self.name} is in a hurry")
+        if self._life is not None:
+            self._life.hurry()
 
-    def _start(self, stop: Stop) -> None:
-        self._workers = []
-        for body in self.bodies:
-            classifiers = self.classifiers
-            for need in body.needs:
-                classifiers = classifiers.also(need.classifiers)
-            for index in range(body.workers):
-                worker = Worker(body, index, classifiers, self._rng)
-                task = asyncio.create_task(worker.run(stop), name=f"{self.name}.{worker.name}")
-                self._workers.append((worker, task))
+    def stop(self, reason: str) -> None:
+        """Stop this service alone, with its children: for a child service, whose parent goes on."""
+        if self._life is not None:
+            self._life.stop.fire(reason)
 
-    async def _until_stop(self, stop: Stop, tasks: list[asyncio.Task[None]]) -> int:
-        """Wait for the stop, for a worker that wants to leave, or for the end of them all."""
-        stopped = asyncio.create_task(stop.wait(), name=f"{self.name} waits for its stop")
-        pending: set[asyncio.Task[None]] = {*tasks, stopped}
+    async def _live(self, stop: Stop) -> StopReport:
+        holdings = Holdings()
+        life = Lifecycle(self, stop, holdings)
+        lives = life.all()
+        for each in lives:
+            each.service._life = each
+        incidents = [dependency.incident for dependency in holdings]
+        incidents += [body.incident for each in lives for body in each.service.bodies]
         try:
-            while len(pending) > 1 and not stop.requested:
-                done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
-                for task in done - {stopped}:
-                    exc = None if task.cancelled() else task.exception()
-                    if isinstance(exc, Leave):
-                        logger.critical("%s leaves service: %s", self.name, exc.reason)
-                        stop.fire(exc.reason)
-                        return exc.exit_code
-                    if exc is not None:
-                        logger.critical("%s leaves service: %s broke", self.name, task.get_name(), exc_info=exc)
-                        stop.fire(f"{task.get_name()} broke")
-                        return EXIT_BUG
+            started = not stop.requested and await self._start(life, holdings)
+        except BaseException:
+            # A start that fails leaves nothing open behind it.
+            stop.fire("the start failed")
+            await life.abandon()
+            raise
+        if started:
+            life.start()
+            self._working.set()
+            logger.info("%s started: %s", self.name, _census(self))
+            report = await life.run()
+            self._working = asyncio.Event()
+        else:
+            report = await life.abandon()
+        still = [text for text in (incident.summary() for incident in incidents) if text is not None]
+        for incident in incidents:
+            incident.forget_timer()
+        self.report = replace(report, open_incidents=tuple(still[:KEPT_MAX]))
+        logger.log(logging.ERROR if report.exit_code else logging.INFO, "%s", self.report.line())
+        return self.report
+
+    async def _start(self, life: Lifecycle, holdings: Holdings) -> bool:
+        """Open and start everything in order; False if the stop came first."""
+        stop = life.stop
+        starting = asyncio.create_task(self._open(life.all(), holdings), name=f"{self.name} starts")
+        stopped = asyncio.create_task(stop.wait(), name=f"{self.name} waits for its stop")
+        try:
+            await asyncio.wait({starting, stopped}, return_when=asyncio.FIRST_COMPLETED)
         finally:
             stopped.cancel()
-        return EXIT_CLEAN
+        if not starting.done():
+            await life.give_up(starting, "the start")
+        if not starting.done() or starting.cancelled():
+            return False
+        exc = starting.exception()
+        if exc is None:
+            return True
+        if stop.requested and self.classifiers.classify(exc).kind is Kind.STOPPING:
+            return False
+        raise exc
 
-    async def _drain(self, workers: list[tuple[Worker, asyncio.Task[None]]], stopped_at: float) -> list[str]:
-        """Let running bodies finish, then cancel them; names those that do not end even so."""
-        loop = asyncio.get_running_loop()
-        tasks = {task for _, task in workers}
-        for share, cancel in ((DRAIN_SHARE, True), ((1 + DRAIN_SHARE) / 2, False)):
-            tasks = {task for task in tasks if not task.done()}
-            if not tasks:
-                break
-            limit_s = stopped_at + share * self.deadline_s - loop.time()
-            _, tasks = await asyncio.wait(tasks, timeout=max(0.0, limit_s))
-            for task in tasks if cancel else ():
-                task.cancel(f"{self.name} is stopping and its drain time is over")
-        for _, task in workers:
-            if task.done() and not task.cancelled():
-                # Seen here so that asyncio does not complain; what mattered has been logged by its incident.
-                task.exception()
-        return sorted(task.get_name() for task in tasks if not task.done())
-
-    async def _finish(self, services: list[Service], dependencies: list[Dependency], deadline_at: float) -> list[str]:
-        """Run the finishers and close the dependencies, all within what is left of the deadline."""
-        left: list[str] = []
-        steps: list[tuple[str, Callable[[], Awaitable[None]]]] = [
-            (f"{service.name} on_stop", finisher) for service in reversed(services) for finisher in reversed(service._finishers)
-        ]
-        steps += [(f"closing {dependency.name}", dependency.close) for dependency in reversed(dependencies)]
-        for name, step in steps:
-            task = asyncio.ensure_future(step())
-            limit_s = max(0.1, deadline_at - asyncio.get_running_loop().time())
-            await asyncio.wait({task}, timeout=limit_s)
-            if not task.done():
-                task.cancel()
-                left.append(name)
-            elif not task.cancelled() and (exc := task.exception()) is not None:
-                logger.error("%s: %s failed", self.name, name, exc_info=exc)
-                left.append(name)
-        return left
-
-    def _report(self, stop: Stop, left: list[str], took_s: float, dependencies: list[Dependency]) -> None:
-        books = [dependency.incident for dependency in dependencies]
-        books += [body.incident for service in self._all() for body in service.bodies]
-        still = [text for text in (book.summary() for book in books) if text is not None]
-        for book in books:
-            book.forget_timer()
-        text = f"{self.name} stopped in {took_s:.2f} s ({stop.reason})"
-        if still:
-            text += "; " + ", ".join(still[:5]) + (f" and {len(still) - 5} more" if len(still) > 5 else "")
-        if left:
-            names = ", ".join(left[:10]) + (f" and {len(left) - 10} more" if len(left) > 10 else "")
-            logger.error("%s; not finished within %.1f s: %s", text, self.deadline_s, names)
-        else:
-            logger.info("%s", text)
+    async def _open(self, lives: list[Lifecycle], holdings: Holdings) -> None:
+        for dependency in holdings:
+            await dependency.open()
+        for life in lives:
+            for starter in life.service._starters:
+                await starter()
+            life.started = True
 
 
-def _census(services: list[Service]) -> str:
-    loops = sum(body.workers for service in services for body in service.bodies if not body.once)
-    tasks = sum(1 for service in services for body in service.bodies if body.once)
+def _census(service: Service) -> str:
+    services = list(_all(service))
+    loops = sum(body.workers for each in services for body in each.bodies if not body.once)
+    tasks = sum(1 for each in services for body in each.bodies if body.once)
     parts = [f"{loops} loop worker{'s' * (loops != 1)}", f"{tasks} task{'s' * (tasks != 1)}"]
     if len(services) > 1:
         parts.append(f"{len(services) - 1} child service{'s' * (len(services) != 2)}")
     return ", ".join(parts)
+
+
+def _all(service: Service) -> Iterator[Service]:
+    yield service
+    for child in service.children:
+        yield from _all(child)
+
+
+async def _at_once(step: str) -> None:
+    """Take no time."""
+    del step

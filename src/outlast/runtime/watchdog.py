@@ -40,6 +40,7 @@ class Watchdog:
         self.blocked_s = blocked_s
         self.interrupt_s = interrupt_s
         self._beat_at = 0.0
+        self._blocked_s: float | None = None
         self._done = threading.Event()
         self._thread: threading.Thread | None = None
         self._loop_thread_id = 0
@@ -68,6 +69,11 @@ class Watchdog:
         if self._interruptible and self.interrupt_s is not None:
             signal.signal(signal.SIGURG, self._previous)  # type: ignore[arg-type] # what signal() gave us
 
+    @property
+    def blocked_for_s(self) -> float | None:
+        """For how many seconds the event loop has not turned, once that is too long; None while it turns. From any thread."""
+        return self._blocked_s
+
     def _beat(self, loop: asyncio.AbstractEventLoop) -> None:
         self._beat_at = time.monotonic()
         self._timer = loop.call_later(self.blocked_s / 2, self._beat, loop)
@@ -83,8 +89,9 @@ class Watchdog:
             looked_at = now
             blocked_s = now - max(self._beat_at, awake_since)
             if blocked_s < self.blocked_s + self.blocked_s / 2:
-                named = False
+                named, self._blocked_s = False, None
                 continue
+            self._blocked_s = blocked_s
             if not named:
                 named = True
                 self._name(blocked_s)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from outlast.core.backoff import INITIAL, Backoff, BackoffState
 from outlast.core.faults import RULES, Fault, Kind, Reaction, Unavailable
@@ -83,6 +83,8 @@ class Worker:
         self.rng = rng
         self.busy = False
         """Whether the body is running now, rather than waiting to be called."""
+        self.turned_at = 0.0
+        """When the body was last called, on the event loop's clock."""
         self.backoff: BackoffState = INITIAL
         self.bugs: tuple[float, ...] = ()
         self.governor = Governor(body.ceiling)
@@ -112,25 +114,23 @@ class Worker:
         except Stopping:
             if not stop.requested:
                 raise
-        except asyncio.CancelledError:
-            raise
 
     async def _turn(self, stop: Stop) -> bool:
         """Call the body once; True if it returned."""
         loop = asyncio.get_running_loop()
-        turned_at = loop.time()
+        turned_at = self.turned_at = loop.time()
         self.busy = True
         try:
             await metered(_as_coroutine(self.body.function(stop)), self._idle_step)
-        except Stopping:
+        except Stopping as exc:
             if stop.requested:
-                raise
-            await self._failed(RuntimeError("Stopping was raised although nothing is stopping"), stop)
+                await self._let_out(exc, stop)
+            await self._failed(exc, stop)
             return False
         except asyncio.CancelledError as exc:
             task = asyncio.current_task()
             if stop.requested or (task is not None and task.cancelling()):
-                raise
+                await self._let_out(exc, stop)
             # Nobody cancelled this worker: the body let somebody else's cancellation out.
             await self._failed(exc, stop)
             return False
@@ -172,11 +172,24 @@ class Worker:
             if not self.body.failing:
                 self.body.incident.resolve()
 
+    async def _let_out(self, exc: BaseException, stop: Stop) -> NoReturn:
+        """End by our own stop, unless what ended the body hides a FATAL fault: then leave by that."""
+        hidden = self.classifiers.fatal_behind(exc)
+        if hidden is not None:
+            await self._failed(hidden[0], stop)
+        logger.debug("%s ends: %r", self.name, exc)
+        if isinstance(exc, Exception):
+            raise Stopping(stop.reason or "") from exc
+        raise exc
+
     async def _failed(self, exc: BaseException, stop: Stop) -> None:
         """Classify, log within the incident, and wait as the kind demands."""
         fault = self._classify(exc)
-        if stop.requested and fault.kind is Kind.STOPPING:
-            return
+        if fault.kind is Kind.STOPPING:
+            if stop.requested:
+                await self._let_out(exc, stop)
+            # A stop, but not ours: somebody we work with is going away.
+            fault = replace(fault, kind=Kind.TRANSIENT)
         need = next((need for need in self.body.needs if need.name == fault.source), None)
         if need is not None and (fault.is_evidence or isinstance(exc, Unavailable)):
             need.observe(fault, exc) if need.state is State.UP and not isinstance(exc, Unavailable) else None
@@ -207,8 +220,6 @@ class Worker:
     def _classify(self, exc: BaseException) -> Fault:
         if isinstance(exc, Spinning):
             return Fault(Kind.BUG, "spinning", str(exc), self.body.name)
-        if isinstance(exc, asyncio.CancelledError):
-            return Fault(Kind.BUG, "cancelled", "raised CancelledError although nobody cancelled it", self.body.name)
         return self.classifiers.classify(exc, source=self.body.name)
 
     # The rate.

@@ -1,0 +1,329 @@
+"""One life of one service: its workers and children at work, then its stop, phase by phase."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Any
+
+from outlast.core.faults import Kind
+from outlast.core.phases import EXIT_BUG, EXIT_CLEAN, EXIT_FATAL, EXIT_FORCED, Phase, Plan, fair_limit_s, worst
+from outlast.core.stop_report import KEPT_MAX, PhaseTime, StopReport, Unfinished
+from outlast.runtime.stacks import task_stack
+from outlast.runtime.stop import Stopping
+from outlast.runtime.worker import Leave, Worker
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from outlast.runtime.holdings import Holdings
+    from outlast.runtime.service import Service
+    from outlast.runtime.stop import Stop
+
+    Hook = tuple[str, Callable[[], Awaitable[None]]]
+
+logger = logging.getLogger("outlast")
+
+
+class Lifecycle:
+    """Runs a service whose dependencies are open and whose starters have run. Made anew for each run."""
+
+    def __init__(self, service: Service, stop: Stop, holdings: Holdings, parent: Lifecycle | None = None) -> None:
+        """Make the lives of the children too; nothing runs yet."""
+        self.service = service
+        self.stop = stop
+        self.path: str = service.name if parent is None else f"{parent.path}/{service.name}"
+        self.phase: Phase | None = None
+        self.started = False
+        """Whether all starters have run: only then is there anything to flush."""
+        self.working = False
+        """Whether the workers were set to work."""
+        holdings.need(service.dependencies)
+        self.children = [Lifecycle(child, stop.child(), holdings, self) for child in service.children]
+        self._parent = parent
+        self._holdings = holdings
+        self._workers: dict[asyncio.Task[Any], Worker] = {}
+        self._pending: dict[asyncio.Task[Any], None] = {}
+        self._plan: Plan | None = None
+        self._hurried = False
+        self._bell: asyncio.Future[None] | None = None
+        self._codes: list[int] = []
+        self._left = ""
+        self._times: list[PhaseTime] = []
+        self._unfinished: list[Unfinished] = []
+        self._unfinished_count = 0
+        self._not_flushed: list[str] = []
+        self._not_flushed_count = 0
+        self._failed: list[str] = []
+        service.gate.open()
+        stop.on_fire(self._refuse)
+
+    def all(self) -> list[Lifecycle]:
+        """Give this life and those of all children, in the order of starting."""
+        return [self, *(life for child in self.children for life in child.all())]
+
+    # At work.
+
+    def start(self) -> None:
+        """Set workers and children to work."""
+        self.working = True
+        for body in self.service.bodies:
+            classifiers = self.service.classifiers
+            for need in body.needs:
+                classifiers = classifiers.also(need.classifiers)
+            for index in range(body.workers):
+                worker = Worker(body, index, classifiers, self.service.rng)
+                task = asyncio.create_task(worker.run(self.stop), name=f"{self.path}.{worker.name}")
+                self._workers[task] = worker
+                self._attend(task)
+        for child in self.children:
+            child.start()
+            self._attend(asyncio.create_task(child.run(), name=child.path))
+
+    async def give_up(self, starting: asyncio.Task[None], what: str) -> None:
+        """Cancel the start, which the stop came before; it has until the end of the drain to heed that."""
+        now = asyncio.get_running_loop().time()
+        self.stop.cancel(starting)
+        await asyncio.wait({starting}, timeout=max(0.0, self.plan(now).by[Phase.DRAIN] - now))
+        if not starting.done():
+            self._name(what, Phase.DRAIN, asyncio.get_running_loop().time() - now, task_stack(starting))
+
+    async def abandon(self) -> StopReport:
+        """End what was never set to work: flush and close what was started and opened, the children first."""
+        for child in reversed(self.children):
+            self._take_over(await child.abandon())
+        return await self.end()
+
+    def _attend(self, task: asyncio.Task[Any]) -> None:
+        self._pending[task] = None
+        task.add_done_callback(self._ended)
+
+    async def run(self) -> StopReport:
+        """Wait for the stop, or for the end of all work; then go through the phases."""
+        await self._until_stop()
+        self.stop.fire("every task is done")
+        return await self.end()
+
+    async def _until_stop(self) -> None:
+        if not self._pending:
+            # Nothing of its own to do: it is there for those who enter its gate.
+            await self.stop.wait()
+            return
+        while self._pending and not self.stop.requested:
+            forget = self.stop.on_fire(self._ring)
+            await self._wait_for_bell()
+            forget()
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        """Take note of the end of a worker or a child, before and during the stop."""
+        self._pending.pop(task, None)
+        exc = None if task.cancelled() else task.exception()
+        if self.phase is Phase.REPORT:
+            # It was left behind, and has been named.
+            return
+        if isinstance(exc, Leave):
+            self._leave(exc.reason, exc.exit_code)
+        elif exc is not None and not isinstance(exc, Stopping):
+            self._leave(f"{task.get_name()} broke: {exc!r}", EXIT_BUG, exc)
+        elif not task.cancelled() and isinstance(task.result(), StopReport):
+            self._take_over(task.result())
+        if not self._pending:
+            self._ring()
+
+    def _leave(self, reason: str, exit_code: int, exc: BaseException | None = None) -> None:
+        self._codes.append(exit_code)
+        self._left = self._left or reason
+        if exit_code != EXIT_FATAL:
+            # A FATAL fault has said so itself, as CRITICAL, when it was met.
+            logger.critical("%s leaves service: %s", self.path, reason, exc_info=exc)
+        self.stop.fire(reason)
+
+    def _take_over(self, report: StopReport) -> None:
+        """Make a child's report part of ours."""
+        self._unfinished += report.unfinished[: KEPT_MAX - len(self._unfinished)]
+        self._unfinished_count += report.unfinished_count
+        self._not_flushed += report.not_flushed[: KEPT_MAX - len(self._not_flushed)]
+        self._not_flushed_count += report.not_flushed_count
+        self._failed += report.failed[: KEPT_MAX - len(self._failed)]
+        if report.exit_code:
+            self._codes.append(report.exit_code)
+        if report.left:
+            self._left = self._left or report.left
+            # A child that left by itself takes its parent along: what it did is not being done.
+            self.stop.fire(report.left)
+
+    # The stop.
+
+    def _refuse(self, stop: Stop) -> None:
+        """Close the door, in the step that fires the stop."""
+        self.service.gate.close(stop.reason or "")
+        self._holdings.stopping(self.service.dependencies, stop)
+
+    def hurry(self) -> float:
+        """Skip what is left of the drain, here and in the children: what still runs is cancelled now.
+
+        Gives when all this has to be over, on the event loop's clock.
+        """
+        children_by = max((child.hurry() for child in self.children), default=0.0)
+        now = asyncio.get_running_loop().time()
+        self._hurried = True
+        self._plan = self.plan(now).hurried(now, children_by)
+        self._ring()
+        return self._plan.close_by
+
+    def plan(self, now: float) -> Plan:
+        """Give the deadlines of the stop, which count from the first time anybody asks."""
+        if self._plan is None:
+            deadline_s = self.service.deadline_s
+            if self._parent is not None and self._parent.stop.requested:
+                # All phases of a child are part of its parent's drain.
+                deadline_s = max(0.0, min(deadline_s, self._parent.plan(now).cancel_at - now))
+            self._plan = Plan.begin(now, deadline_s)
+        return self._plan
+
+    async def end(self) -> StopReport:
+        """Go through the phases; the stop has been fired."""
+        loop = asyncio.get_running_loop()
+        plan = self.plan(loop.time())
+        await self._timed(Phase.REFUSE, self._hooks(Phase.REFUSE))
+        await self._timed(Phase.DRAIN, self._drain())
+        await self._timed(Phase.FLUSH, self._hooks(Phase.FLUSH))
+        await self._timed(Phase.CLOSE, self._close())
+        self.phase = Phase.REPORT
+        self.stop.detach()
+        if self._unfinished_count or self._not_flushed_count or self._failed:
+            self._codes.append(EXIT_FORCED)
+        return StopReport(
+            self.path,
+            self.stop.reason or "",
+            worst(tuple(self._codes)),
+            loop.time() - plan.started_at,
+            plan.deadline_s,
+            hurried=self._hurried,
+            phases=tuple(self._times),
+            unfinished=tuple(self._unfinished),
+            unfinished_count=self._unfinished_count,
+            not_flushed=tuple(self._not_flushed),
+            not_flushed_count=self._not_flushed_count,
+            failed=tuple(self._failed),
+            refused=sum(life.service.gate.refused for life in self.all()),
+            children=len(self.all()) - 1,
+            left=self._left,
+        )
+
+    async def _timed(self, phase: Phase, steps: Awaitable[None]) -> None:
+        loop = asyncio.get_running_loop()
+        self.phase = phase
+        began_at = loop.time()
+        limit_s = max(0.0, self.plan(began_at).by[phase] - began_at)
+        logger.debug("%s: %s, for at most %.2f s", self.path, phase.value, limit_s)
+        await self.service.between_steps(phase.value)
+        await steps
+        self._times.append(PhaseTime(phase.value, loop.time() - began_at, limit_s))
+
+    async def _drain(self) -> None:
+        """Let what is under way finish, then cancel it; name what does not end even so."""
+        gate, loop = self.service.gate, asyncio.get_running_loop()
+        emptied = asyncio.ensure_future(gate.empty())
+        self._attend(emptied)
+        await self._until_empty(lambda: self.plan(loop.time()).cancel_at)
+        running = [task for task in self._workers if not task.done()]
+        inside = gate.holders
+        if running or inside:
+            await self.service.between_steps("cancel")
+            self._tell_cancelled(running, [holder.name for holder in inside])
+        for task in (*running, *(holder.task for holder in inside if holder.task is not None)):
+            self.stop.cancel(task, f"{self.path} is stopping and its drain time is over")
+        await self._until_empty(lambda: self.plan(loop.time()).by[Phase.DRAIN])
+        now = loop.time()
+        for task, worker in self._workers.items():
+            if not task.done():
+                self._name(worker.name, Phase.DRAIN, now - worker.turned_at, task_stack(task))
+        for holder in gate.holders:
+            self._name(holder.name, Phase.DRAIN, now - holder.since, holder.stack())
+        for child in self.children:
+            if child.phase is not Phase.REPORT:
+                phase = child.phase or Phase.REFUSE
+                self._name(f"child service {child.service.name}", phase, now - self.plan(now).started_at, ())
+        emptied.cancel()
+
+    def _tell_cancelled(self, running: list[asyncio.Task[Any]], inside: list[str]) -> None:
+        names = [task.get_name() for task in running] + inside
+        more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+        level = logging.WARNING if self._parent is None else logging.DEBUG
+        logger.log(level, "%s: cancelled what still ran: %s%s", self.path, ", ".join(names[:5]), more)
+
+    def _name(self, what: str, phase: Phase, held_s: float, stack: tuple[str, ...]) -> None:
+        self._unfinished_count += 1
+        if len(self._unfinished) < KEPT_MAX:
+            self._unfinished.append(Unfinished(what, self.path, phase.value, held_s, stack))
+
+    async def _until_empty(self, when: Callable[[], float]) -> None:
+        """Wait until nothing is pending, but not beyond `when()`, which a hurry brings nearer."""
+        loop = asyncio.get_running_loop()
+        while self._pending and loop.time() < when():
+            handle = loop.call_at(when(), self._ring)
+            try:
+                await self._wait_for_bell()
+            finally:
+                handle.cancel()
+
+    async def _wait_for_bell(self) -> None:
+        self._bell = asyncio.get_running_loop().create_future()
+        try:
+            await self._bell
+        finally:
+            self._bell = None
+
+    def _ring(self, _: object = None) -> None:
+        if self._bell is not None and not self._bell.done():
+            self._bell.set_result(None)
+
+    async def _hooks(self, phase: Phase) -> None:
+        hooks = [hook for of, hook in self.service.hooks if of is phase] if self.started else []
+        names = [f"{self.path} {phase.value} {getattr(hook, '__qualname__', 'hook')}" for hook in hooks]
+        await self._carry_out(phase, list(zip(names, hooks, strict=True))[::-1])
+
+    async def _close(self) -> None:
+        await self._hooks(Phase.CLOSE)
+        freed = self._holdings.let_go(self.service.dependencies)
+        await self._carry_out(Phase.CLOSE, [(f"closing {dependency.name}", dependency.close) for dependency in freed])
+
+    async def _carry_out(self, phase: Phase, hooks: list[Hook]) -> None:
+        """Run the steps one after the other, each within its fair share of what the phase has left."""
+        loop = asyncio.get_running_loop()
+        for index, (name, hook) in enumerate(hooks):
+            await self.service.between_steps(name)
+            began_at = loop.time()
+            limit_s = fair_limit_s(began_at, self.plan(began_at).by[phase], len(hooks) - index)
+            task: asyncio.Task[None] = asyncio.ensure_future(hook())
+            await asyncio.wait({task}, timeout=limit_s)
+            if not task.done():
+                self._name(name, phase, loop.time() - began_at, task_stack(task))
+                self.stop.cancel(task, f"{name} did not finish within {limit_s:.2f} s")
+                self._lost(phase, name)
+                # It gets to see its cancellation before the next step begins.
+                await asyncio.sleep(0)
+            elif not task.cancelled() and (exc := task.exception()) is not None:
+                self._broke(phase, name, exc)
+            elif task.cancelled():
+                self._lost(phase, f"{name} (cancelled)")
+
+    def _broke(self, phase: Phase, name: str, exc: BaseException) -> None:
+        fault = self.service.classifiers.classify(exc, source=self.service.name)
+        if fault.kind is Kind.STOPPING:
+            logger.debug("%s: %s ended: %s", self.path, name, exc)
+            return
+        fatal = fault.kind is Kind.FATAL
+        logger.log(logging.CRITICAL if fatal else logging.ERROR, "%s: %s failed", self.path, name, exc_info=exc)
+        self._codes.append(EXIT_FATAL if fatal else EXIT_CLEAN)
+        self._lost(phase, f"{name} ({fault.code})")
+
+    def _lost(self, phase: Phase, name: str) -> None:
+        if phase is not Phase.FLUSH:
+            if len(self._failed) < KEPT_MAX:
+                self._failed.append(name)
+            return
+        self._not_flushed_count += 1
+        if len(self._not_flushed) < KEPT_MAX:
+            self._not_flushed.append(name)
