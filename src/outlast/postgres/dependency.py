@@ -204,10 +204,10 @@ class Postgres(Dependency):
         class Pooled(Connection):
             @classmethod
             async def connect(cls, conninfo: str = "", **options: Any) -> Any:  # noqa: ANN401 - psycopg's own type is wider
-                return await dependency._dial_for_pool(cls, conninfo, options)
+                return await dependency._dial_for_pool(pool, cls, conninfo, options)
 
         install()
-        return AsyncConnectionPool(
+        pool: AsyncConnectionPool[Connection] = AsyncConnectionPool(
             self._conninfo,
             connection_class=Pooled,
             min_size=0,
@@ -219,10 +219,17 @@ class Postgres(Dependency):
             name=f"outlast {self.name} {self._pools}",
             open=False,
         )
+        return pool
 
-    async def _dial_for_pool(self, cls: type[Connection], conninfo: str, options: dict[str, Any]) -> Connection:
+    async def _dial_for_pool(
+        self, pool: AsyncConnectionPool[Connection], cls: type[Connection], conninfo: str, options: dict[str, Any]
+    ) -> Connection:
         """Dial on behalf of the pool. A failure ends the pool, so that whoever waits in it is let out."""
         task = asyncio.current_task()
+        if not pool.get_stats().get("requests_waiting", 0):
+            # It would replace a connection that broke off, which nobody needs yet.
+            msg = "nobody waits for a connection"
+            raise psycopg.OperationalError(msg)
         if task is not None:
             self._dialing.add(task)
         try:
@@ -231,6 +238,10 @@ class Postgres(Dependency):
             if self._pool is not None and self._pool.get_stats().get("pool_size", 0) <= 1:
                 # There is none to wait for, and none will come.
                 self._give_up_pool()
+            raise
+        except asyncio.CancelledError:
+            if task is not None:
+                _cancel_again(task)
             raise
         except Exception as exc:
             self.report(exc, phase="connect")
@@ -335,6 +346,17 @@ class Postgres(Dependency):
         ended = Fault(Kind.STOPPING, "stopping", "the service ended while the server did not answer", self.name)
         for conn in (*self._live, *self._dedicated):
             conn.abort(self.fault or ended)
+
+
+def _cancel_again(worker: asyncio.Task[Any], times: int = CANCELS_MAX) -> None:
+    """See that a worker of the pool ends: it takes the cancellation of its dial for a failure to connect, and goes on."""
+
+    def cancel() -> None:
+        if times > 0 and not worker.done():
+            worker.cancel()
+            _cancel_again(worker, times - 1)
+
+    asyncio.get_running_loop().call_soon(cancel)
 
 
 async def _end(pool: AsyncConnectionPool[Connection]) -> None:
