@@ -82,11 +82,11 @@ class Lifecycle:
 
     async def give_up(self, starting: asyncio.Task[None], what: str) -> None:
         """Cancel the start, which the stop came before; it has until the end of the drain to heed that."""
-        now = asyncio.get_running_loop().time()
+        now = self._now()
         self.stop.cancel(starting)
         await asyncio.wait({starting}, timeout=max(0.0, self.plan(now).by[Phase.DRAIN] - now))
         if not starting.done():
-            self._name(what, Phase.DRAIN, asyncio.get_running_loop().time() - now, task_stack(starting))
+            self._name(what, Phase.DRAIN, self._now() - now, task_stack(starting))
 
     async def abandon(self) -> StopReport:
         """End what was never set to work: flush and close what was started and opened, the children first."""
@@ -154,6 +154,10 @@ class Lifecycle:
 
     # The stop.
 
+    def _now(self) -> float:
+        """The event loop's time, without that in which the whole process stood still: it counts for no deadline."""
+        return asyncio.get_running_loop().time() - self.service.stood_still_s()
+
     def _refuse(self, stop: Stop) -> None:
         """Close the door, in the step that fires the stop."""
         self.service.gate.close(stop.reason or "")
@@ -165,7 +169,7 @@ class Lifecycle:
         Gives when all this has to be over, on the event loop's clock.
         """
         children_by = max((child.hurry() for child in self.children), default=0.0)
-        now = asyncio.get_running_loop().time()
+        now = self._now()
         self._hurried = True
         self._plan = self.plan(now).hurried(now, children_by)
         self._ring()
@@ -183,8 +187,7 @@ class Lifecycle:
 
     async def end(self) -> StopReport:
         """Go through the phases; the stop has been fired."""
-        loop = asyncio.get_running_loop()
-        plan = self.plan(loop.time())
+        plan = self.plan(self._now())
         await self._timed(Phase.REFUSE, self._hooks(Phase.REFUSE))
         await self._timed(Phase.DRAIN, self._drain())
         await self._timed(Phase.FLUSH, self._hooks(Phase.FLUSH))
@@ -197,7 +200,7 @@ class Lifecycle:
             self.path,
             self.stop.reason or "",
             worst(tuple(self._codes)),
-            loop.time() - plan.started_at,
+            self._now() - plan.started_at,
             plan.deadline_s,
             hurried=self._hurried,
             phases=tuple(self._times),
@@ -212,21 +215,20 @@ class Lifecycle:
         )
 
     async def _timed(self, phase: Phase, steps: Awaitable[None]) -> None:
-        loop = asyncio.get_running_loop()
         self.phase = phase
-        began_at = loop.time()
+        began_at = self._now()
         limit_s = max(0.0, self.plan(began_at).by[phase] - began_at)
         logger.debug("%s: %s, for at most %.2f s", self.path, phase.value, limit_s)
         await self.service.between_steps(phase.value)
         await steps
-        self._times.append(PhaseTime(phase.value, loop.time() - began_at, limit_s))
+        self._times.append(PhaseTime(phase.value, self._now() - began_at, limit_s))
 
     async def _drain(self) -> None:
         """Let what is under way finish, then cancel it; name what does not end even so."""
-        gate, loop = self.service.gate, asyncio.get_running_loop()
+        gate = self.service.gate
         emptied = asyncio.ensure_future(gate.empty())
         self._attend(emptied)
-        await self._until_empty(lambda: self.plan(loop.time()).cancel_at)
+        await self._until_empty(lambda: self.plan(self._now()).cancel_at)
         running = [task for task in self._workers if not task.done()]
         inside = gate.holders
         if running or inside:
@@ -234,8 +236,8 @@ class Lifecycle:
             self._tell_cancelled(running, [holder.name for holder in inside])
         for task in (*running, *(holder.task for holder in inside if holder.task is not None)):
             self.stop.cancel(task, f"{self.path} is stopping and its drain time is over")
-        await self._until_empty(lambda: self.plan(loop.time()).by[Phase.DRAIN])
-        now = loop.time()
+        await self._until_empty(lambda: self.plan(self._now()).by[Phase.DRAIN])
+        now = self._now()
         for task, worker in self._workers.items():
             if not task.done():
                 self._name(worker.name, Phase.DRAIN, now - worker.turned_at, task_stack(task))
@@ -261,8 +263,8 @@ class Lifecycle:
     async def _until_empty(self, when: Callable[[], float]) -> None:
         """Wait until nothing is pending, but not beyond `when()`, which a hurry brings nearer."""
         loop = asyncio.get_running_loop()
-        while self._pending and loop.time() < when():
-            handle = loop.call_at(when(), self._ring)
+        while self._pending and (left_s := when() - self._now()) > 0:
+            handle = loop.call_later(left_s, self._ring)
             try:
                 await self._wait_for_bell()
             finally:
@@ -291,15 +293,14 @@ class Lifecycle:
 
     async def _carry_out(self, phase: Phase, hooks: list[Hook]) -> None:
         """Run the steps one after the other, each within its fair share of what the phase has left."""
-        loop = asyncio.get_running_loop()
         for index, (name, hook) in enumerate(hooks):
             await self.service.between_steps(name)
-            began_at = loop.time()
+            began_at = self._now()
             limit_s = fair_limit_s(began_at, self.plan(began_at).by[phase], len(hooks) - index)
             task: asyncio.Task[None] = asyncio.ensure_future(hook())
             await asyncio.wait({task}, timeout=limit_s)
             if not task.done():
-                self._name(name, phase, loop.time() - began_at, task_stack(task))
+                self._name(name, phase, self._now() - began_at, task_stack(task))
                 self.stop.cancel(task, f"{name} did not finish within {limit_s:.2f} s")
                 self._lost(phase, name)
                 # It gets to see its cancellation before the next step begins.

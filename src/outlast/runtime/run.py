@@ -72,6 +72,7 @@ class Process:
         self.service = service
         self.stop = Stop()
         self.signals = Signals(service.name, service.deadline_s, self._on_signal)
+        service.stood_still_s = self.signals.stood_still_s
         self.watchdog = watchdog
         self.notifier = Notifier.from_environment(os.environ)
         self.status = Status(service, self.stop, self.signals, watchdog)
@@ -142,7 +143,11 @@ class Process:
         report = self.service.report
         if report is None:
             return code
-        killed = await offspring.end(offspring.children(), OFFSPRING_SHARE * self.service.deadline_s)
+        try:
+            killed = await offspring.end(offspring.children(), OFFSPRING_SHARE * self.service.deadline_s)
+        except OSError as error:
+            logger.warning("%s: child processes may be left behind: cannot look for them: %s", self.service.name, error)
+            killed = ()
         if killed:
             names = tuple(f"{child.name} (pid {child.pid})" for child in killed)
             logger.error("%s: killed child processes that did not end: %s", self.service.name, ", ".join(names))

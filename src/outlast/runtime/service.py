@@ -70,6 +70,8 @@ class Service:
         """How the last stop went."""
         self.between_steps: Callable[[str], Awaitable[None]] = _at_once
         """Awaited with its name before each step of the stop: for tests, which may take their time there."""
+        self.stood_still_s: Callable[[], float] = _never
+        """How long this process has stood still as a whole during the stop (SIGSTOP), in seconds."""
         self._dependencies: dict[int, Dependency] = {}
         self._starters: list[Callable[[], Awaitable[None]]] = []
         self._life: Lifecycle | None = None
@@ -238,6 +240,7 @@ class Service:
         lives = life.all()
         for each in lives:
             each.service._life = each
+            each.service.stood_still_s = self.stood_still_s
         incidents = [dependency.incident for dependency in holdings]
         incidents += [body.incident for each in lives for body in each.service.bodies]
         try:
@@ -305,6 +308,11 @@ def _all(service: Service) -> Iterator[Service]:
     yield service
     for child in service.children:
         yield from _all(child)
+
+
+def _never() -> float:
+    """Nobody looks whether the process stands still."""
+    return 0.0
 
 
 async def _at_once(step: str) -> None:

@@ -25,6 +25,9 @@ STOPPED_BY: Final = (signal.SIGTERM, signal.SIGINT)
 OVERTIME_SHARE: Final = 0.05
 """The share of the deadline after which the last resort acts: phases end by themselves at the deadline."""
 OVERTIME_S_MIN: Final = 0.1
+BEAT_S: Final = 0.25
+STANDSTILL_S: Final = 1.0
+"""Four beats of the thread that were left out: starved it would be late, but not by so much."""
 QUIT_S: Final = 1.0
 """SIGQUIT is carried out by the main thread; if that does not get to it in a second, by the last resort."""
 logger = logging.getLogger("outlast")
@@ -49,6 +52,8 @@ class Signals:
         self._before: dict[signal.Signals, object] = {}
         self._main_id = 0
         self._leave_at: float | None = None
+        self._beat_at: float | None = None
+        self._stood_still_s = 0.0
         self._leave_code = EXIT_FORCED
         self._wakeup_before = -1
         self._read = self._write = -1
@@ -83,6 +88,12 @@ class Signals:
             for descriptor in (self._read, self._write):
                 os.close(descriptor)
 
+    def stood_still_s(self) -> float:
+        """For how many seconds, since the stop began, not even the thread has moved: the whole process was stopped."""
+        still_s, beat_at = self._stood_still_s, self._beat_at
+        silent_s = 0.0 if beat_at is None else time.monotonic() - beat_at
+        return still_s + (silent_s if silent_s > STANDSTILL_S else 0.0)
+
     def stopping(self) -> None:
         """Let the deadline run from now: the stop has begun, whoever asked for it."""
         if self._leave_at is None:
@@ -102,15 +113,27 @@ class Signals:
 
     def _watch(self) -> None:
         while True:
-            wait_s = None if self._leave_at is None else max(0.0, self._leave_at - time.monotonic())
+            wait_s = None if self._leave_at is None else max(0.0, min(BEAT_S, self._leave_at - time.monotonic()))
             readable, _, _ = select.select([self._read], [], [], wait_s)
+            self._beat()
             if readable:
                 with contextlib.suppress(BlockingIOError):
                     if not all(self._saw(number) for number in os.read(self._read, 64)):
                         return
-            elif self._leave_at is not None and time.monotonic() >= self._leave_at:
-                text = f"{self.name} did not end within {self.deadline_s:g} s"
-                leave(self._leave_code, text, self._main_id)
+            if self._leave_at is not None and time.monotonic() >= self._leave_at:
+                leave(self._leave_code, f"{self.name} did not end within {self.deadline_s:g} s", self._main_id)
+
+    def _beat(self) -> None:
+        """Note that the process moves, and for how long it did not; that counts for no deadline."""
+        if self._leave_at is None:
+            return
+        now = time.monotonic()
+        silent_s = 0.0 if self._beat_at is None else now - self._beat_at
+        # In this order: who asks in between counts the standstill at most twice, for an instant.
+        if silent_s > STANDSTILL_S:
+            self._leave_at += silent_s
+            self._stood_still_s += silent_s
+        self._beat_at = now
 
     def _saw(self, number: int) -> bool:
         """Take note of a signal as it arrives; False ends the thread."""
