@@ -26,6 +26,8 @@ pytestmark = [
 ]
 
 LIMIT_S = 30.0
+GRACE_S = 1.0
+"""Enough for whoever ends at once, on a busy machine too."""
 SLEEPER = "import time; print('here', flush=True); time.sleep(300)"
 DEAF = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); " + SLEEPER
 PARENT = """
@@ -131,7 +133,7 @@ def test_one_that_listens_ends_by_itself() -> None:
 def test_one_that_does_not_listen_is_killed_and_named() -> None:
     with started(DEAF) as (deaf, _), started(SLEEPER) as (process, _):
         child = found(deaf.pid)
-        assert asyncio.run(offspring.end([child, found(process.pid)], 0.3)) == (child,)
+        assert asyncio.run(offspring.end([child, found(process.pid)], GRACE_S)) == (child,)
         assert deaf.wait() == -signal.SIGKILL
         assert process.wait() == -signal.SIGTERM
         assert asyncio.run(offspring.end([child], 0.3)) == (), "nothing is left of it"
@@ -151,9 +153,22 @@ def test_what_a_child_leaves_behind_is_asked_as_well() -> None:
         assert gone(int(inner))
 
 
+def test_what_a_child_leaves_behind_is_known_before_the_child_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    ask = offspring._ask
+
+    def asked_and_gone(child: Child) -> None:
+        ask(child)
+        assert gone(child.pid)
+
+    monkeypatch.setattr(offspring, "_ask", asked_and_gone)
+    with started(PARENT.format(inner=SLEEPER)) as (process, inner):
+        assert asyncio.run(offspring.end([found(process.pid)], LIMIT_S)) == ()
+        assert gone(int(inner))
+
+
 def test_what_a_child_leaves_behind_is_killed_as_well() -> None:
     with started(PARENT.format(inner=DEAF)) as (process, inner):
-        killed = asyncio.run(offspring.end([found(process.pid)], 0.3))
+        killed = asyncio.run(offspring.end([found(process.pid)], GRACE_S))
         assert [child.pid for child in killed] == [int(inner)]
         assert gone(int(inner))
 
@@ -316,7 +331,7 @@ time.sleep(300)
 '''
 process = subprocess.Popen([sys.executable, "-c", outer, inner], stdout=subprocess.PIPE)
 pid = int(process.stdout.readline())
-killed = asyncio.run(offspring.end(offspring.children(), 0.3))
+killed = asyncio.run(offspring.end(offspring.children(), 1.0))
 assert [child.pid for child in killed] == [pid], killed
 assert process_files.stat(pid) is None, "nobody else would have fetched its status"
 assert process.wait() == -15

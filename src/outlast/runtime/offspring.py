@@ -57,9 +57,9 @@ async def end(children: Iterable[Child], grace_s: float, *, kill_s: float = KILL
     """End these and all below them: SIGTERM, then SIGKILL for those that live after `grace_s` seconds.
 
     SIGTERM goes to `children`, who end their own children as they see fit, and to a descendant once its parent has
-    left it behind. Gives those that had to be killed. Takes at most `grace_s`, and then `kill_s` for the kernel to end them. If cancelled, those
-    that live are killed at once. One that this process may not signal, or that the kernel cannot end, is left: `children`
-    still names it. Raises `OSError` if it cannot look.
+    left it behind. Gives those that had to be killed. Takes at most `grace_s`, and then `kill_s` for the kernel to end
+    the killed. If cancelled, those that live are killed at once. One that this process may not signal, or that the kernel
+    cannot end, is left: `children` still names it. Raises `OSError` if it cannot look.
     """
     family, asked = dict.fromkeys(children), set[Child]()
     loop = asyncio.get_running_loop()
