@@ -80,6 +80,12 @@ def crashed(server: PostgresServer) -> None:
     server.kill()
 
 
+def recovering(server: PostgresServer) -> None:
+    server.stop()
+    time.sleep(2)
+    server.start()
+
+
 def frozen(server: PostgresServer) -> None:
     server.freeze()
 
@@ -91,10 +97,12 @@ def frozen(server: PostgresServer) -> None:
         pytest.param(stopped, 0.0, marks=pytest.mark.short),
         (stopped, 4.0),
         (crashed, 0.5),
+        (recovering, 0.0),
+        (recovering, 0.3),
         (frozen, 0.2),
         (frozen, 12.0),
     ],
-    ids=["well", "just stopped", "in backoff", "crashed", "frozen unnoticed", "frozen and down"],
+    ids=["well", "just stopped", "in backoff", "crashed", "just recovering", "recovering", "frozen unnoticed", "frozen and down"],
 )
 def test_sigterm_ends_the_process_in_time(
     server: PostgresServer,

@@ -283,7 +283,7 @@ class Lifecycle:
 
     async def _hooks(self, phase: Phase) -> None:
         hooks = [hook for of, hook in self.service.hooks if of is phase] if self.started else []
-        names = [f"{self.path} {phase.value} {getattr(hook, '__qualname__', 'hook')}" for hook in hooks]
+        names = [f"{self.path} {phase.value} {_name_of(hook)}" for hook in hooks]
         await self._carry_out(phase, list(zip(names, hooks, strict=True))[::-1])
 
     async def _close(self) -> None:
@@ -328,3 +328,7 @@ class Lifecycle:
         self._not_flushed_count += 1
         if len(self._not_flushed) < KEPT_MAX:
             self._not_flushed.append(name)
+
+
+def _name_of(hook: object) -> str:
+    return str(getattr(hook, "__qualname__", type(hook).__name__)).rpartition("<locals>.")[2]

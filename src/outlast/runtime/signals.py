@@ -120,12 +120,14 @@ class Signals:
                 with contextlib.suppress(BlockingIOError):
                     if not all(self._saw(number) for number in os.read(self._read, 64)):
                         return
+                self._beat()
             if self._leave_at is not None and time.monotonic() >= self._leave_at:
                 leave(self._leave_code, f"{self.name} did not end within {self.deadline_s:g} s", self._main_id)
 
     def _beat(self) -> None:
         """Note that the process moves, and for how long it did not; that counts for no deadline."""
         if self._leave_at is None:
+            # Nothing is timed yet, and nobody wakes the thread.
             return
         now = time.monotonic()
         silent_s = 0.0 if self._beat_at is None else now - self._beat_at
