@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
@@ -62,10 +61,10 @@ def test_it_is_safe_for_threads_and_names_them() -> None:
                 entered.wait(10)
                 leave.wait(10)
 
-        with ThreadPoolExecutor(4) as pool:
+        async with asyncio.TaskGroup() as group:
             for _ in range(4):
-                pool.submit(inside)
-            entered.wait(10)
+                group.create_task(asyncio.to_thread(inside))
+            await asyncio.to_thread(entered.wait, 10)
             gate.close("SIGTERM")
             assert all("inside (test_gate.py:" in " ".join(holder.stack()) for holder in gate.holders)
             emptied = asyncio.create_task(gate.empty())
@@ -74,7 +73,7 @@ def test_it_is_safe_for_threads_and_names_them() -> None:
             await emptied
         assert len(gate) == 0
 
-    asyncio.run(main())
+    run_virtual(main)
 
 
 def test_it_is_bounded() -> None:

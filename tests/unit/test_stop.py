@@ -79,7 +79,7 @@ def test_threads_see_it_and_fire_it() -> None:
         assert stop.reason == "a thread"
         return early, await waiting, await asyncio.to_thread(stop.wait_in_thread)
 
-    assert asyncio.run(main()) == (False, True, True)
+    assert run_virtual(main) == (False, True, True)
 
 
 def test_a_thread_that_begins_to_wait_while_it_is_fired_never_misses_it() -> None:
