@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from outlast.core.faults import Kind
@@ -45,7 +46,7 @@ class Lifecycle:
         self._workers: dict[asyncio.Task[Any], Worker] = {}
         self._pending: dict[asyncio.Task[Any], None] = {}
         self._plan: Plan | None = None
-        self._hurried = False
+        self._hurried_at: float | None = None
         self._bell: asyncio.Future[None] | None = None
         self._codes: list[int] = []
         self._left = ""
@@ -170,7 +171,7 @@ class Lifecycle:
         """
         children_by = max((child.hurry() for child in self.children), default=0.0)
         now = self._now()
-        self._hurried = True
+        self._hurried_at = now
         self._plan = self.plan(now).hurried(now, children_by)
         self._ring()
         return self._plan.close_by
@@ -202,7 +203,7 @@ class Lifecycle:
             worst(tuple(self._codes)),
             self._now() - plan.started_at,
             plan.deadline_s,
-            hurried=self._hurried,
+            hurried=self._hurried_at is not None,
             phases=tuple(self._times),
             unfinished=tuple(self._unfinished),
             unfinished_count=self._unfinished_count,
@@ -270,6 +271,19 @@ class Lifecycle:
             finally:
                 handle.cancel()
 
+    async def _until_done(self, task: asyncio.Task[None], when: Callable[[], float]) -> None:
+        """Wait for a task, but not beyond `when()`, which a hurry brings nearer. However late it is, the task gets to begin."""
+        loop = asyncio.get_running_loop()
+        task.add_done_callback(self._ring)
+        while True:
+            handle = loop.call_later(max(0.0, when() - self._now()), self._ring)
+            try:
+                await self._wait_for_bell()
+            finally:
+                handle.cancel()
+            if task.done() or self._now() >= when():
+                return
+
     async def _wait_for_bell(self) -> None:
         self._bell = asyncio.get_running_loop().create_future()
         try:
@@ -296,12 +310,12 @@ class Lifecycle:
         for index, (name, hook) in enumerate(hooks):
             await self.service.between_steps(name)
             began_at = self._now()
-            limit_s = fair_limit_s(began_at, self.plan(began_at).by[phase], len(hooks) - index)
             task: asyncio.Task[None] = asyncio.ensure_future(hook())
-            await asyncio.wait({task}, timeout=limit_s)
+            await self._until_done(task, partial(self._share_ends_at, phase, began_at, len(hooks) - index))
             if not task.done():
-                self._name(name, phase, self._now() - began_at, task_stack(task))
-                self.stop.cancel(task, f"{name} did not finish within {limit_s:.2f} s")
+                took_s = self._now() - began_at
+                self._name(name, phase, took_s, task_stack(task))
+                self.stop.cancel(task, f"{name} did not finish within {took_s:.2f} s")
                 self._lost(phase, name)
                 # It gets to see its cancellation before the next step begins.
                 await asyncio.sleep(0)
@@ -309,6 +323,11 @@ class Lifecycle:
                 self._broke(phase, name, exc)
             elif task.cancelled():
                 self._lost(phase, f"{name} (cancelled)")
+
+    def _share_ends_at(self, phase: Phase, began_at: float, steps_left: int) -> float:
+        """When the fair share of a step is over; a hurry divides what it leaves of the phase anew."""
+        since = began_at if self._hurried_at is None else max(began_at, self._hurried_at)
+        return since + fair_limit_s(since, self.plan(since).by[phase], steps_left)
 
     def _broke(self, phase: Phase, name: str, exc: BaseException) -> None:
         fault = self.service.classifiers.classify(exc, source=self.service.name)
