@@ -17,6 +17,7 @@ from outlast.runtime.worker import Leave, Worker
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from outlast.core.faults import Fault
     from outlast.runtime.holdings import Holdings
     from outlast.runtime.service import Service
     from outlast.runtime.stop import Stop
@@ -317,10 +318,13 @@ class Lifecycle:
                 self._name(name, phase, took_s, task_stack(task))
                 self.stop.cancel(task, f"{name} did not finish within {took_s:.2f} s")
                 self._lost(phase, name)
+                task.add_done_callback(partial(self._late, name))
                 # It gets to see its cancellation before the next step begins.
                 await asyncio.sleep(0)
             elif not task.cancelled() and (exc := task.exception()) is not None:
-                self._broke(phase, name, exc)
+                fault = self._broke(name, exc)
+                if fault.kind is not Kind.STOPPING:
+                    self._lost(phase, f"{name} ({fault.code})")
             elif task.cancelled():
                 self._lost(phase, f"{name} (cancelled)")
 
@@ -329,15 +333,20 @@ class Lifecycle:
         since = began_at if self._hurried_at is None else max(began_at, self._hurried_at)
         return since + fair_limit_s(since, self.plan(since).by[phase], steps_left)
 
-    def _broke(self, phase: Phase, name: str, exc: BaseException) -> None:
+    def _late(self, name: str, task: asyncio.Task[None]) -> None:
+        """Take note of what comes out of a step that was given up and has been named: a corruption is never silent."""
+        if not task.cancelled() and (exc := task.exception()) is not None:
+            self._broke(name, exc)
+
+    def _broke(self, name: str, exc: BaseException) -> Fault:
         fault = self.service.classifiers.classify(exc, source=self.service.name)
         if fault.kind is Kind.STOPPING:
             logger.debug("%s: %s ended: %s", self.path, name, exc)
-            return
+            return fault
         fatal = fault.kind is Kind.FATAL
         logger.log(logging.CRITICAL if fatal else logging.ERROR, "%s: %s failed", self.path, name, exc_info=exc)
         self._codes.append(EXIT_FATAL if fatal else EXIT_CLEAN)
-        self._lost(phase, f"{name} ({fault.code})")
+        return fault
 
     def _lost(self, phase: Phase, name: str) -> None:
         if phase is not Phase.FLUSH:
