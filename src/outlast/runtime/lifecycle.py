@@ -249,6 +249,8 @@ class Lifecycle:
             if child.phase is not Phase.REPORT:
                 phase = child.phase or Phase.REFUSE
                 self._name(f"child service {child.service.name}", phase, now - self.plan(now).started_at, ())
+                # It gives no report any more; what it met counts all the same.
+                self._codes += [code for life in child.all() for code in life._codes]
         emptied.cancel()
 
     def _tell_cancelled(self, running: list[asyncio.Task[Any]], inside: list[str]) -> None:
