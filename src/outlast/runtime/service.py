@@ -290,8 +290,12 @@ class Service:
             await dependency.open()
         for life in lives:
             for starter in life.service._starters:
+                # The one before may have taken its time, also in heeding its cancellation.
+                if life.stop.requested:
+                    break
                 await starter()
-            life.started = True
+            else:
+                life.started = True
 
 
 def _census(service: Service) -> str:
