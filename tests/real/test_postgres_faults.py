@@ -261,6 +261,22 @@ def test_a_cancel_is_instant_and_dials_nobody(server: PostgresServer, proxy: Fau
     asyncio.run(main())
 
 
+def test_leaving_while_a_connection_is_dialled_and_without_closing_does_not_hang(
+    server: PostgresServer, proxy: FaultProxy
+) -> None:
+    async def main() -> None:
+        proxy.mode = "blackhole"
+        db = Postgres(server.dsn(port=proxy.port))
+        working = asyncio.create_task(db.connection().__aenter__())
+        await asyncio.sleep(0.3)
+        assert not working.done()
+        raise LookupError
+
+    # The event loop cancels what is left, the pool's own tasks too, and waits for them.
+    with pytest.raises(LookupError):
+        asyncio.run(main())
+
+
 def test_a_server_that_has_become_read_only_is_left_until_it_is_writable(server: PostgresServer) -> None:
     run_sql(server.dsn(), "CREATE TABLE orders (id int)")
 

@@ -148,6 +148,21 @@ def test_who_is_inside_the_gate_is_waited_for_then_cancelled_and_named(caplog: p
     assert "shop: cancelled what still ran: slow" in caplog.text
 
 
+def test_a_long_drain_tells_now_and_then_whom_it_waits_for(caplog: pytest.LogCaptureFixture) -> None:
+    service = outlast.Service("shop", deadline_s=100.0)
+
+    @service.loop(workers=7)
+    async def settle(stop: outlast.Stop) -> None:
+        await asyncio.sleep(30)
+
+    with caplog.at_level(logging.INFO):
+        report, _ = stopped(service)
+    assert report.exit_code == 0
+    told = [record.message for record in caplog.records if "draining" in record.message]
+    names = ", ".join(f"shop.settle#{number}" for number in range(5))
+    assert told == [f"shop: draining for {seconds} s, waits for {names} and 2 more" for seconds in (5, 10, 20)]
+
+
 @pytest.mark.expected_logs
 def test_a_child_that_never_ends_is_named_and_the_parent_keeps_its_deadline() -> None:
     parent, child = outlast.Service("shop", deadline_s=10.0), outlast.Service("mailer", deadline_s=LONG)

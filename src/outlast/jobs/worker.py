@@ -38,7 +38,7 @@ RUNS_WEIGHT: Final = 0.1
 """How much the newest duration of a kind counts in its average."""
 SHORTEST: Final = 0.5
 """A job is hopeless when less than half its kind's average duration is left: averages are not minima."""
-RELEASE_SHARE: Final = 0.04
+RELEASE_SHARE: Final = 0.03
 """The share of the stop's deadline in which the database may take the last outcomes, before the journal does."""
 logger = logging.getLogger("outlast")
 

@@ -8,7 +8,7 @@ import json
 import logging
 import threading
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final
 
 from outlast.core.faults import ConfigurationError
 from outlast.core.redact import clean
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
 PATHS: Final = ("/livez", "/readyz", "/statusz")
 logger = logging.getLogger("outlast")
-
-Phase = Literal["starting", "running", "refuse", "drain", "flush", "close", "report"]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -37,6 +35,7 @@ class DependencyStatus:
 class HealthStatus:
     """How a service is now. It is shown to whoever asks: it holds no secrets, and no contents of requests.
 
+    `phase` is "starting", "running", or the phase of the stop: "refuse", "drain", "flush", "close", "report".
     `reason` says why it is not ready or not live. `since_s` is how many seconds ago `phase` began; `holders`, how
     many still hold the gate of the phase.
     """
@@ -44,7 +43,7 @@ class HealthStatus:
     name: str
     ready: bool
     live: bool
-    phase: Phase
+    phase: str
     reason: str = ""
     since_s: float = 0.0
     dependencies: tuple[DependencyStatus, ...] = ()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from outlast.core.faults import Kind
 from outlast.core.phases import EXIT_BUG, EXIT_CLEAN, EXIT_FATAL, EXIT_FORCED, Phase, Plan, fair_limit_s, worst
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
     Hook = tuple[str, Callable[[], Awaitable[None]]]
 
+REMIND_S: Final = 5.0
+"""A drain that lasts says so after 5 s, 10 s, 20 s, ..."""
+NAMED_MAX: Final = 5
 logger = logging.getLogger("outlast")
 
 
@@ -49,6 +52,7 @@ class Lifecycle:
         self._plan: Plan | None = None
         self._hurried_at: float | None = None
         self._bell: asyncio.Future[None] | None = None
+        self._emptied: asyncio.Task[None] | None = None
         self._codes: list[int] = []
         self._left = ""
         self._times: list[PhaseTime] = []
@@ -84,16 +88,18 @@ class Lifecycle:
 
     async def give_up(self, starting: asyncio.Task[None], what: str) -> None:
         """Cancel the start, which the stop came before; it has until the end of the drain to heed that."""
-        now = self._now()
+        began_at = self._now()
         self.stop.cancel(starting)
-        await asyncio.wait({starting}, timeout=max(0.0, self.plan(now).by[Phase.DRAIN] - now))
+        await self._until_done(starting, lambda: self.plan(began_at).by[Phase.DRAIN])
         if not starting.done():
-            self._name(what, Phase.DRAIN, self._now() - now, task_stack(starting))
+            self._name(what, Phase.DRAIN, self._now() - began_at, task_stack(starting))
+            starting.add_done_callback(partial(self._late, what))
+        self._plan = self.plan(began_at).late(self._now())
 
     async def abandon(self) -> StopReport:
-        """End what was never set to work: flush and close what was started and opened, the children first."""
-        for child in reversed(self.children):
-            self._take_over(await child.abandon())
+        """End what was never set to work: flush and close what was started and opened, the children in the drain."""
+        for child in self.children:
+            self._attend(asyncio.create_task(child.abandon(), name=child.path))
         return await self.end()
 
     def _attend(self, task: asyncio.Task[Any]) -> None:
@@ -170,7 +176,7 @@ class Lifecycle:
 
         Gives when all this has to be over, on the event loop's clock.
         """
-        children_by = max((child.hurry() for child in self.children), default=0.0)
+        children_by = max((child.hurry() for child in self.children if child.phase is not Phase.REPORT), default=0.0)
         now = self._now()
         self._hurried_at = now
         self._plan = self.plan(now).hurried(now, children_by)
@@ -190,6 +196,7 @@ class Lifecycle:
     async def end(self) -> StopReport:
         """Go through the phases; the stop has been fired."""
         plan = self.plan(self._now())
+        self._end_children_by(plan.cancel_at)
         await self._timed(Phase.REFUSE, self._hooks(Phase.REFUSE))
         await self._timed(Phase.DRAIN, self._drain())
         await self._timed(Phase.FLUSH, self._hooks(Phase.FLUSH))
@@ -216,6 +223,14 @@ class Lifecycle:
             left=self._left,
         )
 
+    def _end_children_by(self, close_by: float) -> None:
+        """Have children that were stopped alone before end in time to be part of our drain."""
+        for child in self.children:
+            if child._plan is not None and child._plan.close_by > close_by:
+                child._plan = child._plan.within(self._now(), close_by)
+                child._ring()
+                child._end_children_by(child._plan.cancel_at)
+
     async def _timed(self, phase: Phase, steps: Awaitable[None]) -> None:
         self.phase = phase
         began_at = self._now()
@@ -228,14 +243,16 @@ class Lifecycle:
     async def _drain(self) -> None:
         """Let what is under way finish, then cancel it; name what does not end even so."""
         gate = self.service.gate
-        emptied = asyncio.ensure_future(gate.empty())
-        self._attend(emptied)
+        self._emptied = asyncio.ensure_future(gate.empty())
+        self._attend(self._emptied)
         await self._until_empty(lambda: self.plan(self._now()).cancel_at)
         running = [task for task in self._workers if not task.done()]
         inside = gate.holders
         if running or inside:
             await self.service.between_steps("cancel")
-            self._tell_cancelled(running, [holder.name for holder in inside])
+            names = _listed([task.get_name() for task in running] + self._inside())
+            level = logging.WARNING if self._parent is None else logging.DEBUG
+            logger.log(level, "%s: cancelled what still ran: %s", self.path, names)
         for task in (*running, *(holder.task for holder in inside if holder.task is not None)):
             self.stop.cancel(task, f"{self.path} is stopping and its drain time is over")
         await self._until_empty(lambda: self.plan(self._now()).by[Phase.DRAIN])
@@ -251,13 +268,15 @@ class Lifecycle:
                 self._name(f"child service {child.service.name}", phase, now - self.plan(now).started_at, ())
                 # It gives no report any more; what it met counts all the same.
                 self._codes += [code for life in child.all() for code in life._codes]
-        emptied.cancel()
+        self._emptied.cancel()
 
-    def _tell_cancelled(self, running: list[asyncio.Task[Any]], inside: list[str]) -> None:
-        names = [task.get_name() for task in running] + inside
-        more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-        level = logging.WARNING if self._parent is None else logging.DEBUG
-        logger.log(level, "%s: cancelled what still ran: %s%s", self.path, ", ".join(names[:5]), more)
+    def _remind(self, seconds: float) -> None:
+        names = _listed([task.get_name() for task in self._pending if task is not self._emptied] + self._inside())
+        level = logging.INFO if self._parent is None else logging.DEBUG
+        logger.log(level, "%s: draining for %.0f s, waits for %s", self.path, seconds, names)
+
+    def _inside(self) -> list[str]:
+        return [holder.name for holder in self.service.gate.holders]
 
     def _name(self, what: str, phase: Phase, held_s: float, stack: tuple[str, ...]) -> None:
         self._unfinished_count += 1
@@ -267,12 +286,16 @@ class Lifecycle:
     async def _until_empty(self, when: Callable[[], float]) -> None:
         """Wait until nothing is pending, but not beyond `when()`, which a hurry brings nearer."""
         loop = asyncio.get_running_loop()
+        began_at, remind_s = self._now(), REMIND_S
         while self._pending and (left_s := when() - self._now()) > 0:
-            handle = loop.call_later(left_s, self._ring)
+            handle = loop.call_later(min(left_s, began_at + remind_s - self._now()), self._ring)
             try:
                 await self._wait_for_bell()
             finally:
                 handle.cancel()
+            if self._pending and self._now() >= began_at + remind_s:
+                self._remind(remind_s)
+                remind_s *= 2
 
     async def _until_done(self, task: asyncio.Task[None], when: Callable[[], float]) -> None:
         """Wait for a task, but not beyond `when()`, which a hurry brings nearer. However late it is, the task gets to begin."""
@@ -358,6 +381,11 @@ class Lifecycle:
         self._not_flushed_count += 1
         if len(self._not_flushed) < KEPT_MAX:
             self._not_flushed.append(name)
+
+
+def _listed(names: list[str]) -> str:
+    more = f" and {len(names) - NAMED_MAX} more" if len(names) > NAMED_MAX else ""
+    return ", ".join(names[:NAMED_MAX]) + more
 
 
 def _name_of(hook: object) -> str:

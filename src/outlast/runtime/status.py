@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from outlast.runtime.health_endpoint import HealthStatus, Phase
+    from outlast.runtime.health_endpoint import HealthStatus
     from outlast.runtime.service import Service
     from outlast.runtime.signals import Signals
     from outlast.runtime.stop import Stop
@@ -59,7 +59,7 @@ class Status:
             service.name,
             ready=service.ready and not stopping,
             live=blocked_s is None,
-            phase=cast("Phase", name),
+            phase=name,
             reason=reason,
             since_s=now - self._since,
             dependencies=tuple(dependencies),
