@@ -301,14 +301,15 @@ class Lifecycle:
         """Wait for a task, but not beyond `when()`, which a hurry brings nearer. However late it is, the task gets to begin."""
         loop = asyncio.get_running_loop()
         task.add_done_callback(self._ring)
-        while True:
-            handle = loop.call_later(max(0.0, when() - self._now()), self._ring)
+        # Its first step is in this turn of the loop or the next.
+        for _ in range(2):
+            await asyncio.sleep(0)
+        while not task.done() and (left_s := when() - self._now()) > 0:
+            handle = loop.call_later(left_s, self._ring)
             try:
                 await self._wait_for_bell()
             finally:
                 handle.cancel()
-            if task.done() or self._now() >= when():
-                return
 
     async def _wait_for_bell(self) -> None:
         self._bell = asyncio.get_running_loop().create_future()
@@ -324,20 +325,22 @@ class Lifecycle:
     async def _hooks(self, phase: Phase) -> None:
         hooks = [hook for of, hook in self.service.hooks if of is phase] if self.started else []
         names = [f"{self.path} {phase.value} {_name_of(hook)}" for hook in hooks]
-        await self._carry_out(phase, list(zip(names, hooks, strict=True))[::-1])
+        # The dependencies close after the last hook, and are given a share too.
+        closings = len(self.service.dependencies) if phase is Phase.CLOSE else 0
+        await self._carry_out(phase, list(zip(names, hooks, strict=True))[::-1], closings)
 
     async def _close(self) -> None:
         await self._hooks(Phase.CLOSE)
         freed = self._holdings.let_go(self.service.dependencies)
         await self._carry_out(Phase.CLOSE, [(f"closing {dependency.name}", dependency.close) for dependency in freed])
 
-    async def _carry_out(self, phase: Phase, hooks: list[Hook]) -> None:
+    async def _carry_out(self, phase: Phase, hooks: list[Hook], later: int = 0) -> None:
         """Run the steps one after the other, each within its fair share of what the phase has left."""
         for index, (name, hook) in enumerate(hooks):
             await self.service.between_steps(name)
             began_at = self._now()
             task: asyncio.Task[None] = asyncio.ensure_future(hook())
-            await self._until_done(task, partial(self._share_ends_at, phase, began_at, len(hooks) - index))
+            await self._until_done(task, partial(self._share_ends_at, phase, began_at, len(hooks) - index + later))
             if not task.done():
                 took_s = self._now() - began_at
                 self._name(name, phase, took_s, task_stack(task))
