@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from tests.sim.world import BodyRecord, HookRecord, ServiceRecord, World
 
 ORDER: Final = [phase.value for phase in Phase if phase is not Phase.REPORT]
-HURRIED_SHARE: Final = 0.6
-"""What is left of a deadline at most after a hurry: x = 0.8 x of a child, and 0.12 of its own phases."""
+HURRIED_SHARE: Final = 0.7
+"""What is left of a deadline at most after a hurry: x = 0.8 x of a child, 0.02 and 0.12 of its own."""
 SLACK_S: Final = 1e-6
 INCIDENT: Final = re.compile(r"^(?:(?:loop|task) )?(\w+)(?: is| still|: )")
 
@@ -123,10 +123,14 @@ class Safety:
         abandoned = not root.life.working
         delays_s = sum(record.delays_s for record in world.services) if abandoned else root.delays_s
         by = stop_at + root.plan.deadline_s + delays_s
-        if world.hurried_at is not None:
+        if world.hurried_at is not None and not any(self._stopped_before(record, stop_at) for record in world.services):
+            # A child that was stopped before and is being cancelled already keeps its time.
             by = min(by, max(world.hurried_at, stop_at) + HURRIED_SHARE * root.plan.deadline_s + delays_s)
         if ended_at > by + SLACK_S:
             self.trace.violation("e", f"it ended at {ended_at:.3f} s, and had until {by:.3f} s (stopped at {stop_at:.3f} s)")
+
+    def _stopped_before(self, record: ServiceRecord, stop_at: float) -> bool:
+        return record.stop_at is not None and record.stop_at < stop_at
 
     def _hooks_and_closings(self) -> None:
         forced = any(record.plan.delay_s_max for record in self.world.services)
@@ -219,6 +223,8 @@ class Safety:
             return level == logging.ERROR and report.exit_code != 0
         if ": cancelled what still ran: " in text:
             return level == logging.WARNING and self._cancelled(text)
+        if text.endswith(": the start failed"):
+            return any(hook.raised for hook in world.hooks.values() if hook.plan.phase == "start")
         if text.endswith(" failed"):
             hook = self._hook(text)
             return hook is not None and hook.raised == ("FATAL" if level == logging.CRITICAL else "BUG")
