@@ -52,6 +52,7 @@ class Lifecycle:
         self._plan: Plan | None = None
         self._hurried_at: float | None = None
         self._bell: asyncio.Future[None] | None = None
+        self._starting: asyncio.Task[None] | None = None
         self._emptied: asyncio.Task[None] | None = None
         self._codes: list[int] = []
         self._left = ""
@@ -86,20 +87,23 @@ class Lifecycle:
             child.start()
             self._attend(asyncio.create_task(child.run(), name=child.path))
 
-    async def give_up(self, starting: asyncio.Task[None], what: str) -> None:
-        """Cancel the start, which the stop came before; it has until the end of the drain to heed that."""
-        began_at = self._now()
+    async def give_up(self, starting: asyncio.Task[None]) -> StopReport:
+        """Cancel the start, which the stop came before, and end what it has started; what it raises is said."""
+        self._starting = starting
+        starting.add_done_callback(partial(self._late, "the start"))
         self.stop.cancel(starting)
-        await self._until_done(starting, lambda: self.plan(began_at).by[Phase.DRAIN])
-        if not starting.done():
-            self._name(what, Phase.DRAIN, self._now() - began_at, task_stack(starting))
-            starting.add_done_callback(partial(self._late, what))
-        self._plan = self.plan(began_at).late(self._now())
+        return await self.abandon(starting)
 
-    async def abandon(self) -> StopReport:
-        """End what was never set to work: flush and close what was started and opened, the children in the drain."""
+    async def abandon(self, starting: asyncio.Task[None] | None = None) -> StopReport:
+        """End what was never set to work: flush and close what was started and opened.
+
+        Whoever is not started yet waits, in the drain, for the end of `starting`: it may be at work there.
+        """
+        if starting is not None and not starting.done() and (self._parent is None or not self.started):
+            self._pending[starting] = None
+            starting.add_done_callback(self._done)
         for child in self.children:
-            self._attend(asyncio.create_task(child.abandon(), name=child.path))
+            self._attend(asyncio.create_task(child.abandon(starting), name=child.path))
         return await self.end()
 
     def _attend(self, task: asyncio.Task[Any]) -> None:
@@ -124,7 +128,7 @@ class Lifecycle:
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
         """Take note of the end of a worker or a child, before and during the stop."""
-        self._pending.pop(task, None)
+        self._done(task)
         exc = None if task.cancelled() else task.exception()
         if self.phase is Phase.REPORT:
             # It was left behind, and has been named.
@@ -135,6 +139,9 @@ class Lifecycle:
             self._leave(f"{task.get_name()} broke: {exc!r}", EXIT_BUG, exc)
         elif not task.cancelled() and isinstance(task.result(), StopReport):
             self._take_over(task.result())
+
+    def _done(self, task: asyncio.Task[Any]) -> None:
+        self._pending.pop(task, None)
         if not self._pending:
             self._ring()
 
@@ -189,14 +196,14 @@ class Lifecycle:
             deadline_s = self.service.deadline_s
             if self._parent is not None and self._parent.stop.requested:
                 # All phases of a child are part of its parent's drain.
-                deadline_s = max(0.0, min(deadline_s, self._parent.plan(now).cancel_at - now))
+                deadline_s = max(0.0, min(deadline_s, self._parent.plan(now).children_by - now))
             self._plan = Plan.begin(now, deadline_s)
         return self._plan
 
     async def end(self) -> StopReport:
         """Go through the phases; the stop has been fired."""
         plan = self.plan(self._now())
-        self._end_children_by(plan.cancel_at)
+        self._end_children_in(plan)
         await self._timed(Phase.REFUSE, self._hooks(Phase.REFUSE))
         await self._timed(Phase.DRAIN, self._drain())
         await self._timed(Phase.FLUSH, self._hooks(Phase.FLUSH))
@@ -223,13 +230,13 @@ class Lifecycle:
             left=self._left,
         )
 
-    def _end_children_by(self, close_by: float) -> None:
-        """Have children that were stopped alone before end in time to be part of our drain."""
+    def _end_children_in(self, plan: Plan) -> None:
+        """Have children that were stopped alone before end in time to be part of this drain."""
         for child in self.children:
-            if child._plan is not None and child._plan.close_by > close_by:
-                child._plan = child._plan.within(self._now(), close_by)
+            if child._plan is not None and child._plan.close_by > plan.children_by:
+                child._plan = child._plan.within(self._now(), plan.children_by)
                 child._ring()
-                child._end_children_by(child._plan.cancel_at)
+                child._end_children_in(child._plan)
 
     async def _timed(self, phase: Phase, steps: Awaitable[None]) -> None:
         self.phase = phase
@@ -262,6 +269,8 @@ class Lifecycle:
                 self._name(worker.name, Phase.DRAIN, now - worker.turned_at, task_stack(task))
         for holder in gate.holders:
             self._name(holder.name, Phase.DRAIN, now - holder.since, holder.stack())
+        if self._starting is not None and not self._starting.done():
+            self._name("the start", Phase.DRAIN, now - self.plan(now).started_at, task_stack(self._starting))
         for child in self.children:
             if child.phase is not Phase.REPORT:
                 phase = child.phase or Phase.REFUSE
