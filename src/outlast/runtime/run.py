@@ -144,7 +144,8 @@ class Process:
         if report is None:
             return code
         try:
-            killed = await offspring.end(offspring.children(), OFFSPRING_SHARE * self.service.deadline_s)
+            share_s = OFFSPRING_SHARE * self.service.deadline_s
+            killed = await offspring.end(offspring.children(), share_s, kill_s=share_s)
         except OSError as error:
             logger.warning("%s: child processes may be left behind: cannot look for them: %s", self.service.name, error)
             killed = ()
