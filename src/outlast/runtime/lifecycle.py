@@ -49,6 +49,7 @@ class Lifecycle:
         self._holdings = holdings
         self._workers: dict[asyncio.Task[Any], Worker] = {}
         self._pending: dict[asyncio.Task[Any], None] = {}
+        self._refused = False
         self._plan: Plan | None = None
         self._hurried_at: float | None = None
         self._bell: asyncio.Future[None] | None = None
@@ -332,8 +333,15 @@ class Lifecycle:
             self._bell.set_result(None)
 
     async def _hooks(self, phase: Phase) -> None:
-        hooks = [hook for of, hook in self.service.hooks if of is phase] if self.started else []
-        names = [f"{self.path} {phase.value} {_name_of(hook)}" for hook in hooks]
+        phases = [phase]
+        if phase is Phase.REFUSE:
+            self._refused = self.started
+        elif phase is Phase.FLUSH and not self._refused:
+            # Its start ended after all, in the drain: there may be a listener to close.
+            phases = [Phase.FLUSH, Phase.REFUSE]
+        chosen = [(of, hook) for each in phases for of, hook in self.service.hooks if of is each] if self.started else []
+        hooks = [hook for _, hook in chosen]
+        names = [f"{self.path} {of.value} {_name_of(hook)}" for of, hook in chosen]
         # The dependencies close after the last hook, and are given a share too.
         closings = len(self.service.dependencies) if phase is Phase.CLOSE else 0
         await self._carry_out(phase, list(zip(names, hooks, strict=True))[::-1], closings)
