@@ -9,7 +9,6 @@ import logging
 import os
 import sys
 import tempfile
-import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -78,7 +77,6 @@ class Process:
         self.status = Status(service, self.stop, self.signals, watchdog)
         self._report_path = report
         self._endpoint: HealthEndpoint | None = None
-        self._main_id = threading.get_ident()
         if listen is not None:
             # http.server takes longer to import than everything else here.
             from outlast.runtime.health_endpoint import HealthEndpoint  # noqa: PLC0415
@@ -170,7 +168,7 @@ class Process:
                 handler.flush()
         if self._endpoint is not None:
             self._endpoint.close()
-        leave(code, f"{self.service.name} leaves behind {', '.join(sorted(names)[:10])}", self._main_id)
+        leave(code, f"{self.service.name} leaves behind {', '.join(sorted(names)[:10])}")
 
     def _write(self, report: StopReport) -> None:
         if self._report_path is None:
