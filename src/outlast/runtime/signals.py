@@ -164,7 +164,8 @@ def _nothing() -> None:
 def leave(exit_code: int, text: str, main_id: int | None = None) -> None:
     """End this process now, whatever still runs: no `finally`, no atexit. Child processes are killed first.
 
-    Says why, and where the main thread stands if that is asked for, on stderr itself: the lock of a log handler may be held by what hangs.
+    Says why, and where the main thread stands if that is asked for, on stderr itself: the lock of a log handler may be
+    held by what hangs.
     """
     offspring.kill_all()
     others = [
