@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn, cast
 
 from outlast.core.backoff import INITIAL, Backoff, BackoffState
 from outlast.core.faults import RULES, Fault, Kind, Reaction, Unavailable
@@ -190,6 +190,8 @@ class Worker:
                 await self._let_out(exc, stop)
             # A stop, but not ours: somebody we work with is going away.
             fault = replace(fault, kind=Kind.TRANSIENT)
+        if stop.requested and isinstance(exc, BaseExceptionGroup) and fault.kind is not Kind.FATAL:
+            exc, fault = self._hidden_in(cast("BaseExceptionGroup[BaseException]", exc)) or (exc, fault)
         need = next((need for need in self.body.needs if need.name == fault.source), None)
         if need is not None and (fault.is_evidence or isinstance(exc, Unavailable)):
             need.observe(fault, exc) if need.state is State.UP and not isinstance(exc, Unavailable) else None
@@ -216,6 +218,17 @@ class Worker:
             floor_s = max(PERMANENT_S, floor_s or 0.0)
         self.backoff, wait_s = self.body.backoff.next(self.backoff, now, self.rng, floor_s)
         await stop.sleep(self.body.backoff.cap_s if wait_s is None else wait_s)
+
+    def _hidden_in(self, group: BaseExceptionGroup[BaseException]) -> tuple[BaseException, Fault] | None:
+        """Find a FATAL fault behind a member that our stop ended, while another member failed by itself."""
+        for member in group.exceptions:
+            if isinstance(member, BaseExceptionGroup):
+                found = self._hidden_in(cast("BaseExceptionGroup[BaseException]", member))
+            else:
+                found = self.classifiers.fatal_behind(member) if self._classify(member).kind is Kind.STOPPING else None
+            if found is not None:
+                return found
+        return None
 
     def _classify(self, exc: BaseException) -> Fault:
         if isinstance(exc, Spinning):
