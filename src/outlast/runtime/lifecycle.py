@@ -90,7 +90,6 @@ class Lifecycle:
 
     async def give_up(self, starting: asyncio.Task[None]) -> StopReport:
         """Cancel the start, which the stop came before, and end what it has started; what it raises is said."""
-        self._starting = starting
         starting.add_done_callback(partial(self._late, "the start"))
         self.stop.cancel(starting)
         return await self.abandon(starting)
@@ -101,6 +100,7 @@ class Lifecycle:
         Whoever is not started yet waits, in the drain, for the end of `starting`: it may be at work there.
         """
         if starting is not None and not starting.done() and (self._parent is None or not self.started):
+            self._starting = starting
             self._pending[starting] = None
             starting.add_done_callback(self._done)
         for child in self.children:
