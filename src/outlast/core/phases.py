@@ -83,7 +83,8 @@ class Plan:
         """Have everything over by `close_by`: no phase later than if the stop began now and had until then."""
         fresh = Plan.begin(now, max(0.0, close_by - now))
         by = {phase: min(at, fresh.by[phase]) for phase, at in self.by.items()}
-        return replace(self, cancel_at=min(self.cancel_at, fresh.cancel_at), by=by)
+        deadline_s = min(self.deadline_s, fresh.deadline_s)
+        return replace(self, deadline_s=deadline_s, cancel_at=min(self.cancel_at, fresh.cancel_at), by=by)
 
     def hurried(self, now: float, children_by: float = 0.0) -> Plan:
         """Skip what is left of the drain: as if its time were over now.
