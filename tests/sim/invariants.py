@@ -18,9 +18,10 @@ from outlast.core.stop_report import KEPT_MAX
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from tests.sim.world import BodyRecord, HookRecord, ServiceRecord, World
+
     from outlast.core.stop_report import StopReport, Unfinished
     from outlast.runtime.stop import Stop
-    from tests.sim.world import BodyRecord, HookRecord, ServiceRecord, World
 
 ORDER: Final = [phase.value for phase in Phase if phase is not Phase.REPORT]
 HURRIED_SHARE: Final = 0.7
@@ -107,7 +108,7 @@ class Safety:
                 self.trace.violation("f", f"run() ended without a report: {failure!r}")
             return
         self._times(report, ended_at)
-        self._hooks_and_closings()
+        self._hooks_and_closings(report)
         self._exit_code(report)
         self._explained(report)
         self._lines(report)
@@ -132,19 +133,22 @@ class Safety:
     def _stopped_before(self, record: ServiceRecord, stop_at: float) -> bool:
         return record.stop_at is not None and record.stop_at < stop_at
 
-    def _hooks_and_closings(self) -> None:
-        forced = any(record.plan.delay_s_max for record in self.world.services)
+    def _hooks_and_closings(self, report: StopReport) -> None:
+        left_starting = {each.service.rpartition("/")[2] for each in report.unfinished if each.what == "the start"}
         for hook in self.world.hooks.values():
-            if hook.plan.phase == "start":
+            if hook.plan.phase == "start" or hook.service.plan.name in left_starting:
                 continue
             started = self._started(hook.service)
             expected = 1 if started else 0
-            if hook.began != expected and not (forced and hook.began < expected):
+            if hook.began != expected and not (hook.began < expected and self._slowed(hook.service)):
                 said = "ran all its starters" if started else "did not start"
-                text = f"the {hook.plan.phase} hook {hook.plan.name} of {hook.service.plan.name}, which {said}, ran {hook.began} times"
+                text = (
+                    f"{hook.service.plan.name}, which {said}, ran its {hook.plan.phase} hook {hook.plan.name} {hook.began} times"
+                )
                 self.trace.violation("c", text)
         for dependency in self.world.dependencies:
-            if dependency.users and dependency.closings != 1 and not (forced and dependency.closings == 0):
+            left_open = dependency.closings == 0 and any(map(self._slowed, dependency.users))
+            if dependency.users and dependency.closings != 1 and not left_open:
                 self.trace.violation("c", f"{dependency.name} was closed {dependency.closings} times")
 
     def _started(self, record: ServiceRecord) -> bool:
@@ -188,8 +192,7 @@ class Safety:
             return "" if slow else "no starter was deaf"
         if unfinished.what.startswith("child service "):
             child = next(record for record in world.services if record.plan.name == unfinished.what.split()[-1])
-            below = [record for record in world.services if record is child or child in record.above()]
-            return "" if any(record.plan.delay_s_max for record in below) or delayed else "nothing delayed its stop"
+            return "" if self._slowed(child) else "nothing delayed its stop"
         hook = self._hook(unfinished.what)
         if hook is not None:
             took_s = hook.plan.seconds
@@ -199,6 +202,11 @@ class Safety:
 
     def _delayed(self, service: ServiceRecord) -> bool:
         return any(record.plan.delay_s_max for record in (service, *service.above()))
+
+    def _slowed(self, service: ServiceRecord) -> bool:
+        """Whether delays were injected into it, or into what it waits for or is waited for by."""
+        related = (record for record in self.world.services if service in record.above())
+        return self._delayed(service) or any(record.plan.delay_s_max for record in related)
 
     def _kinds(self, what: str) -> set[str]:
         name = what.rpartition(".")[2]
@@ -243,7 +251,7 @@ class Safety:
     def _cancelled(self, text: str) -> bool:
         """Only what does not heed the stop by itself may have to be cancelled, and only when the drain is over."""
         world = self.world
-        if world.hurried_at is not None or any(record.plan.delay_s_max for record in world.services):
+        if world.hurried_at is not None or world.root.plan.delay_s_max:
             return True
         names = text.partition(": cancelled what still ran: ")[2].partition(" and ")[0].split(", ")
         unheeding = {"plain", "call", "deaf", "cleanup"}
