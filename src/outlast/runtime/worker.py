@@ -108,6 +108,9 @@ class Worker:
                 started_at = loop.time()
                 for need in self.body.needs:
                     await need.ready(stop=stop)
+                if stop.requested:
+                    # It was fired in the very step that let this waiter go.
+                    return
                 if await self._turn(stop) and self.body.once:
                     return
                 await self._pause(stop, started_at)
