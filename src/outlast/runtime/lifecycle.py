@@ -138,7 +138,10 @@ class Lifecycle:
             self._leave(exc.reason, exc.exit_code)
         elif exc is not None and not isinstance(exc, Stopping):
             self._leave(f"{task.get_name()} broke: {exc!r}", EXIT_BUG, exc)
-        elif not task.cancelled() and isinstance(task.result(), StopReport):
+        elif task.cancelled():
+            if task in self._workers and not self.stop.requested:
+                logger.error("%s was cancelled, and not by the stop: it works no more", task.get_name())
+        elif isinstance(task.result(), StopReport):
             self._take_over(task.result())
 
     def _done(self, task: asyncio.Task[Any]) -> None:

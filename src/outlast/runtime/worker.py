@@ -122,6 +122,8 @@ class Worker:
         """Call the body once; True if it returned."""
         loop = asyncio.get_running_loop()
         turned_at = self.turned_at = loop.time()
+        task = asyncio.current_task()
+        cancelling = 0 if task is None else task.cancelling()
         self.busy = True
         try:
             await metered(_as_coroutine(self.body.function(stop)), self._idle_step)
@@ -131,8 +133,7 @@ class Worker:
             await self._failed(exc, stop)
             return False
         except asyncio.CancelledError as exc:
-            task = asyncio.current_task()
-            if stop.requested or (task is not None and task.cancelling()):
+            if stop.requested or (task is not None and task.cancelling() > cancelling):
                 await self._let_out(exc, stop)
             # Nobody cancelled this worker: the body let somebody else's cancellation out.
             await self._failed(exc, stop)
@@ -144,6 +145,9 @@ class Worker:
             return False
         finally:
             self.busy = False
+            # A task group of Python 3.11 or 3.12 that failed leaves a request behind that nobody made.
+            while not stop.requested and task is not None and task.cancelling() > cancelling:
+                task.uncancel()
         self._rate(loop.time() - turned_at)
         self._succeeded(loop.time())
         return True
