@@ -231,6 +231,9 @@ class Safety:
             return level == logging.ERROR and report.exit_code != 0
         if ": cancelled what still ran: " in text:
             return level == logging.WARNING and self._cancelled(text)
+        if text.endswith(" was cancelled, and not by the stop: it works no more"):
+            name = text.split()[0].rpartition(".")[2].partition("#")[0]
+            return any(left.what == "cancelled" for left in world.bodies[name].left)
         if text.endswith(": the start failed"):
             return any(hook.raised for hook in world.hooks.values() if hook.plan.phase == "start")
         if text.endswith(" failed"):
