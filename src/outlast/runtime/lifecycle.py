@@ -207,7 +207,8 @@ class Lifecycle:
     async def end(self) -> StopReport:
         """Go through the phases; the stop has been fired."""
         plan = self.plan(self._now())
-        self._end_children_in(plan)
+        for child in self.children:
+            child.end_by(plan.children_by)
         await self._timed(Phase.REFUSE, self._hooks(Phase.REFUSE))
         await self._timed(Phase.DRAIN, self._drain())
         await self._timed(Phase.FLUSH, self._hooks(Phase.FLUSH))
@@ -234,13 +235,13 @@ class Lifecycle:
             left=self._left,
         )
 
-    def _end_children_in(self, plan: Plan) -> None:
-        """Have children that were stopped alone before end in time to be part of this drain."""
-        for child in self.children:
-            if child._plan is not None and child._plan.close_by > plan.children_by:
-                child._plan = child._plan.within(self._now(), plan.children_by)
-                child._ring()
-                child._end_children_in(child._plan)
+    def end_by(self, close_by: float) -> None:
+        """Have a stop that is under way already over in time to be part of the parent's drain."""
+        if self._plan is not None and self._plan.close_by > close_by:
+            self._plan = self._plan.within(self._now(), close_by)
+            self._ring()
+            for child in self.children:
+                child.end_by(self._plan.children_by)
 
     async def _timed(self, phase: Phase, steps: Awaitable[None]) -> None:
         self.phase = phase
@@ -280,13 +281,17 @@ class Lifecycle:
                 phase = child.phase or Phase.REFUSE
                 self._name(f"child service {child.service.name}", phase, now - self.plan(now).started_at, ())
                 # It gives no report any more; what it met counts all the same.
-                self._codes += [code for life in child.all() for code in life._codes]
+                self._codes += child.codes()
         self._emptied.cancel()
 
     def _remind(self, seconds: float) -> None:
         names = _listed([task.get_name() for task in self._pending if task is not self._emptied] + self._inside())
         level = logging.INFO if self._parent is None else logging.DEBUG
         logger.log(level, "%s: draining for %.0f s, waits for %s", self.path, seconds, names)
+
+    def codes(self) -> list[int]:
+        """Give the exit codes of what was met so far, here and below."""
+        return self._codes + [code for child in self.children for code in child.codes()]
 
     def _inside(self) -> list[str]:
         return [holder.name for holder in self.service.gate.holders]

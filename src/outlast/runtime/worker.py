@@ -108,7 +108,7 @@ class Worker:
                 started_at = loop.time()
                 for need in self.body.needs:
                     await need.ready(stop=stop)
-                if stop.requested:
+                if stop.reason is not None:
                     # It was fired in the very step that let this waiter go.
                     return
                 if await self._turn(stop) and self.body.once:
@@ -197,8 +197,8 @@ class Worker:
                 await self._let_out(exc, stop)
             # A stop, but not ours: somebody we work with is going away.
             fault = replace(fault, kind=Kind.TRANSIENT)
-        if stop.requested and isinstance(exc, BaseExceptionGroup) and fault.kind is not Kind.FATAL:
-            exc, fault = self._hidden_in(cast("BaseExceptionGroup[BaseException]", exc)) or (exc, fault)
+        if stop.requested and fault.kind is not Kind.FATAL:
+            exc, fault = self._hidden_in(exc) or (exc, fault)
         need = next((need for need in self.body.needs if need.name == fault.source), None)
         if need is not None and (fault.is_evidence or isinstance(exc, Unavailable)):
             need.observe(fault, exc) if need.state is State.UP and not isinstance(exc, Unavailable) else None
@@ -226,13 +226,13 @@ class Worker:
         self.backoff, wait_s = self.body.backoff.next(self.backoff, now, self.rng, floor_s)
         await stop.sleep(self.body.backoff.cap_s if wait_s is None else wait_s)
 
-    def _hidden_in(self, group: BaseExceptionGroup[BaseException]) -> tuple[BaseException, Fault] | None:
-        """Find a FATAL fault behind a member that our stop ended, while another member failed by itself."""
-        for member in group.exceptions:
-            if isinstance(member, BaseExceptionGroup):
-                found = self._hidden_in(cast("BaseExceptionGroup[BaseException]", member))
-            else:
-                found = self.classifiers.fatal_behind(member) if self._classify(member).kind is Kind.STOPPING else None
+    def _hidden_in(self, exc: BaseException) -> tuple[BaseException, Fault] | None:
+        """Find a FATAL fault behind a member of a group that our stop ended, while another member failed by itself."""
+        if not isinstance(exc, BaseExceptionGroup):
+            return None
+        for member in cast("BaseExceptionGroup[BaseException]", exc).exceptions:
+            ended = self._classify(member).kind is Kind.STOPPING
+            found = self.classifiers.fatal_behind(member) if ended else self._hidden_in(member)
             if found is not None:
                 return found
         return None
