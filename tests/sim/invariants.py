@@ -12,13 +12,13 @@ import re
 from typing import TYPE_CHECKING, Final
 
 from outlast.core.health import State
-from outlast.core.phases import EXIT_BUG, EXIT_CLEAN, EXIT_FATAL, EXIT_FORCED, LEAVE_BY, Phase
+from outlast.core.phases import EXIT_BUG, EXIT_CLEAN, EXIT_FATAL, EXIT_FORCED, Phase
 from outlast.core.stop_report import KEPT_MAX
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.sim.world import BodyRecord, HookRecord, ServiceRecord, World
+    from tests.sim.world import HookRecord, ServiceRecord, World
 
     from outlast.core.stop_report import StopReport, Unfinished
     from outlast.runtime.stop import Stop
@@ -26,6 +26,10 @@ if TYPE_CHECKING:
 ORDER: Final = [phase.value for phase in Phase if phase is not Phase.REPORT]
 HURRIED_SHARE: Final = 0.7
 """What is left of a deadline at most after a hurry: x = 0.8 x of a child, 0.02 and 0.12 of its own."""
+BUGS_MAX: Final = 8
+"""How many bugs the workers of a body may have without any of them leaving."""
+GONE: Final = " was cancelled, and not by the stop: it works no more"
+SAID_ONCE: Final = (GONE, " failed")
 SLACK_S: Final = 1e-6
 INCIDENT: Final = re.compile(r"^(?:(?:loop|task) )?(\w+)(?: is| still|: )")
 
@@ -157,7 +161,7 @@ class Safety:
     def _exit_code(self, report: StopReport) -> None:
         fatal = [left for body in self.world.bodies.values() for left in body.left if left.what == "FATAL"]
         fatal_hook = any(hook.raised == "FATAL" for hook in self.world.hooks.values())
-        bugs = any(sum(left.what == "BUG" for left in body.left) > body_bugs_max(body) for body in self.world.bodies.values())
+        bugs = any(sum(left.what == "BUG" for left in body.left) > BUGS_MAX for body in self.world.bodies.values())
         if any(left.draining for left in fatal):
             expected = {EXIT_FATAL}
         elif report.unfinished_count or report.not_flushed_count or report.failed:
@@ -218,7 +222,7 @@ class Safety:
     def _hook(self, name: str) -> HookRecord | None:
         return next((self.world.hooks[word] for word in re.findall(r"h\d+", name) if word in self.world.hooks), None)
 
-    # (d)
+    # (d), the log.
 
     def _lines(self, report: StopReport) -> None:
         for _, level, text in self.trace.lines:
@@ -226,13 +230,17 @@ class Safety:
                 self.trace.violation("d", f"nothing explains the line: {logging.getLevelName(level)} {text}")
 
     def _allowed(self, level: int, text: str, report: StopReport) -> bool:
-        world = self.world
         if " stopped in " in text:
             return level == logging.ERROR and report.exit_code != 0
         if ": cancelled what still ran: " in text:
             return level == logging.WARNING and self._cancelled(text)
-        if text.endswith(" was cancelled, and not by the stop: it works no more"):
-            name = text.split()[0].rpartition(".")[2].partition("#")[0]
+        subject = None if text.endswith(SAID_ONCE) or " leaves service: " in text else INCIDENT.match(text)
+        return self._said_once(level, text) if subject is None else self._incident(level, subject.group(1))
+
+    def _said_once(self, level: int, text: str) -> bool:
+        world = self.world
+        if text.endswith(GONE):
+            name = text.partition(" ")[0].rpartition(".")[2].partition("#")[0]
             return any(left.what == "cancelled" for left in world.bodies[name].left)
         if text.endswith(": the start failed"):
             return any(hook.raised for hook in world.hooks.values() if hook.plan.phase == "start")
@@ -240,11 +248,11 @@ class Safety:
             hook = self._hook(text)
             return hook is not None and hook.raised == ("FATAL" if level == logging.CRITICAL else "BUG")
         if " leaves service: " in text:
-            return any(sum(left.what == "BUG" for left in body.left) > body_bugs_max(body) for body in world.bodies.values())
-        subject = INCIDENT.match(text)
-        if subject is None:
-            return False
-        name = subject.group(1)
+            return any(sum(left.what == "BUG" for left in body.left) > BUGS_MAX for body in world.bodies.values())
+        return False
+
+    def _incident(self, level: int, name: str) -> bool:
+        world = self.world
         if name in world.bodies:
             lefts = {left.what for left in world.bodies[name].left}
             return {logging.WARNING: bool(lefts & {"other", "BUG"}), logging.ERROR: "BUG" in lefts}.get(level, "FATAL" in lefts)
@@ -288,11 +296,6 @@ class Safety:
                 yield level, subject.group(1)
 
 
-def body_bugs_max(body: BodyRecord) -> int:
-    """How many bugs its workers may have without any of them leaving."""
-    return 8
-
-
 def check_liveness(world: World, before: dict[str, int], after: dict[str, int]) -> None:
     """(g) With the faults off: every dependency usable, every loop makes progress."""
     for dependency in world.dependencies:
@@ -303,6 +306,3 @@ def check_liveness(world: World, before: dict[str, int], after: dict[str, int]) 
             continue
         if not body.plan.once and after[name] == before[name]:
             world.trace.violation("g", f"{body.subject} made no progress")
-
-
-__all__ = ["LEAVE_BY", "Safety", "check_liveness"]

@@ -123,4 +123,4 @@ def _find_tests(root: str) -> None:
 
 def _progress(total: Result) -> None:
     if sys.stderr.isatty() or total.schedules % (BATCH * 20) == 0:
-        print(f"{total.schedules} schedules, {total.events} events, {len(total.failures)} failed", file=sys.stderr, flush=True)
+        print(f"{total.schedules} schedules, {total.events} events, {len(total.failures)} failed", file=sys.stderr, flush=True)  # noqa: T201

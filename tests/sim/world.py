@@ -31,7 +31,7 @@ class Injected(Exception):  # noqa: N818 - a mark, whatever the error
     """Mixed into everything that the simulator raises on purpose."""
 
 
-class InjectedBug(Injected, ValueError):
+class InjectedBugError(Injected, ValueError):
     """Nobody classifies it."""
 
 
@@ -39,7 +39,7 @@ class InjectedRejection(Injected):
     """The request is wrong."""
 
 
-class InjectedCorruption(Injected, OSError):
+class InjectedCorruptionError(Injected, OSError):
     """EIO."""
 
 
@@ -47,13 +47,13 @@ def injected(kind: str, where: str) -> Exception:
     """Make an error of a kind."""
     match kind:
         case "FATAL":
-            return InjectedCorruption(errno.EIO, f"corrupted in {where}")
+            return InjectedCorruptionError(errno.EIO, f"corrupted in {where}")
         case "REJECTED":
             exc = InjectedRejection(f"rejected in {where}")
             attach(exc, outlast.Fault(outlast.Kind.REJECTED, "rejected", str(exc)))
             return exc
         case _:
-            return InjectedBug(f"a bug in {where}")
+            return InjectedBugError(f"a bug in {where}")
 
 
 @dataclass(slots=True)
@@ -311,9 +311,9 @@ def provenance(exc: BaseException, requested: bool) -> str:  # noqa: FBT001
     if isinstance(exc, BaseExceptionGroup):
         found = {provenance(member, requested) for member in exc.exceptions}
         return next(what for what in ("FATAL", "BUG", "other", "cancelled", "stop") if what in found)
-    if isinstance(exc, InjectedCorruption):
+    if isinstance(exc, InjectedCorruptionError):
         return "FATAL"
-    return "BUG" if isinstance(exc, InjectedBug) else "other"
+    return "BUG" if isinstance(exc, InjectedBugError) else "other"
 
 
 def _hides_fatal(exc: BaseException | None, seen: set[int]) -> bool:
@@ -321,6 +321,6 @@ def _hides_fatal(exc: BaseException | None, seen: set[int]) -> bool:
         return False
     seen.add(id(exc))
     members = exc.exceptions if isinstance(exc, BaseExceptionGroup) else ()
-    return isinstance(exc, InjectedCorruption) or any(
+    return isinstance(exc, InjectedCorruptionError) or any(
         _hides_fatal(hidden, seen) for hidden in (exc.__cause__, exc.__context__, *members)
     )
