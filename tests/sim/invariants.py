@@ -40,23 +40,24 @@ class Safety:
     def __init__(self, world: World) -> None:
         self.world = world
         self.trace = world.trace
-        self.seen: set[str] = set()
+        self.stops: list[tuple[ServiceRecord, Stop]] = []
         world.entering = self.entering  # type: ignore[method-assign]
 
     # (a), after each turn of the loop.
 
     def turn(self) -> None:
-        for record in self.world.services:
-            life = record.life
-            if life is not None and life.stop.reason is not None:
-                self._requested(record, life.stop)
+        if not self.stops:
+            if self.world.root.life is None:
+                return
+            self.stops = [(record, record.life.stop) for record in self.world.services if record.life is not None]
+        for _, stop in self.stops:
+            if stop.reason is not None:
                 break
         else:
             return
-        for record in self.world.services:
-            life = record.life
-            if life is not None and life.stop.reason is not None and not (record.stop_at is not None and record.drained):
-                self._requested(record, life.stop)
+        for record, stop in self.stops:
+            if stop.reason is not None and not (record.drained and record.stop_at is not None):
+                self._requested(record, stop)
 
     def _requested(self, record: ServiceRecord, stop: Stop) -> None:
         name = record.plan.name
@@ -73,8 +74,8 @@ class Safety:
             self.trace.violation("a", f"{name} is stopping, and ready")
         if record.service.gate.closed is None:
             self.trace.violation("a", f"{name} is stopping, and its gate is open")
-        for child in self.world.services:
-            if child.parent is record and not child.requested:
+        for child in record.children:
+            if not child.requested:
                 self.trace.violation("a", f"{name} is stopping, and its child {child.plan.name} is not")
 
     # (c), at each phase.
@@ -93,8 +94,8 @@ class Safety:
         assert life is not None
         named = {unfinished.what for unfinished in life._unfinished}
         complete = len(life._unfinished) < KEPT_MAX
-        for child in self.world.services:
-            if child.parent is not record or child.life is None or not complete:
+        for child in record.children:
+            if child.life is None or not complete:
                 continue
             if child.life.phase is not Phase.REPORT and f"child service {child.plan.name}" not in named:
                 self.trace.violation("c", f"{name} flushes, and its child {child.plan.name} neither ended nor is named")

@@ -98,6 +98,7 @@ class ServiceRecord:
     plan: ServicePlan
     service: outlast.Service
     parent: ServiceRecord | None
+    children: list[ServiceRecord] = field(default_factory=list)
     bodies: list[BodyRecord] = field(default_factory=list)
     hooks: list[HookRecord] = field(default_factory=list)
     steps: list[str] = field(default_factory=list)
@@ -107,7 +108,6 @@ class ServiceRecord:
     """Delays between steps, so far."""
     stop_at: float | None = None
     drained: bool = False
-    holders: int = 0
 
     @property
     def life(self) -> Lifecycle | None:
@@ -167,7 +167,8 @@ class World:
             else:
                 service.loop(**options, workers=body.workers, every_s=body.every_s)(self._body(bodied))
         for child in plan.children:
-            service.add(self._build(child, record).service)
+            record.children.append(self._build(child, record))
+            service.add(record.children[-1].service)
         return record
 
     def _between(self, record: ServiceRecord, rng: random.Random) -> Callable[[str], Awaitable[None]]:
