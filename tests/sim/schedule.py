@@ -132,8 +132,9 @@ def _failure(running: asyncio.Task[int]) -> BaseException | None:
 
 def _stop(world: World, stop: outlast.Stop, running: asyncio.Task[int]) -> None:
     how = world.schedule.how
-    if world.root.stop_at is not None:
+    if world.stop_asked:
         return
+    world.stop_asked = True
     for number in world.schedule.hurry_events:
         world.trace.at[len(world.trace.events) + number + 1] = partial(_hurry, world, running)
     world.trace(f"the stop: {how}")

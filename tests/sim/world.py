@@ -129,6 +129,7 @@ class World:
         self.trace = trace
         self.over: asyncio.Future[None] | None = None
         self.healed = False
+        self.stop_asked = False
         self.hurried_at: float | None = None
         self.timeouts_inside = 0
         self.rng = random.Random(schedule.seed)
