@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from outlast.guard.backlog import Backlog, Gap, GapBook
+from outlast.guard.backlog import Backlog, Gap, GapBook, Patience
 from outlast.guard.figures import Figure, exposition, one
 from outlast.guard.rotation import KEPT_BYTES_MIN, Files, Limits, plan
 from outlast.guard.spin import SpinLimits, SpinWatch, cpu_ticks
@@ -152,6 +152,20 @@ def test_after_a_long_quiet_time_a_gap_is_told_at_once_again() -> None:
     assert book.tell(901.0) == "1 line (2 bytes) dropped within 0.0 s"
 
 
+def test_a_quick_place_is_waited_for_and_a_slow_one_hardly() -> None:
+    quick = Patience(hold_s=0.25, rest_s=10.0)
+    assert [quick.holds(size, 100, at) for size, at in [(50, 0.0), (51, 0.1), (26, 0.2), (25, 0.3), (51, 0.4)]] == [
+        False,
+        True,
+        True,
+        False,
+        True,
+    ]
+    slow = Patience(hold_s=0.25, rest_s=10.0)
+    held = [at for at in range(10_000) if slow.holds(60, 100, at / 100)]
+    assert len(held) == pytest.approx(0.25 / 10.25 * 10_000, rel=0.1)
+
+
 # The log file
 
 
@@ -289,7 +303,7 @@ def test_a_new_process_under_an_old_number_starts_anew() -> None:
 def test_only_so_many_processes_are_watched() -> None:
     watch = SpinWatch(processes_max=3)
     for step in range(20):
-        watch.sample({pid: 5.0 * step for pid in range(10)}, 5.0 * step)
+        watch.sample(dict.fromkeys(range(10), 5.0 * step), 5.0 * step)
     assert watch.spells == 3
 
 

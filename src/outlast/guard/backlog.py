@@ -44,6 +44,8 @@ class Backlog:
     gaps: int = 0
     """Gaps that were begun."""
     _chunks: deque[bytes] = field(default_factory=deque[bytes])
+    _head: int = 0
+    """Bytes of the first chunk that have been let go of."""
     _dropping_since: float | None = None
     _gap_lines: int = 0
     _gap_bytes: int = 0
@@ -97,27 +99,25 @@ class Backlog:
 
     def peek(self, bytes_max: int) -> bytes:
         """Give the front, at most `bytes_max` bytes of it, whole lines where it can; empty when nothing waits."""
-        chunks: list[bytes] = []
-        size = 0
+        pieces: list[bytes] = []
+        size, start = 0, self._head
         for chunk in self._chunks:
-            chunks.append(chunk)
-            size += len(chunk)
+            pieces.append(chunk[start : start + bytes_max - size])
+            size += len(pieces[-1])
             if size >= bytes_max:
                 break
-        data = b"".join(chunks)
-        if len(data) > bytes_max:
-            data = data[: data.rfind(b"\n", 0, bytes_max) + 1 or bytes_max]
+            start = 0
+        data = b"".join(pieces)
+        if size < self.size:
+            data = data[: data.rfind(b"\n") + 1] or data
         return data
 
     def done(self, size: int, now: float) -> Gap | None:
         """Let go of `size` bytes at the front, which were written; gives the gap that ended by it."""
         self.size -= size
-        while size:
-            chunk = self._chunks.popleft()
-            if len(chunk) > size:
-                self._chunks.appendleft(chunk[size:])
-                break
-            size -= len(chunk)
+        self._head += size
+        while self._chunks and self._head >= len(self._chunks[0]):
+            self._head -= len(self._chunks.popleft())
         if self._dropping_since is None or self.size > self.bytes_max // 2 or self._dropped_inside:
             return None
         return self._close(now)
@@ -147,12 +147,37 @@ class Backlog:
         if self._dropping_since is None:
             self._dropping_since = now
             self.gaps += 1
-        for chunk in self._chunks:
-            self._drop(chunk)
+        self._drop(b"".join(self._chunks)[self._head :])
         self._chunks.clear()
-        self.size = 0
+        self.size = self._head = 0
         self._kept_inside = False
         return self._close(now)
+
+
+@dataclass(slots=True)
+class Patience:
+    """Whether the program is held up until a place has caught up: a burst is no reason to lose lines, a slow place is one.
+
+    Holding begins when half of the backlog waits. A place that then takes a quarter of it within `hold_s` is quick, and
+    may hold again at once; one that does not is slow, and may not for `rest_s`. So a slow place, or one that takes nothing,
+    holds the program up for at most `hold_s` in `hold_s + rest_s` seconds.
+    """
+
+    hold_s: float = 0.25
+    rest_s: float = 10.0
+    _since: float | None = None
+    _rests_until: float = float("-inf")
+
+    def holds(self, size: int, bytes_max: int, now: float) -> bool:
+        """Whether to wait, with `size` bytes waiting of `bytes_max`."""
+        if self._since is None:
+            if size > bytes_max // 2 and now >= self._rests_until:
+                self._since = now
+        elif size <= bytes_max // 4:
+            self._since = None
+        elif now - self._since >= self.hold_s:
+            self._since, self._rests_until = None, now + self.rest_s
+        return self._since is not None
 
 
 @dataclass(slots=True)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from outlast.core.faults import ConfigurationError
 from outlast.guard.rotation import Files, Limits, plan
+from outlast.guard.sink import BATCH_BYTES
 from outlast.guard.words import size as tell_size
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ class LogFile:
     def __init__(self, path: Path, limits: Limits) -> None:
         """Open the file; raises ConfigurationError when that can never work, and nothing when the disk is only full."""
         self.path = path
+        self.batch_bytes = BATCH_BYTES
         self.cap_bytes = 0
         self.paused = False
         self.rotations = 0

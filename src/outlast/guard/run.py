@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 _READ_BYTES: Final = 1 << 20
 _TICK_S: Final = 1.0
 _CLEARING_TICK_S: Final = 0.05
+_HELD_TICK_S: Final = 0.002
 _SPIN_S: Final = 5.0
 
 
@@ -66,6 +67,8 @@ class Guard:
         self._selector = selectors.DefaultSelector()
         self._alarm = Alarm()
         self._sampled_at = time.monotonic()
+        self._held: set[int] = set()
+        """Streams that are not read for the moment, because a place has to catch up."""
 
     def say(self, text: str) -> None:
         """Write one line of the guard's own."""
@@ -99,12 +102,15 @@ class Guard:
         self._look_after_children(now)
         self._do(self.supervisor.due(now), now)
         self._close_what_nobody_reads()
+        self._hold(now)
         self.places.due(now)
         self._sample(now)
 
     def _wait_s(self, now: float) -> float:
         if self.supervisor.phase is Phase.CLEARING:
             return _CLEARING_TICK_S
+        if self._held:
+            return _HELD_TICK_S
         times = [self.supervisor.next_due_at(), *(stream.folder.next_due_at() for stream in self.places.streams)]
         return max(0.0, min([_TICK_S, *(at - now for at in times if at is not None)]))
 
@@ -151,8 +157,24 @@ class Guard:
     def _close(self, index: int) -> None:
         program = self._program
         if program is not None and program.is_open(index):
-            self._selector.unregister(program.outputs[index])
+            if index not in self._held:
+                self._selector.unregister(program.outputs[index])
+            self._held.discard(index)
             program.close(index)
+
+    def _hold(self, now: float) -> None:
+        """Stop reading what a place cannot take in at once, and begin again."""
+        for index, stream in enumerate(self.places.streams):
+            program = self._program
+            if program is None or not program.is_open(index):
+                continue
+            holds = stream.holds(now)
+            if holds and index not in self._held:
+                self._held.add(index)
+                self._selector.unregister(program.outputs[index])
+            elif not holds and index in self._held:
+                self._held.discard(index)
+                self._selector.register(program.outputs[index], selectors.EVENT_READ, index)
 
     def _close_what_nobody_reads(self) -> None:
         """Pass a closed pipe on to the program, as if we were not in between; a log file goes on reading."""

@@ -12,12 +12,13 @@ import time
 from typing import TYPE_CHECKING, Final, Protocol
 
 from outlast.core.backoff import INITIAL, Backoff, Jitter
-from outlast.guard.backlog import Backlog, GapBook
+from outlast.guard.backlog import Backlog, GapBook, Patience
 
 if TYPE_CHECKING:
     from outlast.guard.backlog import Gap
 
 BATCH_BYTES: Final = 256 * 1024
+"""Written at a time to what is no pipe."""
 _TICK_S: Final = 1.0
 _RETRY: Final = Backoff(base_s=0.1, cap_s=1.5, jitter=Jitter.NONE)
 """A full disk is looked at again after 0.1 s, growing to 1.5 s: a look costs one failed write."""
@@ -31,6 +32,9 @@ _KEPT: Final = "the program goes on, up to {:.1f} MiB of its output wait, what i
 
 class Place(Protocol):
     """Where output goes. Used from one thread; its methods may block."""
+
+    batch_bytes: int
+    """How much it wants at a time."""
 
     def write(self, data: bytes) -> int:
         """Write at least one byte and give how many; raises OSError. What was not written comes again."""
@@ -56,6 +60,7 @@ class Inherited:
         """Write to `fd`."""
         self._fd = fd
         self._is_pipe = stat.S_ISFIFO(os.fstat(fd).st_mode)
+        self.batch_bytes = select.PIPE_BUF if self._is_pipe else BATCH_BYTES
         self._poll = select.poll()
         self._poll.register(fd, select.POLLOUT)
 
@@ -63,8 +68,6 @@ class Inherited:
         """Write, waiting for room also where somebody else has made the descriptor non-blocking."""
         if self._is_pipe:
             self._poll.poll()
-            if len(data) > select.PIPE_BUF:
-                data = data[: data.rfind(b"\n", 0, select.PIPE_BUF) + 1 or select.PIPE_BUF]
         while True:
             try:
                 return os.write(self._fd, data)
@@ -93,6 +96,7 @@ class Sink:
         self._place = place
         self._marks_gaps = marks_gaps
         self._backlog = Backlog(bytes_max)
+        self._patience = Patience()
         self._book = GapBook()
         self._lines: list[str] = []
         self._changed = threading.Condition()
@@ -122,6 +126,10 @@ class Sink:
             else:
                 self._note(self._backlog.put(data, time.monotonic()))
             self._changed.notify()
+
+    def holds(self, now: float) -> bool:
+        """Whether to read no more for the moment; see `Patience`."""
+        return not self.is_gone and self._patience.holds(self._backlog.size, self._backlog.bytes_max, now)
 
     def notices(self, now: float, *, last: bool = False) -> list[str]:
         """Give the lines to be written about this place; with `last`, all that has not been told."""
@@ -159,7 +167,7 @@ class Sink:
             with self._changed:
                 if not self._backlog.size and not self._closing:
                     self._changed.wait(_TICK_S)
-                data = self._backlog.peek(BATCH_BYTES)
+                data = self._backlog.peek(self._place.batch_bytes)
                 if not data and self._closing:
                     break
             try:

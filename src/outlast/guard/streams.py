@@ -6,8 +6,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from outlast.guard.sink import Sink
 
 LINE_BYTES_MAX: Final = 1 << 20
@@ -129,7 +127,6 @@ class Stream:
         if self.log is not None:
             self.log.offer(self._whole.feed(data))
 
-    @property
-    def sinks(self) -> Sequence[Sink]:
-        """Where it goes."""
-        return [sink for sink in (self.passed_to, self.log) if sink is not None]
+    def holds(self, now: float) -> bool:
+        """Whether to read no more for the moment, so that a quick place catches up."""
+        return any([sink.holds(now) for sink in (self.passed_to, self.log) if sink is not None])
