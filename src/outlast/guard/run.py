@@ -116,6 +116,10 @@ class Guard:
 
     def _do(self, actions: Sequence[Action], now: float) -> None:
         """Carry out what was decided, and what follows from that."""
+        if self.supervisor.phase is Phase.WAITING:
+            # Another run will follow: its first line, and ours about this end, are lines of their own.
+            for stream in self.places.streams:
+                stream.cut(now)
         waiting = list(actions)
         while waiting:
             match waiting.pop(0):
@@ -210,15 +214,13 @@ class Guard:
         """Nobody writes any more: what is in the pipes is all there will be."""
         if self._program is None:
             return
-        for index, stream in enumerate(self.places.streams):
+        for index in range(len(self.places.streams)):
             while self._read(index, now):
                 pass
             self._close(index)
-            if self.supervisor.may_restart:
-                stream.cut(now)
 
     def _sample(self, now: float) -> None:
-        if self.spin is None or self._program is None or now - self._sampled_at < _SPIN_S:
+        if self.spin is None or self._program is None or now - self._sampled_at < min(_SPIN_S, self.spin.limits.enter_s / 3):
             return
         self._sampled_at = now
         used = processes.cpu_s_of(processes.descendants(os.getpid()))

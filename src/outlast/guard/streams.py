@@ -129,4 +129,4 @@ class Stream:
 
     def holds(self, now: float) -> bool:
         """Whether to read no more for the moment, so that a quick place catches up."""
-        return any([sink.holds(now) for sink in (self.passed_to, self.log) if sink is not None])
+        return any(sink.holds(now) for sink in (self.passed_to, self.log) if sink is not None)

@@ -266,11 +266,6 @@ class Supervisor:
         """Whether SIGKILL was sent: whatever appears from now on gets it too."""
         return self._killed_at is not None
 
-    @property
-    def may_restart(self) -> bool:
-        """Whether another run may follow this one."""
-        return not self._ending and self.rules.when is not When.NEVER
-
     def is_overdue(self, now: float) -> bool:
         """Whether SIGKILL was sent so long ago that what is left cannot be ended."""
         return self._killed_at is not None and now >= self._killed_at + GIVE_UP_S
