@@ -102,7 +102,10 @@ class Totals:
 
 @dataclass(slots=True, eq=False)
 class Storm:
-    """One key while it is coming. `folding` says that its burst is used up and its reminders are scheduled."""
+    """One key while it is coming. `folding` says that its burst is used up, its reminders are scheduled, and it is not over.
+
+    While it is folding a caller who holds the lock may count by himself, as `Fold.seen` does: add to `pending`, set `last_at`.
+    """
 
     key: Hashable
     example: object
@@ -126,10 +129,11 @@ class Fold:
     from the next call of `due`, or of `seen` with a key that is not folding.
     """
 
-    __slots__ = ("_heap", "_latest", "_others", "_room_at", "_sequence", "_shown", "_storms", "_summarised", "policy")
+    __slots__ = ("_burst", "_heap", "_latest", "_others", "_room_at", "_sequence", "_shown", "_storms", "_summarised", "policy")
 
     def __init__(self, policy: FoldPolicy = FoldPolicy()) -> None:
         self.policy = policy
+        self._burst = policy.burst
         self._storms: dict[Hashable, Storm] = {}
         self._others: Storm | None = None
         self._heap: list[tuple[float, int, Storm]] = []
@@ -142,6 +146,10 @@ class Fold:
     def __len__(self) -> int:
         """How many storms are kept by name."""
         return len(self._storms)
+
+    def __contains__(self, key: Hashable) -> bool:
+        """Whether a storm of `key` is open under its own name."""
+        return key in self._storms
 
     @property
     def totals(self) -> Totals:
@@ -157,11 +165,21 @@ class Fold:
         `example` is kept with a key's first occurrence and given back with its summaries.
         """
         storm = self._storms.get(key)
-        if storm is not None and storm.folding:
-            storm.pending += count
-            storm.last_at = now
-            return 0
+        if storm is not None:
+            if storm.folding:
+                storm.pending += count
+                storm.last_at = now
+                return 0
+            if 0 < count <= self._burst - storm.shown:
+                storm.shown += count
+                storm.last_at = now
+                self._shown += count
+                return count
         return self._seen(key, storm, now, count, example)
+
+    def storm(self, key: Hashable) -> Storm | None:
+        """The open storm of `key`, for callers who keep it to spare the lookup."""
+        return self._storms.get(key)
 
     def _seen(self, key: Hashable, storm: Storm | None, now: float, count: int, example: object) -> int:
         if count < 1:
@@ -204,8 +222,9 @@ class Fold:
             if storm.entry != entry:
                 continue
             if now >= storm.last_at + self.policy.quiet_s:
+                folded = storm.folding
                 self._forget(storm)
-                if storm.folding:
+                if folded:
                     said.append(self._say(storm, What.QUIET, over=True))
                 continue
             if storm.remind_at is not None and now >= storm.remind_at:
@@ -223,6 +242,7 @@ class Fold:
         """Say everything that is still pending, and forget all storms. The totals stay."""
         said: list[Summary] = []
         for storm in self._everything():
+            storm.folding = False
             if storm.pending:
                 quiet = now >= storm.last_at + self.policy.quiet_s
                 said.append(self._say(storm, What.QUIET if quiet else What.REMINDER, over=True))
@@ -251,6 +271,7 @@ class Fold:
 
     def _forget(self, storm: Storm) -> None:
         storm.entry = -1
+        storm.folding = False
         if storm is self._others:
             self._others = None
         else:
