@@ -21,6 +21,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "drill": ("outlast.cli.drill", "drill"),
         "jobs": ("outlast.cli.jobs", "jobs"),
         "guard": ("outlast.cli.guard", "guard"),
+        "logs": ("outlast.cli.logs", "logs"),
     }
 )
 

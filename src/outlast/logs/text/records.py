@@ -1,0 +1,169 @@
+"""Cut a stream of bytes into records: a line, with the lines that continue it.
+
+A line continues the record before it if it is indented, closes brackets, or belongs to a traceback of Python, Java, Go or
+JavaScript: `Traceback`, `Caused by:`, the exception's own line after the indented frames, and what chains two of them.
+The newline at a record's end is no part of it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from dataclasses import dataclass
+from typing import Final
+
+LINE_BYTES_MAX: Final = 1 << 20
+"""A longer line is handed on unfolded, in pieces; a longer record is cut between its lines."""
+
+CONTINUES: Final = (
+    rb"[ \t]{1,1024}[^\s]"
+    rb"|[)}\]]{1,8}[;,.]?\r?(?:\n|\Z)"
+    rb"|Traceback \(most recent call last\)"
+    rb"|Caused by: "
+    rb"|\.\.\. [0-9]"
+    rb"|\r?\n(?:During handling of the above|The above exception was|Traceback \(most|goroutine [0-9])"
+    rb"|During handling of the above exception|The above exception was the direct cause"
+    rb"|goroutine [0-9]{1,12} \[|created by [\w./]{1,256}"
+)
+GO_FRAME: Final = rb"|[\w./*()-]{1,256}\([^\n]{0,512}\)\r?\n\t/"
+"""Costs a look at every line, so it is asked only where a goroutine's trace was seen."""
+
+REPEATS_LEAST: Final = 4
+"""Lines are counted as they are while each comes this often in a chunk, on average."""
+
+TRY_AGAIN_CHUNKS: Final = 16
+"""After how many chunks of different lines counting is tried again."""
+
+# Cheap to ask, and right about most lines that continue nothing.
+_SUSPECT: Final = re.compile(rb"[ \t)}\]\r]|Tr|Ca|\.\.|Du|The |gor|cr|\Z")
+_SUSPECT_IN: Final = re.compile(rb"\n(?:[ \t)}\]\r\n]|Tr|Ca|\.\.|Du|The |gor|cr)")
+_CUT: Final = re.compile(rb"\n(?!" + CONTINUES + rb")")
+_CUT_GO: Final = re.compile(rb"\n(?!" + CONTINUES + GO_FRAME + rb")")
+_GO_FRAME: Final = re.compile(rb"[\w./*()-]{1,256}\([^\n]{0,512}\)\r?\Z")
+_HEAD: Final = b"Traceback (most recent call last)"
+_NOT_INDENTED: Final = re.compile(rb"\n(?![ \t])")
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Whole records, in order, and what came behind them of a line that is too long."""
+
+    records: list[bytes]
+    joined: bytes | None = None
+    """The records with newlines between, if none of them holds a newline itself."""
+    counts: Counter[bytes] | None = None
+    """How often each record is among them, if that was worth counting."""
+    raw: bytes = b""
+    """To be handed on as it is, after the records."""
+
+
+class Records:
+    """Takes bytes as they come and gives whole records, in order, every byte once.
+
+    The last record is held until it is known that nothing continues it: by the next line, or by `flush`. Not more than
+    `LINE_BYTES_MAX` bytes and one chunk are held.
+    """
+
+    __slots__ = ("_different_in", "held", "overlong", "overlong_lines")
+
+    def __init__(self) -> None:
+        self.held = b""
+        """What came and was not given yet."""
+        self.overlong = False
+        """Whether the bytes to come belong to a line that is too long."""
+        self.overlong_lines = 0
+        """How many lines were too long."""
+        self._different_in = 0
+
+    def skip(self, data: bytes) -> tuple[bytes, bytes]:
+        """What of `data` belongs to the line that is too long, with its newline, and the rest."""
+        if not self.overlong:
+            return b"", data
+        end = data.find(b"\n") + 1
+        if not end:
+            return data, b""
+        self.overlong = False
+        return data[:end], data[end:]
+
+    def feed(self, data: bytes) -> Batch:
+        """Give the records that are complete. What `skip` took does not come here."""
+        data = self.held + data if self.held else data
+        end = data.rfind(b"\n")
+        # The last whole line may be continued by what comes.
+        last = data.rfind(b"\n", 0, end) if end > 0 else -1
+        batch = self._lines(data[:last]) if last >= 0 and end - last > 2 else None
+        if batch is not None and _SUSPECT.match(data, last + 1) is None:
+            self.held = data[last + 1 :]
+        elif end >= 0:
+            batch, self.held = self._grouped(data, end)
+        else:
+            batch, self.held = Batch([]), data
+        return batch if len(self.held) <= LINE_BYTES_MAX else self._cut(batch)
+
+    def flush(self) -> Batch:
+        """Give the whole lines that are held, as if nothing continued them. The beginning of a line stays."""
+        end = self.held.rfind(b"\n")
+        if end < 0:
+            return Batch([])
+        pieces, self.held = _pieces(self.held[:end]), self.held[end + 1 :]
+        return Batch(pieces)
+
+    def rest(self) -> bytes:
+        """Give what `flush` left: a last line without its newline, or nothing."""
+        data, self.held = self.held, b""
+        return data
+
+    def _lines(self, data: bytes) -> Batch | None:
+        """Every line a record, or None if some line may continue another."""
+        lines = data.split(b"\n")
+        if self._different_in:
+            self._different_in -= 1
+            return None if _SUSPECT_IN.search(data) or _SUSPECT.match(data) else Batch(lines, data)
+        counts = Counter(lines)
+        if len(counts) * REPEATS_LEAST > len(lines) > 64:
+            self._different_in = TRY_AGAIN_CHUNKS
+        if any(map(_SUSPECT.match, counts)):
+            return None
+        return Batch(lines, data, counts if len(counts) < len(lines) else None)
+
+    def _grouped(self, data: bytes, end: int) -> tuple[Batch, bytes]:
+        pieces = _pieces(data[:end])
+        held = [pieces.pop()]
+        # An empty line may lie between two chained tracebacks; a frame of Go is known by the line behind it.
+        while pieces and (held[-1] in {b"", b"\r"} or (b"goroutine " in pieces[-1] and _GO_FRAME.match(held[-1]))):
+            held.append(pieces.pop())
+        return Batch(pieces), b"\n".join(reversed(held)) + data[end:]
+
+    def _cut(self, batch: Batch) -> Batch:
+        """Do not hold more than the bound: give the whole lines, then call the rest too long."""
+        records = [*batch.records, *self.flush().records]
+        raw = b""
+        if len(self.held) > LINE_BYTES_MAX:
+            raw = self.rest()
+            self.overlong = True
+            self.overlong_lines += 1
+        return Batch(records, raw=raw)
+
+
+def _pieces(data: bytes) -> list[bytes]:
+    """Cut whole lines into records."""
+    pieces = (_CUT_GO if b"goroutine " in data else _CUT).split(data)
+    if _HEAD not in data:
+        return pieces
+    records: list[bytes] = []
+    unfinished = False
+    for piece in pieces:
+        if unfinished:
+            records[-1] += b"\n" + piece
+        else:
+            records.append(piece)
+        unfinished = _lacks_its_exception(records[-1])
+    return records
+
+
+def _lacks_its_exception(record: bytes) -> bool:
+    """Whether the record ends within the frames of a traceback: the line with the exception is still to come."""
+    head = record.rfind(_HEAD)
+    if head < 0 or (head and record[head - 1 : head] != b"\n"):
+        return False
+    return b"\n" in record[head:] and _NOT_INDENTED.search(record, head) is None

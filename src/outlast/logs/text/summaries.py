@@ -1,0 +1,92 @@
+"""Say in the stream's own format what was folded: a line of text, a JSON object, or logfmt."""
+
+from __future__ import annotations
+
+import json
+import re
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Final
+
+from outlast.core.fold import What
+
+if TYPE_CHECKING:
+    from outlast.core.fold import Summary
+
+EXAMPLE_BYTES_MAX: Final = 240
+"""So much of a storm's first record is kept to name it by."""
+
+LOGFMT: Final = re.compile(rb"[A-Za-z_][\w.-]{0,64}=(?:\"(?:[^\"\\]|\\.){0,1024}\"|[^\s\"]{0,1024})(?: [A-Za-z_][\w.-]{0,64}=|\s*\Z)")
+
+
+def example_of(record: bytes) -> bytes:
+    """The part of a record that is kept as an example."""
+    return record[:EXAMPLE_BYTES_MAX]
+
+
+def format_of(record: bytes) -> str:
+    """"json", "logfmt" or "text", by how a record begins."""
+    if record[:1] == b"{":
+        return "json"
+    return "logfmt" if LOGFMT.match(record) else "text"
+
+
+def line(summary: Summary, now: float, wall_offset_s: float, written_as: str | None = None) -> bytes:
+    """The summary as one line with its newline. `wall_offset_s` added to the fold's clock gives seconds since 1970."""
+    example = summary.example if isinstance(summary.example, bytes) else b""
+    fields: dict[str, str | int | float] = {
+        "outlast.what": summary.what.value,
+        "outlast.count": summary.count,
+        "outlast.total": summary.total,
+        "outlast.since": _moment(summary.first_at + wall_offset_s),
+        "outlast.last": _moment(summary.last_at + wall_offset_s),
+        "outlast.over": str(summary.over).lower(),
+        "outlast.example": readable(example),
+    }
+    written_as = written_as or format_of(example)
+    said = _said(summary, wall_offset_s)
+    if written_as == "json":
+        moment = _moment(now + wall_offset_s)
+        fields["outlast.over"] = summary.over
+        return json.dumps({"ts": moment, "level": "warning", "msg": f"outlast: {said}", **fields}).encode() + b"\n"
+    if written_as == "logfmt":
+        pairs = " ".join(f"{name}={_quoted(value)}" for name, value in fields.items())
+        return f"ts={_moment(now + wall_offset_s)} level=warning msg={_quoted(f'outlast: {said}')} {pairs}\n".encode()
+    return f"outlast: {said}: {fields['outlast.example']}\n".encode()
+
+
+def _said(summary: Summary, wall_offset_s: float) -> str:
+    since = clock(summary.first_at + wall_offset_s)
+    last = clock(summary.last_at + wall_offset_s)
+    match summary.what:
+        case What.OTHERS:
+            return f"{summary.count} more of other kinds, for which there was no place, since {since}; for example"
+        case What.QUIET:
+            more = f"{summary.count} more, " if summary.count else ""
+            return f"{more}quiet since {last}, {summary.total} in all since {since}"
+        case What.RESOLVED:
+            return f"{summary.count} more, resolved, {summary.total} in all from {since} to {last}"
+        case What.REMINDER:
+            return f"{summary.count} more until {last}, {summary.total} in all since {since}"
+
+
+def _moment(wall_s: float) -> str:
+    return datetime.fromtimestamp(wall_s, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def clock(wall_s: float) -> str:
+    """The time of day in UTC."""
+    return datetime.fromtimestamp(wall_s, UTC).strftime("%H:%M:%SZ")
+
+
+def readable(example: object) -> str:
+    """An example on one line, with what cannot be printed escaped."""
+    if not isinstance(example, bytes):
+        return ""
+    text = example.decode("utf-8", "backslashreplace")
+    shown = "".join(sign if sign.isprintable() else "\\n" if sign == "\n" else " " for sign in text).rstrip()
+    return shown + "..." if len(example) == EXAMPLE_BYTES_MAX else shown
+
+
+def _quoted(value: str | float) -> str:
+    text = str(value)
+    return text if re.fullmatch(r"[\w.:+-]+", text) else json.dumps(text, ensure_ascii=False)
