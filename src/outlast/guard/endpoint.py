@@ -60,7 +60,7 @@ class Endpoint:
 
 
 class _Server(HTTPServer):
-    daemon_threads = True
+    request_queue_size = 64
 
     def __init__(self, address: tuple[str, int], asked: Asked) -> None:
         self.asked = asked
