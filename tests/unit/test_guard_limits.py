@@ -10,10 +10,12 @@ from hypothesis import strategies as st
 
 from outlast.guard.backlog import Backlog, Gap, GapBook, Patience
 from outlast.guard.figures import Figure, exposition, one
+from outlast.guard.folding import Folding
 from outlast.guard.rotation import KEPT_BYTES_MIN, Files, Limits, plan
 from outlast.guard.spin import SpinLimits, SpinWatch, cpu_ticks
 from outlast.guard.streams import LINE_BYTES_MAX, WholeLines
 from outlast.guard.words import amount, size
+from outlast.logs.text.stream import TextFold
 
 MIB = 1 << 20
 
@@ -336,6 +338,21 @@ def test_whole_lines_only_and_none_without_end() -> None:
     assert lines.end() == b""
     broken = lines.feed(b"x" * LINE_BYTES_MAX)
     assert broken == b"x" * LINE_BYTES_MAX + b"\n"
+
+
+def test_a_fold_that_fails_lets_every_line_through_and_says_so_once() -> None:
+    class Broken(TextFold):
+        def due(self, now: float) -> bytes:
+            raise KeyError(now)
+
+    said: list[str] = []
+    folding = Folding(Broken(), said.append)
+    assert folding.feed(b"one\n", 0.0) + folding.feed(b"  its rest\n", 0.0) == b""
+    assert folding.next_due_at() is not None
+    assert folding.due(1.0) == b"one\n  its rest\n"
+    assert folding.next_due_at() is None
+    assert folding.feed(b"two\n", 2.0) + folding.due(3.0) + folding.end(3.0) == b"two\n"
+    assert said == ["folding failed, everything is passed on as it comes: KeyError: 1.0"]
 
 
 def test_numbers_in_lines() -> None:

@@ -31,14 +31,27 @@ class Places:
         self.log = None if log is None else Sink(str(log.path), log, bytes_max=bytes_max, marks_gaps=True)
         passed: Sequence[Sink | None] = (None, None) if options.log_only else (self.stdout, self.stderr)
         self.streams = (
-            Stream("stdout", _folder(options), passed[0], self.log),
-            Stream("stderr", _folder(options), passed[1], self.log),
+            Stream("stdout", self._folder(fold=options.fold), passed[0], self.log),
+            Stream("stderr", self._folder(fold=options.fold), passed[1], self.log),
         )
+
+    def _folder(self, *, fold: bool) -> Folder:
+        if not fold:
+            return Unfolded()
+        # Loaded when it is used: its rules take a while to compile.
+        from outlast.guard.folding import text_folding  # noqa: PLC0415
+
+        return text_folding(self.say)
 
     @property
     def sinks(self) -> list[Sink]:
         """All of them, stderr last."""
         return [self.stdout, *([self.log] if self.log is not None else []), self.stderr]
+
+    def next_due_at(self) -> float | None:
+        """When `due` wants to be called."""
+        times = [stream.folder.next_due_at() for stream in self.streams]
+        return min((at for at in times if at is not None), default=None)
 
     def say(self, text: str) -> None:
         """Write a line of the guard, on stderr and into the log file."""
@@ -70,8 +83,3 @@ class Places:
             for text in sink.notices(time.monotonic(), last=True):
                 self.stderr.offer(f"outlast guard: {text}\n".encode(errors="replace"), notice=True)
         self.stderr.close(max(until, time.monotonic() + 1.0))
-
-
-def _folder(options: Options) -> Folder:
-    del options
-    return Unfolded()

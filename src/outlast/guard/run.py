@@ -28,6 +28,7 @@ _READ_BYTES: Final = 1 << 20
 _TICK_S: Final = 1.0
 _CLEARING_TICK_S: Final = 0.05
 _HELD_TICK_S: Final = 0.002
+_PAUSE_S: Final = 0.001
 _SPIN_S: Final = 5.0
 
 
@@ -111,8 +112,9 @@ class Guard:
             return _CLEARING_TICK_S
         if self._held:
             return _HELD_TICK_S
-        times = [self.supervisor.next_due_at(), *(stream.folder.next_due_at() for stream in self.places.streams)]
-        return max(0.0, min([_TICK_S, *(at - now for at in times if at is not None)]))
+        times = [self.supervisor.next_due_at(), self.places.next_due_at()]
+        # A little late rather than a little early, and never without a pause: nothing may make this loop spin.
+        return max(_PAUSE_S, min([_TICK_S, *(at - now for at in times if at is not None)]))
 
     def _do(self, actions: Sequence[Action], now: float) -> None:
         """Carry out what was decided, and what follows from that."""
@@ -214,10 +216,11 @@ class Guard:
         """Nobody writes any more: what is in the pipes is all there will be."""
         if self._program is None:
             return
-        for index in range(len(self.places.streams)):
+        for index, stream in enumerate(self.places.streams):
             while self._read(index, now):
                 pass
             self._close(index)
+            stream.flush(now)
 
     def _sample(self, now: float) -> None:
         if self.spin is None or self._program is None or now - self._sampled_at < min(_SPIN_S, self.spin.limits.enter_s / 3):

@@ -27,6 +27,10 @@ class Folder(Protocol):
         """When `due` wants to be called."""
         ...
 
+    def flush(self, now: float) -> bytes:
+        """Give the record that waits for its continuation, which will not come. An unfinished line stays held."""
+        ...
+
     def end(self, now: float) -> bytes:
         """Give everything that is still held."""
         ...
@@ -48,6 +52,11 @@ class Unfolded:
     def next_due_at(self) -> float | None:
         """Never."""
         return None
+
+    def flush(self, now: float) -> bytes:
+        """Nothing waits."""
+        del now
+        return b""
 
     def end(self, now: float) -> bytes:
         """Nothing is held."""
@@ -111,6 +120,11 @@ class Stream:
         if self._inside:
             self._inside = False
             self._write(self.folder.feed(b"\n", now))
+            self.flush(now)
+
+    def flush(self, now: float) -> None:
+        """Write the record that waits for its continuation: a run is over, and what comes next is not part of it."""
+        self._write(self.folder.flush(now))
 
     def end(self, now: float) -> None:
         """Write everything that is still held."""

@@ -173,7 +173,12 @@ def test_a_clean_end_is_no_failure(tmp_path: Path) -> None:
 
 def test_a_program_that_was_killed_is_started_again_and_sigterm_ends_it_all() -> None:
     with Guarded(
-        "--restart", "on-failure", "--wait-max", "50ms", *python("import os, time; print(os.getpid()); time.sleep(600)")
+        "--no-fold",
+        "--restart",
+        "on-failure",
+        "--wait-max",
+        "50ms",
+        *python("import os, time; print(os.getpid()); time.sleep(600)"),
     ) as guarded:
         first = int(guarded.line())
         os.kill(first, signal.SIGKILL)
@@ -188,7 +193,7 @@ def test_a_program_that_was_killed_is_started_again_and_sigterm_ends_it_all() ->
 
 
 def test_a_wait_for_a_restart_ends_at_once_when_it_is_asked_to() -> None:
-    words = ["--restart", "always", "--wait-max", "1h", "--restarts-max", "unlimited"]
+    words = ["--no-fold", "--restart", "always", "--wait-max", "1h", "--restarts-max", "unlimited"]
     with Guarded(*words, *python("print('ready'); raise SystemExit(4)")) as guarded:
         for _ in range(6):
             assert guarded.line() == "ready"
@@ -201,6 +206,44 @@ def test_the_line_that_a_crash_cut_does_not_run_into_the_next_run(tmp_path: Path
     count = f"runs = open({str(runs)!r}, 'a+'); runs.write('x'); runs.seek(0)"
     program = f"{count}; print('begun', end=''); raise SystemExit(len(runs.read()) < 2)"
     assert guard("--no-fold", "--restart", "on-failure", "--wait-max", "50ms", *python(program))[:2] == (0, "begun\nbegun")
+
+
+STORM = """
+import sys
+for number in range(100_000):
+    sys.stdout.write("cannot connect to db:5432\\n")
+    sys.stderr.write(f"request {number} failed: HTTP 503\\n")
+sys.stdout.write("something else\\n")
+sys.stderr.write("request 1 failed: HTTP 404\\n")
+"""
+
+
+@pytest.mark.short
+def test_a_storm_becomes_a_few_lines_with_exact_counts_on_each_stream(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    code, out, err = guard("--log", str(log), *python(STORM))
+    assert code == 0
+    for text, first, other in [
+        (out, "cannot connect to db:5432", "something else"),
+        (err, "request 0 failed: HTTP 503", "request 1 failed: HTTP 404"),
+    ]:
+        lines = text.splitlines()
+        assert lines[0] == first
+        assert other in lines
+        assert len(lines) <= 6
+        # The first one is shown, all others are counted.
+        assert sum(int(count) for count in re.findall(r"^outlast: (\d+) more", text, re.MULTILINE)) == 99_999
+    assert sorted(log.read_text().splitlines()) == sorted((out + err).splitlines())
+
+
+def test_a_storm_goes_on_over_restarts_and_its_traceback_is_shown_once() -> None:
+    words = ["--restart", "on-failure", "--restarts-max", "3", "--wait-max", "50ms"]
+    code, out, err = guard(*words, *python("def settle(): raise ValueError(17)\nsettle()"))
+    assert (code, out) == (1, "")
+    assert err.splitlines().count("ValueError: 17") == 1
+    assert re.search(r"^outlast: 3 more .*, 4 in all since .*ValueError: 17", err, re.MULTILINE)
+    # What the guard says about an end comes after what the program said about it.
+    assert err.index("ValueError: 17") < err.index("outlast guard: ")
 
 
 def get(address: str, path: str) -> tuple[int, str]:
