@@ -32,7 +32,9 @@ def logs() -> None:
 @logs.command()
 @click.argument("file", type=click.Path(path_type=Path), required=False)
 @click.option("--follow", is_flag=True, help="Go on as FILE grows, is truncated or replaced, like tail -F.")
-@click.option("--burst", type=click.IntRange(min=1), default=1, show_default=True, help="So many of a kind are shown before folding.")
+@click.option(
+    "--burst", type=click.IntRange(min=1), default=1, show_default=True, help="So many of a kind are shown before folding."
+)
 @click.option("--window", type=Duration(), default="5s", show_default=True, help="The first reminder; the next ones double it.")
 @click.option("--window-max", type=Duration(), default="15m", show_default=True, help="Reminders come at least this often.")
 @click.option("--quiet-after", type=Duration(), default="30s", show_default=True, help="A storm is over when not seen this long.")
@@ -43,8 +45,19 @@ def logs() -> None:
 @click.option("--stats", is_flag=True, help="At the end, tell on stderr what was folded.")
 @click.option("--report", is_flag=True, help="At the end, list the greatest storms on stderr, with rates and times.")
 @click.option("--spool", type=click.Path(file_okay=False, path_type=Path), default=None, help="Keep what is folded there.")
-@click.option("--spool-size", type=Size(), default="256M", show_default=True, help="All files of the spool are no larger than this.")
-def fold(*, file: Path | None, follow: bool, stats: bool, report: bool, spool: Path | None, spool_size: int, **chosen: Any) -> int:  # noqa: ANN401
+@click.option(
+    "--spool-size", type=Size(), default="256M", show_default=True, help="All files of the spool are no larger than this."
+)
+def fold(
+    *,
+    file: Path | None,
+    follow: bool,
+    stats: bool,
+    report: bool,
+    spool: Path | None,
+    spool_size: int,
+    **chosen: Any,  # noqa: ANN401 - what `_options` takes
+) -> int:
     """Fold standard input, or FILE, to standard output.
 
     The first record of each kind is shown at once; what repeats is counted, and told by reminders and when it is over. Exit
@@ -66,7 +79,9 @@ def fold(*, file: Path | None, follow: bool, stats: bool, report: bool, spool: P
     code = Pump(source, folding, Sink(STDOUT, _say), _say, keeper).run(STDOUT)
     source.close()
     if stats:
-        kept = f"; spool: {keeper.kept} kept, {keeper.dropped} dropped, {keeper.deleted_files} old files deleted" if keeper else ""
+        kept = (
+            f"; spool: {keeper.kept} kept, {keeper.dropped} dropped, {keeper.deleted_files} old files deleted" if keeper else ""
+        )
         _say(folding.stats.text(time.monotonic() - began) + kept)
     if report:
         _tell(folding.report.text(wall_offset_s))

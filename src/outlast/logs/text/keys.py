@@ -13,6 +13,7 @@ from hashlib import blake2b
 from itertools import repeat
 from typing import TYPE_CHECKING, Any, Final
 
+from outlast.logs.text.records import is_suspect
 from outlast.logs.text.shape import (
     DIGITS,
     HEX,
@@ -20,7 +21,6 @@ from outlast.logs.text.shape import (
     MARK,
     blank,
     hex_runs,
-    merged,
     outside,
     parts_of,
     plan,
@@ -33,6 +33,11 @@ if TYPE_CHECKING:
     from outlast.logs.text.records import Batch
     from outlast.logs.text.shape import Parts, Plan
 
+    # How to go on from a digit shape: cut the slots and look up what they hold, or, for None, the kind itself.
+    Leaf = tuple[Parts | None, Any, Plan]
+    # What a line of a hex shape most likely is: how to cut its digit shape, and what is left; then as in `Leaf`.
+    Quick = tuple[Parts | None, Any, Parts | None, Any]
+
 KNOWN_MAX: Final = 16_384
 """How many shapes and keys are known at a time; about 1.5 KB each."""
 
@@ -41,6 +46,7 @@ KNOWN_BYTES_MAX: Final = 8 << 20
 
 MASKED_BYTES_MAX: Final = 32_768
 """A longer record is its own key, unmasked: it folds only with its exact likes."""
+
 
 @dataclass(slots=True, eq=False)
 class Kind:
@@ -56,19 +62,22 @@ class Kind:
 Found = list[tuple[Kind, bytes]]
 """The kinds of a chunk in the order of their first records, which stand beside them."""
 
-Leaf = "tuple[Parts | None, Any, Plan]"
-"""How to go on from a digit shape: cut the slots and look them up, or, for None, the kind itself."""
+
+class MayContinue(Exception):  # noqa: N818 - no error, but news
+    """A line may continue the record before it, so lines are no records."""
 
 
 class Keys:
     """Knows the keys of a stream. `select` may narrow a canonical key down, `always` says which keys are never folded."""
 
-    __slots__ = ("_always", "_kinds", "_known", "_known_bytes", "_select", "_shapes", "misses")
+    __slots__ = ("_always", "_kinds", "_known", "_known_bytes", "_quick", "_quick_digits", "_select", "_shapes", "misses")
 
     def __init__(self, *, select: Callable[[bytes], bytes] | None = None, always: Callable[[bytes], bool] | None = None) -> None:
         self._select = select
         self._always = always
         self._shapes: dict[bytes, tuple[Parts | None, dict[Any, Leaf]]] = {}
+        self._quick: dict[bytes, Quick] = {}
+        self._quick_digits: dict[bytes, tuple[Parts | None, Any]] = {}
         self._kinds: dict[bytes, Kind] = {}
         self._known = 0
         self._known_bytes = 0
@@ -76,76 +85,125 @@ class Keys:
         """How often the slow way was taken."""
 
     def count(self, batch: Batch) -> Found:
-        """Count the records by kind; `count` of the kinds given holds for them until the caller sets it to 0 again."""
+        """Count the records by kind; `count` of the kinds given holds for them until the caller sets it to 0 again.
+
+        Raises MayContinue for lines that have to be grouped first; then nothing was counted.
+        """
         if self._known > KNOWN_MAX or self._known_bytes > KNOWN_BYTES_MAX:
             self._forget()
-        if batch.counts is None:
-            return self._count(batch.records, batch.joined, repeat(1))
-        distinct = list(batch.counts)
-        return self._count(distinct, b"\n".join(distinct), batch.counts.values())
+        found: Found = []
+        if batch.counts is not None:
+            self._each(batch.counts.keys(), batch.counts.values(), found)
+        elif batch.joined is None:
+            self._each(batch.records, repeat(1), found)
+        else:
+            try:
+                self._lines(batch.joined, found)
+            except MayContinue:
+                for kind, _ in found:
+                    kind.count = 0
+                raise
+        return found
 
     def kind_of(self, record: bytes) -> Kind:
         """The kind of one record."""
-        return self._look_up(record, record.translate(DIGITS), record.translate(HEX))
+        hexed = record.translate(HEX)
+        digit = record.translate(DIGITS)
+        try:
+            cut, leaves = self._shapes[hexed]
+            slots, kind, _ = leaves[digit if cut is None else cut(digit)]
+            known: Kind = kind if slots is None else kind[slots(record)]
+        except KeyError:
+            return self._learn(record, digit, hexed)
+        return known
 
-    def _count(self, records: list[bytes], joined: bytes | None, counts: Iterable[int]) -> Found:
-        digits: Iterable[bytes]
-        hexes: Iterable[bytes]
-        if joined is None:
-            digits = [record.translate(DIGITS) for record in records]
-            hexes = [record.translate(HEX) for record in records]
-        else:
-            digits = joined.translate(DIGITS).split(b"\n")
-            hex_shape = joined.translate(HEX)
-            # Without hex runs the digit shape alone knows where the slots are.
-            hexes = hex_shape.split(b"\n") if HEX_RUN_LEAST in hex_shape else digits
-        found: Found = []
-        shapes = self._shapes
-        for record, digit, hexed, count in zip(records, digits, hexes, counts):  # noqa: B905 - `counts` may be endless
-            try:
-                cut, leaves = shapes[hexed]
-                slots, kind, _ = leaves[digit if cut is None else cut(digit)]
-                if slots is not None:
-                    kind = kind[slots(record)]
-            except KeyError:
-                kind = self._look_up(record, digit, hexed)
-            if kind.count:
-                kind.count += count
-            else:
-                kind.count = count
+    def _each(self, records: Iterable[bytes], counts: Iterable[int], found: Found) -> None:
+        for record, count in zip(records, counts):  # noqa: B905 - `counts` may be endless
+            kind = self.kind_of(record)
+            if not kind.count:
                 found.append((kind, record))
-        return found
+            kind.count += count
 
-    def _look_up(self, record: bytes, digit: bytes, hexed: bytes) -> Kind:
+    def _lines(self, joined: bytes, found: Found) -> None:
+        """Count lines: the loop that has to be fast. The shapes are those of the whole chunk, made at once."""
+        lines = joined.split(b"\n")
+        digits = joined.translate(DIGITS).split(b"\n")
+        hexes = joined.translate(HEX)
+        if HEX_RUN_LEAST not in hexes:
+            self._without_hex_runs(lines, digits, found)
+            return
+        quick = self._quick
+        for line, digit, hexed in zip(lines, digits, hexes.split(b"\n"), strict=True):
+            try:
+                cut, rest, slots, kind = quick[hexed]
+                if (digit if cut is None else cut(digit)) != rest:
+                    kind = self._kind_at(line, digit, hexed)
+                elif slots is not None:
+                    kind = kind[slots(line)]
+            except KeyError:
+                kind = self._kind_at(line, digit, hexed)
+            if kind.count:
+                kind.count += 1
+            else:
+                kind.count = 1
+                found.append((kind, line))
+
+    def _without_hex_runs(self, lines: list[bytes], digits: list[bytes], found: Found) -> None:
+        """The same where no line holds a hex run: the digit shape says everything."""
+        quick = self._quick_digits
+        for line, digit in zip(lines, digits, strict=True):
+            try:
+                slots, kind = quick[digit]
+                if slots is not None:
+                    kind = kind[slots(line)]
+            except KeyError:
+                kind = self._kind_at(line, digit, None)
+            if kind.count:
+                kind.count += 1
+            else:
+                kind.count = 1
+                found.append((kind, line))
+
+    def _kind_at(self, line: bytes, digit: bytes, hexed: bytes | None) -> Kind:
+        """The kind of a line that the quick way does not know; it may know the next one of this shape."""
+        if is_suspect(line):
+            raise MayContinue
+        kind = self.kind_of(line)
+        if len(line) <= MASKED_BYTES_MAX:
+            cut, leaves = self._shapes[line.translate(HEX)]
+            rest = digit if cut is None else cut(digit)
+            slots, kinds, _ = leaves[rest]
+            if hexed is None:
+                self._quick_digits[digit] = (slots, kinds)
+            else:
+                self._quick[hexed] = (cut, rest, slots, kinds)
+        return kind
+
+    def _learn(self, record: bytes, digit: bytes, hexed: bytes) -> Kind:
         """Take the slow way and remember it."""
         self.misses += 1
         if len(record) > MASKED_BYTES_MAX:
             return self._kind(MARK + blake2b(record, digest_size=32).digest())
+        runs = hex_runs(hexed)
         shape = self._shapes.get(hexed)
         if shape is None:
-            runs = hex_runs(hexed)
             shape = self._shapes[hexed] = (parts_of(outside(runs, len(record))) if runs else None, {})
             self._known_bytes += 2 * len(record)
         cut, leaves = shape
         rest = digit if cut is None else cut(digit)
         leaf = leaves.get(rest)
         if leaf is None:
-            leaf = leaves[rest] = self._leaf(record, digit, hex_runs(hexed))
+            what = plan(blank(digit, runs))
+            kinds: Any = {} if what.slots else self._kind(what.key(record))
+            leaf = leaves[rest] = (parts_of(what.spans) if what.slots else None, kinds, what)
             self._known += 1
-        slots, kind, what = leaf
+        slots, kinds, what = leaf
         if slots is None:
-            return kind
-        parts = slots(record)
-        if parts not in kind:
-            kind[parts] = self._kind(what.key(record))
+            kind: Kind = kinds
+        else:
+            kind = kinds[slots(record)] = self._kind(what.key(record))
             self._known += 1
-        return kind[parts]
-
-    def _leaf(self, record: bytes, digit: bytes, runs: tuple[tuple[int, int], ...]) -> Leaf:
-        what = plan(blank(digit, runs))
-        if not what.slots:
-            return None, self._kind(what.key(record)), what
-        return parts_of(merged(what.slots, runs)), {}, what
+        return kind
 
     def _kind(self, key: bytes) -> Kind:
         if self._select is not None:
@@ -160,5 +218,7 @@ class Keys:
 
     def _forget(self) -> None:
         self._shapes.clear()
+        self._quick.clear()
+        self._quick_digits.clear()
         self._kinds.clear()
         self._known = self._known_bytes = 0

@@ -42,7 +42,9 @@ class Pump:
     the output could not be written. If the fold itself fails, that is said in one line, and all the rest passes unfolded.
     """
 
-    def __init__(self, source: Source, fold: TextFold, sink: Sink, say: Callable[[str], None], spool: Spool | None = None) -> None:
+    def __init__(
+        self, source: Source, fold: TextFold, sink: Sink, say: Callable[[str], None], spool: Spool | None = None
+    ) -> None:
         self._source = source
         self._fold = fold
         self._sink = sink

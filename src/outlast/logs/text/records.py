@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from dataclasses import dataclass
 from typing import Final
 
 LINE_BYTES_MAX: Final = 1 << 20
@@ -34,8 +33,8 @@ REPEATS_LEAST: Final = 4
 TRY_AGAIN_CHUNKS: Final = 16
 """After how many chunks of different lines counting is tried again."""
 
-# Cheap to ask, and right about most lines that continue nothing.
-_SUSPECT: Final = re.compile(rb"[ \t)}\]\r]|Tr|Ca|\.\.|Du|The |gor|cr|\Z")
+is_suspect: Final = re.compile(rb"[ \t)}\]\r\n]|Tr|Ca|\.\.|Du|The |gor|cr|\Z").match
+"""Whether a line may continue the record before it."""
 _SUSPECT_IN: Final = re.compile(rb"\n(?:[ \t)}\]\r\n]|Tr|Ca|\.\.|Du|The |gor|cr)")
 _CUT: Final = re.compile(rb"\n(?!" + CONTINUES + rb")")
 _CUT_GO: Final = re.compile(rb"\n(?!" + CONTINUES + GO_FRAME + rb")")
@@ -44,17 +43,31 @@ _HEAD: Final = b"Traceback (most recent call last)"
 _NOT_INDENTED: Final = re.compile(rb"\n(?![ \t])")
 
 
-@dataclass(frozen=True, slots=True)
 class Batch:
-    """Whole records, in order, and what came behind them of a line that is too long."""
+    """Whole records, in order: lines that are `joined`, or, where some hold newlines, the `pieces`."""
 
-    records: list[bytes]
-    joined: bytes | None = None
-    """The records with newlines between, if none of them holds a newline itself."""
-    counts: Counter[bytes] | None = None
-    """How often each record is among them, if that was worth counting."""
-    raw: bytes = b""
-    """To be handed on as it is, after the records."""
+    __slots__ = ("_pieces", "counts", "joined", "raw")
+
+    def __init__(
+        self,
+        joined: bytes | None = None,
+        pieces: list[bytes] | None = None,
+        counts: Counter[bytes] | None = None,
+        raw: bytes = b"",
+    ) -> None:
+        self.joined = joined
+        self.counts = counts
+        """How often each record is among them, if that was worth counting."""
+        self.raw = raw
+        """The beginning of a line that is too long; to be handed on as it is, after the records."""
+        self._pieces = pieces
+
+    @property
+    def records(self) -> list[bytes]:
+        """Every record."""
+        if self._pieces is None:
+            self._pieces = [] if self.joined is None else self.joined.split(b"\n")
+        return self._pieces
 
 
 class Records:
@@ -64,16 +77,17 @@ class Records:
     `LINE_BYTES_MAX` bytes and one chunk are held.
     """
 
-    __slots__ = ("_different_in", "held", "overlong", "overlong_lines")
+    __slots__ = ("_careful_in", "_different_in", "held", "overlong", "overlong_lines")
 
     def __init__(self) -> None:
-        self.held = b""
+        self.held: bytes = b""
         """What came and was not given yet."""
         self.overlong = False
         """Whether the bytes to come belong to a line that is too long."""
         self.overlong_lines = 0
         """How many lines were too long."""
         self._different_in = 0
+        self._careful_in = 0
 
     def skip(self, data: bytes) -> tuple[bytes, bytes]:
         """What of `data` belongs to the line that is too long, with its newline, and the rest."""
@@ -92,39 +106,52 @@ class Records:
         # The last whole line may be continued by what comes.
         last = data.rfind(b"\n", 0, end) if end > 0 else -1
         batch = self._lines(data[:last]) if last >= 0 and end - last > 2 else None
-        if batch is not None and _SUSPECT.match(data, last + 1) is None:
+        if batch is not None and is_suspect(data, last + 1) is None:
             self.held = data[last + 1 :]
         elif end >= 0:
             batch, self.held = self._grouped(data, end)
         else:
-            batch, self.held = Batch([]), data
+            batch, self.held = Batch(), data
         return batch if len(self.held) <= LINE_BYTES_MAX else self._cut(batch)
 
     def flush(self) -> Batch:
         """Give the whole lines that are held, as if nothing continued them. The beginning of a line stays."""
         end = self.held.rfind(b"\n")
         if end < 0:
-            return Batch([])
+            return Batch()
         pieces, self.held = _pieces(self.held[:end]), self.held[end + 1 :]
-        return Batch(pieces)
+        return Batch(pieces=pieces)
 
     def rest(self) -> bytes:
         """Give what `flush` left: a last line without its newline, or nothing."""
         data, self.held = self.held, b""
         return data
 
+    def regroup(self, batch: Batch) -> Batch:
+        """Cut a batch of lines again, with care: some line in it may continue another. `batch` is the last that was given."""
+        self._careful_in = TRY_AGAIN_CHUNKS
+        data = (batch.joined or b"") + b"\n" + self.held
+        regrouped, self.held = self._grouped(data, data.rfind(b"\n"))
+        return regrouped
+
     def _lines(self, data: bytes) -> Batch | None:
-        """Every line a record, or None if some line may continue another."""
-        lines = data.split(b"\n")
+        """Every line a record, or None if some line is known to continue another. Lines that were not counted may do so."""
+        if self._careful_in:
+            self._careful_in -= 1
+            if _SUSPECT_IN.search(data) or is_suspect(data):
+                return None
         if self._different_in:
             self._different_in -= 1
-            return None if _SUSPECT_IN.search(data) or _SUSPECT.match(data) else Batch(lines, data)
+            return Batch(data)
+        lines = data.split(b"\n")
         counts = Counter(lines)
-        if len(counts) * REPEATS_LEAST > len(lines) > 64:
+        if len(counts) * REPEATS_LEAST > len(lines):
             self._different_in = TRY_AGAIN_CHUNKS
-        if any(map(_SUSPECT.match, counts)):
+            return Batch(data, lines)
+        if any(map(is_suspect, counts)):
+            self._careful_in = TRY_AGAIN_CHUNKS
             return None
-        return Batch(lines, data, counts if len(counts) < len(lines) else None)
+        return Batch(data, lines, counts)
 
     def _grouped(self, data: bytes, end: int) -> tuple[Batch, bytes]:
         pieces = _pieces(data[:end])
@@ -132,7 +159,7 @@ class Records:
         # An empty line may lie between two chained tracebacks; a frame of Go is known by the line behind it.
         while pieces and (held[-1] in {b"", b"\r"} or (b"goroutine " in pieces[-1] and _GO_FRAME.match(held[-1]))):
             held.append(pieces.pop())
-        return Batch(pieces), b"\n".join(reversed(held)) + data[end:]
+        return Batch(pieces=pieces), b"\n".join(reversed(held)) + data[end:]
 
     def _cut(self, batch: Batch) -> Batch:
         """Do not hold more than the bound: give the whole lines, then call the rest too long."""
@@ -142,7 +169,7 @@ class Records:
             raw = self.rest()
             self.overlong = True
             self.overlong_lines += 1
-        return Batch(records, raw=raw)
+        return Batch(pieces=records, raw=raw)
 
 
 def _pieces(data: bytes) -> list[bytes]:

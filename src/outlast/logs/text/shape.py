@@ -38,8 +38,8 @@ HEX_RUN: Final = re.compile(
     rb"|(?<=[^0A-Za-z_]0x)0{9,}+(?![0A-Za-z_])"
 )
 
-MERGE_BYTES: Final = 24
-"""Slots as near as this are taken as one span: one slice costs less than two."""
+MERGE_BYTES: Final = 64
+"""Slots as near as this, with nothing masked between, are looked up as one span: one slice costs less than two."""
 
 KEY_BYTES_MAX: Final = 120
 """A longer key is kept as its beginning and 16 bytes of BLAKE2b."""
@@ -53,6 +53,8 @@ class Plan:
 
     pieces: tuple[bytes, ...]
     slots: tuple[Span, ...]
+    spans: tuple[Span, ...]
+    """The slots, joined where nothing masked lies between: to look up by."""
 
     def key(self, record: bytes) -> bytes:
         """The canonical key of a record that has this plan's shapes."""
@@ -97,7 +99,14 @@ def plan(shape: bytes) -> Plan:
     kept: list[bytes] = []
     pieces: list[bytes] = []
     slots: list[Span] = []
-    at = 0
+    spans: list[Span] = []
+    at = masked_at = 0
+
+    def mask(start: int) -> None:
+        """Mask something that begins at `start`."""
+        nonlocal masked_at
+        kept.append(MARK)
+        masked_at = start + 1
 
     def keep(start: int, end: int) -> None:
         """Let `shape[start:end]` stand; its digits become a slot."""
@@ -108,6 +117,10 @@ def plan(shape: bytes) -> Plan:
         kept.append(shape[start : digits.start()])
         pieces.append(b"".join(kept))
         slots.append(digits.span())
+        if spans and masked_at <= spans[-1][1] and digits.start() - spans[-1][1] <= MERGE_BYTES:
+            spans[-1] = (spans[-1][0], digits.end())
+        else:
+            spans.append(digits.span())
         kept[:] = [shape[digits.end() : end]]
 
     for found in RULES.finditer(shape):
@@ -118,20 +131,20 @@ def plan(shape: bytes) -> Plan:
         kept.append(shape[at:start])
         at = end
         if rule == "url":
-            _url(shape, start, end, keep, kept)
+            _url(shape, start, end, keep, mask)
         elif rule.startswith("k_"):
             keep(start, end)
         elif rule.startswith("m_"):
-            kept.append(MARK)
+            mask(start)
         else:
             keep(*found.span(rule))
-            kept.append(MARK)
+            mask(found.end(rule))
     kept.append(shape[at:])
     pieces.append(b"".join(kept))
-    return Plan(tuple(pieces), tuple(slots))
+    return Plan(tuple(pieces), tuple(slots), tuple(spans))
 
 
-def _url(shape: bytes, start: int, end: int, keep: Callable[[int, int], None], kept: list[bytes]) -> None:
+def _url(shape: bytes, start: int, end: int, keep: Callable[[int, int], None], mask: Callable[[int], None]) -> None:
     """Mask addresses and whole numbers between slashes and in the query; the rest, with ports and versions, stands."""
     scheme = shape.find(b"://", start, end)
     path = start if scheme < 0 else shape.find(b"/", scheme + 3, end)
@@ -144,20 +157,9 @@ def _url(shape: bytes, start: int, end: int, keep: Callable[[int, int], None], k
     at = start
     for low, high in masks:
         keep(at, low)
-        kept.append(MARK)
+        mask(low)
         at = high
     keep(at, end)
-
-
-def merged(slots: tuple[Span, ...], runs: tuple[Span, ...]) -> tuple[Span, ...]:
-    """Join slots that are near each other, unless what is masked or a hex run lies between; for looking up only."""
-    joined: list[Span] = []
-    for start, end in slots:
-        if joined and start - joined[-1][1] <= MERGE_BYTES and not any(joined[-1][1] <= low < start for low, _ in runs):
-            joined[-1] = (joined[-1][0], end)
-        else:
-            joined.append((start, end))
-    return tuple(joined)
 
 
 def canonical(record: bytes) -> bytes:

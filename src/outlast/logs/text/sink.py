@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import select
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -57,8 +58,6 @@ class Sink:
             return os.write(self._fd, view)
         except BlockingIOError:
             # Somebody set the descriptor non-blocking: wait for room.
-            import select
-
             poll = select.poll()
             poll.register(self._fd, select.POLLOUT)
             poll.poll()

@@ -77,7 +77,7 @@ class Followed:
             os.lseek(self._fd, 0, os.SEEK_SET)
             return os.read(self._fd, READ_BYTES)
         try:
-            there = os.stat(self._path)
+            there = self._path.stat()
         except FileNotFoundError:
             return None
         if (there.st_dev, there.st_ino) != (here.st_dev, here.st_ino):

@@ -131,9 +131,7 @@ class Spool:
         self.dropped += self._dirty
         self._dirty = 0
         if self._again_at is None:
-            self._say(
-                f"spool {self._folder}: {error.strerror or error}; folded records are only counted until it can be written"
-            )
+            self._say(f"spool {self._folder}: {error.strerror or error}; folded records are only counted until it can be written")
         self._again_at = self._now + self._wait_s
         self._wait_s = min(2 * self._wait_s, TRY_AGAIN_MAX_S)
         if self._fd >= 0:

@@ -5,12 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from outlast.core.redact import cut
 from outlast.logs.text.summaries import clock, readable
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
 
     from outlast.core.fold import Summary
+
+EXAMPLE_CHARS: Final = 120
 
 STORMS_MAX: Final = 4096
 """How many storms a report knows; the smallest half is forgotten, with exact sums, when there are more."""
@@ -86,7 +89,9 @@ class Report:
         for tally in self.top(number):
             lasted_s = max(tally.last_at - tally.first_at, 1e-3)
             first, last = (clock(at + wall_offset_s) for at in (tally.first_at, tally.last_at))
-            rows.append(f"{tally.folded:>12} {tally.folded / lasted_s:>10,.1f} {first:<9} {last:<9} {tally.example}")
+            rows.append(
+                f"{tally.folded:>12} {tally.folded / lasted_s:>10,.1f} {first:<9} {last:<9} {cut(tally.example, EXAMPLE_CHARS)}"
+            )
         if len(self._tallies) + self._forgotten > number:
             rest = sum(tally.folded for tally in self._tallies.values()) - sum(tally.folded for tally in self.top(number))
             rows.append(f"{rest + self.forgotten_folded:>12} in {len(self._tallies) + self._forgotten - number} more storms")

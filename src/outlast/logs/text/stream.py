@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from outlast.core.fold import Fold, FoldPolicy
-from outlast.logs.text.keys import Keys
+from outlast.logs.text.keys import Keys, MayContinue
 from outlast.logs.text.records import Batch, Records
-from outlast.logs.text.select import by_fields
+from outlast.logs.text.fields import by_fields
 from outlast.logs.text.stats import Report, Stats
 from outlast.logs.text.summaries import example_of, line
 
@@ -48,7 +48,7 @@ class TextFold:
     `feed`, `due` and `end` give the bytes to be written. Order is kept, the first of a kind is always among them, and
     what is not is counted. Give every folded record to `folded`, if that is set: without its newline, in order.
 
-    If `feed`, `due` or `end` raises, nothing was given: `unsaid()` and then the data are what to pass on. Some of it may be counted.
+    If `feed`, `due` or `end` raises, it gave nothing: pass on `unsaid()` and then the data. Some of it may be counted.
     """
 
     def __init__(
@@ -129,7 +129,7 @@ class TextFold:
         last = self._records.rest()
         shown = b""
         if last:
-            shown = self._write(Batch([last]), now).removesuffix(b"\n")
+            shown = self._write(Batch(pieces=[last]), now).removesuffix(b"\n")
         said = self._say(self._fold.end(now), now)
         return out + self._wrote(shown + (b"\n" if shown and said else b"") + said)
 
@@ -138,34 +138,33 @@ class TextFold:
         return out
 
     def _write(self, batch: Batch, now: float) -> bytes:
-        """Count the records of a batch and give those that are to be shown, each with its newline."""
-        if not batch.records:
-            return b""
-        found = self._keys.count(batch)
-        seen = self._fold.seen
+        """Count the records of a batch; gives those that are to be shown, each with its newline."""
+        try:
+            found = self._keys.count(batch)
+        except MayContinue:
+            batch = self._records.regroup(batch)
+            found = self._keys.count(batch)
         shown: list[bytes] = []
         more: dict[Kind, int] = {}
         folded = False
         for kind, record in found:
             count, kind.count = kind.count, 0
+            show = count if kind.always else self._fold.seen(kind.key, now, count, example_of(record))
             if kind.always:
                 self._always_shown += count
-                show = count
-            else:
-                show = seen(kind.key, now, count, example_of(record))
             if show:
                 shown.append(record)
                 if show > 1:
                     more[kind] = show
             folded = folded or show < count
-        self._stats.lines += len(batch.records) if batch.joined is not None else _count_lines(batch.records)
+        self._stats.lines += _lines_in(batch)
         if not folded:
             shown = batch.records
         elif more:
             shown = self._in_order(batch, found, shown, more)
         if folded and self._folded is not None:
             self._folded(_without(batch.records, shown))
-        return b"\n".join(shown) + b"\n" if shown else b""
+        return b"\n".join([*shown, b""])
 
     def _in_order(self, batch: Batch, found: Found, firsts: list[bytes], more: dict[Kind, int]) -> list[bytes]:
         """Where more than the first of a kind are shown: pick them in the order in which they came."""
@@ -188,8 +187,10 @@ class TextFold:
         return b"".join(line(summary, now, self._wall_offset_s, self._options.summaries_as) for summary in summaries)
 
 
-def _count_lines(records: list[bytes]) -> int:
-    return len(records) + sum(record.count(b"\n") for record in records)
+def _lines_in(batch: Batch) -> int:
+    if batch.joined is not None:
+        return batch.joined.count(b"\n") + 1
+    return len(batch.records) + sum(record.count(b"\n") for record in batch.records)
 
 
 def _without(records: list[bytes], shown: list[bytes]) -> list[bytes]:

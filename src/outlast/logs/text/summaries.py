@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 EXAMPLE_BYTES_MAX: Final = 240
 """So much of a storm's first record is kept to name it by."""
 
-LOGFMT: Final = re.compile(rb"[A-Za-z_][\w.-]{0,64}=(?:\"(?:[^\"\\]|\\.){0,1024}\"|[^\s\"]{0,1024})(?: [A-Za-z_][\w.-]{0,64}=|\s*\Z)")
+LOGFMT: Final = re.compile(
+    rb"[A-Za-z_][\w.-]{0,64}=(?:\"(?:[^\"\\]|\\.){0,1024}\"|[^\s\"]{0,1024})(?: [A-Za-z_][\w.-]{0,64}=|\s*\Z)"
+)
 
 
 def example_of(record: bytes) -> bytes:
@@ -24,7 +26,7 @@ def example_of(record: bytes) -> bytes:
 
 
 def format_of(record: bytes) -> str:
-    """"json", "logfmt" or "text", by how a record begins."""
+    """How a record is written: "json", "logfmt" or "text"."""
     if record[:1] == b"{":
         return "json"
     return "logfmt" if LOGFMT.match(record) else "text"

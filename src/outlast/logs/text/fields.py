@@ -8,9 +8,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-VALUE: Final = (
-    r"(?:\"(?P<string{n}>(?:[^\"\\]|\\.)*+)\"|(?P<plain{n}>[^\s,}}\]\"]++)|(?P<open{n}>[\[{{][^\]}}]*+[\]}}]?))"
-)
+VALUE: Final = r"(?:\"(?P<string{n}>(?:[^\"\\]|\\.)*+)\"|(?P<plain{n}>[^\s,}}\]\"]++)|(?P<open{n}>[\[{{][^\]}}]*+[\]}}]?))"
 
 
 def by_fields(names: Sequence[str]) -> Callable[[bytes], bytes]:
@@ -20,7 +18,8 @@ def by_fields(names: Sequence[str]) -> Callable[[bytes], bytes]:
     depth, the first one counts. A key without any of the fields is given back whole, so that other lines keep their own.
     """
     patterns = [
-        re.compile(rf"(?:\"{re.escape(name)}\"\s*:\s*|(?:^|[\s{{]){re.escape(name)}=){VALUE.format(n='')}".encode()) for name in names
+        re.compile(rf"(?:\"{re.escape(name)}\"\s*:\s*|(?:^|[\s{{]){re.escape(name)}=){VALUE.format(n='')}".encode())
+        for name in names
     ]
 
     def select(key: bytes) -> bytes:
