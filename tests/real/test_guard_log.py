@@ -157,8 +157,11 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A tmpfs of 12 MiB."""
     disk = tmp_path / "disk"
     disk.mkdir()
-    # Whichever mount is on PATH.
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=12m", "outlast-test", str(disk)], check=True)  # noqa: S607
+    # Whichever mount is on PATH. Root of a container may not be allowed to.
+    command = ["mount", "-t", "tmpfs", "-o", "size=12m", "outlast-test", str(disk)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        pytest.skip(f"may not mount a small disk: {done.stderr.strip()}")
     yield disk
     subprocess.run(["umount", "--lazy", str(disk)], check=True)  # noqa: S607
 

@@ -15,6 +15,8 @@ from pathlib import Path
 import pytest
 from guarded import Guarded, guard, python, until
 
+from outlast.guard import processes
+
 pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc to see what is left behind")
 
 SIGNALS = """
@@ -244,6 +246,17 @@ def test_a_storm_goes_on_over_restarts_and_its_traceback_is_shown_once() -> None
     assert re.search(r"^outlast: 3 more .*, 4 in all since .*ValueError: 17", err, re.MULTILINE)
     # What the guard says about an end comes after what the program said about it.
     assert err.index("ValueError: 17") < err.index("outlast guard: ")
+
+
+def test_processor_time_is_read_for_every_process_below() -> None:
+    with Guarded("--", "sh", "-c", f"{sys.executable} -c 'print(1)\nwhile True: pass'; true") as guarded:
+        assert guarded.line() == "1"
+        below = processes.descendants(guarded.process.pid)
+        assert len(below) == 2
+        until(lambda: max(processes.cpu_s_of(below).values()) > 0.2)
+        assert processes.cpu_s_of([0]) == {}
+        guarded.send(signal.SIGINT)
+        guarded.finish()
 
 
 def get(address: str, path: str) -> tuple[int, str]:

@@ -47,7 +47,7 @@ class Endpoint:
         except (OSError, OverflowError) as error:
             reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
             raise ConfigurationError(f"cannot listen on {host}:{port}: {reason}") from error
-        self.address = f"{host}:{self._server.server_address[1]}"
+        self.address = f"{f'[{host}]' if ':' in host else host}:{self._server.server_address[1]}"
         self._thread = threading.Thread(
             target=self._server.serve_forever, kwargs={"poll_interval": 0.2}, name="outlast guard endpoint", daemon=True
         )

@@ -125,7 +125,8 @@ class LogFile:
         due = plan(files, self._limits, paused=self.paused)
         self.cap_bytes, self.paused = due.cap_bytes, due.pause
         for name in due.remove:
-            with contextlib.suppress(FileNotFoundError):
+            # What cannot be removed is found again at the next look.
+            with contextlib.suppress(OSError):
                 (self.path.parent / name).unlink()
             self.removed += 1
             self._rotated = [kept for kept in self._rotated if kept[0] != name]
