@@ -238,6 +238,16 @@ def test_a_storm_becomes_a_few_lines_with_exact_counts_on_each_stream(tmp_path: 
     assert sorted(log.read_text().splitlines()) == sorted((out + err).splitlines())
 
 
+def test_what_was_counted_survives_the_kill_of_the_program() -> None:
+    program = "import os; os.write(1, b'cannot connect\\n' * 50_000 + b'last words'); os.kill(os.getpid(), 9)"
+    code, out, _ = guard(*python(program))
+    assert code == 137
+    lines = out.splitlines()
+    assert lines[0] == "cannot connect"
+    assert "last words" in lines
+    assert sum(int(count) for count in re.findall(r"^outlast: (\d+) more", out, re.MULTILINE)) == 49_999
+
+
 def test_a_storm_goes_on_over_restarts_and_its_traceback_is_shown_once() -> None:
     words = ["--restart", "on-failure", "--restarts-max", "3", "--wait-max", "50ms"]
     code, out, err = guard(*words, *python("def settle(): raise ValueError(17)\nsettle()"))
