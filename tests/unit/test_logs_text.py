@@ -52,8 +52,8 @@ PRETTY = b"""{
 """
 
 
-def fold_all(data: bytes, options: TextOptions = TextOptions(), piece: int = 1 << 20) -> tuple[bytes, TextFold]:
-    fold = TextFold(options)
+def fold_all(data: bytes, options: TextOptions | None = None, piece: int = 1 << 20) -> tuple[bytes, TextFold]:
+    fold = TextFold(options or TextOptions())
     out = [fold.feed(data[at : at + piece], 0.0) for at in range(0, len(data), piece)]
     return b"".join([*out, fold.end(1.0)]), fold
 

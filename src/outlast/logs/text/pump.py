@@ -141,9 +141,9 @@ class Pump:
 
     def _finish(self) -> None:
         now = time.monotonic()
-        held = b"" if self._passing else self._fold.unsaid()
+        held = self._fold.unsaid()
         try:
-            out = self._fold.end(now)
+            out = self._fold.say_pending(now) if self._passing else self._fold.end(now)
         except Exception as error:  # noqa: BLE001 - as in _take
             if not self._passing:
                 self._pass_on(error, held)

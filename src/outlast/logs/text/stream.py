@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from outlast.core.fold import Fold, FoldPolicy
+from outlast.logs.text.fields import by_fields
 from outlast.logs.text.keys import Keys, MayContinue
 from outlast.logs.text.records import Batch, Records
-from outlast.logs.text.fields import by_fields
 from outlast.logs.text.stats import Report, Stats
 from outlast.logs.text.summaries import example_of, line
 
@@ -130,8 +130,12 @@ class TextFold:
         shown = b""
         if last:
             shown = self._write(Batch(pieces=[last]), now).removesuffix(b"\n")
-        said = self._say(self._fold.end(now), now)
-        return out + self._wrote(shown + (b"\n" if shown and said else b"") + said)
+        said = self.say_pending(now)
+        return out + self._wrote(shown + (b"\n" if shown and said else b"")) + said
+
+    def say_pending(self, now: float) -> bytes:
+        """A summary of all that is pending, and nothing of what is held."""
+        return self._wrote(self._say(self._fold.end(now), now))
 
     def _wrote(self, out: bytes) -> bytes:
         self._stats.bytes_out += len(out)
