@@ -33,6 +33,12 @@ REPEATS_LEAST: Final = 4
 TRY_AGAIN_CHUNKS: Final = 16
 """After how many chunks of different lines counting is tried again."""
 
+NEARLY_ALL: Final = 0.95
+"""If one line is this share of a chunk, the next chunk is searched for rows of it."""
+
+ROW_LINES: Final = (64, 16, 4, 1)
+"""How long the rows are that are compared at once, in lines."""
+
 is_suspect: Final = re.compile(rb"[ \t)}\]\r\n]|Tr|Ca|\.\.|Du|The |gor|cr|\Z").match
 """Whether a line may continue the record before it."""
 _SUSPECT_IN: Final = re.compile(rb"\n(?:[ \t)}\]\r\n]|Tr|Ca|\.\.|Du|The |gor|cr)")
@@ -77,7 +83,7 @@ class Records:
     `LINE_BYTES_MAX` bytes and one chunk are held.
     """
 
-    __slots__ = ("_careful_in", "_different_in", "held", "overlong", "overlong_lines")
+    __slots__ = ("_careful_in", "_different_in", "_rows", "held", "overlong", "overlong_lines")
 
     def __init__(self) -> None:
         self.held: bytes = b""
@@ -88,6 +94,7 @@ class Records:
         """How many lines were too long."""
         self._different_in = 0
         self._careful_in = 0
+        self._rows: list[bytes] = []
 
     def skip(self, data: bytes) -> tuple[bytes, bytes]:
         """What of `data` belongs to the line that is too long, with its newline, and the rest."""
@@ -143,15 +150,44 @@ class Records:
         if self._different_in:
             self._different_in -= 1
             return Batch(data)
-        lines = data.split(b"\n")
-        counts = Counter(lines)
-        if len(counts) * REPEATS_LEAST > len(lines):
+        counts = self._counted(data)
+        if len(counts) * REPEATS_LEAST > sum(counts.values()):
             self._different_in = TRY_AGAIN_CHUNKS
-            return Batch(data, lines)
+            return Batch(data)
         if any(map(is_suspect, counts)):
             self._careful_in = TRY_AGAIN_CHUNKS
             return None
-        return Batch(data, lines, counts)
+        return Batch(data, counts=counts)
+
+    def _counted(self, data: bytes) -> Counter[bytes]:
+        """Count the lines as they are, in the order in which they first come.
+
+        While nearly all lines are one and the same, rows of it are compared at once, and only the others are looked at.
+        """
+        if not self._rows or not data.startswith(self._rows[-1]):
+            counts = Counter(data.split(b"\n"))
+            line, times = counts.most_common(1)[0]
+            nearly_all = times >= NEARLY_ALL * sum(counts.values())
+            self._rows = [(line + b"\n") * many for many in ROW_LINES] if nearly_all else []
+            return counts
+        others: list[bytes] = []
+        data += b"\n"
+        at = rest = 0
+        while at < len(data):
+            for row in self._rows:
+                while data.startswith(row, at):
+                    at += len(row)
+            if at < len(data):
+                end = data.index(b"\n", at)
+                others.append(data[at:end])
+                rest += end + 1 - at
+                at = end + 1
+        hot = self._rows[-1]
+        counts = Counter({hot[:-1]: (len(data) - rest) // len(hot)})
+        counts.update(others)
+        if len(others) > (1 - NEARLY_ALL) * sum(counts.values()):
+            self._rows = []
+        return counts
 
     def _grouped(self, data: bytes, end: int) -> tuple[Batch, bytes]:
         pieces = _pieces(data[:end])

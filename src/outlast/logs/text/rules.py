@@ -34,7 +34,10 @@ def _ends_with(endings: tuple[str, ...]) -> str:
 
 LETTER_RULES: Final = (
     # Words that another word follows, with nothing to decide: the most frequent case by far.
-    rf"(?P<plain>(?:(?!type |to f)[A-Za-z_$]{{1,64}}+[,;]? (?=[A-Za-z])(?!(?:{words.FILLERS}|to float|type)\b|(?:{words.MONTHS}) ))++)",
+    (
+        rf"(?P<plain>(?:(?!type |to f)[A-Za-z_$]{{1,64}}+[,;]? (?=[A-Za-z])"
+        rf"(?!(?:{words.FILLERS}|to float|type)\b|(?:{words.MONTHS}) ))++)"
+    ),
     # What says which one: fields of identity, data in quotes, the row of a unique key, the local part of an e-mail address.
     (
         rf"(?P<p_id>(?=[A-Za-z_$.-]{{0,200}}+(?<=[dD]){QUOTE} ?[:=])(?i:{PREFIX}(?:{words.IDENTIFIED})[-_.]?id)"

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Final, Protocol
 if TYPE_CHECKING:
     from pathlib import Path
 
-READ_BYTES: Final = 1 << 18
+READ_BYTES: Final = 1 << 17
+"""At a time: enough to be worth the shapes of a whole chunk, and little enough to stay in a cache with them."""
 
 
 class Source(Protocol):

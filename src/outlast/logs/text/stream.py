@@ -151,8 +151,10 @@ class TextFold:
         shown: list[bytes] = []
         more: dict[Kind, int] = {}
         folded = False
+        came = 0
         for kind, record in found:
             count, kind.count = kind.count, 0
+            came += count
             show = count if kind.always else self._fold.seen(kind.key, now, count, example_of(record))
             if kind.always:
                 self._always_shown += count
@@ -161,7 +163,9 @@ class TextFold:
                 if show > 1:
                     more[kind] = show
             folded = folded or show < count
-        self._stats.lines += _lines_in(batch)
+        self._stats.lines += came
+        if batch.joined is None:
+            self._stats.lines += sum(record.count(b"\n") for record in batch.records)
         if not folded:
             shown = batch.records
         elif more:
@@ -189,12 +193,6 @@ class TextFold:
             self.report.add(summary)
         self._stats.summaries += len(summaries)
         return b"".join(line(summary, now, self._wall_offset_s, self._options.summaries_as) for summary in summaries)
-
-
-def _lines_in(batch: Batch) -> int:
-    if batch.joined is not None:
-        return batch.joined.count(b"\n") + 1
-    return len(batch.records) + sum(record.count(b"\n") for record in batch.records)
 
 
 def _without(records: list[bytes], shown: list[bytes]) -> list[bytes]:
