@@ -104,7 +104,8 @@ class Totals:
 class Storm:
     """One key while it is coming. `folding` says that its burst is used up, its reminders are scheduled, and it is not over.
 
-    While it is folding a caller who holds the lock may count by himself, as `Fold.seen` does: add to `pending`, set `last_at`.
+    A caller who holds the lock may count by himself, as `Fold.seen` does. While the storm is folding: add to `pending`, set
+    `last_at`. While there is room, that is before its burst is used up: take from `room`, add to `shown`, set `last_at`.
     """
 
     key: Hashable
@@ -113,6 +114,7 @@ class Storm:
     last_at: float
     interval_s: float
     remind_at: float | None = None
+    room: int = 0
     shown: int = 0
     pending: int = 0
     summarised: int = 0
@@ -129,11 +131,10 @@ class Fold:
     from the next call of `due`, or of `seen` with a key that is not folding.
     """
 
-    __slots__ = ("_burst", "_heap", "_latest", "_others", "_room_at", "_sequence", "_shown", "_storms", "_summarised", "policy")
+    __slots__ = ("_heap", "_latest", "_others", "_room_at", "_sequence", "_shown", "_storms", "_summarised", "policy")
 
     def __init__(self, policy: FoldPolicy = FoldPolicy()) -> None:
         self.policy = policy
-        self._burst = policy.burst
         self._storms: dict[Hashable, Storm] = {}
         self._others: Storm | None = None
         self._heap: list[tuple[float, int, Storm]] = []
@@ -154,10 +155,10 @@ class Fold:
     @property
     def totals(self) -> Totals:
         """The exact counts at this instant. Costs a pass over the storms."""
-        pending = sum(storm.pending for storm in self._storms.values())
-        if self._others is not None:
-            pending += self._others.pending
-        return Totals(self._shown + self._summarised + pending, self._shown, self._summarised, pending)
+        storms = self._everything()
+        shown = self._shown + sum(storm.shown for storm in storms)
+        pending = sum(storm.pending for storm in storms)
+        return Totals(shown + self._summarised + pending, shown, self._summarised, pending)
 
     def seen(self, key: Hashable, now: float, count: int = 1, example: object = None) -> int:
         """Count `count` occurrences of `key`, and give how many of them, the first ones, are to be shown.
@@ -170,10 +171,10 @@ class Fold:
                 storm.pending += count
                 storm.last_at = now
                 return 0
-            if 0 < count <= self._burst - storm.shown:
+            if 0 < count <= storm.room:
+                storm.room -= count
                 storm.shown += count
                 storm.last_at = now
-                self._shown += count
                 return count
         return self._seen(key, storm, now, count, example)
 
@@ -195,12 +196,12 @@ class Fold:
                 if count > 1:
                     self._count_other(now, count - 1, example)
                 return 1
-            storm = self._storms[key] = Storm(key, example, now, now, self.policy.reminder_first_s)
+            storm = self._storms[key] = Storm(key, example, now, now, self.policy.reminder_first_s, room=self.policy.burst)
             self._schedule(storm, now + self.policy.quiet_s)
         storm.last_at = now
-        shown = min(count, self.policy.burst - storm.shown)
+        shown = min(count, storm.room)
+        storm.room -= shown
         storm.shown += shown
-        self._shown += shown
         if shown < count:
             storm.pending += count - shown
             storm.folding = True
@@ -242,7 +243,7 @@ class Fold:
         """Say everything that is still pending, and forget all storms. The totals stay."""
         said: list[Summary] = []
         for storm in self._everything():
-            storm.folding = False
+            self._leave(storm)
             if storm.pending:
                 quiet = now >= storm.last_at + self.policy.quiet_s
                 said.append(self._say(storm, What.QUIET if quiet else What.REMINDER, over=True))
@@ -269,9 +270,15 @@ class Fold:
             what = What.OTHERS
         return Summary(storm.key, storm.example, count, total, storm.first_at, storm.last_at, what, over)
 
-    def _forget(self, storm: Storm) -> None:
+    def _leave(self, storm: Storm) -> None:
+        """From now on nothing is counted in `storm`."""
         storm.entry = -1
         storm.folding = False
+        storm.room = 0
+        self._shown += storm.shown
+
+    def _forget(self, storm: Storm) -> None:
+        self._leave(storm)
         if storm is self._others:
             self._others = None
         else:

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import os
 import threading
 import time
-import weakref
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, Protocol
 
 from outlast.core.fold import Fold, FoldPolicy, What
+from outlast.logs.forked import remember
 from outlast.logs.sameness import Kind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from outlast.core.fold import Summary, Totals
+    from outlast.core.fold import Storm, Summary, Totals
 
 POLL_S: Final = 1.0
 """While a storm is open the timer looks at the schedule this often: a record that is folded needs to wake nobody."""
@@ -31,22 +30,6 @@ WORDS: Final = {
     What.RESOLVED: "resolved",
     What.OTHERS: "and others, too many different ones to name",
 }
-
-_all: weakref.WeakSet[Folder] = weakref.WeakSet()
-_fork_hooks: list[object] = []
-
-
-def _remember(folder: Folder) -> None:
-    """Fork once registered cannot be unregistered: one hook for all."""
-    _all.add(folder)
-    if not _fork_hooks:
-        _fork_hooks.append(_begin_again)
-        os.register_at_fork(after_in_child=_begin_again)
-
-
-def _begin_again() -> None:
-    for folder in list(_all):
-        folder.begin_again()
 
 
 class Incident(Protocol):
@@ -92,7 +75,8 @@ class Folder:
         self._wake = threading.Event()
         self._is_idle = timer
         self._thread: threading.Thread | None = None
-        _remember(self)
+        self.passes = self._decide()
+        remember(self)
         atexit.register(self.close)
 
     def begin_again(self) -> None:
@@ -103,20 +87,49 @@ class Folder:
         self._is_idle = self._wants_timer
         self._thread = None
 
-    def passes(self, kind: Kind) -> bool:
-        """Count one record of `kind`; whether it is to be shown.
+    def _decide(self) -> Callable[[Kind], bool]:
+        """The function that counts one record of a kind and says whether it is to be shown: all its names are local.
 
-        While `kind.storm` is folding, a caller may hold `lock` and count there instead.
+        A caller may hold the lock and count in `kind.storm` instead, as that says.
         """
-        with self.lock:
-            if self.is_closed:
-                return True
-            if not self.fold.seen(kind.key, self.clock(), 1, kind):
-                kind.storm = self.fold.storm(kind.key) or kind.storm
+        fold, clock, acquire, release, released = (
+            self.fold,
+            self.clock,
+            self.lock.acquire,
+            self.lock.release,
+            self.release_if_owned,
+        )
+
+        def passes(kind: Kind) -> bool:
+            now = clock()
+            try:
+                # A third of what `with` costs.
+                acquire()
+                shown = self.is_closed or fold.seen(kind.key, now, 1, kind)
+                kind.storm = fold.storm(kind.key) or kind.storm
+                release()
+            except BaseException:
+                # A signal's exception may come between any two of these lines.
+                released()
+                raise
+            if not shown:
                 return False
-        if self._is_idle or self._incidents:
-            self._shown(kind)
-        return True
+            if self._is_idle or self._incidents:
+                self._shown(kind)
+            return True
+
+        return passes
+
+    def takes_room(self, storm: Storm) -> bool:
+        """Count one record that the burst of an open storm has room for; False if another thread was quicker."""
+        now = self.clock()
+        with self.lock:
+            if not storm.room:
+                return False
+            storm.room -= 1
+            storm.shown += 1
+            storm.last_at = now
+            return True
 
     def release_if_owned(self) -> None:
         """Give the lock back if this thread holds it, for callers who were interrupted at an unknown line."""

@@ -10,8 +10,9 @@ with guard(logging.getLogger("shop")):   # or for a while, and for a part
 from __future__ import annotations
 
 import logging
+import sys
 import time
-from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias, cast
 
 from outlast.core.fold import FoldPolicy
 from outlast.logs.folder import Folder, tell
@@ -19,7 +20,7 @@ from outlast.logs.kinds import Kinds, Place
 from outlast.logs.sameness import PASSES, Kind
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Mapping
+    from collections.abc import Callable, Collection, Iterable
     from types import TracebackType
 
     from outlast.core.fold import Summary, Totals
@@ -27,8 +28,8 @@ if TYPE_CHECKING:
 
 
 FOLD: Final = FoldPolicy()
-Raised: TypeAlias = Any
-"""What the loggers take as `exc_info`."""
+Its: TypeAlias = Any
+"""What a call of a logger gives, whatever it is."""
 
 
 def guard(
@@ -137,35 +138,34 @@ class LogGuard:
 
     def _replace(self) -> Callable[..., None]:  # noqa: C901  # one function, since each call costs a tenth of the whole
         """The function in the place of `Logger._log`. Everything it needs for a record that is folded is a local name."""
-        guard = self
+        guard, is_stdlib = self, self._original.__module__ == logging.__name__
         original, folder, kind_of = self._original, self._folder, self._kinds.kind_of
+        passes, takes_room = folder.passes, folder.takes_room
         texts, templates = self._kinds.texts, self._kinds.templates
         floor, ceiling, clock = self._level, logging.CRITICAL, self._folder.clock
         # A third of what `with` costs.
         acquire, release, release_if_owned = folder.lock.acquire, folder.lock.release, folder.release_if_owned
 
-        def _log(
-            self: logging.Logger,
+        def _log(  # as above
+            self: Its,
             level: int,
-            msg: object,
-            args: tuple[Any, ...],
-            exc_info: Raised = None,
-            extra: Mapping[str, object] | None = None,
-            stack_info: bool = False,  # noqa: FBT001, FBT002  # the signature of what it stands for
+            msg: Its,
+            args: Its,
+            exc_info: Its = None,
+            extra: Its = None,
+            stack_info: Its = False,  # noqa: FBT002  # the signature of what it stands for
             stacklevel: int = 1,
         ) -> None:
             if floor <= level < ceiling and (extra is None or "outlast" not in extra):
                 try:
                     kind: Kind | None = None
-                    if exc_info or type(msg) is not str:
-                        pass
-                    elif not args:
-                        kind = texts.get((self.name, level, msg))
-                    elif site := templates.get((self.name, level, msg)):
-                        if site.only >= 0 and type(args[site.only]) is str:
-                            kind = site.kinds.get(args[site.only])
-                        else:
-                            kind = site.kinds.get(site.raw(args))
+                    if not exc_info and type(msg) is str:
+                        if not args:
+                            kind = texts.get((self.name, level, msg))
+                        elif site := templates.get((self.name, level, msg)):
+                            where = site.only
+                            single = where >= 0 and type(args[where]) is str
+                            kind = site.kinds.get(args[where] if single else site.raw(args))
                     if kind is None:
                         kind = kind_of(self, level, msg, args, exc_info, stacklevel)
                     storm = kind.storm
@@ -178,15 +178,27 @@ class LogGuard:
                             release()
                             return
                         release()  # type: ignore[unreachable]  # mypy does not know of other threads
-                    if kind is not PASSES and not folder.passes(kind):
+                    if not (storm.room and takes_room(storm)) and kind is not PASSES and not passes(kind):
                         return
                 except Exception:  # noqa: BLE001  # whatever a value's own methods raise
                     guard.unjudged += 1
-                except BaseException:
-                    # A signal's exception may come between any two of these lines.
+                except BaseException:  # A signal's exception may come between any two of these lines.
                     release_if_owned()
                     raise
-            # One level more for this function. A record is made, and its caller named, as without a guard.
-            original(self, level, msg, args, exc_info, extra, stack_info, stacklevel + 1)
+            if not is_stdlib:
+                # One level more for this function: the caller is named as without a guard.
+                original(self, level, msg, args, exc_info, extra, stack_info, stacklevel + 1)
+                return
+            # What logging does itself, without the price of another call and another frame between the caller and its name.
+            path, line, function, stack = self.findCaller(stack_info, stacklevel + 1)
+            raised = exc_info and exc_info_of(exc_info)
+            self.handle(self.makeRecord(self.name, level, path, line, msg, args, raised, function, extra, stack))
 
         return _log
+
+
+def exc_info_of(exc_info: Its) -> Its:
+    """What a record holds for this argument of a call, as logging makes it."""
+    if isinstance(exc_info, BaseException):
+        return (type(exc_info), exc_info, exc_info.__traceback__)
+    return cast("Its", exc_info) if isinstance(exc_info, tuple) else sys.exc_info()

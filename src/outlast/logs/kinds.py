@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import logging
 import sys
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from outlast.logs.sameness import PASSES, Kind, Site, first_words, masked, raw_raised, site_of, tell_raised
+from outlast.logs.masks import masked
+from outlast.logs.raised import raised_in, raw_raised, tell_raised
+from outlast.logs.sameness import PASSES, Kind, Site, first_words, site_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
     from types import CodeType, FrameType
 
     from outlast.logs.folder import Folder
-    from outlast.logs.sameness import Args
+    from outlast.logs.values import Args
 
 CACHED_MAX: Final = 4_096
 """How many templates, ready-made texts and raised exceptions are recognised at once; beyond, they are looked into again.
@@ -69,7 +71,12 @@ class Kinds:
             owner = self._line(logger.name, level, frame) if site is None else site
             if exc is not None:
                 variant = f"{variant} ! {tell_raised(exc)}"
-            kind = self._variant(owner, variant, logger, level, frame, lambda: first_words(msg, args, exc))
+
+            def make(key: str) -> Kind:
+                place = Place(logger, level, frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name)
+                return Kind(key, first_words(msg, args, exc), place)
+
+            kind = variant_of(owner, variant, self._folder, self._variants_max, make)
             if kind is owner.others or (site is None and exc is None and variant != msg):
                 # A text with numbers in it will hardly come again.
                 return kind
@@ -108,40 +115,40 @@ class Kinds:
             put(self._lines, key, site)
         return site
 
-    def _variant(
-        self, site: Site, variant: str, logger: logging.Logger, level: int, frame: FrameType, text: Callable[[], str]
-    ) -> Kind:
-        """The kind of a variant of a site, or the one of all others."""
-        known = site.variants.get(variant)
-        if known is not None:
-            return known
-        now = self._folder.clock()
-        if len(site.variants) >= self._variants_max and now >= site.look_again_at:
-            site.look_again_at = now + LOOK_AGAIN_S
-            # A list first: another thread may add one meanwhile.
-            site.variants = {text: kind for text, kind in list(site.variants.items()) if self._folder.is_open(kind.key)}
-            site.kinds.clear()
-        is_other = len(site.variants) >= self._variants_max
-        if is_other and site.others is not None:
-            return site.others
-        key = f"other values{site.place}" if is_other else variant
-        place = Place(logger, level, frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name)
-        kind = Kind(f"{site.name}{site.join}{key}" if key else site.name, text(), place)
-        if is_other:
-            site.others = kind
-        else:
-            site.variants[variant] = kind
-        return kind
-
     def _is_exempt(self, name: str, level: int, msg: object) -> bool:
         """Whether a record passes, by where it comes from, its level or its template."""
         if self._name is not None and name != self._name and not name.startswith(f"{self._name}."):
             return True
-        if not self._exempt:
-            return False
-        parts = name.split(".")
-        above = {".".join(parts[:end]) for end in range(1, len(parts) + 1)}
-        return level in self._exempt or bool(above & self._exempt) or (isinstance(msg, str) and msg in self._exempt)
+        return is_exempt(self._exempt, name, level, msg)
+
+
+def is_exempt(exempt: frozenset[int | str], name: str, level: int, msg: object) -> bool:
+    """Whether a level, a logger or one above it, or a message template is named in `exempt`."""
+    if not exempt:
+        return False
+    parts = name.split(".")
+    above = {".".join(parts[:end]) for end in range(1, len(parts) + 1)}
+    return level in exempt or bool(above & exempt) or (isinstance(msg, str) and msg in exempt)
+
+
+def variant_of(site: Site, variant: str, folder: Folder, variants_max: int, make: Callable[[str], Kind]) -> Kind:
+    """The kind of a variant of a site, or, when `variants_max` of them are open, the one of all others; `make(key)` makes one."""
+    known = site.variants.get(variant)
+    if known is not None:
+        return known
+    now = folder.clock()
+    if len(site.variants) >= variants_max and now >= site.look_again_at:
+        site.look_again_at = now + LOOK_AGAIN_S
+        # A list first: another thread may add one meanwhile.
+        site.variants = {text: kind for text, kind in list(site.variants.items()) if folder.is_open(kind.key)}
+        site.kinds.clear()
+    if len(site.variants) < variants_max:
+        key = f"{site.name}{site.join}{variant}" if variant else site.name
+        known = site.variants[variant] = make(key)
+        return known
+    if site.others is None:
+        site.others = make(f"{site.name}{site.join}other values{site.place}")
+    return site.others
 
 
 def put(cache: dict[Any, Any], key: Hashable, value: object) -> None:
@@ -149,15 +156,6 @@ def put(cache: dict[Any, Any], key: Hashable, value: object) -> None:
     if len(cache) >= CACHED_MAX:
         cache.clear()
     cache[key] = value
-
-
-def raised_in(exc_info: object) -> BaseException | None:
-    """The exception that a call's `exc_info` means, if any."""
-    if isinstance(exc_info, BaseException):
-        return exc_info
-    if isinstance(exc_info, tuple):
-        return next((part for part in cast("tuple[object, ...]", exc_info) if isinstance(part, BaseException)), None)
-    return sys.exc_info()[1] if exc_info else None
 
 
 def calling_frame(stacklevel: int) -> FrameType:

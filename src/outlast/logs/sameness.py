@@ -15,110 +15,25 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import Enum
-from pathlib import PurePath
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from string import Formatter
+from typing import TYPE_CHECKING, Any, Final
 
 from outlast.core.fold import Storm
+from outlast.logs.masks import CODE_BEFORE, TEXT_CHARS_MAX, masked, said
+from outlast.logs.values import raw_value, tell_value
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
-    from types import TracebackType
 
-TEXT_CHARS_MAX: Final = 2_000
-"""Texts are compared, and kept, up to this length."""
+    from outlast.logs.values import Args
+
 RAW_MAX: Final = 256
 """How many raw values a template remembers, to find their kind without looking into them."""
 OVERFLOWS_MAX: Final = 4
 WORDS_MAX: Final = 300
 """How much of the first message a summary repeats."""
-CHAIN_MAX: Final = 4
-"""How many causes of an exception are part of its kind."""
-
-CODE_WORDS: Final = frozenset(
-    {
-        "errno",
-        "err",
-        "error",
-        "code",
-        "status",
-        "exit",
-        "exited",
-        "port",
-        "signal",
-        "sig",
-        "sqlstate",
-        "rc",
-        "returncode",
-        "returned",
-        "http",
-    }
-)
-CODE_WORD: Final = rf"(?:{'|'.join(sorted(CODE_WORDS, key=len, reverse=True))})"
-CODE_BEFORE: Final = re.compile(rf"(?<![a-z]){CODE_WORD}(?:\s+with|/[\d.]+)?[\s:=\[(#'\"]{{0,3}}$", re.IGNORECASE)
-MASKED: Final = re.compile(
-    rf"""
-      (?P<keep>(?<![a-z]){CODE_WORD}[\s:=\[(\#'"]{{1,3}}-?\d{{1,5}}\b
-        | \b\d{{1,3}}(?:\.\d{{1,3}}){{3}}(?::\d{{1,4}}\b)?)
-    | \b[0-9a-f]{{8}}-(?:[0-9a-f]{{4}}-){{3}}[0-9a-f]{{12}}\b
-    | \b\d{{4}}-\d\d-\d\d(?:[T\s]\d\d:\d\d(?::\d\d(?:[.,]\d+)?)?(?:Z|[+-]\d\d:?\d\d)?)?
-    | \b\d\d:\d\d:\d\d(?:[.,]\d+)?
-    | \b0x[0-9a-f]+
-    | \b(?=[a-f]*\d)(?=\d*[a-f])[0-9a-f]{{8,}}\b
-    | \d{{5,}}
-    | (?<![\w/.-])[-+]?\d+(?:[.,]\d+)*(?:[nmuµ]?s|min|h|%|[kmg]?i?b)?(?![\w/-])
-    """,
-    re.IGNORECASE | re.VERBOSE,
-)
-PUNCTUATION: Final = "[](){}<>'\"#=:;,.!?"
-CODE_CHARS_MAX: Final = 5
-"""A longer number is no code."""
-WORD_CHARS_MAX: Final = 80
-WORDS_CACHED_MAX: Final = 4_096
-_words: dict[str, str] = {}
-"""What words with digits look like masked: most words of a log come again."""
-Args: TypeAlias = Any
-"""The values of a record: a tuple, which for a template with names holds one mapping."""
-
 PLACEHOLDER = re.compile(r"%(?:\((\w+)\))?[-#0 +]*(\*|\d+)?(?:\.(\*|\d+))?[hlL]?([diouxXeEfFgGcrsa%])")
 TEXT_CONVERSIONS: Final = "rsac"
-
-
-def masked(text: str) -> str:
-    """`text` without what merely counts, dates or numbers an instance; codes, names and addresses of hosts stay."""
-    words = text[:TEXT_CHARS_MAX].split(" ")
-    for at, word in enumerate(words):
-        if word.isalpha():
-            continue
-        bare = word.strip(PUNCTUATION)
-        known = word.replace(bare, "#", 1) if bare.isdigit() else (_words.get(word) or _mask_word(word))
-        if known != word and not (at and _is_code(words, at)):
-            words[at] = known
-    return " ".join(words)
-
-
-def _mask_word(word: str) -> str:
-    known = MASKED.sub(_mask, word)
-    if len(word) <= WORD_CHARS_MAX:
-        if len(_words) >= WORDS_CACHED_MAX:
-            _words.clear()
-        _words[word] = known
-    return known
-
-
-def _mask(match: re.Match[str]) -> str:
-    return match.group() if match.lastgroup == "keep" else "#"
-
-
-def _is_code(words: list[str], at: int) -> bool:
-    """Whether the word before says that a short number is a code: "status 503", "[Errno 111]", "exited with 1"."""
-    if len(words[at].strip(PUNCTUATION)) > CODE_CHARS_MAX:
-        return False
-    before = words[at - 1].strip(PUNCTUATION).lower()
-    if before == "with" and at > 1:
-        before = words[at - 2].lower()
-    return before in CODE_WORDS or before.startswith("http/") or (before[-6:] in {"_errno", "status"} or before[-4:] == "code")
-
 
 NO_STORM: Final = Storm("", None, 0.0, 0.0, 0.0)
 
@@ -222,92 +137,26 @@ def site_of(name: str, template: str) -> Site:
     return Site(name, tuple(kept) if position else None, only, is_named=is_named)
 
 
-def raw_value(value: object, *, code: bool) -> Hashable:
-    """What of a value decides about sameness: itself where it is a name or a code, what it says where it is a thing."""
-    match value:
-        case BaseException():
-            return raw_exception(value)
-        case str() | PurePath():
-            return str(value)[:TEXT_CHARS_MAX]
-        case None | bool() | Enum():
-            return value
-        case int() | float():
-            return str(value) if code else type(value).__name__
-        case _:
-            return masked(said(value))
+def site_of_braces(name: str, template: str) -> Site:
+    """As `site_of`, for the positions of a template of `str.format`, and for those names that stand where a code stands.
 
-
-def said(value: object) -> str:
-    """`str(value)`, bounded; its type where it cannot say anything."""
-    try:
-        return str(value)[:TEXT_CHARS_MAX]
-    except Exception:  # noqa: BLE001  # whatever a foreign __str__ raises
-        return type(value).__qualname__
-
-
-def raw_exception(exc: BaseException) -> Hashable:
-    """What decides about sameness of an exception that is a value: its type and what it carries."""
-    carried = (type(exc), exc.args, *exc.__dict__.values())
-    if isinstance(exc, OSError):
-        carried = (*carried, exc.errno, exc.filename)
-    try:
-        hash(carried)
-    except TypeError:
-        return tell_exception(exc)
-    return carried
-
-
-def tell_exception(exc: BaseException) -> str:
-    """Type, code and words of an exception, masked. A code is what `errno`, `sqlstate`, `status` or `code` holds."""
-    codes = [
-        str(code)
-        for name in ("errno", "sqlstate", "status", "status_code", "code")
-        if isinstance(code := getattr(exc, name, None), int | str)
-    ]
-    return f"{type(exc).__module__}.{type(exc).__qualname__}[{' '.join(codes)}] {masked(said(exc))}"
-
-
-def raw_raised(exc: BaseException) -> Hashable:
-    """What decides about sameness of an exception that is logged with its traceback: it, its raising line, its causes."""
-    parts: list[Hashable] = []
-    link: BaseException | None = exc
-    while link is not None and len(parts) < CHAIN_MAX:
-        parts.append((raw_exception(link), raising_line(link.__traceback__)))
-        link = link.__cause__ or (None if link.__suppress_context__ else link.__context__)
-    return tuple(parts)
-
-
-def raising_line(traceback: TracebackType | None) -> tuple[str, int]:
-    """File and number of the innermost line of a traceback."""
-    if traceback is None:
-        return "", 0
-    while traceback.tb_next is not None:
-        traceback = traceback.tb_next
-    return traceback.tb_frame.f_code.co_filename, traceback.tb_lineno
-
-
-def tell_raised(exc: BaseException) -> str:
-    """As `raw_raised`, masked, as text."""
-    parts: list[str] = []
-    link: BaseException | None = exc
-    while link is not None and len(parts) < CHAIN_MAX:
-        path, line = raising_line(link.__traceback__)
-        parts.append(f"{tell_exception(link)} at {path}:{line}")
-        link = link.__cause__ or (None if link.__suppress_context__ else link.__context__)
-    return " from ".join(parts)
-
-
-def tell_value(value: object, *, code: bool) -> str:
-    """What one value adds to a key."""
-    match value:
-        case bool() | None:
-            return str(value)
-        case int() | float() if not isinstance(value, Enum):
-            return str(value) if code else "#"
-        case BaseException():
-            return tell_exception(value)
-        case _:
-            return said(value) if code else masked(said(value))
+    Where there are names, the values come in one mapping, in which the others have their position.
+    """
+    kept: list[tuple[Any, bool]] = []
+    before, automatic = "", 0
+    for literal, field_name, _, _ in Formatter().parse(template):
+        before += literal
+        if field_name is None:
+            continue
+        base = re.split(r"[.\[]", field_name, maxsplit=1)[0]
+        code = bool(CODE_BEFORE.search(before[-40:]))
+        if not base or base.isdecimal():
+            kept.append((int(base) if base else automatic, code))
+            automatic += 1
+        elif code:
+            kept.append((base, True))
+    only = kept[0][0] if len(kept) == 1 and isinstance(kept[0][0], int) else -1
+    return Site(name, tuple(kept), only)
 
 
 def first_words(msg: object, args: Args, exc: BaseException | None) -> str:
