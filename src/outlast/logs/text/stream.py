@@ -11,7 +11,7 @@ from outlast.logs.text.fields import by_fields
 from outlast.logs.text.keys import Keys, MayContinue
 from outlast.logs.text.records import Batch, Records
 from outlast.logs.text.stats import Report, Stats
-from outlast.logs.text.summaries import example_of, line
+from outlast.logs.text.summaries import example_of, last_lines, line
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -135,7 +135,8 @@ class TextFold:
 
     def say_pending(self, now: float) -> bytes:
         """A summary of all that is pending, and nothing of what is held."""
-        return self._wrote(self._say(self._fold.end(now), now))
+        summaries = self._noted(self._fold.end(now))
+        return self._wrote(last_lines(summaries, now, self._wall_offset_s, self._options.summaries_as))
 
     def _wrote(self, out: bytes) -> bytes:
         self._stats.bytes_out += len(out)
@@ -189,10 +190,13 @@ class TextFold:
         return shown
 
     def _say(self, summaries: list[Summary], now: float) -> bytes:
+        return b"".join(line(summary, now, self._wall_offset_s, self._options.summaries_as) for summary in self._noted(summaries))
+
+    def _noted(self, summaries: list[Summary]) -> list[Summary]:
         for summary in summaries:
             self.report.add(summary)
         self._stats.summaries += len(summaries)
-        return b"".join(line(summary, now, self._wall_offset_s, self._options.summaries_as) for summary in summaries)
+        return summaries
 
 
 def _without(records: list[bytes], shown: list[bytes]) -> list[bytes]:

@@ -15,6 +15,15 @@ if TYPE_CHECKING:
 EXAMPLE_BYTES_MAX: Final = 240
 """So much of a storm's first record is kept to name it by."""
 
+APART_MAX: Final = 6
+"""So many summaries at the end of a stream have a line each."""
+
+GREATEST: Final = 3
+"""If there are more, so many still have."""
+
+SHARED: Final = 10
+"""So many of the others share a line."""
+
 LOGFMT: Final = re.compile(
     rb"[A-Za-z_][\w.-]{0,64}=(?:\"(?:[^\"\\]|\\.){0,1024}\"|[^\s\"]{0,1024})(?: [A-Za-z_][\w.-]{0,64}=|\s*\Z)"
 )
@@ -34,7 +43,7 @@ def format_of(record: bytes) -> str:
 
 def line(summary: Summary, now: float, wall_offset_s: float, written_as: str | None = None) -> bytes:
     """The summary as one line with its newline. `wall_offset_s` added to the fold's clock gives seconds since 1970."""
-    example = summary.example if isinstance(summary.example, bytes) else b""
+    example = _example(summary)
     fields: dict[str, str | int | float] = {
         "outlast.what": summary.what.value,
         "outlast.count": summary.count,
@@ -54,6 +63,24 @@ def line(summary: Summary, now: float, wall_offset_s: float, written_as: str | N
         pairs = " ".join(f"{name}={_quoted(value)}" for name, value in fields.items())
         return f"ts={_moment(now + wall_offset_s)} level=warning msg={_quoted(f'outlast: {said}')} {pairs}\n".encode()
     return f"outlast: {said}: {fields['outlast.example']}\n".encode()
+
+
+def last_lines(summaries: list[Summary], now: float, wall_offset_s: float, written_as: str | None = None) -> bytes:
+    """The summaries at the end of a stream. In text the greatest have a line each, and the rest, if many, share lines."""
+    texts = [summary for summary in summaries if (written_as or format_of(_example(summary))) == "text"]
+    if len(texts) <= APART_MAX:
+        return b"".join(line(summary, now, wall_offset_s, written_as) for summary in summaries)
+    texts.sort(key=lambda summary: -summary.count)
+    apart = [summary for summary in summaries if summary not in texts] + texts[:GREATEST]
+    lines = [line(summary, now, wall_offset_s, written_as) for summary in apart]
+    for begin in range(GREATEST, len(texts), SHARED):
+        told = (line(summary, now, wall_offset_s, "text") for summary in texts[begin : begin + SHARED])
+        lines.append(b"outlast: " + b" | ".join(text[len(b"outlast: ") : -1] for text in told) + b"\n")
+    return b"".join(lines)
+
+
+def _example(summary: Summary) -> bytes:
+    return summary.example if isinstance(summary.example, bytes) else b""
 
 
 def _said(summary: Summary, wall_offset_s: float) -> str:
