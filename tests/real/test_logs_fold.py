@@ -269,6 +269,18 @@ def test_what_cannot_be_read_is_said_in_one_line(start: type[Folding], tmp_path:
     assert errors == f"outlast: logs fold: cannot read {tmp_path}/none: No such file or directory\n".encode()
 
 
+def test_what_fails_while_it_is_read_is_said_in_one_line(start: type[Folding], tmp_path: Path) -> None:
+    folding = start(tmp_path)
+    assert folding.finish() == (b"", b"outlast: logs fold: reading failed: Is a directory\n", 74)
+
+
+def test_without_an_output_it_does_not_begin() -> None:
+    command = ["/bin/sh", "-c", 'exec "$0" "$@" >&-', *COMMAND]
+    done = subprocess.run(command, env=ENVIRONMENT, input=b"a\n", stderr=subprocess.PIPE, check=False, timeout=LIMIT_S)
+    assert done.returncode == 64
+    assert done.stderr == b"outlast: logs fold: standard output is closed; open it, or send it to /dev/null\n"
+
+
 def test_if_the_fold_fails_everything_passes_unharmed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     lines = [b"line %d\n" % (number % 5) for number in range(200_000)]
     source = tmp_path / "in"

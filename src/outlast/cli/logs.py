@@ -68,6 +68,11 @@ def fold(
     from outlast.logs.text.spool import Spool
     from outlast.logs.text.stream import TextFold
 
+    try:
+        os.fstat(STDOUT)
+    except OSError as error:
+        # Otherwise the next file to be opened would take its place.
+        raise CommandError("logs fold: standard output is closed; open it, or send it to /dev/null", Exit.USAGE) from error
     source = _source(file, follow=follow)
     options = _options(**chosen)
     began, wall_offset_s = time.monotonic(), time.time() - time.monotonic()

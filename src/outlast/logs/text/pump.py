@@ -26,8 +26,11 @@ SPOOL_FLUSH_S: Final = 1.0
 GRACE_S: Final = 1.0
 """After a signal so long is still read, so that the last words of a program that got the same signal come through."""
 
+GONE: Final = select.POLLERR | select.POLLHUP | select.POLLNVAL
+"""What poll says of an output that nobody reads any more."""
+
 BROKEN_PIPE: Final = 128 + signal.SIGPIPE
-LOST_OUTPUT: Final = 74
+IO_ERROR: Final = 74
 """EX_IOERR of sysexits.h."""
 
 
@@ -38,8 +41,8 @@ class StoppedTwice(BaseException):
 class Pump:
     """Runs until the source ends, a signal comes, or nobody reads the sink.
 
-    `run` gives the exit code: 0 at the end of input, 128 + n after signal n, 141 when nobody reads the output, 74 when some of
-    the output could not be written. If the fold itself fails, that is said in one line, and all the rest passes unfolded.
+    `run` gives the exit code: 0 at the end of input, 128 + n after signal n, 141 when nobody reads the output, 74 when the
+    input could not be read or some of the output not be written. If the fold itself fails, that is said in one line, and all the rest passes unfolded.
     """
 
     def __init__(
@@ -53,6 +56,7 @@ class Pump:
         self._signal = 0
         self._stop_at: float | None = None
         self._passing = False
+        self._unread = False
         self._flush_at = 0.0
 
     def run(self, out_fd: int) -> int:
@@ -70,7 +74,7 @@ class Pump:
                 self._spool.close()
         if self._signal:
             return 128 + self._signal
-        return LOST_OUTPUT if self._sink.lost_bytes else 0
+        return IO_ERROR if self._sink.lost_bytes or self._unread else 0
 
     def _carry(self, out_fd: int, woken: int) -> None:
         poll = select.poll()
@@ -83,7 +87,7 @@ class Pump:
             now = time.monotonic()
             ready = dict(poll.poll(self._wait_ms(now, quiet=quiet)))
             now = time.monotonic()
-            if ready.get(out_fd, 0) & select.POLLERR:
+            if ready.get(out_fd, 0) & GONE:
                 raise BrokenPipeError
             if self._signal and self._stop_at is None:
                 self._stop_at = now + GRACE_S
@@ -93,8 +97,12 @@ class Pump:
             data = b""
             readable = self._source.waits_for is None or self._source.waits_for in ready
             if readable:
-                data = self._source.read()
-                if not data and self._source.ends:
+                try:
+                    data = self._source.read()
+                except OSError as error:
+                    self._say(f"reading failed: {error.strerror}")
+                    self._unread = True
+                if not data and (self._source.ends or self._unread):
                     return
             quiet = not data
             self._take(data, now)

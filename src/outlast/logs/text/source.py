@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -10,6 +12,9 @@ if TYPE_CHECKING:
 
 READ_BYTES: Final = 1 << 17
 """At a time: enough to be worth the shapes of a whole chunk, and little enough to stay in a cache with them."""
+
+PIPE_BYTES: Final = 1 << 20
+"""What Linux lets anybody ask for, unless told otherwise."""
 
 
 class Source(Protocol):
@@ -35,8 +40,10 @@ class Descriptor:
     ends = True
 
     def __init__(self, fd: int) -> None:
-        """The descriptor stays the caller's."""
+        """The descriptor stays the caller's. A pipe is made to hold more, so that a burst does not stop its producer."""
         self.waits_for: int | None = fd
+        with contextlib.suppress(OSError):
+            fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
 
     def read(self) -> bytes:
         """What there is."""
