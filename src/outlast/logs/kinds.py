@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 CACHED_MAX: Final = 4_096
 """How many templates, ready-made texts and raised exceptions are recognised at once; beyond, they are looked into again.
 Since kinds are told apart by their text, forgetting changes no storm."""
+LOGGING: Final = logging.Logger.findCaller.__code__.co_filename
 LOOK_AGAIN_S: Final = 1.0
 """A template whose variants are all in use looks this often for some that are over."""
 
@@ -50,7 +51,8 @@ class Kinds:
 
     def kind_of(self, logger: logging.Logger, level: int, msg: object, args: Args, exc_info: object, stacklevel: int) -> Kind:
         """The kind of any record; `PASSES` for what is exempt. What was seen before is found in `texts` and `templates`."""
-        exc = raised_in(exc_info)
+        exc = raised_in(exc_info) if exc_info else None
+        called = sys._getframe(2)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # as findCaller does
         site: Site | None = None
         raw: Hashable = ()
         if args or not isinstance(msg, str):
@@ -59,33 +61,36 @@ class Kinds:
             known = site.kinds.get(raw if exc is None else ())
             if known is not None and (exc is None or known is PASSES):
                 return known
-        key = (logger.name, level, msg if site is None else site, raw, None if exc is None else raw_raised(exc))
-        known = self.texts.get(key[:3]) if exc is None and site is None else self._raised.get(key)
-        if known is not None:
-            return known
-        if self._is_exempt(logger.name, level, msg):
-            kind = PASSES
-        else:
-            frame = calling_frame(stacklevel)
-            variant = masked(str(msg)) if site is None else site.tell(args)
-            owner = self._line(logger.name, level, frame) if site is None else site
-            if exc is not None:
-                variant = f"{variant} ! {tell_raised(exc)}"
+        key: Hashable = (logger.name, level, msg)
+        if exc is not None:
+            key = (logger.name, level, msg if site is None else site, raw, raw_raised(exc))
+            known = self._raised.get(key)
+            if known is not None:
+                return known
+        if site is None and self._is_exempt(logger.name, level, msg):
+            put(self.texts if exc is None else self._raised, key, PASSES)
+            return PASSES
+        variant = masked(str(msg)) if site is None else site.tell(args)
+        owner = self._line(logger.name, level, calling_frame(called, stacklevel)) if site is None else site
+        # A text with numbers in it will hardly come again.
+        comes_again = site is not None or variant == msg
+        if exc is not None:
+            variant = f"{variant} ! {tell_raised(exc)}"
 
-            def make(key: str) -> Kind:
-                place = Place(logger, level, frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name)
-                return Kind(key, first_words(msg, args, exc), place)
+        def make(key: str) -> Kind:
+            frame = calling_frame(called, stacklevel)
+            place = Place(logger, level, frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name)
+            return Kind(key, first_words(msg, args, exc), place)
 
-            kind = variant_of(owner, variant, self._folder, self._variants_max, make)
-            if kind is owner.others or (site is None and exc is None and variant != msg):
-                # A text with numbers in it will hardly come again.
-                return kind
+        kind = owner.variants.get(variant) or variant_of(owner, variant, self._folder, self._variants_max, make)
+        if kind is owner.others:
+            return kind
         if exc is not None:
             put(self._raised, key, kind)
-        elif site is None:
-            put(self.texts, key[:3], kind)
-        else:
+        elif site is not None:
             site.remember(raw, kind)
+        elif comes_again:
+            put(self.texts, key, kind)
         return kind
 
     def _template(self, name: str, level: int, msg: object, args: Args) -> tuple[Site, Args]:
@@ -158,12 +163,10 @@ def put(cache: dict[Any, Any], key: Hashable, value: object) -> None:
     cache[key] = value
 
 
-def calling_frame(stacklevel: int) -> FrameType:
-    """The frame of the code that logs, found as `Logger.findCaller` does; this function is called by `kind_of`."""
-    frame = sys._getframe(3)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # what findCaller does
-    internal = logging.Logger.findCaller.__code__.co_filename
+def calling_frame(frame: FrameType, stacklevel: int) -> FrameType:
+    """The frame of the code that logs, found from a frame below it as `Logger.findCaller` finds it."""
     while True:
-        if frame.f_code.co_filename != internal:
+        if frame.f_code.co_filename != LOGGING:
             stacklevel -= 1
         if stacklevel <= 0 or frame.f_back is None:
             return frame

@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 
     from outlast.logs.values import Args
 
-RAW_MAX: Final = 256
+RAW_MAX: Final = 64
 """How many raw values a template remembers, to find their kind without looking into them."""
-OVERFLOWS_MAX: Final = 4
+OVERFLOWS_MAX: Final = 2
 WORDS_MAX: Final = 300
 """How much of the first message a summary repeats."""
 PLACEHOLDER = re.compile(r"%(?:\((\w+)\))?[-#0 +]*(\*|\d+)?(?:\.(\*|\d+))?[hlL]?([diouxXeEfFgGcrsa%])")
