@@ -42,7 +42,8 @@ class Pump:
     """Runs until the source ends, a signal comes, or nobody reads the sink.
 
     `run` gives the exit code: 0 at the end of input, 128 + n after signal n, 141 when nobody reads the output, 74 when the
-    input could not be read or some of the output not be written. If the fold itself fails, that is said in one line, and all the rest passes unfolded.
+    input could not be read to its end or some of the output not be written. If the fold itself fails, that is said in one
+    line, and all the rest passes unfolded.
     """
 
     def __init__(
