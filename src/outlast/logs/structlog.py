@@ -23,7 +23,7 @@ from outlast.logs.masks import masked
 from outlast.logs.raised import raised_in, raw_raised, tell_raised
 from outlast.logs.sameness import PASSES, Kind, Site, first_words
 from outlast.logs.structlog_methods import asks_first, asks_in_proxy
-from outlast.logs.values import raw_fields, raw_value, tell_fields, tell_value
+from outlast.logs.values import VALUE, raw_fields, raw_value, sort_of, tell_fields, tell_value
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
@@ -169,13 +169,21 @@ class Folding:
         if args or exc is not None:
             values = tuple(raw_value(value, code=False) for value in args)
             key = (*key, values, None if exc is None else raw_raised(exc))
-        kind = kinds.get(key)
+        kind, lasts = kinds.get(key), True
         if kind is None:
             logger = bound._logger  # noqa: SLF001  # as above
             everything = {**structlog.get_context(bound), **fields}
             kind, lasts = self._kind(name_of(logger), method, event, args, everything, lambda: bound)
             if lasts:
                 put(kinds, key, kind)
+        if (
+            lasts
+            and not args
+            and exc is None
+            and all(type(value) is str and sort_of(name) is VALUE for name, value in fields.items())
+        ):
+            # As the methods of `wrap` look it up, who do not look into values.
+            put(kinds, (method, event, *fields.items()), kind)
         return kind
 
     def _kind(

@@ -7,7 +7,6 @@ from types import FunctionType
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from outlast.logs.sameness import PASSES
-from outlast.logs.values import SORTS, VALUE
 
 if TYPE_CHECKING:
     from outlast.logs.structlog import Folding
@@ -22,41 +21,16 @@ SAME: Final = {"exception": "error", "warn": "warning", "msg": "info"}
 
 
 def asks(folding: Folding) -> Method:
-    """A function that says whether an event of a bound logger is to be shown. All its names are local."""
-    folder, kinds_of, kind_of, sorts, plain = folding.folder, folding.kinds_of, folding.kind_of, SORTS, VALUE
-    clock, acquire, release, released = folder.clock, folder.lock.acquire, folder.lock.release, folder.release_if_owned
+    """A function that says whether an event of a bound logger is to be shown."""
+    folder, kind_of = folding.folder, folding.kind_of
 
     def passes(bound: Its, method: str, event: Its, args: Its, fields: Its) -> bool:
         try:
-            kind = None
-            if not args:
-                raw = [method, event]
-                for name, said in fields.items():
-                    if type(said) is not str or sorts.get(name) is not plain:
-                        break
-                    raw += (name, said)
-                else:
-                    kind = (bound._outlast_kinds or kinds_of(bound)).get(tuple(raw))  # noqa: SLF001  # our own
-            if kind is None:
-                kind = kind_of(bound, method, event, args, fields)
-            storm = kind.storm
-            if storm.folding:
-                now = clock()
-                acquire()
-                if storm.folding:  # It may have ended while this thread waited.
-                    storm.pending += 1
-                    storm.last_at = now
-                    release()
-                    return False
-                release()
+            kind = kind_of(bound, method, event, args, fields)
             return kind is PASSES or folder.passes(kind)
         except Exception:  # noqa: BLE001  # whatever a value's own methods raise
             folding.unjudged += 1
             return True
-        except BaseException:
-            # A signal's exception may come between any two of these lines.
-            released()
-            raise
 
     return passes
 
@@ -74,12 +48,34 @@ def asks_in_proxy(folding: Folding, proxy: Method) -> Method:
 
 
 def asks_first(folding: Folding, name: str, proxy: Method) -> Method:
-    """A method of structlog's filtering logger that asks before it does what that one does."""
+    """A method of structlog's filtering logger that asks before it does what that one does. All its names are local."""
     passes, to, is_exception = asks(folding), SAME.get(name, name), name == "exception"
+    folder, clock, takes_room = folding.folder, folding.folder.clock, folding.folder.takes_room
+    acquire, release, released = folder.lock.acquire, folder.lock.release, folder.release_if_owned
 
     def method(self: Its, event: Its, *args: Its, **fields: Its) -> Its:
         if is_exception:
             fields.setdefault("exc_info", True)
+        elif not args and (kinds := self._outlast_kinds):
+            try:
+                storm = kinds.get((to, event, *fields.items()), PASSES).storm
+                if storm.folding:
+                    now = clock()
+                    acquire()
+                    if storm.folding:  # It may have ended while this thread waited.
+                        storm.pending += 1
+                        storm.last_at = now
+                        release()
+                        return None
+                    release()
+                has_room = storm.room > 0 and takes_room(storm)
+            except Exception:  # noqa: BLE001  # A value cannot be hashed or compared: `passes` looks into it.
+                has_room = False
+            except BaseException:  # A signal's exception may come between any two of these lines.
+                released()
+                raise
+            if has_room:
+                return proxy(self, to, event, **fields)
         if passes(self, to, event, args, fields):
             if args:
                 event %= args[0] if len(args) == 1 and isinstance(args[0], Mapping) and args[0] else args
