@@ -54,8 +54,8 @@ def run(
 
     `listen` is where to answer `/livez`, `/readyz` and `/statusz` ("127.0.0.1:8080"; ":8080" is loopback too). `report` is a
     file that takes the report of the stop as JSON. `fold_logs` folds what the loggers of the process repeat, as
-    `outlast.logs.guard.guard` does, with the incidents of the service's dependencies. systemd is told what it wants to know. Logs go to stderr at INFO if
-    the program has not configured logging. Raises `ConfigurationError`.
+    `outlast.logs.guard.guard` does, with the incidents of the service's dependencies. systemd is told what it wants to
+    know. Logs go to stderr at INFO if the program has not configured logging. Raises `ConfigurationError`.
     """
     if not logging.getLogger().handlers:
         logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
