@@ -315,7 +315,8 @@ def environment(python: tuple[Version, Path], directory: Path, extra: str) -> Pa
     began_s = time.monotonic()
     step([program, "-m", "venv", "--clear", directory], f"making the virtual environment {directory}")
     pip: list[Path | str] = [inside, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--constraint", PINS]
-    # The build tools come from the same list of versions, so nothing is built in an environment of its own. A peer needs setuptools.
+    # The build tools come from the same list of versions, so nothing is built in an environment of its own. A peer of the
+    # bench needs setuptools.
     step([*pip, "hatchling", "editables", "setuptools"], "installing the build tools")
     step([*pip, "--no-build-isolation", "--editable", f".[{extra}]"], f"installing outlast[{extra}]")
     stamp.write_text(f"{made_from} {extra}", encoding="utf-8")
