@@ -120,8 +120,8 @@ def test_a_signal_that_raises_leaves_no_lock_behind() -> None:
         handle = guard()
         signal.signal(signal.SIGALRM, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         for _ in range(300):
-            signal.setitimer(signal.ITIMER_REAL, 0.001)
             try:
+                signal.setitimer(signal.ITIMER_REAL, 0.001)
                 while True:
                     logging.error("away")
             except KeyboardInterrupt:

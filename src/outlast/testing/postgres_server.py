@@ -27,6 +27,8 @@ POLL_S: Final = 0.005
 RETRY_S: Final = 0.1
 ORPHANS_S_MAX: Final = 10.0
 """How long a start is repeated because processes of a killed server still hold its memory; some 100 ms is usual."""
+_SETTINGS: Final = {"fsync": "off", "authentication_timeout": "5s"}
+"""A client that connected and said nothing, to a frozen server for one, holds a stop up for so long; 60 s by default."""
 _ORPHANS: Final = ("shared memory block", "lock file", "could not bind")
 """What a start says that dies of what the last server left behind; with another language in lc_messages any death counts."""
 _SIGNALS: Final = {"smart": signal.SIGTERM, "fast": signal.SIGINT, "immediate": signal.SIGQUIT}
@@ -42,7 +44,7 @@ class PostgresServer:
 
     It trusts every local login, so it listens on 127.0.0.1 and on a socket of its own only. As root it runs as the user
     `postgres` or `nobody`. `settings` are given to it as `-c name=value`; a change holds from the next start. Crashes of the
-    process lose nothing, but `fsync` is off: set it to measure what durable commits cost. A `directory` that is given is kept,
+    process lose nothing, but `fsync` is off: set it to measure what durable commits cost; `authentication_timeout` is 5 s. A `directory` that is given is kept,
     with its data, and used again. Start, stop and break it from one thread at a time; `port` and `dsn()` are for every thread.
     """
 
@@ -59,7 +61,7 @@ class PostgresServer:
         self.bin_dir = reachable_bin(find_postgres_bin(bin_dir), account)
         self._files = ServerFiles(directory, account)
         self.port = port or free_port()
-        self.settings: dict[str, str] = {"fsync": "off", **(settings or {})}
+        self.settings: dict[str, str] = {**_SETTINGS, **(settings or {})}
         self._process: subprocess.Popen[bytes] | None = None
         self._reaper: Reaper | None = None
         self._owner = os.getpid()
