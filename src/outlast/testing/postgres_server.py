@@ -45,7 +45,8 @@ class PostgresServer:
     It trusts every local login, so it listens on 127.0.0.1 and on a socket of its own only. As root it runs as the user
     `postgres` or `nobody`. `settings` are given to it as `-c name=value`; a change holds from the next start. Crashes of the
     process lose nothing, but `fsync` is off: set it to measure what durable commits cost; `authentication_timeout` is 5 s. A
-    `directory` that is given is kept, with its data, and used again. Start, stop and break it from one thread at a time; `port` and `dsn()` are for every thread.
+    `directory` that is given is kept, with its data, and used again. Start, stop and break it from one thread at a time;
+    `port` and `dsn()` are for every thread.
     """
 
     def __init__(
