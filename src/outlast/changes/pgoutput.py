@@ -10,6 +10,7 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING, Any, Final, cast
 
+from outlast.changes.binary_values import binary_decoder
 from outlast.changes.framing import read_plain
 from outlast.changes.messages import (
     UNCHANGED,
@@ -25,7 +26,7 @@ from outlast.changes.messages import (
     Truncate,
     Update,
 )
-from outlast.changes.reading import Converters, PgOutputError, Plan, Reading
+from outlast.changes.reading import Converters, Known, PgOutputError, Plan, Reading
 from outlast.changes.values import text_decoder
 
 if TYPE_CHECKING:
@@ -39,9 +40,10 @@ PROTOCOL_VERSIONS: Final = (1, 2, 3, 4)
 """1: PostgreSQL 10; 2, streamed transactions: 14; 3, two-phase commit: 15; 4, streaming = parallel: 16."""
 RELATIONS_MAX: Final = 100_000
 """Tables, partitions counted one by one, whose shape is kept: at some 2 KB each for ten columns, 200 MB."""
-CAREFUL_BYTES: Final = 1 << 20
-"""Rows of this size are read with care: the tight loop copies the row once more than they can afford."""
 
+_HEAD: Final = slice(1, 8)
+_HEAD_IN_PIECE: Final = slice(5, 12)
+"""After the tag, and after the xid within a piece."""
 _INSERT: Final = ord("I")
 _DELETE: Final = ord("D")
 _OLD_AND_NEW: Final = frozenset(b"UD")
@@ -51,11 +53,10 @@ _OLD: Final = ord("O")
 _TEXT: Final = ord("t")
 _NULL: Final = ord("n")
 _NO_VALUE: Final = {_NULL: None, ord("u"): UNCHANGED}
-_ODD: Final = (IndexError, KeyError, struct.error, ValueError, ArithmeticError)
+_ODD: Final = (IndexError, KeyError, struct.error, ValueError, ArithmeticError, RecursionError)
 """What the tight loop meets in a message that it should not have tried; UnicodeDecodeError is a ValueError."""
-_row_head: Final = struct.Struct(">IBH").unpack_from
-"""The relation, the mark before the row, its number of columns."""
 _change_head: Final = struct.Struct(">IB").unpack_from
+"""The relation, the mark before the row."""
 _count: Final = struct.Struct(">H").unpack_from
 _length: Final = struct.Struct(">I").unpack_from
 _new: Final = cast("Any", tuple.__new__)  # pyright: ignore[reportUnknownMemberType] - typed where it is used
@@ -80,7 +81,7 @@ class Decoder:
     It does no I/O and is not for two threads at once.
     """
 
-    __slots__ = ("_at", "_json", "_known", "_relations", "_streams", "_typed", "_xid", "proto_version", "relations_max")
+    __slots__ = ("_head", "_json", "_known", "_relations", "_streams", "_typed", "_xid", "proto_version", "relations_max")
 
     def __init__(
         self, proto_version: int = 1, *, typed: bool = False, json: bool = False, relations_max: int = RELATIONS_MAX
@@ -93,15 +94,15 @@ class Decoder:
         self.relations_max = relations_max
         self._typed = typed
         self._json = json
-        self._relations: dict[int, Plan] = {}
-        self._streams: dict[int, dict[int, Plan]] = {}
+        self._relations = Known()
+        self._streams: dict[int, Known] = {}
         """What was described inside transactions still in progress: it holds for them alone until they are committed."""
         self._known = self._relations
         """The tables that hold for the message at hand."""
         self._xid: int | None = None
         """The transaction whose piece is being streamed."""
-        self._at = 1
-        """Where a row change's relation stands: after the tag, and after the xid inside a piece."""
+        self._head = _HEAD
+        """Where relation, mark and number of columns of an Insert stand."""
 
     @property
     def streaming_xid(self) -> int | None:
@@ -111,7 +112,7 @@ class Decoder:
     @property
     def relations(self) -> Mapping[int, Relation]:
         """The tables known by now, by id: a copy."""
-        return {key: plan.relation for key, plan in self._known.items()}
+        return {key: plan.relation for key, plan in self._known.plans.items()}
 
     def decode(self, payload: bytes | bytearray | memoryview) -> AnyMessage:
         """One message, without the header of XLogData (25 bytes).
@@ -124,35 +125,27 @@ class Decoder:
             tag = data[0]
             if tag == _INSERT:
                 # The row is read in place: a call of its own costs a tenth of the whole.
-                at = self._at
-                relation_id, mark, count = _row_head(data, at)
-                relation, width, converters = self._known[relation_id]
-                if mark != _NEW or count != width or len(data) > CAREFUL_BYTES:
-                    return self._carefully(data)
+                relation, width, converters, _ = self._known.heads[data[self._head]]
+                at = self._head.stop
                 # One byte, one character: slices are cheap, and those of ASCII only are right already.
                 text = str(data, "latin-1")
                 values: list[Value] = []
-                add = values.append
-                at += 7
-                while count:
-                    count -= 1
+                for _ in range(width):
                     kind = data[at]
                     if kind == _TEXT:
                         start = at + 5
                         at = start + _length(data, at + 1)[0]
-                        add(text[start:at])
+                        values.append(text[start:at])
                     elif kind == _NULL:
                         at += 1
-                        add(None)
+                        values.append(None)
                     else:
                         return self._carefully(data)
-                if at != len(data):
-                    return self._carefully(data)
-                if converters or not text.isascii():
-                    _finish(values, text, converters)
-                xid = None if self._xid is None else _length(data, 1)[0]
-                return _new_insert(Insert, (relation, tuple(values), xid))
-            if tag in _OLD_AND_NEW:
+                if at == len(data):
+                    if converters or not text.isascii():
+                        _finish(values, text, converters)
+                    return _new_insert(Insert, (relation, tuple(values), self._xid and _length(data, 1)[0]))
+            elif tag in _OLD_AND_NEW:
                 return self._old_and_new(data) or self._carefully(data)
         except _ODD:
             pass
@@ -160,11 +153,9 @@ class Decoder:
 
     def _old_and_new(self, data: bytes) -> Update | Delete | None:
         """An update or delete that is nothing out of the ordinary; None, or one of `_ODD`, for any other."""
-        at = self._at
+        at = self._head.start
         relation_id, mark = _change_head(data, at)
-        plan = self._known[relation_id]
-        if len(data) > CAREFUL_BYTES:
-            return None
+        plan = self._known.plans[relation_id]
         text = str(data, "latin-1")
         at += 5
         old_key = old_row = None
@@ -176,7 +167,7 @@ class Decoder:
                 old_key = tuple([values[place] for place in plan.relation.key_places])
             else:
                 return None
-        xid = None if self._xid is None else _length(data, 1)[0]
+        xid = self._xid and _length(data, 1)[0]
         if data[0] == _DELETE:
             whole = at == len(data) and mark != _NEW
             return _new_delete(Delete, (plan.relation, old_key, old_row, xid)) if whole else None
@@ -243,7 +234,7 @@ class Decoder:
     def _plan(self, reading: Reading) -> Plan:
         start = reading.at
         relation_id = reading.u32("the relation's id")
-        plan = self._known.get(relation_id)
+        plan = self._known.plans.get(relation_id)
         if plan is None:
             reading.refuse(f"relation {relation_id} has not been described on this connection", start)
         return plan
@@ -254,14 +245,14 @@ class Decoder:
             case Relation():
                 self._learn(message, reading)
             case StreamStart():
-                self._known = self._streams.setdefault(message.xid, {})
-                self._xid, self._at = message.xid, 5
+                self._known = self._streams.setdefault(message.xid, Known())
+                self._xid, self._head = message.xid, _HEAD_IN_PIECE
             case StreamStop():
                 self._known = self._relations
-                self._xid, self._at = None, 1
+                self._xid, self._head = None, _HEAD
             case StreamCommit():
                 # From now on the server takes them for known in every transaction (cleanup_rel_sync_cache in pgoutput.c).
-                self._relations.update(self._streams.pop(message.xid, {}))
+                self._relations.add_all(self._streams.pop(message.xid, Known()))
             case StreamAbort() if message.xid == message.subxid:
                 self._streams.pop(message.xid, None)
             case StreamPrepare():
@@ -270,17 +261,17 @@ class Decoder:
                 pass
 
     def _learn(self, relation: Relation, reading: Reading) -> None:
-        if relation.id not in self._known:
-            count = len(self._relations) + sum(map(len, self._streams.values()))
+        if relation.id not in self._known.plans:
+            count = sum(len(known.plans) for known in (self._relations, *self._streams.values()))
             if count >= self.relations_max:
                 reading.refuse(f"{count} relations are known, the limit is {self.relations_max}: raise relations_max", 0)
-        converters: list[tuple[int, Callable[[str], Value]]] = []
-        if self._typed:
-            for place, column in enumerate(relation.columns):
-                convert = text_decoder(column.type_oid, json=self._json)
-                if convert is not None:
-                    converters.append((place, convert))
-        self._known[relation.id] = Plan(relation, len(relation.columns), tuple(converters))
+        decoders = [
+            (place, text_decoder(column.type_oid, json=self._json), binary_decoder(column.type_oid, json=self._json))
+            for place, column in enumerate(relation.columns if self._typed else ())
+        ]
+        from_text = tuple([(place, convert) for place, convert, _ in decoders if convert is not None])
+        from_binary = tuple([(place, convert) for place, _, convert in decoders if convert is not None])
+        self._known.add(Plan(relation, len(relation.columns), from_text, from_binary))
 
 
 def _row(data: bytes, text: str, at: int, plan: Plan) -> tuple[int, list[Value]]:

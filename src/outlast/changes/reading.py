@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Final, NamedTuple, NoReturn, TypeAlias
+from typing import TYPE_CHECKING, Final, NamedTuple, NoReturn, TypeAlias, TypeVar
 
 from outlast import OutlastError
 from outlast.changes.messages import (
@@ -21,10 +21,12 @@ from outlast.changes.messages import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+T = TypeVar("T")
 _EPOCH: Final = datetime(2000, 1, 1, tzinfo=UTC)
 """PostgreSQL counts microseconds from here (src/include/datatype/timestamp.h, POSTGRES_EPOCH_JDATE)."""
 _COLUMN_BYTES_MIN: Final = 10
 """Flags 1, an empty name 1, type 4, modifier 4."""
+_insert_head: Final = struct.Struct(">IcH").pack
 _u16: Final = struct.Struct(">H")
 _u32: Final = struct.Struct(">I")
 _i32: Final = struct.Struct(">i")
@@ -59,6 +61,33 @@ class Plan(NamedTuple):
     relation: Relation
     width: int
     converters: Converters
+    binary_converters: tuple[tuple[int, Callable[[bytes], Value]], ...] = ()
+    """The same for values in binary form."""
+
+
+class Known:
+    """The relations described so far: by id, and by the bytes with which an Insert of theirs begins."""
+
+    __slots__ = ("heads", "plans")
+
+    def __init__(self) -> None:
+        """Know none."""
+        self.plans: dict[int, Plan] = {}
+        self.heads: dict[bytes, Plan] = {}
+        """Keys: the relation's id, the mark N, the number of columns. One look-up checks all three."""
+
+    def add(self, plan: Plan) -> None:
+        """Know this one from here on, instead of what it was before."""
+        key = plan.relation.id
+        if key in self.plans:
+            self.heads.pop(_insert_head(key, b"N", self.plans[key].width), None)
+        self.plans[key] = plan
+        self.heads[_insert_head(key, b"N", plan.width)] = plan
+
+    def add_all(self, others: Known) -> None:
+        """Know these too."""
+        for plan in others.plans.values():
+            self.add(plan)
 
 
 class Reading:
@@ -193,16 +222,24 @@ class Reading:
         for place, convert in plan.converters:
             value = values[place]
             if isinstance(value, str):
-                try:
-                    values[place] = convert(value)
-                except (ValueError, ArithmeticError):
-                    column = plan.relation.columns[place]
-                    self.refuse(
-                        f"column {column.name} of {plan.relation.qualified_name} cannot be read as type {column.type_oid}; "
-                        "connect with DateStyle=ISO and IntervalStyle=postgres, or decode without typed",
-                        start,
-                    )
+                values[place] = self._converted(convert, value, plan, place, start)
+        for place, convert_binary in plan.binary_converters:
+            value = values[place]
+            if isinstance(value, BinaryValue):
+                converted = self._converted(convert_binary, value.data, plan, place, start)
+                values[place] = value if converted is None else converted
         return values
+
+    def _converted(self, convert: Callable[[T], Value], value: T, plan: Plan, place: int, start: int) -> Value:
+        try:
+            return convert(value)
+        except (ValueError, ArithmeticError, IndexError, struct.error, RecursionError):
+            column = plan.relation.columns[place]
+            self.refuse(
+                f"column {column.name} of {plan.relation.qualified_name} is not what type {column.type_oid} looks like; "
+                "connect with DateStyle=ISO, IntervalStyle=postgres and bytea_output=hex, or decode without typed",
+                start,
+            )
 
     def _value(self, column: Column) -> Value:
         start = self.at
