@@ -114,6 +114,12 @@ class Decoder:
         """The tables known by now, by id: a copy."""
         return {key: plan.relation for key, plan in self._known.plans.items()}
 
+    def within_piece(self, xid: int) -> Decoder:
+        """A decoder of the same kind that knows no tables and is within a piece of this transaction: to read it from a spool."""
+        other = Decoder(self.proto_version, typed=self._typed, json=self._json, relations_max=self.relations_max)
+        other._heed(StreamStart(xid, first=True), Reading(b"S"))
+        return other
+
     def decode(self, payload: bytes | bytearray | memoryview) -> AnyMessage:
         """One message, without the header of XLogData (25 bytes).
 

@@ -26,7 +26,7 @@ import re
 import uuid
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias, cast
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -156,7 +156,7 @@ def _array(text: str, element: TextDecoder | None) -> list[object]:
             at = match.end()
     if len(open_lists) != 1 or len(root) != 1 or not isinstance(root[0], list):
         raise ValueError("an array that is not well formed")
-    return root[0]
+    return cast("list[object]", root[0])
 
 
 def _element(match: re.Match[str], element: TextDecoder | None) -> object:
