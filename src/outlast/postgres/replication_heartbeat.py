@@ -64,21 +64,18 @@ class Heartbeat:
 
     def due(self, now: float) -> Beat | None:
         """What has to be done at `now`, if anything."""
-        half_s = self.timeout_s / 2
-        if self._reading:
-            asked_at = self._asked_at
-            if asked_at is not None and now - self._heard_at >= self.timeout_s and now - asked_at >= half_s:
-                return Beat.DEAD
-            if asked_at is None and now - self._heard_at >= half_s:
-                return Beat.ASK
-        return Beat.TELL if now - self._told_at >= half_s else None
+        if self._reading and now >= self._judge_at():
+            return Beat.ASK if self._asked_at is None else Beat.DEAD
+        return Beat.TELL if now >= self._told_at + self.timeout_s / 2 else None
 
     def next_at(self) -> float:
-        """The earliest time at which something may be due, if nothing else happens before."""
+        """The earliest time at which something is due, if nothing else happens before."""
+        tell_at = self._told_at + self.timeout_s / 2
+        return min(tell_at, self._judge_at()) if self._reading else tell_at
+
+    def _judge_at(self) -> float:
+        """When silence means something: first a question, then the end, if there was time for an answer."""
         half_s = self.timeout_s / 2
-        times = [self._told_at + half_s]
-        if self._reading and self._asked_at is None:
-            times.append(self._heard_at + half_s)
-        elif self._reading and self._asked_at is not None:
-            times.append(max(self._heard_at + self.timeout_s, self._asked_at + half_s))
-        return min(times)
+        if self._asked_at is None:
+            return self._heard_at + half_s
+        return max(self._heard_at + self.timeout_s, self._asked_at + half_s)
