@@ -57,7 +57,7 @@ def _finding(
     creatable: bool = False,
 ) -> Finding:
     texts = tuple(statement.as_string(None) for statement in statements)
-    hint = " ".join(filter(None, ("; ".join(texts), advice)))
+    hint = ", ".join(filter(None, ("; ".join(texts), advice)))
     return Finding(Fault(kind, code, reason, scope=Scope.CALL, hint=hint), texts, blocks, creatable)
 
 
@@ -97,7 +97,7 @@ def _make_writable(server: Server) -> tuple[sql.Composable, ...]:
 def _room(survey: Survey) -> Iterator[Finding]:
     server = survey.server
     if survey.slot is None and server.slots_used >= server.slots_max:
-        drops = ", ".join(
+        drops = "; ".join(
             sql.SQL("SELECT pg_drop_replication_slot({})").format(sql.Literal(name)).as_string(None) for name in server.idle_slots
         )
         advice = f"{RESTART}; or, if nobody needs them any more, drop slots that are not in use: {drops}" if drops else RESTART

@@ -284,6 +284,8 @@ async def _publication(conn: psycopg.AsyncConnection[Any], name: str) -> Publica
 
 
 async def _slot(conn: psycopg.AsyncConnection[Any], name: str) -> Slot | None:
+    # Within a transaction the server shows activity as it was when first asked; a slot's holder may be newer.
+    await conn.execute("SELECT pg_stat_clear_snapshot()")
     row = await (await conn.execute(_SLOT, (name,))).fetchone()
     if row is None:
         return None
