@@ -40,6 +40,8 @@ class Finding:
     """Whether the stream cannot work until it is put right. What does not block is a danger, or resolves itself."""
     creatable: bool = False
     """Whether `set_up(..., create=True)` runs the statements itself."""
+    advice: str = ""
+    """What else is to be done, or by whom."""
 
 
 def findings_of(survey: Survey) -> tuple[Finding, ...]:
@@ -58,7 +60,7 @@ def _finding(
 ) -> Finding:
     texts = tuple(statement.as_string(None) for statement in statements)
     hint = ", ".join(filter(None, ("; ".join(texts), advice)))
-    return Finding(Fault(kind, code, reason, scope=Scope.CALL, hint=hint), texts, blocks, creatable)
+    return Finding(Fault(kind, code, reason, scope=Scope.CALL, hint=hint), texts, blocks, creatable, advice)
 
 
 def _server(server: Server) -> Iterator[Finding]:

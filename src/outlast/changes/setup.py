@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from psycopg import errors
+from psycopg import errors, sql
 
 from outlast import Fault, OutlastError
 from outlast.changes.creation import create_slot
 from outlast.changes.findings import Finding, create_publication, findings_of
 from outlast.changes.findings import create_slot as create_slot_statement
-from outlast.changes.survey import Survey, survey
+from outlast.changes.survey import Survey, read_slot, survey
 from outlast.core.faults import attach
 
 if TYPE_CHECKING:
@@ -120,9 +120,61 @@ async def set_up(
     return replace(after, findings=(*refused, *after.findings), done=tuple(done))
 
 
+class SlotInUseError(OutlastError):
+    """The slot cannot be dropped while somebody uses it. `fault` names them."""
+
+    def __init__(self, slot: str, fault: Fault) -> None:
+        """Carry who it is."""
+        super().__init__(f"cannot drop replication slot {slot}: {fault.reason}; {fault.hint}")
+        self.slot = slot
+        self.fault = fault
+        attach(self, fault)
+
+
+async def drop_slot(db: Postgres, slot: str) -> bool:
+    """Drop the slot; False if there is none. What it had not delivered is gone with it.
+
+    Raises `SlotInUseError` while somebody uses it, `Unavailable` and the driver's errors.
+    """
+    try:
+        async with db.connection() as conn:
+            await conn.execute("SELECT pg_drop_replication_slot(%s)", (slot,))
+    except errors.UndefinedObject:
+        return False
+    except errors.ObjectInUse as error:
+        async with db.connection() as conn:
+            seen = await read_slot(conn, slot)
+        fault = db.classifiers.classify(error, source=db.name, phase="query")
+        if seen is not None and seen.holder is not None:
+            fault = replace(fault, reason=f"it is used by {seen.holder}", hint="end that session first")
+        raise SlotInUseError(slot, fault) from error
+    return True
+
+
+async def drop_publication(db: Postgres, publication: str) -> bool:
+    """Drop the publication; False if there is none. Raises `Unavailable` and the driver's errors."""
+    try:
+        async with db.connection() as conn:
+            await conn.execute(sql.SQL("DROP PUBLICATION {}").format(sql.Identifier(publication)))
+    except errors.UndefinedObject:
+        return False
+    return True
+
+
+async def list_slots(db: Postgres) -> list[str]:
+    """The names of the logical slots of this database, at most a thousand; temporary ones are their session's affair."""
+    async with db.connection() as conn:
+        cursor = await conn.execute(
+            "SELECT slot_name FROM pg_replication_slots WHERE database = current_database() AND NOT temporary"
+            " ORDER BY 1 LIMIT 1000"
+        )
+        return [name for (name,) in await cursor.fetchall()]
+
+
 def _refused(db: Postgres, error: errors.InsufficientPrivilege, statement: str) -> Finding:
     fault = db.classifiers.classify(error, source=db.name, phase="query")
-    return Finding(replace(fault, hint=f"{statement} as the owner of the tables"), (statement,))
+    advice = "as the owner of the tables"
+    return Finding(replace(fault, hint=f"{statement}, {advice}"), (statement,), advice=advice)
 
 
 def _of(finding: Finding, source: str) -> Finding:

@@ -263,7 +263,7 @@ async def survey(
             slot,
             await _server(conn),
             await _publication(conn, publication),
-            await _slot(conn, slot),
+            await read_slot(conn, slot),
             await _wanted(conn, publication, tables or ()),
             failover,
         )
@@ -283,7 +283,8 @@ async def _publication(conn: psycopg.AsyncConnection[Any], name: str) -> Publica
     return Publication(name, row[0], tuple(row[1]), tuple(PublishedTable(*table) for table in tables))
 
 
-async def _slot(conn: psycopg.AsyncConnection[Any], name: str) -> Slot | None:
+async def read_slot(conn: psycopg.AsyncConnection[Any], name: str) -> Slot | None:
+    """The slot as it is now; None if there is none."""
     # Within a transaction the server shows activity as it was when first asked; a slot's holder may be newer.
     await conn.execute("SELECT pg_stat_clear_snapshot()")
     row = await (await conn.execute(_SLOT, (name,))).fetchone()
