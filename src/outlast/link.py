@@ -46,7 +46,8 @@ class Link(Generic[S]):
 
     `dial()` gives an async context manager whose value is the session; leaving it closes the session. `check(session)` is an
     optional pre-check. `serve(session, stop)` runs for the life of the session; its return ends the session, as a
-    fault does: both wait before the next dial. Dial and check are given `dial_timeout_s` seconds together.
+    fault does: both wait before the next dial. Dial and check are given `dial_timeout_s` seconds together;
+    None lets them wait for ever.
 
     Faults are folded into one incident, from the first one until a session has served for 30 s (or
     twice the last wait, if that is more). A fault that belongs to a dependency in `needs` is that dependency's affair.
@@ -61,7 +62,7 @@ class Link(Generic[S]):
         check: Callable[[S], Awaitable[Any]] | None = None,
         backoff: Backoff = BACKOFF,
         classifiers: Classifiers | None = None,
-        dial_timeout_s: float = 10.0,
+        dial_timeout_s: float | None = 10.0,
         rng: random.Random | None = None,
     ) -> None:
         """Describe the session; nothing happens until a service runs it."""
