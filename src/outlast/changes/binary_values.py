@@ -27,6 +27,8 @@ _MOMENT_UTC: Final = dt.datetime(2000, 1, 1, tzinfo=dt.UTC)
 _DAY_US: Final = 24 * 3600 * 1_000_000
 _NUMERIC_SPECIAL: Final[Mapping[int, str]] = {0xC000: "NaN", 0xD000: "Infinity", 0xF000: "-Infinity"}
 """NUMERIC_NAN, NUMERIC_PINF, NUMERIC_NINF of numeric.c."""
+_REAL_MAX: Final = 3.4028234663852886e38
+"""FLT_MAX of float.h; `struct` refuses to pack what is more. Infinities and NaN take the long way."""
 _NUMERIC_NEGATIVE: Final = 0x4000
 _NUMERIC_SCALE: Final = 0x3FFF
 _NUMERIC_DIGIT_MAX: Final = 9999
@@ -50,6 +52,16 @@ def binary_decoder(type_oid: int, *, json: bool = False) -> BinaryDecoder | None
 def _fixed(form: str) -> BinaryDecoder:
     unpack = struct.Struct(form).unpack
     return lambda data: unpack(data)[0]
+
+
+def _real(data: bytes) -> float:
+    """The shortest decimal that stands for these four bytes, as PostgreSQL writes it, so that both forms give the same."""
+    value: float = struct.unpack(">f", data)[0]
+    for digits in range(6, 9):
+        short = float(f"{value:.{digits}g}")
+        if abs(short) <= _REAL_MAX and struct.pack(">f", short) == data:
+            return short
+    return float(f"{value:.9g}")
 
 
 def _bool(data: bytes) -> bool:
@@ -179,7 +191,7 @@ _SCALARS: Final[Mapping[int, BinaryDecoder]] = {
     25: bytes.decode,
     26: _fixed(">I"),
     114: bytes.decode,
-    700: _fixed(">f"),
+    700: _real,
     701: _fixed(">d"),
     1042: bytes.decode,
     1043: bytes.decode,

@@ -163,6 +163,10 @@ class Insert(NamedTuple):
         """A change equals changes of its own kind only."""
         return isinstance(other, Insert) and tuple(self) == tuple(other)
 
+    def __ne__(self, other: object) -> bool:
+        """A tuple would decide for itself."""
+        return not self == other
+
     def __hash__(self) -> int:
         """As a tuple."""
         return hash(tuple(self))
@@ -192,6 +196,10 @@ class Update(NamedTuple):
         """A change equals changes of its own kind only."""
         return isinstance(other, Update) and tuple(self) == tuple(other)
 
+    def __ne__(self, other: object) -> bool:
+        """A tuple would decide for itself."""
+        return not self == other
+
     def __hash__(self) -> int:
         """As a tuple."""
         return hash(tuple(self))
@@ -212,6 +220,10 @@ class Delete(NamedTuple):
     def __eq__(self, other: object) -> bool:
         """A change equals changes of its own kind only."""
         return isinstance(other, Delete) and tuple(self) == tuple(other)
+
+    def __ne__(self, other: object) -> bool:
+        """A tuple would decide for itself."""
+        return not self == other
 
     def __hash__(self) -> int:
         """As a tuple."""
