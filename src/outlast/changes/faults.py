@@ -21,7 +21,7 @@ from outlast import Fault, Kind, Scope
 from outlast.changes.holders import blocker, holder, lock_holder
 from outlast.core.redact import clean
 from outlast.postgres.connection import DeadlineExceededError
-from outlast.postgres.replication import PHASE, StreamEndedError
+from outlast.postgres.replication import PHASE, SlotWaitsError, StreamEndedError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -228,6 +228,8 @@ def _find(exc: BaseException, phase: str) -> tuple[Meaning, str] | None:
 def _without_state(exc: psycopg.Error, text: str, phase: str) -> tuple[Meaning, str] | None:
     if phase == "connect":
         return next(((meaning, state) for words, meaning, state in _CONNECTING if re.search(words, text)), None)
+    if isinstance(exc, SlotWaitsError):
+        return Meaning.SLOT_WAITS, ""
     if isinstance(exc, StreamEndedError):
         return Meaning.SHUTTING_DOWN, ""
     if phase == PHASE and isinstance(exc, psycopg.OperationalError) and not isinstance(exc, DeadlineExceededError):

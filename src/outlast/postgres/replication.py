@@ -13,8 +13,9 @@ import psycopg
 from psycopg import pq, sql
 from psycopg.rows import dict_row
 
-from outlast import ConfigurationError, Fault
+from outlast import ConfigurationError, Fault, Kind, Scope
 from outlast.core.faults import attach
+from outlast.postgres.connection import DeadlineExceededError
 from outlast.postgres.replication_commands import (
     IDENTIFY,
     TIMEOUT_QUERY,
@@ -46,6 +47,7 @@ __all__ = [
     "Raw",
     "Replication",
     "SlotState",
+    "SlotWaitsError",
     "StreamEndedError",
     "System",
     "format_lsn",
@@ -57,6 +59,10 @@ PHASE: Final = "replication"
 BUFFER_BYTES_MAX: Final = 4 << 20
 TIMEOUT_S_DEFAULT: Final = 60.0
 """PostgreSQL's default of wal_sender_timeout, for a session whose user switched it off: a server is given up in any case."""
+
+
+class SlotWaitsError(DeadlineExceededError):
+    """A slot could not be made in time: it waits for every transaction that was open before. The connection is closed."""
 
 
 class Replication:
@@ -168,7 +174,8 @@ class Replication:
     ) -> CreatedSlot:
         """Make a slot. It waits until every transaction that was open when it began has ended: `timeout_s` bounds that.
 
-        Past the deadline, or cancelled, the connection is closed, and the server gives the slot up within a second or two.
+        Past the deadline (`SlotWaitsError`), or cancelled, the connection is closed, and the server gives the slot up within a
+        second or two.
         """
         command = create_slot_command(
             self.server_version,
@@ -179,8 +186,16 @@ class Replication:
             two_phase=two_phase,
             temporary=temporary,
         )
-        with self.conn.deadline(timeout_s):
-            row = (await self._command(command))[0]
+        async with self._used():
+            try:
+                with self.conn.deadline(timeout_s):
+                    rows = await self._rows(command)
+            except DeadlineExceededError:
+                reason = f"slot {name} was not made within {timeout_s:g} s: a transaction that was open before has not ended"
+                error = SlotWaitsError(reason)
+                attach(error, Fault(Kind.TRANSIENT, "slot waits", reason, scope=Scope.CALL))
+                raise error from None
+        row = rows[0]
         return CreatedSlot(str(row["slot_name"]), parse_lsn(row["consistent_point"]), row["snapshot_name"])
 
     async def drop_slot(self, name: str, *, wait: bool = False) -> None:
@@ -274,6 +289,10 @@ class Replication:
 
     async def _command(self, command: sql.SQL | sql.Composed) -> list[dict[str, Any]]:
         """Run one command in the simple protocol, the only one that a walsender speaks."""
-        async with self._used(), self.conn.cursor(row_factory=dict_row) as cursor:
+        async with self._used():
+            return await self._rows(command)
+
+    async def _rows(self, command: sql.SQL | sql.Composed) -> list[dict[str, Any]]:
+        async with self.conn.cursor(row_factory=dict_row) as cursor:
             await cursor.execute(command)
             return await cursor.fetchall() if cursor.description is not None else []

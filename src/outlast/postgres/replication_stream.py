@@ -103,6 +103,8 @@ class CopyStream:
         self._confirm_timer: asyncio.TimerHandle | None = None
         self._confirmed_at = float("-inf")
         self._read_on()
+        # What came together with the answer to START_REPLICATION is in libpq already: the socket does not show it.
+        self._loop.call_soon(self._readable)
         self._beat()
 
     # The consumer's side.
@@ -156,15 +158,8 @@ class CopyStream:
         """
         try:
             if self.error is None:
-                self._finishing = True
-                self._buffer, self._size = [], 0
                 self._send(ask=False)
-                try:
-                    self._pgconn.put_copy_end()
-                    self._flush()
-                except psycopg.Error as exc:
-                    self._fail(exc)
-                self._read_on()
+                self._say_goodbye()
                 await asyncio.wait({self._ended}, timeout=timeout_s)
             return self._ended.done() and not self._ended.cancelled() and isinstance(self.error, StreamEndedError)
         finally:
@@ -321,6 +316,20 @@ class CopyStream:
             return
         self._heartbeat.told(self._loop.time(), asked=ask)
 
+    def _say_goodbye(self) -> None:
+        """End our half of the stream: nothing is said after that."""
+        self._finishing = True
+        self._buffer, self._size = [], 0
+        self._stop_timers()
+        if self.error is not None:
+            return
+        try:
+            self._pgconn.put_copy_end()
+            self._flush()
+        except psycopg.Error as exc:
+            self._fail(exc)
+        self._read_on()
+
     def _flush(self) -> None:
         pending = bool(self._pgconn.flush())
         if pending and not self._writing:
@@ -357,14 +366,17 @@ class CopyStream:
         self._reading = self._writing = False
         self._loop.remove_reader(self._descriptor)
         self._loop.remove_writer(self._descriptor)
-        for timer in (self._timer, self._confirm_timer):
-            if timer is not None:
-                timer.cancel()
-        self._timer = self._confirm_timer = None
+        self._stop_timers()
         if not self._ended.done():
             self._ended.set_result(None)
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
+
+    def _stop_timers(self) -> None:
+        for timer in (self._timer, self._confirm_timer):
+            if timer is not None:
+                timer.cancel()
+        self._timer = self._confirm_timer = None
 
 
 def shut_down(pgconn: pq.abc.PGconn) -> None:
