@@ -8,6 +8,7 @@ very large rows), and says of what is wrong where and how. Every other message i
 from __future__ import annotations
 
 import struct
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from outlast.changes.binary_values import binary_decoder
@@ -15,6 +16,8 @@ from outlast.changes.framing import read_plain
 from outlast.changes.messages import (
     UNCHANGED,
     AnyMessage,
+    Begin,
+    Commit,
     Delete,
     Insert,
     Relation,
@@ -26,7 +29,7 @@ from outlast.changes.messages import (
     Truncate,
     Update,
 )
-from outlast.changes.reading import Converters, Known, PgOutputError, Plan, Reading
+from outlast.changes.reading import EPOCH, Converters, Known, PgOutputError, Plan, Reading
 from outlast.changes.values import text_decoder
 
 if TYPE_CHECKING:
@@ -47,6 +50,10 @@ _HEAD_IN_PIECE: Final = slice(5, 12)
 _INSERT: Final = ord("I")
 _DELETE: Final = ord("D")
 _OLD_AND_NEW: Final = frozenset(b"UD")
+_B: Final = ord("B")
+_BOUNDS: Final = frozenset(b"BC")
+_BEGIN: Final = struct.Struct(">xQqI")
+_COMMIT: Final = struct.Struct(">xBQQq")
 _NEW: Final = ord("N")
 _KEY: Final = ord("K")
 _OLD: Final = ord("O")
@@ -153,6 +160,8 @@ class Decoder:
                     return _new_insert(Insert, (relation, tuple(values), self._xid and _length(data, 1)[0]))
             elif tag in _OLD_AND_NEW:
                 return self._old_and_new(data) or self._carefully(data)
+            elif tag in _BOUNDS and self._xid is None:
+                return _bound(data) or self._carefully(data)
         except _ODD:
             pass
         return self._carefully(data)
@@ -278,6 +287,15 @@ class Decoder:
         from_text = tuple([(place, convert) for place, convert, _ in decoders if convert is not None])
         from_binary = tuple([(place, convert) for place, _, convert in decoders if convert is not None])
         self._known.add(Plan(relation, len(relation.columns), from_text, from_binary))
+
+
+def _bound(data: bytes) -> Begin | Commit | None:
+    """What transactions of a few rows have almost as many of as rows. Fields are in the order of `framing`."""
+    if len(data) == _BEGIN.size:
+        final_lsn, microseconds, xid = _BEGIN.unpack(data)
+        return Begin(final_lsn, EPOCH + timedelta(microseconds=microseconds), xid) if data[0] == _B and xid else None
+    flags, lsn, end_lsn, microseconds = _COMMIT.unpack(data)
+    return None if flags or data[0] == _B else Commit(lsn, end_lsn, EPOCH + timedelta(microseconds=microseconds))
 
 
 def _row(data: bytes, text: str, at: int, plan: Plan) -> tuple[int, list[Value]]:

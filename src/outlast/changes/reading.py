@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 T = TypeVar("T")
-_EPOCH: Final = datetime(2000, 1, 1, tzinfo=UTC)
-"""PostgreSQL counts microseconds from here (src/include/datatype/timestamp.h, POSTGRES_EPOCH_JDATE)."""
+EPOCH: Final = datetime(2000, 1, 1, tzinfo=UTC)
+"""PostgreSQL counts microseconds from here (src/include/datatype/timestamp.h, POSTGRESEPOCH_JDATE)."""
 _COLUMN_BYTES_MIN: Final = 10
 """Flags 1, an empty name 1, type 4, modifier 4."""
 _insert_head: Final = struct.Struct(">IcH").pack
@@ -158,7 +158,7 @@ class Reading:
         start = self.at
         microseconds: int = _i64.unpack(self.take(8, what))[0]
         try:
-            return _EPOCH + timedelta(microseconds=microseconds)
+            return EPOCH + timedelta(microseconds=microseconds)
         except OverflowError:
             self.refuse(f"{what} lies outside of the years 1 to 9999", start)
 

@@ -22,6 +22,7 @@ from outlast.changes.messages import (
     StreamAbort,
     StreamCommit,
     StreamStart,
+    StreamStop,
     Truncate,
     Type,
     Update,
@@ -42,7 +43,7 @@ BYTES_MAX: Final = 8 << 20
 """Of payload; as Python values it is some four times as much."""
 ABORTED_MAX: Final = 1_000_000
 """Subtransactions rolled back in one streamed transaction: at some 90 bytes each, 90 MB."""
-_ROWS: Final = frozenset({Insert, Update, Delete})
+_ROWS: Final = (Insert, Update, Delete, Truncate)
 _SPOOLED: Final = frozenset(b"IUDTM")
 _HEAD_BYTES: Final = 5
 """Tag and xid of a message within a piece."""
@@ -136,11 +137,14 @@ class Assembler:
             msg = f"changes_max={changes_max}, bytes_max={bytes_max}: a transaction has room for at least one of each"
             raise ValueError(msg)
         self._decoder = decoder
+        self._decode = decoder.decode
         self._spool: Spool = MemorySpool() if spool is None else spool
         self._changes_max = changes_max
         self._bytes_max = bytes_max
         self._open: _Open | None = None
         self._streams: dict[int, _Stream] = {}
+        self._piece: int | None = None
+        """The streamed transaction of which a piece is being received."""
         self._unread: int | None = None
         """A streamed transaction that was handed over and not yet read to its end."""
 
@@ -158,12 +162,12 @@ class Assembler:
         if self._unread is not None:
             msg = f"the parts of transaction {self._unread} were not read to their end before the next message"
             raise RuntimeError(msg)
-        if self._decoder.streaming_xid is not None:
-            self._keep(payload if isinstance(payload, bytes) else bytes(payload), self._decoder.streaming_xid)
+        if self._piece is not None:
+            self._keep(payload if isinstance(payload, bytes) else bytes(payload), self._piece)
             return ()
-        message = self._decoder.decode(payload)
-        if message.__class__ in _ROWS or isinstance(message, Truncate):
-            return self._add(message, len(payload))  # type: ignore[arg-type]  # a row change or a Truncate, just asked
+        message = self._decode(payload)
+        if isinstance(message, _ROWS):
+            return self._add(message, len(payload))
         return self._bound(message, payload)
 
     def close(self) -> None:
@@ -177,11 +181,16 @@ class Assembler:
         current = self._open
         if current is None:
             _refuse(change, "it comes outside of any transaction")
-        full = len(current.changes) >= self._changes_max or (current.size + size > self._bytes_max and current.changes)
-        done = (current.part(),) if full else ()
-        current.changes.append(change)
-        current.size += size
-        return done
+        changes = current.changes
+        total = current.size + size
+        if (total > self._bytes_max and changes) or len(changes) >= self._changes_max:
+            part = current.part()
+            changes.append(change)
+            current.size = size
+            return (part,)
+        changes.append(change)
+        current.size = total
+        return ()
 
     def _bound(self, message: AnyMessage, payload: bytes | bytearray | memoryview) -> Iterable[Unit]:
         """Everything but rows, outside of pieces."""
@@ -231,6 +240,7 @@ class Assembler:
                 message, f"the first piece of transaction {message.xid} " + ("came before" if message.first else "is missing")
             )
         self._streams.setdefault(message.xid, _Stream(set()))
+        self._piece = message.xid
 
     def _keep(self, data: bytes, xid: int) -> None:
         """A message within a piece: rows are kept as they are, the descriptions of tables are heeded now and kept too."""
@@ -238,9 +248,11 @@ class Assembler:
         if whole_head and data[0] in _SPOOLED:
             self._spool.append(xid, data)
             return
-        message = self._decoder.decode(data)
+        message = self._decode(data)
         if isinstance(message, Relation):
             self._spool.append(xid, data)
+        elif isinstance(message, StreamStop):
+            self._piece = None
         elif isinstance(message, Origin):
             self._streams[xid].origin = message
 
