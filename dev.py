@@ -4,7 +4,8 @@
     python3 dev.py drill [arguments of `outlast drill coder`]
     python3 dev.py test  [--python 3.12] [arguments of pytest]
     python3 dev.py lint  [--fix]
-    python3 dev.py bench [healthy|jobs] [arguments]
+    python3 dev.py bench [healthy|jobs|logging_guard|logs|stop] [arguments]
+    python3 dev.py sim   [--hours 1] [--seed 0] [arguments of tests.sim]
 
 `test` without arguments checks style, types and layers once, runs all tests on the newest Python of 3.11 to 3.13 that
 the machine has, and on the others all but the long ones of tests/real. With arguments it runs pytest alone, on the newest.
@@ -79,7 +80,7 @@ def say(text: str) -> None:
 
 def main(arguments: Sequence[str]) -> int:
     """Run one task; gives the exit code: 0 all is well, 1 a check or test failed, 2 it could not be set up or asked for."""
-    tasks: dict[str, Callable[[list[str]], int]] = {"drill": drill, "test": test, "lint": lint_alone, "bench": bench}
+    tasks: dict[str, Callable[[list[str]], int]] = {"drill": drill, "test": test, "lint": lint_alone, "bench": bench, "sim": sim}
     if not arguments or arguments[0] not in tasks:
         print(__doc__)
         return 0 if arguments[:1] in (["-h"], ["--help"]) else 2
@@ -105,6 +106,11 @@ def bench(arguments: list[str]) -> int:
     chosen = [arguments.pop(0)] if arguments and arguments[0] in names else names
     python = development_environment(newest(find_pythons()))
     return max(run([python, f"bench/{name}.py", *arguments]) for name in chosen)
+
+
+def sim(arguments: list[str]) -> int:
+    """Set up the development environment and run the simulator."""
+    return run([development_environment(newest(find_pythons())), "-m", "tests.sim", *arguments])
 
 
 def lint_alone(arguments: list[str]) -> int:

@@ -20,7 +20,8 @@ OUTLAST_TEST_DSN names, when it is set: its user must be allowed to create datab
 jumps; in tests/real with `asyncio.run`, or with the fixture `run_async`, which ends them after a limit.
 
 **Which.** `--real=short` leaves out those tests of tests/real that are not marked `short`, `--real=none` all of them.
-Tests marked `root` are skipped for other users.
+Tests marked `root` are skipped for other users. `--schedules` says how many random services tests/sim stops: 10,000 when all
+of tests/real run, otherwise 1,000.
 """
 
 from __future__ import annotations
@@ -54,6 +55,7 @@ settings.load_profile("outlast")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--real", choices=["all", "short", "none"], default="all", help="which tests of tests/real to run")
+    parser.addoption("--schedules", type=int, help="how many schedules tests/sim runs (10,000 with --real=all, otherwise 1,000)")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -69,6 +71,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         for item in items:
             if item.get_closest_marker("root"):
                 item.add_marker(pytest.mark.skip(reason="needs to be root"))
+
+
+@pytest.fixture
+def schedules(request: pytest.FixtureRequest) -> int:
+    """How many schedules the simulator is to run."""
+    return request.config.getoption("--schedules") or (10_000 if request.config.getoption("--real") == "all" else 1000)
 
 
 class LogWatch(logging.Handler):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import subprocess
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -54,14 +55,13 @@ def run_sql(dsn: str, *statements: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def german(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServer]:
+def german() -> Iterator[PostgresServer]:
     """A server whose messages are German, if this machine can; English otherwise: the tests are the same."""
-    places = tmp_path_factory.mktemp("locales")
-    for directory in (places, *places.parents):
-        if directory != Path("/tmp") and directory.is_relative_to("/tmp") and directory != Path("/"):
-            directory.chmod(0o755)
     settings = {"max_connections": "30"}
     with pytest.MonkeyPatch.context() as patch, contextlib.ExitStack() as stack:
+        # Not below pytest's own directory, which every other run of pytest closes again to the server's user.
+        places = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="outlast-locales-")))
+        places.chmod(0o755)
         with contextlib.suppress(OSError, subprocess.SubprocessError):
             command = ["localedef", "-i", "de_DE", "-f", "UTF-8", str(places / GERMAN)]
             subprocess.run(command, check=True, capture_output=True, timeout=60)

@@ -32,12 +32,12 @@ def main(arguments: list[str]) -> int:
     if chosen.json:
         replay = {} if first is None else {"failure": asdict(first), "replay": replay_command(first.seed, chosen.mutant)}
         figures = {"schedules": result.schedules, "events": result.events, "exit_codes": result.exit_codes, "took_s": took_s}
-        print(json.dumps({**figures, **replay}, indent=1))
+        print(json.dumps({**figures, **replay}, indent=1))  # noqa: T201 - a command
     else:
         if first is not None:
-            print(told(first, chosen.mutant))
+            print(told(first, chosen.mutant))  # noqa: T201 - a command
         codes = ", ".join(f"{code}: {count}" for code, count in sorted(result.exit_codes.items()))
-        print(
+        print(  # noqa: T201 - a command
             f"{result.schedules} schedules from seed {chosen.seed}, {result.services} services, {result.events} events in "
             f"{took_s:.1f} s ({result.schedules / max(took_s, 1e-9):.0f} a second); exit codes {codes}; "
             f"{'no invariant broken' if first is None else f'seed {first.seed} failed'}"

@@ -12,19 +12,24 @@ import re
 from typing import TYPE_CHECKING, Final
 
 from outlast.core.health import State
-from outlast.core.phases import EXIT_BUG, EXIT_CLEAN, EXIT_FATAL, EXIT_FORCED, LEAVE_BY, Phase
+from outlast.core.phases import EXIT_BUG, EXIT_CLEAN, EXIT_FATAL, EXIT_FORCED, Phase
 from outlast.core.stop_report import KEPT_MAX
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from tests.sim.world import HookRecord, ServiceRecord, World
+
     from outlast.core.stop_report import StopReport, Unfinished
     from outlast.runtime.stop import Stop
-    from tests.sim.world import BodyRecord, HookRecord, ServiceRecord, World
 
 ORDER: Final = [phase.value for phase in Phase if phase is not Phase.REPORT]
-HURRIED_SHARE: Final = 0.6
-"""What is left of a deadline at most after a hurry: x = 0.8 x of a child, and 0.12 of its own phases."""
+HURRIED_SHARE: Final = 0.7
+"""What is left of a deadline at most after a hurry: x = 0.8 x of a child, 0.02 and 0.12 of its own."""
+BUGS_MAX: Final = 8
+"""How many bugs the workers of a body may have without any of them leaving."""
+GONE: Final = " was cancelled, and not by the stop: it works no more"
+SAID_ONCE: Final = (GONE, " failed")
 SLACK_S: Final = 1e-6
 INCIDENT: Final = re.compile(r"^(?:(?:loop|task) )?(\w+)(?: is| still|: )")
 
@@ -35,23 +40,24 @@ class Safety:
     def __init__(self, world: World) -> None:
         self.world = world
         self.trace = world.trace
-        self.seen: set[str] = set()
+        self.stops: list[tuple[ServiceRecord, Stop]] = []
         world.entering = self.entering  # type: ignore[method-assign]
 
     # (a), after each turn of the loop.
 
     def turn(self) -> None:
-        for record in self.world.services:
-            life = record.life
-            if life is not None and life.stop.reason is not None:
-                self._requested(record, life.stop)
+        if not self.stops:
+            if self.world.root.life is None:
+                return
+            self.stops = [(record, record.life.stop) for record in self.world.services if record.life is not None]
+        for _, stop in self.stops:
+            if stop.reason is not None:
                 break
         else:
             return
-        for record in self.world.services:
-            life = record.life
-            if life is not None and life.stop.reason is not None and not (record.stop_at is not None and record.drained):
-                self._requested(record, life.stop)
+        for record, stop in self.stops:
+            if stop.reason is not None and not (record.drained and record.stop_at is not None):
+                self._requested(record, stop)
 
     def _requested(self, record: ServiceRecord, stop: Stop) -> None:
         name = record.plan.name
@@ -68,8 +74,8 @@ class Safety:
             self.trace.violation("a", f"{name} is stopping, and ready")
         if record.service.gate.closed is None:
             self.trace.violation("a", f"{name} is stopping, and its gate is open")
-        for child in self.world.services:
-            if child.parent is record and not child.requested:
+        for child in record.children:
+            if not child.requested:
                 self.trace.violation("a", f"{name} is stopping, and its child {child.plan.name} is not")
 
     # (c), at each phase.
@@ -88,8 +94,8 @@ class Safety:
         assert life is not None
         named = {unfinished.what for unfinished in life._unfinished}
         complete = len(life._unfinished) < KEPT_MAX
-        for child in self.world.services:
-            if child.parent is not record or child.life is None or not complete:
+        for child in record.children:
+            if child.life is None or not complete:
                 continue
             if child.life.phase is not Phase.REPORT and f"child service {child.plan.name}" not in named:
                 self.trace.violation("c", f"{name} flushes, and its child {child.plan.name} neither ended nor is named")
@@ -107,7 +113,7 @@ class Safety:
                 self.trace.violation("f", f"run() ended without a report: {failure!r}")
             return
         self._times(report, ended_at)
-        self._hooks_and_closings()
+        self._hooks_and_closings(report)
         self._exit_code(report)
         self._explained(report)
         self._lines(report)
@@ -123,24 +129,31 @@ class Safety:
         abandoned = not root.life.working
         delays_s = sum(record.delays_s for record in world.services) if abandoned else root.delays_s
         by = stop_at + root.plan.deadline_s + delays_s
-        if world.hurried_at is not None:
+        if world.hurried_at is not None and not any(self._stopped_before(record, stop_at) for record in world.services):
+            # A child that was stopped before and is being cancelled already keeps its time.
             by = min(by, max(world.hurried_at, stop_at) + HURRIED_SHARE * root.plan.deadline_s + delays_s)
         if ended_at > by + SLACK_S:
             self.trace.violation("e", f"it ended at {ended_at:.3f} s, and had until {by:.3f} s (stopped at {stop_at:.3f} s)")
 
-    def _hooks_and_closings(self) -> None:
-        forced = any(record.plan.delay_s_max for record in self.world.services)
+    def _stopped_before(self, record: ServiceRecord, stop_at: float) -> bool:
+        return record.stop_at is not None and record.stop_at < stop_at
+
+    def _hooks_and_closings(self, report: StopReport) -> None:
+        left_starting = {each.service.rpartition("/")[2] for each in report.unfinished if each.what == "the start"}
         for hook in self.world.hooks.values():
-            if hook.plan.phase == "start":
+            if hook.plan.phase == "start" or hook.service.plan.name in left_starting:
                 continue
             started = self._started(hook.service)
             expected = 1 if started else 0
-            if hook.began != expected and not (forced and hook.began < expected):
+            if hook.began != expected and not (hook.began < expected and self._slowed(hook.service)):
                 said = "ran all its starters" if started else "did not start"
-                text = f"the {hook.plan.phase} hook {hook.plan.name} of {hook.service.plan.name}, which {said}, ran {hook.began} times"
+                text = (
+                    f"{hook.service.plan.name}, which {said}, ran its {hook.plan.phase} hook {hook.plan.name} {hook.began} times"
+                )
                 self.trace.violation("c", text)
         for dependency in self.world.dependencies:
-            if dependency.users and dependency.closings != 1 and not (forced and dependency.closings == 0):
+            left_open = dependency.closings == 0 and any(map(self._slowed, dependency.users))
+            if dependency.users and dependency.closings != 1 and not left_open:
                 self.trace.violation("c", f"{dependency.name} was closed {dependency.closings} times")
 
     def _started(self, record: ServiceRecord) -> bool:
@@ -149,7 +162,7 @@ class Safety:
     def _exit_code(self, report: StopReport) -> None:
         fatal = [left for body in self.world.bodies.values() for left in body.left if left.what == "FATAL"]
         fatal_hook = any(hook.raised == "FATAL" for hook in self.world.hooks.values())
-        bugs = any(sum(left.what == "BUG" for left in body.left) > body_bugs_max(body) for body in self.world.bodies.values())
+        bugs = any(sum(left.what == "BUG" for left in body.left) > BUGS_MAX for body in self.world.bodies.values())
         if any(left.draining for left in fatal):
             expected = {EXIT_FATAL}
         elif report.unfinished_count or report.not_flushed_count or report.failed:
@@ -184,8 +197,7 @@ class Safety:
             return "" if slow else "no starter was deaf"
         if unfinished.what.startswith("child service "):
             child = next(record for record in world.services if record.plan.name == unfinished.what.split()[-1])
-            below = [record for record in world.services if record is child or child in record.above()]
-            return "" if any(record.plan.delay_s_max for record in below) or delayed else "nothing delayed its stop"
+            return "" if self._slowed(child) else "nothing delayed its stop"
         hook = self._hook(unfinished.what)
         if hook is not None:
             took_s = hook.plan.seconds
@@ -195,6 +207,11 @@ class Safety:
 
     def _delayed(self, service: ServiceRecord) -> bool:
         return any(record.plan.delay_s_max for record in (service, *service.above()))
+
+    def _slowed(self, service: ServiceRecord) -> bool:
+        """Whether delays were injected into it, or into what it waits for or is waited for by."""
+        related = (record for record in self.world.services if service in record.above())
+        return self._delayed(service) or any(record.plan.delay_s_max for record in related)
 
     def _kinds(self, what: str) -> set[str]:
         name = what.rpartition(".")[2]
@@ -206,7 +223,7 @@ class Safety:
     def _hook(self, name: str) -> HookRecord | None:
         return next((self.world.hooks[word] for word in re.findall(r"h\d+", name) if word in self.world.hooks), None)
 
-    # (d)
+    # (d), the log.
 
     def _lines(self, report: StopReport) -> None:
         for _, level, text in self.trace.lines:
@@ -214,20 +231,29 @@ class Safety:
                 self.trace.violation("d", f"nothing explains the line: {logging.getLevelName(level)} {text}")
 
     def _allowed(self, level: int, text: str, report: StopReport) -> bool:
-        world = self.world
         if " stopped in " in text:
             return level == logging.ERROR and report.exit_code != 0
         if ": cancelled what still ran: " in text:
             return level == logging.WARNING and self._cancelled(text)
+        subject = None if text.endswith(SAID_ONCE) or " leaves service: " in text else INCIDENT.match(text)
+        return self._said_once(level, text) if subject is None else self._incident(level, subject.group(1))
+
+    def _said_once(self, level: int, text: str) -> bool:
+        world = self.world
+        if text.endswith(GONE):
+            name = text.partition(" ")[0].rpartition(".")[2].partition("#")[0]
+            return any(left.what == "cancelled" for left in world.bodies[name].left)
+        if text.endswith(": the start failed"):
+            return any(hook.raised for hook in world.hooks.values() if hook.plan.phase == "start")
         if text.endswith(" failed"):
             hook = self._hook(text)
             return hook is not None and hook.raised == ("FATAL" if level == logging.CRITICAL else "BUG")
         if " leaves service: " in text:
-            return any(sum(left.what == "BUG" for left in body.left) > body_bugs_max(body) for body in world.bodies.values())
-        subject = INCIDENT.match(text)
-        if subject is None:
-            return False
-        name = subject.group(1)
+            return any(sum(left.what == "BUG" for left in body.left) > BUGS_MAX for body in world.bodies.values())
+        return False
+
+    def _incident(self, level: int, name: str) -> bool:
+        world = self.world
         if name in world.bodies:
             lefts = {left.what for left in world.bodies[name].left}
             return {logging.WARNING: bool(lefts & {"other", "BUG"}), logging.ERROR: "BUG" in lefts}.get(level, "FATAL" in lefts)
@@ -237,7 +263,7 @@ class Safety:
     def _cancelled(self, text: str) -> bool:
         """Only what does not heed the stop by itself may have to be cancelled, and only when the drain is over."""
         world = self.world
-        if world.hurried_at is not None or any(record.plan.delay_s_max for record in world.services):
+        if world.hurried_at is not None or world.root.plan.delay_s_max:
             return True
         names = text.partition(": cancelled what still ran: ")[2].partition(" and ")[0].split(", ")
         unheeding = {"plain", "call", "deaf", "cleanup"}
@@ -271,11 +297,6 @@ class Safety:
                 yield level, subject.group(1)
 
 
-def body_bugs_max(body: BodyRecord) -> int:
-    """How many bugs its workers may have without any of them leaving."""
-    return 8
-
-
 def check_liveness(world: World, before: dict[str, int], after: dict[str, int]) -> None:
     """(g) With the faults off: every dependency usable, every loop makes progress."""
     for dependency in world.dependencies:
@@ -286,6 +307,3 @@ def check_liveness(world: World, before: dict[str, int], after: dict[str, int]) 
             continue
         if not body.plan.once and after[name] == before[name]:
             world.trace.violation("g", f"{body.subject} made no progress")
-
-
-__all__ = ["LEAVE_BY", "Safety", "check_liveness"]

@@ -54,20 +54,13 @@ class Result:
 def run_seeds(first: int, count: int, mutant: str | None = None, *, to_first_failure: bool = True) -> Result:
     """Run `count` seeds from `first` on, in this process."""
     result = Result()
-    was_enabled = gc.isenabled()
-    # When garbage is collected would otherwise depend on what ran before, and so would the order of some events.
-    gc.disable()
-    try:
-        with planted(mutant):
-            for number, seed in enumerate(range(first, first + count)):
-                result.add(run_schedule(seed))
-                if number % FULL_COLLECTION_EVERY == 0:
-                    gc.collect()
-                if result.failures and to_first_failure:
-                    break
-    finally:
-        if was_enabled:
-            gc.enable()
+    with planted(mutant):
+        for number, seed in enumerate(range(first, first + count)):
+            result.add(run_schedule(seed))
+            if number % FULL_COLLECTION_EVERY == 0:
+                gc.collect()
+            if result.failures and to_first_failure:
+                break
     return result
 
 
@@ -130,4 +123,4 @@ def _find_tests(root: str) -> None:
 
 def _progress(total: Result) -> None:
     if sys.stderr.isatty() or total.schedules % (BATCH * 20) == 0:
-        print(f"{total.schedules} schedules, {total.events} events, {len(total.failures)} failed", file=sys.stderr, flush=True)
+        print(f"{total.schedules} schedules, {total.events} events, {len(total.failures)} failed", file=sys.stderr, flush=True)  # noqa: T201

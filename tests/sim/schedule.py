@@ -5,18 +5,20 @@ from __future__ import annotations
 import asyncio
 import gc
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import outlast
-from outlast.testing import VirtualTimeLoop
 from tests.sim.actor import Actor
 from tests.sim.invariants import Safety, check_liveness
 from tests.sim.shape import HEAL_AT_S, draw
 from tests.sim.trace import Lines, Trace
 from tests.sim.world import Injected, World
 
+import outlast
+from outlast.testing import VirtualTimeLoop
+
 if TYPE_CHECKING:
-    from tests.sim.shape import HandlerPlan, Schedule
+    from tests.sim.shape import HandlerPlan
 
 TIME_LIMIT_S = 600.0
 
@@ -47,6 +49,17 @@ class WatchedLoop(VirtualTimeLoop):
 
 def run_schedule(seed: int) -> Outcome:
     """Run the schedule of a seed."""
+    was_enabled = gc.isenabled()
+    # When garbage is collected would otherwise depend on what ran before, and so would the order of some events.
+    gc.disable()
+    try:
+        return _run(seed)
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+def _run(seed: int) -> Outcome:
     schedule, trace = draw(seed), Trace()
     loop = WatchedLoop(time_limit_s=TIME_LIMIT_S, seed=seed)
     trace.loop = loop
@@ -90,12 +103,17 @@ async def _main(world: World, safety: Safety) -> None:
         loop.call_at(at_s, _hurry, world, running)
     for at_s, index in schedule.alone:
         loop.call_at(at_s, world.services[index].service.stop, "alone")
+    stop_now = partial(_stop, world, stop, running)
+    for number, index in schedule.alone_events:
+        world.trace.at[number] = partial(world.services[index].service.stop, "alone")
+    if schedule.stop_event is not None:
+        world.trace.at[schedule.stop_event] = stop_now
     handlers: list[asyncio.Task[None]] = []
     for number, plan in enumerate(schedule.handlers):
         loop.call_at(plan.at_s, lambda number=number, plan=plan: handlers.append(_handler(world, number, plan)))
     if schedule.liveness:
         loop.create_task(_heal_and_look(world), name="liveness")
-    loop.call_at(schedule.stop_at, _stop, world, stop, running)
+    loop.call_at(schedule.stop_at, stop_now)
     try:
         await asyncio.wait({running})
         failure = _failure(running)
@@ -114,6 +132,11 @@ def _failure(running: asyncio.Task[int]) -> BaseException | None:
 
 def _stop(world: World, stop: outlast.Stop, running: asyncio.Task[int]) -> None:
     how = world.schedule.how
+    if world.stop_asked:
+        return
+    world.stop_asked = True
+    for number in world.schedule.hurry_events:
+        world.trace.at[len(world.trace.events) + number + 1] = partial(_hurry, world, running)
     world.trace(f"the stop: {how}")
     if how == "cancel":
         running.cancel()

@@ -118,6 +118,11 @@ class Schedule:
     """"fire", "cancel" (of `run`) or "alone" (`service.stop`)."""
     hurry_at: list[float] = field(default_factory=list)
     alone: list[tuple[float, int]] = field(default_factory=list)
+    stop_event: int | None = None
+    """The stop comes right after the event of this number in the trace, if that is before `stop_at`."""
+    alone_events: list[tuple[int, int]] = field(default_factory=list)
+    hurry_events: list[int] = field(default_factory=list)
+    """Counted from the stop."""
     handlers: list[HandlerPlan] = field(default_factory=list)
 
 
@@ -158,10 +163,26 @@ class _Drawing:
         if services > 1 and not self.liveness:
             for _ in range(rng.choice((0, 0, 1, 2))):
                 schedule.alone.append((self._instant(self.stop_at + 1.0), rng.randrange(1, services)))
+        self._at_events(schedule, services)
         for _ in range(min(8, int(rng.paretovariate(1.0)) - 1)):
             at_s = self._instant(self.stop_at + 0.5) if rng.random() < 0.7 else self.stop_at
             schedule.handlers.append(HandlerPlan(rng.randrange(services), at_s, self._act(1, handler=True)))
         return schedule
+
+    def _at_events(self, schedule: Schedule, services: int) -> None:
+        """Stops at instants at which something happens, rather than in between."""
+        rng = self.rng
+        if self.liveness:
+            return
+        if rng.random() < 0.4:
+            schedule.stop_event = self._number(200.0)
+        if services > 1 and rng.random() < 0.2:
+            schedule.alone_events.append((self._number(200.0), rng.randrange(1, services)))
+        if not self.calm and rng.random() < 0.15:
+            schedule.hurry_events.append(self._number(60.0))
+
+    def _number(self, most: float) -> int:
+        return int(most ** self.rng.random())
 
     def _script(self) -> Script:
         rng = self.rng

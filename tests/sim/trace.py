@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
+    from collections.abc import Callable
 
 TAIL: Final = 40
 VIOLATIONS_MAX: Final = 5
@@ -22,6 +23,8 @@ class Trace:
         self.lines: list[tuple[float, int, str]] = []
         """Log lines at INFO or above: when, level, text."""
         self.loop: AbstractEventLoop | None = None
+        self.at: dict[int, Callable[[], None]] = {}
+        """What to do right after the event of a number: stops that meet whatever is going on."""
 
     @property
     def now(self) -> float:
@@ -29,6 +32,8 @@ class Trace:
 
     def __call__(self, text: str) -> None:
         self.events.append(f"{self.now:.6f} {text}")
+        if self.at and self.loop is not None and (action := self.at.pop(len(self.events), None)) is not None:
+            self.loop.call_soon(action)
 
     def violation(self, invariant: str, text: str) -> None:
         """Take note that an invariant is broken; only the first few are kept."""

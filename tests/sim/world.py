@@ -31,7 +31,7 @@ class Injected(Exception):  # noqa: N818 - a mark, whatever the error
     """Mixed into everything that the simulator raises on purpose."""
 
 
-class InjectedBug(Injected, ValueError):
+class InjectedBugError(Injected, ValueError):
     """Nobody classifies it."""
 
 
@@ -39,7 +39,7 @@ class InjectedRejection(Injected):
     """The request is wrong."""
 
 
-class InjectedCorruption(Injected, OSError):
+class InjectedCorruptionError(Injected, OSError):
     """EIO."""
 
 
@@ -47,13 +47,13 @@ def injected(kind: str, where: str) -> Exception:
     """Make an error of a kind."""
     match kind:
         case "FATAL":
-            return InjectedCorruption(errno.EIO, f"corrupted in {where}")
+            return InjectedCorruptionError(errno.EIO, f"corrupted in {where}")
         case "REJECTED":
             exc = InjectedRejection(f"rejected in {where}")
             attach(exc, outlast.Fault(outlast.Kind.REJECTED, "rejected", str(exc)))
             return exc
         case _:
-            return InjectedBug(f"a bug in {where}")
+            return InjectedBugError(f"a bug in {where}")
 
 
 @dataclass(slots=True)
@@ -98,6 +98,7 @@ class ServiceRecord:
     plan: ServicePlan
     service: outlast.Service
     parent: ServiceRecord | None
+    children: list[ServiceRecord] = field(default_factory=list)
     bodies: list[BodyRecord] = field(default_factory=list)
     hooks: list[HookRecord] = field(default_factory=list)
     steps: list[str] = field(default_factory=list)
@@ -107,7 +108,6 @@ class ServiceRecord:
     """Delays between steps, so far."""
     stop_at: float | None = None
     drained: bool = False
-    holders: int = 0
 
     @property
     def life(self) -> Lifecycle | None:
@@ -129,6 +129,7 @@ class World:
         self.trace = trace
         self.over: asyncio.Future[None] | None = None
         self.healed = False
+        self.stop_asked = False
         self.hurried_at: float | None = None
         self.timeouts_inside = 0
         self.rng = random.Random(schedule.seed)
@@ -167,7 +168,8 @@ class World:
             else:
                 service.loop(**options, workers=body.workers, every_s=body.every_s)(self._body(bodied))
         for child in plan.children:
-            service.add(self._build(child, record).service)
+            record.children.append(self._build(child, record))
+            service.add(record.children[-1].service)
         return record
 
     def _between(self, record: ServiceRecord, rng: random.Random) -> Callable[[str], Awaitable[None]]:
@@ -282,6 +284,10 @@ class SimDependency(outlast.Dependency):
     def users(self) -> list[ServiceRecord]:
         return [record for record in self.world.services if self in record.service.dependencies]
 
+    def release(self, count: int) -> int:
+        self.world.trace(f"{self.name} releases {count}")
+        return super().release(count)
+
     async def probe(self) -> None:
         self.world.trace(f"probe {self.name}")
         if all(record.requested for record in self.users):
@@ -298,15 +304,18 @@ class SimDependency(outlast.Dependency):
 
 
 def provenance(exc: BaseException, requested: bool) -> str:  # noqa: FBT001
-    """What an exception that leaves a body is, by what was injected: FATAL, BUG, other, stop."""
+    """What an exception that leaves a body is, by what was injected: FATAL, BUG, other, stop.
+
+    Cancelled without a stop: a task group that failed makes a time-out of Python 3.11 and 3.12 let its cancellation out.
+    """
     if isinstance(exc, asyncio.CancelledError | outlast.Stopping):
-        return "FATAL" if requested and _hides_fatal(exc, set()) else "stop"
+        return "FATAL" if _hides_fatal(exc, set()) else "stop" if requested else "cancelled"
     if isinstance(exc, BaseExceptionGroup):
         found = {provenance(member, requested) for member in exc.exceptions}
-        return next(what for what in ("FATAL", "BUG", "other", "stop") if what in found)
-    if isinstance(exc, InjectedCorruption):
+        return next(what for what in ("FATAL", "BUG", "other", "cancelled", "stop") if what in found)
+    if isinstance(exc, InjectedCorruptionError):
         return "FATAL"
-    return "BUG" if isinstance(exc, InjectedBug) else "other"
+    return "BUG" if isinstance(exc, InjectedBugError) else "other"
 
 
 def _hides_fatal(exc: BaseException | None, seen: set[int]) -> bool:
@@ -314,6 +323,6 @@ def _hides_fatal(exc: BaseException | None, seen: set[int]) -> bool:
         return False
     seen.add(id(exc))
     members = exc.exceptions if isinstance(exc, BaseExceptionGroup) else ()
-    return isinstance(exc, InjectedCorruption) or any(
+    return isinstance(exc, InjectedCorruptionError) or any(
         _hides_fatal(hidden, seen) for hidden in (exc.__cause__, exc.__context__, *members)
     )

@@ -36,6 +36,7 @@ def test_threads_wait_for_a_dependency_that_no_event_loop_owns() -> None:
             wait.result(timeout=30)
     with db.blocking.use():
         assert db.state is outlast.State.RECOVERING
+    db.blocking.close()
 
 
 def test_a_thread_gives_up_at_its_timeout() -> None:
@@ -46,6 +47,7 @@ def test_a_thread_gives_up_at_its_timeout() -> None:
     fail(db)
     with pytest.raises(outlast.Unavailable):
         db.blocking.ready(timeout_s=0.05)
+    db.blocking.close()
 
 
 def test_without_a_probe_one_thread_is_the_trial() -> None:
@@ -79,6 +81,8 @@ def test_waiting_on_the_event_loops_own_thread_is_refused() -> None:
         fail(db)
         with pytest.raises(RuntimeError, match=r"await db\.ready\(\)"):
             db.blocking.ready()
+        with pytest.raises(RuntimeError, match=r"await db\.close\(\)"):
+            db.blocking.close()
         await db.close()
 
     asyncio.run(main())

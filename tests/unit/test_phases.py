@@ -34,7 +34,16 @@ def test_a_hurry_leaves_each_later_phase_what_it_would_have_had() -> None:
     assert [round(hurried.by[phase], 6) for phase in (Phase.DRAIN, Phase.FLUSH, Phase.CLOSE)] == [101.8, 102.6, 103.0]
     assert hurried.hurried(101.5) == hurried
     assert plan.hurried(109.0) == plan, "the drain time is over anyway"
-    assert round(plan.hurried(101.0, children_by=105.0).by[Phase.DRAIN], 6) == 105.0
+    assert round(plan.hurried(101.0, children_by=105.0).by[Phase.DRAIN], 6) == 105.2, "2 % to see the children to their end"
+    assert round(plan.hurried(101.0, children_by=105.0).children_by, 6) == 105.0
+
+
+def test_a_child_that_was_stopped_before_ends_in_the_drain_of_its_parent() -> None:
+    alone = Plan.begin(100.0, 10.0)
+    cut = alone.within(101.0, 103.0)
+    assert [round(cut.by[phase], 6) for phase in Phase] == [100.5, 102.76, 102.92, 103.0, 103.0]
+    assert round(cut.cancel_at, 6) == 102.6
+    assert alone.within(109.0, 109.0).close_by == 109.0
 
 
 @given(SECONDS, SECONDS, st.integers(min_value=1, max_value=50))

@@ -21,6 +21,8 @@ COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "drill": ("outlast.cli.drill", "drill"),
         "jobs": ("outlast.cli.jobs", "jobs"),
         "changes": ("outlast.cli.changes", "changes"),
+        "guard": ("outlast.cli.guard", "guard"),
+        "logs": ("outlast.cli.logs", "logs"),
     }
 )
 

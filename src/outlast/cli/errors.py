@@ -14,6 +14,7 @@ class Exit(IntEnum):
     """Exit codes of the command itself; `outlast up` gives those of `outlast.run` beside them."""
 
     USAGE = 64
+    NO_INPUT = 66
     UNAVAILABLE = 69
     CONFIGURATION = 78
     INTERRUPTED = 130

@@ -24,8 +24,14 @@ if TYPE_CHECKING:
 @click.argument("target", metavar="MODULE:SERVICE")
 @click.option("--listen", metavar="ADDRESS", help="Answer /livez, /readyz and /statusz on HOST:PORT; :PORT is on loopback only.")
 @click.option("--report", type=click.Path(dir_okay=False, path_type=Path), help="Write how the stop went to this file, as JSON.")
+@click.option(
+    "--fold-logs/--no-fold-logs",
+    default=True,
+    show_default=True,
+    help="Fold WARNINGs and ERRORs that loggers repeat; see docs/logs.md.",
+)
 @click.option("--traceback", "show_traceback", is_flag=True, help="Show the whole traceback when the module fails to load.")
-def up(target: str, *, listen: str | None, report: Path | None, show_traceback: bool) -> int:
+def up(target: str, *, listen: str | None, report: Path | None, fold_logs: bool, show_traceback: bool) -> int:
     """Run SERVICE of MODULE until SIGTERM or SIGINT.
 
     The current directory is importable. SERVICE may be an attribute path (app.service) and may be a function without
@@ -36,7 +42,7 @@ def up(target: str, *, listen: str | None, report: Path | None, show_traceback: 
     with early_signals():
         service = load_service(target, show_traceback=show_traceback)
         try:
-            return run(service, listen=listen, report=report)
+            return run(service, listen=listen, report=report, fold_logs=fold_logs)
         except ConfigurationError as error:
             raise CommandError(f"{target}: {error}", Exit.CONFIGURATION) from error
 

@@ -60,13 +60,18 @@ class Classifiers:
         for: every other kind is handled by an `except` every day, and whether it was cannot be seen.
         """
         seen: set[int] = set()
-        hidden: BaseException | None = exc
-        while hidden is not None and id(hidden) not in seen and len(seen) < DEPTH_MAX:
+        waiting: list[BaseException | None] = [exc]
+        while waiting and len(seen) < DEPTH_MAX + MEMBERS_MAX:
+            hidden = waiting.pop()
+            if hidden is None or id(hidden) in seen:
+                continue
             seen.add(id(hidden))
             fault = self._known(hidden, "", DEPTH_MAX, set())
             if fault is not None and fault.kind is Kind.FATAL:
                 return hidden, fault
-            hidden = hidden.__cause__ or hidden.__context__
+            if isinstance(hidden, BaseExceptionGroup):
+                waiting += cast("BaseExceptionGroup[BaseException]", hidden).exceptions[:MEMBERS_MAX]
+            waiting.append(hidden.__cause__ or hidden.__context__)
         return None
 
     def _known(self, exc: BaseException, phase: str, depth: int, seen: set[int]) -> Fault | None:

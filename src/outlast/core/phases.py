@@ -35,6 +35,8 @@ LEAVE_BY: Final[Mapping[Phase, float]] = {
 """The share of the whole deadline by which each phase is left. A phase that ends early leaves its time to the next."""
 CANCEL_AT: Final = 0.8
 """The share of the deadline after which what still runs is cancelled; it has until the end of the drain to heed that."""
+SEEN_TO_END: Final = 0.02
+"""The share of the deadline by which a hurried drain outlasts the children: one that ends in the last moment is not named."""
 
 EXIT_CLEAN: Final = 0
 EXIT_BUG: Final = 70
@@ -58,6 +60,8 @@ class Plan:
     """When what still runs is cancelled."""
     by: Mapping[Phase, float]
     """When each phase has to be left."""
+    cut: bool = False
+    """Whether a hurry has cut the drain short."""
 
     @classmethod
     def begin(cls, now: float, deadline_s: float) -> Plan:
@@ -70,6 +74,18 @@ class Plan:
         """When everything has to be over."""
         return self.by[Phase.CLOSE]
 
+    @property
+    def children_by(self) -> float:
+        """When child services have to be over: before their parent's drain is."""
+        return max(self.cancel_at, self.by[Phase.DRAIN] - self._span(0.0, SEEN_TO_END)) if self.cut else self.cancel_at
+
+    def within(self, now: float, close_by: float) -> Plan:
+        """Have everything over by `close_by`: no phase later than if the stop began now and had until then."""
+        fresh = Plan.begin(now, max(0.0, close_by - now))
+        by = {phase: min(at, fresh.by[phase]) for phase, at in self.by.items()}
+        deadline_s = min(self.deadline_s, fresh.deadline_s)
+        return replace(self, deadline_s=deadline_s, cancel_at=min(self.cancel_at, fresh.cancel_at), by=by)
+
     def hurried(self, now: float, children_by: float = 0.0) -> Plan:
         """Skip what is left of the drain: as if its time were over now.
 
@@ -79,10 +95,11 @@ class Plan:
         if now >= self.cancel_at:
             return self
         by = dict(self.by)
-        by[Phase.DRAIN] = min(by[Phase.DRAIN], max(children_by, now + self._span(CANCEL_AT, LEAVE_BY[Phase.DRAIN])))
+        seen_by = children_by + self._span(0.0, SEEN_TO_END)
+        by[Phase.DRAIN] = min(by[Phase.DRAIN], max(seen_by, now + self._span(CANCEL_AT, LEAVE_BY[Phase.DRAIN])))
         by[Phase.FLUSH] = min(by[Phase.FLUSH], by[Phase.DRAIN] + self._span(LEAVE_BY[Phase.DRAIN], LEAVE_BY[Phase.FLUSH]))
         by[Phase.CLOSE] = min(by[Phase.CLOSE], by[Phase.FLUSH] + self._span(LEAVE_BY[Phase.FLUSH], LEAVE_BY[Phase.CLOSE]))
-        return replace(self, cancel_at=now, by=by)
+        return replace(self, cancel_at=now, by=by, cut=True)
 
     def _span(self, from_share: float, to_share: float) -> float:
         return (to_share - from_share) * self.deadline_s

@@ -18,7 +18,7 @@ R = TypeVar("R")
 
 
 class BlockingDependency:
-    """`ready`, `use`, `guard` and `report` for threads.
+    """`ready`, `use`, `guard`, `report` and `close` for threads.
 
     If the dependency belongs to a service's event loop, that loop probes. If it belongs to none, one
     daemon thread of this process runs a loop for all of them, started at the first wait.
@@ -36,18 +36,33 @@ class BlockingDependency:
         dependency = self._dependency
         if dependency.passable:
             return
-        loop = dependency.loop
-        if loop is None or not loop.is_running():
-            loop = _background_loop()
-        elif threading.get_ident() == dependency.thread_id:
-            msg = f"{dependency.name}.blocking.ready() would block the event loop: await {dependency.name}.ready()"
-            raise RuntimeError(msg)
+        loop = self._loop("ready") or _background_loop()
         future = asyncio.run_coroutine_threadsafe(dependency.ready(timeout_s), loop)
         try:
             future.result()
         except BaseException:
             future.cancel()
             raise
+
+    def close(self) -> None:
+        """Let go of everything held, and ask no more: for a program without a service, at its end. Bounded as `Dependency.close`.
+
+        Raises `RuntimeError` on the event loop's own thread, which it would block for ever.
+        """
+        loop = self._loop("close")
+        if loop is not None:
+            asyncio.run_coroutine_threadsafe(self._dependency.close(), loop).result()
+
+    def _loop(self, what: str) -> asyncio.AbstractEventLoop | None:
+        """The running loop that the dependency belongs to, if any; raises on that loop's own thread."""
+        dependency = self._dependency
+        loop = dependency.loop
+        if loop is None or not loop.is_running():
+            return None
+        if threading.get_ident() == dependency.thread_id:
+            msg = f"{dependency.name}.blocking.{what}() would block the event loop: await {dependency.name}.{what}()"
+            raise RuntimeError(msg)
+        return loop
 
     def use(self, phase: str = "") -> Use:
         """As `Dependency.use`: a `with` block that is refused at once while the dependency is down."""

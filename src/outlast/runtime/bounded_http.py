@@ -67,19 +67,19 @@ class BoundedServer(socketserver.TCPServer):
         self._closing = threading.Event()
         self._refused: deque[tuple[float, socket.socket]] = deque()
         self._woken, self._waker = socket.socketpair()
+        self._selector = selectors.DefaultSelector()
         super().__init__(address, _Request)
         self.socket.setblocking(False)
+        for readable in (self.socket, self._woken):
+            self._selector.register(readable, selectors.EVENT_READ)
 
     def serve_forever(self, poll_interval: float = 0.5) -> None:
         """Accept until `shutdown`, which wakes this at once; then close what is open."""
-        with selectors.DefaultSelector() as selector:
-            selector.register(self.socket, selectors.EVENT_READ)
-            selector.register(self._woken, selectors.EVENT_READ)
-            while not self._closing.is_set():
-                selector.select(poll_interval if self._refused else None)
-                if not self._closing.is_set():
-                    self._accept()
-                self._forget(REFUSED_MAX, time.monotonic() - self.request_s)
+        while not self._closing.is_set():
+            self._selector.select(poll_interval if self._refused else None)
+            if not self._closing.is_set():
+                self._accept()
+            self._forget(REFUSED_MAX, time.monotonic() - self.request_s)
         self.server_close()
 
     def shutdown(self) -> None:
@@ -92,6 +92,7 @@ class BoundedServer(socketserver.TCPServer):
         """Close all it holds, but for the connections being served."""
         super().server_close()
         self._forget(0, time.monotonic())
+        self._selector.close()
         self._woken.close()
         self._waker.close()
 

@@ -49,9 +49,11 @@ class Lifecycle:
         self._holdings = holdings
         self._workers: dict[asyncio.Task[Any], Worker] = {}
         self._pending: dict[asyncio.Task[Any], None] = {}
+        self._refused = False
         self._plan: Plan | None = None
         self._hurried_at: float | None = None
         self._bell: asyncio.Future[None] | None = None
+        self._starting: asyncio.Task[None] | None = None
         self._emptied: asyncio.Task[None] | None = None
         self._codes: list[int] = []
         self._left = ""
@@ -86,20 +88,23 @@ class Lifecycle:
             child.start()
             self._attend(asyncio.create_task(child.run(), name=child.path))
 
-    async def give_up(self, starting: asyncio.Task[None], what: str) -> None:
-        """Cancel the start, which the stop came before; it has until the end of the drain to heed that."""
-        began_at = self._now()
+    async def give_up(self, starting: asyncio.Task[None]) -> StopReport:
+        """Cancel the start, which the stop came before, and end what it has started; what it raises is said."""
+        starting.add_done_callback(partial(self._late, "the start"))
         self.stop.cancel(starting)
-        await self._until_done(starting, lambda: self.plan(began_at).by[Phase.DRAIN])
-        if not starting.done():
-            self._name(what, Phase.DRAIN, self._now() - began_at, task_stack(starting))
-            starting.add_done_callback(partial(self._late, what))
-        self._plan = self.plan(began_at).late(self._now())
+        return await self.abandon(starting)
 
-    async def abandon(self) -> StopReport:
-        """End what was never set to work: flush and close what was started and opened, the children in the drain."""
+    async def abandon(self, starting: asyncio.Task[None] | None = None) -> StopReport:
+        """End what was never set to work: flush and close what was started and opened.
+
+        Whoever is not started yet waits, in the drain, for the end of `starting`: it may be at work there.
+        """
+        if starting is not None and not starting.done() and (self._parent is None or not self.started):
+            self._starting = starting
+            self._pending[starting] = None
+            starting.add_done_callback(self._done)
         for child in self.children:
-            self._attend(asyncio.create_task(child.abandon(), name=child.path))
+            self._attend(asyncio.create_task(child.abandon(starting), name=child.path))
         return await self.end()
 
     def _attend(self, task: asyncio.Task[Any]) -> None:
@@ -124,7 +129,7 @@ class Lifecycle:
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
         """Take note of the end of a worker or a child, before and during the stop."""
-        self._pending.pop(task, None)
+        self._done(task)
         exc = None if task.cancelled() else task.exception()
         if self.phase is Phase.REPORT:
             # It was left behind, and has been named.
@@ -133,8 +138,14 @@ class Lifecycle:
             self._leave(exc.reason, exc.exit_code)
         elif exc is not None and not isinstance(exc, Stopping):
             self._leave(f"{task.get_name()} broke: {exc!r}", EXIT_BUG, exc)
-        elif not task.cancelled() and isinstance(task.result(), StopReport):
+        elif task.cancelled():
+            if task in self._workers and not self.stop.requested:
+                logger.error("%s was cancelled, and not by the stop: it works no more", task.get_name())
+        elif isinstance(task.result(), StopReport):
             self._take_over(task.result())
+
+    def _done(self, task: asyncio.Task[Any]) -> None:
+        self._pending.pop(task, None)
         if not self._pending:
             self._ring()
 
@@ -189,14 +200,15 @@ class Lifecycle:
             deadline_s = self.service.deadline_s
             if self._parent is not None and self._parent.stop.requested:
                 # All phases of a child are part of its parent's drain.
-                deadline_s = max(0.0, min(deadline_s, self._parent.plan(now).cancel_at - now))
+                deadline_s = max(0.0, min(deadline_s, self._parent.plan(now).children_by - now))
             self._plan = Plan.begin(now, deadline_s)
         return self._plan
 
     async def end(self) -> StopReport:
         """Go through the phases; the stop has been fired."""
         plan = self.plan(self._now())
-        self._end_children_by(plan.cancel_at)
+        for child in self.children:
+            child.end_by(plan.children_by)
         await self._timed(Phase.REFUSE, self._hooks(Phase.REFUSE))
         await self._timed(Phase.DRAIN, self._drain())
         await self._timed(Phase.FLUSH, self._hooks(Phase.FLUSH))
@@ -223,13 +235,13 @@ class Lifecycle:
             left=self._left,
         )
 
-    def _end_children_by(self, close_by: float) -> None:
-        """Have children that were stopped alone before end in time to be part of our drain."""
-        for child in self.children:
-            if child._plan is not None and child._plan.close_by > close_by:
-                child._plan = child._plan.within(self._now(), close_by)
-                child._ring()
-                child._end_children_by(child._plan.cancel_at)
+    def end_by(self, close_by: float) -> None:
+        """Have a stop that is under way already over in time to be part of the parent's drain."""
+        if self._plan is not None and self._plan.close_by > close_by:
+            self._plan = self._plan.within(self._now(), close_by)
+            self._ring()
+            for child in self.children:
+                child.end_by(self._plan.children_by)
 
     async def _timed(self, phase: Phase, steps: Awaitable[None]) -> None:
         self.phase = phase
@@ -262,18 +274,24 @@ class Lifecycle:
                 self._name(worker.name, Phase.DRAIN, now - worker.turned_at, task_stack(task))
         for holder in gate.holders:
             self._name(holder.name, Phase.DRAIN, now - holder.since, holder.stack())
+        if self._starting is not None and not self._starting.done():
+            self._name("the start", Phase.DRAIN, now - self.plan(now).started_at, task_stack(self._starting))
         for child in self.children:
             if child.phase is not Phase.REPORT:
                 phase = child.phase or Phase.REFUSE
                 self._name(f"child service {child.service.name}", phase, now - self.plan(now).started_at, ())
                 # It gives no report any more; what it met counts all the same.
-                self._codes += [code for life in child.all() for code in life._codes]
+                self._codes += child.codes()
         self._emptied.cancel()
 
     def _remind(self, seconds: float) -> None:
         names = _listed([task.get_name() for task in self._pending if task is not self._emptied] + self._inside())
         level = logging.INFO if self._parent is None else logging.DEBUG
         logger.log(level, "%s: draining for %.0f s, waits for %s", self.path, seconds, names)
+
+    def codes(self) -> list[int]:
+        """Give the exit codes of what was met so far, here and below."""
+        return self._codes + [code for child in self.children for code in child.codes()]
 
     def _inside(self) -> list[str]:
         return [holder.name for holder in self.service.gate.holders]
@@ -301,14 +319,15 @@ class Lifecycle:
         """Wait for a task, but not beyond `when()`, which a hurry brings nearer. However late it is, the task gets to begin."""
         loop = asyncio.get_running_loop()
         task.add_done_callback(self._ring)
-        while True:
-            handle = loop.call_later(max(0.0, when() - self._now()), self._ring)
+        # Its first step is in this turn of the loop or the next.
+        for _ in range(2):
+            await asyncio.sleep(0)
+        while not task.done() and (left_s := when() - self._now()) > 0:
+            handle = loop.call_later(left_s, self._ring)
             try:
                 await self._wait_for_bell()
             finally:
                 handle.cancel()
-            if task.done() or self._now() >= when():
-                return
 
     async def _wait_for_bell(self) -> None:
         self._bell = asyncio.get_running_loop().create_future()
@@ -322,22 +341,31 @@ class Lifecycle:
             self._bell.set_result(None)
 
     async def _hooks(self, phase: Phase) -> None:
-        hooks = [hook for of, hook in self.service.hooks if of is phase] if self.started else []
-        names = [f"{self.path} {phase.value} {_name_of(hook)}" for hook in hooks]
-        await self._carry_out(phase, list(zip(names, hooks, strict=True))[::-1])
+        phases = [phase]
+        if phase is Phase.REFUSE:
+            self._refused = self.started
+        elif phase is Phase.FLUSH and not self._refused:
+            # Its start ended after all, in the drain: there may be a listener to close.
+            phases = [Phase.FLUSH, Phase.REFUSE]
+        chosen = [(of, hook) for each in phases for of, hook in self.service.hooks if of is each] if self.started else []
+        hooks = [hook for _, hook in chosen]
+        names = [f"{self.path} {of.value} {_name_of(hook)}" for of, hook in chosen]
+        # The dependencies close after the last hook, and are given a share too.
+        closings = len(self.service.dependencies) if phase is Phase.CLOSE else 0
+        await self._carry_out(phase, list(zip(names, hooks, strict=True))[::-1], closings)
 
     async def _close(self) -> None:
         await self._hooks(Phase.CLOSE)
         freed = self._holdings.let_go(self.service.dependencies)
         await self._carry_out(Phase.CLOSE, [(f"closing {dependency.name}", dependency.close) for dependency in freed])
 
-    async def _carry_out(self, phase: Phase, hooks: list[Hook]) -> None:
+    async def _carry_out(self, phase: Phase, hooks: list[Hook], later: int = 0) -> None:
         """Run the steps one after the other, each within its fair share of what the phase has left."""
         for index, (name, hook) in enumerate(hooks):
             await self.service.between_steps(name)
             began_at = self._now()
             task: asyncio.Task[None] = asyncio.ensure_future(hook())
-            await self._until_done(task, partial(self._share_ends_at, phase, began_at, len(hooks) - index))
+            await self._until_done(task, partial(self._share_ends_at, phase, began_at, len(hooks) - index + later))
             if not task.done():
                 took_s = self._now() - began_at
                 self._name(name, phase, took_s, task_stack(task))

@@ -9,7 +9,6 @@ import logging
 import os
 import sys
 import tempfile
-import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
     import signal
 
     from outlast.core.stop_report import StopReport
+    from outlast.logs.guard import LogGuard
     from outlast.runtime.health_endpoint import HealthEndpoint
     from outlast.runtime.service import Service
 
@@ -43,6 +43,7 @@ def run(
     *,
     listen: str | None = None,
     report: str | os.PathLike[str] | None = None,
+    fold_logs: bool = False,
     watchdog: Watchdog | None = None,
 ) -> int:
     """Run `service` until SIGTERM or SIGINT and give the exit code; `sys.exit(outlast.run(service))`.
@@ -52,12 +53,13 @@ def run(
     at the deadline with exit code 75, without the clean-up of the interpreter, which would hang with it.
 
     `listen` is where to answer `/livez`, `/readyz` and `/statusz` ("127.0.0.1:8080"; ":8080" is loopback too). `report` is a
-    file that takes the report of the stop as JSON. systemd is told what it wants to know. Logs go to stderr at INFO if
-    the program has not configured logging. Raises `ConfigurationError`.
+    file that takes the report of the stop as JSON. `fold_logs` folds what the loggers of the process repeat, as
+    `outlast.logs.guard.guard` does, with the incidents of the service's dependencies. systemd is told what it wants to
+    know. Logs go to stderr at INFO if the program has not configured logging. Raises `ConfigurationError`.
     """
     if not logging.getLogger().handlers:
         logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    process = Process(service, listen, None if report is None else Path(report), watchdog or Watchdog())
+    process = Process(service, listen, None if report is None else Path(report), watchdog or Watchdog(), fold_logs=fold_logs)
     try:
         return asyncio.run(process.main())
     finally:
@@ -67,7 +69,9 @@ def run(
 class Process:
     """One run of a service as this process."""
 
-    def __init__(self, service: Service, listen: str | None, report: Path | None, watchdog: Watchdog) -> None:
+    def __init__(
+        self, service: Service, listen: str | None, report: Path | None, watchdog: Watchdog, *, fold_logs: bool = False
+    ) -> None:
         """Make everything; nothing is installed, and nothing listens."""
         self.service = service
         self.stop = Stop()
@@ -78,12 +82,16 @@ class Process:
         self.status = Status(service, self.stop, self.signals, watchdog)
         self._report_path = report
         self._endpoint: HealthEndpoint | None = None
-        self._main_id = threading.get_ident()
         if listen is not None:
             # http.server takes longer to import than everything else here.
             from outlast.runtime.health_endpoint import HealthEndpoint  # noqa: PLC0415
 
             self._endpoint = HealthEndpoint(listen, self.status)
+        self._folding: LogGuard | None = None
+        if fold_logs:
+            from outlast.logs.guard import guard  # noqa: PLC0415 - only who folds pays for it
+
+            self._folding = guard(incidents=[dependency.incident for dependency in service.all_dependencies()])
 
     async def main(self) -> int:
         """Run it to its end."""
@@ -103,6 +111,8 @@ class Process:
 
     def close(self) -> None:
         """Let go of everything: the health endpoint last."""
+        if self._folding is not None:
+            self._folding.close()
         self.notifier.close()
         self.signals.close()
         if self._endpoint is not None:
@@ -144,7 +154,8 @@ class Process:
         if report is None:
             return code
         try:
-            killed = await offspring.end(offspring.children(), OFFSPRING_SHARE * self.service.deadline_s)
+            share_s = OFFSPRING_SHARE * self.service.deadline_s
+            killed = await offspring.end(offspring.children(), share_s, kill_s=share_s)
         except OSError as error:
             logger.warning("%s: child processes may be left behind: cannot look for them: %s", self.service.name, error)
             killed = ()
@@ -164,12 +175,14 @@ class Process:
 
     def _leave(self, code: int, names: list[str]) -> None:
         """End the process here: the interpreter's own clean-up would wait for what hangs."""
+        if self._folding is not None:
+            self._folding.close()
         for handler in logging.getLogger().handlers:
             with contextlib.suppress(Exception):
                 handler.flush()
         if self._endpoint is not None:
             self._endpoint.close()
-        leave(code, f"{self.service.name} leaves behind {', '.join(sorted(names)[:10])}", self._main_id)
+        leave(code, f"{self.service.name} leaves behind {', '.join(sorted(names)[:10])}")
 
     def _write(self, report: StopReport) -> None:
         if self._report_path is None:

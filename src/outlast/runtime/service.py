@@ -9,7 +9,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from outlast.core.classify import Classifiers
-from outlast.core.faults import Kind
 from outlast.core.phases import Phase
 from outlast.core.stop_report import KEPT_MAX
 from outlast.runtime.gate import Gate
@@ -244,20 +243,22 @@ class Service:
         incidents = [dependency.incident for dependency in holdings]
         incidents += [body.incident for each in lives for body in each.service.bodies]
         try:
-            started = not stop.requested and await self._start(life, holdings)
+            starting = None if stop.requested else await self._start(life, holdings)
         except BaseException:
             # A start that fails leaves nothing open behind it.
             stop.fire("the start failed")
             await life.abandon()
             raise
-        if started:
+        if starting is None:
+            report = await life.abandon()
+        elif stop.requested:
+            report = await life.give_up(starting)
+        else:
             life.start()
             self._working.set()
             logger.info("%s started: %s", self.name, _census(self))
             report = await life.run()
             self._working = asyncio.Event()
-        else:
-            report = await life.abandon()
         still = [text for text in (incident.summary() for incident in incidents) if text is not None]
         for incident in incidents:
             incident.forget_timer()
@@ -265,8 +266,8 @@ class Service:
         logger.log(logging.ERROR if report.exit_code else logging.INFO, "%s", self.report.line())
         return self.report
 
-    async def _start(self, life: Lifecycle, holdings: Holdings) -> bool:
-        """Open and start everything in order; False if the stop came first."""
+    async def _start(self, life: Lifecycle, holdings: Holdings) -> asyncio.Task[None]:
+        """Open and start everything in order, unless the stop comes first: then the task may still be at it."""
         stop = life.stop
         starting = asyncio.create_task(self._open(life.all(), holdings), name=f"{self.name} starts")
         stopped = asyncio.create_task(stop.wait(), name=f"{self.name} waits for its stop")
@@ -274,16 +275,9 @@ class Service:
             await asyncio.wait({starting, stopped}, return_when=asyncio.FIRST_COMPLETED)
         finally:
             stopped.cancel()
-        if not starting.done():
-            await life.give_up(starting, "the start")
-        if not starting.done() or starting.cancelled():
-            return False
-        exc = starting.exception()
-        if exc is None:
-            return True
-        if stop.requested and self.classifiers.classify(exc).kind is Kind.STOPPING:
-            return False
-        raise exc
+        if not stop.requested:
+            starting.result()
+        return starting
 
     async def _open(self, lives: list[Lifecycle], holdings: Holdings) -> None:
         for dependency in holdings:

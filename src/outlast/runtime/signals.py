@@ -161,19 +161,21 @@ def _nothing() -> None:
     """Only wake the event loop."""
 
 
-def leave(exit_code: int, text: str, main_id: int) -> None:
+def leave(exit_code: int, text: str, main_id: int | None = None) -> None:
     """End this process now, whatever still runs: no `finally`, no atexit. Child processes are killed first.
 
-    Says why and where the main thread stands, on stderr itself: the lock of a log handler may be held by what hangs.
+    Says why, and where the main thread stands if that is asked for, on stderr itself: the lock of a log handler may be
+    held by what hangs.
     """
     offspring.kill_all()
-    where = " < ".join(reversed(thread_stack(main_id)[-5:])) or "nowhere"
     others = [
         f"{thread.name} in {(thread_stack(thread.ident) or ('nowhere',))[-1]}"
         for thread in threading.enumerate()
         if thread.ident not in {main_id, threading.get_ident()} and not thread.name.startswith("outlast ")
     ]
-    line = f"outlast: {text}; exit code {exit_code}; the main thread is in {where}"
+    line = f"outlast: {text}; exit code {exit_code}"
+    if main_id is not None:
+        line += f"; the main thread is in {' < '.join(reversed(thread_stack(main_id)[-5:]))}"
     if others:
         line += f"; other threads: {', '.join(others[:10])}"
     with contextlib.suppress(OSError):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import sys
-import threading
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
@@ -13,13 +12,13 @@ if TYPE_CHECKING:
 DEPTH_MAX: Final = 12
 """The innermost frames say where it hangs; those beyond this many are left out."""
 
-ASYNCIO: Final = asyncio.__file__.rpartition("/")[0]
-"""Its own frames are left out: the line that awaits says what is awaited."""
+MACHINERY: Final = (asyncio.__file__.rpartition("/")[0], __file__.rpartition("/")[0])
+"""The frames of asyncio and of this package are left out where there are others: the line that awaits says what is awaited."""
 
 
 def task_stack(task: asyncio.Task[Any]) -> tuple[str, ...]:
     """Give the awaits of a suspended task, outermost first: `function (file.py:12)`. Empty for one that has ended."""
-    places: list[str] = []
+    frames: list[FrameType] = []
     seen: object = task.get_coro()
     while seen is not None:
         frame = _first(seen, "cr_frame", "gi_frame", "ag_frame")
@@ -27,29 +26,29 @@ def task_stack(task: asyncio.Task[Any]) -> tuple[str, ...]:
             break
         # A supervised body is driven step by step, and not awaited, by `metered`.
         driven = frame.f_locals.get("coroutine") if frame.f_code.co_name == "metered" else None
-        if driven is None and not frame.f_code.co_filename.startswith(ASYNCIO):
-            places.append(_place(frame))
+        if driven is None:
+            frames.append(frame)
         seen = driven if driven is not None else _first(seen, "cr_await", "gi_yieldfrom", "ag_await")
-    return tuple(places[-DEPTH_MAX:])
+    return _shown(frames)
 
 
 def thread_stack(ident: int | None) -> tuple[str, ...]:
     """Give the frames of a thread, outermost first. Empty for one that has ended."""
     frame = sys._current_frames().get(ident or 0)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] # documented
-    places: list[str] = []
-    while frame is not None and len(places) < DEPTH_MAX:
-        places.append(_place(frame))
+    frames: list[FrameType] = []
+    while frame is not None:
+        frames.append(frame)
         frame = frame.f_back
-    return tuple(reversed(places))
-
-
-def thread_name(ident: int) -> str:
-    """Give the name of a thread, or its number."""
-    return next((thread.name for thread in threading.enumerate() if thread.ident == ident), f"thread {ident}")
+    return _shown(frames[::-1])
 
 
 def _first(seen: object, *names: str) -> Any:  # noqa: ANN401 - what awaits what has no common type
     return next((value for name in names if (value := getattr(seen, name, None)) is not None), None)
+
+
+def _shown(frames: list[FrameType]) -> tuple[str, ...]:
+    theirs = [frame for frame in frames if not frame.f_code.co_filename.startswith(MACHINERY)]
+    return tuple(_place(frame) for frame in (theirs or frames)[-DEPTH_MAX:])
 
 
 def _place(frame: FrameType) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn, cast
 
 from outlast.core.backoff import INITIAL, Backoff, BackoffState
 from outlast.core.faults import RULES, Fault, Kind, Reaction, Unavailable
@@ -108,6 +108,9 @@ class Worker:
                 started_at = loop.time()
                 for need in self.body.needs:
                     await need.ready(stop=stop)
+                if stop.reason is not None:
+                    # It was fired in the very step that let this waiter go.
+                    return
                 if await self._turn(stop) and self.body.once:
                     return
                 await self._pause(stop, started_at)
@@ -119,6 +122,8 @@ class Worker:
         """Call the body once; True if it returned."""
         loop = asyncio.get_running_loop()
         turned_at = self.turned_at = loop.time()
+        task = asyncio.current_task()
+        cancelling = 0 if task is None else task.cancelling()
         self.busy = True
         try:
             await metered(_as_coroutine(self.body.function(stop)), self._idle_step)
@@ -128,8 +133,7 @@ class Worker:
             await self._failed(exc, stop)
             return False
         except asyncio.CancelledError as exc:
-            task = asyncio.current_task()
-            if stop.requested or (task is not None and task.cancelling()):
+            if stop.requested or (task is not None and task.cancelling() > cancelling):
                 await self._let_out(exc, stop)
             # Nobody cancelled this worker: the body let somebody else's cancellation out.
             await self._failed(exc, stop)
@@ -141,6 +145,9 @@ class Worker:
             return False
         finally:
             self.busy = False
+            # A task group of Python 3.11 or 3.12 that failed leaves a request behind that nobody made.
+            while not stop.requested and task is not None and task.cancelling() > cancelling:
+                task.uncancel()
         self._rate(loop.time() - turned_at)
         self._succeeded(loop.time())
         return True
@@ -190,6 +197,8 @@ class Worker:
                 await self._let_out(exc, stop)
             # A stop, but not ours: somebody we work with is going away.
             fault = replace(fault, kind=Kind.TRANSIENT)
+        if stop.requested and fault.kind is not Kind.FATAL:
+            exc, fault = self._hidden_in(exc) or (exc, fault)
         need = next((need for need in self.body.needs if need.name == fault.source), None)
         if need is not None and (fault.is_evidence or isinstance(exc, Unavailable)):
             need.observe(fault, exc) if need.state is State.UP and not isinstance(exc, Unavailable) else None
@@ -216,6 +225,17 @@ class Worker:
             floor_s = max(PERMANENT_S, floor_s or 0.0)
         self.backoff, wait_s = self.body.backoff.next(self.backoff, now, self.rng, floor_s)
         await stop.sleep(self.body.backoff.cap_s if wait_s is None else wait_s)
+
+    def _hidden_in(self, exc: BaseException) -> tuple[BaseException, Fault] | None:
+        """Find a FATAL fault behind a member of a group that our stop ended, while another member failed by itself."""
+        if not isinstance(exc, BaseExceptionGroup):
+            return None
+        for member in cast("BaseExceptionGroup[BaseException]", exc).exceptions:
+            ended = self._classify(member).kind is Kind.STOPPING
+            found = self.classifiers.fatal_behind(member) if ended else self._hidden_in(member)
+            if found is not None:
+                return found
+        return None
 
     def _classify(self, exc: BaseException) -> Fault:
         if isinstance(exc, Spinning):

@@ -99,7 +99,7 @@ def test_a_hook_that_hangs_leaves_the_others_their_share(caplog: pytest.LogCaptu
     assert report.exit_code == 75
     assert len(report.not_flushed) == 1
     assert report.unfinished[0].phase == "flush"
-    assert "run (test_service_stop.py:" in report.unfinished[0].stack[-1]
+    assert "run (test_lifecycle.py:" in report.unfinished[0].stack[-1]
     assert "not flushed: shop flush run" in caplog.text
     assert json.loads(json.dumps(report.as_dict()))["unfinished_count"] == 1
 

@@ -1,0 +1,85 @@
+"""Where the program's output goes, and where the guard writes lines of its own."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Final
+
+from outlast.guard.sink import Inherited, Sink
+from outlast.guard.streams import Stream, Unfolded
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from outlast.guard.logfile import LogFile
+    from outlast.guard.options import Options
+    from outlast.guard.streams import Folder
+
+STDOUT: Final = 1
+STDERR: Final = 2
+
+
+class Places:
+    """The two streams and their sinks: our stdout, our stderr, and the log file that takes both."""
+
+    def __init__(self, options: Options, log: LogFile | None) -> None:
+        """Begin to write; each place has its thread."""
+        self._flush_s = options.flush_s
+        bytes_max = options.backlog_bytes_max
+        self.stdout = Sink("standard output", Inherited(STDOUT), bytes_max=bytes_max)
+        self.stderr = Sink("standard error", Inherited(STDERR), bytes_max=bytes_max)
+        self.log = None if log is None else Sink(str(log.path), log, bytes_max=bytes_max, marks_gaps=True)
+        passed: Sequence[Sink | None] = (None, None) if options.log_only else (self.stdout, self.stderr)
+        self.streams = (
+            Stream("stdout", self._folder(fold=options.fold), passed[0], self.log),
+            Stream("stderr", self._folder(fold=options.fold), passed[1], self.log),
+        )
+
+    def _folder(self, *, fold: bool) -> Folder:
+        if not fold:
+            return Unfolded()
+        # Loaded when it is used: its rules take a while to compile.
+        from outlast.guard.folding import text_folding  # noqa: PLC0415
+
+        return text_folding(self.say)
+
+    @property
+    def sinks(self) -> list[Sink]:
+        """All of them, stderr last."""
+        return [self.stdout, *([self.log] if self.log is not None else []), self.stderr]
+
+    def next_due_at(self) -> float | None:
+        """When `due` wants to be called."""
+        times = [stream.folder.next_due_at() for stream in self.streams]
+        return min((at for at in times if at is not None), default=None)
+
+    def say(self, text: str) -> None:
+        """Write a line of the guard, on stderr and into the log file."""
+        line = f"outlast guard: {' '.join(text.split())}\n".encode(errors="replace")
+        self.stderr.offer(line, notice=True)
+        if self.log is not None:
+            self.log.offer(line, notice=True)
+
+    def due(self, now: float) -> None:
+        """Write what time makes due."""
+        for stream in self.streams:
+            stream.due(now)
+        for sink in self.sinks:
+            for text in sink.notices(now):
+                self.say(text)
+
+    def close(self) -> None:
+        """Write what is held and what waits, within the time that slow places are given; say what they did not take."""
+        now = time.monotonic()
+        for stream in self.streams:
+            stream.end(now)
+        until = now + self._flush_s
+        sinks = self.sinks
+        for sink in sinks[:-1]:
+            sink.begin_close()
+        for sink in sinks[:-1]:
+            sink.close(until)
+        for sink in sinks:
+            for text in sink.notices(time.monotonic(), last=True):
+                self.stderr.offer(f"outlast guard: {text}\n".encode(errors="replace"), notice=True)
+        self.stderr.close(max(until, time.monotonic() + 1.0))

@@ -1,0 +1,204 @@
+"""The guard of stdlib logging: it decides before a record is made, for every logger of the process.
+
+from outlast.logs.guard import guard
+
+guard()                                  # for the life of the process
+with guard(logging.getLogger("shop")):   # or for a while, and for a part
+    ...
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias, cast
+
+from outlast.core.fold import FoldPolicy
+from outlast.logs.folder import Folder, tell
+from outlast.logs.kinds import Kinds, Place
+from outlast.logs.sameness import PASSES, Kind
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable
+    from types import TracebackType
+
+    from outlast.core.fold import Summary, Totals
+    from outlast.logs.folder import Incident
+
+
+FOLD: Final = FoldPolicy()
+Its: TypeAlias = Any
+"""What a call of a logger gives, whatever it is."""
+
+
+def guard(
+    logger: logging.Logger | str | None = None,
+    policy: FoldPolicy = FOLD,
+    exempt: Collection[int | str] = (),
+    *,
+    level: int = logging.WARNING,
+    variants_max: int = 32,
+    incidents: Iterable[Incident] = (),
+    timer: bool = True,
+    clock: Callable[[], float] = time.monotonic,
+) -> LogGuard:
+    """Fold what stdlib loggers repeat, from now until the handle is closed; at exit it is closed by itself.
+
+    The first record of a kind is written at once, unchanged, with its `extra`, `exc_info` and `stack_info`. Those that follow are
+    counted before anything is formatted. A summary tells their number: at growing intervals, when the storm is over, and at
+    the end; it is written by the same logger at the same level, as from the same line of code, with the fields `outlast.key`,
+    `outlast.count`, `outlast.total`, `outlast.since`, `outlast.what` in the dict `record.outlast`.
+
+    `logger` and its descendants are guarded; None is all loggers, those of other libraries too. `level`: records below it are
+    not looked at, since progress is no storm. CRITICAL is never folded. `exempt` names what is not folded either: levels (as
+    numbers), loggers with their descendants, and message templates. Records that carry `extra["outlast"]` pass: they are folded
+    already. `variants_max`: how many different fillings of one template are open at a time; see `outlast.logs.sameness`.
+    `incidents`: what says which incident is open, such as `dependency.incident`; summaries carry it as `outlast.incident`.
+
+    Guards may overlap; the later one is asked first. Without `timer` the caller calls `due`, by `clock`.
+    """
+    name = logger.name if isinstance(logger, logging.Logger) else logger
+    return LogGuard(
+        None if name in {None, "root"} else name,
+        policy,
+        frozenset(exempt),
+        level=level,
+        variants_max=variants_max,
+        incidents=incidents,
+        timer=timer,
+        clock=clock,
+    )
+
+
+class LogGuard:
+    """The handle of a guard. As a context manager it closes itself."""
+
+    def __init__(
+        self,
+        name: str | None,
+        policy: FoldPolicy,
+        exempt: frozenset[int | str],
+        *,
+        level: int,
+        variants_max: int,
+        incidents: Iterable[Incident],
+        timer: bool,
+        clock: Callable[[], float],
+    ) -> None:
+        """See `guard`, which is the way to make one."""
+        self._folder = Folder(policy, self._say, incidents=incidents, timer=timer, clock=clock, on_close=self._restore)
+        self._kinds = Kinds(self._folder, name=name, exempt=exempt, variants_max=variants_max)
+        self.unjudged = 0
+        """How many records passed because they could not be judged: a value could not be hashed or told."""
+        self._level = level
+        self._original = logging.Logger._log  # noqa: SLF001  # where all loggers meet before a record is made
+        self._replacement = self._replace()
+        logging.Logger._log = self._replacement  # type: ignore[method-assign]  # noqa: SLF001  # as above
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None) -> None:
+        self.close()
+
+    @property
+    def totals(self) -> Totals:
+        """Exact counts: `seen == shown + summarised + pending`. What was exempt was not seen."""
+        return self._folder.totals
+
+    def due(self) -> None:
+        """Write the summaries that are due; the timer does it otherwise."""
+        self._folder.due()
+
+    def resolve(self, key: str) -> bool:
+        """Write "resolved" for the storm of this `outlast.key`, because its cause is known to be gone; whether it was open."""
+        return self._folder.resolve(key)
+
+    def close(self) -> None:
+        """Write what is pending and give the loggers back. May be called again.
+
+        Where somebody else has replaced `Logger._log` meanwhile, that stays, and the guard only passes everything on.
+        """
+        self._folder.close()
+
+    def _say(self, summary: Summary) -> None:
+        kind = summary.example
+        if not isinstance(kind, Kind):
+            return
+        place: Place = kind.about
+        if place.logger.isEnabledFor(place.level):
+            extra = {"outlast": self._folder.fields(summary)}
+            where = (place.path, place.line, "%s", (tell(summary),), None, place.function)
+            place.logger.handle(place.logger.makeRecord(place.logger.name, place.level, *where, extra))
+
+    def _restore(self) -> None:
+        if logging.Logger._log is self._replacement:  # noqa: SLF001  # as above
+            logging.Logger._log = self._original  # type: ignore[method-assign]  # noqa: SLF001  # as above
+
+    def _replace(self) -> Callable[..., None]:  # noqa: C901  # one function, since each call costs a tenth of the whole
+        """The function in the place of `Logger._log`. Everything it needs for a record that is folded is a local name."""
+        guard, is_stdlib = self, self._original.__module__ == logging.__name__
+        original, folder, kind_of = self._original, self._folder, self._kinds.kind_of
+        passes, takes_room = folder.passes, folder.takes_room
+        texts, templates = self._kinds.texts, self._kinds.templates
+        floor, ceiling, clock = self._level, logging.CRITICAL, self._folder.clock
+        # A third of what `with` costs.
+        acquire, release, release_if_owned = folder.lock.acquire, folder.lock.release, folder.release_if_owned
+
+        def _log(  # as above
+            self: Its,
+            level: int,
+            msg: Its,
+            args: Its,
+            exc_info: Its = None,
+            extra: Its = None,
+            stack_info: Its = False,  # noqa: FBT002  # the signature of what it stands for
+            stacklevel: int = 1,
+        ) -> None:
+            if floor <= level < ceiling and (extra is None or "outlast" not in extra):
+                try:
+                    kind: Kind | None = None
+                    if not exc_info and type(msg) is str:
+                        if not args:
+                            kind = texts.get((self.name, level, msg))
+                        elif site := templates.get((self.name, level, msg)):
+                            where = site.only
+                            single = where >= 0 and type(args[where]) is str
+                            kind = site.kinds.get(args[where] if single else site.raw(args))
+                    if kind is None:
+                        kind = kind_of(self, level, msg, args, exc_info, stacklevel)
+                    storm = kind.storm
+                    if storm.folding:
+                        now = clock()
+                        acquire()
+                        if storm.folding:  # It may have ended while this thread waited.
+                            storm.pending += 1
+                            storm.last_at = now
+                            release()
+                            return
+                        release()  # type: ignore[unreachable]  # mypy does not know of other threads
+                    if not (storm.room and takes_room(storm)) and kind is not PASSES and not passes(kind):
+                        return
+                except Exception:  # noqa: BLE001  # whatever a value's own methods raise
+                    guard.unjudged += 1
+                except BaseException:  # A signal's exception may come between any two of these lines.
+                    release_if_owned()
+                    raise
+            if not is_stdlib:
+                # One level more for this function: the caller is named as without a guard.
+                original(self, level, msg, args, exc_info, extra, stack_info, stacklevel + 1)
+                return
+            # What logging does itself, without the price of another call and another frame between the caller and its name.
+            path, line, function, stack = self.findCaller(stack_info, stacklevel + 1)
+            raised = exc_info and exc_info_of(exc_info)
+            self.handle(self.makeRecord(self.name, level, path, line, msg, args, raised, function, extra, stack))
+
+        return _log
+
+
+def exc_info_of(exc_info: Its) -> Its:
+    """What a record holds for this argument of a call, as logging makes it."""
+    if isinstance(exc_info, BaseException):
+        return (type(exc_info), exc_info, exc_info.__traceback__)
+    return cast("Its", exc_info) if isinstance(exc_info, tuple) else sys.exc_info()

@@ -1,0 +1,257 @@
+"""The guard of loguru: it decides before a record is made and a message is formatted.
+
+from outlast.logs.loguru import guard
+
+guard()
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from functools import partial
+from pathlib import PurePath
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self, cast
+
+from loguru import logger
+
+from outlast.core.fold import FoldPolicy
+from outlast.logs.folder import Folder, tell
+from outlast.logs.kinds import is_exempt, put, variant_of
+from outlast.logs.masks import masked
+from outlast.logs.raised import raised_in, raw_raised, tell_raised
+from outlast.logs.sameness import PASSES, Kind, Site, first_words, site_of_braces
+from outlast.logs.values import raw_fields, tell_fields
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
+    from types import FrameType, TracebackType
+
+    from outlast.core.fold import Summary, Totals
+    from outlast.logs.folder import Incident
+
+FOLD: Final = FoldPolicy()
+CRITICAL: Final = 50
+DEPTH, EXTRA, PATCHERS, LAZY = 1, 8, 7, 3
+"""Where loguru keeps these among the options of a logger."""
+
+
+class Place(NamedTuple):
+    """Who wrote the first record of a kind, and where."""
+
+    logger: Any
+    level: str | int
+    name: str
+    path: str
+    line: int
+    function: str
+
+
+def guard(
+    policy: FoldPolicy = FOLD,
+    exempt: Collection[int | str] = (),
+    *,
+    level: int = 30,
+    variants_max: int = 32,
+    incidents: Iterable[Incident] = (),
+    timer: bool = True,
+    clock: Callable[[], float] = time.monotonic,
+) -> LoguruGuard:
+    """Fold what loguru's loggers repeat, until the handle is closed; at exit it is closed by itself.
+
+    The options, and the promises, are those of `outlast.logs.guard.guard`; a logger's name is that of the module which logs.
+    What is bound to a logger tells kinds apart, except for fields whose name says that they number an instance (`request_id`).
+    Values of `opt(lazy=True)` are not looked at. Summaries carry `extra["outlast"]`.
+    """
+    return LoguruGuard(
+        policy, frozenset(exempt), level=level, variants_max=variants_max, incidents=incidents, timer=timer, clock=clock
+    )
+
+
+class LoguruGuard:
+    """The handle of a guard. As a context manager it closes itself."""
+
+    def __init__(
+        self,
+        policy: FoldPolicy,
+        exempt: frozenset[int | str],
+        *,
+        level: int,
+        variants_max: int,
+        incidents: Iterable[Incident],
+        timer: bool,
+        clock: Callable[[], float],
+    ) -> None:
+        """See `guard`, which is the way to make one."""
+        self._folder = Folder(policy, self._say, incidents=incidents, timer=timer, clock=clock, on_close=self._restore)
+        self._exempt = exempt
+        self._variants_max = variants_max
+        self._level = level
+        self._kinds: dict[Hashable, Kind] = {}
+        self._sites: dict[Hashable, Site] = {}
+        self.unjudged = 0
+        """How many records passed because they could not be judged."""
+        self._class = cast("Any", type(logger))
+        self._original: Any = self._class._log  # noqa: SLF001  # where all loggers meet before a record is made
+        self._replacement = self._replace()
+        self._class._log = self._replacement  # noqa: SLF001  # as above
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None) -> None:
+        self.close()
+
+    @property
+    def totals(self) -> Totals:
+        """Exact counts: `seen == shown + summarised + pending`. What was exempt was not seen."""
+        return self._folder.totals
+
+    def due(self) -> None:
+        """Write the summaries that are due; the timer does it otherwise."""
+        self._folder.due()
+
+    def resolve(self, key: str) -> bool:
+        """Write "resolved" for the storm of this `outlast.key`; whether it was open."""
+        return self._folder.resolve(key)
+
+    def close(self) -> None:
+        """Write what is pending and give the loggers back. May be called again."""
+        self._folder.close()
+
+    def _restore(self) -> None:
+        if self._class._log is self._replacement:  # noqa: SLF001  # as above
+            self._class._log = self._original  # noqa: SLF001  # as above
+
+    def _replace(self) -> Callable[..., None]:
+        """The function in the place of loguru's `Logger._log`: the hot path, so all its names are local."""
+        original, folder, kinds, kind_of, guard = self._original, self._folder, self._kinds, self._kind, self
+        passes, floor, clock, acquire, release = (
+            folder.passes,
+            self._level,
+            folder.clock,
+            folder.lock.acquire,
+            folder.lock.release,
+        )
+        get_frame = sys._getframe  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # as loguru does
+
+        def _log(self: Any, level: Any, from_decorator: Any, options: Any, message: Any, args: Any, kwargs: Any) -> None:  # noqa: ANN401
+            try:
+                core, extra = self._core, options[EXTRA]
+                number = core.levels_lookup[level][2] if level in core.levels_lookup else 0
+                if floor <= number < CRITICAL and number >= core.min_level and "outlast" not in extra:
+                    frame = get_frame(options[DEPTH] + 2)
+                    name = frame.f_globals.get("__name__") or ""
+                    if core.enabled.get(name, True):
+                        raised = raw_in(options[0]) if options[0] else None
+                        values = guard.raw_values(name, level, message, args, kwargs, options) if args or kwargs else ()
+                        key = (name, level, message, values, raw_fields(extra) if extra else None, raised)
+                        kind = kinds.get(key)
+                        if kind is None:
+                            kind = kind_of(self, key, frame, number, (options, message, args, kwargs))
+                        storm = kind.storm
+                        if storm.folding:
+                            now = clock()
+                            acquire()
+                            if storm.folding:  # It may have ended while this thread waited.
+                                storm.pending += 1
+                                storm.last_at = now
+                                release()
+                                return
+                            release()  # type: ignore[unreachable]  # mypy does not know of other threads
+                        if kind is not PASSES and not passes(kind):
+                            return
+            except Exception:  # noqa: BLE001  # whatever a value's own methods raise
+                guard.unjudged += 1
+            except BaseException:
+                # A signal's exception may come between any two of these lines.
+                folder.release_if_owned()
+                raise
+            # One frame more: this function's.
+            original(self, level, from_decorator, (options[0], options[DEPTH] + 1, *options[2:]), message, args, kwargs)
+
+        return _log
+
+    def raw_values(self, name: str, level: Any, message: str, args: Any, kwargs: dict[str, Any], options: Any) -> Hashable:  # noqa: ANN401
+        """What of a record's values decides about sameness."""
+        if options[LAZY]:
+            return ()
+        site = self._site(name, level, message)
+        if not kwargs:
+            return site.raw(args)
+        return site.raw(together(args, kwargs)), raw_fields(kwargs)
+
+    def _site(self, name: str, level: Any, message: str) -> Site:  # noqa: ANN401
+        where = (name, level, message)
+        site = self._sites.get(where)
+        if site is None:
+            site = site_of_braces(f"{level} {name}: {message}", message)
+            put(self._sites, where, site)
+        return site
+
+    def _kind(self, log: Any, key: tuple[Any, ...], frame: FrameType, number: int, call: tuple[Any, ...]) -> Kind:  # noqa: ANN401
+        """The kind of a record that is not recognised at once."""
+        options, message, args, kwargs = call
+        name, level, *_ = key
+        if is_exempt(self._exempt, name, number, message):
+            put(self._kinds, key, PASSES)
+            return PASSES
+        plain = not args and not kwargs
+        text = masked(str(message)) if plain else str(message)
+        variant = tell_fields(options[EXTRA])
+        if plain or options[LAZY]:
+            site = self._site(name, level, text.replace("{", "{{").replace("}", "}}")) if plain else self._site(name, level, text)
+        else:
+            site = self._site(name, level, text)
+            values = together(args, kwargs) if kwargs else args
+            variant = f"{site.tell(values)} {tell_fields(kwargs)} {variant}".strip()
+        exc = raised_in(options[0])
+        if exc is not None:
+            variant = f"{variant} ! {tell_raised(exc)}"
+
+        def make(key: str) -> Kind:
+            code = frame.f_code
+            place = Place(log, level, name, code.co_filename, frame.f_lineno, code.co_name)
+            said = message if plain or options[LAZY] else formatted(message, args, kwargs)
+            return Kind(key, first_words(said, (), exc), place)
+
+        kind = variant_of(site, variant, self._folder, self._variants_max, make)
+        # A text with numbers in it will hardly come again; the kind of other values ends.
+        if kind is not site.others and (not plain or text == message):
+            put(self._kinds, key, kind)
+        return kind
+
+    def _say(self, summary: Summary) -> None:
+        kind = summary.example
+        if isinstance(kind, Kind):
+            place: Place = kind.about
+            log = place.logger.opt().bind(outlast=self._folder.fields(summary)).patch(partial(move, place))
+            log.log(place.level, "{}", tell(summary))
+
+
+def together(args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[int | str, Any]:
+    """All values, by position and by name."""
+    values: dict[int | str, Any] = dict(enumerate(args))
+    values.update(kwargs)
+    return values
+
+
+def formatted(message: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
+    """The message as loguru writes it; the template where that fails, since loguru says what is wrong."""
+    try:
+        return message.format(*args, **kwargs)
+    except Exception:  # noqa: BLE001  # whatever a value's own methods raise
+        return message
+
+
+def move(place: Place, record: Any) -> None:  # noqa: ANN401  # loguru's record
+    """Let a record say that it comes from `place`."""
+    name = PurePath(place.path).name
+    record.update(name=place.name, line=place.line, function=place.function, module=name.removesuffix(".py"))
+    record["file"] = type(record["file"])(name, place.path)
+
+
+def raw_in(exc_info: object) -> Hashable:
+    """What decides about sameness of the exception that is logged, if any."""
+    exc = raised_in(exc_info)
+    return None if exc is None else raw_raised(exc)

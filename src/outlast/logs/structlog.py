@@ -1,0 +1,241 @@
+"""Folding for structlog: as a processor, or, cheaper, in front of the chain.
+
+import structlog
+from outlast.logs.structlog import fold
+
+folding = fold()
+structlog.configure(wrapper_class=folding.wrap(structlog.make_filtering_bound_logger(20)))   # before anything else
+structlog.configure(processors=[folding, ...])                                               # or as the first processor
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self, TypeAlias, cast
+
+import structlog
+
+from outlast.core.fold import FoldPolicy
+from outlast.logs.folder import Folder, tell
+from outlast.logs.kinds import is_exempt, put, variant_of
+from outlast.logs.masks import masked
+from outlast.logs.raised import raised_in, raw_raised, tell_raised
+from outlast.logs.sameness import PASSES, Kind, Site, first_words
+from outlast.logs.structlog_methods import asks_first, asks_in_proxy
+from outlast.logs.values import VALUE, raw_fields, raw_value, sort_of, tell_fields, tell_value
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
+    from types import TracebackType
+
+    from structlog.typing import EventDict, WrappedLogger
+
+    from outlast.core.fold import Summary, Totals
+    from outlast.logs.folder import Incident
+    from outlast.logs.values import Args
+
+FOLD: Final = FoldPolicy()
+Bound: TypeAlias = Any
+"""A bound logger of a class that `wrap` made."""
+LEVELS: Final = {"debug": 10, "info": 20, "msg": 20, "warn": 30, "warning": 30, "error": 40, "err": 40, "exception": 40}
+"""What is not listed here, critical above all, is never folded."""
+
+
+def fold(
+    policy: FoldPolicy = FOLD,
+    exempt: Collection[int | str] = (),
+    *,
+    level: int = 30,
+    variants_max: int = 32,
+    incidents: Iterable[Incident] = (),
+    timer: bool = True,
+    clock: Callable[[], float] = time.monotonic,
+) -> Folding:
+    """Fold what structlog's loggers repeat. The options are those of `outlast.logs.guard.guard`; `exempt` names events.
+
+    The same kind: the same logger and level, an event and fields that say the same thing, and the same exception. Fields whose
+    name says that they number an instance (`request_id`, `timestamp`, `attempt` ...) are left out, numbers too unless the name
+    says that they are codes (`status`, `errno` ...). Summaries carry the fields `outlast.key`, `outlast.count` and so on.
+    """
+    return Folding(
+        policy, frozenset(exempt), level=level, variants_max=variants_max, incidents=incidents, timer=timer, clock=clock
+    )
+
+
+class Folding:
+    """A processor, and the handle of it. Put it first, or behind `merge_contextvars` if what that adds tells kinds apart."""
+
+    def __init__(
+        self,
+        policy: FoldPolicy,
+        exempt: frozenset[int | str],
+        *,
+        level: int,
+        variants_max: int,
+        incidents: Iterable[Incident],
+        timer: bool,
+        clock: Callable[[], float],
+    ) -> None:
+        """See `fold`, which is the way to make one."""
+        self.folder = Folder(policy, self._say, incidents=incidents, timer=timer, clock=clock)
+        self._exempt = exempt
+        self._variants_max = variants_max
+        self.levels = {name: number for name, number in LEVELS.items() if number >= level}
+        self._kinds: dict[Hashable, Kind] = {}
+        self._bound: dict[Hashable, dict[Hashable, Kind]] = {}
+        self._sites: dict[Hashable, Site] = {}
+        self.unjudged = 0
+        """How many events passed because they could not be judged: a value could not be hashed or told."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None) -> None:
+        self.close()
+
+    @property
+    def totals(self) -> Totals:
+        """Exact counts: `seen == shown + summarised + pending`. What was exempt was not seen."""
+        return self.folder.totals
+
+    def due(self) -> None:
+        """Write the summaries that are due; the timer does it otherwise."""
+        self.folder.due()
+
+    def resolve(self, key: str) -> bool:
+        """Write "resolved" for the storm of this `outlast.key`; whether it was open."""
+        return self.folder.resolve(key)
+
+    def close(self) -> None:
+        """Write what is pending; everything passes from now on. May be called again."""
+        self.folder.close()
+
+    def __call__(self, logger: WrappedLogger, method_name: str, event_dict: EventDict) -> EventDict:
+        """The processor. Its summaries are written by a logger of structlog's global configuration."""
+        if method_name not in self.levels or "outlast.key" in event_dict:
+            return event_dict
+        try:
+            event, exc = event_dict.get("event"), raised_in(event_dict.get("exc_info"))
+            raised = None if exc is None else raw_raised(exc)
+            key = (logger, method_name, event, *raw_fields(event_dict), raised)
+            kind = self._kinds.get(key)
+            if kind is None:
+                kind, lasts = self._kind(
+                    name_of(logger), method_name, event, (), event_dict, lambda: structlog.wrap_logger(logger)
+                )
+                if lasts:
+                    put(self._kinds, key, kind)
+            passes = kind is PASSES or self.folder.passes(kind)
+        except Exception:  # noqa: BLE001  # whatever a value's own methods raise
+            self.unjudged += 1
+            return event_dict
+        if not passes:
+            raise structlog.DropEvent
+        return event_dict
+
+    def wrap(self, wrapper_class: type[Any]) -> type[Any]:
+        """A wrapper class that asks before the context is copied and the chain runs: a fold at a fraction of the price.
+
+        With the classes of `structlog.make_filtering_bound_logger` it asks before anything is formatted. The summaries are
+        written by the bound logger of the first event, with what was bound to it.
+        """
+        native = wrapper_class in {structlog.make_filtering_bound_logger(level) for level in (0, 10, 20, 30, 40, 50)}
+        methods: dict[str, Any] = {"_outlast_kinds": None}
+        proxy = wrapper_class._proxy_to_logger  # noqa: SLF001  # what structlog documents for wrapper classes of others
+        methods["_proxy_to_logger"] = asks_in_proxy(self, proxy)
+        if native:
+            floor = wrapper_class.get_effective_level(None)
+            methods |= {name: asks_first(self, name, proxy) for name, level in self.levels.items() if level >= floor}
+        return type(f"Guarded{wrapper_class.__name__}", (wrapper_class,), methods)
+
+    def kinds_of(self, bound: Bound) -> dict[Hashable, Kind]:
+        """The kinds of what is bound to a logger, which finds them at once from now on."""
+        context = (name_of(bound._logger), raw_fields(structlog.get_context(bound)))  # noqa: SLF001  # as above
+        kinds = self._bound.get(context)
+        if kinds is None:
+            kinds = dict["Hashable", Kind]()
+            put(self._bound, context, kinds)
+        bound._outlast_kinds = kinds  # noqa: SLF001  # our own, in a class of structlog's
+        return kinds
+
+    def kind_of(self, bound: Bound, method: str, event: object, args: Args, fields: dict[str, Any]) -> Kind:
+        """The kind of an event of a bound logger, which remembers it by what these methods look up."""
+        if "outlast.key" in fields:
+            return PASSES
+        kinds = bound._outlast_kinds or self.kinds_of(bound)  # noqa: SLF001  # as above
+        exc = raised_in(fields.get("exc_info"))
+        key = (method, event, *raw_fields(fields))
+        if args or exc is not None:
+            values = tuple(raw_value(value, code=False) for value in args)
+            key = (*key, values, None if exc is None else raw_raised(exc))
+        kind, lasts = kinds.get(key), True
+        if kind is None:
+            logger = bound._logger  # noqa: SLF001  # as above
+            everything = {**structlog.get_context(bound), **fields}
+            kind, lasts = self._kind(name_of(logger), method, event, args, everything, lambda: bound)
+            if lasts:
+                put(kinds, key, kind)
+        if (
+            lasts
+            and not args
+            and exc is None
+            and all(type(value) is str and sort_of(name) is VALUE for name, value in fields.items())
+        ):
+            # As the methods of `wrap` look it up, who do not look into values.
+            put(kinds, (method, event, *fields.items()), kind)
+        return kind
+
+    def _kind(
+        self, name: str, method: str, event: object, args: Args, fields: Mapping[str, Any], writer: Callable[[], Any]
+    ) -> tuple[Kind, bool]:
+        """The kind of an event, and whether it is worth remembering."""
+        if is_exempt(self._exempt, name, self.levels[method], event):
+            return PASSES, True
+        text = masked(str(event))
+        where = (name, method, text)
+        site = self._sites.get(where)
+        if site is None:
+            site = Site(f"{method.upper()} {name}: {text}" if name else f"{method.upper()}: {text}", None)
+            put(self._sites, where, site)
+        exc = raised_in(fields.get("exc_info"))
+        variant = tell_fields(fields)
+        if args:
+            variant = f"{', '.join(tell_value(value, code=False) for value in args)} {variant}"
+        if exc is not None:
+            variant = f"{variant} ! {tell_raised(exc)}"
+        kind = variant_of(
+            site,
+            variant,
+            self.folder,
+            self._variants_max,
+            lambda key: Kind(key, first_words(event, args, exc), Writer(writer(), method)),
+        )
+        # A text with numbers in it will hardly come again; the kind of other values ends.
+        return kind, kind is not site.others and text == event
+
+    def _say(self, summary: Summary) -> None:
+        kind = summary.example
+        if isinstance(kind, Kind):
+            writer: Writer = kind.about
+            method = "error" if writer.method == "exception" else writer.method
+            getattr(writer.logger, method)(tell(summary), **self.folder.fields(summary))
+
+
+class Writer(NamedTuple):
+    """Who writes the summaries of a kind, and at which level."""
+
+    logger: Any
+    method: str
+
+
+def name_of(logger: WrappedLogger) -> str:
+    """The name of a stdlib logger; others have none."""
+    sort = type(cast("object", logger))
+    known = _named.get(sort)
+    if known is None:
+        known = _named[sort] = isinstance(logger, logging.Logger)
+    return logger.name if known else ""
+
+
+_named: dict[type[Any], bool] = {}
