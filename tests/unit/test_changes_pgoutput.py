@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import pickle
 import random
 import struct
 import sys
@@ -123,6 +124,7 @@ def test_a_change_within_a_piece_comes_back_with_its_transaction(
     decoded = decoder.decode(encode(change))
     assert decoded == change
     assert decoded.xid == subxid
+    assert decoder.relations[relation.id].xid == subxid
     kind = Type(17_000, "public", "mood", subxid)
     assert decoder.decode(encode(kind)) == kind
     assert decoder.decode(encode(StreamStop())) == StreamStop()
@@ -198,6 +200,15 @@ def test_a_binary_value_is_decoded_when_typed_and_marked_otherwise() -> None:
         assert row.new == expected
 
 
+def test_changes_survive_pickling_and_an_unchanged_value_is_the_same_one_after_it() -> None:
+    change = Update(table("id", "body", key="id"), ("1", UNCHANGED), ("2",))
+    copy = pickle.loads(pickle.dumps(change))  # noqa: S301 - made in the same line
+    assert copy == change
+    assert type(copy) is Update
+    assert copy.new[1] is UNCHANGED
+    assert copy.relation.key_names == ("id",)
+
+
 # Streams
 
 
@@ -245,7 +256,7 @@ def test_an_error_says_what_where_and_which_byte_and_no_contents() -> None:
     error = refused(knowing(table("id")), inserted(b"secret") + b"\xfe")
     assert (error.message_type, error.position, error.seen) == ("Insert", 19, 0xFE)
     assert str(error) == (
-        "read a Insert message of pgoutput; at byte 19: 1 bytes follow the end of the message (the byte there is 0xFE)"
+        "reading pgoutput, message Insert, at byte 19: 1 bytes follow the end of the message (the byte there is 0xFE)"
     )
     assert "secret" not in str(error)
 

@@ -132,7 +132,6 @@ def test_a_message_of_no_transaction_comes_at_once() -> None:
         ([StreamStart(8, first=False)], "the first piece of transaction 8 is missing"),
         ([*piece(8, first=True), StreamStart(8, first=True)], "the first piece of transaction 8 came before"),
         ([StreamCommit(8, 1, 2, AT)], "no piece of transaction 8 has come"),
-        ([StreamAbort(8, 8)], "no piece of transaction 8 has come"),
         ([BeginPrepare(1, 2, AT, 7, "g")], "create the slot without two_phase"),
     ],
 )
@@ -140,6 +139,31 @@ def test_what_comes_out_of_order_is_refused(messages: list[Any], problem: str) -
     with pytest.raises(PgOutputError, match=problem) as caught:
         fed(assembler(3), *messages)
     assert caught.value.seen == encode(messages[-1])[0]
+
+
+def test_the_rollback_of_a_transaction_nobody_has_seen_changes_nothing() -> None:
+    target = assembler()
+    assert fed(target, StreamAbort(8, 8), StreamAbort(8, 9)) == []
+    assert target.idle
+
+
+def test_idle_is_between_transactions() -> None:
+    target = assembler(changes_max=1)
+    seen = [target.idle]
+    for message in (
+        Begin(100, AT, 7),
+        TABLE,
+        row(1),
+        Commit(100, 110, AT),
+        *piece(5, row(1, 5), row(2, 5), first=True, relation=True),
+    ):
+        fed(target, message)
+        seen.append(target.idle)
+    assert seen == [True, False, False, False, True, False, False, False, False, True]
+    units = target.feed(encode(StreamCommit(5, 100, 110, AT)))
+    assert not target.idle
+    assert len(list(units)) == 2
+    assert target.idle
 
 
 def test_limits_must_leave_room() -> None:

@@ -91,7 +91,8 @@ class Relation:
     name: str
     replica_identity: ReplicaIdentity
     columns: tuple[Column, ...]
-    xid: int | None = None
+    xid: int | None = field(default=None, compare=False)
+    """Does not count when relations are compared: they are equal when they describe the same table in the same way."""
     names: tuple[str, ...] = field(init=False, compare=False, repr=False)
     """The names of the columns, in the order of a row's values."""
     key_places: tuple[int, ...] = field(init=False, compare=False, repr=False)

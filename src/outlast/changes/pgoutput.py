@@ -85,6 +85,7 @@ class Decoder:
     `json` for json and jsonb too. At `relations_max` tables the next new one is refused with `PgOutputError`: nothing may be
     forgotten, since the server does not repeat itself; a new connection starts with none.
 
+    Text must be UTF-8: connect with client_encoding=UTF8; a database in SQL_ASCII converts nothing, so it has to hold UTF-8.
     It does no I/O and is not for two threads at once.
     """
 

@@ -43,7 +43,7 @@ class PgOutputError(OutlastError):
     def __init__(self, message_type: str, position: int, problem: str, seen: int | None = None) -> None:
         """Say what was read, where in the payload (bytes from its beginning) and what is wrong."""
         byte = "the message ends there" if seen is None else f"the byte there is 0x{seen:02X}"
-        super().__init__(f"read a {message_type} message of pgoutput; at byte {position}: {problem} ({byte})")
+        super().__init__(f"reading pgoutput, message {message_type}, at byte {position}: {problem} ({byte})")
         self.message_type = message_type
         self.position = position
         self.problem = problem

@@ -153,6 +153,11 @@ class Assembler:
         """How many streamed transactions wait for their commit."""
         return len(self._streams)
 
+    @property
+    def idle(self) -> bool:
+        """Whether no message of a transaction is being received or handed over; streamed ones may wait for their commit."""
+        return self._open is None and self._piece is None and self._unread is None
+
     def feed(self, payload: bytes | bytearray | memoryview) -> Iterable[Unit]:
         """What is complete with this message: most often nothing. Read all of it before the next call.
 
@@ -259,7 +264,7 @@ class Assembler:
     def _abort(self, message: StreamAbort) -> None:
         stream = self._streams.get(message.xid)
         if stream is None:
-            _refuse(message, f"no piece of transaction {message.xid} has come")
+            return
         if message.xid == message.subxid:
             del self._streams[message.xid]
             self._spool.discard(message.xid)
