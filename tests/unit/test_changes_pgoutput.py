@@ -452,6 +452,27 @@ def test_thousands_of_damaged_messages_are_read_or_refused(typed: bool) -> None:
     assert refusals > 1_000
 
 
+def outcome(decode: Any, payload: bytes) -> object:
+    try:
+        message = decode(payload)
+    except PgOutputError as error:
+        return str(error)
+    return type(message), message
+
+
+@pytest.mark.parametrize("typed", [False, True])
+def test_the_quick_way_and_the_careful_one_agree_about_thousands_of_damaged_messages(typed: bool) -> None:  # noqa: FBT001 - by pytest
+    dice = random.Random(12)
+    agreed = {str: 0, tuple: 0}
+    for _ in range(100):
+        for (quick, payload), (careful, _same) in zip(every_kind(typed=typed), every_kind(typed=typed), strict=True):
+            damaged = mutated(payload, dice)
+            result = outcome(quick.decode, damaged)
+            assert result == outcome(careful._carefully, damaged), damaged
+            agreed[type(result)] += 1
+    assert min(agreed.values()) > 300, agreed
+
+
 @given(st.binary(max_size=200))
 def test_any_bytes_are_read_or_refused(data: bytes) -> None:
     for decoder in (knowing(table("id"), typed=True), knowing(table("id"), version=4)):

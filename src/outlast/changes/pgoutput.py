@@ -158,7 +158,7 @@ class Decoder:
                 if at == len(data):
                     if converters or not text.isascii():
                         _finish(values, text, converters)
-                    return _new_insert(Insert, (relation, tuple(values), self._xid and _length(data, 1)[0]))
+                    return _new_insert(Insert, (relation, tuple(values), None if self._xid is None else _xid(data)))
             elif tag in _OLD_AND_NEW:
                 return self._old_and_new(data) or self._carefully(data)
             elif tag in _BOUNDS and self._xid is None:
@@ -183,7 +183,7 @@ class Decoder:
                 old_key = tuple([values[place] for place in plan.relation.key_places])
             else:
                 return None
-        xid = self._xid and _length(data, 1)[0]
+        xid = None if self._xid is None else _xid(data)
         if data[0] == _DELETE:
             whole = at == len(data) and mark != _NEW
             return _new_delete(Delete, (plan.relation, old_key, old_row, xid)) if whole else None
@@ -288,6 +288,14 @@ class Decoder:
         from_text = tuple([(place, convert) for place, convert, _ in decoders if convert is not None])
         from_binary = tuple([(place, convert) for place, _, convert in decoders if convert is not None])
         self._known.add(Plan(relation, len(relation.columns), from_text, from_binary))
+
+
+def _xid(data: bytes) -> int:
+    """Whose change it is, within a piece."""
+    xid: int = _length(data, 1)[0]
+    if not xid:
+        raise ValueError(xid)
+    return xid
 
 
 def _bound(data: bytes) -> Begin | Commit | None:
