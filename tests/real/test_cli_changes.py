@@ -12,6 +12,7 @@ import psycopg
 import pytest
 from click.testing import CliRunner, Result
 
+from outlast.changes.standby import lock_key
 from outlast.cli.app import app
 from outlast.testing import PostgresServer
 
@@ -155,6 +156,7 @@ def test_status(
     assert seen["retained_bytes"] >= seen["lag_bytes"] > 1_000_000
     assert seen["limit_bytes"] == 2**30
     assert seen["loss_s"] is None
+    assert seen["standbys"] == 0
     with recvlogical(logical, shop) as pid:
         held = read("status", "slot", "--over", "100ms")["slot"]
         assert held["owner"]["pid"] == pid
@@ -165,6 +167,23 @@ def test_status(
         assert title in head
     assert f"{pid} pg_recvlogical" in line
     assert "reserved" in line
+
+
+def test_standbys_are_counted(read: Callable[..., Any], logical: PostgresServer) -> None:
+    read("setup", "slot")
+    for options, name in (((), "slot"), (("--name", "stream"), "stream")):
+        key = lock_key(name)
+        with (
+            psycopg.connect(logical.dsn("shop"), autocommit=True) as owner,
+            psycopg.connect(logical.dsn("shop"), autocommit=True) as standby,
+        ):
+            owner.execute("SELECT pg_advisory_lock(%s)", (key,))
+            standby.pgconn.send_query(f"SELECT pg_advisory_lock({key})".encode())
+            deadline_s = time.monotonic() + 20
+            while read("status", "slot", "--over", "0s", *options)["slot"]["standbys"] != 1:
+                assert time.monotonic() < deadline_s
+            owner.execute("SELECT pg_advisory_unlock(%s)", (key,))
+            assert standby.pgconn.get_result() is not None
 
 
 def test_drop_asks_and_refuses_a_slot_in_use(

@@ -46,7 +46,7 @@ def on_server(command: Callable[..., int]) -> Callable[..., int]:
 
 @changes.command()
 @click.argument("publication")
-@slot_argument
+@click.argument("slot", required=False, default="")
 @click.option("--table", "tables", multiple=True, metavar="NAME", help="Publish this table (repeatable); without it, all.")
 @click.option("--check", is_flag=True, help="Look only; create nothing.")
 @click.option("--failover", is_flag=True, help="Have the slot carried over to a standby (PostgreSQL 17).")
@@ -57,7 +57,7 @@ def setup(
 ) -> int:
     """Create PUBLICATION and SLOT if they are missing, and say what else a stream needs, with the SQL to run.
 
-    Safe to run at any time: what exists is not changed. Exit code 0: a stream can start; 78: somebody has to act;
+    Without SLOT it is called as the publication, as a stream does. Safe to run at any time: what exists is not changed. Exit code 0: a stream can start; 78: somebody has to act;
     69: it may pass by itself.
     """
 
@@ -67,7 +67,7 @@ def setup(
         return await set_up(
             db,
             publication,
-            slot,
+            slot or publication,
             tables=tables or None,
             create=not check,
             failover=failover,
@@ -87,16 +87,19 @@ def setup(
 
 @changes.command()
 @click.argument("slots", metavar="[SLOT]...", nargs=-1)
+@click.option("--name", default=None, help="The name of the stream, to count its standbys; by default that of the slot.")
 @click.option("--over", "over_s", type=Duration(), default="1s", show_default=True, help="How long to measure rates.")
 @on_server
-def status(slots: tuple[str, ...], dsn: str, *, over_s: float, as_json: bool) -> int:
-    """Show lag, retained WAL, the time until a slot is lost, and who uses it. Without SLOT: every one of the database.
+def status(slots: tuple[str, ...], name: str | None, dsn: str, *, over_s: float, as_json: bool) -> int:
+    """Show lag, retained WAL, the time until a slot is lost, who uses it, and how many stand by.
+
+    Without SLOT: every one of the database.
 
     Exit code 1 if one of them is endangered or lost.
     """
     from outlast.changes.slot_watch import SlotState
 
-    reports = on_database(dsn, lambda db: _reports(db, slots, over_s))
+    reports = on_database(dsn, lambda db: _reports(db, slots, name, over_s))
     missing = [slot for slot, report in reports.items() if report.sample.wal_status is None]
     if missing:
         msg = f"there is no replication slot {', '.join(missing)}; 'outlast changes setup' creates one"
@@ -140,19 +143,20 @@ def drop(slot: str, publication: str | None, dsn: str, *, yes: bool, as_json: bo
     return 0
 
 
-async def _reports(db: Postgres, slots: tuple[str, ...], over_s: float) -> dict[str, Report]:
+async def _reports(db: Postgres, slots: tuple[str, ...], name: str | None, over_s: float) -> dict[str, Report]:
     from outlast.changes.monitor import Monitor
     from outlast.changes.setup import list_slots
+    from outlast.changes.standby import lock_key
 
     names = slots or tuple(await list_slots(db))
-    monitors = {name: Monitor(db, name, on_change=lambda _: None) for name in names}
+    monitors = {slot: Monitor(db, slot, lock_key=lock_key(name or slot), on_change=lambda _: None) for slot in names}
     for monitor in monitors.values():
         await monitor.sample()
     if over_s > 0 and monitors:
         await asyncio.sleep(over_s)
         for monitor in monitors.values():
             await monitor.sample()
-    return {name: monitor.report for name, monitor in monitors.items() if monitor.report is not None}
+    return {slot: monitor.report for slot, monitor in monitors.items() if monitor.report is not None}
 
 
 async def _where(db: Postgres) -> str:
