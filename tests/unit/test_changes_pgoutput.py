@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pgoutput_encoder import EPOCH, encode, in_piece, plain, relations, row_changes, text, xids
 
+from outlast import Classifiers, Kind, Scope
 from outlast.changes import (
     UNCHANGED,
     BinaryValue,
@@ -259,6 +260,9 @@ def test_an_error_says_what_where_and_which_byte_and_no_contents() -> None:
         "reading pgoutput, message Insert, at byte 19: 1 bytes follow the end of the message (the byte there is 0xFE)"
     )
     assert "secret" not in str(error)
+    fault = Classifiers().classify(error)
+    assert (fault.kind, fault.code, fault.scope) == (Kind.PERMANENT, "pgoutput", Scope.CALL)
+    assert "if it comes again, report it" in fault.hint
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pgoutput_encoder import EPOCH, encode, in_piece
 
+from outlast import Classifiers, Kind, Scope
 from outlast.changes import (
     Assembler,
     Decoder,
@@ -252,11 +253,12 @@ def test_close_gives_the_room_back(spool: Spool) -> None:
 
 def test_a_full_spool_is_said_with_a_way_out() -> None:
     target = assembler(spool=MemorySpool(bytes_max=100))
-    with pytest.raises(
-        SpoolFullError, match=r"transaction 5: \d+ bytes are held, the limit is 100; raise it, or connect"
-    ) as caught:
+    with pytest.raises(SpoolFullError, match=r"transaction 5: \d+ bytes are held, the limit is 100") as caught:
         fed(target, *piece(5, *[row(number, 5) for number in range(20)], first=True, relation=True))
     assert (caught.value.xid, caught.value.limit) == (5, 100)
+    fault = Classifiers().classify(caught.value)
+    assert (fault.kind, fault.code, fault.scope) == (Kind.EXHAUSTED, "spool full", Scope.CALL)
+    assert "connect with streaming off" in fault.hint
 
 
 def test_rolled_back_subtransactions_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

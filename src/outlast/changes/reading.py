@@ -6,7 +6,7 @@ import struct
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final, NamedTuple, NoReturn, TypeAlias, TypeVar
 
-from outlast import OutlastError
+from outlast import Fault, Kind, OutlastError, Scope
 from outlast.changes.messages import (
     MESSAGE_NAMES,
     UNCHANGED,
@@ -17,6 +17,7 @@ from outlast.changes.messages import (
     Value,
     Values,
 )
+from outlast.core.faults import attach
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,6 +45,8 @@ class PgOutputError(OutlastError):
         """Say what was read, where in the payload (bytes from its beginning) and what is wrong."""
         byte = "the message ends there" if seen is None else f"the byte there is 0x{seen:02X}"
         super().__init__(f"reading pgoutput, message {message_type}, at byte {position}: {problem} ({byte})")
+        hint = "a new connection may put it right; if it comes again, report it with the version of PostgreSQL"
+        attach(self, Fault(Kind.PERMANENT, "pgoutput", str(self), scope=Scope.CALL, hint=hint))
         self.message_type = message_type
         self.position = position
         self.problem = problem
