@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import shutil
+import subprocess
 from typing import TYPE_CHECKING
 
 import psycopg
@@ -352,6 +355,39 @@ def test_positions_that_are_confirmed_are_not_sent_again(source: PostgresServer,
         async with await Replication.connect(db) as session:
             await session.start("s", ends[3], OPTIONS)
             assert await first_commit(session) == ends[4]
+        await db.close()
+
+    run_async(main)
+
+
+def test_nothing_is_left_behind_in_an_encrypted_connection(own: PostgresServer, run_async: RunAsync) -> None:
+    """OpenSSL takes whole records from the socket, which is silent then, while libpq takes only what it has room for."""
+    if shutil.which("openssl") is None:
+        pytest.skip("no openssl to make a certificate with")
+    certificate, key = own.data / "server.crt", own.data / "server.key"
+    command = "openssl req -new -x509 -days 2 -nodes -newkey rsa:2048 -subj /CN=localhost"
+    subprocess.run([*command.split(), "-out", certificate, "-keyout", key], check=True, capture_output=True)
+    owner = own.data.stat()
+    for path in (certificate, key):
+        path.chmod(0o600)
+        if os.geteuid() == 0:
+            os.chown(path, owner.st_uid, owner.st_gid)
+    own.settings["ssl"] = "on"
+    own.restart()
+    sizes = [1, 100, 2_000, 9_000, 20_000, 40_000, 100_000, 1_000_000]
+
+    async def main() -> None:
+        # Nothing but the data itself wakes the reader: no heartbeat is due before the test is over.
+        db = Postgres(f"{own.dsn()}?sslmode=require")
+        async with await streaming(db, wal_sender_timeout_s=600.0) as session:
+            assert session.conn.pgconn.ssl_in_use
+            for size in sizes:
+                rows = max(1, 3_000_000 // size // 10)
+                await asyncio.to_thread(sql, own, "TRUNCATE t")
+                await asyncio.to_thread(
+                    sql, own, f"INSERT INTO t SELECT i, repeat('x', {size}) FROM generate_series(1, {rows}) AS i"
+                )
+                await take_rows(session, rows)
         await db.close()
 
     run_async(main)
