@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -176,14 +177,17 @@ def test_standbys_are_counted(read: Callable[..., Any], logical: PostgresServer)
         with (
             psycopg.connect(logical.dsn("shop"), autocommit=True) as owner,
             psycopg.connect(logical.dsn("shop"), autocommit=True) as standby,
+            ThreadPoolExecutor(1) as pool,
         ):
             owner.execute("SELECT pg_advisory_lock(%s)", (key,))
-            standby.pgconn.send_query(f"SELECT pg_advisory_lock({key})".encode())
-            deadline_s = time.monotonic() + 20
-            while read("status", "slot", "--over", "0s", *options)["slot"]["standbys"] != 1:
-                assert time.monotonic() < deadline_s
-            owner.execute("SELECT pg_advisory_unlock(%s)", (key,))
-            assert standby.pgconn.get_result() is not None
+            waiting = pool.submit(standby.execute, "SELECT pg_advisory_lock(%s)", (key,))
+            try:
+                deadline_s = time.monotonic() + 20
+                while read("status", "slot", "--over", "0s", *options)["slot"]["standbys"] != 1:
+                    assert time.monotonic() < deadline_s
+            finally:
+                owner.execute("SELECT pg_advisory_unlock(%s)", (key,))
+                waiting.result(20)
 
 
 def test_drop_asks_and_refuses_a_slot_in_use(

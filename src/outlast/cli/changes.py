@@ -57,8 +57,8 @@ def setup(
 ) -> int:
     """Create PUBLICATION and SLOT if they are missing, and say what else a stream needs, with the SQL to run.
 
-    Without SLOT it is called as the publication, as a stream does. Safe to run at any time: what exists is not changed. Exit code 0: a stream can start; 78: somebody has to act;
-    69: it may pass by itself.
+    Without SLOT it is called as the publication, as a stream does. Safe to run at any time: what exists is not changed.
+    Exit code 0: a stream can start; 78: somebody has to act; 69: it may pass by itself.
     """
 
     async def act(db: Postgres) -> Findings:
