@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import fcntl
 import json
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, ParamSpec
 
+from outlast import Fault, Kind, Scope
 from outlast.changes.messages import UNCHANGED, BinaryValue, Delete, Insert, Truncate, Update, format_lsn, parse_lsn
+from outlast.core.faults import attach
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from outlast.changes.messages import Change
     from outlast.changes.sink import Delivery
 
+P = ParamSpec("P")
 TAIL_BYTES: Final = 1 << 20
 """How much of the end of a file is read at a time to find the last commit."""
 _COMMIT: Final = b'{"op":"commit",'
@@ -73,14 +77,17 @@ class JsonLinesSink:
     """Appends each change as a line to a file, and each commit as `{"op":"commit","lsn":…}`: the position is in the file.
 
     At least once towards whoever reads the file as it grows, and exactly once for who reads up to the last commit: a
-    transaction without its commit is cut off at the next `open`. Needs the file for itself. Writes are unbuffered, a failed one
-    is taken back (`ftruncate`), and `flush` is an fsync.
+    transaction without its commit is cut off at the next `open`. Holds a lock on the file (flock): a second one is `CONTENDED`.
+    Writes are unbuffered, a failed one is taken back (`ftruncate`), and `flush` is an fsync. A cancel returns at once, and
+    `close` waits for the write that was under way.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         """Write to `path`; it is made if it is not there, its directory is not."""
         self.path = Path(path)
         self._descriptor = -1
+        self._work: asyncio.Future[None] | None = None
+        """What a thread is doing with the descriptor."""
         self._size = 0
         self._complete_lsn = 0
         self._durable_lsn = 0
@@ -88,12 +95,12 @@ class JsonLinesSink:
     async def open(self, stream: str, epoch: int) -> int:
         """Find the last commit, and cut off what follows it."""
         del stream, epoch
-        await asyncio.to_thread(self._open)
+        await self._in_thread(self._open)
         return self._durable_lsn
 
     async def write(self, delivery: Delivery) -> None:
         """Append a transaction or a part of one."""
-        await asyncio.to_thread(self._write, delivery)
+        await self._in_thread(self._write, delivery)
         if delivery.end_lsn is not None:
             self._complete_lsn = delivery.end_lsn
 
@@ -101,20 +108,34 @@ class JsonLinesSink:
         """Have it on disk."""
         if self._complete_lsn != self._durable_lsn:
             complete = self._complete_lsn
-            await asyncio.to_thread(os.fsync, self._descriptor)
+            await self._in_thread(os.fsync, self._descriptor)
             self._durable_lsn = complete
         return self._durable_lsn
 
     async def close(self) -> None:
-        """Close the file."""
+        """Close the file, once nothing is done with it any more."""
+        if self._work is not None:
+            await asyncio.wait({self._work})
         descriptor, self._descriptor = self._descriptor, -1
         if descriptor >= 0:
-            await asyncio.to_thread(os.close, descriptor)
+            os.close(descriptor)
+
+    async def _in_thread(self, function: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> None:
+        """Do what may block; a cancel leaves the thread alone, which nothing can interrupt."""
+        self._work = work = asyncio.ensure_future(asyncio.to_thread(function, *args, **kwargs))
+        await asyncio.shield(work)
+        self._work = None
 
     def _open(self) -> None:
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-        self._descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            os.close(descriptor)
+            reason = f"another process writes to {self.path}"
+            attach(error, Fault(Kind.CONTENDED, "file in use", reason, scope=Scope.CALL))
+            raise
+        self._descriptor = descriptor
         self._size, self._durable_lsn = _last_commit(self._descriptor)
         os.ftruncate(self._descriptor, self._size)
         self._complete_lsn = self._durable_lsn

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+from contextlib import asynccontextmanager
+from dataclasses import replace
 from itertools import groupby
 from typing import TYPE_CHECKING, Final, LiteralString, TypeAlias
 
-from psycopg import sql
+import psycopg
+from psycopg import errors, sql
 
+from outlast import Fault, Kind, Scope
 from outlast.changes.epochs import FencedError
 from outlast.changes.messages import UNCHANGED, Delete, Insert, Relation, ReplicaIdentity, Truncate, Update, format_lsn, parse_lsn
+from outlast.core.faults import attach, attached
+from outlast.postgres.connection import DeadlineExceededError
+from outlast.postgres.replication_dial import Keepalive, dial
+from outlast.postgres.second_look import SLOW, own_doing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import AsyncGenerator, Callable, Iterable
 
     from outlast.changes.messages import Change, Value
     from outlast.changes.sink import Delivery
@@ -54,12 +62,18 @@ class PostgresSink:
     the rows together with the position, in `schema.change_positions`, and only while the epoch is still ours: a former owner
     that comes back is refused by the row it must update.
 
-    Truncates are carried out. Values are sent as the text that PostgreSQL wrote (leave `typed` off).
+    Truncates are carried out. Values are sent as the text that PostgreSQL wrote (leave `typed` off). The session is watched by
+    TCP as the lock's is (`keepalive`), so that what an owner left half done on a machine that is gone does not keep the next
+    one waiting.
     """
 
-    def __init__(self, db: Postgres, *, schema: str = "outlast", naming: Naming = same_name) -> None:
+    def __init__(
+        self, db: Postgres, *, schema: str = "outlast", naming: Naming = same_name, keepalive: Keepalive | None = None
+    ) -> None:
         """Describe it; nothing is dialled."""
         self.db = db
+        self.needs = (db,)
+        self.keepalive = keepalive or Keepalive()
         self.schema = schema
         self._naming = naming
         self._stream = ""
@@ -71,14 +85,23 @@ class PostgresSink:
 
     async def open(self, stream: str, epoch: int) -> int:
         """Take the stream over as owner number `epoch`; gives the position of the last commit."""
-        conn = self._conn = await self.db.connect(autocommit=False, operation_timeout_s=self.db.operation_timeout_s)
+        conn = self._conn = await dial(
+            self.db,
+            application_name=f"outlast sink {stream}"[:63],
+            keepalive=self.keepalive,
+            settings={"tcp_user_timeout": str(self.keepalive.total_s * 1000)},
+            operation_timeout_s=self.db.operation_timeout_s,
+        )
         self._stream, self._epoch = stream, epoch
-        async with conn.cursor() as cursor:
-            await cursor.execute("SELECT pg_catalog.pg_advisory_xact_lock(%s)", (_LOCK,))
-            await cursor.execute(self._sql(_CREATE))
-            await cursor.execute(self._sql(_TAKE), (stream, epoch))
-            row = await cursor.fetchone()
-        await conn.commit()
+        async with self._used(conn):
+            try:
+                row = await self._take(conn)
+            except (errors.UndefinedTable, errors.InvalidSchemaName):
+                async with conn.transaction():
+                    await conn.execute("SELECT pg_catalog.pg_advisory_xact_lock(%s)", (_LOCK,))
+                    await conn.execute(self._sql(_CREATE))
+                row = await self._take(conn)
+            await conn.set_autocommit(False)
         lsn, newest = ("0/0", epoch) if row is None else row
         if newest != epoch:
             raise FencedError(stream, epoch, newest, "another owner")
@@ -88,7 +111,7 @@ class PostgresSink:
     async def write(self, delivery: Delivery) -> None:
         """Carry the changes out, in a transaction that `flush` commits."""
         conn = self._open_connection()
-        async with conn.pipeline(), conn.cursor() as cursor:
+        async with self._used(conn), conn.pipeline(), conn.cursor() as cursor:
             for statement, rows in self._grouped(delivery.changes):
                 await cursor.executemany(statement, rows)
         if delivery.end_lsn is not None:
@@ -99,15 +122,38 @@ class PostgresSink:
         if self._complete_lsn == self._durable_lsn:
             return self._durable_lsn
         conn, complete = self._open_connection(), self._complete_lsn
-        async with conn.cursor() as cursor:
-            await cursor.execute(self._sql(_MOVE), (format_lsn(complete), self._stream, self._epoch))
-            moved = cursor.rowcount
-        if moved != 1:
-            await conn.rollback()
-            raise FencedError(self._stream, self._epoch, await self._newest(conn), "another owner")
-        await conn.commit()
+        async with self._used(conn):
+            async with conn.cursor() as cursor:
+                await cursor.execute(self._sql(_MOVE), (format_lsn(complete), self._stream, self._epoch))
+                moved = cursor.rowcount
+            if moved != 1:
+                await conn.rollback()
+                raise FencedError(self._stream, self._epoch, await self._newest(conn), "another owner")
+            await conn.commit()
         self._durable_lsn = complete
         return complete
+
+    async def _take(self, conn: Connection) -> tuple[str, int] | None:
+        async with conn.cursor() as cursor:
+            await cursor.execute(self._sql(_TAKE), (self._stream, self._epoch))
+            return await cursor.fetchone()
+
+    @asynccontextmanager
+    async def _used(self, conn: Connection) -> AsyncGenerator[None]:
+        """Guard a use of the server: refused while it is down, and what fails is classified as its own affair or ours."""
+        async with self.db.use("query"):
+            try:
+                yield
+            except psycopg.Error as exc:
+                fault = own_doing(exc, conn, writable=self.db.writable)
+                if fault is None and attached(exc) is None and conn.epoch != self.db.epoch:
+                    # The outage that ended this session is over already.
+                    fault = replace(self.db.classifiers.classify(exc), scope=Scope.CALL)
+                if isinstance(exc, DeadlineExceededError):
+                    fault = Fault(Kind.TRANSIENT, "timeout", str(exc), scope=Scope.CALL, hint=SLOW)
+                if fault is not None:
+                    attach(exc, replace(fault, source=self.db.name))
+                raise
 
     async def _newest(self, conn: Connection) -> int | None:
         async with conn.cursor() as cursor:

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import os
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from outlast import OutlastError
+from outlast import Fault, Kind, OutlastError, Scope
 from outlast.changes.json_sink import as_json, change_lines
 from outlast.changes.messages import format_lsn
+from outlast.core.faults import attach
 
 if TYPE_CHECKING:
-    from outlast import Fault
     from outlast.changes.sink import Delivery
 
 BYTES_MAX: Final = 64 << 20
@@ -21,23 +20,13 @@ BYTES_MAX: Final = 64 << 20
 
 
 class QuarantineFullError(OutlastError):
-    """The quarantine holds all it may; the stream stops rather than lose a change."""
+    """The quarantine holds all it may: the stream waits rather than lose a change, until somebody has looked."""
 
-
-@dataclass(slots=True)
-class Trouble:
-    """Which transaction the sink refused last, and how often in a row. Kept outside of the session, which begins anew."""
-
-    commit_lsn: int = 0
-    count: int = 0
-    fault: Fault | None = None
-    careful_until: int = 0
-    """Up to this position each transaction is flushed alone, to find out which one it is that makes the flush fail."""
-
-    def refused(self, commit_lsn: int, fault: Fault) -> None:
-        """Count a refusal: how many in a row there were of this one."""
-        self.count = self.count + 1 if commit_lsn == self.commit_lsn else 1
-        self.commit_lsn, self.fault = commit_lsn, fault
+    def __init__(self, path: Path, size: int, more: int, limit: int) -> None:
+        """Say how much is there and how much there may be."""
+        super().__init__(f"the quarantine {path} holds {size} bytes, and {more} more are over its limit of {limit}")
+        hint = "look at what is in it and move it away"
+        attach(self, Fault(Kind.EXHAUSTED, "quarantine full", str(self), scope=Scope.CALL, hint=hint))
 
 
 class Quarantine:
@@ -53,17 +42,20 @@ class Quarantine:
         await asyncio.to_thread(self._take, delivery, fault)
 
     def _take(self, delivery: Delivery, fault: Fault) -> None:
-        head = {"op": "refused", "xid": delivery.xid, "commit_lsn": format_lsn(delivery.commit_lsn), "fault": fault.code}
+        # The reason may quote a row, as do the lines that follow: here is the one place for both.
+        head = {
+            "op": "refused",
+            "xid": delivery.xid,
+            "commit_lsn": format_lsn(delivery.commit_lsn),
+            "fault": fault.code,
+            "reason": fault.reason,
+        }
         data = b"".join(map(as_json, [head, *change_lines(delivery)]))
         descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         try:
             size = os.fstat(descriptor).st_size
             if size + len(data) > self.bytes_max:
-                msg = (
-                    f"the quarantine {self.path} holds {size} bytes, and {len(data)} more are over its limit of "
-                    f"{self.bytes_max}: look at what is in it, move it away, and start again"
-                )
-                raise QuarantineFullError(msg)
+                raise QuarantineFullError(self.path, size, len(data), self.bytes_max)
             written = 0
             try:
                 while written < len(data):
