@@ -19,7 +19,7 @@ from psycopg.conninfo import conninfo_to_dict
 from outlast import ConfigurationError
 from outlast.core.faults import attached
 from outlast.postgres import Postgres
-from outlast.postgres.replication import Keepalive, StreamEndedError, format_lsn, parse_lsn
+from outlast.postgres.replication import Keepalive, Replication, StreamEndedError, format_lsn, parse_lsn
 from outlast.postgres.replication_commands import create_slot_command, drop_slot_command, slot_state_of, start_command
 from outlast.postgres.replication_dial import _conninfo
 from outlast.postgres.replication_heartbeat import Beat, Heartbeat
@@ -188,7 +188,8 @@ class ScriptedLibpq:
 
     def __init__(self) -> None:
         self.ours, self.theirs = socket.socketpair()
-        self.incoming: deque[bytes] = deque()
+        self.incoming: deque[bytes | None] = deque()
+        """None: bytes that complete no message."""
         self.arrived: deque[bytes] = deque()
         self.statuses: list[tuple[int, int, int, bool]] = []
         self.reads = 0
@@ -203,7 +204,7 @@ class ScriptedLibpq:
     def socket(self) -> int:
         return self.ours.fileno()
 
-    def put(self, *messages: bytes) -> None:
+    def put(self, *messages: bytes | None) -> None:
         self.incoming.extend(messages)
         self.theirs.send(b"x")
 
@@ -214,8 +215,8 @@ class ScriptedLibpq:
         self.ours.setblocking(False)
         with contextlib.suppress(BlockingIOError):
             self.ours.recv(4096)
-        if self.incoming:
-            self.arrived.append(self.incoming.popleft())
+        if self.incoming and (message := self.incoming.popleft()) is not None:
+            self.arrived.append(message)
 
     def get_copy_data(self, _: int) -> tuple[int, memoryview]:
         if self.arrived:
@@ -286,6 +287,54 @@ def test_messages_come_in_batches_with_the_keepalive_behind_them() -> None:
         # It was asked, so it answered; nothing is confirmed, so nothing but what was written.
         assert conn.pgconn.statuses[-1] == (40, 0, 0, False)
         stream.close()
+        assert conn.pgconn.closed
+
+    on_real_loop(main)
+
+
+def test_what_openssl_holds_back_is_asked_for_again() -> None:
+    """It took it from the socket, which is silent from then on; libpq takes only what it has room for."""
+
+    async def main() -> None:
+        conn = ScriptedConnection()
+        conn.pgconn.ssl_in_use = True
+        stream = stream_on(conn)
+        await asyncio.sleep(0)
+        conn.pgconn.put(None, None, None, data_message(10))
+        assert await stream.next() == [(10, 10, 7, b"B")]
+        stream.close()
+
+    on_real_loop(main)
+
+
+def test_what_came_with_the_answer_to_the_command_is_given_though_the_socket_is_silent() -> None:
+    async def main() -> None:
+        conn = ScriptedConnection()
+        conn.pgconn.arrived.append(data_message(10))
+        stream = stream_on(conn)
+        assert await stream.next() == [(10, 10, 7, b"B")]
+        stream.close()
+
+    on_real_loop(main)
+
+
+def test_leaving_the_loop_over_batches_leaves_the_session_open_and_a_cancel_closes_it() -> None:
+    async def main() -> None:
+        conn = ScriptedConnection()
+        session = Replication(Postgres("postgresql://localhost/shop"), cast("Connection", conn), timeout_s=600.0, rule=None)
+        session.stream = stream_on(conn)
+        conn.pgconn.put(data_message(10))
+        async for batch in session.batches():
+            assert batch
+            break
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert not conn.pgconn.closed
+        task = asyncio.ensure_future(anext(session.batches()))  # type: ignore[arg-type]
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
         assert conn.pgconn.closed
 
     on_real_loop(main)

@@ -6,6 +6,7 @@ lends its libpq connection for the stream.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from typing import TYPE_CHECKING, Any, Final, Literal, Self
 
@@ -237,13 +238,15 @@ class Replication:
         return await self._streaming().next()
 
     async def batches(self) -> AsyncGenerator[Sequence[Raw]]:
-        """Yield batches until the stream ends, which raises. Cancelled in here, the session is closed."""
+        """Yield batches until the stream ends, which raises. Cancelled in here it closes the session; a `break` leaves it open."""
         stream = self._streaming()
-        try:
-            while True:
-                yield await stream.next()
-        finally:
-            self.close()
+        while True:
+            try:
+                batch = await stream.next()
+            except asyncio.CancelledError:
+                self.close()
+                raise
+            yield batch
 
     @property
     def keepalive_lsn(self) -> int:

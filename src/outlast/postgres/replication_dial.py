@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import weakref
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -104,12 +103,22 @@ async def dial(
             raise
         conn.operation_timeout_s = operation_timeout_s
         conn.epoch = epoch
-        with suppress(psycopg.errors.DatabaseError):
-            # Servers on platforms that cannot look refuse the setting: then they find out when they write to us.
-            await conn.execute(
-                f"SELECT pg_catalog.set_config('client_connection_check_interval', '{CLIENT_CHECK_MS}', false)".encode()
-            )
+        try:
+            await _look_for_us(conn)
+        except BaseException:
+            conn.pgconn.finish()
+            raise
         return conn
+
+
+async def _look_for_us(conn: Connection) -> None:
+    """Have the server look whether we are still there; on platforms where it cannot, it finds out when it writes to us."""
+    query = f"SELECT pg_catalog.set_config('client_connection_check_interval', '{CLIENT_CHECK_MS}', false)"
+    try:
+        await conn.execute(query.encode())
+    except psycopg.DatabaseError:
+        if conn.closed:
+            raise
 
 
 def _conninfo(
