@@ -43,6 +43,8 @@ def shop(logical: PostgresServer) -> Iterator[psycopg.Connection]:
         with psycopg.connect(logical.dsn("shop"), autocommit=True) as conn:
             conn.execute("CREATE TABLE orders (id int PRIMARY KEY, note text)")
             yield conn
+        # Whoever read from one was killed, and the server may not have noticed yet.
+        admin.execute("SELECT pg_terminate_backend(active_pid, 20000) FROM pg_replication_slots WHERE active_pid IS NOT NULL")
         admin.execute("SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots")
         admin.execute("DROP DATABASE shop WITH (FORCE)")
 
@@ -275,13 +277,13 @@ def test_read_only_and_bad_names(logical: PostgresServer, shop: psycopg.Connecti
     shop.execute(findings.findings[0].statements[0].encode())
     assert using(run_async, dsn, lambda db: set_up(db, "pub", "slot", tables=["orders"], create=True)).ready
     for name in ("a b", "a.b.c.d", '"'):
-        if shop.info.server_version >= 160000:
-            # From then on the server says of such a name only that there is no table of it.
-            missing = using(run_async, dsn, lambda db, name=name: examine(db, "pub", "slot", tables=[name]))
-            assert codes(missing) == ["42P01"]
+        look = lambda db, name=name: examine(db, "pub", "slot", tables=[name])  # noqa: E731
+        if name in {"a b", '"'} and shop.info.server_version >= 160000:
+            # The server says of such a name only that there is no such table.
+            assert codes(using(run_async, dsn, look)) == ["42P01"]
             continue
         with pytest.raises(ConfigurationError, match="name cannot be read"):
-            using(run_async, dsn, lambda db, name=name: examine(db, "pub", "slot", tables=[name]))
+            using(run_async, dsn, look)
 
 
 def test_a_server_that_is_not_configured_for_it(run_async: RunAsync) -> None:

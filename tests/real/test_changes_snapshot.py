@@ -89,6 +89,8 @@ def shop(logical: PostgresServer) -> Iterator[psycopg.Connection]:
             )
             conn.execute("ANALYZE orders; CREATE PUBLICATION pub FOR TABLE orders")
             yield conn
+        # Whoever read from one was killed, and the server may not have noticed yet.
+        admin.execute("SELECT pg_terminate_backend(active_pid, 20000) FROM pg_replication_slots WHERE active_pid IS NOT NULL")
         admin.execute("SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots")
         admin.execute("DROP DATABASE shop WITH (FORCE)")
 
