@@ -238,7 +238,7 @@ class Replication:
         return await self._streaming().next()
 
     async def batches(self) -> AsyncGenerator[Sequence[Raw]]:
-        """Yield batches until the stream ends, which raises. Cancelled in here it closes the session; a `break` leaves it open."""
+        """Yield batches until the stream ends, which raises. A cancel in here closes the session, a `break` does not."""
         stream = self._streaming()
         while True:
             try:

@@ -38,6 +38,7 @@ _DATA, _KEEPALIVE = b"wk"
 _HEAD: Final = struct.Struct(">BQQq")
 _STATUS: Final = struct.Struct(">cQQQqB")
 HEAD_BYTES: Final = _HEAD.size
+_NOT_DATA: Final = (0, 0, 0, 0)
 
 
 class Message(NamedTuple):
@@ -212,12 +213,13 @@ class CopyStream:
                 count, data = get(1)
                 if count <= 0:
                     break
-                if data[0] == _DATA:
-                    _, start, end, sent_us = unpack(data)
-                    keep((start, end, sent_us, bytes(data)[HEAD_BYTES:]))
+                message = data.tobytes()
+                kind, start, end, sent_us = unpack(message) if count >= HEAD_BYTES else _NOT_DATA
+                if kind == _DATA:
+                    keep((start, end, sent_us, message[HEAD_BYTES:]))
                     size += count
                 else:
-                    self._told(bytes(data))
+                    self._told(message)
                     size += 1
             if size:
                 self._take_note(size)
