@@ -258,6 +258,8 @@ async def survey(
         msg = f"publication {publication}: {len(tables)} tables were named; at most {TABLES_MAX}"
         raise ConfigurationError(msg)
     async with db.connection() as conn:
+        # The planner expects thousands of rows of the functions in these views, and compiles for half a second.
+        await conn.execute("SELECT set_config('jit', 'off', true)")
         return Survey(
             publication,
             slot,
