@@ -118,6 +118,8 @@ class Replication:
             rule=rule,
             operation_timeout_s=operation_timeout_s,
         )
+        # The sixth time psycopg would prepare a command, in the protocol that a walsender does not speak.
+        conn.prepare_threshold = None
         session = cls(db, conn, timeout_s=wal_sender_timeout_s, rule=rule)
         try:
             rows = await session._command(TIMEOUT_QUERY)
