@@ -7,9 +7,9 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final, Protocol
 
 from outlast import Fault, Stop, Stopping
-from outlast.changes.messages import Message
+from outlast.changes.messages import Delete, Insert, Message, Update
 from outlast.changes.positions import Positions
-from outlast.changes.transactions import TransactionPart
+from outlast.changes.transactions import Transaction, TransactionPart
 from outlast.core.faults import attach
 
 if TYPE_CHECKING:
@@ -22,6 +22,11 @@ if TYPE_CHECKING:
 
 DRAIN_S: Final = 2.0
 """How long what the sink is doing may go on after a stop. Then it is cancelled, and comes again."""
+
+
+OWN_TABLES: Final = frozenset({"change_epochs", "change_positions", "snapshot_ranges"})
+"""What the stream and its sink keep for themselves. A publication of all tables has them as well, and each flush would make
+the next change. They are written in transactions of their own."""
 
 
 class Source(Protocol):
@@ -48,13 +53,14 @@ class LockLostError(ConnectionError):
 class Pump:
     """Feeds a sink from one session, beginning at the position that the sink gave when it was opened."""
 
-    def __init__(self, sink: Sink, poison: Poison, position: int = 0) -> None:
-        """Begin; nothing was received yet."""
+    def __init__(self, sink: Sink, poison: Poison, position: int = 0, *, schema: str = "outlast") -> None:
+        """Begin; nothing was received yet. What concerns our own tables in `schema` is passed over."""
         self.positions = Positions.begin(position)
         self.received = 0
         """How many changes the sink was given."""
         self._sink = sink
         self._poison = poison
+        self._own = frozenset((schema, name) for name in OWN_TABLES)
         self._within = False
         """Whether the sink has a part of a transaction whose rest is to come: nothing is flushed then."""
         self._unflushed = 0
@@ -108,6 +114,8 @@ class Pump:
             if delivery.commit_lsn < self.positions.confirmable:
                 # Durable already; after a restart the server may send it again.
                 return
+            if self._is_ours(delivery):
+                return
             if isinstance(delivery, TransactionPart) or self._poison.is_careful(delivery):
                 await self._flush()
         delivery = await self._poison.checked(delivery)
@@ -126,6 +134,15 @@ class Pump:
         if delivery.end_lsn is not None:
             self._unflushed += 1
             self.positions = self.positions.transaction(delivery.end_lsn)
+
+    def _is_ours(self, delivery: Delivery) -> bool:
+        """Whether it is our own bookkeeping. It need not be confirmed: the next keepalive does."""
+        if not isinstance(delivery, Transaction) or not delivery.changes:
+            return False
+        return all(
+            isinstance(change, Insert | Update | Delete) and (change.relation.schema, change.relation.name) in self._own
+            for change in delivery.changes
+        )
 
     async def _flush(self) -> None:
         if not self.positions.pending:

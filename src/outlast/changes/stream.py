@@ -8,6 +8,8 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from psycopg import sql
+
 from outlast import Backoff, Classifiers, ConfigurationError, Fault, Stop, Stopping
 from outlast.changes.claiming import Claim
 from outlast.changes.faults import Meaning, Names, ReplicationRule
@@ -65,6 +67,9 @@ class Changes:
     changes in between would be lost unnoticed. `streaming`: have large transactions sent while they are in progress
     (protocol 2), kept in `spool_directory` until they are committed.
 
+    `keepalive` bounds how long an owner whose machine is gone keeps the stream, and so does `wal_sender_timeout_s`, which is
+    as long unless given.
+
     A transaction that the sink refuses three times in a row goes into `quarantine` and is passed over (`poison="skip"`), or
     ends the stream for this process with one ERROR ("stop"). Faults never end the service: the stream waits as they demand.
 
@@ -86,7 +91,7 @@ class Changes:
         spool_directory: str | os.PathLike[str] | None = None,
         poison: Policy = "stop",
         quarantine: Quarantine | None = None,
-        wal_sender_timeout_s: float = 6.0,
+        wal_sender_timeout_s: float | None = None,
         keepalive: Keepalive | None = None,
         schema: str = "outlast",
         backoff: Backoff = BACKOFF,
@@ -105,7 +110,8 @@ class Changes:
         self.monitor = Monitor(db, self.slot, lock_key=lock_key(self.name))
         self._create, self._tables = create, tables
         self._typed, self._streaming, self._spool_directory = typed, streaming, spool_directory
-        self._timeout_s, self._keepalive, self._schema = wal_sender_timeout_s, keepalive or Keepalive(), schema
+        self._keepalive, self._schema = keepalive or Keepalive(), schema
+        self._timeout_s = self._keepalive.total_s if wal_sender_timeout_s is None else wal_sender_timeout_s
         self._rule = ReplicationRule(Names(self.slot, publication, db.dsn.user))
         rules = (classifiers or Classifiers()).also(db.classifiers).with_rule(self._rule)
         self.poison = Poison(self.name, rules, policy=poison, quarantine=quarantine)
@@ -222,7 +228,6 @@ class Changes:
             async with while_owner(lost, stop, drain_s=0.0):
                 stack.push_async_callback(self.sink.close)
                 position = await self.sink.open(self.name, standby.epoch)
-                await self._prepare(position)
                 replication = await Replication.connect(
                     self.db,
                     application_name=f"outlast changes {self.name}"[:63],
@@ -231,8 +236,17 @@ class Changes:
                     rule=self._rule,
                 )
                 stack.callback(replication.close)
+                if self._tables is not None or not await self._is_there(replication):
+                    await self._prepare(position)
+                self._owned.set()
                 await self._claim.start(replication, position, stop)
             yield _Session(replication, position, lost)
+
+    async def _is_there(self, replication: Replication) -> bool:
+        """Whether publication and slot are: two looks on the new session, where a survey takes a pooled one, perhaps broken."""
+        state = await replication.slot_state(self.slot)
+        query = sql.SQL("SELECT FROM pg_catalog.pg_publication WHERE pubname = {}").format(sql.Literal(self.publication))
+        return state is not None and not state.lost and (await replication.conn.execute(query)).rowcount == 1
 
     async def _prepare(self, position: int) -> None:
         """See that publication and slot are there; make them if that is allowed and loses nothing."""
@@ -246,7 +260,6 @@ class Changes:
             reason = f"slot {self.slot} has lost the log it needs"
             raise self._end(StreamOverError(self._rule.fault(Meaning.SLOT_LOST, reason=reason)))
         findings.require()
-        self._owned.set()
 
     def _end(self, error: StreamOverError) -> StreamOverError:
         """Take note of the error that is told once, and after which this process does not try again by itself."""
@@ -263,7 +276,7 @@ class Changes:
 
     async def _serve(self, session: _Session, stop: Stop) -> None:
         self._received = self.received
-        self._pump = pump = Pump(self.sink, self.poison, session.position)
+        self._pump = pump = Pump(self.sink, self.poison, session.position, schema=self._schema)
         decoder = Decoder(2 if self._streaming else 1, typed=self._typed)
         spool = FileSpool(self._spool_directory) if self._streaming else None
         assembler = Assembler(decoder, spool=spool)
