@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from outlast.changes.reading import PgOutputError as PgOutputError
     from outlast.changes.setup import Findings as Findings
     from outlast.changes.setup import NotReadyError as NotReadyError
+    from outlast.changes.setup import drop_slot as drop_slot
     from outlast.changes.setup import examine as examine
     from outlast.changes.setup import set_up as set_up
     from outlast.changes.sink import Delivery as Delivery
@@ -100,6 +101,7 @@ _HOMES = {
     "Truncate": "messages",
     "UNCHANGED": "messages",
     "Update": "messages",
+    "drop_slot": "setup",
     "examine": "setup",
     "format_lsn": "messages",
     "parse_lsn": "messages",
@@ -148,6 +150,7 @@ __all__ = [
     "TransactionPart",
     "Truncate",
     "Update",
+    "drop_slot",
     "examine",
     "format_lsn",
     "parse_lsn",

@@ -24,6 +24,9 @@ DRAIN_S: Final = 2.0
 """How long what the sink is doing may go on after a stop. Then it is cancelled, and comes again."""
 
 
+TURN_S: Final = 0.01
+"""How long this works before others on the event loop have their turn, the heartbeat to the server among them: a sink may
+take what it is given without ever waiting, and a large transaction out of the spool comes without waiting, too."""
 OWN_TABLES: Final = frozenset({"change_epochs", "change_positions", "snapshot_ranges"})
 """What the stream and its sink keep for themselves. A publication of all tables has them as well, and each flush would make
 the next change. They are written in transactions of their own."""
@@ -91,6 +94,8 @@ class Pump:
     async def _take(self, batch: Sequence[Raw], assembler: Assembler, stop: Stop) -> bool:
         """Give a batch to the sink and flush; False when the stop came before its end."""
         whole = True
+        loop = asyncio.get_running_loop()
+        yield_at = loop.time() + TURN_S
         try:
             for _, _, _, payload in batch:
                 for unit in assembler.feed(payload):
@@ -99,6 +104,9 @@ class Pump:
                         break
                     if not isinstance(unit, Message):
                         await self._give(unit)
+                    if loop.time() >= yield_at:
+                        await asyncio.sleep(0)
+                        yield_at = loop.time() + TURN_S
                 if not whole:
                     break
         except Stopping:
