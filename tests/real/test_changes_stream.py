@@ -222,6 +222,45 @@ def test_a_large_transaction_reaches_the_sink_whole_or_not_at_all(
     run_async(main, limit_s=90)
 
 
+@pytest.mark.short
+def test_values_arrive_whatever_the_settings_of_the_two_databases_are(
+    logical: PostgresServer, warehouse: str, run_async: RunAsync
+) -> None:
+    table = "CREATE TABLE odd (id int PRIMARY KEY, d date, t timestamptz, i interval, f float8, b bytea, s text)"
+    row = (
+        r"INSERT INTO odd VALUES (1, '2026-02-03', '2026-02-03 04:05:06+07', '-1 day 02:03:04', 0.1::float8 + 0.2, '\x00ff', 'Ä')"
+    )
+    with source_database(logical) as source:
+        name = source.rpartition("/")[2]
+        ask(logical.dsn(), f"DROP DATABASE {name}")
+        ask(logical.dsn(), f"CREATE DATABASE {name} ENCODING LATIN1 LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0")
+        styles = {
+            "datestyle": "'German, DMY'",
+            "intervalstyle": "sql_standard",
+            "extra_float_digits": "0",
+            "bytea_output": "escape",
+        }
+        for style, value in styles.items():
+            ask(logical.dsn(), f"ALTER DATABASE {name} SET {style} = {value}")
+        ask(warehouse, f"ALTER DATABASE {warehouse.rpartition('dbname=')[2].split()[0]} SET intervalstyle = sql_standard")
+        ask(source, table)
+        ask(warehouse, table)
+
+        async def main() -> None:
+            sink = PostgresSink(Postgres(warehouse, name="warehouse"))
+            async with running(source, sink):
+                await streams(source)
+                ask(source, row)
+                async with asyncio.timeout(20):
+                    while not await asyncio.to_thread(ask, warehouse, "SELECT 1 FROM odd"):
+                        await asyncio.sleep(0.05)
+
+        run_async(main)
+        columns = "d - date '2000-01-01', extract(epoch FROM t), extract(epoch FROM i), f = 0.1::float8 + 0.2, b = '\\x00ff', s"
+        same = f"SELECT {columns} FROM odd"
+        assert ask(source, same) == ask(warehouse, same)
+
+
 # Iteration.
 
 

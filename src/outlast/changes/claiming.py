@@ -11,6 +11,7 @@ from psycopg import errors
 from outlast import Backoff, BackoffState
 from outlast.changes.holders import holder
 from outlast.changes.messages import format_lsn
+from outlast.changes.survey import settle
 
 if TYPE_CHECKING:
     import random
@@ -73,6 +74,7 @@ class Claim:
 
     async def _tell_holder(self) -> None:
         async with self._db.connection() as conn:
+            await settle(conn)
             session = await holder(conn, self._slot)
         if session is not None:
             what = f"held by {session.pid} {session.since}"

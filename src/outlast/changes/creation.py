@@ -16,7 +16,7 @@ from psycopg import errors, sql
 
 from outlast import Fault, Kind, OutlastError, Scope, Unavailable
 from outlast.changes.findings import create_slot as create_statement
-from outlast.changes.survey import Session
+from outlast.changes.survey import Session, settle
 from outlast.core.faults import attach
 
 if TYPE_CHECKING:
@@ -124,6 +124,7 @@ async def _look(db: Postgres, pid: int, blockers: Blockers) -> None:
         await asyncio.sleep(LOOK_S)
         with suppress(psycopg.Error, Unavailable):
             async with db.connection() as conn:
+                await settle(conn)
                 rows = await (await conn.execute(_BLOCKERS, {"pid": pid})).fetchall()
             for number, application, user, since, prepared, state in rows:
                 blockers.found(Session(number, application or "", user or "", since), prepared, state or "")

@@ -11,7 +11,7 @@ from psycopg import sql
 from outlast import ConfigurationError, Fault, Kind, Scope
 from outlast.changes.findings import create_slot
 from outlast.changes.slot_watch import GIB, KIB, MIB, Report, Sample, SlotState, SlotWatch, Thresholds
-from outlast.changes.survey import Session
+from outlast.changes.survey import Session, settle
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -87,6 +87,7 @@ class Monitor:
         """Ask once and judge. Raises `Unavailable` and the driver's errors; the state is UNKNOWN then."""
         try:
             async with self.db.connection() as conn:
+                await settle(conn)
                 cursor = await conn.execute(_SAMPLE, {"slot": self.slot, "key": self.lock_key})
                 row = await cursor.fetchone()
         except BaseException:

@@ -11,7 +11,7 @@ from outlast import Fault, OutlastError
 from outlast.changes.creation import create_slot
 from outlast.changes.findings import Finding, create_publication, findings_of
 from outlast.changes.findings import create_slot as create_slot_statement
-from outlast.changes.survey import Survey, read_slot, survey
+from outlast.changes.survey import Survey, read_slot, settle, survey
 from outlast.core.faults import attach
 
 if TYPE_CHECKING:
@@ -143,6 +143,7 @@ async def drop_slot(db: Postgres, slot: str) -> bool:
         return False
     except errors.ObjectInUse as error:
         async with db.connection() as conn:
+            await settle(conn)
             seen = await read_slot(conn, slot)
         fault = db.classifiers.classify(error, source=db.name, phase="query")
         if seen is not None and seen.holder is not None:

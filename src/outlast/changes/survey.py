@@ -258,8 +258,7 @@ async def survey(
         msg = f"publication {publication}: {len(tables)} tables were named; at most {TABLES_MAX}"
         raise ConfigurationError(msg)
     async with db.connection() as conn:
-        # The planner expects thousands of rows of the functions in these views, and compiles for half a second.
-        await conn.execute("SELECT set_config('jit', 'off', true)")
+        await settle(conn)
         return Survey(
             publication,
             slot,
@@ -269,6 +268,15 @@ async def survey(
             await _wanted(conn, publication, tables or ()),
             failover,
         )
+
+
+async def settle(conn: psycopg.AsyncConnection[Any]) -> None:
+    """Prepare a transaction for looks at the catalog, whatever the settings of the database and the role are.
+
+    The planner expects thousands of rows of the functions in its views, and would compile a query for half a second; and
+    psycopg reads times in the ISO style only.
+    """
+    await conn.execute("SELECT set_config('jit', 'off', true), set_config('datestyle', 'ISO', true)")
 
 
 async def _server(conn: psycopg.AsyncConnection[Any]) -> Server:

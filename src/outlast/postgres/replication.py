@@ -114,7 +114,7 @@ class Replication:
             application_name=application_name,
             keepalive=keepalive or Keepalive(),
             settings={"wal_sender_timeout": str(round(wal_sender_timeout_s * 1000))},
-            options={"replication": "database"},
+            options={"replication": "database", "client_encoding": "UTF8"},
             rule=rule,
             operation_timeout_s=operation_timeout_s,
         )

@@ -27,6 +27,8 @@ REFUSED: Final = "session refused"
 """The code when the server lets everyone in but this session, and why is known only from its translated text."""
 CLIENT_CHECK_MS: Final = 1000
 """How often the server looks whether we are still there while it works or waits for us."""
+TEXT_SETTINGS: Final = {"datestyle": "ISO", "intervalstyle": "postgres", "extra_float_digits": "3", "bytea_output": "hex"}
+"""So that values as text mean the same everywhere, whatever the settings of a role or a database are."""
 _pacers: Final[weakref.WeakKeyDictionary[Postgres, Pacer]] = weakref.WeakKeyDictionary()
 
 
@@ -131,7 +133,7 @@ def _conninfo(
     }
     if db.writable and len(db.dsn.addresses) > 1:
         wanted["target_session_attrs"] = "read-write"
-    ours = " ".join(f"-c {name}={value}" for name, value in (keepalive.of_server() | dict(settings)).items())
+    ours = " ".join(f"-c {name}={value}" for name, value in (TEXT_SETTINGS | keepalive.of_server() | dict(settings)).items())
     # The last setting of a name wins: the user's.
     return make_conninfo(db.dsn.with_options(**wanted), **options, options=f"{ours} {db.dsn.get('options')}".strip())
 
