@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 S = TypeVar("S")
 
+PERMANENT_S: Final = 5.0
+"""A fault that needs a person is retried no sooner than this."""
 BACKOFF: Final = Backoff(base_s=0.5, cap_s=15.0, jitter=Jitter.EQUAL)
 """Lowest sums of the waits: 0.25, 0.75, 1.75, 3.75, 7.75, 15.25 s: at most six sessions in the first ten seconds,
 however short they are, and a healthy peer is found again within 15 s."""
@@ -46,10 +48,12 @@ class Link(Generic[S]):
 
     `dial()` gives an async context manager whose value is the session; leaving it closes the session. `check(session)` is an
     optional pre-check. `serve(session, stop)` runs for the life of the session; its return ends the session, as a
-    fault does: both wait before the next dial. Dial and check are given `dial_timeout_s` seconds together.
+    fault does: both wait before the next dial. Dial and check are given `dial_timeout_s` seconds together;
+    None lets them wait for ever.
 
     Faults are folded into one incident, from the first one until a session has served for 30 s (or
     twice the last wait, if that is more). A fault that belongs to a dependency in `needs` is that dependency's affair.
+    The backoff lives as long as the link, so that whoever runs it anew goes on with it.
     """
 
     def __init__(
@@ -61,10 +65,11 @@ class Link(Generic[S]):
         check: Callable[[S], Awaitable[Any]] | None = None,
         backoff: Backoff = BACKOFF,
         classifiers: Classifiers | None = None,
-        dial_timeout_s: float = 10.0,
+        dial_timeout_s: float | None = 10.0,
+        needs: tuple[Dependency, ...] = (),
         rng: random.Random | None = None,
     ) -> None:
-        """Describe the session; nothing happens until a service runs it."""
+        """Describe the session; nothing happens until a service, or a task of yours with `needs` given here, runs it."""
         self.name = name
         self.state = LinkState.WAITING
         self.sessions = 0
@@ -79,6 +84,7 @@ class Link(Generic[S]):
         self._dial_timeout_s = dial_timeout_s
         self._rng = rng or random.Random()
         self._needs: tuple[Dependency, ...] = ()
+        self._need(*needs)
 
     @property
     def wait_s(self) -> float:
@@ -87,9 +93,7 @@ class Link(Generic[S]):
 
     def attach(self, service: Service, *, needs: Dependency | tuple[Dependency, ...] = ()) -> None:
         """Have `service` keep this link up. It dials only while everything in `needs` is usable."""
-        self._needs = needs if isinstance(needs, tuple) else (needs,)
-        for need in self._needs:
-            self._classifiers = self._classifiers.also(need.classifiers)
+        self._need(*(needs if isinstance(needs, tuple) else (needs,)))
         service.task(needs=self._needs, name=f"link {self.name}")(self.run)
 
     async def run(self, stop: Stop) -> None:
@@ -103,7 +107,10 @@ class Link(Generic[S]):
             if self._belongs_to_a_need(fault):
                 continue
             self.incident.fault(fault, exc)
-            self._backoff, wait_s = self._policy.next(self._backoff, loop.time(), self._rng, fault.retry_after_s)
+            floor_s = fault.retry_after_s
+            if fault.kind is Kind.PERMANENT:
+                floor_s = max(PERMANENT_S, floor_s or 0.0)
+            self._backoff, wait_s = self._policy.next(self._backoff, loop.time(), self._rng, floor_s)
             await stop.sleep(self._policy.cap_s if wait_s is None else wait_s)
 
     async def _session(self, stop: Stop) -> tuple[Fault, BaseException | None]:
@@ -140,6 +147,11 @@ class Link(Generic[S]):
                 finally:
                     healthy.cancel()
                     better.cancel()
+
+    def _need(self, *needs: Dependency) -> None:
+        self._needs = tuple(dict.fromkeys((*self._needs, *needs)))
+        for need in needs:
+            self._classifiers = self._classifiers.also(need.classifiers)
 
     def _better(self) -> None:
         self.incident.better()

@@ -172,3 +172,25 @@ def test_a_fault_of_a_dependency_is_that_dependencys_affair(caplog: pytest.LogCa
     run_virtual(main)
     assert dialled == 2
     assert "link listener is failing" not in caplog.text
+
+
+def test_what_a_person_must_put_right_is_tried_rarely_and_the_waits_outlive_a_restart() -> None:
+    peer = Peer(lives_s=0.0)
+
+    async def refused(session: str, stop: outlast.Stop) -> None:
+        raise PermissionError(13, "permission denied")
+
+    async def main() -> None:
+        link = Link(
+            "tailnet", dial=peer.dial, serve=refused, backoff=outlast.Backoff(base_s=0.5, cap_s=30.0), rng=random.Random(1)
+        )
+        for _ in range(3):
+            # Run anew by whoever supervises it: it goes on with the waits it had come to.
+            stop = outlast.Stop()
+            asyncio.get_running_loop().call_later(30.0, stop.fire, "restarted")
+            with pytest.raises(outlast.Stopping):
+                await link.run(stop)
+
+    run_virtual(main)
+    assert len(peer.dialled) <= 15
+    assert all(later - earlier >= 5.0 for earlier, later in zip(peer.dialled, peer.dialled[1:], strict=False) if later % 30.0)

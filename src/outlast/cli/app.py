@@ -20,6 +20,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "up": ("outlast.cli.up", "up"),
         "drill": ("outlast.cli.drill", "drill"),
         "jobs": ("outlast.cli.jobs", "jobs"),
+        "changes": ("outlast.cli.changes", "changes"),
         "guard": ("outlast.cli.guard", "guard"),
         "logs": ("outlast.cli.logs", "logs"),
     }

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from outlast.drill.live import LiveView, PlainView
 
 FAULT_NAMES = ("stop", "freeze", "refuse", "readonly", "kill-backends", "flap")
+SLOT_FAULT_NAMES = ("slot-taken", "lock-bypassed", "owner-killed", "owner-cut-off", "slot-lost")
 LIVE_COLUMNS_MIN = 100
 """The live table with its two sparklines is this wide; a narrower terminal gets plain lines."""
 
@@ -82,6 +83,45 @@ def coder(*, as_json: bool, report: Path | None, arms: tuple[str, ...] | None, *
         print_summary(result, Console())
     if report is not None:
         progress.print(f"report: {report}", markup=False, highlight=False, soft_wrap=True)
+    return result.exit_code
+
+
+@drill.command()
+@click.option("--outage", "outage_s", type=Duration(), default="20s", show_default=True, help="How long the fault lasts.")
+@click.option("--fault", type=click.Choice(SLOT_FAULT_NAMES), default="slot-taken", show_default=True, help="What breaks.")
+@click.option("--loops", type=click.IntRange(1, 1000), default=20, show_default=True, help="Other loops of the service.")
+@click.option("--arms", type=Names(), default=None, help="Which arms, separated by commas; all of them by default.")
+@click.option("--seed", type=int, default=1, show_default=True, help="Decides every random wait of the outlast arm.")
+@click.option("--warmup", "warmup_s", type=Duration(), default="5s", show_default=True, help="Healthy time before the fault.")
+@click.option("--cooldown", "cooldown_s", type=Duration(), default="10s", show_default=True, help="Healthy time after it.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON, and nothing else, on stdout.")
+def electric(*, as_json: bool, arms: tuple[str, ...] | None, **chosen: Any) -> int:  # noqa: ANN401
+    """A change stream loses its slot, its lock or its owner, beside other loops of the same service.
+
+    The same service in three arms: naive, backoff, outlast. Exit code 0: the outlast arm kept what the drill promises; 1: it
+    broke a promise; 2: the naive arm did not storm, so the drill proves nothing.
+    """
+    _require_packages(report=False)
+    from outlast.drill.electric import ELECTRIC_ARMS, ElectricOptions, run_electric_drill
+    from outlast.drill.errors import DrillUsageError
+
+    options = ElectricOptions(arms=arms or tuple(ELECTRIC_ARMS), **chosen)
+    try:
+        options.validate()
+        with _signals_end_it():
+            result = run_electric_drill(options)
+    except DrillUsageError as error:
+        raise CommandError(str(error), Exit.USAGE) from error
+    except OutlastError as error:
+        raise CommandError(f"drill electric: {error}", Exit.UNAVAILABLE) from error
+    if as_json:
+        click.echo(result.dumps(), nl=False)
+    else:
+        from rich.console import Console
+
+        from outlast.drill.electric_summary import print_electric_summary
+
+        print_electric_summary(result, Console())
     return result.exit_code
 
 

@@ -146,6 +146,12 @@ class ServiceProcess:
         self._reader.join(timeout=5.0)
         return self._process.returncode, took_s
 
+    def kill(self) -> None:
+        """SIGKILL, as a machine that fails would; returns when it is gone."""
+        self.sample()
+        self._kill_group()
+        self._process.wait()
+
     def _kill_group(self) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)

@@ -123,7 +123,7 @@ class DrillResult:
 
     def as_json(self) -> dict[str, JsonValue]:
         """The result as plain JSON values; every drill has these keys."""
-        plain = _plain(self)
+        plain = plain_values(self)
         if not isinstance(plain, dict):
             msg = f"a drill result became {type(plain).__name__}, expected a JSON object"
             raise TypeError(msg)
@@ -134,17 +134,18 @@ class DrillResult:
         return json.dumps(self.as_json(), indent=2, ensure_ascii=False) + "\n"
 
 
-def _plain(value: object) -> JsonValue:
+def plain_values(value: object) -> JsonValue:
+    """A value of a drill as JSON has it: dataclasses become objects, floats are cut to a millionth."""
     if isinstance(value, float):
         return round(value, 6)
     if isinstance(value, str | int) or value is None:
         return value
     if isinstance(value, Mapping):
         items = cast("Mapping[object, object]", value).items()
-        return {str(key): _plain(item) for key, item in items}
+        return {str(key): plain_values(item) for key, item in items}
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in cast("Sequence[object]", value)]
+        return [plain_values(item) for item in cast("Sequence[object]", value)]
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {item.name: _plain(getattr(value, item.name)) for item in dataclasses.fields(value)}
+        return {item.name: plain_values(getattr(value, item.name)) for item in dataclasses.fields(value)}
     msg = f"a drill result holds a {type(value).__name__}, which JSON cannot"
     raise TypeError(msg)

@@ -1,0 +1,56 @@
+"""Who holds what we wait for: a slot, an advisory lock, or the transaction that a new slot waits for. Asked once, named once."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from psycopg.rows import tuple_row
+
+from outlast.changes.survey import Session
+
+if TYPE_CHECKING:
+    import psycopg
+
+_OF_SLOT: Final = """
+SELECT s.active_pid, a.application_name, a.usename::text, a.backend_start
+FROM pg_catalog.pg_replication_slots s LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = s.active_pid
+WHERE s.slot_name = %s AND s.active_pid IS NOT NULL
+"""
+_OF_LOCK: Final = """
+SELECT l.pid, a.application_name, a.usename::text, a.backend_start
+FROM pg_catalog.pg_locks l LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid
+WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1
+    AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())
+    AND l.classid = ((%s::bigint >> 32) & 4294967295)::oid AND l.objid = (%s::bigint & 4294967295)::oid
+LIMIT 1
+"""
+_OF_CREATION: Final = """
+SELECT b.pid, a.application_name, a.usename::text, a.xact_start
+FROM pg_catalog.unnest(pg_catalog.pg_blocking_pids(%s)) AS b (pid) LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = b.pid
+ORDER BY a.xact_start NULLS LAST LIMIT 1
+"""
+
+
+async def holder(conn: psycopg.AsyncConnection[Any], slot: str) -> Session | None:
+    """Who streams from a slot now; None when nobody does."""
+    return await _one(conn, _OF_SLOT.encode(), (slot,))
+
+
+async def lock_holder(conn: psycopg.AsyncConnection[Any], key: int) -> Session | None:
+    """Who holds the advisory lock `key` (64 bits, signed) of this database now; None when nobody does."""
+    return await _one(conn, _OF_LOCK.encode(), (key, key))
+
+
+async def blocker(conn: psycopg.AsyncConnection[Any], pid: int) -> Session | None:
+    """Whose transaction the process `pid` waits for, the oldest first: a slot cannot be made before all that were open ended."""
+    return await _one(conn, _OF_CREATION.encode(), (pid,))
+
+
+async def _one(conn: psycopg.AsyncConnection[Any], query: bytes, parameters: tuple[int | str, ...]) -> Session | None:
+    async with conn.cursor(row_factory=tuple_row) as cursor:
+        await cursor.execute(query, parameters)
+        row = await cursor.fetchone()
+    if row is None:
+        return None
+    pid, application, user, since = row
+    return Session(pid, application or "", user or "", since)

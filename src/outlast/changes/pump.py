@@ -1,0 +1,203 @@
+"""From a session to a sink: what was received is given, made durable, and confirmed, in this order (rule 7)."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Final, Protocol
+
+from outlast import Fault, Stop, Stopping
+from outlast.changes.messages import Delete, Insert, Message, Update
+from outlast.changes.positions import Positions
+from outlast.changes.transactions import Transaction, TransactionPart
+from outlast.core.faults import attach
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Sequence
+
+    from outlast.changes.poison import Poison
+    from outlast.changes.sink import Delivery, Sink
+    from outlast.changes.transactions import Assembler
+    from outlast.postgres.replication import Raw
+
+DRAIN_S: Final = 2.0
+"""How long what the sink is doing may go on after a stop. Then it is cancelled, and comes again."""
+
+
+TURN_S: Final = 0.01
+"""How long this works before others on the event loop have their turn, the heartbeat to the server among them: a sink may
+take what it is given without ever waiting, and a large transaction out of the spool comes without waiting, too."""
+OWN_TABLES: Final = frozenset({"change_epochs", "change_positions", "snapshot_ranges"})
+"""What the stream and its sink keep for themselves. A publication of all tables has them as well, and each flush would make
+the next change. They are written in transactions of their own."""
+
+
+class Source(Protocol):
+    """What is read from: `outlast.postgres.replication.Replication`, once it streams."""
+
+    @property
+    def keepalive_lsn(self) -> int:
+        """How far the server had read when it sent the last keepalive before the end of the last batch."""
+        ...
+
+    async def next_batch(self) -> Sequence[Raw]:
+        """Give what has come."""
+        ...
+
+    def confirm(self, flushed_lsn: int, applied_lsn: int | None = None) -> None:
+        """Tell the server what is durable here."""
+        ...
+
+
+class LockLostError(ConnectionError):
+    """The lock of the stream was lost: somebody else may own it by now."""
+
+
+class Pump:
+    """Feeds a sink from one session, beginning at the position that the sink gave when it was opened."""
+
+    def __init__(self, sink: Sink, poison: Poison, position: int = 0, *, schema: str = "outlast") -> None:
+        """Begin; nothing was received yet. What concerns our own tables in `schema` is passed over."""
+        self.positions = Positions.begin(position)
+        self.received = 0
+        """How many changes the sink was given."""
+        self._sink = sink
+        self._poison = poison
+        self._own = frozenset((schema, name) for name in OWN_TABLES)
+        self._within = False
+        """Whether the sink has a part of a transaction whose rest is to come: nothing is flushed then."""
+        self._unflushed = 0
+        """Whole transactions that the sink has and that are not flushed; the last one is the newest."""
+        self._newest = (0, 0)
+
+    async def run(self, source: Source, assembler: Assembler, stop: Stop) -> None:
+        """Go on until the stop is fired, or something fails. What the sink had whole by then is flushed and confirmed.
+
+        The stop is heeded between two transactions, and between two parts of one.
+        """
+        while True:
+            try:
+                async with stop.timeout(None):
+                    batch = await source.next_batch()
+            except Stopping:
+                if stop.requested:
+                    # Everything whole is flushed already.
+                    return
+                raise
+            if not await self._take(batch, assembler, stop):
+                # The rest of the batch was not looked at, so the keepalive that came with it does not count.
+                source.confirm(self.positions.confirmable)
+                return
+            self.positions = self.positions.keepalive(source.keepalive_lsn)
+            source.confirm(self.positions.confirmable)
+
+    async def _take(self, batch: Sequence[Raw], assembler: Assembler, stop: Stop) -> bool:
+        """Give a batch to the sink and flush; False when the stop came before its end."""
+        whole = True
+        loop = asyncio.get_running_loop()
+        yield_at = loop.time() + TURN_S
+        try:
+            for _, _, _, payload in batch:
+                for unit in assembler.feed(payload):
+                    if stop.requested:
+                        whole = False
+                        break
+                    if not isinstance(unit, Message):
+                        await self._give(unit)
+                    if loop.time() >= yield_at:
+                        await asyncio.sleep(0)
+                        yield_at = loop.time() + TURN_S
+                if not whole:
+                    break
+        except Stopping:
+            if not stop.requested:
+                raise
+            whole = False
+        if not self._within:
+            await self._flush()
+        return whole
+
+    async def _give(self, delivery: Delivery) -> None:
+        if not self._within:
+            if delivery.commit_lsn < self.positions.confirmable:
+                # Durable already; after a restart the server may send it again.
+                return
+            if self._is_ours(delivery):
+                return
+            if isinstance(delivery, TransactionPart) or self._poison.is_careful(delivery):
+                await self._flush()
+        delivery = await self._poison.checked(delivery)
+        try:
+            await self._sink.write(delivery)
+        except Stopping:
+            raise
+        except Exception as exc:
+            error = self._poison.refused(delivery.commit_lsn, delivery.xid, exc)
+            if error is exc:
+                raise
+            raise error from None
+        self._within = delivery.end_lsn is None
+        self._newest = delivery.commit_lsn, delivery.xid
+        self.received += len(delivery.changes)
+        if delivery.end_lsn is not None:
+            self._unflushed += 1
+            self.positions = self.positions.transaction(delivery.end_lsn)
+
+    def _is_ours(self, delivery: Delivery) -> bool:
+        """Whether it is our own bookkeeping. It need not be confirmed: the next keepalive does."""
+        if not isinstance(delivery, Transaction) or not delivery.changes:
+            return False
+        return all(
+            isinstance(change, Insert | Update | Delete) and (change.relation.schema, change.relation.name) in self._own
+            for change in delivery.changes
+        )
+
+    async def _flush(self) -> None:
+        if not self.positions.pending:
+            return
+        try:
+            durable = await self._sink.flush()
+        except Exception as exc:
+            commit_lsn, xid = self._newest
+            alone = self._unflushed == 1
+            error = self._poison.refused(commit_lsn, xid, exc) if alone else self._poison.refused_several(commit_lsn, exc)
+            if error is exc:
+                raise
+            raise error from None
+        self._unflushed = 0
+        self.positions = self.positions.stored(durable)
+
+
+@asynccontextmanager
+async def while_owner(lost: asyncio.Future[Fault], stop: Stop, *, drain_s: float = DRAIN_S) -> AsyncGenerator[None]:
+    """Guard a block that only the owner may run: cancelled at once when `lost` is done, and `drain_s` seconds after the stop.
+
+    Raises `LockLostError` with the fault, or `Stopping`; whatever else the block raised because of it is dropped.
+    """
+    loop = asyncio.get_running_loop()
+    limit = asyncio.timeout(None)
+
+    def end_now(_: asyncio.Future[Fault]) -> None:
+        limit.reschedule(loop.time())
+
+    def end_soon(_: Stop) -> None:
+        if not lost.done():
+            limit.reschedule(loop.time() + drain_s)
+
+    try:
+        async with limit:
+            lost.add_done_callback(end_now)
+            forget = stop.on_fire(end_soon)
+            try:
+                yield
+            finally:
+                forget()
+                lost.remove_done_callback(end_now)
+    except Exception as exc:
+        if lost.done() and not lost.cancelled():
+            error = LockLostError(lost.result().reason)
+            attach(error, lost.result())
+            raise error from None
+        if limit.expired():
+            raise Stopping(stop.reason or "") from exc
+        raise

@@ -1,0 +1,283 @@
+"""The initial snapshot: reads every published table once, consistent with the slot, and goes on after any interruption.
+
+What a restart keeps, and what happens when the exported snapshot is gone, stands at the head of `snapshot_model`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final
+
+from psycopg import errors, sql
+
+from outlast import ConfigurationError, Fault, Kind, Scope
+from outlast.changes.messages import parse_lsn
+from outlast.changes.snapshot_model import (
+    KeylessTableError,
+    RangeState,
+    Resume,
+    SnapshotBatch,
+    SnapshotGoneError,
+    SnapshotState,
+    Source,
+    TableState,
+    carried_over,
+)
+from outlast.changes.snapshot_plan import PublishedRows, plan_table, published_rows
+from outlast.changes.snapshot_reader import copied_batches
+from outlast.core.faults import attach
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
+    from outlast.changes.snapshot_model import Key, Row, SnapshotProgress, SnapshotSink
+    from outlast.postgres import Connection, Postgres
+
+_Name = tuple[str, str]
+WORKERS_MAX: Final = 64
+RANGES_MAX: Final = 10_000
+_SETTINGS: Final = (
+    "SET LOCAL client_encoding = 'UTF8'",
+    # As the stream's text: independent of the role's own settings.
+    "SET LOCAL datestyle = 'ISO'",
+    "SET LOCAL intervalstyle = 'postgres'",
+    "SET LOCAL extra_float_digits = 3",
+    "SET LOCAL bytea_output = 'hex'",
+    # Work of hours, in one transaction.
+    "SET LOCAL statement_timeout = 0",
+    "SET LOCAL idle_in_transaction_session_timeout = 0",
+    # Rows that a policy hides would be missing without a word; like this the server refuses.
+    "SET LOCAL row_security = off",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class TableProgress:
+    """How far one table is."""
+
+    schema: str
+    name: str
+    rows: int
+    rows_estimated: int
+    ranges_done: int
+    ranges: int
+
+
+class Snapshot:
+    """Reads the tables of a publication into a sink.
+
+        snapshot = Snapshot(db, "pub", stream="shop", into=sink, progress=PostgresProgress(db))
+        tables = await snapshot.run(slot.consistent_lsn, Source(slot.consistent_lsn, slot.snapshot_name, exact=True))
+
+    At most `workers` ranges are read at a time, each over a connection of its own; a table is cut into ranges of about
+    `rows_per_range` rows, `ranges_max` at most. Memory: one batch for each worker, of `batch_rows` rows, or as many as make
+    `batch_bytes` bytes and one row more.
+    """
+
+    def __init__(
+        self,
+        db: Postgres,
+        publication: str,
+        *,
+        stream: str,
+        into: SnapshotSink,
+        progress: SnapshotProgress,
+        workers: int = 2,
+        batch_rows: int = 1_000,
+        batch_bytes: int = 1 << 20,
+        rows_per_range: int = 100_000,
+        ranges_max: int = 64,
+        resume: Resume = Resume.RANGES,
+    ) -> None:
+        """Describe it; nothing is dialled. Raises `ConfigurationError`."""
+        for name, value, most in (
+            ("workers", workers, WORKERS_MAX),
+            ("ranges_max", ranges_max, RANGES_MAX),
+            ("batch_rows", batch_rows, 1_000_000),
+            ("batch_bytes", batch_bytes, 1 << 30),
+            ("rows_per_range", rows_per_range, 1 << 62),
+        ):
+            if not 1 <= value <= most:
+                raise ConfigurationError(f"snapshot of {stream}: {name} must be between 1 and {most}, not {value}")
+        self.db = db
+        self.publication = publication
+        self.stream = stream
+        self._sink = into
+        self._progress = progress
+        self._workers = workers
+        self._batch_rows, self._batch_bytes = batch_rows, batch_bytes
+        self._rows_per_range, self._ranges_max = rows_per_range, ranges_max
+        self._resume = resume
+        self._tables: dict[_Name, TableState] = {}
+        self._beginning: dict[_Name, asyncio.Lock] = {}
+        self._begun: set[_Name] = set()
+
+    def progress(self) -> tuple[TableProgress, ...]:
+        """How far each table is. Estimates are the server's; a table may turn out larger or smaller."""
+        return tuple(
+            TableProgress(
+                table.schema,
+                table.name,
+                table.rows,
+                table.rows_estimated,
+                sum(each.done for each in table.ranges),
+                len(table.ranges),
+            )
+            for table in self._tables.values()
+        )
+
+    async def run(self, origin_lsn: int, source: Source | None = None) -> tuple[TableState, ...]:
+        """Read what is left, for a slot whose consistent point is `origin_lsn`; gives the tables, all of them done.
+
+        `source` is the snapshot that was exported with the slot, or a newer one with its position; None: whatever is current.
+        Whatever was kept for another `origin_lsn` is thrown away. Each table says which of the stream's changes
+        to leave out (`skip_until_lsn`), and from where on its copy is right (`consistent_lsn`).
+
+        Raises what the sink, the progress and the driver raise, `SnapshotGoneError` and `KeylessTableError`; run it again then.
+        Nothing that the sink had called durable is read again, but for tables without primary key and up to one batch a range.
+        """
+        async with AsyncExitStack() as stack:
+            if source is None:
+                source = await stack.enter_async_context(self._exported())
+            tables = await self._plan(origin_lsn, source)
+            left = deque(
+                (tables[name], each.number) for name, table in self._tables.items() for each in table.ranges if not each.done
+            )
+            try:
+                async with asyncio.TaskGroup() as group:
+                    for _ in range(min(self._workers, len(left))):
+                        group.create_task(self._work(left, source))
+            except BaseExceptionGroup as failures:
+                # What ends one reader ends the others; the first failure is the cause.
+                raise failures.exceptions[0] from None
+        return tuple(self._tables.values())
+
+    async def forget(self) -> None:
+        """Drop what was kept: the stream has passed every `consistent_lsn`, or the snapshot is given up."""
+        await self._progress.forget(self.stream)
+        self._tables = {}
+
+    # Planning.
+
+    async def _plan(self, origin_lsn: int, source: Source) -> dict[tuple[str, str], PublishedRows]:
+        kept = await self._progress.load(self.stream)
+        if kept is not None and kept.origin_lsn != origin_lsn:
+            kept = None
+        planned: list[TableState] = []
+        async with self.db.connection() as conn:
+            with conn.deadline(None):
+                tables = await published_rows(conn, self.publication)
+                for table in tables:
+                    relation = table.relation
+                    stored = None if kept is None else kept.table(relation.schema, relation.name)
+                    if stored is None or not carried_over(stored, table.key, source, self._resume):
+                        stored = await plan_table(conn, table, rows_per_range=self._rows_per_range, ranges_max=self._ranges_max)
+                    planned.append(stored)
+        for each in planned:
+            if not each.key and not each.done and not source.exact:
+                raise _keyless(each, self.db.name)
+        state = SnapshotState(origin_lsn, tuple(planned))
+        if state != kept:
+            await self._progress.replace(self.stream, state)
+        self._tables = {(each.schema, each.name): each for each in planned}
+        self._begun = {name for name, each in self._tables.items() if each.begun}
+        self._beginning = {name: asyncio.Lock() for name in self._tables}
+        return {_name(table): table for table in tables}
+
+    @asynccontextmanager
+    async def _exported(self) -> AsyncGenerator[Source]:
+        """A snapshot of now, for all readers the same, while the block lasts. Its position is known only from above."""
+        conn = await self.db.connect(operation_timeout_s=None)
+        try:
+            await conn.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            await conn.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
+            # The snapshot is taken first, and has nothing from beyond the end of the log as it is then.
+            row = await (await conn.execute("SELECT pg_export_snapshot(), pg_current_wal_insert_lsn()::text")).fetchone()
+            name, lsn = row or ("", "0/0")
+            yield Source(parse_lsn(lsn), name)
+        finally:
+            conn.pgconn.finish()
+
+    # Reading.
+
+    async def _work(self, left: deque[tuple[PublishedRows, int]], source: Source) -> None:
+        """Read ranges until none is left, all of them in one transaction: the snapshot is imported once."""
+        async with self._session(source) as conn:
+            while left:
+                table, number = left.popleft()
+                await self._read(conn, table, number, source)
+
+    @asynccontextmanager
+    async def _session(self, source: Source) -> AsyncGenerator[Connection]:
+        conn = await self.db.connect(operation_timeout_s=None)
+        try:
+            await conn.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            try:
+                await conn.execute(sql.SQL("SET TRANSACTION SNAPSHOT {}").format(sql.Literal(source.name)))
+            except (errors.InvalidParameterValue, errors.UndefinedObject) as error:
+                raise _gone(source, self.db.name) from error
+            for setting in _SETTINGS:
+                await conn.execute(setting)
+            yield conn
+            await conn.execute("COMMIT")
+        finally:
+            conn.pgconn.finish()
+
+    async def _read(self, conn: Connection, table: PublishedRows, number: int, source: Source) -> None:
+        await self._begin(table)
+        state = self._tables[_name(table)].ranges[number].began(source)
+        places = [table.relation.names.index(name) for name in table.key]
+        await self._save(table, state)
+        batches = copied_batches(conn, table.copy(state), rows_max=self._batch_rows, bytes_max=self._batch_bytes)
+        try:
+            async for rows in batches:
+                await self._sink.write(SnapshotBatch(table.relation, rows, number))
+                state = state.advanced(len(rows), _key_of(rows[-1], places))
+                await self._save(table, state)
+        finally:
+            await batches.aclose()
+        await self._save(table, replace(state, done=True))
+
+    async def _begin(self, table: PublishedRows) -> None:
+        """Have the sink drop what it has of the table, once, before any range of it is read."""
+        name = _name(table)
+        async with self._beginning[name]:
+            if name not in self._begun:
+                await self._sink.begin(table.relation)
+                self._begun.add(name)
+
+    async def _save(self, table: PublishedRows, state: RangeState) -> None:
+        name = _name(table)
+        self._tables[name] = self._tables[name].with_range(state)
+        await self._progress.save(self.stream, self._tables[name], state)
+
+
+def _name(table: PublishedRows) -> _Name:
+    return table.relation.schema, table.relation.name
+
+
+def _key_of(row: Row, places: list[int]) -> Key | None:
+    # No part of a primary key is NULL.
+    return tuple(row[place] or "" for place in places) if places else None
+
+
+def _keyless(table: TableState, source: str) -> KeylessTableError:
+    name = sql.Identifier(table.schema, table.name).as_string(None)
+    reason = f"table {table.schema}.{table.name} has no primary key, and the snapshot that was exported with the slot is gone"
+    hint = (
+        f"ALTER TABLE {name} ADD PRIMARY KEY …; or drop the slot and begin anew; or give an exported snapshot with its position"
+    )
+    error = KeylessTableError(f"{reason}; {hint}")
+    attach(error, Fault(Kind.PERMANENT, "keyless", reason, source, Scope.CALL, hint=hint))
+    return error
+
+
+def _gone(source: Source, name: str) -> SnapshotGoneError:
+    reason = f"the exported snapshot {source.name} is gone: the session that exported it has ended"
+    error = SnapshotGoneError(reason)
+    hint = "begin again under another one; what was read is kept"
+    attach(error, Fault(Kind.TRANSIENT, "snapshot gone", reason, name, Scope.CALL, hint=hint))
+    return error

@@ -1,0 +1,312 @@
+"""A stream of changes: who owns it reads the slot and feeds the sink, everyone else stands by."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from psycopg import sql
+
+from outlast import Backoff, Classifiers, ConfigurationError, Fault, Stop, Stopping
+from outlast.changes.claiming import Claim
+from outlast.changes.faults import Meaning, Names, ReplicationRule
+from outlast.changes.iteration import Handing, iterate
+from outlast.changes.messages import format_lsn
+from outlast.changes.monitor import EVERY_S, Monitor
+from outlast.changes.pgoutput import Decoder
+from outlast.changes.poison import Poison, StreamOverError
+from outlast.changes.positions import Positions
+from outlast.changes.pump import Pump, while_owner
+from outlast.changes.setup import set_up
+from outlast.changes.sink import needs_of
+from outlast.changes.spool import FileSpool
+from outlast.changes.standby import Standby, lock_key
+from outlast.changes.survey import check_names
+from outlast.changes.transactions import Assembler
+from outlast.link import Link
+from outlast.postgres.replication import Keepalive, Replication
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import AsyncGenerator
+
+    import psycopg
+
+    from outlast import Dependency, Service
+    from outlast.changes.poison import Policy
+    from outlast.changes.quarantine import Quarantine
+    from outlast.changes.sink import Delivery, Sink
+    from outlast.postgres import Postgres
+
+BACKOFF: Final = Backoff(base_s=0.5, cap_s=30.0)
+"""Between two sessions. Lowest sums of the waits: 0.25, 0.75, 1.75, 3.75, 7.75, 15.75, 30.75, 45.75, 60.75, 75.75, 90.75 s:
+at most eleven attempts in 90 s, whatever the fault. While a server is down its own rhythm rules instead."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Session:
+    """What is open while this is the owner."""
+
+    replication: Replication
+    position: int
+    lost: asyncio.Future[Fault]
+
+
+class Changes:
+    """One stream: the changes of a publication, read through a slot by one owner at a time, given to a sink.
+
+        changes = Changes(db, "shop", sink=PostgresSink(warehouse))
+        changes.attach(service)
+
+    Any number of processes may run it: one owns it, the others stand by, blocked in the server, and take over when the owner
+    is gone. `slot` and `name` (of the lock and the epoch) are called as the publication unless given. `create`: make the
+    publication (of `tables`, or of all) and the slot if they are missing, but a slot never for a sink that has a position: the
+    changes in between would be lost unnoticed. `streaming`: have large transactions sent while they are in progress
+    (protocol 2), kept in `spool_directory` until they are committed.
+
+    `keepalive` bounds how long an owner whose machine is gone keeps the stream, and so does `wal_sender_timeout_s`, which is
+    as long unless given.
+
+    A transaction that the sink refuses three times in a row goes into `quarantine` and is passed over (`poison="skip"`), or
+    ends the stream for this process with one ERROR ("stop"). Faults never end the service: the stream waits as they demand.
+
+    Without a sink, iterate: `async for transaction in changes.stream(stop)`.
+    """
+
+    def __init__(
+        self,
+        db: Postgres,
+        publication: str,
+        *,
+        sink: Sink | None = None,
+        slot: str = "",
+        name: str = "",
+        create: bool = True,
+        tables: tuple[str, ...] | None = None,
+        typed: bool = False,
+        streaming: bool = False,
+        spool_directory: str | os.PathLike[str] | None = None,
+        poison: Policy = "stop",
+        quarantine: Quarantine | None = None,
+        wal_sender_timeout_s: float | None = None,
+        keepalive: Keepalive | None = None,
+        schema: str = "outlast",
+        backoff: Backoff = BACKOFF,
+        classifiers: Classifiers | None = None,
+        rng: random.Random | None = None,
+    ) -> None:
+        """Describe it; nothing is dialled. Raises `ConfigurationError`."""
+        self.db = db
+        self.publication = publication
+        self.slot = slot or publication
+        self.name = name or publication
+        check_names(self.publication, self.slot)
+        self.sink: Sink = Handing() if sink is None else sink
+        self.needs = _distinct(self.name, db, *needs_of(self.sink))
+        """What it cannot work without: the server it reads from, and what the sink needs."""
+        self.monitor = Monitor(db, self.slot, lock_key=lock_key(self.name))
+        self._create, self._tables = create, tables
+        self._typed, self._streaming, self._spool_directory = typed, streaming, spool_directory
+        self._keepalive, self._schema = keepalive or Keepalive(), schema
+        self._timeout_s = self._keepalive.total_s if wal_sender_timeout_s is None else wal_sender_timeout_s
+        self._rule = ReplicationRule(Names(self.slot, publication, db.dsn.user))
+        rules = (classifiers or Classifiers()).also(db.classifiers).with_rule(self._rule)
+        self.poison = Poison(self.name, rules, policy=poison, quarantine=quarantine)
+        self.link = Link(
+            f"changes {self.name}",
+            dial=self._dial,
+            serve=self._serve,
+            classifiers=rules,
+            dial_timeout_s=None,
+            backoff=backoff,
+            needs=self.needs,
+            rng=rng,
+        )
+        self._claim = Claim(
+            db, self.slot, self.name, options=options_of(publication, streaming=streaming), rng=rng or random.Random()
+        )
+        self._pump: Pump | None = None
+        self._received = 0
+        self._owned = asyncio.Event()
+        self._stop = Stop()
+        self._over: StreamOverError | None = None
+        self._ended = asyncio.Event()
+        self._standby: Standby | None = None
+
+    # Figures.
+
+    @property
+    def received(self) -> int:
+        """How many changes this process gave to its sink; some of them twice, if a session ended in between."""
+        return self._received + (0 if self._pump is None else self._pump.received)
+
+    @property
+    def positions(self) -> Positions:
+        """Where the newest session of this process stands."""
+        return Positions.begin() if self._pump is None else self._pump.positions
+
+    @property
+    def epoch(self) -> int:
+        """The number under which this process owns the stream, or owned it last; 0 before. It grows with each owner."""
+        return 0 if self._standby is None else self._standby.epoch
+
+    @property
+    def over(self) -> Fault | None:
+        """Why the stream has ended for this process, if it has: a person must act, and restart it."""
+        return None if self._over is None else self._over.fault
+
+    # Running it.
+
+    def attach(self, service: Service, *, monitor: bool = True) -> None:
+        """Have `service` keep the stream going, and watch over its slot."""
+        if isinstance(self.sink, Handing):
+            msg = f"changes {self.name} has no sink: give it one, or iterate over stream() in a loop of your own"
+            raise ConfigurationError(msg)
+        service.task(needs=self.needs, name=f"changes {self.name}")(self.run)
+        if monitor:
+            service.loop(needs=self.db, name=f"monitor of slot {self.slot}")(self.watch)
+
+    async def run(self, stop: Stop) -> None:
+        """Stand by, own, stream, until the stop is fired. What was flushed by then is confirmed to the server.
+
+        A stop is heeded at once, but what the sink is doing has 2 s to finish.
+        """
+        self._standby = Standby(self.db, self.name, schema=self._schema, keepalive=self._keepalive, stop=stop)
+        self._stop = stop
+        await self.link.run(stop)
+
+    async def watch(self, stop: Stop) -> None:
+        """Look once at the slot, and sleep until the next look: for a loop. Begins when this process becomes the owner."""
+        async with stop.timeout(None):
+            await self._owned.wait()
+        report = await self.monitor.sample()
+        await stop.sleep(report.look_again_s(EVERY_S))
+
+    def stream(self, stop: Stop | None = None, *, after: int = 0) -> AsyncGenerator[Delivery]:
+        """Iterate over the transactions, when this was made without a sink; large ones come in parts.
+
+            async with contextlib.aclosing(changes.stream(stop)) as transactions:
+                async for transaction in transactions:
+                    ...
+
+        At least once: asking for the next one says that the last one is durable. Whatever was not asked beyond comes again,
+        also within the iteration when the session broke; a large transaction then begins anew, with its first part. `after`
+        is the position (`end_lsn`) that you stored with your data: what ends there or before does not come.
+
+        It stands by while another process owns the stream, waits while the server is down, and ends when the stop is fired.
+        Raises `StreamOverError` where going on would lose changes, and what is FATAL. One iteration at a time.
+        """
+        if not isinstance(self.sink, Handing):
+            msg = f"changes {self.name} has a sink: attach() it to a service"
+            raise ConfigurationError(msg)
+        return iterate(self.sink, self.run, self._until_over, stop or Stop(), after)
+
+    async def fence(self, conn: psycopg.AsyncConnection[object]) -> None:
+        """Make sure, in the transaction that `conn` is in on the server we read from, that we are the owner until it ends.
+
+        Raises `FencedError` otherwise: roll back.
+        """
+        if self._standby is None:
+            raise RuntimeError(f"changes {self.name} does not run: it owns nothing")
+        await self._standby.fence(conn)
+
+    # Becoming the owner.
+
+    @asynccontextmanager
+    async def _dial(self) -> AsyncGenerator[_Session]:
+        standby, stop = self._standby, self._stop
+        assert standby is not None  # noqa: S101 - run() has made it
+        if self._over is not None:
+            # It was told. Whoever stands by may try.
+            await stop.wait()
+            raise Stopping(stop.reason or "")
+        async with AsyncExitStack() as stack:
+            lost = await stack.enter_async_context(standby)
+            async with while_owner(lost, stop, drain_s=0.0):
+                stack.push_async_callback(self.sink.close)
+                position = await self.sink.open(self.name, standby.epoch)
+                replication = await Replication.connect(
+                    self.db,
+                    application_name=f"outlast changes {self.name}"[:63],
+                    wal_sender_timeout_s=self._timeout_s,
+                    keepalive=self._keepalive,
+                    rule=self._rule,
+                )
+                stack.callback(replication.close)
+                if self._tables is not None or not await self._is_there(replication):
+                    await self._prepare(position)
+                self._owned.set()
+                await self._claim.start(replication, position, stop)
+            yield _Session(replication, position, lost)
+
+    async def _is_there(self, replication: Replication) -> bool:
+        """Whether publication and slot are: two looks on the new session, where a survey takes a pooled one, perhaps broken."""
+        state = await replication.slot_state(self.slot)
+        query = sql.SQL("SELECT FROM pg_catalog.pg_publication WHERE pubname = {}").format(sql.Literal(self.publication))
+        return state is not None and not state.lost and (await replication.conn.execute(query)).rowcount == 1
+
+    async def _prepare(self, position: int) -> None:
+        """See that publication and slot are there; make them if that is allowed and loses nothing."""
+        create = self._create and position == 0
+        findings = await set_up(self.db, self.publication, self.slot, tables=self._tables, create=create)
+        slot = findings.survey.slot
+        if position and slot is None:
+            reason = f"the sink stands at {format_lsn(position)}, and slot {self.slot} is gone"
+            raise self._end(StreamOverError(self._rule.fault(Meaning.SLOT_MISSING, reason=reason)))
+        if slot is not None and slot.is_lost:
+            reason = f"slot {self.slot} has lost the log it needs"
+            raise self._end(StreamOverError(self._rule.fault(Meaning.SLOT_LOST, reason=reason)))
+        findings.require()
+
+    def _end(self, error: StreamOverError) -> StreamOverError:
+        """Take note of the error that is told once, and after which this process does not try again by itself."""
+        self._over = error
+        self._ended.set()
+        return error
+
+    async def _until_over(self) -> Exception:
+        await self._ended.wait()
+        assert self._over is not None  # noqa: S101 - set in the same step
+        return self._over
+
+    # Being the owner.
+
+    async def _serve(self, session: _Session, stop: Stop) -> None:
+        self._received = self.received
+        self._pump = pump = Pump(self.sink, self.poison, session.position, schema=self._schema)
+        decoder = Decoder(2 if self._streaming else 1, typed=self._typed)
+        spool = FileSpool(self._spool_directory) if self._streaming else None
+        assembler = Assembler(decoder, spool=spool)
+        try:
+            async with while_owner(session.lost, stop):
+                await pump.run(session.replication, assembler, stop)
+        except StreamOverError as error:
+            self._end(error)
+            raise
+        finally:
+            assembler.close()
+            if spool is not None:
+                spool.close()
+        await session.replication.finish()
+
+
+def _distinct(name: str, *needs: Dependency) -> tuple[Dependency, ...]:
+    """Each once. Two of the same name would be taken for one another: a fault says only the name of its source."""
+    found: dict[str, Dependency] = {}
+    for need in needs:
+        if found.setdefault(need.name, need) is not need:
+            msg = (
+                f"changes {name}: the server it reads from and the one its sink writes to are both called {need.name}; "
+                "give one of them a name of its own: Postgres(dsn, name='warehouse')"
+            )
+            raise ConfigurationError(msg)
+    return tuple(found.values())
+
+
+def options_of(publication: str, *, streaming: bool) -> dict[str, str]:
+    """The options of pgoutput: protocol 1 sends a transaction when it is committed, 2 may send it in pieces before."""
+    options = {"proto_version": "2" if streaming else "1", "publication_names": '"' + publication.replace('"', '""') + '"'}
+    return {**options, "streaming": "on"} if streaming else options

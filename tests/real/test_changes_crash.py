@@ -1,0 +1,266 @@
+"""Consumers, sources and sinks that are killed and cut off under load: no change is lost, and none is applied twice."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import signal
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+import pytest
+
+from outlast.changes.standby import lock_key
+from outlast.postgres.replication import Keepalive
+from outlast.testing import PostgresServer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+WORKER = Path(__file__).with_name("change_worker.py")
+LOGICAL = {"wal_level": "logical", "max_connections": "100"}
+TABLE = "CREATE TABLE item (id bigint PRIMARY KEY, name text, amount numeric)"
+WATCHED = """
+CREATE TABLE applied (number bigserial, id bigint, pid int DEFAULT pg_backend_pid());
+CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS
+    $$ BEGIN INSERT INTO applied (id) VALUES (NEW.id); RETURN NEW; END $$;
+CREATE TRIGGER note AFTER INSERT OR UPDATE ON item FOR EACH ROW EXECUTE FUNCTION note();
+"""
+"""On the side of the sink: each row that was applied, by whom, in the order of the commits."""
+ROUNDS = 20
+KILLS = 100
+
+
+def ask(dsn: str, query: str) -> list[tuple[Any, ...]]:
+    with psycopg.connect(dsn, autocommit=True, connect_timeout=5) as conn:
+        cursor = conn.execute(query.encode())
+        return cursor.fetchall() if cursor.description else []
+
+
+class Line:
+    """One line that a worker told: who, when, what."""
+
+    def __init__(self, text: str) -> None:
+        pid, at_ns, self.word, *self.rest = text.split()
+        self.pid, self.at = int(pid), int(at_ns) / 1e9
+
+
+class Shop:
+    """A source, a warehouse, worker processes between them, and a writer that outlasts outages."""
+
+    def __init__(self, source: PostgresServer, warehouse: PostgresServer, directory: Path) -> None:
+        self.source, self.warehouse, self.directory = source, warehouse, directory
+        self.workers: list[subprocess.Popen[bytes]] = []
+        self.written = 0
+        self.errors: list[BaseException] = []
+        self._stop = threading.Event()
+        self._writer: threading.Thread | None = None
+        ask(source.dsn(), TABLE)
+        ask(warehouse.dsn(), "CREATE DATABASE warehouse")
+        ask(self.sink_dsn, TABLE)
+
+    @property
+    def sink_dsn(self) -> str:
+        return self.warehouse.dsn("warehouse")
+
+    def start(self, **environment: str) -> subprocess.Popen[bytes]:
+        told = {"WORKER_DSN": self.source.dsn(), "WORKER_SINK_DSN": self.sink_dsn, "WORKER_TOLD": str(self.directory / "told")}
+        with (self.directory / "stderr").open("ab") as stderr:
+            worker = subprocess.Popen([sys.executable, WORKER], env={**os.environ, **told, **environment}, stderr=stderr)
+        self.workers.append(worker)
+        return worker
+
+    def told(self) -> list[Line]:
+        file = self.directory / "told"
+        return [Line(text) for text in file.read_text(encoding="ascii").splitlines()] if file.exists() else []
+
+    def until(self, condition: Callable[[], Any], limit_s: float = 40.0) -> Any:
+        end = time.monotonic() + limit_s
+        while not (found := condition()):
+            if time.monotonic() > end or self.errors:
+                said = (self.directory / "stderr").read_text(encoding="utf-8")[-4000:]
+                missing = self.differences()
+                pytest.fail(f"it did not come about in time: {self.errors}, {len(missing)} rows differ: {missing[:5]}\n{said}")
+            time.sleep(0.005)
+        return found
+
+    def owned(self, pid: int) -> Line:
+        line: Line = self.until(lambda: next((line for line in self.told() if line.pid == pid and line.word == "first"), None))
+        return line
+
+    def streams(self) -> None:
+        """Return when the slot is read: what is written before there is one is not in the stream."""
+        self.until(lambda: ask(self.source.dsn(), "SELECT 1 FROM pg_replication_slots WHERE active"))
+
+    def stands_by(self) -> None:
+        key = lock_key("shop")
+        waiting = (
+            "SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+            f" AND classid = (({key} >> 32) & 4294967295)::oid AND objid = ({key} & 4294967295)::oid"
+        )
+        self.until(lambda: ask(self.source.dsn(), waiting))
+
+    def write(self, statement: Callable[[int], tuple[str, tuple[Any, ...]]], pause_s: float) -> None:
+        """Begin to write in a thread; what an outage interrupts is not repeated."""
+
+        def work() -> None:
+            number = 0
+            while not self._stop.is_set():
+                with contextlib.suppress(psycopg.OperationalError), psycopg.connect(self.source.dsn(), autocommit=True) as conn:
+                    while not self._stop.wait(pause_s):
+                        number += 1
+                        query, values = statement(number)
+                        conn.execute(query.encode(), values)
+                        self.written += 1
+                self._stop.wait(0.02)
+
+        def guarded() -> None:
+            try:
+                work()
+            except BaseException as error:  # noqa: BLE001 - the test asks for it
+                self.errors.append(error)
+
+        self._writer = threading.Thread(target=guarded, daemon=True)
+        self._writer.start()
+
+    def stop_writing(self) -> None:
+        self._stop.set()
+        if self._writer is not None:
+            self._writer.join()
+        assert not self.errors
+
+    def same(self) -> bool:
+        return not self.differences()
+
+    def differences(self) -> list[tuple[Any, ...]]:
+        """Rows that only one side has, with the side; none while a server is away."""
+        rows = "SELECT id, name, amount FROM item"
+        source, sink = set(ask(self.source.dsn(), rows)), set(ask(self.sink_dsn, rows))
+        return sorted([("source", *row) for row in source - sink] + [("sink", *row) for row in sink - source])
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Iterator[Shop]:
+    with PostgresServer(settings=LOGICAL) as source, PostgresServer(settings={"max_connections": "100"}) as warehouse:
+        shop = Shop(source, warehouse, tmp_path)
+        try:
+            yield shop
+        finally:
+            shop._stop.set()
+            for worker in shop.workers:
+                worker.kill()
+                worker.wait()
+
+
+def insert(number: int) -> tuple[str, tuple[Any, ...]]:
+    return "INSERT INTO item VALUES (%s, %s, %s)", (number, f"item {number}", number)
+
+
+def test_twenty_owners_are_killed_under_load(shop: Shop, capsys: pytest.CaptureFixture[str]) -> None:
+    """Killed with -9: the standby streams its first change, nothing is lost, nothing comes twice, and never do two own it."""
+    ask(shop.sink_dsn, WATCHED)
+    owner = shop.start()
+    shop.streams()
+    shop.write(insert, 0.001)
+    shop.owned(owner.pid)
+    waits: list[float] = []
+    for _ in range(ROUNDS):
+        following = shop.start()
+        shop.stands_by()
+        killed_at = time.monotonic()
+        owner.kill()
+        owner.wait()
+        waits.append(shop.owned(following.pid).at - killed_at)
+        owner = following
+    shop.stop_writing()
+    shop.until(shop.same)
+    ms = [1000 * wait for wait in waits]
+    with capsys.disabled():
+        sys.stdout.write(
+            f"\nowner killed: first change of the next after {statistics.median(ms):.0f} ms (median of {ROUNDS}, "
+            f"{min(ms):.0f} to {max(ms):.0f}), {shop.written} transactions meanwhile\n"
+        )
+    applied = ask(shop.sink_dsn, "SELECT id, pid FROM applied ORDER BY number")
+    assert sorted(row[0] for row in applied) == sorted(row[0] for row in ask(shop.source.dsn(), "SELECT id FROM item"))
+    pids = [row[1] for row in applied]
+    turns = [pid for pid, before in zip(pids, [None, *pids], strict=False) if pid != before]
+    assert len(turns) == len(set(turns)), "two owned it at a time"
+    epochs = [int(line.rest[0]) for line in shop.told() if line.word == "owner"]
+    assert epochs == sorted(set(epochs))
+
+
+def test_an_owner_that_is_cut_off_is_followed(shop: Shop, capsys: pytest.CaptureFixture[str]) -> None:
+    """No packet reaches it any more; nobody tells the servers. Its own side notices, and it stands by when it is back."""
+    ask(shop.sink_dsn, WATCHED)
+    owner = shop.start()
+    shop.streams()
+    shop.write(insert, 0.005)
+    shop.owned(owner.pid)
+    following = shop.start()
+    shop.stands_by()
+    owner.send_signal(signal.SIGUSR1)
+    cut: Line = shop.until(lambda: next((line for line in shop.told() if line.word == "cut"), None))
+    wait_s = shop.owned(following.pid).at - cut.at
+    shop.stands_by()
+    shop.stop_writing()
+    shop.until(shop.same)
+    with capsys.disabled():
+        sys.stdout.write(f"\nowner cut off: first change of the next after {wait_s:.2f} s; keepalive {Keepalive().total_s} s\n")
+    applied = [row[0] for row in ask(shop.sink_dsn, "SELECT id FROM applied ORDER BY number")]
+    assert applied == sorted(set(applied)), "each once, in order"
+
+
+def test_a_hundred_kills_of_consumer_source_and_sink(shop: Shop, capsys: pytest.CaptureFixture[str]) -> None:
+    """At random, under load; in the end the tables are the same, row by row."""
+    seed = random.SystemRandom().randrange(1_000_000)
+    rng = random.Random(seed)
+    writing = random.Random(seed)
+
+    def change(number: int) -> tuple[str, tuple[Any, ...]]:
+        key = writing.randrange(2_000)
+        kind = writing.random()
+        if kind < 0.6:
+            statement = "INSERT INTO item VALUES (%s, %s, %s) ON CONFLICT (id) DO UPDATE SET amount = excluded.amount"
+            return statement, (key, f"item {number}", number)
+        if kind < 0.8:
+            return "UPDATE item SET name = %s WHERE id = %s", (f"again {number}", key)
+        if kind < 0.9:
+            return "UPDATE item SET amount = -amount WHERE id BETWEEN %s AND %s", (key, key + 50)
+        return "DELETE FROM item WHERE id = %s", (key,)
+
+    worker = shop.start()
+    shop.streams()
+    shop.write(change, 0.002)
+    counts = {"consumer": 0, "source": 0, "sink": 0}
+    for _ in range(KILLS):
+        time.sleep(rng.uniform(0.0, 0.4))
+        target = rng.choice(list(counts))
+        counts[target] += 1
+        if target == "consumer":
+            worker.kill()
+            worker.wait()
+            worker = shop.start()
+        else:
+            server = shop.source if target == "source" else shop.warehouse
+            server.kill(backends=rng.random() < 0.7)
+            time.sleep(rng.uniform(0.0, 0.1))
+            server.start()
+    shop.stop_writing()
+    began = time.monotonic()
+    shop.until(shop.same)
+    (position,) = ask(shop.sink_dsn, "SELECT lsn > '0/0' FROM outlast.change_positions")[0]
+    assert position
+    sessions = sum(line.word == "first" for line in shop.told())
+    with capsys.disabled():
+        sys.stdout.write(
+            f"\nkills: {counts} (seed {seed}); {shop.written} transactions, {sessions} sessions that streamed, "
+            f"the same {time.monotonic() - began:.1f} s after the last one\n"
+        )
+    assert sessions > KILLS // 20, "it hardly ever streamed: nothing was tested"

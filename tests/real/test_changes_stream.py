@@ -1,0 +1,349 @@
+"""A stream from a real server: held slots, slow sinks, large transactions, iteration."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from changes_source import ITEM, LOGICAL, Memory, ask, insert, running, source_database, streams, until
+
+import outlast
+from outlast.changes import Changes, Insert, PostgresSink, StreamOverError, TransactionPart, Update
+from outlast.postgres import Postgres
+from outlast.testing import PostgresServer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from conftest import RunAsync
+    from outlast.changes import Delivery
+
+WORKER = Path(__file__).with_name("change_worker.py")
+HELD_S = float(os.environ.get("OUTLAST_TEST_HELD_S", "30"))
+LARGE = 2_000_000
+RSS_MIB_MAX = 200
+
+
+@pytest.fixture(scope="module")
+def logical() -> Iterator[PostgresServer]:
+    """One server for the tests of this file that break none."""
+    with PostgresServer(settings=LOGICAL) as server:
+        yield server
+
+
+@pytest.fixture
+def source(logical: PostgresServer) -> Iterator[str]:
+    with source_database(logical) as dsn:
+        yield dsn
+
+
+@pytest.fixture
+def warehouse(database: str) -> str:
+    ask(database, ITEM)
+    return database
+
+
+# Who reads the slot.
+
+
+class Busy:
+    """A loop of another service on the same event loop, and what it and the process get done."""
+
+    def __init__(self) -> None:
+        self.turns = 0
+        self.service = outlast.Service("others")
+        self.service.loop(name="other")(self.turn)
+
+    async def turn(self, stop: outlast.Stop) -> None:
+        self.turns += 1
+        await stop.sleep(0.005)
+
+    async def measured(self, seconds: float) -> tuple[float, float]:
+        """Turns a second, and CPU of the process in per cent of a core."""
+        turns_before, cpu_before, began = self.turns, time.process_time(), time.monotonic()
+        await asyncio.sleep(seconds)
+        took_s = time.monotonic() - began
+        return (self.turns - turns_before) / took_s, 100 * (time.process_time() - cpu_before) / took_s
+
+
+async def held_by_pg_recvlogical(server: PostgresServer, dsn: str) -> asyncio.subprocess.Process:
+    options = ("-o", "proto_version=1", "-o", "publication_names=shop", "--start", "-f", os.devnull)
+    holder = await asyncio.create_subprocess_exec(server.bin_dir / "pg_recvlogical", "-d", dsn, "-S", "shop", *options)
+    await streams(dsn)
+    return holder
+
+
+@pytest.mark.expected_logs
+def test_a_slot_that_somebody_reads_past_the_lock_is_waited_for_cheaply(
+    source: str, logical: PostgresServer, run_async: RunAsync, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Held by a foreign pg_recvlogical: few claims, few lines, no burden for others, and back within a second."""
+    caplog.set_level(logging.INFO, "outlast")
+    ask(source, "CREATE PUBLICATION shop FOR ALL TABLES")
+    ask(source, "SELECT pg_create_logical_replication_slot('shop', 'pgoutput')")
+
+    async def main() -> dict[str, float]:
+        figures: dict[str, float] = {}
+        holder = await held_by_pg_recvlogical(logical, source)
+        busy, stop = Busy(), outlast.Stop()
+        running_others = asyncio.create_task(busy.service.run(stop))
+        await asyncio.sleep(0.5)
+        alone = await busy.measured(5.0)
+        sink = Memory()
+        changes = Changes(Postgres(source), "shop", sink=sink)
+        service = outlast.Service("shop", deadline_s=5.0)
+        changes.attach(service)
+        life = asyncio.create_task(service.run(stop))
+        await asyncio.sleep(1.0)
+        beside = await busy.measured(HELD_S)
+        figures["turns of another loop, %"] = 100 * beside[0] / alone[0]
+        figures["CPU, % of a core"] = beside[1] - alone[1]
+        assert sink.opened == 1
+        holder.kill()
+        released = time.monotonic()
+        await holder.wait()
+        await until(lambda: "streaming from" in caplog.text)
+        figures["streaming again, s"] = time.monotonic() - released
+        await insert(source, 1)
+        await until(lambda: sink.rows)
+        figures["claims refused"] = changes._claim.refused
+        figures["sessions"] = changes.link.sessions
+        stop.fire("done")
+        assert [await life, await running_others] == [0, 0]
+        return figures
+
+    figures = run_async(main, limit_s=HELD_S + 40)
+    lines = [record.getMessage() for record in caplog.records if record.name == "outlast"]
+    said = [line for line in lines if "standing by" in line]
+    told = ", ".join(f"{name}: {figure:.2f}" for name, figure in figures.items())
+    sys.stdout.write(f"\nslot held for {HELD_S:g} s: {told}, lines: {len(lines)}\n")
+    assert len(said) == 1
+    assert "pg_recvlogical" in said[0]
+    assert figures["claims refused"] <= 1
+    assert figures["sessions"] == 1
+    # Besides, for two services: started, taken over, streaming, stopped.
+    assert len(lines) <= 7
+    refused = logical.log.read_text(errors="replace").count('replication slot "shop" is active for PID')
+    assert refused <= 1
+
+
+@pytest.mark.short
+def test_a_sink_that_is_slow_beyond_the_timeout_keeps_the_connection(source: str, run_async: RunAsync) -> None:
+    sink = Memory()
+
+    async def main() -> None:
+        async with running(source, sink, wal_sender_timeout_s=1.0) as changes:
+            await streams(source)
+            sink.delay_s = 3.0
+            await insert(source, 1)
+            # More than fits into what is on the way: the server has to wait, too.
+            filler = "INSERT INTO item SELECT g, repeat('x', 1000), 1 FROM generate_series(100, 20100) g"
+            await asyncio.to_thread(ask, source, filler)
+            await until(lambda: sink.rows)
+            sink.delay_s = 0.0
+            await until(lambda: len(sink.rows) == 20_002)
+            assert (changes.link.sessions, sink.opened) == (1, 1)
+
+    run_async(main)
+
+
+# Large transactions.
+
+
+@pytest.mark.parametrize("streaming", [False, True], ids=["protocol 1", "protocol 2"])
+def test_a_transaction_of_two_million_rows_takes_little_memory(source: str, tmp_path: Path, *, streaming: bool) -> None:
+    told = tmp_path / "told"
+    environment = {"WORKER_DSN": source, "WORKER_TOLD": str(told), "WORKER_TELL_FROM": str(LARGE)}
+    environment |= {"WORKER_STREAMING": "1", "WORKER_SPOOL": str(tmp_path)} if streaming else {}
+    with (tmp_path / "stderr").open("wb") as stderr:
+        worker = subprocess.Popen([sys.executable, WORKER], env={**os.environ, **environment}, stderr=stderr)
+    try:
+        active = "SELECT 1 FROM pg_replication_slots WHERE slot_name = 'shop' AND active"
+        end = time.monotonic() + 120
+        while not ask(source, active):
+            assert time.monotonic() < end
+            time.sleep(0.05)
+        began = time.monotonic()
+        ask(source, f"INSERT INTO item SELECT g, 'item', g FROM generate_series(1, {LARGE}) g")
+        while "given" not in told.read_text(encoding="ascii"):
+            assert time.monotonic() < end, (tmp_path / "stderr").read_text(encoding="utf-8")
+            time.sleep(0.05)
+    finally:
+        worker.terminate()
+        assert worker.wait() == 0
+    *_, count, kib = next(line for line in told.read_text(encoding="ascii").splitlines() if " given " in line).split()
+    mib = int(kib) / 1024
+    took_s = time.monotonic() - began
+    sys.stdout.write(
+        f"\n{count} rows in one transaction, {'spooled' if streaming else 'in parts'}: {mib:.0f} MiB, {took_s:.0f} s\n"
+    )
+    assert int(count) == LARGE
+    assert mib < RSS_MIB_MAX
+
+
+@pytest.mark.short
+@pytest.mark.parametrize("streaming", [False, True], ids=["protocol 1", "protocol 2"])
+def test_a_large_transaction_reaches_the_sink_whole_or_not_at_all(
+    source: str, warehouse: str, run_async: RunAsync, tmp_path: Path, *, streaming: bool
+) -> None:
+    """Large values that an update leaves alone, deletes, a truncate, and a stop between two parts."""
+    ask(source, "ALTER TABLE item ALTER name SET STORAGE EXTERNAL")
+
+    async def main() -> None:
+        sink = PostgresSink(Postgres(warehouse, name="warehouse"))
+        async with running(source, sink, streaming=streaming, spool_directory=tmp_path) as changes:
+            await streams(source)
+            ask(source, "INSERT INTO item SELECT g, repeat('x', 5000), 1 FROM generate_series(1, 20) g")
+            ask(source, "UPDATE item SET amount = 2 WHERE id <= 10")
+            ask(source, "INSERT INTO item SELECT g, 'y', 1 FROM generate_series(100, 30100) g")
+            await until(lambda: changes.received > 10_020)
+            # In the middle of it.
+        assert ask(warehouse, "SELECT count(*) FROM item WHERE id >= 100")[0][0] in {0, 30_001}
+        async with running(source, sink, streaming=streaming, spool_directory=tmp_path):
+            ask(source, "DELETE FROM item WHERE id % 3 = 0")
+            rows = "SELECT id, md5(name), amount FROM item ORDER BY id"
+            expected = ask(source, rows)
+            async with asyncio.timeout(40):
+                while await asyncio.to_thread(ask, warehouse, rows) != expected:
+                    await asyncio.sleep(0.1)
+            ask(source, "TRUNCATE item")
+            async with asyncio.timeout(20):
+                while await asyncio.to_thread(ask, warehouse, "SELECT count(*) FROM item") != [(0,)]:
+                    await asyncio.sleep(0.1)
+
+    run_async(main, limit_s=90)
+
+
+@pytest.mark.short
+def test_values_arrive_whatever_the_settings_of_the_two_databases_are(
+    logical: PostgresServer, warehouse: str, run_async: RunAsync
+) -> None:
+    table = "CREATE TABLE odd (id int PRIMARY KEY, d date, t timestamptz, i interval, f float8, b bytea, s text)"
+    row = (
+        r"INSERT INTO odd VALUES (1, '2026-02-03', '2026-02-03 04:05:06+07', '-1 day 02:03:04', 0.1::float8 + 0.2, '\x00ff', 'Ä')"
+    )
+    with source_database(logical) as source:
+        name = source.rpartition("/")[2]
+        ask(logical.dsn(), f"DROP DATABASE {name}")
+        ask(logical.dsn(), f"CREATE DATABASE {name} ENCODING LATIN1 LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0")
+        styles = {
+            "datestyle": "'German, DMY'",
+            "intervalstyle": "sql_standard",
+            "extra_float_digits": "0",
+            "bytea_output": "escape",
+        }
+        for style, value in styles.items():
+            ask(logical.dsn(), f"ALTER DATABASE {name} SET {style} = {value}")
+        ask(warehouse, f"ALTER DATABASE {warehouse.rpartition('dbname=')[2].split()[0]} SET intervalstyle = sql_standard")
+        ask(source, table)
+        ask(warehouse, table)
+
+        async def main() -> None:
+            sink = PostgresSink(Postgres(warehouse, name="warehouse"))
+            async with running(source, sink):
+                await streams(source)
+                ask(source, row)
+                async with asyncio.timeout(20):
+                    while not await asyncio.to_thread(ask, warehouse, "SELECT 1 FROM odd"):
+                        await asyncio.sleep(0.05)
+
+        run_async(main)
+        columns = "d - date '2000-01-01', extract(epoch FROM t), extract(epoch FROM i), f = 0.1::float8 + 0.2, b = '\\x00ff', s"
+        same = f"SELECT {columns} FROM odd"
+        assert ask(source, same) == ask(warehouse, same)
+
+
+# Iteration.
+
+
+@pytest.mark.short
+def test_iterating_says_that_the_last_one_is_durable(source: str, run_async: RunAsync) -> None:
+    async def main() -> None:
+        db = Postgres(source)
+        changes = Changes(db, "shop")
+        stop = outlast.Stop()
+        seen: list[Delivery] = []
+
+        async def consume(count: int) -> None:
+            async with contextlib.aclosing(changes.stream(stop)) as transactions:
+                async for transaction in transactions:
+                    seen.append(transaction)
+                    if len(seen) == count:
+                        return
+
+        first = asyncio.create_task(consume(2))
+        await streams(source)
+        await insert(source, 1, 2, 3)
+        await first
+        # The second was not asked beyond: it comes again.
+        await consume(4)
+        assert [int(str(change.new[0])) for tx in seen for change in tx.changes if isinstance(change, Insert)] == [1, 2, 2, 3]
+        # A script of its own that kept the position with its data.
+        again = Changes(db, "shop")
+        await insert(source, 4)
+        async with contextlib.aclosing(again.stream(after=seen[-1].end_lsn or 0)) as transactions:
+            transaction = await anext(transactions)
+            assert [change.new[0] for change in transaction.changes if isinstance(change, Insert)] == ["4"]
+        # A stop ends an iteration quietly.
+        asyncio.get_running_loop().call_later(0.2, stop.fire, "done")
+        async with contextlib.aclosing(changes.stream(stop)) as transactions:
+            assert [tx async for tx in transactions]
+        await db.close()
+
+    run_async(main)
+
+
+@pytest.mark.short
+@pytest.mark.expected_logs("ECONNRESET")
+def test_a_loop_of_a_service_iterates(source: str, run_async: RunAsync) -> None:
+    """The body fails now and then: the transaction comes again, nothing is left out."""
+    seen: list[int] = []
+
+    async def main() -> None:
+        db = Postgres(source)
+        changes = Changes(db, "shop", typed=True)
+        service, stop = outlast.Service("shop", deadline_s=5.0), outlast.Stop()
+
+        @service.loop(needs=db)
+        async def consume(stop: outlast.Stop) -> None:
+            async with contextlib.aclosing(changes.stream(stop)) as transactions:
+                async for transaction in transactions:
+                    assert not isinstance(transaction, TransactionPart)
+                    for change in transaction.changes:
+                        assert isinstance(change, Insert | Update)
+                        seen.append(change.as_dict()["id"])  # type: ignore[arg-type]  # typed
+                    if len(seen) in {2, 5}:
+                        raise ConnectionResetError(104, "whatever")
+
+        life = asyncio.create_task(service.run(stop))
+        await streams(source)
+        await insert(source, *range(1, 9))
+        await until(lambda: 8 in seen)
+        stop.fire("done")
+        assert await life == 0
+
+    run_async(main)
+    assert list(dict.fromkeys(seen)) == list(range(1, 9))
+    assert len(seen) == 10
+
+
+@pytest.mark.short
+@pytest.mark.expected_logs("is gone")
+def test_an_iteration_whose_stream_is_over_raises(source: str, run_async: RunAsync) -> None:
+    async def main() -> None:
+        db = Postgres(source)
+        changes = Changes(db, "shop")
+        async with contextlib.aclosing(changes.stream(after=1)) as transactions:
+            with pytest.raises(StreamOverError, match="slot shop is gone"):
+                await anext(transactions)
+        await db.close()
+
+    run_async(main)

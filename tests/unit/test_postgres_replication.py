@@ -1,0 +1,460 @@
+"""A replication session without a server: positions, commands, the heartbeat, and the stream on a scripted libpq."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import struct
+from collections import deque
+from typing import TYPE_CHECKING, Any, cast
+
+import psycopg
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from psycopg import pq
+from psycopg.conninfo import conninfo_to_dict
+
+from outlast import ConfigurationError
+from outlast.core.faults import attached
+from outlast.postgres import Postgres
+from outlast.postgres.replication import Keepalive, Replication, StreamEndedError, format_lsn, parse_lsn
+from outlast.postgres.replication_commands import create_slot_command, drop_slot_command, slot_state_of, start_command
+from outlast.postgres.replication_dial import _conninfo
+from outlast.postgres.replication_heartbeat import Beat, Heartbeat
+from outlast.postgres.replication_stream import CopyStream
+
+if TYPE_CHECKING:
+    from outlast.postgres import Connection
+
+# Positions.
+
+
+@given(st.integers(0, 2**64 - 1))
+def test_a_position_survives_its_notation(lsn: int) -> None:
+    assert parse_lsn(format_lsn(lsn)) == lsn
+
+
+def test_a_position_looks_as_in_postgresql() -> None:
+    assert format_lsn(0x16_B374D848) == "16/B374D848"
+    for wrong in ("", "16", "16/", "/1", "16/B374D848/0", "G/0", "123456789/0", "-1/0"):
+        with pytest.raises(ValueError, match="no position"):
+            parse_lsn(wrong)
+    for number in (-1, 2**64):
+        with pytest.raises(ValueError, match="64 bits"):
+            format_lsn(number)
+
+
+# Commands.
+
+
+def created(version: int, **options: Any) -> str:
+    given: dict[str, Any] = {"snapshot": "export", "failover": False, "two_phase": False, "temporary": False, **options}
+    return create_slot_command(version, "shop", "pgoutput", **given).as_string()
+
+
+def test_a_slot_is_created_in_the_words_of_each_version() -> None:
+    assert created(140000) == 'CREATE_REPLICATION_SLOT "shop" LOGICAL "pgoutput" EXPORT_SNAPSHOT'
+    assert created(150000, snapshot="nothing") == 'CREATE_REPLICATION_SLOT "shop" LOGICAL "pgoutput" (SNAPSHOT \'nothing\')'
+    assert created(180000, failover=True, two_phase=True, temporary=True) == (
+        'CREATE_REPLICATION_SLOT "shop" TEMPORARY LOGICAL "pgoutput" (SNAPSHOT \'export\', TWO_PHASE true, FAILOVER true)'
+    )
+    with pytest.raises(ConfigurationError, match="need PostgreSQL 17, this is 16"):
+        created(160004, failover=True)
+
+
+def test_options_of_the_plugin_are_quoted() -> None:
+    command = start_command("shop", 0x1_00000001, {"publication_names": "it's", 'a"b': "1"})
+    assert command.as_string() == ('START_REPLICATION SLOT "shop" LOGICAL 1/1 ("publication_names" \'it\'\'s\', "a""b" \'1\')')
+    assert drop_slot_command("shop", wait=True).as_string() == 'DROP_REPLICATION_SLOT "shop" WAIT'
+    for wrong in ("", "Shop", "a-b", "x" * 64, 'a"'):
+        with pytest.raises(ConfigurationError, match="no name for a slot"):
+            start_command(wrong, 0, {})
+
+
+def test_the_state_of_a_slot_is_read_from_any_version() -> None:
+    old = slot_state_of({"slot_name": "shop", "restart_lsn": "0/10", "confirmed_flush_lsn": None, "wal_status": "reserved"})
+    assert (old.restart_lsn, old.confirmed_lsn, old.failover, old.lost) == (16, None, None, False)
+    assert slot_state_of({"slot_name": "shop", "wal_status": "lost"}).lost
+    assert slot_state_of({"slot_name": "shop", "invalidation_reason": "idle_timeout"}).lost
+
+
+# How it is dialled.
+
+
+def test_the_settings_of_the_dsn_win_over_ours() -> None:
+    dsn = "postgresql://localhost/shop?application_name=mine&keepalives_idle=7&options=-c%20wal_sender_timeout%3D9000"
+    text = _conninfo(
+        Postgres(dsn), "outlast changes", Keepalive(2, 1, 3), {"wal_sender_timeout": "6000"}, {"replication": "database"}
+    )
+    parsed = conninfo_to_dict(text)
+    assert parsed["application_name"] == "mine"
+    assert (parsed["keepalives_idle"], parsed["keepalives_interval"], parsed["tcp_user_timeout"]) == ("7", "1", "5000")
+    assert parsed["replication"] == "database"
+    settings = str(parsed["options"]).split()
+    assert "tcp_keepalives_idle=2" in settings
+    # The server takes the last one.
+    assert [text for text in settings if text.startswith("wal_")] == ["wal_sender_timeout=6000", "wal_sender_timeout=9000"]
+    # On Linux it would end a session whose consumer is slow.
+    assert "tcp_user_timeout" not in str(parsed["options"])
+
+
+def test_keepalives_are_whole_and_positive() -> None:
+    assert Keepalive().total_s == 4
+    with pytest.raises(ConfigurationError, match="interval_s must be at least 1"):
+        Keepalive(interval_s=0)
+
+
+# The heartbeat.
+
+
+def test_a_quiet_server_is_asked_and_given_up_when_it_does_not_answer() -> None:
+    heart = Heartbeat(6.0, 0.0)
+    assert heart.due(2.9) is None
+    assert heart.due(3.0) is Beat.ASK
+    heart.told(3.0, asked=True)
+    assert heart.due(5.9) is None
+    assert heart.next_at() == 6.0
+    assert heart.due(6.0) is Beat.DEAD
+    heart.heard(6.0)
+    assert heart.due(6.0) is Beat.TELL
+
+
+def test_who_was_away_asks_before_it_judges() -> None:
+    heart = Heartbeat(6.0, 0.0)
+    assert heart.due(100.0) is Beat.ASK
+    heart.told(100.0, asked=True)
+    assert heart.due(102.9) is None
+    assert heart.due(103.0) is Beat.DEAD
+
+
+def test_who_does_not_read_judges_nobody_and_speaks_all_the_same() -> None:
+    heart = Heartbeat(6.0, 0.0)
+    heart.pause()
+    for now in (3.0, 6.0, 9.0, 600.0):
+        assert heart.due(now) is Beat.TELL
+        heart.told(now)
+    heart.resume(601.0)
+    assert heart.due(602.0) is None
+    assert heart.due(604.0) is Beat.ASK
+
+
+@given(st.lists(st.tuples(st.sampled_from(["heard", "pause", "resume", "beat"]), st.floats(0.0, 2.0)), max_size=60))
+def test_it_is_never_silent_for_longer_than_the_schedule_and_judges_only_who_was_asked(steps: list[tuple[str, float]]) -> None:
+    heart, now, told_at, asked, reading = Heartbeat(6.0, 0.0), 0.0, 0.0, False, True
+    for what, after_s in steps:
+        target = now + after_s
+        # The timer of the loop: on time, whatever else happens.
+        while (at := heart.next_at()) <= target:
+            now = max(now, at)
+            match heart.due(now):
+                case Beat.DEAD:
+                    assert asked
+                    assert reading
+                    return
+                case Beat.ASK | Beat.TELL as beat:
+                    assert now - told_at <= 3.0 + 1e-9
+                    heart.told(now, asked=beat is Beat.ASK)
+                    asked = asked or beat is Beat.ASK
+                    told_at = now
+                case None:
+                    pytest.fail("next_at() named a time at which nothing is due")
+        now = target
+        match what:
+            case "heard" if reading:
+                heart.heard(now)
+                asked = False
+            case "pause":
+                heart.pause()
+                reading, asked = False, False
+            case "resume" if not reading:
+                heart.resume(now)
+                reading, asked = True, False
+            case _:
+                pass
+
+
+def test_a_timeout_of_nothing_is_refused() -> None:
+    with pytest.raises(ValueError, match="more than 0"):
+        Heartbeat(0.0, 0.0)
+
+
+# The stream, on a libpq that is scripted.
+
+
+class ScriptedLibpq:
+    """What the stream uses of `PGconn`. What is `put` here comes out of `get_copy_data`; status updates are kept."""
+
+    def __init__(self) -> None:
+        self.ours, self.theirs = socket.socketpair()
+        self.incoming: deque[bytes | None] = deque()
+        """None: bytes that complete no message."""
+        self.arrived: deque[bytes] = deque()
+        self.statuses: list[tuple[int, int, int, bool]] = []
+        self.reads = 0
+        self.ended = False
+        self.closed = False
+        self.broken: psycopg.Error | None = None
+        self.ssl_in_use = False
+        self.status = pq.ConnStatus.OK
+        self.flushes_pending = 0
+
+    @property
+    def socket(self) -> int:
+        return self.ours.fileno()
+
+    def put(self, *messages: bytes | None) -> None:
+        self.incoming.extend(messages)
+        self.theirs.send(b"x")
+
+    def consume_input(self) -> None:
+        self.reads += 1
+        if self.broken is not None:
+            raise self.broken
+        self.ours.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            self.ours.recv(4096)
+        if self.incoming and (message := self.incoming.popleft()) is not None:
+            self.arrived.append(message)
+
+    def get_copy_data(self, _: int) -> tuple[int, memoryview]:
+        if self.arrived:
+            data = self.arrived.popleft()
+            return len(data), memoryview(data)
+        return (-1 if self.ended and not self.incoming else 0), memoryview(b"")
+
+    def put_copy_data(self, data: bytes) -> None:
+        _, written, flushed, applied, _, asked = struct.unpack(">cQQQqB", data)
+        self.statuses.append((written, flushed, applied, bool(asked)))
+
+    def put_copy_end(self) -> None:
+        self.ended = True
+        self.theirs.send(b"x")
+
+    def flush(self) -> int:
+        self.flushes_pending = max(0, self.flushes_pending - 1)
+        return self.flushes_pending
+
+    def is_busy(self) -> int:
+        return 0
+
+    def get_result(self) -> None:
+        return None
+
+    def finish(self) -> None:
+        self.closed = True
+        self.ours.close()
+        self.theirs.close()
+
+
+class ScriptedConnection:
+    def __init__(self) -> None:
+        self.pgconn = ScriptedLibpq()
+        self.aborted_for = None
+
+
+def data_message(end: int, payload: bytes = b"B") -> bytes:
+    return struct.pack(">cQQq", b"w", end, end, 7) + payload
+
+
+def keepalive_message(end: int, *, asks: bool = False) -> bytes:
+    return struct.pack(">cQqB", b"k", end, 7, asks)
+
+
+def stream_on(conn: ScriptedConnection, **options: Any) -> CopyStream:
+    return CopyStream(cast("Connection", conn), timeout_s=options.pop("timeout_s", 600.0), **options)
+
+
+def on_real_loop(main: Any) -> None:
+    async def limited() -> None:
+        async with asyncio.timeout(20):
+            await main()
+
+    asyncio.run(limited())
+
+
+def test_messages_come_in_batches_with_the_keepalive_behind_them() -> None:
+    async def main() -> None:
+        conn = ScriptedConnection()
+        stream = stream_on(conn)
+        conn.pgconn.put(data_message(10), data_message(20, b"I1"), keepalive_message(30))
+        assert await stream.next() == [(10, 10, 7, b"B"), (20, 20, 7, b"I1")]
+        assert (stream.keepalive_lsn, stream.received_lsn) == (30, 20)
+        conn.pgconn.put(keepalive_message(40, asks=True))
+        assert await stream.next() == []
+        assert stream.keepalive_lsn == 40
+        # It was asked, so it answered; nothing is confirmed, so nothing but what was written.
+        assert conn.pgconn.statuses[-1] == (40, 0, 0, False)
+        stream.close()
+        assert conn.pgconn.closed
+
+    on_real_loop(main)
+
+
+def test_what_openssl_holds_back_is_asked_for_again() -> None:
+    """It took it from the socket, which is silent from then on; libpq takes only what it has room for."""
+
+    async def main() -> None:
+        conn = ScriptedConnection()
+        conn.pgconn.ssl_in_use = True
+        stream = stream_on(conn)
+        await asyncio.sleep(0)
+        conn.pgconn.put(None, None, None, data_message(10))
+        assert await stream.next() == [(10, 10, 7, b"B")]
+        stream.close()
+
+    on_real_loop(main)
+
+
+def test_what_came_with_the_answer_to_the_command_is_given_though_the_socket_is_silent() -> None:
+    async def main() -> None:
+        conn = ScriptedConnection()
+        conn.pgconn.arrived.append(data_message(10))
+        stream = stream_on(conn)
+        assert await stream.next() == [(10, 10, 7, b"B")]
+        stream.close()
+
+    on_real_loop(main)
+
+
+def test_leaving_the_loop_over_batches_leaves_the_session_open_and_a_cancel_closes_it() -> None:
+    async def main() -> None:
+        conn = ScriptedConnection()
+        session = Replication(Postgres("postgresql://localhost/shop"), cast("Connection", conn), timeout_s=600.0, rule=None)
+        session.stream = stream_on(conn)
+        conn.pgconn.put(data_message(10))
+        async for batch in session.batches():
+            assert batch
+            break
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert not conn.pgconn.closed
+        task = asyncio.ensure_future(anext(session.batches()))  # type: ignore[arg-type]
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert conn.pgconn.closed
+
+    on_real_loop(main)
+
+
+def test_confirmations_are_sent_together_and_move_forward_only() -> None:
+    async def main() -> None:
+        conn = ScriptedConnection()
+        stream = stream_on(conn)
+        conn.pgconn.put(*(data_message(end) for end in (10, 20, 30)))
+        await stream.next()
+        for end in (10, 20, 15, 30, 30):
+            stream.confirm(end)
+        while not conn.pgconn.statuses:
+            await asyncio.sleep(0)
+        assert conn.pgconn.statuses == [(30, 30, 30, False)]
+        with pytest.raises(ValueError, match="0/1F cannot be confirmed: the server has come to 0/1E only"):
+            stream.confirm(31)
+        stream.close()
+
+    on_real_loop(main)
+
+
+def test_a_slow_consumer_pauses_the_reading_at_its_bound() -> None:
+    async def main() -> None:
+        conn = ScriptedConnection()
+        stream = stream_on(conn, buffer_bytes_max=5 * len(data_message(0)))
+        conn.pgconn.put(*(data_message(end) for end in range(1, 101)))
+        for _ in range(50):
+            await asyncio.sleep(0)
+        reads = conn.pgconn.reads
+        assert reads < 16
+        for _ in range(50):
+            await asyncio.sleep(0)
+        assert conn.pgconn.reads == reads, "it reads although it is full"
+        ends: list[int] = []
+        while len(ends) < 100:
+            batch = await stream.next()
+            assert 0 < len(batch) <= 6
+            ends += [end for _, end, _, _ in batch]
+        assert ends == list(range(1, 101))
+        stream.close()
+
+    on_real_loop(main)
+
+
+def test_what_came_before_the_end_is_given_before_the_error() -> None:
+    async def main() -> None:
+        conn = ScriptedConnection()
+        failures: list[psycopg.Error] = []
+        stream = stream_on(conn, on_failure=failures.append)
+        conn.pgconn.put(data_message(10))
+        conn.pgconn.ended = True
+        assert await stream.next() == [(10, 10, 7, b"B")]
+        for _ in range(2):
+            with pytest.raises(StreamEndedError, match="being shut down"):
+                await stream.next()
+        assert len(failures) == 1
+        assert attached(failures[0]) is not None
+        stream.close()
+
+    on_real_loop(main)
+
+
+def test_a_broken_connection_wakes_who_waits_and_says_so_once() -> None:
+    async def main() -> None:
+        conn = ScriptedConnection()
+        stream = stream_on(conn)
+        waiting = asyncio.ensure_future(stream.next())
+        await asyncio.sleep(0)
+        conn.pgconn.broken = psycopg.OperationalError("the server closed the connection unexpectedly")
+        conn.pgconn.put(data_message(10))
+        with pytest.raises(psycopg.OperationalError, match="unexpectedly"):
+            await waiting
+        stream.close()
+        stream.close()
+
+    on_real_loop(main)
+
+
+def test_a_cancelled_wait_loses_nothing() -> None:
+    async def main() -> None:
+        conn = ScriptedConnection()
+        stream = stream_on(conn)
+        waiting = asyncio.ensure_future(stream.next())
+        await asyncio.sleep(0)
+        waiting.cancel()
+        conn.pgconn.put(data_message(10))
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        assert await stream.next() == [(10, 10, 7, b"B")]
+        stream.close()
+
+    on_real_loop(main)
+
+
+def test_finishing_sends_the_last_position_and_throws_the_rest_away() -> None:
+    async def main() -> None:
+        conn = ScriptedConnection()
+        stream = stream_on(conn)
+        conn.pgconn.put(data_message(10))
+        await stream.next()
+        stream.confirm(10)
+        conn.pgconn.put(data_message(20))
+        assert await stream.finish(10.0)
+        assert conn.pgconn.statuses[-1][1:3] == (10, 10)
+        assert conn.pgconn.closed
+        with pytest.raises(StreamEndedError):
+            await stream.next()
+
+    on_real_loop(main)
+
+
+def test_an_unknown_message_of_the_walsender_is_said_so() -> None:
+    async def main() -> None:
+        conn = ScriptedConnection()
+        stream = stream_on(conn)
+        conn.pgconn.put(b"z" + bytes(20))
+        with pytest.raises(psycopg.OperationalError, match="unknown type b'z'"):
+            await stream.next()
+        stream.close()
+
+    on_real_loop(main)
