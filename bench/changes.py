@@ -3,13 +3,13 @@
     python bench/changes.py                      # 20,000 transactions of 10 rows, one of 200,000; median of 3 rounds
     python bench/changes.py --rounds 1 --json    # for a script
 
-Every consumer reads the same log through a slot of its own, a copy of one that was made before the rows were written, from a server
-that was started for the bench. In each round all of them follow one another, so that a slow moment of the machine falls on
-everyone; the figure is the median over the rounds of the ratio to pg_recvlogical (to /dev/null) of the same round. The clock runs from the
-start of the stream to the last commit, for pg_recvlogical from the start of its process to its end.
+Every consumer reads the same log through a slot of its own, a copy of one that was made before the rows were written, from
+a server that was started for the bench. In each round all of them follow one another, so that a slow moment of the machine
+falls on everyone; the figure is the median over the rounds of the ratio to pg_recvlogical (to /dev/null) of the same round.
+The clock runs from the start of the stream to the last commit, for pg_recvlogical from the start of its process to its end.
 
-"raw" is the session alone, "decoded" the whole stream of `outlast.changes` into a sink that counts. The exit code is 1 when raw is below
-0.95 x pg_recvlogical, or decoded below 0.75 x.
+"raw" is the session alone, "decoded" the whole stream of `outlast.changes` into a sink that counts. The exit code is 1 when
+raw is below 0.95 x pg_recvlogical, or decoded below 0.75 x.
 """
 
 from __future__ import annotations
@@ -59,9 +59,12 @@ class NullSink:
         self.began_at = self.ended_at = 0.0
 
     async def open(self, stream: str, epoch: int) -> int:
+        """Begin where the slot stands."""
+        del stream, epoch
         return 0
 
     async def write(self, delivery: Transaction | TransactionPart) -> None:
+        """Count, and stop at the end."""
         self.began_at = self.began_at or time.perf_counter()
         self.rows += len(delivery.changes)
         if delivery.end_lsn is not None:
@@ -71,13 +74,14 @@ class NullSink:
                 self.stop.fire("the last one")
 
     async def flush(self) -> int:
+        """Nothing has to be stored."""
         return self.complete
 
     async def close(self) -> None:
-        return
+        """Nothing is held."""
 
 
-def written(server: PostgresServer, large: bool) -> tuple[int, int]:
+def written(server: PostgresServer, *, large: bool) -> tuple[int, int]:
     """Write the rows; gives their number, and the position behind them."""
     row = "n, md5(n::text), 'person-' || n || '@example.org', now()"
     with psycopg.connect(server.dsn(), autocommit=True) as conn:
@@ -85,7 +89,8 @@ def written(server: PostgresServer, large: bool) -> tuple[int, int]:
         if large:
             conn.execute(f"INSERT INTO person SELECT {row} FROM generate_series(1, {LARGE}) n".encode())
         else:
-            block = f"FOR i IN 0..{SMALL - 1} LOOP INSERT INTO person SELECT {row} FROM generate_series(i * {ROWS} + 1, i * {ROWS} + {ROWS}) n; COMMIT; END LOOP"
+            insert = f"INSERT INTO person SELECT {row} FROM generate_series(i * {ROWS} + 1, i * {ROWS} + {ROWS}) n"
+            block = f"FOR i IN 0..{SMALL - 1} LOOP {insert}; COMMIT; END LOOP"
             conn.execute(f"DO $$ BEGIN {block}; END $$".encode())
         found = conn.execute("SELECT pg_current_wal_insert_lsn()::text").fetchone()
     assert found is not None
@@ -156,7 +161,7 @@ def with_psycopg2(server: PostgresServer, slot: str, rows: int) -> float:
     return took_s
 
 
-def measure(server: PostgresServer, rounds: int, large: bool) -> dict[str, Any]:
+def measure(server: PostgresServer, rounds: int, *, large: bool) -> dict[str, Any]:
     """Rows a second of each, the medians over the rounds, and the ratios to pg_recvlogical."""
     with psycopg.connect(server.dsn(), autocommit=True) as conn:
         conn.execute("TRUNCATE person")
@@ -165,7 +170,7 @@ def measure(server: PostgresServer, rounds: int, large: bool) -> dict[str, Any]:
         for name in names:
             for number in range(rounds):
                 conn.execute("SELECT pg_copy_logical_replication_slot('base', %s)", (f"{name}_{number}".lower(),))
-    rows, until = written(server, large)
+    rows, until = written(server, large=large)
     found = last_commit(server, until)
     seen: dict[str, list[float]] = {name: [] for name in names}
     for number in range(rounds):
@@ -191,7 +196,10 @@ def last_commit(server: PostgresServer, until: int) -> int:
         # A synchronous commit has the log on disk up to here: only that is decoded.
         conn.execute("INSERT INTO flushed VALUES (1)")
         conn.execute("SELECT pg_copy_logical_replication_slot('base', 'look')")
-        query = "SELECT data FROM pg_logical_slot_get_binary_changes('look', %s::pg_lsn, NULL, 'proto_version', '1', 'publication_names', 'bench') WHERE get_byte(data, 0) = 67 ORDER BY lsn DESC LIMIT 1"
+        query = (
+            "SELECT data FROM pg_logical_slot_get_binary_changes('look', %s::pg_lsn, NULL, 'proto_version', '1', "
+            "'publication_names', 'bench') WHERE get_byte(data, 0) = 67 ORDER BY lsn DESC LIMIT 1"
+        )
         found = conn.execute(query.encode(), (format_lsn(until + (1 << 30)),)).fetchone()
         conn.execute("SELECT pg_drop_replication_slot('look')")
     assert found is not None
@@ -214,7 +222,7 @@ def main() -> int:
         for large in (False, True):
             what = f"one transaction of {LARGE:,} rows" if large else f"{SMALL:,} transactions of {ROWS} rows"
             print(what, file=sys.stderr)
-            figures[what] = measure(server, options.rounds, large)
+            figures[what] = measure(server, options.rounds, large=large)
     if options.json:
         print(json.dumps(figures, indent=2))
     for what, seen in figures.items() if not options.json else ():

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -211,3 +214,35 @@ def test_drop_asks_and_refuses_a_slot_in_use(
     assert (result.exit_code, result.stdout) == (0, "slot slot: dropped\npublication pub: dropped\n")
     assert changes("drop", "slot", "--yes").stdout == "slot slot: there is none\n"
     assert read("drop", "slot", "--publication", "pub", "--yes") == {"slot": False, "publication": False}
+
+
+def test_tail_needs_a_publication_and_says_how_to_make_one(changes: Callable[..., Result]) -> None:
+    result = changes("tail", "shop")
+    assert result.exit_code == 78
+    assert "there is no publication shop; 'outlast changes setup shop' creates one" in result.stderr
+
+
+@pytest.mark.parametrize("end", ["interrupted", "the reader leaves"])
+def test_tail_prints_json_lines_and_leaves_nothing_behind(logical: PostgresServer, shop: psycopg.Connection, end: str) -> None:
+    shop.execute("CREATE PUBLICATION shop FOR TABLE orders")
+    command = [sys.executable, "-m", "outlast.cli", "changes", "tail", "shop"]
+    environment = {**os.environ, "OUTLAST_DSN": logical.dsn("shop")}
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert "following publication shop" in process.stderr.readline()
+        while not shop.execute("SELECT FROM pg_replication_slots WHERE active").rowcount:
+            time.sleep(0.01)
+        shop.execute("INSERT INTO orders VALUES (7)")
+        change, commit = json.loads(process.stdout.readline()), json.loads(process.stdout.readline())
+        if end == "interrupted":
+            process.send_signal(signal.SIGINT)
+        else:
+            process.stdout.close()
+            shop.execute("INSERT INTO orders VALUES (8)")
+        assert process.wait(30) == 0
+        assert process.stderr.read() == ""
+    assert (change["op"], change["table"], change["new"]) == ("insert", "public.orders", {"id": "7"})
+    assert commit["op"] == "commit"
+    while shop.execute("SELECT FROM pg_replication_slots").rowcount:
+        time.sleep(0.01)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import signal
 from dataclasses import asdict
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from outlast import Stop
 from outlast.cli.database import exit_for, on_database, place
 from outlast.cli.errors import CommandError, Exit
 from outlast.cli.values import Duration
@@ -140,6 +143,39 @@ def drop(slot: str, publication: str | None, dsn: str, *, yes: bool, as_json: bo
     click.echo(f"slot {slot}: {'dropped' if slot_dropped else 'there is none'}")
     if publication:
         click.echo(f"publication {publication}: {'dropped' if publication_dropped else 'there is none'}")
+    return 0
+
+
+@changes.command()
+@click.argument("publication")
+@click.option("--typed", is_flag=True, help="Numbers, times and the like as such, where JSON has a type for them.")
+@click.option("--dsn", envvar="OUTLAST_DSN", required=True, help="The server; by default $OUTLAST_DSN.")
+def tail(publication: str, dsn: str, *, typed: bool) -> int:
+    """Print what changes in the tables of PUBLICATION from now on, as JSON lines, until interrupted.
+
+    Each change is a line with its table and values, and each transaction ends with a line `{"op":"commit",...}`. The slot is
+    temporary: nothing is kept for a tail that is not running, and nobody else's stream is touched. Lines hold row contents.
+    """
+
+    async def act(db: Postgres) -> None:
+        from outlast.changes.json_sink import StdoutSink
+        from outlast.changes.tail import tail as follow
+
+        async with db.connection() as conn:
+            found = await conn.execute("SELECT FROM pg_catalog.pg_publication WHERE pubname = %s", (publication,))
+        if not found.rowcount:
+            msg = f"{place(db)}: there is no publication {publication}; 'outlast changes setup {publication}' creates one"
+            raise CommandError(msg, Exit.CONFIGURATION)
+        stop = Stop()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, stop.fire, number.name)
+        click.echo(f"outlast: following publication {publication}; interrupt to end", err=True)
+        with contextlib.suppress(BrokenPipeError):
+            # Whoever reads may have seen enough.
+            await follow(db, publication, StdoutSink(), stop, typed=typed)
+
+    on_database(dsn, act)
     return 0
 
 
