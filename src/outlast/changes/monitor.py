@@ -57,7 +57,7 @@ class Monitor:
 
     It writes one line when the slot lags, is in danger or is lost, and one when it is well again, however long that
     takes. `on_change` is called with the report of each such change, instead of the line. `lock_key`: the advisory lock that
-    standbys wait for, to count them.
+    standbys wait for, to count them. `told_elsewhere`: states whose beginning somebody else writes a line about.
     """
 
     def __init__(
@@ -68,6 +68,7 @@ class Monitor:
         thresholds: Thresholds | None = None,
         lock_key: int | None = None,
         on_change: Callable[[Report], None] | None = None,
+        told_elsewhere: frozenset[SlotState] = frozenset(),
     ) -> None:
         """Describe it; nothing is asked yet."""
         self.db = db
@@ -77,6 +78,7 @@ class Monitor:
         """The newest one, whatever its age: `state` says whether it still holds."""
         self._watch = SlotWatch(thresholds)
         self._on_change = on_change
+        self._told_elsewhere = told_elsewhere
 
     @property
     def state(self) -> SlotState:
@@ -119,6 +121,8 @@ class Monitor:
     def _tell(self, report: Report) -> None:
         if self._on_change is not None:
             self._on_change(report)
+            return
+        if report.announced in self._told_elsewhere:
             return
         fault = fault_of(self.slot, report, self.db.name)
         if fault is None or (report.announced is SlotState.ENDANGERED and report.state is SlotState.LAGGING):

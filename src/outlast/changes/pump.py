@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Final, Protocol
 
 from outlast import Fault, Stop, Stopping
@@ -177,12 +177,17 @@ async def while_owner(lost: asyncio.Future[Fault], stop: Stop, *, drain_s: float
     loop = asyncio.get_running_loop()
     limit = asyncio.timeout(None)
 
+    def end_at(when: float) -> None:
+        # Refused when the block has ended, or is being ended already: it was cut off together with the lock.
+        with suppress(RuntimeError):
+            limit.reschedule(when)
+
     def end_now(_: asyncio.Future[Fault]) -> None:
-        limit.reschedule(loop.time())
+        end_at(loop.time())
 
     def end_soon(_: Stop) -> None:
         if not lost.done():
-            limit.reschedule(loop.time() + drain_s)
+            end_at(loop.time() + drain_s)
 
     try:
         async with limit:

@@ -22,6 +22,7 @@ from outlast.changes.positions import Positions
 from outlast.changes.pump import Pump, while_owner
 from outlast.changes.setup import set_up
 from outlast.changes.sink import needs_of
+from outlast.changes.slot_watch import SlotState
 from outlast.changes.spool import FileSpool
 from outlast.changes.standby import Standby, lock_key
 from outlast.changes.survey import check_names
@@ -107,7 +108,8 @@ class Changes:
         self.sink: Sink = Handing() if sink is None else sink
         self.needs = _distinct(self.name, db, *needs_of(self.sink))
         """What it cannot work without: the server it reads from, and what the sink needs."""
-        self.monitor = Monitor(db, self.slot, lock_key=lock_key(self.name))
+        # That the slot is lost, the stream itself tells.
+        self.monitor = Monitor(db, self.slot, lock_key=lock_key(self.name), told_elsewhere=frozenset({SlotState.LOST}))
         self._create, self._tables = create, tables
         self._typed, self._streaming, self._spool_directory = typed, streaming, spool_directory
         self._keepalive, self._schema = keepalive or Keepalive(), schema
