@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from outlast.changes import Delivery
 
 WORKER = Path(__file__).with_name("change_worker.py")
-HELD_S = float(os.environ.get("OUTLAST_TEST_HELD_S", "30"))
+HELD_S = float(os.environ.get("OUTLAST_TEST_HELD_S", "20"))
 LARGE = 2_000_000
 RSS_MIB_MAX = 200
 
