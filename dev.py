@@ -166,14 +166,17 @@ def environments(pythons: dict[Version, Path]) -> dict[Version, Path]:
 def pytest_on_all(ready: dict[Version, Path]) -> dict[Version, Tally]:
     """Run all tests on the first version, and on the others all but the long ones; gives the sums of each."""
     (main_version, main_python), *others = ready.items()
-    # The long tests stage outages and mostly wait, so the other versions have their turn beside them.
+    # The tests in tests/real stage outages and mostly wait, so everything else has its turn beside them.
     with ThreadPoolExecutor(max_workers=1) as pool:
+        rest = pool.submit(pytest, main_version, main_python, "all", "tests/sim", "tests/unit")
         beside = [(version, pool.submit(pytest, version, python, "short")) for version, python in others]
-        say(f"all tests on Python {dotted(main_version)}" + (", the others beside it" if beside else ""))
-        tallies = {main_version: pytest(main_version, main_python, "all")[0]}
-        for version, future in beside:
-            tallies[version], printed = future.result()
-            say(f"all but the long tests of tests/real on Python {dotted(version)}")
+        say(f"tests/real on Python {dotted(main_version)}, everything else beside it")
+        tallies = {main_version: pytest(main_version, main_python, "all", "tests/real")[0]}
+        for version, future in [(main_version, rest), *beside]:
+            tally, printed = future.result()
+            tallies[version] = tallies.get(version, Tally()) + tally
+            what = "tests/sim and tests/unit" if future is rest else "all but the long tests of tests/real"
+            say(f"{what} on Python {dotted(version)}")
             print(printed, flush=True)
     return tallies
 
@@ -199,8 +202,8 @@ def lint(python: Path) -> list[str]:
     return broken
 
 
-def pytest(version: Version, python: Path, real: str) -> tuple[Tally, str]:
-    """Run the tests on one version; gives the sums, and what was printed unless all of tests/real run, which print at once.
+def pytest(version: Version, python: Path, real: str, *paths: str) -> tuple[Tally, str]:
+    """Run the tests on one version; gives the sums, and what was printed unless they are those of tests/real, which print at once.
 
     A run that ends without a report, or with an exit code that its report does not explain, counts as a failure.
     """
@@ -214,9 +217,10 @@ def pytest(version: Version, python: Path, real: str) -> tuple[Tally, str]:
             f"--real={real}",
             f"--junitxml={report}",
             "-o",
-            f"cache_dir=.venvs/cache-{dotted(version)}",
+            f"cache_dir=.venvs/cache-{dotted(version)}-{len(paths)}",
+            *paths,
         ]
-        apart = real != "all"
+        apart = paths != ("tests/real",)
         done = subprocess.run(
             [*command, "--durations=10", "--durations-min=5"],
             check=False,
