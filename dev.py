@@ -203,7 +203,7 @@ def lint(python: Path) -> list[str]:
 
 
 def pytest(version: Version, python: Path, real: str, *paths: str) -> tuple[Tally, str]:
-    """Run the tests on one version; gives the sums, and what was printed unless they are those of tests/real, which print at once.
+    """Run the tests on one version; gives the sums, and what was printed unless it is tests/real alone, which prints at once.
 
     A run that ends without a report, or with an exit code that its report does not explain, counts as a failure.
     """
