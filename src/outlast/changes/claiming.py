@@ -44,6 +44,7 @@ class Claim:
         self._rng = rng
         self._backoff = BackoffState()
         self._told = ""
+        self._streamed = False
 
     async def start(self, replication: Replication, position: int, stop: Stop) -> None:
         """Start the stream, as soon as nobody else reads the slot. Raises `Stopping`, and what the session does.
@@ -70,7 +71,10 @@ class Claim:
             else:
                 break
         self._backoff = BackoffState()
-        self._say("streaming", f"changes {self._name}: streaming from {format_lsn(position)}")
+        at = max(position, 0 if state is None else state.confirmed_lsn or 0)
+        # Told the first time only: when it goes on after a fault, the incident says that it is over.
+        level, self._streamed = (logging.DEBUG if self._streamed else logging.INFO), True
+        logger.log(level, "changes %s: streaming from %s", self._name, format_lsn(at))
 
     async def _tell_holder(self) -> None:
         async with self._db.connection() as conn:
