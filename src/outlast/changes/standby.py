@@ -198,7 +198,9 @@ class Standby:
         lost = self._lost
         self._close()
         self._enter(StandbyState.LOST)
-        self._say("lost", "%s: lost, no longer the owner: %s", self.name, fault.reason)
+        # Whoever waits for `lost` says it, with what follows from it.
+        self._said = "lost"
+        logger.debug("%s: lost, no longer the owner: %s", self.name, fault.reason)
         if lost is not None and not lost.done():
             lost.set_result(fault)
         self._on_lost(fault)
