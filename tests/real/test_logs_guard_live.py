@@ -45,7 +45,7 @@ def test_reminders_come_by_timer_and_the_end_too(caplog: pytest.LogCaptureFixtur
         for _ in range(50):
             logger.error("away")
         deadline = time.monotonic() + 30.0
-        while len(handle._folder.fold) and time.monotonic() < deadline:
+        while len(handle.folder.fold) and time.monotonic() < deadline:
             time.sleep(0.05)
         assert threading.active_count() >= 2
     said = [record.__dict__["outlast"]["outlast.what"] for record in caplog.records if "outlast" in record.__dict__]

@@ -315,7 +315,7 @@ def test_a_flood_of_kinds_is_bounded_in_every_place(kept: Kept, begin: Callable[
     handle = begin(policy=FoldPolicy(keys_max=50))
     for number in range(10_000):
         log.error(f"{number:x} %s".translate(LETTERS), "a")
-    assert len(handle._folder.fold) == 50
+    assert len(handle.folder.fold) == 50
     assert len(handle._kinds.templates) <= 4_096
     assert len(kept.records) == 60
     handle.due()

@@ -197,7 +197,7 @@ def test_resolved_is_said_by_those_who_know(records: Records, begin: Begin) -> N
     handle = begin()
     logger.error("away")
     logger.error("away")
-    (key,) = handle._folder.fold._storms
+    (key,) = handle.folder.fold._storms
     assert handle.resolve(key)
     assert texts(records) == ["away", "away [resolved: 1 more, 2 in 0.0 s]"]
 

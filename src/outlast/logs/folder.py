@@ -7,7 +7,7 @@ import contextlib
 import threading
 import time
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol, Self
 
 from outlast.core.fold import Fold, FoldPolicy, What
 from outlast.logs.forked import remember
@@ -15,6 +15,7 @@ from outlast.logs.sameness import Kind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from types import TracebackType
 
     from outlast.core.fold import Storm, Summary, Totals
 
@@ -235,3 +236,39 @@ def tell(summary: Summary) -> str:
     counts = f"{summary.count} more, {summary.total} in {span_s:.1f} s"
     said = WORDS[summary.what] if summary.what is not What.REMINDER or not summary.over else "so far"
     return f"{about} [{said}: {counts}]"
+
+
+class Handle:
+    """What a guard gives its user: exact counts, and its end. As a context manager it closes itself."""
+
+    folder: Folder
+    unjudged: int = 0
+    """How many records passed because they could not be judged: a value could not be hashed or told."""
+
+    def __enter__(self) -> Self:
+        """Give the handle."""
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None) -> None:
+        """Close it."""
+        self.close()
+
+    @property
+    def totals(self) -> Totals:
+        """Exact counts: `seen == shown + summarised + pending`. What was exempt was not seen."""
+        return self.folder.totals
+
+    def due(self) -> None:
+        """Write the summaries that are due; the timer does it otherwise."""
+        self.folder.due()
+
+    def resolve(self, key: str) -> bool:
+        """Write "resolved" for the storm of this `outlast.key`, because its cause is known to be gone; whether it was open."""
+        return self.folder.resolve(key)
+
+    def close(self) -> None:
+        """Write what is pending; everything passes from now on. May be called again.
+
+        Where somebody else has replaced what the guard had replaced, that stays, and the guard only passes everything on.
+        """
+        self.folder.close()

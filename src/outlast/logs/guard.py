@@ -12,18 +12,17 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
 from outlast.core.fold import FoldPolicy
-from outlast.logs.folder import Folder, tell
+from outlast.logs.folder import Folder, Handle, tell
 from outlast.logs.kinds import Kinds, Place
 from outlast.logs.sameness import PASSES, Kind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable
-    from types import TracebackType
 
-    from outlast.core.fold import Summary, Totals
+    from outlast.core.fold import Summary
     from outlast.logs.folder import Incident
 
 
@@ -71,7 +70,7 @@ def guard(
     )
 
 
-class LogGuard:
+class LogGuard(Handle):
     """The handle of a guard. As a context manager it closes itself."""
 
     def __init__(
@@ -87,40 +86,13 @@ class LogGuard:
         clock: Callable[[], float],
     ) -> None:
         """See `guard`, which is the way to make one."""
-        self._folder = Folder(policy, self._say, incidents=incidents, timer=timer, clock=clock, on_close=self._restore)
-        self._kinds = Kinds(self._folder, name=name, exempt=exempt, variants_max=variants_max)
+        self.folder = Folder(policy, self._say, incidents=incidents, timer=timer, clock=clock, on_close=self._restore)
+        self._kinds = Kinds(self.folder, name=name, exempt=exempt, variants_max=variants_max)
         self.unjudged = 0
-        """How many records passed because they could not be judged: a value could not be hashed or told."""
         self._level = level
         self._original = logging.Logger._log  # noqa: SLF001  # where all loggers meet before a record is made
         self._replacement = self._replace()
         logging.Logger._log = self._replacement  # type: ignore[method-assign]  # noqa: SLF001  # as above
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None) -> None:
-        self.close()
-
-    @property
-    def totals(self) -> Totals:
-        """Exact counts: `seen == shown + summarised + pending`. What was exempt was not seen."""
-        return self._folder.totals
-
-    def due(self) -> None:
-        """Write the summaries that are due; the timer does it otherwise."""
-        self._folder.due()
-
-    def resolve(self, key: str) -> bool:
-        """Write "resolved" for the storm of this `outlast.key`, because its cause is known to be gone; whether it was open."""
-        return self._folder.resolve(key)
-
-    def close(self) -> None:
-        """Write what is pending and give the loggers back. May be called again.
-
-        Where somebody else has replaced `Logger._log` meanwhile, that stays, and the guard only passes everything on.
-        """
-        self._folder.close()
 
     def _say(self, summary: Summary) -> None:
         kind = summary.example
@@ -128,7 +100,7 @@ class LogGuard:
             return
         place: Place = kind.about
         if place.logger.isEnabledFor(place.level):
-            extra = {"outlast": self._folder.fields(summary)}
+            extra = {"outlast": self.folder.fields(summary)}
             where = (place.path, place.line, "%s", (tell(summary),), None, place.function)
             place.logger.handle(place.logger.makeRecord(place.logger.name, place.level, *where, extra))
 
@@ -139,10 +111,10 @@ class LogGuard:
     def _replace(self) -> Callable[..., None]:  # noqa: C901  # one function, since each call costs a tenth of the whole
         """The function in the place of `Logger._log`. Everything it needs for a record that is folded is a local name."""
         guard, is_stdlib = self, self._original.__module__ == logging.__name__
-        original, folder, kind_of = self._original, self._folder, self._kinds.kind_of
+        original, folder, kind_of = self._original, self.folder, self._kinds.kind_of
         passes, takes_room = folder.passes, folder.takes_room
         texts, templates = self._kinds.texts, self._kinds.templates
-        floor, ceiling, clock = self._level, logging.CRITICAL, self._folder.clock
+        floor, ceiling, clock = self._level, logging.CRITICAL, self.folder.clock
         # A third of what `with` costs.
         acquire, release, release_if_owned = folder.lock.acquire, folder.lock.release, folder.release_if_owned
 

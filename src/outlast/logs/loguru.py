@@ -11,12 +11,12 @@ import sys
 import time
 from functools import partial
 from pathlib import PurePath
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self, cast
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 from loguru import logger
 
 from outlast.core.fold import FoldPolicy
-from outlast.logs.folder import Folder, tell
+from outlast.logs.folder import Folder, Handle, tell
 from outlast.logs.kinds import is_exempt, put, variant_of
 from outlast.logs.masks import masked
 from outlast.logs.raised import raised_in, raw_raised, tell_raised
@@ -25,9 +25,9 @@ from outlast.logs.values import raw_fields, tell_fields
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
-    from types import FrameType, TracebackType
+    from types import FrameType
 
-    from outlast.core.fold import Summary, Totals
+    from outlast.core.fold import Summary
     from outlast.logs.folder import Incident
 
 FOLD: Final = FoldPolicy()
@@ -68,7 +68,7 @@ def guard(
     )
 
 
-class LoguruGuard:
+class LoguruGuard(Handle):
     """The handle of a guard. As a context manager it closes itself."""
 
     def __init__(
@@ -83,41 +83,17 @@ class LoguruGuard:
         clock: Callable[[], float],
     ) -> None:
         """See `guard`, which is the way to make one."""
-        self._folder = Folder(policy, self._say, incidents=incidents, timer=timer, clock=clock, on_close=self._restore)
+        self.folder = Folder(policy, self._say, incidents=incidents, timer=timer, clock=clock, on_close=self._restore)
         self._exempt = exempt
         self._variants_max = variants_max
         self._level = level
         self._kinds: dict[Hashable, Kind] = {}
         self._sites: dict[Hashable, Site] = {}
         self.unjudged = 0
-        """How many records passed because they could not be judged."""
         self._class = cast("Any", type(logger))
         self._original: Any = self._class._log  # noqa: SLF001  # where all loggers meet before a record is made
         self._replacement = self._replace()
         self._class._log = self._replacement  # noqa: SLF001  # as above
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None) -> None:
-        self.close()
-
-    @property
-    def totals(self) -> Totals:
-        """Exact counts: `seen == shown + summarised + pending`. What was exempt was not seen."""
-        return self._folder.totals
-
-    def due(self) -> None:
-        """Write the summaries that are due; the timer does it otherwise."""
-        self._folder.due()
-
-    def resolve(self, key: str) -> bool:
-        """Write "resolved" for the storm of this `outlast.key`; whether it was open."""
-        return self._folder.resolve(key)
-
-    def close(self) -> None:
-        """Write what is pending and give the loggers back. May be called again."""
-        self._folder.close()
 
     def _restore(self) -> None:
         if self._class._log is self._replacement:  # noqa: SLF001  # as above
@@ -125,7 +101,7 @@ class LoguruGuard:
 
     def _replace(self) -> Callable[..., None]:
         """The function in the place of loguru's `Logger._log`: the hot path, so all its names are local."""
-        original, folder, kinds, kind_of, guard = self._original, self._folder, self._kinds, self._kind, self
+        original, folder, kinds, kind_of, guard = self._original, self.folder, self._kinds, self._kind, self
         passes, floor, clock, acquire, release = (
             folder.passes,
             self._level,
@@ -215,7 +191,7 @@ class LoguruGuard:
             said = message if plain or options[LAZY] else formatted(message, args, kwargs)
             return Kind(key, first_words(said, (), exc), place)
 
-        kind = variant_of(site, variant, self._folder, self._variants_max, make)
+        kind = variant_of(site, variant, self.folder, self._variants_max, make)
         # A text with numbers in it will hardly come again; the kind of other values ends.
         if kind is not site.others and (not plain or text == message):
             put(self._kinds, key, kind)
@@ -225,7 +201,7 @@ class LoguruGuard:
         kind = summary.example
         if isinstance(kind, Kind):
             place: Place = kind.about
-            log = place.logger.opt().bind(outlast=self._folder.fields(summary)).patch(partial(move, place))
+            log = place.logger.opt().bind(outlast=self.folder.fields(summary)).patch(partial(move, place))
             log.log(place.level, "{}", tell(summary))
 
 

@@ -12,12 +12,12 @@ from __future__ import annotations
 
 import logging
 import time
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias, cast
 
 import structlog
 
 from outlast.core.fold import FoldPolicy
-from outlast.logs.folder import Folder, tell
+from outlast.logs.folder import Folder, Handle, tell
 from outlast.logs.kinds import is_exempt, put, variant_of
 from outlast.logs.masks import masked
 from outlast.logs.raised import raised_in, raw_raised, tell_raised
@@ -27,11 +27,10 @@ from outlast.logs.values import VALUE, raw_fields, raw_value, sort_of, tell_fiel
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
-    from types import TracebackType
 
     from structlog.typing import EventDict, WrappedLogger
 
-    from outlast.core.fold import Summary, Totals
+    from outlast.core.fold import Summary
     from outlast.logs.folder import Incident
     from outlast.logs.values import Args
 
@@ -63,7 +62,7 @@ def fold(
     )
 
 
-class Folding:
+class Folding(Handle):
     """A processor, and the handle of it. Put it first, or behind `merge_contextvars` if what that adds tells kinds apart."""
 
     def __init__(
@@ -86,30 +85,6 @@ class Folding:
         self._bound: dict[Hashable, dict[Hashable, Kind]] = {}
         self._sites: dict[Hashable, Site] = {}
         self.unjudged = 0
-        """How many events passed because they could not be judged: a value could not be hashed or told."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None) -> None:
-        self.close()
-
-    @property
-    def totals(self) -> Totals:
-        """Exact counts: `seen == shown + summarised + pending`. What was exempt was not seen."""
-        return self.folder.totals
-
-    def due(self) -> None:
-        """Write the summaries that are due; the timer does it otherwise."""
-        self.folder.due()
-
-    def resolve(self, key: str) -> bool:
-        """Write "resolved" for the storm of this `outlast.key`; whether it was open."""
-        return self.folder.resolve(key)
-
-    def close(self) -> None:
-        """Write what is pending; everything passes from now on. May be called again."""
-        self.folder.close()
 
     def __call__(self, logger: WrappedLogger, method_name: str, event_dict: EventDict) -> EventDict:
         """The processor. Its summaries are written by a logger of structlog's global configuration."""
