@@ -13,6 +13,8 @@ from outlast.cli.errors import CommandError, Exit
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Generator
 
+    import psycopg
+
     from outlast.postgres import Postgres
 
 T = TypeVar("T")
@@ -23,35 +25,54 @@ CONNECTIONS_MAX: Final = 2
 """One to act, and one to look meanwhile."""
 
 
-def on_database(dsn: str, act: Callable[[Postgres], Awaitable[T]]) -> T:
-    """Open the database, act on it, close it. Raises CommandError."""
+def on_database(
+    dsn: str,
+    act: Callable[[Postgres], Awaitable[T]],
+    *,
+    writable: bool = False,
+    explain: Callable[[str, psycopg.Error], CommandError | None] | None = None,
+) -> T:
+    """Open the database, act on it, close it. Raises CommandError.
+
+    `writable`: a standby will not do. `explain` is asked first what an error of a statement means; it is given the place.
+    """
     with _silence():
-        return asyncio.run(_run(dsn, act))
+        return asyncio.run(_run(dsn, act, writable, explain))
 
 
-async def _run(dsn: str, act: Callable[[Postgres], Awaitable[T]]) -> T:
+async def _run(
+    dsn: str,
+    act: Callable[[Postgres], Awaitable[T]],
+    writable: bool,  # noqa: FBT001
+    explain: Callable[[str, psycopg.Error], CommandError | None] | None,
+) -> T:
     import psycopg
 
-    from outlast.postgres import Postgres
+    from outlast.postgres import Postgres, redact_dsn
 
     try:
-        # A standby is looked at as well; what cannot be done there is said by whoever tries.
+        # What cannot be done on a standby is said by whoever tries.
         db = Postgres(
             dsn,
             connections_max=CONNECTIONS_MAX,
             connect_timeout_s=CONNECT_S_MAX,
             application_name="outlast-cli",
-            writable=False,
+            writable=writable,
         )
     except ConfigurationError as error:
         raise CommandError(str(error), Exit.CONFIGURATION) from None
-    where = place(db)
+    try:
+        where = place(db)
+    except ValueError:
+        msg = f"cannot read the DSN {redact_dsn(dsn)!r}: its port is no number"
+        raise CommandError(msg, Exit.CONFIGURATION) from None
     try:
         return await act(db)
     except Unavailable as error:
         raise refusal(where, error.fault) from None
     except psycopg.Error as error:
-        raise refusal(where, db.classifiers.classify(error, source=db.name, phase="query")) from None
+        fault = db.classifiers.classify(error, source=db.name, phase="query")
+        raise (explain(where, error) if explain is not None else None) or refusal(where, fault) from None
     except ConfigurationError as error:
         raise CommandError(f"{where}: {error}", Exit.CONFIGURATION) from None
     except (OutlastError, OSError) as error:
