@@ -97,8 +97,13 @@ class Signals:
     def stopping(self) -> None:
         """Let the deadline run from now: the stop has begun, whoever asked for it."""
         if self._leave_at is None:
-            self._leave_at = time.monotonic() + self.deadline_s + max(OVERTIME_S_MIN, OVERTIME_SHARE * self.deadline_s)
+            self._begin(time.monotonic())
             self._ring()
+
+    def _begin(self, now: float) -> None:
+        """Let the deadline run, and look from now on whether the process stands still: the thread may not have moved yet."""
+        self._beat_at = now
+        self._leave_at = now + self.deadline_s + max(OVERTIME_S_MIN, OVERTIME_SHARE * self.deadline_s)
 
     # On the main thread, between two bytecodes.
 
@@ -121,8 +126,15 @@ class Signals:
                     if not all(self._saw(number) for number in os.read(self._read, 64)):
                         return
                 self._beat()
-            if self._leave_at is not None and time.monotonic() >= self._leave_at:
+            if self._is_over():
                 leave(self._leave_code, f"{self.name} did not end within {self.deadline_s:g} s", self._main_id)
+
+    def _is_over(self) -> bool:
+        """Whether the time is over; looked at again, lest the process stood still since the last beat."""
+        if self._leave_at is None or time.monotonic() < self._leave_at:
+            return False
+        self._beat()
+        return time.monotonic() >= self._leave_at
 
     def _beat(self) -> None:
         """Note that the process moves, and for how long it did not; that counts for no deadline."""
@@ -142,7 +154,8 @@ class Signals:
         now = time.monotonic()
         if number in STOPPED_BY:
             self.arrived_at = self.arrived_at or now
-            self._leave_at = self._leave_at or now + self.deadline_s + max(OVERTIME_S_MIN, OVERTIME_SHARE * self.deadline_s)
+            if self._leave_at is None:
+                self._begin(now)
             # The kernel may have interrupted another thread: the main thread has to wake up to run the handler.
             if self._loop is not None and not self._loop.is_closed():
                 self._loop.call_soon_threadsafe(_nothing)
