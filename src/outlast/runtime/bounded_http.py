@@ -42,6 +42,7 @@ class Answer:
     code: HTTPStatus
     content_type: str
     text: str
+    retry_after_s: int | None = None
 
 
 class BoundedServer(socketserver.TCPServer):
@@ -102,14 +103,14 @@ class BoundedServer(socketserver.TCPServer):
         except (BlockingIOError, ConnectionAbortedError):
             return
         except OSError as error:
-            logger.debug("health endpoint: accept failed: %s", error)
+            logger.debug("endpoint: accept failed: %s", error)
             self._closing.wait(ACCEPT_PAUSE_S)
             return
         if not self._free.acquire(blocking=False):
             self._refuse(connection)
             return
         try:
-            threading.Thread(target=self._serve, args=(connection, client), name="outlast health request", daemon=True).start()
+            threading.Thread(target=self._serve, args=(connection, client), name="outlast endpoint request", daemon=True).start()
         except RuntimeError:
             # No more threads to be had.
             self._free.release()
@@ -119,7 +120,7 @@ class BoundedServer(socketserver.TCPServer):
         try:
             _Request(connection, client, self)
         except OSError as error:
-            logger.debug("health endpoint: a client left or was too slow: %s", error)
+            logger.debug("endpoint: a client left or was too slow: %s", error)
         finally:
             self.shutdown_request(connection)
             self._free.release()
@@ -216,6 +217,8 @@ class _Request(http.server.BaseHTTPRequestHandler):
         self.send_header("Content-Type", answer.content_type)
         self.send_header("Content-Length", str(len(body)))
         self.send_header("Cache-Control", "no-store")
+        if answer.retry_after_s is not None:
+            self.send_header("Retry-After", str(answer.retry_after_s))
         if code is HTTPStatus.METHOD_NOT_ALLOWED:
             self.send_header("Allow", "GET, HEAD")
         self.end_headers()
