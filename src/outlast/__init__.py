@@ -10,8 +10,9 @@ package costs next to nothing.
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from outlast.lazily import lazily
 
 if TYPE_CHECKING:
     from outlast.core.backoff import Backoff as Backoff
@@ -98,15 +99,4 @@ __all__ = [
     "run",
 ]
 
-
-def __getattr__(name: str) -> Any:  # noqa: ANN401 - whatever the name is
-    if name in _HOMES:
-        value = getattr(importlib.import_module(f"outlast.{_HOMES[name]}"), name)
-        globals()[name] = value
-        return value
-    msg = f"module 'outlast' has no attribute {name!r}"
-    raise AttributeError(msg)
-
-
-def __dir__() -> list[str]:
-    return sorted([*globals(), *_HOMES])
+__getattr__, __dir__ = lazily(__name__, _HOMES)

@@ -8,8 +8,9 @@ The names below are loaded when they are first used: decoding needs no driver.
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from outlast.lazily import lazily
 
 if TYPE_CHECKING:
     from outlast.changes.epochs import FencedError as FencedError
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
     from outlast.changes.messages import ReplicaIdentity as ReplicaIdentity
     from outlast.changes.messages import Truncate as Truncate
     from outlast.changes.messages import Update as Update
-    from outlast.changes.messages import format_lsn as format_lsn
-    from outlast.changes.messages import parse_lsn as parse_lsn
     from outlast.changes.monitor import Monitor as Monitor
     from outlast.changes.pgoutput import Decoder as Decoder
     from outlast.changes.poison import RefusedError as RefusedError
@@ -58,6 +57,8 @@ if TYPE_CHECKING:
     from outlast.changes.transactions import Transaction as Transaction
     from outlast.changes.transactions import TransactionPart as TransactionPart
     from outlast.changes.values import Interval as Interval
+    from outlast.postgres.replication_lsn import format_lsn as format_lsn
+    from outlast.postgres.replication_lsn import parse_lsn as parse_lsn
 
 _HOMES = {
     "Assembler": "transactions",
@@ -103,8 +104,8 @@ _HOMES = {
     "Update": "messages",
     "drop_slot": "setup",
     "examine": "setup",
-    "format_lsn": "messages",
-    "parse_lsn": "messages",
+    "format_lsn": "outlast.postgres.replication_lsn",
+    "parse_lsn": "outlast.postgres.replication_lsn",
     "set_up": "setup",
 }
 
@@ -157,15 +158,4 @@ __all__ = [
     "set_up",
 ]
 
-
-def __getattr__(name: str) -> Any:  # noqa: ANN401 - whatever the name is
-    if name in _HOMES:
-        value = getattr(importlib.import_module(f"outlast.changes.{_HOMES[name]}"), name)
-        globals()[name] = value
-        return value
-    msg = f"module 'outlast.changes' has no attribute {name!r}"
-    raise AttributeError(msg)
-
-
-def __dir__() -> list[str]:
-    return sorted([*globals(), *_HOMES])
+__getattr__, __dir__ = lazily(__name__, _HOMES)

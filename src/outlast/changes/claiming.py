@@ -10,8 +10,8 @@ from psycopg import errors
 
 from outlast import Backoff, BackoffState
 from outlast.changes.holders import holder
-from outlast.changes.messages import format_lsn
 from outlast.changes.survey import settle
+from outlast.postgres.replication_lsn import format_lsn
 
 if TYPE_CHECKING:
     import random

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, ParamSpec
 
 from outlast import Fault, Kind, Scope
-from outlast.changes.messages import UNCHANGED, BinaryValue, Delete, Insert, Truncate, Update, format_lsn, parse_lsn
+from outlast.changes.messages import UNCHANGED, BinaryValue, Delete, Insert, Truncate, Update
 from outlast.core.faults import attach
+from outlast.postgres.replication_lsn import format_lsn, parse_lsn
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -1,4 +1,4 @@
-"""What pgoutput says, as values: the messages of logical replication, protocol versions 1 to 4, and log positions.
+"""What pgoutput says, as values: the messages of logical replication, protocol versions 1 to 4.
 
 Formats: "Logical Replication Message Formats" in the PostgreSQL manual. A position in the log (LSN) is an int, the number
 of bytes since the beginning of the log. Inside a streamed transaction each message carries the `xid` it belongs to, that of
@@ -8,29 +8,12 @@ the subtransaction; elsewhere it is None.
 from __future__ import annotations
 
 import enum
-import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
-
-_LSN: Final = re.compile(r"([0-9A-Fa-f]{1,8})/([0-9A-Fa-f]{1,8})")
-
-
-def parse_lsn(text: str) -> int:
-    """The position that PostgreSQL writes as `16/B374D848`. Raises ValueError for anything else."""
-    match = _LSN.fullmatch(text)
-    if match is None:
-        msg = f"read {text[:40]!r} as a position in PostgreSQL's log; it is written like 16/B374D848"
-        raise ValueError(msg)
-    return int(match[1], 16) << 32 | int(match[2], 16)
-
-
-def format_lsn(lsn: int) -> str:
-    """The position as PostgreSQL writes it: `16/B374D848`."""
-    return f"{lsn >> 32:X}/{lsn & 0xFFFF_FFFF:X}"
 
 
 class Unchanged(enum.Enum):

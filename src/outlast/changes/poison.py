@@ -10,9 +10,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from outlast import ConfigurationError, Fault, Kind, OutlastError, Scope
-from outlast.changes.messages import format_lsn
 from outlast.changes.sink import emptied
 from outlast.core.faults import attach
+from outlast.postgres.replication_lsn import format_lsn
 
 if TYPE_CHECKING:
     from outlast import Classifiers

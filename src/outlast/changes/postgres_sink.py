@@ -12,10 +12,11 @@ from psycopg import errors, sql
 
 from outlast import Fault, Kind, Scope
 from outlast.changes.epochs import FencedError
-from outlast.changes.messages import UNCHANGED, Delete, Insert, Relation, ReplicaIdentity, Truncate, Update, format_lsn, parse_lsn
+from outlast.changes.messages import UNCHANGED, Delete, Insert, Relation, ReplicaIdentity, Truncate, Update
 from outlast.core.faults import attach, attached
 from outlast.postgres.connection import DeadlineExceededError
 from outlast.postgres.replication_dial import Keepalive, dial
+from outlast.postgres.replication_lsn import format_lsn, parse_lsn
 from outlast.postgres.second_look import SLOW, own_doing
 
 if TYPE_CHECKING:

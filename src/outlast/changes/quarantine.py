@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Final
 
 from outlast import Fault, Kind, OutlastError, Scope
 from outlast.changes.json_sink import as_json, change_lines
-from outlast.changes.messages import format_lsn
 from outlast.core.faults import attach
+from outlast.postgres.replication_lsn import format_lsn
 
 if TYPE_CHECKING:
     from outlast.changes.sink import Delivery

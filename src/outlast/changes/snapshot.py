@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Final
 from psycopg import errors, sql
 
 from outlast import ConfigurationError, Fault, Kind, Scope
-from outlast.changes.messages import parse_lsn
 from outlast.changes.snapshot_model import (
     KeylessTableError,
     RangeState,
@@ -29,6 +28,7 @@ from outlast.changes.snapshot_model import (
 from outlast.changes.snapshot_plan import PublishedRows, plan_table, published_rows
 from outlast.changes.snapshot_reader import copied_batches
 from outlast.core.faults import attach
+from outlast.postgres.replication_lsn import parse_lsn
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from psycopg import sql
 
-from outlast.changes.messages import format_lsn, parse_lsn
 from outlast.changes.snapshot_model import RangeState, SnapshotState, Source, TableState
+from outlast.postgres.replication_lsn import format_lsn, parse_lsn
 
 if TYPE_CHECKING:
     from outlast.postgres import Postgres

@@ -14,7 +14,6 @@ from outlast import Backoff, Classifiers, ConfigurationError, Fault, Stop, Stopp
 from outlast.changes.claiming import Claim
 from outlast.changes.faults import Meaning, Names, ReplicationRule
 from outlast.changes.iteration import Handing, iterate
-from outlast.changes.messages import format_lsn
 from outlast.changes.monitor import EVERY_S, Monitor
 from outlast.changes.pgoutput import Decoder
 from outlast.changes.poison import Poison, StreamOverError
@@ -29,6 +28,7 @@ from outlast.changes.survey import check_names
 from outlast.changes.transactions import Assembler
 from outlast.link import Link
 from outlast.postgres.replication import Keepalive, Replication
+from outlast.postgres.replication_lsn import format_lsn
 
 if TYPE_CHECKING:
     import os

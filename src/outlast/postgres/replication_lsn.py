@@ -13,7 +13,7 @@ def parse_lsn(text: str) -> int:
     """The position that PostgreSQL writes as "16/B374D848". Raises `ValueError` for anything else."""
     found = _TEXT.fullmatch(text)
     if found is None:
-        raise ValueError(f"{text[:40]!r} is no position in the write-ahead log; one looks like 16/B374D848")
+        raise ValueError(f"{text[:40]!r} is no position in the write-ahead log; one is written like 16/B374D848")
     return int(found[1], 16) << 32 | int(found[2], 16)
 
 
