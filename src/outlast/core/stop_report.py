@@ -80,15 +80,15 @@ class StopReport:
         if self.hurried:
             parts.append("the drain was cut short by a second signal")
         if self.open_incidents:
-            parts.append(_listed(self.open_incidents, len(self.open_incidents), NAMED_MAX // 2))
+            parts.append(listed(self.open_incidents, len(self.open_incidents), NAMED_MAX // 2))
         if self.failed:
-            parts.append(f"failed: {_listed(self.failed, len(self.failed))}")
+            parts.append(f"failed: {listed(self.failed, len(self.failed))}")
         if self.not_flushed:
-            parts.append(f"not flushed: {_listed(self.not_flushed, self.not_flushed_count)}")
+            parts.append(f"not flushed: {listed(self.not_flushed, self.not_flushed_count)}")
         if self.killed:
-            parts.append(f"killed child processes: {_listed(self.killed, len(self.killed))}")
+            parts.append(f"killed child processes: {listed(self.killed, len(self.killed))}")
         if self.unfinished:
-            names = _listed(map(str, self.unfinished), self.unfinished_count)
+            names = listed(map(str, self.unfinished), self.unfinished_count)
             parts.append(f"not finished within {self.deadline_s:g} s: {names}")
         if self.exit_code:
             parts.append(f"exit code {self.exit_code}")
@@ -99,6 +99,7 @@ class StopReport:
         return asdict(self)
 
 
-def _listed(names: Iterable[str], count: int, named_max: int = NAMED_MAX) -> str:
+def listed(names: Iterable[str], count: int, named_max: int = NAMED_MAX) -> str:
+    """Name the first `named_max` of `count` things, and count the others."""
     shown = list(names)[:named_max]
     return ", ".join(shown) + (f" and {count - len(shown)} more" if count > len(shown) else "")

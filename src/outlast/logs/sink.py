@@ -9,12 +9,14 @@ import atexit
 import contextlib
 import logging
 import os
+import random
 import threading
 import time
 from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, cast
 
+from outlast.core.backoff import INITIAL, Backoff, Jitter
 from outlast.logs.forked import remember
 
 if TYPE_CHECKING:
@@ -22,8 +24,7 @@ if TYPE_CHECKING:
 
 LOST: Final = "outlast: {lines} log lines ({size} characters) lost in {seconds:.1f} s: {why}"
 UNREAD: Final = "the log was not read quickly enough"
-AGAIN_FIRST_S: Final = 0.1
-AGAIN_MAX_S: Final = 5.0
+AGAIN: Final = Backoff(base_s=0.1, cap_s=5.0, jitter=Jitter.NONE)
 """After an error a file is tried again, first after 0.1 s, then after twice as long, at most 5 s."""
 BATCH_CHARS: Final = 65_536
 
@@ -74,6 +75,7 @@ class Sink:
             raise ValueError(f"a queue holds at least one line of one character, not {lines_max} lines, {chars_max} characters")
         self._stream = stream
         self._lines_max, self._chars_max, self._close_s, self._clock = lines_max, chars_max, close_s, clock
+        self._rng = random.Random()
         self._fd = file_of(stream)
         self._encoding = getattr(stream, "encoding", None) or "utf-8"
         self._queue: deque[Entry] = deque()
@@ -167,15 +169,15 @@ class Sink:
     def _write_all(self, fd: int, batch: list[Entry]) -> str | None:
         """Write to a file, however long it takes, each byte once; why not, if the sink was closed first."""
         left = memoryview("".join([entry.text for entry in batch]).encode(self._encoding, "backslashreplace"))
-        again_s = AGAIN_FIRST_S
+        state = INITIAL
         while left:
             try:
                 left = left[os.write(fd, left) :]
-                again_s = AGAIN_FIRST_S
+                state = INITIAL
             except OSError as failed:
-                if self._pause(again_s):
+                state, again_s = AGAIN.next(state, self._clock(), self._rng)
+                if self._pause(AGAIN.cap_s if again_s is None else again_s):
                     return f"{type(failed).__name__}: {failed}"
-                again_s = min(AGAIN_MAX_S, 2 * again_s)
         return None
 
     def _write(self, batch: list[Entry]) -> str | None:
@@ -184,7 +186,7 @@ class Sink:
             self._stream.write("".join([entry.text for entry in batch]))
             self._stream.flush()
         except Exception as failed:  # noqa: BLE001  # whatever the stream raises: the work goes on without its log
-            self._pause(AGAIN_FIRST_S)
+            self._pause(AGAIN.base_s)
             return f"{type(failed).__name__}: {failed}"
         return None
 

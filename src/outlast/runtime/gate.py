@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from outlast.core.faults import Fault, Kind, Unavailable
 from outlast.runtime.incident import clock
 from outlast.runtime.stacks import task_stack, thread_stack
-from outlast.runtime.stop import Stopping
+from outlast.runtime.stop import Stopping, finish
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -118,7 +118,7 @@ class Gate:
             waiting, self._waiting = self._waiting, []
         for loop, future in waiting:
             if not loop.is_closed():
-                loop.call_soon_threadsafe(_done, future)
+                loop.call_soon_threadsafe(finish, future)
 
 
 class Pass:
@@ -155,8 +155,3 @@ def _current_task() -> asyncio.Task[Any] | None:
         return asyncio.current_task()
     except RuntimeError:
         return None
-
-
-def _done(future: asyncio.Future[None]) -> None:
-    if not future.done():
-        future.set_result(None)

@@ -8,10 +8,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from outlast.core.faults import Kind
-from outlast.core.phases import EXIT_BUG, EXIT_CLEAN, EXIT_FATAL, EXIT_FORCED, Phase, Plan, fair_limit_s, worst
-from outlast.core.stop_report import KEPT_MAX, PhaseTime, StopReport, Unfinished
+from outlast.core.phases import EXIT_BUG, EXIT_FATAL, EXIT_FORCED, Phase, Plan, fair_limit_s, worst
+from outlast.core.stop_report import KEPT_MAX, PhaseTime, StopReport, Unfinished, listed
 from outlast.runtime.stacks import task_stack
-from outlast.runtime.stop import Stopping
+from outlast.runtime.stop import Stopping, finish
 from outlast.runtime.worker import Leave, Worker
 
 if TYPE_CHECKING:
@@ -262,7 +262,7 @@ class Lifecycle:
         inside = gate.holders
         if running or inside:
             await self.service.between_steps("cancel")
-            names = _listed([task.get_name() for task in running] + self._inside())
+            names = _few([task.get_name() for task in running] + self._inside())
             level = logging.WARNING if self._parent is None else logging.DEBUG
             logger.log(level, "%s: cancelled what still ran: %s", self.path, names)
         for task in (*running, *(holder.task for holder in inside if holder.task is not None)):
@@ -285,7 +285,7 @@ class Lifecycle:
         self._emptied.cancel()
 
     def _remind(self, seconds: float) -> None:
-        names = _listed([task.get_name() for task in self._pending if task is not self._emptied] + self._inside())
+        names = _few([task.get_name() for task in self._pending if task is not self._emptied] + self._inside())
         level = logging.INFO if self._parent is None else logging.DEBUG
         logger.log(level, "%s: draining for %.0f s, waits for %s", self.path, seconds, names)
 
@@ -303,42 +303,36 @@ class Lifecycle:
 
     async def _until_empty(self, when: Callable[[], float]) -> None:
         """Wait until nothing is pending, but not beyond `when()`, which a hurry brings nearer."""
-        loop = asyncio.get_running_loop()
         began_at, remind_s = self._now(), REMIND_S
         while self._pending and (left_s := when() - self._now()) > 0:
-            handle = loop.call_later(min(left_s, began_at + remind_s - self._now()), self._ring)
-            try:
-                await self._wait_for_bell()
-            finally:
-                handle.cancel()
+            await self._wait_for_bell(min(left_s, began_at + remind_s - self._now()))
             if self._pending and self._now() >= began_at + remind_s:
                 self._remind(remind_s)
                 remind_s *= 2
 
     async def _until_done(self, task: asyncio.Task[None], when: Callable[[], float]) -> None:
         """Wait for a task, but not beyond `when()`, which a hurry brings nearer. However late it is, the task gets to begin."""
-        loop = asyncio.get_running_loop()
         task.add_done_callback(self._ring)
         # Its first step is in this turn of the loop or the next.
         for _ in range(2):
             await asyncio.sleep(0)
         while not task.done() and (left_s := when() - self._now()) > 0:
-            handle = loop.call_later(left_s, self._ring)
-            try:
-                await self._wait_for_bell()
-            finally:
-                handle.cancel()
+            await self._wait_for_bell(left_s)
 
-    async def _wait_for_bell(self) -> None:
-        self._bell = asyncio.get_running_loop().create_future()
+    async def _wait_for_bell(self, limit_s: float | None = None) -> None:
+        loop = asyncio.get_running_loop()
+        self._bell = loop.create_future()
+        handle = None if limit_s is None else loop.call_later(limit_s, self._ring)
         try:
             await self._bell
         finally:
             self._bell = None
+            if handle is not None:
+                handle.cancel()
 
     def _ring(self, _: object = None) -> None:
-        if self._bell is not None and not self._bell.done():
-            self._bell.set_result(None)
+        if self._bell is not None:
+            finish(self._bell)
 
     async def _hooks(self, phase: Phase) -> None:
         phases = [phase]
@@ -398,7 +392,8 @@ class Lifecycle:
             return fault
         fatal = fault.kind is Kind.FATAL
         logger.log(logging.CRITICAL if fatal else logging.ERROR, "%s: %s failed", self.path, name, exc_info=exc)
-        self._codes.append(EXIT_FATAL if fatal else EXIT_CLEAN)
+        if fatal:
+            self._codes.append(EXIT_FATAL)
         return fault
 
     def _lost(self, phase: Phase, name: str) -> None:
@@ -411,9 +406,8 @@ class Lifecycle:
             self._not_flushed.append(name)
 
 
-def _listed(names: list[str]) -> str:
-    more = f" and {len(names) - NAMED_MAX} more" if len(names) > NAMED_MAX else ""
-    return ", ".join(names[:NAMED_MAX]) + more
+def _few(names: list[str]) -> str:
+    return listed(names, len(names), NAMED_MAX)
 
 
 def _name_of(hook: object) -> str:

@@ -111,8 +111,9 @@ def kill_all() -> tuple[Child, ...]:
 
 def _look(family: dict[Child, None]) -> list[Child]:
     """Add what is below the family to it, and give those that live."""
-    _tidy_up(family)
     alive = [process for process in family if lives(process)]
+    # Afterwards: a look that finds nobody alive is the last one, and leaves no status behind.
+    _tidy_up(family)
     found = process_files.below([process.pid for process in alive]) if alive else []
     family |= dict.fromkeys(found)
     return [*dict.fromkeys([*alive, *found])]

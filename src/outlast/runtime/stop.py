@@ -60,7 +60,7 @@ class Stop:
         self._children: dict[Stop, None] = {}
         self._parked: dict[asyncio.Future[Any], None] = {}
         self._callbacks: dict[object, Callable[[Stop], None]] = {}
-        self._event: threading.Event | None = None
+        self._event = threading.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread_id = 0
         if parent is not None:
@@ -148,7 +148,7 @@ class Stop:
         """Sleep, and raise `Stopping` at once when the stop is fired meanwhile or has been."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[None] = loop.create_future()
-        handle = loop.call_later(seconds, _done, future)
+        handle = loop.call_later(seconds, finish, future)
         try:
             await self.until(future)
         finally:
@@ -167,12 +167,8 @@ class Stop:
 
     def wait_in_thread(self, timeout_s: float | None = None) -> bool:
         """Block a thread until the stop is fired; False if `timeout_s` seconds pass first. Not for the loop's thread."""
-        if self._event is None:
-            self._event = threading.Event()
-        # Looked at after the event is in place: `fire` sets the reason first.
-        if self.reason is not None:
-            return True
-        return self._event.wait(timeout_s)
+        # Who was born below a fired stop has the reason, and was never woken.
+        return self.reason is not None or self._event.wait(timeout_s)
 
     # Inside.
 
@@ -206,8 +202,7 @@ class Stop:
         for future in parked:
             if not future.done():
                 future.set_exception(Stopping(reason))
-        if self._event is not None:
-            self._event.set()
+        self._event.set()
         callbacks, self._callbacks = self._callbacks, {}
         for callback in callbacks.values():
             try:
@@ -253,6 +248,7 @@ class StopScope:
             raise Stopping(self._stop.reason or "") from exc
 
 
-def _done(future: asyncio.Future[None]) -> None:
+def finish(future: asyncio.Future[None]) -> None:
+    """Let whoever awaits `future` go on, if nobody has yet."""
     if not future.done():
         future.set_result(None)

@@ -19,6 +19,8 @@ from enum import Enum
 from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
+from outlast.runtime.stop import finish
+
 if TYPE_CHECKING:
     import random
     from collections.abc import Callable, Sequence
@@ -148,7 +150,7 @@ class Script:
         """End all trouble for good. Calls that hang or are held up go on now, and are answered."""
         self.healed = True
         for future in self._held:
-            _let_go(future)
+            finish(future)
 
     async def hold(self, seconds: float | None = None) -> None:
         """Wait as a call that hangs does: until healed, or for `seconds`."""
@@ -156,7 +158,7 @@ class Script:
             return
         loop = asyncio.get_running_loop()
         future: asyncio.Future[None] = loop.create_future()
-        timer = None if seconds is None else loop.call_later(seconds, _let_go, future)
+        timer = None if seconds is None else loop.call_later(seconds, finish, future)
         self._held[future] = None
         try:
             await future
@@ -169,8 +171,3 @@ class Script:
 def _length_s(rng: random.Random, bounds_s: tuple[float, float]) -> float:
     low_s, high_s = bounds_s
     return round(low_s * math.pow(high_s / low_s, rng.random()), 3)
-
-
-def _let_go(future: asyncio.Future[None]) -> None:
-    if not future.done():
-        future.set_result(None)
