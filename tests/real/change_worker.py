@@ -25,6 +25,7 @@ from outlast.postgres import Postgres
 
 if TYPE_CHECKING:
     from outlast.changes import Delivery, Sink
+    from outlast.changes.snapshot_model import SnapshotTarget
 
 SO_ATTACH_FILTER = 26
 
@@ -105,6 +106,14 @@ class Told:
         await self.sink.close()
 
 
+class ToldCopying(Told):
+    """One that is given everything first."""
+
+    def snapshot_target(self) -> SnapshotTarget:
+        assert isinstance(self.sink, PostgresSink)
+        return self.sink.snapshot_target()
+
+
 def sink_of(environment: dict[str, str]) -> Sink:
     if "WORKER_SINK_DSN" in environment:
         return PostgresSink(Postgres(environment["WORKER_SINK_DSN"], name="warehouse", policy=QUICK))
@@ -120,10 +129,12 @@ QUICK = HealthPolicy(relapse=Backoff(base_s=0.05, cap_s=0.2, sustained_s=5.0), p
 def main() -> int:
     environment = dict(os.environ)
     logging.basicConfig(level=logging.INFO, format="%(relativeCreated)d %(levelname)s %(message)s")
+    snapshot = "WORKER_SNAPSHOT" in environment
     changes = Changes(
         Postgres(environment["WORKER_DSN"], policy=QUICK),
         "shop",
-        sink=Told(sink_of(environment)),
+        sink=ToldCopying(sink_of(environment)) if snapshot else Told(sink_of(environment)),
+        snapshot=snapshot,
         streaming="WORKER_STREAMING" in environment,
         spool_directory=environment.get("WORKER_SPOOL"),
         backoff=Backoff(base_s=0.05, cap_s=0.5, sustained_s=5.0),

@@ -81,9 +81,10 @@ class Memory:
 
 
 @contextlib.asynccontextmanager
-async def running(dsn: str, sink: Sink, **options: Any) -> AsyncIterator[Changes]:
+async def running(dsn: str, sink: Sink, *, policy: outlast.HealthPolicy | None = None, **options: Any) -> AsyncIterator[Changes]:
     """Run a stream in a service; it must end in good order."""
-    changes = Changes(Postgres(dsn), "shop", sink=sink, **options)
+    source = Postgres(dsn) if policy is None else Postgres(dsn, policy=policy)
+    changes = Changes(source, "shop", sink=sink, **options)
     service, stop = outlast.Service("shop", deadline_s=5.0), outlast.Stop()
     changes.attach(service)
     life = asyncio.create_task(service.run(stop))

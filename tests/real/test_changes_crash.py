@@ -36,6 +36,14 @@ CREATE TRIGGER note AFTER INSERT OR UPDATE ON item FOR EACH ROW EXECUTE FUNCTION
 """On the side of the sink: each row that was applied, by whom, in the order of the commits."""
 ROUNDS = 20
 KILLS = 100
+KILLS_READING = 12
+SLOW = """
+CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+    IF current_setting('application_name') NOT LIKE 'outlast sink%' THEN PERFORM pg_sleep(0.5); END IF; RETURN NULL;
+END $$;
+CREATE TRIGGER slow AFTER INSERT ON item FOR EACH STATEMENT EXECUTE FUNCTION slow()
+"""
+"""On the side of the sink: a batch of the snapshot takes as long as on a machine with real disks, and the kills meet it."""
 
 
 def ask(dsn: str, query: str) -> list[tuple[Any, ...]]:
@@ -217,6 +225,25 @@ def test_an_owner_that_is_cut_off_is_followed(shop: Shop, capsys: pytest.Capture
     assert applied == sorted(set(applied)), "each once, in order"
 
 
+def kill_at_random(shop: Shop, rng: random.Random, count: int, **environment: str) -> dict[str, int]:
+    """Kill the newest worker, or one of the servers, `count` times, and start it again; gives how often it was which."""
+    counts = {"consumer": 0, "source": 0, "sink": 0}
+    for _ in range(count):
+        time.sleep(rng.uniform(0.0, 0.4))
+        target = rng.choice(list(counts))
+        counts[target] += 1
+        if target == "consumer":
+            shop.workers[-1].kill()
+            shop.workers[-1].wait()
+            shop.start(**environment)
+        else:
+            server = shop.source if target == "source" else shop.warehouse
+            server.kill(backends=rng.random() < 0.7)
+            time.sleep(rng.uniform(0.0, 0.1))
+            server.start()
+    return counts
+
+
 def test_a_hundred_kills_of_consumer_source_and_sink(shop: Shop, capsys: pytest.CaptureFixture[str]) -> None:
     """At random, under load; in the end the tables are the same, row by row."""
     seed = random.SystemRandom().randrange(1_000_000)
@@ -235,23 +262,10 @@ def test_a_hundred_kills_of_consumer_source_and_sink(shop: Shop, capsys: pytest.
             return "UPDATE item SET amount = -amount WHERE id BETWEEN %s AND %s", (key, key + 50)
         return "DELETE FROM item WHERE id = %s", (key,)
 
-    worker = shop.start()
+    shop.start()
     shop.streams()
     shop.write(change, 0.002)
-    counts = {"consumer": 0, "source": 0, "sink": 0}
-    for _ in range(KILLS):
-        time.sleep(rng.uniform(0.0, 0.4))
-        target = rng.choice(list(counts))
-        counts[target] += 1
-        if target == "consumer":
-            worker.kill()
-            worker.wait()
-            worker = shop.start()
-        else:
-            server = shop.source if target == "source" else shop.warehouse
-            server.kill(backends=rng.random() < 0.7)
-            time.sleep(rng.uniform(0.0, 0.1))
-            server.start()
+    counts = kill_at_random(shop, rng, KILLS)
     shop.stop_writing()
     began = time.monotonic()
     shop.until(shop.same)
@@ -264,3 +278,46 @@ def test_a_hundred_kills_of_consumer_source_and_sink(shop: Shop, capsys: pytest.
             f"the same {time.monotonic() - began:.1f} s after the last one\n"
         )
     assert sessions > KILLS // 20, "it hardly ever streamed: nothing was tested"
+
+
+def test_kills_while_the_tables_are_read_first(shop: Shop, capsys: pytest.CaptureFixture[str]) -> None:
+    """The same while the rows that were there before are read, by two at a time, and others write and change keys."""
+    seed = random.SystemRandom().randrange(1_000_000)
+    rng, writing = random.Random(seed), random.Random(seed)
+
+    def change(number: int) -> tuple[str, tuple[Any, ...]]:
+        key = writing.randrange(200_000)
+        match writing.randrange(4):
+            case 0:
+                return "UPDATE item SET id = id + 1000000 WHERE id = %s", (key,)
+            case 1:
+                return "UPDATE item SET id = id - 1000000, amount = amount + 1 WHERE id >= 1000000 AND id %% 7 = %s", (key % 7,)
+            case 2:
+                return "DELETE FROM item WHERE id = %s", (key,)
+            case _:
+                insert = "INSERT INTO item VALUES (%s, 'new', %s) ON CONFLICT (id) DO UPDATE SET amount = excluded.amount"
+                return insert, (key, number)
+
+    def is_due() -> bool:
+        try:
+            return not ask(shop.sink_dsn, "SELECT 1 FROM outlast.change_positions WHERE lsn > '0/0'")
+        except psycopg.errors.UndefinedTable:
+            return True
+
+    ask(shop.source.dsn(), "INSERT INTO item SELECT i, repeat('x', 300) || i, i FROM generate_series(1, 150000) AS i")
+    ask(shop.source.dsn(), "ANALYZE item")
+    ask(shop.sink_dsn, SLOW)
+    shop.write(change, 0.005)
+    shop.start(WORKER_SNAPSHOT="yes")
+    kills = 0
+    while kills < KILLS_READING and is_due():
+        time.sleep(rng.uniform(0.0, 1.5))
+        kill_at_random(shop, rng, 1, WORKER_SNAPSHOT="yes")
+        kills += 1
+    shop.until(lambda: not is_due(), 60.0)
+    shop.stop_writing()
+    shop.until(shop.same, 60.0)
+    sessions = sum(line.word == "owner" for line in shop.told())
+    with capsys.disabled():
+        sys.stdout.write(f"\nread first: {kills} kills (seed {seed}), {sessions} owners, {shop.written} transactions meanwhile\n")
+    assert kills >= 3, "it was over too soon: nothing was tested"

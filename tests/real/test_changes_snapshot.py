@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -13,17 +13,17 @@ import pytest
 from outlast.changes.messages import Delete, Insert, Relation, Truncate, Update
 from outlast.changes.pgoutput import Decoder
 from outlast.changes.snapshot import Snapshot
-from outlast.changes.snapshot_model import KeylessTableError, Resume, SnapshotBatch, SnapshotGoneError, SnapshotState, Source
+from outlast.changes.snapshot_model import SnapshotBatch, SnapshotGoneError, SnapshotState, Source
 from outlast.changes.snapshot_progress import MemoryProgress, PostgresProgress
 from outlast.postgres import Postgres
 from outlast.postgres.replication import Replication
 from outlast.testing import PostgresServer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import AsyncIterator, Iterator, Sequence
 
     from conftest import RunAsync
-    from outlast.changes.snapshot_model import Row
+    from outlast.changes.copy_lines import Row
 
 
 class Copy:
@@ -34,6 +34,14 @@ class Copy:
         self.begun: list[str] = []
         self.batches: list[int] = []
         self.fail_after = fail_after
+        self.prepared = 0
+        self.has_unique_indexes = False
+
+    async def prepare(self, relations: Sequence[Relation]) -> None:
+        self.prepared += 1
+
+    async def replaces(self, relation: Relation) -> bool:
+        return not self.has_unique_indexes
 
     async def begin(self, relation: Relation) -> None:
         self.begun.append(relation.name)
@@ -57,7 +65,7 @@ class Copy:
 
     def apply(self, change: object, skip_until: dict[str, int], lsn: int) -> None:
         """Carry out a change of the stream."""
-        if not isinstance(change, Insert | Update | Delete) or lsn <= skip_until.get(change.relation.name, 0):
+        if not isinstance(change, Insert | Update | Delete) or lsn < skip_until.get(change.relation.name, 0):
             assert not isinstance(change, Truncate)
             return
         relation, rows = change.relation, self.tables[change.relation.name]
@@ -69,6 +77,16 @@ class Copy:
             rows[self.key(relation, change.new)] = change.new
         else:
             rows.pop(change.old_key, None)
+
+
+@asynccontextmanager
+async def exported(db: Postgres) -> AsyncIterator[Source]:
+    """A snapshot of now."""
+    async with await Replication.connect(db) as session:
+        slot = await session.create_slot("for_the_snapshot", temporary=True)
+        assert slot.snapshot is not None
+        yield Source(slot.consistent_lsn, slot.snapshot)
+        await session.drop_slot("for_the_snapshot")
 
 
 @pytest.fixture(scope="module")
@@ -151,7 +169,7 @@ def test_consistent_with_the_slot_while_others_write(
                 db, "pub", stream="shop", into=copy, progress=MemoryProgress(), rows_per_range=500, batch_rows=100, workers=3
             )
             assert slot.snapshot is not None
-            (table,) = await snapshot.run(slot.consistent_lsn, Source(slot.consistent_lsn, slot.snapshot, exact=True))
+            (table,) = await snapshot.run(slot.consistent_lsn, Source(slot.consistent_lsn, slot.snapshot))
         assert sorted(copy.tables["orders"].values(), key=str) == before, "it is the table as it was where the slot begins"
         assert (table.done, table.rows, table.skip_until_lsn) == (True, 5000, slot.consistent_lsn)
         assert 8 <= len(table.ranges) <= 10
@@ -165,15 +183,16 @@ def test_consistent_with_the_slot_while_others_write(
     run_async(main)
 
 
-@pytest.mark.parametrize("resume", Resume)
+@pytest.mark.parametrize("mixable", [True, False])
 @pytest.mark.parametrize("seed", range(3))
 def test_right_again_after_interruptions(
-    logical: PostgresServer, shop: psycopg.Connection, run_async: RunAsync, seed: int, resume: Resume
+    logical: PostgresServer, shop: psycopg.Connection, run_async: RunAsync, seed: int, *, mixable: bool
 ) -> None:
-    """The exported snapshot is gone at once, the sink fails again and again, and others write all the time."""
+    """The exported snapshot is gone each time, the sink fails again and again, and others write all the time."""
 
     async def main() -> None:
         db, rng, copy = Postgres(logical.dsn("shop")), random.Random(seed), Copy()
+        copy.has_unique_indexes = not mixable
         progress = PostgresProgress(db, schema="kept")
         async with await Replication.connect(db) as session:
             slot = await session.create_slot("slot")
@@ -191,20 +210,22 @@ def test_right_again_after_interruptions(
                 rows_per_range=1000,
                 batch_rows=200,
                 workers=2,
-                resume=resume,
             )
-            try:
-                tables = await snapshot.run(slot.consistent_lsn)
-            except ConnectionResetError:
-                failures += 1
-                write_some(shop, rng, 50)
-                if resume is Resume.TABLES:
-                    batches_max *= 2
+            async with exported(db) as source:
+                try:
+                    tables = await snapshot.run(slot.consistent_lsn, source)
+                except ConnectionResetError:
+                    failures += 1
+                    if not mixable:
+                        batches_max *= 2
+            write_some(shop, rng, 50)
         assert failures >= 1
         (table,) = tables
         assert table.consistent_lsn > slot.consistent_lsn
-        assert copy.begun.count("orders") == (1 if resume is Resume.RANGES else failures + 1)
-        if resume is Resume.RANGES:
+        assert bool(table.skip_until_lsn) == (not mixable), "under one snapshot its position is known"
+        assert copy.prepared == 1
+        assert copy.begun.count("orders") == (1 if mixable else failures + 1)
+        if mixable:
             assert sum(copy.batches) <= 5300 + 2 * 200 * failures, "what was durable is not read again"
         write_some(shop, rng)
         stream_into(shop, copy, {"orders": table.skip_until_lsn})
@@ -212,6 +233,33 @@ def test_right_again_after_interruptions(
         await db.close()
 
     run_async(main)
+
+
+@pytest.mark.parametrize("keys_change", [True, False])
+def test_a_table_with_large_values_is_read_under_one_snapshot(
+    logical: PostgresServer, shop: psycopg.Connection, run_async: RunAsync, *, keys_change: bool
+) -> None:
+    shop.execute("ALTER TABLE orders ALTER note SET STORAGE EXTERNAL")
+    shop.execute("UPDATE orders SET note = repeat('x', 9000) WHERE id = 5000")
+
+    async def main() -> list[str]:
+        db, copy, progress = Postgres(logical.dsn("shop")), Copy(fail_after=3), MemoryProgress()
+        for failing in (True, False):
+            snapshot = Snapshot(
+                db, "pub", stream="shop", into=copy, progress=progress, batch_rows=500, workers=1, keys_change=keys_change
+            )
+            async with exported(db) as source:
+                if failing:
+                    with pytest.raises(ConnectionResetError):
+                        await snapshot.run(1, source)
+                    copy.fail_after = None
+                else:
+                    await snapshot.run(1, source)
+        await db.close()
+        assert len(copy.tables["orders"]) == 5000
+        return copy.begun
+
+    assert run_async(main) == ["orders"] * (2 if keys_change else 1)
 
 
 def test_tables_of_every_kind(logical: PostgresServer, shop: psycopg.Connection, run_async: RunAsync) -> None:
@@ -242,12 +290,12 @@ def test_tables_of_every_kind(logical: PostgresServer, shop: psycopg.Connection,
             snapshot = Snapshot(
                 db, "pub", stream="shop", into=copy, progress=PostgresProgress(db), rows_per_range=20, batch_rows=7, ranges_max=5
             )
-            tables = await snapshot.run(slot.consistent_lsn, Source(slot.consistent_lsn, slot.snapshot, exact=True))
+            tables = await snapshot.run(slot.consistent_lsn, Source(slot.consistent_lsn, slot.snapshot))
         assert all(table.done and len(table.ranges) <= 5 for table in tables)
         assert {table.name: len(table.ranges) for table in tables}["keyless"] == 1
         kept = await PostgresProgress(db).load("shop")
         assert kept == SnapshotState(slot.consistent_lsn, tables)
-        await snapshot.forget()
+        await PostgresProgress(db).forget("shop")
         assert await PostgresProgress(db).load("shop") is None
         await db.close()
         return copy
@@ -273,7 +321,9 @@ def test_column_lists_and_row_filters(logical: PostgresServer, shop: psycopg.Con
 
     async def main() -> Copy:
         db, copy = Postgres(logical.dsn("shop")), Copy()
-        await Snapshot(db, "pub", stream="shop", into=copy, progress=MemoryProgress(), rows_per_range=500).run(1)
+        snapshot = Snapshot(db, "pub", stream="shop", into=copy, progress=MemoryProgress(), rows_per_range=500)
+        async with exported(db) as source:
+            await snapshot.run(1, source)
         await db.close()
         return copy
 
@@ -282,9 +332,7 @@ def test_column_lists_and_row_filters(logical: PostgresServer, shop: psycopg.Con
     assert all(len(row) == 2 and int(row[1] or 1) % 2 == 0 for row in rows.values())
 
 
-def test_a_table_without_a_key_begins_anew_and_needs_an_exact_snapshot(
-    logical: PostgresServer, shop: psycopg.Connection, run_async: RunAsync
-) -> None:
+def test_a_table_without_a_key_begins_anew(logical: PostgresServer, shop: psycopg.Connection, run_async: RunAsync) -> None:
     shop.execute("CREATE TABLE keyless (n int); INSERT INTO keyless SELECT generate_series(1, 300)")
     shop.execute("ALTER PUBLICATION pub SET TABLE keyless")
 
@@ -294,19 +342,15 @@ def test_a_table_without_a_key_begins_anew_and_needs_an_exact_snapshot(
         async with await Replication.connect(db) as session:
             slot = await session.create_slot("slot")
             assert slot.snapshot is not None
-            exported = Source(slot.consistent_lsn, slot.snapshot, exact=True)
+            gone = Source(slot.consistent_lsn, slot.snapshot)
             with pytest.raises(ConnectionResetError):
-                await snapshot.run(slot.consistent_lsn, exported)
+                await snapshot.run(slot.consistent_lsn, gone)
         copy.fail_after = None
         with pytest.raises(SnapshotGoneError, match="is gone"):
-            await snapshot.run(slot.consistent_lsn, exported)
-        with pytest.raises(KeylessTableError, match=r'ALTER TABLE "public"."keyless" ADD PRIMARY KEY'):
-            await snapshot.run(slot.consistent_lsn)
+            await snapshot.run(slot.consistent_lsn, gone)
         shop.execute("INSERT INTO keyless VALUES (301)")
-        async with await Replication.connect(db) as session:
-            newer = await session.create_slot("for_the_snapshot", temporary=True)
-            assert newer.snapshot is not None
-            (table,) = await snapshot.run(slot.consistent_lsn, Source(newer.consistent_lsn, newer.snapshot, exact=True))
+        async with exported(db) as source:
+            (table,) = await snapshot.run(slot.consistent_lsn, source)
         shop.execute("INSERT INTO keyless VALUES (302)")
         assert len(copy.tables["keyless"]) == 301
         assert copy.begun == ["keyless", "keyless"]
@@ -321,12 +365,14 @@ def test_another_slot_begins_anew(logical: PostgresServer, shop: psycopg.Connect
     async def main() -> None:
         db, copy, progress = Postgres(logical.dsn("shop")), Copy(), MemoryProgress()
         snapshot = Snapshot(db, "pub", stream="shop", into=copy, progress=progress)
-        await snapshot.run(1)
-        batches = len(copy.batches)
-        await snapshot.run(1)
+        async with exported(db) as source:
+            await snapshot.run(1, source)
+            batches = len(copy.batches)
+            await snapshot.run(1, source)
         assert len(copy.batches) == batches, "it is done"
         shop.execute("DELETE FROM orders WHERE id > 10")
-        await snapshot.run(2)
+        async with exported(db) as source:
+            await snapshot.run(2, source)
         assert len(copy.tables["orders"]) == 10
         assert copy.begun == ["orders", "orders"]
         await db.close()
@@ -340,7 +386,9 @@ def test_memory_is_bounded_by_bytes(logical: PostgresServer, shop: psycopg.Conne
 
     async def main() -> None:
         db, copy = Postgres(logical.dsn("shop")), Copy()
-        await Snapshot(db, "pub", stream="shop", into=copy, progress=MemoryProgress(), batch_bytes=250_000).run(1)
+        snapshot = Snapshot(db, "pub", stream="shop", into=copy, progress=MemoryProgress(), batch_bytes=250_000)
+        async with exported(db) as source:
+            await snapshot.run(1, source)
         assert set(copy.batches[:-1]) == {3}
         assert len(copy.tables["wide"]) == 100
         await db.close()
@@ -353,14 +401,14 @@ def test_cancelled_in_the_middle_it_leaves_no_session(
 ) -> None:
     async def main() -> None:
         db, copy, progress = Postgres(logical.dsn("shop")), Copy(), MemoryProgress()
-        reading = asyncio.create_task(
-            Snapshot(db, "pub", stream="shop", into=copy, progress=progress, batch_rows=10, workers=4, rows_per_range=100).run(1)
-        )
-        while len(copy.batches) < 20:
-            await asyncio.sleep(0)
-        reading.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await reading
+        snapshot = Snapshot(db, "pub", stream="shop", into=copy, progress=progress, batch_rows=10, workers=4, rows_per_range=100)
+        async with exported(db) as source:
+            reading = asyncio.create_task(snapshot.run(1, source))
+            while len(copy.batches) < 20:
+                await asyncio.sleep(0)
+            reading.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await reading
         await db.close()
         others = "SELECT count(*) FROM pg_stat_activity WHERE datname = 'shop' AND pid <> pg_backend_pid()"
         while shop.execute(others.encode()).fetchone() != (0,):

@@ -103,9 +103,10 @@ def pumped(
     poisoned: Poison | None = None,
     changes_max: int = 100,
     stop: Stop | None = None,
+    copied: dict[tuple[str, str], int] | None = None,
 ) -> Pump:
     """Run one session until there is nothing more, or until what it raises."""
-    pump = Pump(sink, poisoned or poison(), position)
+    pump = Pump(sink, poisoned or poison(), position, copied=copied)
 
     async def main() -> None:
         inner = stop or Stop()
@@ -178,6 +179,17 @@ def test_our_own_tables_are_passed_over_and_make_no_flush(name: str) -> None:
     assert sink.given == [["b"]]
     assert sink.flushed == [210]
     assert source.confirmed[-1] == 300
+
+
+def test_what_a_snapshot_has_is_left_out_table_by_table() -> None:
+    sink = Sink()
+    other = relation(name="other").replace(struct.pack(">cI", b"R", 1), struct.pack(">cI", b"R", 2), 1)
+    both = [*transaction(100, "a", table=TABLE)]
+    both[-1:-1] = [(100, 100, 0, other), (100, 100, 0, struct.pack(">cIcHcI", b"I", 2, b"N", 1, b"t", 1) + b"b")]
+    source = Source(([*both, *transaction(200, "c"), *transaction(300, "d")], 0))
+    pumped(source, sink, copied={("public", "item"): 300, ("public", "other"): 100})
+    assert sink.given == [["b"], [], ["d"]], "what begins at the position is new"
+    assert source.confirmed[-1] == 310
 
 
 # What the sink refuses.

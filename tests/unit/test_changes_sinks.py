@@ -7,7 +7,7 @@ import json
 import os
 import threading
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -239,39 +239,7 @@ def test_a_quarantine_has_a_limit_and_holds_whole_transactions_only(tmp_path: Pa
     assert [line["op"] for line in lines(quarantine.path)] == ["refused", "insert", "commit"]
 
 
-# Statements.
-
-
-def statements(*changes: Change) -> list[tuple[str, list[tuple[object, ...]]]]:
-    sink = PostgresSink(Postgres("postgresql://localhost/warehouse"))
-    return [(statement.as_string(None), rows) for statement, rows in sink._grouped(changes)]
-
-
-def test_runs_of_changes_are_one_statement_and_keep_their_order() -> None:
-    upsert = (
-        'INSERT INTO "public"."item" ("id", "name") OVERRIDING SYSTEM VALUE VALUES (%s, %s) '
-        'ON CONFLICT ("id") DO UPDATE SET "name" = excluded."name"'
-    )
-    delete = 'DELETE FROM "public"."item" WHERE "id" = %s'
-    assert statements(row(1), row(2), Delete(ITEM, old_key=("1",)), row(1)) == [
-        (upsert, [("1", "x"), ("2", "x")]),
-        (delete, [("1",)]),
-        (upsert, [("1", "x")]),
-    ]
-
-
-def test_an_update_sets_what_it_was_given_where_the_old_key_stood() -> None:
-    assert statements(Update(ITEM, ("1", UNCHANGED))) == [('UPDATE "public"."item" SET "id" = %s WHERE "id" = %s', [("1", "1")])]
-    assert statements(Update(ITEM, ("2", "y"), old_key=("1",))) == [
-        ('UPDATE "public"."item" SET "id" = %s, "name" = %s WHERE "id" = %s', [("2", "y", "1")])
-    ]
-
-
-def test_a_whole_old_row_is_compared_with_its_nulls() -> None:
-    full = Relation(2, "public", "log", ReplicaIdentity.FULL, tuple(Column(name, 25, -1, True) for name in ("a", "b")))
-    assert statements(Delete(full, old_row=("x", None))) == [
-        ('DELETE FROM "public"."log" WHERE "a" IS NOT DISTINCT FROM %s AND "b" IS NOT DISTINCT FROM %s', [("x", None)])
-    ]
+# Configuration.
 
 
 def test_two_servers_of_one_name_are_refused() -> None:
@@ -281,6 +249,14 @@ def test_two_servers_of_one_name_are_refused() -> None:
     Changes(source, "shop", sink=PostgresSink(source))
     other = Changes(source, "shop", sink=PostgresSink(Postgres("postgresql://localhost/warehouse", name="warehouse")))
     assert [need.name for need in other.needs] == ["postgres", "warehouse"]
+
+
+@pytest.mark.parametrize("options", [{"snapshot": True}, {"lost": "snapshot"}])
+def test_a_snapshot_needs_a_sink_that_takes_one(options: dict[str, Any]) -> None:
+    source = Postgres("postgresql://localhost/shop")
+    with pytest.raises(ConfigurationError, match="a StdoutSink takes no snapshot; a PostgresSink does"):
+        Changes(source, "shop", sink=StdoutSink(), **options)
+    Changes(source, "shop", sink=PostgresSink(source), **options)
 
 
 def test_a_stream_has_a_sink_or_is_iterated_over() -> None:

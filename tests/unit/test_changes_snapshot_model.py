@@ -10,19 +10,19 @@ from hypothesis import strategies as st
 from psycopg import sql
 
 from outlast import ConfigurationError
+from outlast.changes.copy_lines import parse_line
 from outlast.changes.messages import Column, Relation, ReplicaIdentity
 from outlast.changes.snapshot import Snapshot
-from outlast.changes.snapshot_model import RangeState, Resume, SnapshotState, Source, TableState, carried_over
+from outlast.changes.snapshot_model import RangeState, SnapshotState, Source, TableState, carried_over
 from outlast.changes.snapshot_plan import PublishedRows
 from outlast.changes.snapshot_progress import MemoryProgress
-from outlast.changes.snapshot_reader import parse_line
 from outlast.postgres import Postgres
 from outlast.testing import run_virtual
 
 if TYPE_CHECKING:
-    from outlast.changes.snapshot_model import Row
+    from outlast.changes.copy_lines import Row
 
-FIRST, SECOND = Source(100, "first", exact=True), Source(200, "second")
+FIRST, SECOND = Source(100, "first"), Source(200, "second")
 
 
 def table(*ranges: RangeState, key: tuple[str, ...] = ("id",)) -> TableState:
@@ -34,23 +34,21 @@ def read(number: int, source: Source | None, *, done: bool = False) -> RangeStat
     return RangeState(number, done=done) if source is None else RangeState(number, done=done).began(source) if state else state
 
 
-@pytest.mark.parametrize("resume", Resume)
-def test_what_a_restart_keeps(resume: Resume) -> None:
+@pytest.mark.parametrize("mixable", [True, False])
+def test_what_a_restart_keeps(*, mixable: bool) -> None:
     whole = table(read(0, FIRST, done=True), read(1, FIRST, done=True))
     untouched, half = table(read(0, None), read(1, None)), table(read(0, FIRST, done=True), read(1, None))
-    assert carried_over(whole, ("id",), SECOND, resume), "what is done is done"
-    assert carried_over(untouched, ("id",), SECOND, resume)
-    assert carried_over(half, ("id",), FIRST, resume), "the snapshot still lives"
-    assert carried_over(half, ("id",), SECOND, resume) == (resume is Resume.RANGES)
-    assert not carried_over(whole, ("id", "shop"), FIRST, resume), "another key cuts other ranges"
+    assert carried_over(whole, ("id",), mixable=mixable), "what is done is done"
+    assert carried_over(untouched, ("id",), mixable=mixable)
+    assert carried_over(half, ("id",), mixable=mixable) == mixable
+    assert not carried_over(whole, ("id", "shop"), mixable=mixable), "another key cuts other ranges"
 
 
-@pytest.mark.parametrize("resume", Resume)
-def test_a_table_without_a_key_goes_on_nowhere(resume: Resume) -> None:
-    assert not carried_over(table(read(0, FIRST), key=()), (), FIRST, resume)
-    assert not carried_over(table(read(0, FIRST), key=()), (), SECOND, resume)
-    assert carried_over(table(read(0, FIRST, done=True), key=()), (), SECOND, resume)
-    assert carried_over(table(read(0, None), key=()), (), SECOND, resume)
+@pytest.mark.parametrize("mixable", [True, False])
+def test_a_table_without_a_key_goes_on_nowhere(*, mixable: bool) -> None:
+    assert not carried_over(table(read(0, FIRST), key=()), (), mixable=mixable)
+    assert carried_over(table(read(0, FIRST, done=True), key=()), (), mixable=mixable)
+    assert carried_over(table(read(0, None), key=()), (), mixable=mixable)
 
 
 def test_what_the_stream_leaves_out_and_from_where_the_copy_is_right() -> None:
@@ -58,10 +56,10 @@ def test_what_the_stream_leaves_out_and_from_where_the_copy_is_right() -> None:
     assert (one.skip_until_lsn, one.consistent_lsn) == (100, 100)
     two = table(read(0, FIRST, done=True), read(1, SECOND, done=True))
     assert (two.skip_until_lsn, two.consistent_lsn) == (0, 200)
-    within = table(read(0, FIRST).began(Source(300, "third", exact=True)))
+    within = table(read(0, FIRST).began(Source(300, "third")))
     assert (within.skip_until_lsn, within.consistent_lsn) == (0, 300), "one range under two snapshots"
-    inexact = table(read(0, SECOND, done=True))
-    assert (inexact.skip_until_lsn, inexact.consistent_lsn) == (0, 200)
+    later = table(read(0, SECOND, done=True))
+    assert (later.skip_until_lsn, later.consistent_lsn) == (200, 200)
 
 
 def test_a_table_is_done_when_all_its_ranges_are() -> None:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from outlast import Stop
     from outlast.postgres import Postgres
     from outlast.postgres.replication import Replication
+    from outlast.postgres.replication_commands import SlotState
 
 LOOK_S: Final = (0.005, 0.5)
 """The first and the longest pause between two looks at a slot that somebody reads: an owner that died leaves it within
@@ -47,20 +48,9 @@ class Claim:
         self._streamed = False
 
     async def start(self, replication: Replication, position: int, stop: Stop) -> None:
-        """Start the stream, as soon as nobody else reads the slot. Raises `Stopping`, and what the session does.
-
-        Who stands by looks twice a second, by one query on the connection that will stream: nobody wakes him.
-        """
-        pause_s, seen = LOOK_S[0], 0
+        """Start the stream, as soon as nobody else reads the slot. Raises `Stopping`, and what the session does."""
         while True:
-            state = await replication.slot_state(self._slot)
-            if state is not None and state.active_pid is not None:
-                if pause_s >= LOOK_S[1] and state.active_pid != seen:
-                    seen = state.active_pid
-                    await self._tell_holder()
-                await stop.sleep(pause_s)
-                pause_s = min(2 * pause_s, LOOK_S[1])
-                continue
+            state = await self.until_free(replication, stop)
             try:
                 await replication.start(self._slot, position, self._options)
             except errors.ObjectInUse:
@@ -75,6 +65,22 @@ class Claim:
         # Told the first time only: when it goes on after a fault, the incident says that it is over.
         level, self._streamed = (logging.DEBUG if self._streamed else logging.INFO), True
         logger.log(level, "changes %s: streaming from %s", self._name, format_lsn(at))
+
+    async def until_free(self, replication: Replication, stop: Stop) -> SlotState | None:
+        """Wait until nobody reads the slot; gives what the server knows of it then.
+
+        Looks twice a second, by one query on the connection that will stream: nobody wakes who stands by.
+        """
+        pause_s, seen = LOOK_S[0], 0
+        while True:
+            state = await replication.slot_state(self._slot)
+            if state is None or state.active_pid is None:
+                return state
+            if pause_s >= LOOK_S[1] and state.active_pid != seen:
+                seen = state.active_pid
+                await self._tell_holder()
+            await stop.sleep(pause_s)
+            pause_s = min(2 * pause_s, LOOK_S[1])
 
     async def _tell_holder(self) -> None:
         async with self._db.connection() as conn:

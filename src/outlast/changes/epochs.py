@@ -9,15 +9,13 @@ from psycopg import errors, pq, sql
 from psycopg.rows import tuple_row
 
 from outlast import Fault, Kind, OutlastError, Scope
+from outlast.changes.own_tables import make_table
 from outlast.core.faults import attach
 
 if TYPE_CHECKING:
     from outlast.postgres.replication_dial import Keepalive
 
-_LOCK: Final = 0x6F75_746C_6570_6F63 % 2**62
-"""The advisory lock under which the table is made: "outlepoc" as a number. Two that create it at once would both fail."""
 _CREATE: Final = """
-CREATE SCHEMA IF NOT EXISTS {schema};
 CREATE TABLE IF NOT EXISTS {schema}.change_epochs (
     stream text PRIMARY KEY,
     epoch bigint NOT NULL,
@@ -74,9 +72,7 @@ class Epochs:
 
     async def create(self, conn: psycopg.AsyncConnection[Any]) -> None:
         """Make the schema and the table, in one transaction; nothing if they exist. The first owner does it by itself."""
-        async with conn.transaction():
-            await conn.execute("SELECT pg_catalog.pg_advisory_xact_lock(%s)", (_LOCK,))
-            await conn.execute(self._sql(_CREATE))
+        await make_table(conn, self.schema, _CREATE)
 
     async def check(self, conn: psycopg.AsyncConnection[Any], epoch: int, keepalive: Keepalive) -> None:
         """Raise `FencedError` unless the epoch is still `epoch`; if it is, it stays so until the transaction of `conn` ends."""

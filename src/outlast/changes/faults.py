@@ -69,9 +69,9 @@ RULES: Final[Mapping[Meaning, tuple[Kind, str]]] = {
     Meaning.SLOT_MISSING: (
         Kind.PERMANENT,
         (
-            "create the slot, and take a new snapshot, for changes until now are not in it: "
-            "SELECT pg_create_logical_replication_slot({slot}, 'pgoutput'); after a failover it is missing unless it was made "
-            "with failover = true (PostgreSQL 17)"
+            "changes until now will never come: lost='snapshot' reads all tables anew, with a new slot; by hand: "
+            "SELECT pg_create_logical_replication_slot({slot}, 'pgoutput'); and a new copy. After a failover it is missing "
+            "unless it was made with failover = true (PostgreSQL 17)"
         ),
     ),
     Meaning.SLOT_EXISTS: (
@@ -81,7 +81,8 @@ RULES: Final[Mapping[Meaning, tuple[Kind, str]]] = {
     Meaning.SLOT_LOST: (
         Kind.PERMANENT,
         (
-            "the log that the slot needs is gone: SELECT pg_drop_replication_slot({slot}); then take a new snapshot. "
+            "the log that the slot needs is gone: lost='snapshot' reads all tables anew, with a new slot; by hand: "
+            "SELECT pg_drop_replication_slot({slot}); and a new copy. "
             "To prevent it: ALTER SYSTEM SET max_slot_wal_keep_size = '…'; SELECT pg_reload_conf();"
         ),
     ),

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final, Protocol
 
 from outlast import Fault, Stop, Stopping
-from outlast.changes.messages import Delete, Insert, Message, Update
+from outlast.changes.messages import Delete, Insert, Message, Truncate, Update
+from outlast.changes.own_tables import is_own
 from outlast.changes.positions import Positions
 from outlast.changes.transactions import Transaction, TransactionPart
 from outlast.core.faults import attach
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Sequence
+    from collections.abc import AsyncGenerator, Mapping, Sequence
 
+    from outlast.changes.messages import Change, Relation
     from outlast.changes.poison import Poison
     from outlast.changes.sink import Delivery, Sink
     from outlast.changes.transactions import Assembler
@@ -27,9 +30,6 @@ DRAIN_S: Final = 2.0
 TURN_S: Final = 0.01
 """How long this works before others on the event loop have their turn, the heartbeat to the server among them: a sink may
 take what it is given without ever waiting, and a large transaction out of the spool comes without waiting, too."""
-OWN_TABLES: Final = frozenset({"change_epochs", "change_positions", "snapshot_ranges"})
-"""What the stream and its sink keep for themselves. A publication of all tables has them as well, and each flush would make
-the next change. They are written in transactions of their own."""
 
 
 class Source(Protocol):
@@ -56,14 +56,28 @@ class LockLostError(ConnectionError):
 class Pump:
     """Feeds a sink from one session, beginning at the position that the sink gave when it was opened."""
 
-    def __init__(self, sink: Sink, poison: Poison, position: int = 0, *, schema: str = "outlast") -> None:
-        """Begin; nothing was received yet. What concerns our own tables in `schema` is passed over."""
+    def __init__(
+        self,
+        sink: Sink,
+        poison: Poison,
+        position: int = 0,
+        *,
+        schema: str = "outlast",
+        copied: Mapping[tuple[str, str], int] | None = None,
+    ) -> None:
+        """Begin; nothing was received yet. What concerns our own tables in `schema` is passed over.
+
+        `copied`: tables, as (schema, name), whose rows the sink has as they were at a position: what was committed before it
+        is left out.
+        """
         self.positions = Positions.begin(position)
         self.received = 0
         """How many changes the sink was given."""
         self._sink = sink
         self._poison = poison
-        self._own = frozenset((schema, name) for name in OWN_TABLES)
+        self._schema = schema
+        self._copied = dict(copied or {})
+        self._copied_until = max(self._copied.values(), default=0)
         self._within = False
         """Whether the sink has a part of a transaction whose rest is to come: nothing is flushed then."""
         self._unflushed = 0
@@ -126,6 +140,9 @@ class Pump:
                 return
             if isinstance(delivery, TransactionPart) or self._poison.is_careful(delivery):
                 await self._flush()
+        if delivery.commit_lsn < self._copied_until:
+            kept = (self._without_copied(change, delivery.commit_lsn) for change in delivery.changes)
+            delivery = replace(delivery, changes=tuple(change for change in kept if change is not None))
         delivery = await self._poison.checked(delivery)
         try:
             await self._sink.write(delivery)
@@ -148,9 +165,18 @@ class Pump:
         if not isinstance(delivery, Transaction) or not delivery.changes:
             return False
         return all(
-            isinstance(change, Insert | Update | Delete) and (change.relation.schema, change.relation.name) in self._own
+            isinstance(change, Insert | Update | Delete) and is_own(self._schema, _name_of(change.relation))
             for change in delivery.changes
         )
+
+    def _without_copied(self, change: Change, commit_lsn: int) -> Change | None:
+        """What of a change the sink does not have yet."""
+        if isinstance(change, Truncate):
+            relations = tuple(each for each in change.relations if commit_lsn >= self._copied.get(_name_of(each), 0))
+            return replace(change, relations=relations) if relations else None
+        if isinstance(change, Insert | Update | Delete) and commit_lsn < self._copied.get(_name_of(change.relation), 0):
+            return None
+        return change
 
     async def _flush(self) -> None:
         if not self.positions.pending:
@@ -166,6 +192,10 @@ class Pump:
             raise error from None
         self._unflushed = 0
         self.positions = self.positions.stored(durable)
+
+
+def _name_of(relation: Relation) -> tuple[str, str]:
+    return relation.schema, relation.name
 
 
 @asynccontextmanager

@@ -9,6 +9,7 @@ from outlast.changes.transactions import Transaction, TransactionPart
 
 if TYPE_CHECKING:
     from outlast import Dependency
+    from outlast.changes.snapshot_model import SnapshotTarget
 
 Delivery: TypeAlias = Transaction | TransactionPart
 """A whole transaction, or the next part of a large one."""
@@ -56,6 +57,15 @@ class Needy(Protocol):
     @property
     def needs(self) -> tuple[Dependency, ...]:
         """What it cannot work without."""
+        ...
+
+
+@runtime_checkable
+class Copying(Protocol):
+    """A sink that can be given all rows first, as they are where the slot begins."""
+
+    def snapshot_target(self) -> SnapshotTarget:
+        """Give what takes them, for the stream that is open."""
         ...
 
 

@@ -7,17 +7,18 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from psycopg import errors, sql
 
 from outlast import ConfigurationError, Fault, Kind, Scope
+from outlast.changes.copy_lines import parse_line
+from outlast.changes.messages import ReplicaIdentity
+from outlast.changes.own_tables import is_own
 from outlast.changes.snapshot_model import (
-    KeylessTableError,
     RangeState,
-    Resume,
     SnapshotBatch,
     SnapshotGoneError,
     SnapshotState,
@@ -28,12 +29,12 @@ from outlast.changes.snapshot_model import (
 from outlast.changes.snapshot_plan import PublishedRows, plan_table, published_rows
 from outlast.changes.snapshot_reader import copied_batches
 from outlast.core.faults import attach
-from outlast.postgres.replication_lsn import parse_lsn
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
-    from outlast.changes.snapshot_model import Key, Row, SnapshotProgress, SnapshotSink
+    from outlast.changes.copy_lines import Row
+    from outlast.changes.snapshot_model import Key, SnapshotProgress, SnapshotSink
     from outlast.postgres import Connection, Postgres
 
 _Name = tuple[str, str]
@@ -70,11 +71,12 @@ class Snapshot:
     """Reads the tables of a publication into a sink.
 
         snapshot = Snapshot(db, "pub", stream="shop", into=sink, progress=PostgresProgress(db))
-        tables = await snapshot.run(slot.consistent_lsn, Source(slot.consistent_lsn, slot.snapshot_name, exact=True))
+        tables = await snapshot.run(slot.consistent_lsn, Source(slot.consistent_lsn, slot.snapshot))
 
     At most `workers` ranges are read at a time, each over a connection of its own; a table is cut into ranges of about
     `rows_per_range` rows, `ranges_max` at most. Memory: one batch for each worker, of `batch_rows` rows, or as many as make
-    `batch_bytes` bytes and one row more.
+    `batch_bytes` bytes and one row more. `keys_change`: whether a primary key may change, see `snapshot_model`. Our own tables
+    in `schema` are left out.
     """
 
     def __init__(
@@ -86,11 +88,12 @@ class Snapshot:
         into: SnapshotSink,
         progress: SnapshotProgress,
         workers: int = 2,
-        batch_rows: int = 1_000,
-        batch_bytes: int = 1 << 20,
+        batch_rows: int = 50_000,
+        batch_bytes: int = 4 << 20,
         rows_per_range: int = 100_000,
         ranges_max: int = 64,
-        resume: Resume = Resume.RANGES,
+        keys_change: bool = True,
+        schema: str = "outlast",
     ) -> None:
         """Describe it; nothing is dialled. Raises `ConfigurationError`."""
         for name, value, most in (
@@ -110,7 +113,8 @@ class Snapshot:
         self._workers = workers
         self._batch_rows, self._batch_bytes = batch_rows, batch_bytes
         self._rows_per_range, self._ranges_max = rows_per_range, ranges_max
-        self._resume = resume
+        self._keys_change = keys_change
+        self._schema = schema
         self._tables: dict[_Name, TableState] = {}
         self._beginning: dict[_Name, asyncio.Lock] = {}
         self._begun: set[_Name] = set()
@@ -129,57 +133,49 @@ class Snapshot:
             for table in self._tables.values()
         )
 
-    async def run(self, origin_lsn: int, source: Source | None = None) -> tuple[TableState, ...]:
+    async def run(self, origin_lsn: int, source: Source) -> tuple[TableState, ...]:
         """Read what is left, for a slot whose consistent point is `origin_lsn`; gives the tables, all of them done.
 
-        `source` is the snapshot that was exported with the slot, or a newer one with its position; None: whatever is current.
-        Whatever was kept for another `origin_lsn` is thrown away. Each table says which of the stream's changes
-        to leave out (`skip_until_lsn`), and from where on its copy is right (`consistent_lsn`).
+        `source` is the snapshot that was exported with the slot, or with another one made later. Whatever was kept for another
+        `origin_lsn` is thrown away. Each table says which of the stream's changes to leave out (`skip_until_lsn`), and from
+        where on its copy is right (`consistent_lsn`).
 
-        Raises what the sink, the progress and the driver raise, `SnapshotGoneError` and `KeylessTableError`; run it again then.
-        Nothing that the sink had called durable is read again, but for tables without primary key and up to one batch a range.
+        Raises what the sink, the progress and the driver raise, and `SnapshotGoneError`; run it again then, under a new
+        snapshot. Which tables go on where they stood, and which begin anew, stands at the head of `snapshot_model`.
         """
-        async with AsyncExitStack() as stack:
-            if source is None:
-                source = await stack.enter_async_context(self._exported())
-            tables = await self._plan(origin_lsn, source)
-            left = deque(
-                (tables[name], each.number) for name, table in self._tables.items() for each in table.ranges if not each.done
-            )
-            try:
-                async with asyncio.TaskGroup() as group:
-                    for _ in range(min(self._workers, len(left))):
-                        group.create_task(self._work(left, source))
-            except BaseExceptionGroup as failures:
-                # What ends one reader ends the others; the first failure is the cause.
-                raise failures.exceptions[0] from None
+        tables = await self._plan(origin_lsn)
+        left = deque(
+            (tables[name], each.number) for name, table in self._tables.items() for each in table.ranges if not each.done
+        )
+        try:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(min(self._workers, len(left))):
+                    group.create_task(self._work(left, source))
+        except BaseExceptionGroup as failures:
+            # What ends one reader ends the others; the first failure is the cause.
+            raise failures.exceptions[0] from None
         return tuple(self._tables.values())
-
-    async def forget(self) -> None:
-        """Drop what was kept: the stream has passed every `consistent_lsn`, or the snapshot is given up."""
-        await self._progress.forget(self.stream)
-        self._tables = {}
 
     # Planning.
 
-    async def _plan(self, origin_lsn: int, source: Source) -> dict[tuple[str, str], PublishedRows]:
+    async def _plan(self, origin_lsn: int) -> dict[_Name, PublishedRows]:
         kept = await self._progress.load(self.stream)
         if kept is not None and kept.origin_lsn != origin_lsn:
             kept = None
         planned: list[TableState] = []
         async with self.db.connection() as conn:
             with conn.deadline(None):
-                tables = await published_rows(conn, self.publication)
+                tables = [each for each in await published_rows(conn, self.publication) if not is_own(self._schema, _name(each))]
                 for table in tables:
-                    relation = table.relation
-                    stored = None if kept is None else kept.table(relation.schema, relation.name)
-                    if stored is None or not carried_over(stored, table.key, source, self._resume):
+                    stored = None if kept is None else kept.table(*_name(table))
+                    half = stored is not None and stored.begun and not stored.done
+                    mixable = half and await self._mixable(table)
+                    if stored is None or not carried_over(stored, table.key, mixable=mixable):
                         stored = await plan_table(conn, table, rows_per_range=self._rows_per_range, ranges_max=self._ranges_max)
                     planned.append(stored)
-        for each in planned:
-            if not each.key and not each.done and not source.exact:
-                raise _keyless(each, self.db.name)
         state = SnapshotState(origin_lsn, tuple(planned))
+        if kept is None:
+            await self._sink.prepare([table.relation for table in tables])
         if state != kept:
             await self._progress.replace(self.stream, state)
         self._tables = {(each.schema, each.name): each for each in planned}
@@ -187,19 +183,11 @@ class Snapshot:
         self._beginning = {name: asyncio.Lock() for name in self._tables}
         return {_name(table): table for table in tables}
 
-    @asynccontextmanager
-    async def _exported(self) -> AsyncGenerator[Source]:
-        """A snapshot of now, for all readers the same, while the block lasts. Its position is known only from above."""
-        conn = await self.db.connect(operation_timeout_s=None)
-        try:
-            await conn.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-            await conn.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
-            # The snapshot is taken first, and has nothing from beyond the end of the log as it is then.
-            row = await (await conn.execute("SELECT pg_export_snapshot(), pg_current_wal_insert_lsn()::text")).fetchone()
-            name, lsn = row or ("", "0/0")
-            yield Source(parse_lsn(lsn), name)
-        finally:
-            conn.pgconn.finish()
+    async def _mixable(self, table: PublishedRows) -> bool:
+        """Whether rows of two snapshots may come together in the table: the stream then puts them right."""
+        if table.relation.replica_identity is not ReplicaIdentity.DEFAULT or (table.large_values and self._keys_change):
+            return False
+        return await self._sink.replaces(table.relation)
 
     # Reading.
 
@@ -233,9 +221,9 @@ class Snapshot:
         await self._save(table, state)
         batches = copied_batches(conn, table.copy(state), rows_max=self._batch_rows, bytes_max=self._batch_bytes)
         try:
-            async for rows in batches:
-                await self._sink.write(SnapshotBatch(table.relation, rows, number))
-                state = state.advanced(len(rows), _key_of(rows[-1], places))
+            async for lines in batches:
+                await self._sink.write(SnapshotBatch(table.relation, lines, number))
+                state = state.advanced(len(lines), _key_of(parse_line(lines[-1]), places))
                 await self._save(table, state)
         finally:
             await batches.aclose()
@@ -251,8 +239,8 @@ class Snapshot:
 
     async def _save(self, table: PublishedRows, state: RangeState) -> None:
         name = _name(table)
-        self._tables[name] = self._tables[name].with_range(state)
         await self._progress.save(self.stream, self._tables[name], state)
+        self._tables[name] = self._tables[name].with_range(state)
 
 
 def _name(table: PublishedRows) -> _Name:
@@ -262,17 +250,6 @@ def _name(table: PublishedRows) -> _Name:
 def _key_of(row: Row, places: list[int]) -> Key | None:
     # No part of a primary key is NULL.
     return tuple(row[place] or "" for place in places) if places else None
-
-
-def _keyless(table: TableState, source: str) -> KeylessTableError:
-    name = sql.Identifier(table.schema, table.name).as_string(None)
-    reason = f"table {table.schema}.{table.name} has no primary key, and the snapshot that was exported with the slot is gone"
-    hint = (
-        f"ALTER TABLE {name} ADD PRIMARY KEY …; or drop the slot and begin anew; or give an exported snapshot with its position"
-    )
-    error = KeylessTableError(f"{reason}; {hint}")
-    attach(error, Fault(Kind.PERMANENT, "keyless", reason, source, Scope.CALL, hint=hint))
-    return error
 
 
 def _gone(source: Source, name: str) -> SnapshotGoneError:

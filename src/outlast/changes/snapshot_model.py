@@ -4,46 +4,36 @@ A snapshot reads every published table as it was where the slot begins; the stre
 work of hours, so it is cut into ranges of primary keys, and each range keeps the key up to which the sink has it.
 
 **When the exported snapshot is gone.** It lives as long as the session that exported it. After a restart the rest is read
-under a newer snapshot, and rows then come that already hold changes which the stream brings again, in their order:
+under a newer one, whose position is known just as well: the stream leaves out what each table holds already
+(`skip_until_lsn`). So a table that was read under one snapshot is right from the beginning, whatever it is like.
 
-- A table *with a primary key* goes on where it stood. An insert of a row that is there replaces it, a delete of one that is
-  not does nothing, so the copy is right again once the stream has passed `consistent_lsn`, and not before.
-- One case cannot be put right like that: an update that changes a primary key *and* leaves a large (TOASTed) value alone, from
-  a key that was not read yet to a range that was. The stream does not repeat the value, and nobody has it. Where
-  primary keys change, choose `Resume.TABLES`: a table that is not finished is then read again as a whole, under one snapshot.
-- A table *without a primary key* is one range and always begins anew. Its rows cannot be replaced, so it needs a
-  snapshot whose position is known exactly, and the stream must leave out its changes up to `skip_until_lsn`.
+A table that was half read begins anew, or goes on in its ranges under two snapshots, if all of this holds:
+
+- It has a primary key, which is its replica identity, so that a row which is there can be replaced: the stream then brings
+  changes again that some of its rows hold, in their order, and the copy is right once it has passed `consistent_lsn`.
+- The sink can replace a row whatever else is there: it has no other unique index on it.
+- It has no large (TOASTed) values. An update that changes a primary key *and* leaves such a value alone, from a key that was
+  not read yet to a range that was, would come without the value, and nobody would have it. Where no primary key ever
+  changes (`keys_change=False`) this does not matter.
 
 When the slot itself is another one, everything begins anew: changes are missing between the two.
 """
 
 from __future__ import annotations
 
-import enum
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from outlast import OutlastError
+from outlast.changes.copy_lines import Row, parse_line
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from outlast.changes.messages import Relation
 
 Key: TypeAlias = tuple[str, ...]
 """The values of a primary key, as the text that the server writes."""
-Row: TypeAlias = tuple[str | None, ...]
-
-
-class Resume(enum.Enum):
-    """What a restart does with tables that were begun under a snapshot that is gone."""
-
-    RANGES = "ranges"
-    """Go on in each range where it stood."""
-    TABLES = "tables"
-    """Read each unfinished table again, under one snapshot."""
-
-
-class KeylessTableError(OutlastError):
-    """A table without primary key cannot be read under a snapshot whose position is not known exactly."""
 
 
 class SnapshotGoneError(OutlastError):
@@ -52,13 +42,12 @@ class SnapshotGoneError(OutlastError):
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A snapshot to read under."""
+    """A snapshot to read under: the one that was exported with a slot, which may be a temporary one."""
 
     lsn: int
-    """Where it stands: with `exact` it has just the transactions that were committed up to here, else no later ones."""
+    """The consistent point of that slot: it has the transactions whose commit begins before, and no others."""
     name: str
     """What `SET TRANSACTION SNAPSHOT` takes."""
-    exact: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,11 +102,11 @@ class TableState:
 
     @property
     def skip_until_lsn(self) -> int:
-        """Leave out the stream's changes of this table that were committed up to here; 0: carry all of them out."""
+        """Leave out the stream's changes of this table that were committed before; 0: carry all of them out."""
         sources = {each.source for each in self.ranges}
         if len(sources) == 1 and not any(each.mixed for each in self.ranges):
             (source,) = sources
-            if source is not None and source.exact:
+            if source is not None:
                 return source.lsn
         return 0
 
@@ -143,16 +132,9 @@ class SnapshotState:
         return next((each for each in self.tables if (each.schema, each.name) == (schema, name)), None)
 
 
-def carried_over(stored: TableState, key: tuple[str, ...], source: Source, resume: Resume) -> bool:
-    """Whether what was read of a table stays; if not it is planned and read anew."""
-    if stored.key != key:
-        return False
-    if stored.done or not stored.begun:
-        return True
-    if all(each.source in {None, source} and not each.mixed for each in stored.ranges):
-        # The snapshot still lives: nothing has changed but the process, or its luck.
-        return bool(key)
-    return bool(key) and resume is Resume.RANGES
+def carried_over(stored: TableState, key: tuple[str, ...], *, mixable: bool) -> bool:
+    """Whether what was read of a table stays; if not it is planned and read anew. `mixable`: read under two snapshots."""
+    return stored.key == key and (stored.done or not stored.begun or (bool(key) and mixable))
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,13 +142,27 @@ class SnapshotBatch:
     """Rows of one table as the server wrote them, in the order of `relation.columns`."""
 
     relation: Relation
-    rows: tuple[Row, ...]
+    lines: tuple[bytes, ...]
+    """As COPY writes them in its text format, in UTF-8, each with its line end: COPY takes them as they are."""
     number: int
     """Of the range they come from. Batches of one range come in order, ranges of a table at the same time."""
+
+    @property
+    def rows(self) -> tuple[Row, ...]:
+        """The values, parsed anew at each call."""
+        return tuple(map(parse_line, self.lines))
 
 
 class SnapshotSink(Protocol):
     """Takes the rows. Each may come more than once: a row that is there is replaced."""
+
+    async def prepare(self, relations: Sequence[Relation]) -> None:
+        """A snapshot of these tables begins, and nothing of one is kept. Raise if what is in them must not be replaced."""
+        ...
+
+    async def replaces(self, relation: Relation) -> bool:
+        """Whether an older row can be replaced by a newer one of the same key, whatever else is in the table."""
+        ...
 
     async def begin(self, relation: Relation) -> None:
         """Drop what there is of the table: it is read from its beginning. Durable when this returns; may come twice."""
@@ -194,4 +190,26 @@ class SnapshotProgress(Protocol):
 
     async def forget(self, stream: str) -> None:
         """Drop it."""
+        ...
+
+
+class SnapshotTarget(SnapshotSink, Protocol):
+    """What a stream needs of its sink to read everything first, and to read it again after a loss."""
+
+    @property
+    def due(self) -> bool:
+        """Whether everything is to be read: it was begun, or `again` was called, and it is not finished."""
+        ...
+
+    @property
+    def progress(self) -> SnapshotProgress:
+        """Where the state is kept, beside the rows."""
+        ...
+
+    async def finish(self, origin_lsn: int, tables: Sequence[TableState]) -> None:
+        """All of `tables` was read: from now on `open` gives `origin_lsn`, until the stream has moved it."""
+        ...
+
+    async def again(self) -> None:
+        """Forget the position, and what was read: everything is read anew. What is in the tables may be replaced."""
         ...

@@ -29,7 +29,10 @@ SELECT class.oid::bigint, space.nspname, class.relname, class.relreplident, row 
             OR each.oid IN (SELECT relid FROM pg_partition_tree(class.oid) WHERE isleaf)), 0)::bigint,
     coalesce((SELECT sum(pg_relation_size(each.oid)) FROM pg_class AS each WHERE each.oid = class.oid AND class.relkind <> 'p'
         OR each.oid IN (SELECT relid FROM pg_partition_tree(class.oid) WHERE isleaf)), 0)::bigint
-        / current_setting('block_size')::int
+        / current_setting('block_size')::int,
+    EXISTS (SELECT FROM pg_class AS each WHERE (each.oid = class.oid AND class.relkind <> 'p'
+        OR each.oid IN (SELECT relid FROM pg_partition_tree(class.oid) WHERE isleaf))
+        AND each.reltoastrelid <> 0 AND pg_relation_size(each.reltoastrelid) > 0)
 FROM (SELECT to_jsonb(published) AS row FROM pg_publication_tables AS published WHERE pubname = %(publication)s) AS listed
 JOIN pg_namespace AS space ON space.nspname = row ->> 'schemaname'
 JOIN pg_class AS class ON class.relnamespace = space.oid AND class.relname = row ->> 'tablename'
@@ -78,6 +81,8 @@ class PublishedRows:
     rows_estimated: int
     blocks: int = 0
     """Of its partitions together, if it has any."""
+    large_values: bool = False
+    """Whether it has values out of line (TOAST): an update that leaves one alone does not repeat it."""
 
     @property
     def identifier(self) -> sql.Identifier:
@@ -137,12 +142,12 @@ async def published_rows(conn: psycopg.AsyncConnection[Any], publication: str) -
 
 
 def _published(row: tuple[Any, ...]) -> PublishedRows:
-    oid, schema, name, identity, row_filter, names, types, mods, keys, key, key_types, rows, blocks = row
+    oid, schema, name, identity, row_filter, names, types, mods, keys, key, key_types, rows, blocks, large = row
     columns = tuple(Column(*each) for each in zip(names, types, mods, keys, strict=True))
     relation = Relation(oid, schema, name, ReplicaIdentity(identity), columns)
     usable = set(key) <= set(names)
     keyed = (tuple(key), tuple(key_types)) if usable else ((), ())
-    return PublishedRows(relation, row_filter, *keyed, rows, blocks)
+    return PublishedRows(relation, row_filter, *keyed, rows, blocks, large)
 
 
 async def plan_table(

@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING, Any, Final
 
 from psycopg import sql
 
+from outlast.changes.own_tables import make_table
 from outlast.changes.snapshot_model import RangeState, SnapshotState, Source, TableState
 from outlast.postgres.replication_lsn import format_lsn, parse_lsn
 
 if TYPE_CHECKING:
-    from outlast.postgres import Postgres
+    from collections.abc import Callable
+    from contextlib import AbstractAsyncContextManager
 
-_LOCK: Final = 0x6F75_746C_736E_6170 % 2**62
-"""The advisory lock under which the table is made: "outlsnap" as a number. Two that create it at once would both fail."""
+    from outlast.postgres import Connection, Postgres
 
 _CREATE: Final = """
-CREATE SCHEMA IF NOT EXISTS {schema};
 CREATE TABLE IF NOT EXISTS {schema}.snapshot_ranges (
     stream text NOT NULL,
     origin pg_lsn NOT NULL,
@@ -34,7 +34,6 @@ CREATE TABLE IF NOT EXISTS {schema}.snapshot_ranges (
     done boolean NOT NULL,
     source_lsn pg_lsn,
     source_name text,
-    source_exact boolean,
     mixed boolean NOT NULL,
     updated_at timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (stream, table_schema, table_name, number)
@@ -42,17 +41,17 @@ CREATE TABLE IF NOT EXISTS {schema}.snapshot_ranges (
 """
 _LOAD: Final = """
 SELECT origin::text, place, table_schema, table_name, key_columns, rows_estimated,
-    number, low, high, position, rows, done, source_lsn::text, source_name, source_exact, mixed
+    number, low, high, position, rows, done, source_lsn::text, source_name, mixed
 FROM {schema}.snapshot_ranges WHERE stream = %s ORDER BY place, number
 """
 _INSERT: Final = """
 INSERT INTO {schema}.snapshot_ranges (stream, origin, place, table_schema, table_name, key_columns, rows_estimated,
-    number, low, high, position, rows, done, source_lsn, source_name, source_exact, mixed)
-VALUES (%s, %s::pg_lsn, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s::pg_lsn, %s, %s, %s)
+    number, low, high, position, rows, done, source_lsn, source_name, mixed)
+VALUES (%s, %s::pg_lsn, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s::pg_lsn, %s, %s)
 """
 _SAVE: Final = """
 UPDATE {schema}.snapshot_ranges SET position = %s, rows = %s, done = %s, source_lsn = %s::pg_lsn, source_name = %s,
-    source_exact = %s, mixed = %s, updated_at = now()
+    mixed = %s, updated_at = now()
 WHERE stream = %s AND table_schema = %s AND table_name = %s AND number = %s
 """
 _FORGET: Final = "DELETE FROM {schema}.snapshot_ranges WHERE stream = %s"
@@ -89,19 +88,27 @@ class MemoryProgress:
 class PostgresProgress:
     """Keeps it in the table `snapshot_ranges` of a schema, which is made when it is first needed.
 
-    Primary keys of the source stand in it: guard it like the source.
+    Primary keys of the source stand in it: guard it like the source. `transaction` lends a connection for a transaction, by
+    default `db.connection`.
     """
 
-    def __init__(self, db: Postgres, *, schema: str = "outlast") -> None:
+    def __init__(
+        self,
+        db: Postgres,
+        *,
+        schema: str = "outlast",
+        transaction: Callable[[], AbstractAsyncContextManager[Connection]] | None = None,
+    ) -> None:
         """Describe it; nothing is dialled."""
         self.db = db
         self.schema = schema
+        self._transaction = transaction or db.connection
 
     async def load(self, stream: str) -> SnapshotState | None:
-        """What was kept; makes the table if it is not there."""
-        async with self.db.connection() as conn:
-            await conn.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
-            await conn.execute(sql.SQL(_CREATE).format(schema=sql.Identifier(self.schema)))
+        """What was kept; None if there is no such table yet."""
+        async with self._transaction() as conn:
+            if not await self._is_there(conn):
+                return None
             cursor = await conn.execute(sql.SQL(_LOAD).format(schema=sql.Identifier(self.schema)), (stream,))
             rows = await cursor.fetchall()
         if not rows:
@@ -110,7 +117,7 @@ class PostgresProgress:
         return SnapshotState(parse_lsn(rows[0][0]), tables)
 
     async def replace(self, stream: str, state: SnapshotState) -> None:
-        """Keep this instead, in one transaction."""
+        """Keep this instead, in one transaction; makes the table if it is not there."""
         rows = [
             (
                 *(stream, format_lsn(state.origin_lsn), place, table.schema, table.name, list(table.key), table.rows_estimated),
@@ -119,20 +126,26 @@ class PostgresProgress:
             for place, table in enumerate(state.tables)
             for each in table.ranges
         ]
-        async with self.db.connection() as conn, conn.cursor() as cursor:
+        async with self._transaction() as conn, conn.cursor() as cursor:
+            await make_table(conn, self.schema, _CREATE)
             await cursor.execute(sql.SQL(_FORGET).format(schema=sql.Identifier(self.schema)), (stream,))
             await cursor.executemany(sql.SQL(_INSERT).format(schema=sql.Identifier(self.schema)), rows)
 
     async def save(self, stream: str, table: TableState, state: RangeState) -> None:
         """Keep the new state of one range."""
         place = (stream, table.schema, table.name, state.number)
-        async with self.db.connection() as conn:
+        async with self._transaction() as conn:
             await conn.execute(sql.SQL(_SAVE).format(schema=sql.Identifier(self.schema)), (*_changing(state), *place))
 
     async def forget(self, stream: str) -> None:
         """Drop it."""
-        async with self.db.connection() as conn:
-            await conn.execute(sql.SQL(_FORGET).format(schema=sql.Identifier(self.schema)), (stream,))
+        async with self._transaction() as conn:
+            if await self._is_there(conn):
+                await conn.execute(sql.SQL(_FORGET).format(schema=sql.Identifier(self.schema)), (stream,))
+
+    async def _is_there(self, conn: Connection) -> bool:
+        name = sql.Identifier(self.schema, "snapshot_ranges").as_string(conn)
+        return await (await conn.execute("SELECT to_regclass(%s) IS NOT NULL", (name,))).fetchone() == (True,)
 
 
 def _table(rows: list[tuple[Any, ...]]) -> TableState:
@@ -141,8 +154,8 @@ def _table(rows: list[tuple[Any, ...]]) -> TableState:
 
 
 def _range(row: tuple[Any, ...]) -> RangeState:
-    number, low, high, position, count, done, lsn, source_name, exact, mixed = row[6:]
-    source = None if lsn is None else Source(parse_lsn(lsn), source_name, exact)
+    number, low, high, position, count, done, lsn, source_name, mixed = row[6:]
+    source = None if lsn is None else Source(parse_lsn(lsn), source_name)
     return RangeState(number, _key(low), _key(high), _key(position), count, done, source, mixed)
 
 
@@ -157,5 +170,5 @@ def _listed(key: tuple[str, ...] | None) -> list[str] | None:
 def _changing(state: RangeState) -> tuple[Any, ...]:
     """What of a range changes while it is read, in the order of both statements."""
     source = state.source
-    of_source = (None, None, None) if source is None else (format_lsn(source.lsn), source.name, source.exact)
+    of_source = (None, None) if source is None else (format_lsn(source.lsn), source.name)
     return _listed(state.position), state.rows, state.done, *of_source, state.mixed

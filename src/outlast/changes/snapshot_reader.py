@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from psycopg import errors, generators, pq
 from psycopg.waiting import Wait
@@ -15,18 +14,13 @@ if TYPE_CHECKING:
     from psycopg.abc import PQGen
     from psycopg.pq.abc import PGresult
 
-    from outlast.changes.snapshot_model import Row
     from outlast.postgres import Connection
-
-_ESCAPE: Final = re.compile(rb"\\(.)", re.DOTALL)
-_ESCAPED: Final = {b"b": b"\b", b"f": b"\f", b"n": b"\n", b"r": b"\r", b"t": b"\t", b"v": b"\v"}
-_NULL: Final = rb"\N"
 
 
 async def copied_batches(
     conn: Connection, statement: sql.Composed, *, rows_max: int, bytes_max: int
-) -> AsyncGenerator[tuple[Row, ...]]:
-    """Run a COPY … TO STDOUT and give its rows in batches: `rows_max` rows at most, or the first that make `bytes_max` bytes.
+) -> AsyncGenerator[tuple[bytes, ...]]:
+    """Run a COPY … TO STDOUT and give its lines in batches: `rows_max` rows at most, or the first that make `bytes_max` bytes.
 
     The server waits while a batch is dealt with. Ending this early, or a failure, closes the connection: the rest of the COPY
     would have to be read first. Raises the driver's errors.
@@ -38,7 +32,7 @@ async def copied_batches(
         while not finished:
             lines, finished = await conn.wait(_lines(conn.pgconn, rows_max, bytes_max))
             if lines:
-                yield tuple(map(parse_line, lines))
+                yield tuple(lines)
     finally:
         if not finished:
             conn.pgconn.finish()
@@ -75,15 +69,3 @@ def _check(pgconn: pq.abc.PGconn, results: list[PGresult], wanted: pq.ExecStatus
             raise errors.error_from_result(result, encoding="utf-8")
     if not results:
         raise errors.OperationalError(pgconn.get_error_message())
-
-
-def parse_line(line: bytes) -> Row:
-    """One line of COPY's text format, as UTF-8."""
-    fields = line[:-1].split(b"\t")
-    if b"\\" not in line:
-        return tuple([field.decode() for field in fields])
-    return tuple([None if field == _NULL else _unescaped(field).decode() for field in fields])
-
-
-def _unescaped(field: bytes) -> bytes:
-    return _ESCAPE.sub(lambda match: _ESCAPED.get(match[1], match[1]), field) if b"\\" in field else field

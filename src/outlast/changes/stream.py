@@ -8,18 +8,17 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from psycopg import sql
-
 from outlast import Backoff, Classifiers, ConfigurationError, Fault, Stop, Stopping
 from outlast.changes.claiming import Claim
-from outlast.changes.faults import Meaning, Names, ReplicationRule
+from outlast.changes.faults import Names, ReplicationRule
+from outlast.changes.initial_snapshot import InitialSnapshot
 from outlast.changes.iteration import Handing, iterate
 from outlast.changes.monitor import EVERY_S, Monitor
 from outlast.changes.pgoutput import Decoder
 from outlast.changes.poison import Poison, StreamOverError
 from outlast.changes.positions import Positions
+from outlast.changes.preparation import Preparation
 from outlast.changes.pump import Pump, while_owner
-from outlast.changes.setup import set_up
 from outlast.changes.sink import needs_of
 from outlast.changes.slot_watch import SlotState
 from outlast.changes.spool import FileSpool
@@ -28,7 +27,6 @@ from outlast.changes.survey import check_names
 from outlast.changes.transactions import Assembler
 from outlast.link import Link
 from outlast.postgres.replication import Keepalive, Replication
-from outlast.postgres.replication_lsn import format_lsn
 
 if TYPE_CHECKING:
     import os
@@ -38,8 +36,10 @@ if TYPE_CHECKING:
 
     from outlast import Dependency, Service
     from outlast.changes.poison import Policy
+    from outlast.changes.preparation import Ground, OnLoss
     from outlast.changes.quarantine import Quarantine
     from outlast.changes.sink import Delivery, Sink
+    from outlast.changes.snapshot import TableProgress
     from outlast.postgres import Postgres
 
 BACKOFF: Final = Backoff(base_s=0.5, cap_s=30.0)
@@ -52,7 +52,7 @@ class _Session:
     """What is open while this is the owner."""
 
     replication: Replication
-    position: int
+    ground: Ground
     lost: asyncio.Future[Fault]
 
 
@@ -71,6 +71,11 @@ class Changes:
     `keepalive` bounds how long an owner whose machine is gone keeps the stream, and so does `wal_sender_timeout_s`, which is
     as long unless given.
 
+    `snapshot`: the rows that are there already are read first, by `snapshot_workers` at a time, into a sink that has no position
+    yet. After an interruption it goes on where it was; with `keys_change=False`, a promise that no primary key ever changes,
+    also in tables with large values. `lost="snapshot"`: when the slot is gone or lost, all of it is read anew, with one WARNING,
+    once: lost again before the stream has caught up, or with "stop", the stream ends for this process.
+
     A transaction that the sink refuses three times in a row goes into `quarantine` and is passed over (`poison="skip"`), or
     ends the stream for this process with one ERROR ("stop"). Faults never end the service: the stream waits as they demand.
 
@@ -87,6 +92,10 @@ class Changes:
         name: str = "",
         create: bool = True,
         tables: tuple[str, ...] | None = None,
+        snapshot: bool = False,
+        snapshot_workers: int = 2,
+        keys_change: bool = True,
+        lost: OnLoss = "stop",
         typed: bool = False,
         streaming: bool = False,
         spool_directory: str | os.PathLike[str] | None = None,
@@ -110,32 +119,25 @@ class Changes:
         """What it cannot work without: the server it reads from, and what the sink needs."""
         # That the slot is lost, the stream itself tells.
         self.monitor = Monitor(db, self.slot, lock_key=lock_key(self.name), told_elsewhere=frozenset({SlotState.LOST}))
-        self._create, self._tables = create, tables
         self._typed, self._streaming, self._spool_directory = typed, streaming, spool_directory
         self._keepalive, self._schema = keepalive or Keepalive(), schema
         self._timeout_s = self._keepalive.total_s if wal_sender_timeout_s is None else wal_sender_timeout_s
         self._rule = ReplicationRule(Names(self.slot, publication, db.dsn.user))
+        initial = InitialSnapshot(
+            db, self._rule.names, self.name, workers=snapshot_workers, keys_change=keys_change, schema=schema
+        )
+        self._preparation = Preparation(
+            db, self.name, self.sink, self._rule, create=create, tables=tables, snapshot=snapshot, on_loss=lost, initial=initial
+        )
         rules = (classifiers or Classifiers()).also(db.classifiers).with_rule(self._rule)
         self.poison = Poison(self.name, rules, policy=poison, quarantine=quarantine)
-        self.link = Link(
-            f"changes {self.name}",
-            dial=self._dial,
-            serve=self._serve,
-            classifiers=rules,
-            dial_timeout_s=None,
-            backoff=backoff,
-            needs=self.needs,
-            rng=rng,
-        )
-        self._claim = Claim(
-            db, self.slot, self.name, options=options_of(publication, streaming=streaming), rng=rng or random.Random()
-        )
+        self.link = self._kept_up(rules, backoff, rng)
+        options = options_of(publication, streaming=streaming)
+        self._claim = Claim(db, self.slot, self.name, options=options, rng=rng or random.Random())
         self._pump: Pump | None = None
-        self._received = 0
-        self._owned = asyncio.Event()
-        self._stop = Stop()
+        self._received, self._stop = 0, Stop()
+        self._owned, self._ended = asyncio.Event(), asyncio.Event()
         self._over: StreamOverError | None = None
-        self._ended = asyncio.Event()
         self._standby: Standby | None = None
 
     # Figures.
@@ -149,6 +151,11 @@ class Changes:
     def positions(self) -> Positions:
         """Where the newest session of this process stands."""
         return Positions.begin() if self._pump is None else self._pump.positions
+
+    @property
+    def snapshot(self) -> tuple[TableProgress, ...]:
+        """How far each table was read that was read first; () if this process has read none."""
+        return self._preparation.initial.progress
 
     @property
     def epoch(self) -> int:
@@ -217,6 +224,18 @@ class Changes:
 
     # Becoming the owner.
 
+    def _kept_up(self, rules: Classifiers, backoff: Backoff, rng: random.Random | None) -> Link[_Session]:
+        return Link(
+            f"changes {self.name}",
+            dial=self._dial,
+            serve=self._serve,
+            classifiers=rules,
+            dial_timeout_s=None,
+            backoff=backoff,
+            needs=self.needs,
+            rng=rng,
+        )
+
     @asynccontextmanager
     async def _dial(self) -> AsyncGenerator[_Session]:
         standby, stop = self._standby, self._stop
@@ -238,36 +257,26 @@ class Changes:
                     rule=self._rule,
                 )
                 stack.callback(replication.close)
-                if self._tables is not None or not await self._is_there(replication):
-                    await self._prepare(position)
-                self._owned.set()
-                await self._claim.start(replication, position, stop)
-            yield _Session(replication, position, lost)
+                ground = await self._prepare(replication, position, stop)
+                await self._claim.start(replication, ground.position, stop)
+            yield _Session(replication, ground, lost)
 
-    async def _is_there(self, replication: Replication) -> bool:
-        """Whether publication and slot are: two looks on the new session, where a survey takes a pooled one, perhaps broken."""
-        state = await replication.slot_state(self.slot)
-        query = sql.SQL("SELECT FROM pg_catalog.pg_publication WHERE pubname = {}").format(sql.Literal(self.publication))
-        return state is not None and not state.lost and (await replication.conn.execute(query)).rowcount == 1
+    async def _prepare(self, replication: Replication, position: int, stop: Stop) -> Ground:
+        try:
+            ground = await self._preparation.begin(replication, position)
+            self._owned.set()
+            if ground.reads_first:
+                await self._claim.until_free(replication, stop)
+                ground = await self._preparation.read_first(replication, ground)
+        except StreamOverError as error:
+            self._end(error)
+            raise
+        return ground
 
-    async def _prepare(self, position: int) -> None:
-        """See that publication and slot are there; make them if that is allowed and loses nothing."""
-        create = self._create and position == 0
-        findings = await set_up(self.db, self.publication, self.slot, tables=self._tables, create=create)
-        slot = findings.survey.slot
-        if position and slot is None:
-            reason = f"the sink stands at {format_lsn(position)}, and slot {self.slot} is gone"
-            raise self._end(StreamOverError(self._rule.fault(Meaning.SLOT_MISSING, reason=reason)))
-        if slot is not None and slot.is_lost:
-            reason = f"slot {self.slot} has lost the log it needs"
-            raise self._end(StreamOverError(self._rule.fault(Meaning.SLOT_LOST, reason=reason)))
-        findings.require()
-
-    def _end(self, error: StreamOverError) -> StreamOverError:
+    def _end(self, error: StreamOverError) -> None:
         """Take note of the error that is told once, and after which this process does not try again by itself."""
         self._over = error
         self._ended.set()
-        return error
 
     async def _until_over(self) -> Exception:
         await self._ended.wait()
@@ -278,7 +287,8 @@ class Changes:
 
     async def _serve(self, session: _Session, stop: Stop) -> None:
         self._received = self.received
-        self._pump = pump = Pump(self.sink, self.poison, session.position, schema=self._schema)
+        ground = session.ground
+        self._pump = pump = Pump(self.sink, self.poison, ground.position, schema=self._schema, copied=ground.tables)
         decoder = Decoder(2 if self._streaming else 1, typed=self._typed)
         spool = FileSpool(self._spool_directory) if self._streaming else None
         assembler = Assembler(decoder, spool=spool)
