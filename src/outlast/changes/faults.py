@@ -82,7 +82,8 @@ RULES: Final[Mapping[Meaning, tuple[Kind, str]]] = {
         Kind.PERMANENT,
         (
             "the log that the slot needs is gone: SELECT pg_drop_replication_slot({slot}); then take a new snapshot. "
-            "To prevent it: ALTER SYSTEM SET max_slot_wal_keep_size = '…'; SELECT pg_reload_conf();"
+            "To prevent it: ALTER SYSTEM SET max_slot_wal_keep_size = '…'; (where the reason is idle_timeout: "
+            "idle_replication_slot_timeout;) SELECT pg_reload_conf();"
         ),
     ),
     Meaning.SLOT_SYNCED: (

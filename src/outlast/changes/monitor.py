@@ -122,7 +122,7 @@ class Monitor:
         if self._on_change is not None:
             self._on_change(report)
             return
-        if report.announced in self._told_elsewhere:
+        if report.state in self._told_elsewhere:
             return
         fault = fault_of(self.slot, report, self.db.name)
         if fault is None or (report.announced is SlotState.ENDANGERED and report.state is SlotState.LAGGING):

@@ -15,6 +15,7 @@ from outlast.changes.claiming import Claim
 from outlast.changes.faults import Meaning, Names, ReplicationRule
 from outlast.changes.iteration import Handing, iterate
 from outlast.changes.monitor import EVERY_S, Monitor
+from outlast.changes.notices import PublicationNotice
 from outlast.changes.pgoutput import Decoder
 from outlast.changes.poison import Poison, StreamOverError
 from outlast.changes.positions import Positions
@@ -238,6 +239,7 @@ class Changes:
                     rule=self._rule,
                 )
                 stack.callback(replication.close)
+                replication.conn.add_notice_handler(PublicationNotice(self.name, self._rule.names))
                 if self._tables is not None or not await self._is_there(replication):
                     await self._prepare(position)
                 self._owned.set()
@@ -259,7 +261,7 @@ class Changes:
             reason = f"the sink stands at {format_lsn(position)}, and slot {self.slot} is gone"
             raise self._end(StreamOverError(self._rule.fault(Meaning.SLOT_MISSING, reason=reason)))
         if slot is not None and slot.is_lost:
-            reason = f"slot {self.slot} has lost the log it needs"
+            reason = f"slot {self.slot} is lost ({slot.invalidation or 'its WAL was removed'})"
             raise self._end(StreamOverError(self._rule.fault(Meaning.SLOT_LOST, reason=reason)))
         findings.require()
 
