@@ -231,9 +231,12 @@ def loses_its_log(dsn: str) -> None:
 
 
 def lies_idle(dsn: str) -> None:
-    """Have the server give up what nobody has read for a second (PostgreSQL 18)."""
+    """Have the server give up what nobody has read for a second (PostgreSQL 18), which is told before."""
     ask(dsn, "ALTER SYSTEM SET idle_replication_slot_timeout = '1s'")
     ask(dsn, "SELECT pg_reload_conf()")
+    ask(dsn, "SELECT pg_sleep(0.5) FROM pg_replication_slots WHERE slot_name = 'shop'")
+    status = CliRunner(env={"OUTLAST_DSN": dsn}).invoke(app, ["changes", "status", "shop", "--over", "0s", "--json"])
+    assert json.loads(status.stdout)["shop"]["state"] == "endangered"
     # It counts from when the slot was left; a checkpoint looks.
     idle = "SELECT now() - inactive_since > '1 s' FROM pg_replication_slots WHERE slot_name = 'shop'"
     while ask(dsn, idle) != [(True,)]:
