@@ -13,7 +13,6 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import psycopg
 import pytest
 from changes_source import LOGICAL, Memory, ask, insert, running, source_database, streams, until
 from click.testing import CliRunner
@@ -254,9 +253,7 @@ def test_a_slot_that_is_lost_ends_the_stream_and_is_told_once(
     lose: Callable[[str], None],
 ) -> None:
     if lose is lies_idle and int(logical.version.split(".")[0]) < 18:
-        with pytest.raises(psycopg.errors.UndefinedObject):
-            lose(source)
-        return
+        pytest.skip("PostgreSQL 18 is the first that gives up a slot for being unused")
 
     async def main() -> None:
         sink = PostgresSink(Postgres(warehouse, name="warehouse"))
