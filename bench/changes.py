@@ -232,7 +232,13 @@ def measure(server: PostgresServer, rounds: int, *, large: bool) -> dict[str, An
         for (slot,) in conn.execute("SELECT slot_name FROM pg_replication_slots").fetchall():
             conn.execute("SELECT pg_drop_replication_slot(%s)", (slot,))
     ratios = {name: statistics.median(a / b for a, b in zip(seen[name], seen["pg_recvlogical"], strict=True)) for name in names}
-    return {"rows_s": {name: statistics.median(values) for name, values in seen.items()}, "times_pg_recvlogical": ratios}
+    figures: dict[str, Any] = {
+        "rows_s": {name: statistics.median(values) for name, values in seen.items()},
+        "times_pg_recvlogical": ratios,
+    }
+    if "walbox" in seen:
+        figures["decoded_times_walbox"] = statistics.median(a / b for a, b in zip(seen["decoded"], seen["walbox"], strict=True))
+    return figures
 
 
 def last_commit(server: PostgresServer, until: int) -> int:
@@ -274,6 +280,8 @@ def main() -> int:
         print(what)
         for name, rate in seen["rows_s"].items():
             print(f"    {name:<16}{rate:>12,.0f} rows/s{seen['times_pg_recvlogical'][name]:>8.2f} x")
+        if "decoded_times_walbox" in seen:
+            print(f"    decoded is {seen['decoded_times_walbox']:.1f} x walbox")
     if not has_walbox():
         print("not installed: walbox", file=sys.stderr)
     ratios = [seen["times_pg_recvlogical"] for seen in figures.values()]
