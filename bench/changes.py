@@ -1,4 +1,4 @@
-"""How fast changes are read from a real server: raw, decoded and given to a sink, against pg_recvlogical and psycopg 2.
+"""How fast changes are read from a real server: raw, decoded and given to a sink, against pg_recvlogical and the peers on PyPI.
 
     python bench/changes.py                      # 20,000 transactions of 10 rows, one of 200,000; median of 3 rounds
     python bench/changes.py --rounds 1 --json    # for a script
@@ -10,6 +10,10 @@ The clock runs from the start of the stream to the last commit, for pg_recvlogic
 
 "raw" is the session alone, "decoded" the whole stream of `outlast.changes` into a sink that counts. The exit code is 1 when
 raw is below 0.95 x pg_recvlogical, or decoded below 0.75 x.
+
+The peers: psycopg 2 hands over bytes, undecoded. walbox (Python 3.13 and later) is the best maintained decoder of pgoutput with a
+client of its own: asyncio, psycopg 3, transactions of dicts, here with a checkpoint in memory. Where it is not installed it is
+left out, and named. bench/README.md has those that do not run, or rest.
 """
 
 from __future__ import annotations
@@ -17,6 +21,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import importlib.util
 import json
 import logging
 import select
@@ -25,6 +30,7 @@ import subprocess
 import sys
 import time
 from typing import TYPE_CHECKING, Any
+from unittest import mock
 
 import psycopg
 import psycopg2
@@ -37,7 +43,7 @@ from outlast.postgres.replication import Replication, format_lsn, parse_lsn
 from outlast.testing import PostgresServer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from outlast.changes import Transaction, TransactionPart
 
@@ -56,7 +62,7 @@ class NullSink:
     def __init__(self, until: int, stop: Stop) -> None:
         self.until, self.stop = until, stop
         self.rows = self.complete = 0
-        self.began_at = self.ended_at = 0.0
+        self.ended_at = 0.0
 
     async def open(self, stream: str, epoch: int) -> int:
         """Begin where the slot stands."""
@@ -65,7 +71,6 @@ class NullSink:
 
     async def write(self, delivery: Transaction | TransactionPart) -> None:
         """Count, and stop at the end."""
-        self.began_at = self.began_at or time.perf_counter()
         self.rows += len(delivery.changes)
         if delivery.end_lsn is not None:
             self.complete = delivery.end_lsn
@@ -131,12 +136,19 @@ def _end(commit: bytes) -> int:
 async def decoded(server: PostgresServer, slot: str, until: int, rows: int) -> float:
     db, stop = Postgres(server.dsn()), Stop()
     sink = NullSink(until, stop)
-    with contextlib.suppress(Stopping):
+    start, began_at = Replication.start, 0.0
+
+    async def timed(session: Replication, name: str, lsn: int, options: Mapping[str, str]) -> None:
+        nonlocal began_at
+        began_at = time.perf_counter()
+        await start(session, name, lsn, options)
+
+    with contextlib.suppress(Stopping), mock.patch.object(Replication, "start", timed):
         await Changes(db, "bench", slot=slot, sink=sink, create=False).run(stop)
     await db.close()
     if sink.rows != rows:
         sys.exit(f"bench: {sink.rows} rows came, {rows} were written")
-    return sink.ended_at - sink.began_at
+    return sink.ended_at - began_at
 
 
 def with_psycopg2(server: PostgresServer, slot: str, rows: int) -> float:
@@ -161,12 +173,44 @@ def with_psycopg2(server: PostgresServer, slot: str, rows: int) -> float:
     return took_s
 
 
+async def with_walbox(server: PostgresServer, slot: str, rows: int) -> float:
+    from walbox.abc import CheckpointHandle, WalboxOptions
+    from walbox.abc import Transaction as WalboxTransaction
+    from walbox.client import Client
+
+    class Nowhere:
+        async def load(self) -> int | None:
+            return None
+
+        async def save(self, lsn: int, *, connection: object = None) -> None:
+            pass
+
+    count, ended_at = 0, 0.0
+    client = Client(WalboxOptions("bench", server.dsn(), slot, "bench"), Nowhere())
+
+    async def handle(transaction: WalboxTransaction, checkpoint: CheckpointHandle) -> None:
+        nonlocal count, ended_at
+        count += len(transaction.changes)
+        await checkpoint.save(transaction.commit_lsn)
+        if count >= rows:
+            ended_at = time.perf_counter()
+            client.close()
+
+    began_at = time.perf_counter()
+    await client.run(handle)
+    return ended_at - began_at
+
+
+def has_walbox() -> bool:
+    return importlib.util.find_spec("walbox") is not None
+
+
 def measure(server: PostgresServer, rounds: int, *, large: bool) -> dict[str, Any]:
     """Rows a second of each, the medians over the rounds, and the ratios to pg_recvlogical."""
     with psycopg.connect(server.dsn(), autocommit=True) as conn:
         conn.execute("TRUNCATE person")
         conn.execute("SELECT pg_create_logical_replication_slot('base', 'pgoutput')")
-        names = ("pg_recvlogical", "raw", "decoded", "psycopg2")
+        names = ["pg_recvlogical", "raw", "decoded", "psycopg2", *(["walbox"] if has_walbox() else [])]
         for name in names:
             for number in range(rounds):
                 conn.execute("SELECT pg_copy_logical_replication_slot('base', %s)", (f"{name}_{number}".lower(),))
@@ -179,6 +223,7 @@ def measure(server: PostgresServer, rounds: int, *, large: bool) -> dict[str, An
             "raw": lambda slot: asyncio.run(raw(server, slot, found)),
             "decoded": lambda slot: asyncio.run(decoded(server, slot, found, rows)),
             "psycopg2": lambda slot: with_psycopg2(server, slot, rows),
+            "walbox": lambda slot: asyncio.run(with_walbox(server, slot, rows)),
         }
         for name in names:
             seen[name].append(rows / run[name](f"{name}_{number}"))
@@ -187,7 +232,13 @@ def measure(server: PostgresServer, rounds: int, *, large: bool) -> dict[str, An
         for (slot,) in conn.execute("SELECT slot_name FROM pg_replication_slots").fetchall():
             conn.execute("SELECT pg_drop_replication_slot(%s)", (slot,))
     ratios = {name: statistics.median(a / b for a, b in zip(seen[name], seen["pg_recvlogical"], strict=True)) for name in names}
-    return {"rows_s": {name: statistics.median(values) for name, values in seen.items()}, "times_pg_recvlogical": ratios}
+    figures: dict[str, Any] = {
+        "rows_s": {name: statistics.median(values) for name, values in seen.items()},
+        "times_pg_recvlogical": ratios,
+    }
+    if "walbox" in seen:
+        figures["decoded_times_walbox"] = statistics.median(a / b for a, b in zip(seen["decoded"], seen["walbox"], strict=True))
+    return figures
 
 
 def last_commit(server: PostgresServer, until: int) -> int:
@@ -229,6 +280,10 @@ def main() -> int:
         print(what)
         for name, rate in seen["rows_s"].items():
             print(f"    {name:<16}{rate:>12,.0f} rows/s{seen['times_pg_recvlogical'][name]:>8.2f} x")
+        if "decoded_times_walbox" in seen:
+            print(f"    decoded is {seen['decoded_times_walbox']:.1f} x walbox")
+    if not has_walbox():
+        print("not installed: walbox", file=sys.stderr)
     ratios = [seen["times_pg_recvlogical"] for seen in figures.values()]
     return 1 if any(each["raw"] < RAW_MIN or each["decoded"] < DECODED_MIN for each in ratios) else 0
 

@@ -337,8 +337,8 @@ def stream(source: Source) -> None:
 
 @pytest.mark.parametrize("version", [1, 2, 3, 4])
 def test_streamed_transactions_become_what_the_table_has(source: Source, version: int, tmp_path: Path) -> None:
-    if version == 4 and source.version < 16:
-        pytest.skip("PostgreSQL 16 is the first with protocol version 4")
+    if source.version < (first := {3: 15, 4: 16}.get(version, 14)):
+        pytest.skip(f"PostgreSQL {first} is the first with protocol version {version}")
     stream(source)
     options = {1: {}, 4: {"streaming": "parallel"}}.get(version, {"streaming": "on"})
     payloads = source.payloads(version, **options)
@@ -384,6 +384,8 @@ def prepare(source: Source) -> None:
 
 
 def test_two_phase_commit(two_phase_source: Source) -> None:
+    if two_phase_source.version < 15:
+        pytest.skip("PostgreSQL 15 is the first with protocol version 3")
     prepare(two_phase_source)
     messages = two_phase_source.messages(3, streaming="on", two_phase="on")
     kept = [said for said in messages if getattr(said, "gid", None) == "kept"]

@@ -14,7 +14,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from outlast.testing import PostgresNotFoundError, PostgresServer, ServerFailedError, find_postgres_bin
+from outlast.testing import PostgresNotFoundError, PostgresServer, ServerFailedError, find_postgres_bin, find_postgres_majors
 from outlast.testing.postgres_binaries import ARCHIVE_PACKAGE, BIN_VARIABLE, UNPACKED_PACKAGES
 from outlast.testing.process_tree import children_of
 from outlast.testing.unprivileged import UnprivilegedError, account_for_server
@@ -193,6 +193,26 @@ class TestFindingBinaries:
                 (tmp_path / version / "bin" / name).touch(mode=0o755)
         monkeypatch.setattr(SYSTEM_PATTERNS, ((str(tmp_path), "*/bin"),))
         assert find_postgres_bin() == tmp_path / "16" / "bin"
+
+    def test_each_major_version_is_found(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        for directory, said in {"9": "9.6.24", "16": "16.15 (Debian 16.15-1)", "next": "19beta1", "broken": ""}.items():
+            (tmp_path / directory / "bin").mkdir(parents=True)
+            for name in ("postgres", "initdb"):
+                program = tmp_path / directory / "bin" / name
+                program.write_text(f"#!/bin/sh\necho 'postgres (PostgreSQL) {said}'\n", encoding="utf-8")
+                program.chmod(0o755)
+        (tmp_path / "postgresql-17.11.0-any.tar.gz").touch()
+        monkeypatch.setattr(SYSTEM_PATTERNS, ((str(tmp_path), "*/bin"),))
+        monkeypatch.setattr("outlast.testing.postgres_binaries._package_directory", {ARCHIVE_PACKAGE: tmp_path}.get)
+        monkeypatch.setenv("PATH", str(tmp_path))
+        assert find_postgres_majors() == (19, 17, 16, 9)
+        assert find_postgres_bin(major=16) == tmp_path / "16" / "bin"
+        with pytest.raises(PostgresNotFoundError, match="no PostgreSQL 18 server"):
+            find_postgres_bin(major=18)
+        monkeypatch.setenv(BIN_VARIABLE, str(tmp_path / "9" / "bin"))
+        assert find_postgres_majors() == (9,)
+        with pytest.raises(PostgresNotFoundError, match="found 9"):
+            find_postgres_bin(major=16)
 
     @pytest.mark.short
     @pytest.mark.skipif(not WHEELS, reason="no wheel with PostgreSQL is installed")

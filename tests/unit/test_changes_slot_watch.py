@@ -206,6 +206,24 @@ def test_a_look_that_fails_neither_warns_again_nor_forgets() -> None:
     assert watch.take(sample(2.0, 1000)).announced is ENDANGERED
 
 
+def test_a_slot_that_may_not_lie_unused_for_long_is_warned_about_in_time() -> None:
+    """`idle_replication_slot_timeout` of PostgreSQL 18: an hour."""
+    watch = SlotWatch(Thresholds(lag_s=(1e9, 1e9)))
+    reports = [watch.take(sample(at, 1000, idle_s=at, idle_limit_s=3600.0)) for at in map(float, range(0, 3600, 60))]
+    assert news(reports) == [(OK, ENDANGERED)]
+    (warned,) = (report for report in reports if report.announced is not None)
+    assert (warned.loss_s, warned.lost_by_idleness) == (600.0, True)
+    assert warned.look_again_s(120.0) == 75.0
+    told = describe("slot", warned)
+    assert "will be lost in about 600 s: the server gives it up after 3600 s unused" in told
+    assert "used by nobody for 3000 s" in told
+    fault = fault_of("slot", warned)
+    assert fault is not None
+    assert "idle_replication_slot_timeout = 0" in fault.hint
+    used = watch.take(sample(3600.0, 1000, idle_limit_s=3600.0, holder=HOLDER))
+    assert (used.state, used.announced, used.loss_s) == (OK, ENDANGERED, None)
+
+
 def test_a_slot_that_was_made_again_begins_anew() -> None:
     watch = SlotWatch()
     assert watch.take(sample(0.0, 1000, wal_status=None)).state is LOST
@@ -231,6 +249,8 @@ SAMPLES = st.builds(
     limit_bytes=st.none() | st.integers(0, 2**40),
     invalidation=st.none() | st.just("idle_timeout"),
     holder=st.none() | st.just(HOLDER),
+    idle_s=st.none() | st.floats(0.0, 1e9),
+    idle_limit_s=st.none() | st.floats(1.0, 1e9),
 )
 
 

@@ -83,7 +83,8 @@ RULES: Final[Mapping[Meaning, tuple[Kind, str]]] = {
         (
             "the log that the slot needs is gone: lost='snapshot' reads all tables anew, with a new slot; by hand: "
             "SELECT pg_drop_replication_slot({slot}); and a new copy. "
-            "To prevent it: ALTER SYSTEM SET max_slot_wal_keep_size = '…'; SELECT pg_reload_conf();"
+            "To prevent it: ALTER SYSTEM SET max_slot_wal_keep_size = '…'; (where the reason is idle_timeout: "
+            "idle_replication_slot_timeout;) SELECT pg_reload_conf();"
         ),
     ),
     Meaning.SLOT_SYNCED: (

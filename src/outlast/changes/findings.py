@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 PLUGIN: Final = "pgoutput"
 VERSION_MIN: Final = 140000
-"""PostgreSQL 14: the oldest that is still maintained, and the first whose pgoutput streams large transactions."""
+"""PostgreSQL 14: the first whose pgoutput streams large transactions."""
 NAMED_MAX: Final = 20
 """Of findings that concern one table each; the others are counted."""
 ROOM: Final = 10

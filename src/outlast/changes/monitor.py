@@ -39,7 +39,10 @@ SELECT (CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_curr
     CASE WHEN %(key)s::bigint IS NOT NULL THEN (SELECT count(*) FROM pg_locks
         WHERE locktype = 'advisory' AND NOT granted AND objsubid = 1
             AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
-            AND classid = ((%(key)s::bigint >> 32) & 4294967295)::oid AND objid = (%(key)s::bigint & 4294967295)::oid) END
+            AND classid = ((%(key)s::bigint >> 32) & 4294967295)::oid AND objid = (%(key)s::bigint & 4294967295)::oid) END,
+    CASE WHEN row ->> 'active_pid' IS NULL
+        THEN extract(epoch FROM clock_timestamp() - (row ->> 'inactive_since')::timestamptz)::float8 END,
+    (SELECT nullif(setting::float8, 0) FROM pg_settings WHERE name = 'idle_replication_slot_timeout')
 FROM (SELECT (SELECT to_jsonb(slots) FROM pg_replication_slots AS slots WHERE slot_name = %(slot)s) AS row) AS found
 LEFT JOIN pg_stat_activity AS activity ON activity.pid = (row ->> 'active_pid')::int
 """
@@ -96,11 +99,12 @@ class Monitor:
             self._watch.missed()
             raise
         assert row is not None, "the query gives one row, with or without a slot"  # noqa: S101 - for the type checker
-        *facts, pid, application, user, since, standbys = row
+        *facts, pid, application, user, since, standbys, idle_s, idle_limit_s = row
         wal, confirmed, restart, status, safe, limit, invalidation = facts
         holder = None if pid is None else Session(pid, application or "", user or "", since)
         at = asyncio.get_running_loop().time()
-        sample = Sample(at, wal, confirmed, restart, status, safe, limit, invalidation, holder, standbys)
+        idle = (idle_s, idle_limit_s)
+        sample = Sample(at, wal, confirmed, restart, status, safe, limit, invalidation, holder, standbys, *idle)
         self.report = report = self._watch.take(sample)
         if report.announced is not None:
             self._tell(report)
@@ -122,7 +126,7 @@ class Monitor:
         if self._on_change is not None:
             self._on_change(report)
             return
-        if report.announced in self._told_elsewhere:
+        if report.state in self._told_elsewhere:
             return
         fault = fault_of(self.slot, report, self.db.name)
         if fault is None or (report.announced is SlotState.ENDANGERED and report.state is SlotState.LAGGING):
@@ -141,6 +145,9 @@ def fault_of(slot: str, report: Report, source: str = "") -> Fault | None:
         case SlotState.LAGGING:
             hint = "look at the sink's speed" if report.sample.holder else "start the consumer, or drop the slot"
             return Fault(Kind.TRANSIENT, "lag", reason, source, Scope.CALL, hint=hint)
+        case SlotState.ENDANGERED if report.lost_by_idleness:
+            hint = "start the consumer, or: ALTER SYSTEM SET idle_replication_slot_timeout = 0; SELECT pg_reload_conf()"
+            return Fault(Kind.EXHAUSTED, "idle", reason, source, Scope.CALL, hint=hint)
         case SlotState.ENDANGERED:
             mib = 2 * max(512, (report.sample.limit_bytes or 0) // MIB)
             statement = sql.SQL("ALTER SYSTEM SET max_slot_wal_keep_size = {}").format(sql.Literal(f"{mib}MB"))
@@ -173,6 +180,9 @@ def describe(slot: str, report: Report) -> str:
             return f"slot {slot} is lost ({sample.invalidation or 'its WAL was removed'}): nothing can be streamed from it"
         case SlotState.ENDANGERED:
             room = f"{bytes_text(max(0, sample.safe_bytes or 0))} of WAL left at {bytes_text(report.growth_rate)}/s"
+            if report.lost_by_idleness:
+                holder = f"used by nobody for {sample.idle_s:.0f} s"
+                room = f"the server gives it up after {sample.idle_limit_s:.0f} s unused (idle_replication_slot_timeout)"
             return f"slot {slot} will be lost {loss_text(report)}: {room}, wal_status {sample.wal_status}, {lag}, {holder}"
 
 

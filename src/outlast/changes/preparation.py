@@ -120,7 +120,8 @@ class Preparation:
             reason = f"the sink stands at {format_lsn(ground.position)}, and slot {self._slot} is gone"
             return await self._answer_loss(ground, Meaning.SLOT_MISSING, reason)
         if slot is not None and slot.is_lost:
-            return await self._answer_loss(ground, Meaning.SLOT_LOST, f"slot {self._slot} has lost the log it needs")
+            reason = f"slot {self._slot} is lost ({slot.invalidation or 'its WAL was removed'})"
+            return await self._answer_loss(ground, Meaning.SLOT_LOST, reason)
         findings.require()
         return ground
 

@@ -5,7 +5,7 @@ Pure: samples with their times in, reports out.
     UNKNOWN     not looked at yet, or not lately
     OK          the consumer keeps up
     LAGGING     the consumer is behind
-    ENDANGERED  the server is about to remove WAL that the slot needs
+    ENDANGERED  the server is about to remove WAL that the slot needs, or to give up a slot that nobody uses (PostgreSQL 18)
     LOST        it did, or the slot is gone: nothing can be streamed from it any more
 
 `RULES` is the table of transitions. The states live as long as the process that watches.
@@ -99,7 +99,8 @@ class Thresholds:
 
     A slot is endangered when it has used `share[0]` of what the server keeps for it and would lose the rest within
     `loss_s[0]` seconds at the present rate, or when it has used `share_max[0]` of it at any rate. It no longer is
-    when both are below their second values. Bytes and seconds of lag each count for themselves.
+    when both are below their second values. The same holds for the time that it may be left unused, where that has a limit.
+    Bytes and seconds of lag each count for themselves.
     """
 
     lag_s: tuple[float, float] = (60.0, 20.0)
@@ -142,6 +143,15 @@ class Sample:
     holder: Session | None = None
     standbys: int | None = None
     """Sessions that wait to take over. None: not known."""
+    idle_s: float | None = None
+    """For how long nobody has used it (PostgreSQL 17). None: somebody does, or it is not known."""
+    idle_limit_s: float | None = None
+    """`idle_replication_slot_timeout`, after which the server gives it up (PostgreSQL 18). None: there is no limit."""
+
+    @property
+    def idle_left_s(self) -> float | None:
+        """Seconds until the server gives it up if nobody uses it. None: never."""
+        return None if self.idle_limit_s is None else max(0.0, self.idle_limit_s - (self.idle_s or 0.0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,12 +174,19 @@ class Report:
     loss_s: float | None
     """Seconds until the slot is lost, if it goes on like this. None: never, or not to be seen. 0: any time now."""
 
+    @property
+    def lost_by_idleness(self) -> bool:
+        """Whether it is being unused that loses the slot first."""
+        return self.sample.idle_s is not None and self.loss_s is not None and self.loss_s == self.sample.idle_left_s
+
     def look_again_s(self, every_s: float) -> float:
         """When to look again: after `every_s` seconds, sooner where a consumer that stops would lose its slot soon."""
-        if self.state is SlotState.LOST or self.sample.safe_bytes is None:
+        if self.state is SlotState.LOST:
             return every_s
-        rate = max(BURST, self.wal_rate)
-        return min(every_s, max(LOOK_S_MIN, self.sample.safe_bytes / rate / LOOKS))
+        left_s = [] if self.sample.idle_left_s is None else [self.sample.idle_left_s]
+        if self.sample.safe_bytes is not None:
+            left_s.append(self.sample.safe_bytes / max(BURST, self.wal_rate))
+        return min([every_s, *(max(LOOK_S_MIN, each / LOOKS) for each in left_s)])
 
 
 class SlotWatch:
@@ -204,6 +221,8 @@ class SlotWatch:
         news = self.announced if self.state is not self.announced else None
         self.announced = self.state
         retained = _distance(sample.wal, sample.restart)
+        if sample.idle_s is not None:
+            loss_s = _sooner(loss_s, sample.idle_left_s)
         return Report(self.state, news, sample, lag_bytes, lag_s, is_least, retained, wal_rate, growth_rate, loss_s)
 
     def _remember(self, sample: Sample) -> None:
@@ -243,16 +262,19 @@ class SlotWatch:
             return Evidence.GONE
         if sample.wal_status == "unreserved":
             return Evidence.NEAR_LOSS | Evidence.NOT_YET_SAFE
-        if sample.safe_bytes is None:
-            return Evidence.NOTHING
-        # Not of the limit: the server keeps whole files, up to twice a small limit.
-        retained, wanted = _distance(sample.wal, sample.restart), self.thresholds
-        used = retained / max(1, retained + sample.safe_bytes)
-        evidence = Evidence.NOTHING
+        used: list[tuple[float, float | None]] = []
+        if sample.safe_bytes is not None:
+            # Not of the limit: the server keeps whole files, up to twice a small limit.
+            retained = _distance(sample.wal, sample.restart)
+            used.append((retained / max(1, retained + sample.safe_bytes), loss_s))
+        if sample.idle_s is not None and sample.idle_limit_s is not None:
+            used.append((sample.idle_s / sample.idle_limit_s, sample.idle_left_s))
+        wanted, evidence = self.thresholds, Evidence.NOTHING
         for flag, place in ((Evidence.NEAR_LOSS, 0), (Evidence.NOT_YET_SAFE, 1)):
-            soon = loss_s is not None and loss_s <= wanted.loss_s[place] and used >= wanted.share[place]
-            if soon or used >= wanted.share_max[place]:
-                evidence |= flag
+            for share, left_s in used:
+                soon = left_s is not None and left_s <= wanted.loss_s[place] and share >= wanted.share[place]
+                if soon or share >= wanted.share_max[place]:
+                    evidence |= flag
         return evidence
 
     def _lag(self, sample: Sample, lag_bytes: int, lag_s: float) -> Evidence:
@@ -270,6 +292,7 @@ def _distance(wal: int, position: int | None) -> int:
 
 
 def _loss_s(sample: Sample, rate: float) -> float | None:
+    """Seconds until WAL that the slot needs is removed."""
     if sample.wal_status in {None, "lost"}:
         return 0.0
     if sample.safe_bytes is None:
@@ -277,3 +300,7 @@ def _loss_s(sample: Sample, rate: float) -> float | None:
     if sample.safe_bytes <= 0:
         return 0.0
     return sample.safe_bytes / rate if rate > 0 else None
+
+
+def _sooner(first_s: float | None, second_s: float | None) -> float | None:
+    return min((each for each in (first_s, second_s) if each is not None), default=None)

