@@ -1,4 +1,4 @@
-"""`outlast drill coder` as people start it: a short outage of a real server."""
+"""`outlast drill` as people start it: a short outage of a real server, a slot that is taken for a moment."""
 
 from __future__ import annotations
 
@@ -16,15 +16,14 @@ import pytest
 import outlast
 
 SHORT = ("--outage", "3s", "--warmup", "1s", "--cooldown", "3s")
-ARM_KEYS = {
-    *("arm", "log_lines", "log_bytes", "attempts", "cpu_s", "rss_peak_mib", "recovery_s_p50", "recovery_s_max"),
-    *("connects_100ms_max", "lost", "twice"),
-}
+ARM_KEYS = {"arm", "log_lines", "log_bytes", "attempts", "cpu_s", "rss_peak_mib", "connects_100ms_max", "lost", "twice"}
+OWN_KEYS = {"coder": {"recovery_s_p50", "recovery_s_max"}, "electric": {"recovery_s", "throughput_percent", "changes"}}
+FAULTS = {"coder": "stop", "electric": "slot-taken"}
 
 
-def start(*words: str) -> subprocess.Popen[str]:
+def start(drill: str, *words: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-m", "outlast.cli", "drill", "coder", *words],
+        [sys.executable, "-m", "outlast.cli", "drill", drill, *words],
         env={**os.environ, "PYTHONPATH": str(Path(outlast.__file__).parents[1])},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -32,11 +31,11 @@ def start(*words: str) -> subprocess.Popen[str]:
     )
 
 
-@pytest.fixture(scope="module")
-def drill(tmp_path_factory: pytest.TempPathFactory) -> tuple[int, dict[str, Any], str, str]:
+@pytest.fixture(scope="module", params=["coder", "electric"])
+def drill(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[int, dict[str, Any], str, str]:
     """One drill of two arms: its exit code, its JSON, what it wrote meanwhile, its report."""
     report = tmp_path_factory.mktemp("drill") / "out.html"
-    process = start(*SHORT, "--arms", "naive,outlast", "--loops", "10", "--json", "--report", str(report))
+    process = start(request.param, *SHORT, "--arms", "naive,outlast", "--loops", "10", "--json", "--report", str(report))
     out, err = process.communicate(timeout=150)
     assert out, err
     return process.returncode, json.loads(out), err, report.read_text()
@@ -44,18 +43,20 @@ def drill(tmp_path_factory: pytest.TempPathFactory) -> tuple[int, dict[str, Any]
 
 def test_its_json_has_the_shape_of_every_drill(drill: tuple[int, dict[str, Any], str, str]) -> None:
     _, result, _, _ = drill
-    assert (result["drill"], result["fault"], result["seed"], result["outage_s"]) == ("coder", "stop", 1, 3.0)
+    assert (result["fault"], result["seed"], result["outage_s"]) == (FAULTS[result["drill"]], 1, 3.0)
     assert [arm["arm"] for arm in result["arms"]] == ["naive", "outlast"]
-    assert all(set(arm) >= ARM_KEYS for arm in result["arms"])
+    assert all(set(arm) >= ARM_KEYS | OWN_KEYS[result["drill"]] for arm in result["arms"])
 
 
 def test_the_naive_arm_storms_and_the_outlast_arm_does_not(drill: tuple[int, dict[str, Any], str, str]) -> None:
     code, result, _, _ = drill
     naive, calm = result["arms"]
     assert result["stormed"]
-    assert naive["log_lines"] > 100 * calm["log_lines"]
+    assert naive["log_lines"] > 20 * calm["log_lines"]
     assert naive["attempts"] > 10 * calm["attempts"]
-    assert (calm["lost"], calm["twice"]) == (0, 0)
+    assert calm["lost"] == 0
+    # The slot keeps the position of the stream: a change may come again. A job may not.
+    assert calm["twice"] == 0 or result["drill"] == "electric"
     # On a busy machine a promise about time may break; then the exit code must say so.
     assert code == (0 if all(promise["held"] for promise in result["promises"]) else 1)
 
@@ -72,7 +73,7 @@ def test_it_says_what_it_does_and_writes_a_report_that_needs_nothing_else(drill:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_it_and_leaves_no_process_behind(number: signal.Signals) -> None:
-    process = start("--outage", "60s", "--warmup", "1s", "--arms", "naive", "--loops", "5")
+    process = start("coder", "--outage", "60s", "--warmup", "1s", "--arms", "naive", "--loops", "5")
     assert process.stderr is not None
     seen = ""
     while "outage" not in seen:

@@ -5,20 +5,22 @@ from __future__ import annotations
 import sys
 import threading
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import psutil
 import psycopg
 import pytest
 
-from outlast.drill.arm_run import ArmRun
-from outlast.drill.coder import CoderOptions, run_coder_drill
+from outlast.drill.coder import ARMS, CODER, CoderOptions
+from outlast.drill.coder_run import JobsRun
 from outlast.drill.errors import DrillCancelled, DrillError
 from outlast.drill.observer import Phase, Sample, Silent
 from outlast.drill.process import ServiceProcess
 
 if TYPE_CHECKING:
-    from outlast.drill.result import ArmResult, DrillResult
+    from outlast.drill.coder_figures import JobsArm
+    from outlast.drill.result import DrillResult
 
 
 class Notes(Silent):
@@ -39,12 +41,12 @@ class Notes(Silent):
         self.samples.append(sample)
 
 
-def drill(**chosen: object) -> DrillResult:
+def drill(**chosen: object) -> DrillResult[JobsArm]:
     options = CoderOptions(loops=20, warmup_s=0.3, cooldown_s=2.5, seed=3, **chosen)  # type: ignore[arg-type]
-    return run_coder_drill(options, Silent())
+    return CODER.run(options, Silent())
 
 
-def assert_counts(arm: ArmResult) -> None:
+def assert_counts(arm: JobsArm) -> None:
     """What the outlast arm promises and a busy machine cannot excuse."""
     assert (arm.lost, arm.twice, arm.exit_code) == (0, 0, 0)
     assert arm.loops_recovered == arm.loops
@@ -56,7 +58,7 @@ def assert_counts(arm: ArmResult) -> None:
 def test_while_the_server_is_stopped_naive_storms_and_outlast_is_quiet() -> None:
     notes = Notes()
     options = CoderOptions(outage_s=3.0, loops=20, arms=("naive", "outlast"), warmup_s=0.5, cooldown_s=2.5, seed=3)
-    result = run_coder_drill(options, notes)
+    result = CODER.run(options, notes)
     naive, outlast = result.arms
     assert result.stormed is True
     assert naive.lines_outage >= 100 * naive.outage_s
@@ -102,16 +104,15 @@ def test_a_cancelled_drill_leaves_nothing_behind(phase: Phase) -> None:
     long_s = {Phase.HEALTHY: (30.0, 1.0), Phase.OUTAGE: (0.2, 30.0), Phase.RECOVERY: (0.2, 0.5)}[phase]
     options = CoderOptions(warmup_s=long_s[0], outage_s=long_s[1], loops=5, arms=("naive",), cooldown_s=30.0)
     with pytest.raises(DrillCancelled):
-        run_coder_drill(options, notes, notes.cancel)
+        CODER.run(options, notes, notes.cancel)
     assert {child.pid for child in psutil.Process().children(recursive=True)} <= before
     assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("drill-")]
 
 
 def test_an_arm_that_cannot_start_is_named_with_its_last_words() -> None:
-    plan = CoderOptions(arms=("naive",), loops=1).plan("naive")
-    broken = type(plan)(**{name: getattr(plan, name) for name in plan.__dataclass_fields__} | {"module": "outlast.nowhere"})
+    broken = replace(ARMS["naive"], module="outlast.nowhere")
     with pytest.raises(DrillError, match=r"arm naive: 0 of 1 loops .* exit code 1.*No module named outlast.nowhere"):
-        ArmRun(broken, Silent(), threading.Event()).run()
+        JobsRun(CoderOptions(loops=1), broken, Silent(), threading.Event()).run()
 
 
 def test_an_address_without_a_server_is_one_error() -> None:

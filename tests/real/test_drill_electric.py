@@ -2,37 +2,31 @@
 
 from __future__ import annotations
 
-import json
+import threading
+from typing import TYPE_CHECKING
 
+import psutil
 import pytest
-from click.testing import CliRunner
 
-from outlast.cli.app import app
-from outlast.cli.drill import SLOT_FAULT_NAMES
-from outlast.drill.electric import ElectricOptions, run_electric_drill
-from outlast.drill.electric_result import ElectricArm, check
-from outlast.drill.errors import DrillUsageError
-from outlast.drill.slot_faults import SLOT_FAULTS
+from outlast.drill.electric import ELECTRIC, ElectricOptions
+from outlast.drill.electric_promises import check
+from outlast.drill.errors import DrillCancelled
+from outlast.drill.observer import Phase, Silent
+
+if TYPE_CHECKING:
+    from outlast.drill.electric_figures import StreamArm
 
 
-def drill(fault: str, *arms: str, outage_s: float = 3.0) -> dict[str, ElectricArm]:
+def drill(fault: str, *arms: str, outage_s: float = 3.0) -> dict[str, StreamArm]:
     options = ElectricOptions(fault=fault, arms=arms, outage_s=outage_s, warmup_s=1.5, cooldown_s=2.5, loops=5)
-    result = run_electric_drill(options)
-    json.loads(result.dumps())
-    return {arm.arm: arm for arm in result.arms}
-
-
-def test_the_command_names_the_faults() -> None:
-    assert tuple(SLOT_FAULTS) == SLOT_FAULT_NAMES
-    result = CliRunner().invoke(app, ["drill", "electric", "--arms", "nobody"])
-    assert result.exit_code == 64
-    assert "naive, backoff, outlast" in result.stderr
-
-
-@pytest.mark.parametrize("wrong", [{"fault": "rain"}, {"arms": ()}, {"arms": ("naive", "naive")}, {"outage_s": 0.0}])
-def test_what_cannot_be_run(wrong: dict[str, object]) -> None:
-    with pytest.raises(DrillUsageError):
-        ElectricOptions(**wrong).validate()  # type: ignore[arg-type]
+    found = {arm.arm: arm for arm in ELECTRIC.run(options, Silent()).arms}
+    for arm in found.values():
+        # What was counted in bins is what was counted in all.
+        assert sum(arm.timeline.attempts) == arm.attempts_total
+        assert sum(arm.timeline.lines) == arm.lines_total
+        assert sum(arm.timeline.cpu_s) == pytest.approx(arm.cpu_s, abs=0.05)
+        assert arm.lost is None or sum(arm.timeline.changes) == arm.changes - arm.lost + arm.twice
+    return found
 
 
 @pytest.mark.parametrize("fault", ["slot-taken", "lock-bypassed"])
@@ -45,19 +39,53 @@ def test_the_naive_arm_storms_and_the_backoff_never_grows(fault: str) -> None:
     assert 1 <= backoff.attempts <= 5
     assert backoff.throughput_percent > 50
     for arm in arms.values():
-        assert (arm.lost, arm.exit_codes) == (0, (0,)), "the foreign program confirms nothing"
+        assert (arm.lost, arm.exit_code) == (0, 0), "the foreign program confirms nothing"
         assert arm.recovery_s is not None
     assert not all(promise.held for promise in check(naive, fault))
 
 
-@pytest.mark.parametrize("fault", ["owner-killed", "owner-cut-off"])
-def test_another_process_takes_over(fault: str) -> None:
-    (arm,) = drill(fault, "backoff", outage_s=3.0 if fault == "owner-killed" else 1.0).values()
-    assert arm.lost == 0 or fault == "owner-cut-off"
-    assert arm.changes > 0
+@pytest.mark.parametrize("arm", ["naive", "backoff", "outlast"])
+def test_another_process_takes_over_from_a_killed_owner(arm: str) -> None:
+    (found,) = drill("owner-killed", arm).values()
+    assert (found.lost, found.exit_code) == (0, 0)
+    assert found.recovery_s is not None
+    assert found.throughput_percent > 50
+    # The standby of the naive arm storms while the owner is well.
+    assert (found.lines_total > 100) is (arm == "naive")
+
+
+def test_an_owner_that_was_cut_off_goes_on_or_is_followed() -> None:
+    (arm,) = drill("owner-cut-off", "backoff", outage_s=1.0).values()
+    assert (arm.lost, arm.exit_code) == (0, 0)
+    assert arm.recovery_s is not None
 
 
 def test_a_lost_slot_is_lost() -> None:
     (arm,) = drill("slot-lost", "backoff").values()
     assert (arm.recovery_s, arm.lost) == (None, None)
     assert any("cannot" in line or "can no longer" in line for line in arm.log_first)
+
+
+@pytest.mark.short
+def test_outlast_is_quiet_while_its_slot_is_taken() -> None:
+    (arm,) = drill("slot-taken", "outlast", outage_s=5.0).values()
+    assert (arm.lost, arm.exit_code) == (0, 0)
+    assert arm.lines_outage <= 5
+    assert arm.attempts <= 8
+    assert arm.recovery_s is not None
+
+
+def test_a_cancelled_drill_leaves_no_process_behind_not_even_the_foreign_one() -> None:
+    cancel = threading.Event()
+
+    class Canceller(Silent):
+        def arm_phase(self, arm: str, phase: Phase, lasts_s: float | None = None) -> None:
+            if phase is Phase.OUTAGE:
+                # By then pg_recvlogical has the slot, or is about to take it.
+                threading.Timer(1.0, cancel.set).start()
+
+    before = {child.pid for child in psutil.Process().children(recursive=True)}
+    with pytest.raises(DrillCancelled):
+        ELECTRIC.run(ElectricOptions(arms=("backoff",), outage_s=60.0, warmup_s=0.5, loops=5), Canceller(), cancel)
+    assert {child.pid for child in psutil.Process().children(recursive=True)} <= before
+    assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("drill-")]

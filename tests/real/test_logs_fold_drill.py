@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from outlast.drill.coder import CoderOptions, run_coder_drill
+from outlast.drill.coder import CODER, CoderOptions
 from outlast.drill.observer import Silent
 from outlast.drill.process import OutputCounter
 
@@ -32,7 +32,7 @@ def test_the_naive_arm_becomes_a_few_lines_with_every_distinct_message(monkeypat
 
     monkeypatch.setattr(OutputCounter, "feed", keep)
     options = CoderOptions(outage_s=4.0, loops=50, arms=("naive",), warmup_s=0.5, cooldown_s=2.0, seed=3)
-    result = run_coder_drill(options, Silent())
+    result = CODER.run(options, Silent())
     done = subprocess.run(
         COMMAND, input=bytes(storm), capture_output=True, check=True, env={**os.environ, "PYTHONPATH": str(SRC)}, timeout=60
     )

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from outlast.drill.duration import format_duration, parse_duration
-from outlast.drill.measure import account, count_between, fill_bins, peak_in_window, recovery
+from outlast.drill.measure import account, count_between, fill_bins, peak_in_window, recovery, value_at
 from outlast.drill.process import KEPT_LINE_CHARS, KEPT_LINES, OutputCounter
 from outlast.drill.worklog import Step, WorkLog, WorkLogReader, WorkRecord, parse_line
 
@@ -47,6 +47,12 @@ def test_bins_take_what_lies_in_them_and_drop_the_rest() -> None:
     assert fill_bins(events, 10.0, (0.0, 0.25, 0.5), 0.25) == [5, 4, 5]
     assert fill_bins(events, 10.0, (-0.25, 0.0), 0.25) == [1, 5]
     assert fill_bins(events, 10.0, (), 0.25) == []
+
+
+def test_a_rising_count_lies_on_straight_lines_between_its_points() -> None:
+    curve = [(1.0, 0.0), (2.0, 10.0), (4.0, 14.0)]
+    assert [value_at(curve, time_s) for time_s in (0.0, 1.0, 1.5, 2.0, 3.0, 4.0, 9.0)] == [0.0, 0.0, 5.0, 10.0, 12.0, 14.0, 14.0]
+    assert value_at([], 1.0) == 0.0
 
 
 def test_a_job_begun_before_the_server_accepted_is_no_recovery() -> None:

@@ -10,17 +10,19 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from drill_arms import SHARED
 from rich.console import Console
 
-from outlast.drill.coder import ARMS, CoderOptions
+from outlast.drill.coder import ARMS, CODER, CoderOptions
+from outlast.drill.coder_figures import COLUMNS, JobsArm
+from outlast.drill.coder_promises import LIMITS, STORM_FAULTS, check, recovery_limit_s, stormed
 from outlast.drill.errors import DrillUsageError
 from outlast.drill.faults import FAULTS
-from outlast.drill.figures import COLUMNS, cells, format_bytes, promise_line, verdict
+from outlast.drill.figures import format_bytes, promise_line, verdict
 from outlast.drill.live import LiveView, PlainView, condense, sparkline
 from outlast.drill.observer import Phase, Sample, Silent
-from outlast.drill.promises import LIMITS, STORM_FAULTS, check, recovery_limit_s, stormed
 from outlast.drill.report import render_report, write_report
-from outlast.drill.result import ArmResult, DrillResult, Promise, Timeline
+from outlast.drill.result import EMPTY_TIMELINE, DrillResult, Promise, Timeline
 from outlast.drill.summary import print_summary
 
 TIMELINE = Timeline(
@@ -28,25 +30,23 @@ TIMELINE = Timeline(
     t_s=tuple(index * 5.0 - 5.0 for index in range(15)),
     lines=tuple(300 if 1 <= index < 13 else 0 for index in range(15)),
     attempts=tuple(200 if 1 <= index < 13 else 1 for index in range(15)),
+    cpu_s=tuple(4.5 if 1 <= index < 13 else 0.5 for index in range(15)),
     jobs=tuple(0 if 1 <= index < 13 else 250 for index in range(15)),
+    changes=(0,) * 15,
 )
 
 
-def arm(name: str = "outlast", **changes: object) -> ArmResult:
+def arm(name: str = "outlast", **changes: object) -> JobsArm:
     """An arm that keeps every promise of a minute's outage."""
-    good = ArmResult(
+    good = JobsArm(
+        **SHARED,
         arm=name,
         log_lines=5,
-        log_bytes=800,
         attempts=55,
-        cpu_s=9.0,
+        cpu_before_percent=20.0,
         cpu_outage_percent=0.4,
-        rss_peak_mib=40.0,
         recovery_s_p50=0.9,
         recovery_s_max=1.4,
-        connects_100ms_max=8,
-        connects_100ms_max_recovery=8,
-        lost=0,
         twice=0,
         loops=50,
         loops_recovered=50,
@@ -59,20 +59,17 @@ def arm(name: str = "outlast", **changes: object) -> ArmResult:
         lines_total=7,
         attempts_total=80,
         outage_s=60.0,
-        work_s=0.05,
-        exit_code=0,
-        stop_s=0.2,
         fed_until_s=70.0,
         timeline=TIMELINE,
-        log_first=("one", "two"),
     )
     return replace(good, **changes)  # type: ignore[arg-type]
 
 
-def result(*arms: ArmResult, **changes: object) -> DrillResult:
+def result(*arms: JobsArm, **changes: object) -> DrillResult[JobsArm]:
     found = DrillResult(
         drill="coder",
         fault="stop",
+        summary="somebody pulls the plug",
         seed=7,
         outage_s=60.0,
         loops=50,
@@ -95,7 +92,7 @@ def test_the_json_has_the_keys_that_every_drill_has() -> None:
     named = {"arm", "log_lines", "log_bytes", "attempts", "cpu_s", "cpu_outage_percent", "rss_peak_mib", "lost", "twice"}
     assert named | {"recovery_s_p50", "recovery_s_max", "connects_100ms_max", "loops_recovered", "exit_code"} <= set(one)
     assert {"t_s", "lines", "attempts", "jobs"} <= set(one["timeline"])
-    assert set(one) == {item.name for item in fields(ArmResult)}
+    assert set(one) == {item.name for item in fields(JobsArm)}
     assert {"name", "limit", "value", "held"} <= set(found["promises"][0])
     assert found["exit_code"] == 0
 
@@ -195,10 +192,9 @@ def test_a_storm_is_a_hundred_lines_a_second() -> None:
 # Words.
 
 
-def test_cells_fit_the_columns() -> None:
-    assert len(cells(arm())) == len(COLUMNS)
-    dead = cells(arm("procrastinate", recovery_s_p50=None, recovery_s_max=None, loops_recovered=0, exit_code=1, stop_s=None))
-    assert {"never", "0/50 loops", "1, died"} <= set(dead)
+def test_an_arm_that_died_says_so_in_its_columns() -> None:
+    dead = arm("procrastinate", recovery_s_p50=None, recovery_s_max=None, loops_recovered=0, exit_code=1, stop_s=None)
+    assert {"never", "0/50 loops", "1, died"} <= {column.cell(dead) for column in COLUMNS}
 
 
 @pytest.mark.parametrize(
@@ -257,12 +253,6 @@ def test_options_that_cannot_be_run(change: dict[str, object], words: str) -> No
         replace(CoderOptions(), **change).validate()  # type: ignore[arg-type]
 
 
-def test_every_arm_can_be_planned() -> None:
-    options = CoderOptions()
-    options.validate()
-    assert [options.plan(name).arm for name in ARMS] == list(ARMS)
-
-
 def test_the_document_names_every_arm_every_fault_and_every_figure() -> None:
     text = (Path(__file__).parents[2] / "docs" / "drill.md").read_text(encoding="utf-8")
     figures = ("log_lines", "attempts", "cpu_outage_percent", "recovery_s_max", "connects_100ms_max", "lost", "twice")
@@ -281,7 +271,7 @@ def text_of(draw: object) -> str:
 
 def test_the_summary_has_every_arm_every_figure_and_the_verdict() -> None:
     found = result(arm("naive", notes=("44 results were lost",)), arm())
-    shown = text_of(lambda console: print_summary(found, console))
+    shown = text_of(lambda console: print_summary(CODER, found, console))
     for word in ("naive", "outlast", "log lines", "recovery, last loop", "44 results were lost", "kept", "stop for 60 s"):
         assert word in shown
     assert shown.rstrip().endswith("The outlast arm kept all 8 promises.")
@@ -289,25 +279,25 @@ def test_the_summary_has_every_arm_every_figure_and_the_verdict() -> None:
 
 def test_plain_progress_is_one_line_a_phase() -> None:
     def play(console: Console) -> None:
-        with PlainView(console) as view:
+        with PlainView(console, CODER.series) as view:
             view.arm_phase("naive", Phase.WAITING)
             view.arm_phase("naive", Phase.OUTAGE, 20.0)
             view.arm_sample("naive", Sample(1, 2, 3, 4, 5))
-            view.arm_done(arm("naive", recovery_s_max=None))
+            view.arm_done("naive", CODER.describe(arm("naive", recovery_s_max=None, loops_recovered=0)))
 
     lines = text_of(play).splitlines()
     assert len(lines) == 2
     assert lines[0].endswith("naive: outage, 20 s")
-    assert "last loop back after never" in lines[1]
+    assert "50 of 50 loops never came back" in lines[1]
 
 
 def test_the_live_view_shows_rates_only_of_the_arm_that_runs() -> None:
     buffer = io.StringIO()
     console = Console(file=buffer, width=130, force_terminal=True)
-    view = LiveView(console, ("naive", "outlast"), planned_s=60.0, title="drill")
+    view = LiveView(console, ("naive", "outlast"), planned_s=60.0, title="drill", series=CODER.series)
     view.arm_phase("naive", Phase.OUTAGE, 20.0)
-    view.arm_sample("naive", Sample(1234.0, 987.0, 0.0, 99.0, 40.0))
-    view.arm_done(arm("naive"))
+    view.arm_sample("naive", Sample(1234.0, 987.0, 99.0, 0.0, 0.0))
+    view.arm_done("naive", "words")
     console.print(view._render())
     shown = buffer.getvalue()
     assert "1,234" in shown
@@ -333,10 +323,10 @@ def test_a_sparkline_of_a_long_run_keeps_its_peaks() -> None:
 def test_a_narrow_terminal_still_shows_every_number() -> None:
     buffer = io.StringIO()
     console = Console(file=buffer, width=100, force_terminal=True)
-    view = LiveView(console, tuple(ARMS), planned_s=60.0, title="drill")
+    view = LiveView(console, tuple(ARMS), planned_s=60.0, title="drill", series=CODER.series)
     view.arm_phase("procrastinate", Phase.RECOVERY, 10.0)
     for _ in range(100):
-        view.arm_sample("procrastinate", Sample(12_345.0, 98_765.0, 4_321.0, 100.0, 40.0))
+        view.arm_sample("procrastinate", Sample(12_345.0, 98_765.0, 100.0, 4_321.0, 0.0))
     console.print(view._table())
     shown = buffer.getvalue()
     for text in ("procrastinate", "recovery 10 s", "12,345", "98,765", "4,321", "100 %"):
@@ -347,7 +337,7 @@ def test_the_silent_observer_says_nothing(capsys: pytest.CaptureFixture[str]) ->
     silent = Silent()
     silent.arm_phase("naive", Phase.DONE)
     silent.arm_sample("naive", Sample(1, 2, 3, 4, 5))
-    silent.arm_done(arm())
+    silent.arm_done("naive", "words")
     assert capsys.readouterr() == ("", "")
 
 
@@ -365,7 +355,7 @@ class Tags(HTMLParser):
 
 def test_the_report_needs_nothing_else_and_has_a_picture_an_arm(tmp_path: Path) -> None:
     path = tmp_path / "out.html"
-    write_report(result(arm("naive", log_lines=12_345), arm()), path)
+    write_report(CODER, result(arm("naive", log_lines=12_345), arm()), path)
     html = path.read_text(encoding="utf-8")
     tags = Tags()
     tags.feed(html)
@@ -378,18 +368,18 @@ def test_the_report_needs_nothing_else_and_has_a_picture_an_arm(tmp_path: Path) 
 
 
 def test_what_arms_write_cannot_break_the_report() -> None:
-    html = render_report(result(arm(log_first=("<script>alert(1)</script>",), notes=("<b>bold</b>",))))
+    html = render_report(CODER, result(arm(log_first=("<script>alert(1)</script>",), notes=("<b>bold</b>",))))
     assert "<script>" not in html
     assert "<b>bold" not in html
 
 
 def test_ids_in_one_picture_are_not_those_of_another() -> None:
-    html = render_report(result(arm("naive"), arm("outlast")))
+    html = render_report(CODER, result(arm("naive"), arm("outlast")))
     ids = re.findall(r'<clipPath id="([^"]+)"', html)
     assert ids
     assert len(ids) == len(set(ids))
 
 
 def test_an_arm_without_a_timeline_still_gets_its_panel() -> None:
-    empty = Timeline(bin_s=0.25, t_s=(), lines=(), attempts=(), jobs=())
-    assert "<svg" in render_report(result(arm(timeline=empty, log_first=())))
+    empty = EMPTY_TIMELINE
+    assert "<svg" in render_report(CODER, result(arm(timeline=empty, log_first=())))

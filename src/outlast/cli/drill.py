@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import signal
 import threading
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -20,13 +22,20 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from outlast.drill.coder import CoderOptions
+    from outlast.drill.drills import Drill
     from outlast.drill.live import LiveView, PlainView
+    from outlast.drill.options import DrillOptions
+    from outlast.drill.result import A
+
+F = TypeVar("F", bound=Callable[..., Any])
+Chosen = TypeVar("Chosen", bound="DrillOptions")
 
 FAULT_NAMES = ("stop", "freeze", "refuse", "readonly", "kill-backends", "flap")
 SLOT_FAULT_NAMES = ("slot-taken", "lock-bypassed", "owner-killed", "owner-cut-off", "slot-lost")
 LIVE_COLUMNS_MIN = 100
 """The live table with its two sparklines is this wide; a narrower terminal gets plain lines."""
+
+_FILE = click.Path(dir_okay=False, path_type=Path)
 
 
 @click.group()
@@ -34,94 +43,92 @@ def drill() -> None:
     """Stage a fault on real servers and measure what services make of it."""
 
 
+def _options(faults: tuple[str, ...], loops: int) -> Callable[[F], F]:
+    """The options that every drill has; the first fault is the default."""
+    lasting, shown = Duration(), functools.partial(click.option, show_default=True)
+    options = (
+        shown("--outage", "outage_s", type=lasting, default="20s", help="How long the fault lasts."),
+        shown("--fault", type=click.Choice(faults), default=faults[0], help="What breaks."),
+        shown("--loops", type=click.IntRange(1, 5000), default=loops, help="Loops that do jobs, in each arm."),
+        click.option("--arms", type=Names(), default=None, help="Which arms, separated by commas; all of them by default."),
+        shown("--seed", type=int, default=1, help="Decides every random wait."),
+        shown("--warmup", "warmup_s", type=lasting, default="5s", help="Healthy time before the fault."),
+        shown("--cooldown", "cooldown_s", type=lasting, default="10s", help="Healthy time after it."),
+        click.option(
+            "--parallel", is_flag=True, help="Run all arms at once: quicker, but they take the processor from one another."
+        ),
+        click.option("--json", "as_json", is_flag=True, help="Print the result as JSON, and nothing else, on stdout."),
+        click.option("--report", type=_FILE, default=None, help="Write an HTML report there."),
+    )
+    return lambda command: functools.reduce(lambda wrapped, option: option(wrapped), reversed(options), command)
+
+
 @drill.command()
-@click.option("--outage", "outage_s", type=Duration(), default="20s", show_default=True, help="How long the fault lasts.")
-@click.option("--fault", type=click.Choice(FAULT_NAMES), default="stop", show_default=True, help="What breaks.")
-@click.option("--loops", type=click.IntRange(min=1, max=5000), default=50, show_default=True, help="Job loops in each arm.")
-@click.option("--arms", type=Names(), default=None, help="Which arms, separated by commas; all of them by default.")
-@click.option("--seed", type=int, default=1, show_default=True, help="Decides every random wait of the fault.")
+@_options(FAULT_NAMES, loops=50)
 @click.option("--dsn", default=None, help="Use this server rather than launching one; an own database is made and dropped.")
-@click.option("--warmup", "warmup_s", type=Duration(), default="5s", show_default=True, help="Healthy time before the fault.")
-@click.option("--cooldown", "cooldown_s", type=Duration(), default="10s", show_default=True, help="Healthy time after it.")
-@click.option("--parallel", is_flag=True, help="Run all arms at once: quicker, but they take the processor from one another.")
-@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON, and nothing else, on stdout.")
-@click.option("--report", type=click.Path(dir_okay=False, path_type=Path), default=None, help="Write an HTML report there.")
-def coder(*, as_json: bool, report: Path | None, arms: tuple[str, ...] | None, **chosen: Any) -> int:  # noqa: ANN401
+def coder(**chosen: Any) -> int:  # noqa: ANN401
     """PostgreSQL goes away under fifty job loops, and comes back.
 
     The same job service in five arms: naive, coder-fixed, tenacity, procrastinate, outlast. Exit code 0: the outlast arm
     kept what the drill promises; 1: it broke a promise; 2: the naive arm did not storm, so the drill proves nothing.
     """
-    _require_packages(report=report is not None)
-    from rich.console import Console
+    _require_packages(report=chosen["report"] is not None)
+    from outlast.drill.coder import CODER, CoderOptions
 
-    from outlast.drill.coder import ARMS, CoderOptions, run_coder_drill
-    from outlast.drill.errors import DrillUsageError
-
-    options = CoderOptions(arms=arms or tuple(ARMS), **chosen)
-    if report is not None and not report.absolute().parent.is_dir():
-        raise CommandError(f"cannot write the report {report}: {report.absolute().parent} is no directory", Exit.USAGE)
-    progress = Console(stderr=True)
-    cancel = threading.Event()
-    try:
-        options.validate()
-        with _signals_end_it(), _view(progress, options) as view:
-            result = run_coder_drill(options, view, cancel)
-    except DrillUsageError as error:
-        raise CommandError(str(error), Exit.USAGE) from error
-    except OutlastError as error:
-        raise CommandError(f"drill coder: {error}", Exit.UNAVAILABLE) from error
-    if report is not None:
-        from outlast.drill.report import write_report
-
-        write_report(result, report)
-    if as_json:
-        click.echo(result.dumps(), nl=False)
-    else:
-        from outlast.drill.summary import print_summary
-
-        print_summary(result, Console())
-    if report is not None:
-        progress.print(f"report: {report}", markup=False, highlight=False, soft_wrap=True)
-    return result.exit_code
+    return _carry_out(CODER, CoderOptions, **chosen)
 
 
 @drill.command()
-@click.option("--outage", "outage_s", type=Duration(), default="20s", show_default=True, help="How long the fault lasts.")
-@click.option("--fault", type=click.Choice(SLOT_FAULT_NAMES), default="slot-taken", show_default=True, help="What breaks.")
-@click.option("--loops", type=click.IntRange(1, 1000), default=20, show_default=True, help="Other loops of the service.")
-@click.option("--arms", type=Names(), default=None, help="Which arms, separated by commas; all of them by default.")
-@click.option("--seed", type=int, default=1, show_default=True, help="Decides every random wait of the outlast arm.")
-@click.option("--warmup", "warmup_s", type=Duration(), default="5s", show_default=True, help="Healthy time before the fault.")
-@click.option("--cooldown", "cooldown_s", type=Duration(), default="10s", show_default=True, help="Healthy time after it.")
-@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON, and nothing else, on stdout.")
-def electric(*, as_json: bool, arms: tuple[str, ...] | None, **chosen: Any) -> int:  # noqa: ANN401
+@_options(SLOT_FAULT_NAMES, loops=20)
+def electric(**chosen: Any) -> int:  # noqa: ANN401
     """A change stream loses its slot, its lock or its owner, beside other loops of the same service.
 
     The same service in three arms: naive, backoff, outlast. Exit code 0: the outlast arm kept what the drill promises; 1: it
     broke a promise; 2: the naive arm did not storm, so the drill proves nothing.
     """
-    _require_packages(report=False)
-    from outlast.drill.electric import ELECTRIC_ARMS, ElectricOptions, run_electric_drill
+    _require_packages(report=chosen["report"] is not None)
+    from outlast.drill.electric import ELECTRIC, ElectricOptions
+
+    return _carry_out(ELECTRIC, ElectricOptions, **chosen)
+
+
+def _carry_out(
+    drill: Drill[Chosen, A],
+    options_of: type[Chosen],
+    *,
+    as_json: bool,
+    report: Path | None,
+    arms: tuple[str, ...] | None,
+    **chosen: Any,  # noqa: ANN401
+) -> int:
+    from rich.console import Console
+
     from outlast.drill.errors import DrillUsageError
 
-    options = ElectricOptions(arms=arms or tuple(ELECTRIC_ARMS), **chosen)
+    options = options_of(arms=tuple(options_of.kinds) if arms is None else arms, **chosen)
+    if report is not None and not report.absolute().parent.is_dir():
+        raise CommandError(f"cannot write the report {report}: {report.absolute().parent} is no directory", Exit.USAGE)
+    progress = Console(stderr=True)
     try:
         options.validate()
-        with _signals_end_it():
-            result = run_electric_drill(options)
+        with _signals_end_it(), _view(progress, drill, options) as view:
+            result = drill.run(options, view)
     except DrillUsageError as error:
         raise CommandError(str(error), Exit.USAGE) from error
     except OutlastError as error:
-        raise CommandError(f"drill electric: {error}", Exit.UNAVAILABLE) from error
+        raise CommandError(f"drill {options.drill}: {error}", Exit.UNAVAILABLE) from error
+    if report is not None:
+        from outlast.drill.report import write_report
+
+        write_report(drill, result, report)
     if as_json:
         click.echo(result.dumps(), nl=False)
     else:
-        from rich.console import Console
+        from outlast.drill.summary import print_summary
 
-        from outlast.drill.electric_summary import print_electric_summary
-
-        print_electric_summary(result, Console())
+        print_summary(drill, result, Console())
+    if report is not None:
+        progress.print(f"report: {report}", markup=False, highlight=False, soft_wrap=True)
     return result.exit_code
 
 
@@ -155,10 +162,10 @@ def _signals_end_it() -> Generator[None]:
             signal.signal(number, handler)
 
 
-def _view(console: Console, options: CoderOptions) -> LiveView | PlainView:
+def _view(console: Console, drill: Drill[Any, Any], options: DrillOptions) -> LiveView | PlainView:
     from outlast.drill.live import LiveView, PlainView
 
     if not console.is_terminal or console.width < LIVE_COLUMNS_MIN or os.environ.get("TERM") == "dumb":
-        return PlainView(console)
-    title = f"drill coder: {options.fault} {options.outage_s:g} s, {options.loops} loops"
-    return LiveView(console, options.arms, options.planned_s, title)
+        return PlainView(console, drill.series)
+    title = f"drill {options.drill}: {options.fault} {options.outage_s:g} s, {options.loops} loops"
+    return LiveView(console, options.arms, options.planned_s, title, drill.series)

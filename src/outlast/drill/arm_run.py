@@ -1,160 +1,171 @@
-"""One arm of the coder drill, from launching its server to auditing its jobs."""
+"""One arm of a drill, from launching its server to counting what became of its work."""
 
 from __future__ import annotations
 
-import os
-import sys
 import tempfile
 import time
-from contextlib import ExitStack, closing, contextmanager
+from abc import ABC, abstractmethod
+from contextlib import ExitStack
 from pathlib import Path
 from random import Random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic, TypeVar
 
-import outlast
-from outlast.drill.arm_figures import ArmFigures
-from outlast.drill.arms.service import ArmSettings
+from outlast.drill.arm_figures import Course
 from outlast.drill.errors import DrillCancelled, DrillError
-from outlast.drill.faults import FAULTS, Outage, mend
-from outlast.drill.feeder import Feeder
+from outlast.drill.faults import Outage, StagedFault, mend
 from outlast.drill.observer import Observer, Phase
-from outlast.drill.process import ServiceProcess
-from outlast.drill.target import PostgresTarget, given_target, launched_target
+from outlast.drill.result import A
 from outlast.drill.watch import Watch
-from outlast.drill.worklog import WorkLogReader
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Generator
 
-    from outlast.drill.arm_plan import ArmPlan
-    from outlast.drill.result import ArmResult
+    from outlast.drill.instance import Instance
+    from outlast.drill.options import ArmKind, DrillOptions
+
+T = TypeVar("T")
 
 START_LIMIT_S = 30.0
 STOP_LIMIT_S = 30.0
 """How long an arm may take to end after SIGTERM before it is killed; longer than any default deadline in it."""
 
 
-class ArmRun:
-    """Carries out one `ArmPlan`."""
+class ArmRun(ABC, Generic[A, T]):
+    """Carries out one arm with a fault that strikes a T. A drill says what is set up, what work is and what is measured."""
 
-    def __init__(self, plan: ArmPlan, observer: Observer, cancel: threading.Event) -> None:
-        """Run `plan`, telling `observer`; setting `cancel` ends it with DrillCancelled."""
-        self._plan = plan
-        self._observer = observer
-        self._cancel = cancel
+    def __init__(self, options: DrillOptions, kind: ArmKind, observer: Observer, cancel: threading.Event) -> None:
+        """Run `kind` as `options` say, telling `observer`; setting `cancel` ends it with DrillCancelled."""
+        self.instances: list[Instance] = []
+        self.options = options
+        self.kind = kind
+        self.observer = observer
+        self.cancel = cancel
+        self.fault: StagedFault[T] = options.faults[options.fault]()
 
-    def run(self) -> tuple[ArmResult, str]:
-        """Carry the plan out; returns the result and the server's version. Nothing it started is left behind."""
-        plan = self._plan
-        self._phase(Phase.STARTING)
+    @abstractmethod
+    def set_up(self, stack: ExitStack, directory: Path) -> str:
+        """Launch the server and the `instances`; returns the server's version."""
+
+    @abstractmethod
+    def target(self) -> T:
+        """What the fault strikes; asked for when everything is ready."""
+
+    @abstractmethod
+    def begin_work(self) -> None:
+        """Begin to hand out work."""
+
+    @abstractmethod
+    def end_work(self) -> None:
+        """Hand out no more, also when none was handed out; raises what went wrong meanwhile."""
+
+    @abstractmethod
+    def readiness(self) -> str:
+        """What is still missing for the warm-up to begin, in words; empty when nothing is."""
+
+    @abstractmethod
+    def left(self) -> int:
+        """How much of the work is not done."""
+
+    @abstractmethod
+    def result(self, course: Course) -> A:
+        """The figures of the arm, when its processes have ended."""
+
+    def run(self) -> tuple[A, str]:
+        """Carry it out; returns the result and the server's version. Nothing it started is left behind."""
+        self.phase(Phase.STARTING)
         with ExitStack() as stack:
             directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="outlast-drill-")))
-            target = stack.enter_context(given_target(plan.dsn) if plan.dsn else launched_target())
-            plan.store.create(target.direct_dsn)
-            settings = ArmSettings(target.proxied_dsn, plan.loops, plan.work_s, directory / "work.log", plan.seed, directory)
-            process = stack.enter_context(self._start_process(settings))
-            log = WorkLogReader(settings.work_log)
-            watch = Watch(plan.arm, process, log, lambda: target.proxy.attempt_count, self._observer)
-            stack.enter_context(_running(watch))
-            feeder = Feeder(plan.store, target, plan.loops, watch.ended)
-            return self._measure(target, process, watch, feeder), target.version
+            version = self.set_up(stack, directory)
+            stack.enter_context(Watch(self.kind.name, self.instances, self.observer))
+            course = self._carry_out()
+            return self.result(course), version
 
-    def _start_process(self, settings: ArmSettings) -> ServiceProcess:
-        source = str(Path(outlast.__file__).resolve().parent.parent)
-        environment = {
-            **settings.as_environment(),
-            "PYTHONPATH": os.pathsep.join(filter(None, (source, os.environ.get("PYTHONPATH")))),
-            "PYTHONUNBUFFERED": "1",
-            "PYTHONDONTWRITEBYTECODE": "1",
-        }
-        return ServiceProcess([sys.executable, "-m", self._plan.module], environment)
-
-    def _measure(self, target: PostgresTarget, process: ServiceProcess, watch: Watch, feeder: Feeder) -> ArmResult:
-        plan = self._plan
+    def _carry_out(self) -> Course:
         try:
-            feeder.start()
-            self._await_all_loops(process, watch)
-            self._phase(Phase.HEALTHY, plan.warmup_s)
-            self._pause(plan.warmup_s)
-            outage, cpu_before_s, cpu_mended_s = self._stage_fault(target, process, feeder)
-            self._phase(Phase.RECOVERY, plan.cooldown_s)
-            self._pause(plan.cooldown_s)
+            self.begin_work()
+            self._await_readiness()
+            self.phase(Phase.HEALTHY, self.options.warmup_s)
+            healthy_s = time.monotonic()
+            self.pause(self.options.warmup_s)
+            outage = self.stage_fault()
+            self.phase(Phase.RECOVERY, self.options.cooldown_s)
+            self.pause(self.options.cooldown_s)
         finally:
-            feeder.stop()
+            self.end_work()
         fed_until_s = time.monotonic()
-        self._phase(Phase.DRAINING, plan.grace_s)
-        self._drain(target, process, watch)
-        self._phase(Phase.STOPPING)
+        self._drain()
+        self.phase(Phase.STOPPING)
         term_s = time.monotonic()
-        died = process.exit_code is not None
-        exit_code, stop_s = process.stop(STOP_LIMIT_S)
-        watch.refresh()
-        with closing(target.connect()) as conn:
-            audit = plan.store.audit(conn)
-        cpu_percent = 100.0 * (cpu_mended_s - cpu_before_s) / (outage.mended_s - outage.began_s)
-        figures = ArmFigures(plan, target, process, watch, outage, audit, feeder.enqueued, fed_until_s, term_s)
-        result = figures.result(cpu_percent, None if died else stop_s, exit_code, died=died)
-        self._phase(Phase.DONE)
-        self._observer.arm_done(result)
-        return result
+        processes = [instance.process for instance in self.instances if not instance.process.killed]
+        died = any(process.exit_code is not None for process in processes)
+        stops = [process.stop(STOP_LIMIT_S) for process in processes]
+        self.refresh()
+        return Course(
+            healthy_s=healthy_s,
+            outage=outage,
+            fed_until_s=fed_until_s,
+            term_s=term_s,
+            exit_code=next((code for code, _ in stops if code != 0), 0),
+            stop_s=None if died else max((took_s for _, took_s in stops), default=None),
+        )
 
-    def _stage_fault(self, target: PostgresTarget, process: ServiceProcess, feeder: Feeder) -> tuple[Outage, float, float]:
-        plan = self._plan
-        fault = FAULTS[plan.fault]()
-        if fault.harness_cut_off:
-            feeder.pause()
-        self._phase(Phase.OUTAGE, plan.outage_s)
-        cpu_before_s = process.sample()
+    def stage_fault(self) -> Outage:
+        """Break it, let it be broken, mend it."""
+        target = self.target()
+        self.phase(Phase.OUTAGE, self.options.outage_s)
+        self.refresh()
         began_s = time.monotonic()
         try:
-            fault.begin(target)
-            fault.sustain(target, began_s + plan.outage_s, self._pause, Random(plan.seed))
+            self.fault.begin(target)
+            broken_s = time.monotonic()
+            self.fault.sustain(target, broken_s + self.options.outage_s, self.pause, Random(self.options.seed))
         finally:
-            cpu_mended_s = process.sample()
+            self.refresh()
             mended_s = time.monotonic()
-            accepted_s = mend(fault, target, time.sleep)
-        feeder.resume()
-        return Outage(began_s, mended_s, accepted_s), cpu_before_s, cpu_mended_s
+            accepted_s = mend(self.fault, target, time.sleep)
+        return Outage(began_s, broken_s, mended_s, accepted_s)
 
-    def _await_all_loops(self, process: ServiceProcess, watch: Watch) -> None:
-        deadline_s = time.monotonic() + START_LIMIT_S
-        while len(watch.loops_seen) < self._plan.loops:
-            if process.exit_code is not None or time.monotonic() > deadline_s:
-                ended = "still runs" if process.exit_code is None else f"ended with exit code {process.exit_code}"
-                last = " | ".join([*process.output.first, *process.output.last][-3:]) or "no output"
-                msg = (
-                    f"arm {self._plan.arm}: {len(watch.loops_seen)} of {self._plan.loops} loops did a job within"
-                    f" {START_LIMIT_S:g} s of the start, and the process {ended}; its last lines: {last}"
-                )
-                raise DrillError(msg)
-            self._pause(0.02)
+    def refresh(self) -> None:
+        """Bring the records up to now."""
+        for instance in self.instances:
+            instance.refresh()
 
-    def _drain(self, target: PostgresTarget, process: ServiceProcess, watch: Watch) -> None:
-        """Let the arm finish what is queued: until all is done, or nothing has moved for `grace_s`."""
-        moved_s, before = time.monotonic(), (-1, -1)
-        with closing(target.connect()) as conn:
-            while process.exit_code is None and time.monotonic() - moved_s < self._plan.grace_s:
-                now = (self._plan.store.unfinished(conn), watch.ended())
-                if now[0] == 0:
-                    return
-                if now != before:
-                    moved_s, before = time.monotonic(), now
-                self._pause(0.25)
-
-    def _pause(self, seconds: float) -> None:
-        if self._cancel.wait(seconds):
+    def pause(self, seconds: float) -> None:
+        """Wait; raises DrillCancelled when the drill is cancelled meanwhile."""
+        if self.cancel.wait(seconds):
             msg = "the drill was cancelled"
             raise DrillCancelled(msg)
 
-    def _phase(self, phase: Phase, lasts_s: float | None = None) -> None:
-        self._observer.arm_phase(self._plan.arm, phase, lasts_s)
+    def phase(self, phase: Phase, lasts_s: float | None = None) -> None:
+        """Tell the observer."""
+        self.observer.arm_phase(self.kind.name, phase, lasts_s)
 
+    def _await_readiness(self) -> None:
+        deadline_s = time.monotonic() + START_LIMIT_S
+        while missing := self.readiness():
+            codes = [instance.process.exit_code for instance in self.instances]
+            if time.monotonic() > deadline_s or any(code is not None for code in codes):
+                ended = ", ".join("still runs" if code is None else f"ended with exit code {code}" for code in codes)
+                outputs = [instance.process.output for instance in self.instances]
+                last = " | ".join(line for output in outputs for line in [*output.first, *output.last][-3:]) or "no output"
+                msg = (
+                    f"arm {self.kind.name}: {missing} within {START_LIMIT_S:g} s of the start, and the process {ended};"
+                    f" its last lines: {last}"
+                )
+                raise DrillError(msg)
+            self.pause(0.02)
 
-@contextmanager
-def _running(watch: Watch) -> Generator[None]:
-    watch.start()
-    try:
-        yield
-    finally:
-        watch.stop()
+    def _drain(self) -> None:
+        """Let the arm finish what it was given: until all is done, or nothing has moved for the kind's grace."""
+        if not self.fault.heals:
+            return
+        self.phase(Phase.DRAINING, self.kind.grace_s)
+        moved_s, before = time.monotonic(), -1
+        while any(instance.process.exit_code is None for instance in self.instances):
+            self.refresh()
+            left = self.left()
+            if left != before:
+                moved_s, before = time.monotonic(), left
+            if left == 0 or time.monotonic() - moved_s >= self.kind.grace_s:
+                return
+            self.pause(0.25)

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar
 
 import psycopg
 
@@ -30,32 +30,47 @@ Pause = Callable[[float], None]
 """Waits that many seconds, or raises DrillCancelled earlier."""
 
 
-class StagedFault:
-    """One way to lose a server. `begin` breaks, `sustain` lasts, `end` mends, `over` says whether clients can work."""
+T = TypeVar("T")
+
+
+class StagedFault(Generic[T]):
+    """One way to break a T. `begin` breaks, `sustain` lasts, `end` mends, `over` says whether clients can work."""
 
     name: ClassVar[str]
     summary: ClassVar[str]
-    needs_own_server: ClassVar[bool] = True
-    harness_cut_off: ClassVar[bool] = True
-    """Whether the harness's own direct connection suffers too, so that it must not be used meanwhile."""
+    heals: ClassVar[bool] = True
+    """Whether work is to go on afterwards."""
 
-    def begin(self, target: PostgresTarget) -> None:
+    def begin(self, target: T, /) -> None:
         """Break it."""
 
-    def sustain(self, target: PostgresTarget, until_s: float, pause: Pause, rng: Random) -> None:
+    def sustain(self, target: T, /, until_s: float, pause: Pause, rng: Random) -> None:
         """Keep it broken until that monotonic time."""
         del target, rng
         pause(max(0.0, until_s - time.monotonic()))
 
-    def end(self, target: PostgresTarget) -> None:
+    def end(self, target: T, /) -> None:
         """Mend it; returns when the repair is made, which may be after the first client got in."""
+
+    def over(self, target: T, /) -> bool:
+        """Whether a client that comes now can work."""
+        del target
+        return True
+
+
+class ServerFault(StagedFault[PostgresTarget]):
+    """One way to lose a server."""
+
+    needs_own_server: ClassVar[bool] = True
+    harness_cut_off: ClassVar[bool] = True
+    """Whether the harness's own direct connection suffers too, so that it must not be used meanwhile."""
 
     def over(self, target: PostgresTarget) -> bool:
         """Whether a client that comes now can work."""
         return target.answers()
 
 
-class Stop(StagedFault):
+class Stop(ServerFault):
     """The server is shut down (fast mode: sessions are told 57P01), and started again on the same port."""
 
     name = "stop"
@@ -70,7 +85,7 @@ class Stop(StagedFault):
         target.own_server().start()
 
 
-class Freeze(StagedFault):
+class Freeze(ServerFault):
     """All the server's processes get SIGSTOP: connections stay open, nothing answers."""
 
     name = "freeze"
@@ -94,7 +109,7 @@ class Freeze(StagedFault):
         return not self._frozen and target.answers()
 
 
-class Refuse(StagedFault):
+class Refuse(ServerFault):
     """The way to the server is cut: live connections are reset, new ones too."""
 
     name = "refuse"
@@ -116,7 +131,7 @@ class Refuse(StagedFault):
         return target.proxy.mode == "pass" and target.answers()
 
 
-class ReadOnly(StagedFault):
+class ReadOnly(ServerFault):
     """The server accepts sessions and refuses every write (25006), as a standby does after a failover."""
 
     name = "readonly"
@@ -148,7 +163,7 @@ class ReadOnly(StagedFault):
             conn.execute("SELECT pg_reload_conf()")
 
 
-class KillBackends(StagedFault):
+class KillBackends(ServerFault):
     """An administrator's script terminates every client session twice a second; new ones are let in."""
 
     name = "kill-backends"
@@ -169,46 +184,32 @@ class KillBackends(StagedFault):
                 pause(min(KILL_EVERY_S, left_s))
 
 
-class Flap(StagedFault):
+class Flap(Refuse):
     """The server is reachable for 50 to 500 ms, then cut off for 0.2 to 1 s, again and again."""
 
     name = "flap"
     summary = "let sessions live 50 to 500 ms, then cut them, again and again"
-    needs_own_server = False
-    harness_cut_off = False
-
-    def begin(self, target: PostgresTarget) -> None:
-        """Cut what is open, refuse what comes."""
-        target.proxy.mode = "refuse"
-        target.proxy.cut()
 
     def sustain(self, target: PostgresTarget, until_s: float, pause: Pause, rng: Random) -> None:
         """Open the way for a moment, cut it again."""
         while (left_s := until_s - time.monotonic()) > 0:
             pause(min(left_s, rng.uniform(*FLAP_DOWN_S)))
-            target.proxy.mode = "pass"
+            self.end(target)
             pause(min(max(0.0, until_s - time.monotonic()), rng.uniform(*FLAP_UP_S)))
             self.begin(target)
 
-    def end(self, target: PostgresTarget) -> None:
-        """Leave the way open."""
-        target.proxy.mode = "pass"
 
-    def over(self, target: PostgresTarget) -> bool:
-        """Whether the way is open and the server answers."""
-        return target.proxy.mode == "pass" and target.answers()
-
-
-FAULTS: Mapping[str, type[StagedFault]] = MappingProxyType(
+FAULTS: Mapping[str, type[ServerFault]] = MappingProxyType(
     {fault.name: fault for fault in (Stop, Freeze, Refuse, ReadOnly, KillBackends, Flap)}
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Outage:
-    """When a fault began, when its repair began, and when clients could work again (monotonic)."""
+    """When a fault began, when it was complete, when its repair began, and when clients could work again (monotonic)."""
 
     began_s: float
+    broken_s: float
     mended_s: float
     accepted_s: float
 
@@ -218,7 +219,7 @@ class Outage:
         return int(self.accepted_s * 1e9)
 
 
-def mend(fault: StagedFault, target: PostgresTarget, pause: Pause, limit_s: float = 60.0) -> float:
+def mend(fault: StagedFault[T], target: T, pause: Pause, limit_s: float = 60.0) -> float:
     """End the fault; returns the monotonic time at which clients could work, which is asked every 5 ms.
 
     The repair runs in a thread of its own, because the server lets clients in before its launcher notices.

@@ -3,71 +3,71 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from outlast.drill.result import ArmResult
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
-    from outlast.drill.result import ArmResult, DrillResult, Promise
+    from outlast.drill.result import A, DrillResult, Promise
+
+A_contra = TypeVar("A_contra", bound=ArmResult, contravariant=True)
 
 
 @dataclass(frozen=True, slots=True)
-class Column:
-    """One column: its heading, the heading's second line, and what it is about."""
+class Column(Generic[A_contra]):
+    """One column: its heading, the heading's second line, what it is about, and the figure of an arm."""
 
     title: str
     unit: str
     meaning: str
+    cell: Callable[[A_contra], str]
 
 
-COLUMNS = (
-    Column("log lines", "", "lines written from the fault to the request to stop"),
-    Column("log size", "", "bytes of those lines"),
-    Column("attempts", "outage", "connections tried during the fault"),
-    Column("CPU", "outage", "share of one core during the fault"),
-    Column("CPU", "total", "processor seconds of the whole run"),
-    Column("memory", "peak", "largest resident set"),
-    Column("recovery", "p50", "from the moment the server accepts until a loop has done a job begun after it, median"),
-    Column("recovery", "last loop", "the same for the last loop; none when a loop never came back"),
-    Column("connects", "100 ms", "most connection attempts in any 100 ms of the run"),
-    Column("lost", "jobs", "jobs neither done nor waiting, after a grace"),
-    Column("twice", "jobs", "jobs worked to their end more than once"),
-    Column("exit", "code", "exit code after SIGTERM"),
-)
+@dataclass(frozen=True, slots=True)
+class Series:
+    """One row of the picture: which counts, in which colour, and how they are scaled."""
+
+    field: str
+    label: str
+    color: str
+    log: bool = False
+    factor: float = 1.0
 
 
-def cells(arm: ArmResult) -> tuple[str, ...]:
-    """The figures of one arm, in the order of COLUMNS."""
-    return (
-        f"{arm.log_lines:,}",
-        format_bytes(arm.log_bytes),
-        f"{arm.attempts:,}",
-        f"{arm.cpu_outage_percent:.1f} %",
-        f"{arm.cpu_s:.1f} s",
-        f"{arm.rss_peak_mib:.0f} MiB",
-        _recovery(arm.recovery_s_p50),
-        _last_loop(arm),
-        f"{arm.connects_100ms_max:,}",
-        f"{arm.lost:,}",
-        f"{arm.twice:,}",
-        _exit(arm),
-    )
+LINES = Series("lines", "log lines / s", "#c2410c", log=True)
+ATTEMPTS = Series("attempts", "connects / s", "#1d4ed8", log=True)
+CPU = Series("cpu_s", "CPU, %", "#7c3aed", factor=100.0)
 
 
-def _recovery(seconds: float | None) -> str:
+def lines_and_attempts(arm: ArmResult) -> str:
+    """What an arm wrote and tried, in words."""
+    per_s = arm.lines_outage / arm.outage_s if arm.outage_s else 0.0
+    lines = f"{arm.log_lines:,} log {'line' if arm.log_lines == 1 else 'lines'} ({per_s:,.1f} a second during the fault)"
+    return f"{lines}, {arm.attempts:,} connection attempts"
+
+
+def seconds_or_never(seconds: float | None) -> str:
+    """A recovery time."""
     return "never" if seconds is None else f"{seconds:.2f} s"
-
-
-def _last_loop(arm: ArmResult) -> str:
-    if arm.recovery_s_max is not None:
-        return f"{arm.recovery_s_max:.2f} s"
-    return f"{arm.loops_recovered}/{arm.loops} loops"
 
 
 def _exit(arm: ArmResult) -> str:
     if arm.exit_code is None:
         return "?"
     return f"{arm.exit_code}, died" if arm.stop_s is None else str(arm.exit_code)
+
+
+LOG_LINES: Column[ArmResult] = Column(
+    "log lines", "", "lines written from the fault to the request to stop", lambda arm: f"{arm.log_lines:,}"
+)
+LOG_SIZE: Column[ArmResult] = Column("log size", "", "bytes of those lines", lambda arm: format_bytes(arm.log_bytes))
+CPU_OUTAGE: Column[ArmResult] = Column(
+    "CPU", "outage", "share of one core during the fault", lambda arm: f"{arm.cpu_outage_percent:.1f} %"
+)
+ATTEMPTED: Column[ArmResult] = Column("attempts", "outage", "connections tried during the fault", lambda arm: f"{arm.attempts:,}")
+EXIT: Column[ArmResult] = Column("exit", "code", "exit code after SIGTERM", _exit)
 
 
 def format_bytes(size: int) -> str:
@@ -88,7 +88,7 @@ def promise_line(promise: Promise) -> str:
     return f"{promise.name}: {value} ({limit})"
 
 
-def verdict(result: DrillResult) -> str:
+def verdict(result: DrillResult[A]) -> str:
     """The outcome in one sentence."""
     broken = [promise.name for promise in result.promises if not promise.held]
     if broken:
@@ -100,9 +100,9 @@ def verdict(result: DrillResult) -> str:
     return f"The outlast arm kept all {len(result.promises)} promises."
 
 
-def facts(result: DrillResult) -> Iterable[tuple[str, str]]:
+def facts(result: DrillResult[A]) -> Iterable[tuple[str, str]]:
     """What the figures depend on, as (name, value)."""
-    yield "fault", f"{result.fault} for {result.outage_s:g} s"
+    yield "fault", f"{result.fault} for {result.outage_s:g} s: {result.summary}"
     jobs = f", jobs of {result.arms[0].work_s * 1000:.0f} ms" if result.arms else ""
     yield "loops", f"{result.loops} in each arm{jobs}"
     yield "seed", str(result.seed)

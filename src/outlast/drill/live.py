@@ -21,7 +21,10 @@ from outlast.drill.observer import Phase, Sample
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from outlast.drill.result import ArmResult
+    from outlast.drill.figures import Series
+
+_RATES = ("lines", "attempts", "jobs", "changes")
+"""The rates of a sample that a drill may want to show; what is drawn is the last of them."""
 
 _SPARKS = "▁▂▃▄▅▆▇█"
 _SAMPLES_MAX = 4_000
@@ -66,7 +69,7 @@ class _Row:
     phase_lasts_s: float | None = None
     sample: Sample = field(default_factory=lambda: Sample(0, 0, 0, 0, 0))
     lines: deque[float] = field(default_factory=lambda: deque(maxlen=_SAMPLES_MAX))
-    jobs: deque[float] = field(default_factory=lambda: deque(maxlen=_SAMPLES_MAX))
+    work: deque[float] = field(default_factory=lambda: deque(maxlen=_SAMPLES_MAX))
 
     def left(self) -> str:
         """The phase with the seconds left of it."""
@@ -79,8 +82,10 @@ class _Row:
 class LiveView:
     """An observer that draws one row an arm and the progress of the whole; a context manager."""
 
-    def __init__(self, console: Console, arms: Sequence[str], planned_s: float, title: str) -> None:
-        """Draw on `console`; `planned_s` is how long the drill should take."""
+    def __init__(self, console: Console, arms: Sequence[str], planned_s: float, title: str, series: Sequence[Series]) -> None:
+        """Draw on `console`; `planned_s` is how long the drill should take, `series` are the rates of interest."""
+        self._rates = [name for name in _RATES if name in {each.field for each in series}]
+        self._work = self._rates[-1]
         self._rows = {arm: _Row() for arm in arms}
         self._planned_s = planned_s
         self._title = title
@@ -108,9 +113,9 @@ class LiveView:
             row = self._rows[arm]
             row.sample = sample
             row.lines.append(sample.lines_per_s)
-            row.jobs.append(sample.jobs_per_s)
+            row.work.append(getattr(sample, f"{self._work}_per_s"))
 
-    def arm_done(self, result: ArmResult) -> None:
+    def arm_done(self, arm: str, words: str) -> None:
         """The phase says so already."""
 
     def _render(self) -> RenderableType:
@@ -130,18 +135,18 @@ class LiveView:
         table = Table(show_edge=False, pad_edge=False, header_style="dim")
         for title in ("arm", "phase"):
             table.add_column(title, no_wrap=True)
-        for title, width in (("lines/s", 7), ("attempts/s", 10), ("jobs/s", 6), ("CPU", 5)):
-            table.add_column(title, justify="right", no_wrap=True, min_width=width)
-        table.add_column("jobs", no_wrap=True, style="green")
+        for title in (*(f"{name}/s" for name in self._rates), "CPU"):
+            table.add_column(title, justify="right", no_wrap=True, min_width=max(5, len(title)))
+        table.add_column(self._work, no_wrap=True, style="green")
         table.add_column("lines", no_wrap=True, style="red")
         for arm, row in self._rows.items():
             sample = row.sample
             quiet = row.phase in {Phase.WAITING, Phase.DONE}
-            numbers = (sample.lines_per_s, sample.attempts_per_s, sample.jobs_per_s)
+            numbers = [getattr(sample, f"{name}_per_s") for name in self._rates]
             rates = (*(f"{number:,.0f}" for number in numbers), f"{sample.cpu_percent:.0f} %")
             shown = ("",) * len(rates) if quiet else rates
             phase = Text(row.left(), style=_STYLES.get(row.phase, ""))
-            sparks = [sparkline(condense(list(values), self._spark_chars)) for values in (row.jobs, row.lines)]
+            sparks = [sparkline(condense(list(values), self._spark_chars)) for values in (row.work, row.lines)]
             table.add_row(arm, phase, *shown, *sparks)
         return table
 
@@ -149,9 +154,10 @@ class LiveView:
 class PlainView:
     """An observer that prints a line at each phase and every few seconds of an outage."""
 
-    def __init__(self, console: Console) -> None:
-        """Print to `console`."""
+    def __init__(self, console: Console, series: Sequence[Series]) -> None:
+        """Print to `console`; `series` are the rates of interest."""
         self._console = console
+        self._rates = [name for name in _RATES if name in {each.field for each in series}]
         self._began_s = time.monotonic()
         self._phases: dict[str, Phase] = {}
         self._printed_s: dict[str, float] = {}
@@ -179,20 +185,12 @@ class PlainView:
             if due:
                 self._printed_s[arm] = time.monotonic()
         if due:
-            self._print(
-                arm,
-                f"{sample.lines_per_s:,.0f} lines/s, {sample.attempts_per_s:,.0f} attempts/s,"
-                f" {sample.jobs_per_s:,.0f} jobs/s, CPU {sample.cpu_percent:.0f} %",
-            )
+            rates = ", ".join(f"{getattr(sample, f'{name}_per_s'):,.0f} {name}/s" for name in self._rates)
+            self._print(arm, f"{rates}, CPU {sample.cpu_percent:.0f} %")
 
-    def arm_done(self, result: ArmResult) -> None:
-        """Print the arm's main figures."""
-        back = "never" if result.recovery_s_max is None else f"{result.recovery_s_max:.2f} s"
-        self._print(
-            result.arm,
-            f"done: {result.log_lines:,} lines, {result.attempts:,} attempts, last loop back after {back},"
-            f" lost {result.lost}, twice {result.twice}",
-        )
+    def arm_done(self, arm: str, words: str) -> None:
+        """Print what the arm did."""
+        self._print(arm, f"done: {words}")
 
     def _print(self, arm: str, text: str) -> None:
         passed_s = time.monotonic() - self._began_s

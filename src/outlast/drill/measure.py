@@ -67,6 +67,15 @@ def fill_bins(events: Iterable[tuple[float, int]], origin_s: float, starts_s: Se
     return bins
 
 
+def value_at(curve: Sequence[tuple[float, float]], time_s: float) -> float:
+    """A rising count at some time, on straight lines between the (time, count) points; level before and after them."""
+    index = bisect_left(curve, (time_s,))
+    if index == 0 or index == len(curve):
+        return curve[max(0, index - 1)][1] if curve else 0.0
+    (from_s, low), (until_s, high) = curve[index - 1], curve[index]
+    return low + (high - low) * (time_s - from_s) / (until_s - from_s)
+
+
 def recovery(records: Iterable[WorkRecord], accepted_ns: int, loops: int) -> Recovery:
     """Time until each loop has finished a job that it *began* after `accepted_ns`.
 

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, Protocol
-
-if TYPE_CHECKING:
-    from outlast.drill.result import ArmResult
+from typing import Protocol
 
 
 class Phase(Enum):
@@ -29,9 +26,9 @@ class Sample:
 
     lines_per_s: float
     attempts_per_s: float
-    jobs_per_s: float
     cpu_percent: float
-    rss_mib: float
+    jobs_per_s: float
+    changes_per_s: float
 
 
 class Observer(Protocol):
@@ -43,8 +40,8 @@ class Observer(Protocol):
     def arm_sample(self, arm: str, sample: Sample) -> None:
         """The present rates of `arm`."""
 
-    def arm_done(self, result: ArmResult) -> None:
-        """`arm` has finished."""
+    def arm_done(self, arm: str, words: str) -> None:
+        """`arm` has finished; `words` is one sentence on what it did."""
 
 
 class Silent:
@@ -56,5 +53,5 @@ class Silent:
     def arm_sample(self, arm: str, sample: Sample) -> None:
         """Show nothing."""
 
-    def arm_done(self, result: ArmResult) -> None:
+    def arm_done(self, arm: str, words: str) -> None:
         """Show nothing."""

@@ -86,6 +86,8 @@ class ServiceProcess:
         """Start `command` with `environment` added to our own."""
         self.output = OutputCounter()
         self.rss_peak_bytes = 0
+        self.killed = False
+        """Whether `kill` ended it."""
         self.started_at_s = time.monotonic()
         self._process = subprocess.Popen(
             command,
@@ -149,6 +151,7 @@ class ServiceProcess:
     def kill(self) -> None:
         """SIGKILL, as a machine that fails would; returns when it is gone."""
         self.sample()
+        self.killed = True
         self._kill_group()
         self._process.wait()
 

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
 
 from outlast.drill import charts
-from outlast.drill.arm_words import describe
-from outlast.drill.figures import COLUMNS, cells, facts, promise_line, verdict
+from outlast.drill.figures import facts, promise_line, verdict
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from outlast.drill.result import ArmResult, DrillResult
+    from outlast.drill.drills import Drill
+    from outlast.drill.result import A, ArmResult, DrillResult
 
 _LOG_LINES_SHOWN = 12
 
 
-def render_report(result: DrillResult) -> str:
+def render_report(drill: Drill[Any, A], result: DrillResult[A]) -> str:
     """The report as HTML text."""
     environment = Environment(
         loader=PackageLoader("outlast.drill", "templates"),
@@ -29,12 +29,12 @@ def render_report(result: DrillResult) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    top, span_s = charts.tops(result.arms), _span(result.arms)
+    top, span_s = charts.tops(result.arms, drill.series), _span(result.arms)
     panels = [
         {
             "arm": arm,
-            "words": describe(arm),
-            "picture": Markup(charts.draw(arm, top, span_s)),  # noqa: S704  drawn by us from numbers
+            "words": drill.describe(arm),
+            "picture": Markup(charts.draw(arm, drill.series, top, span_s, result.fault)),  # noqa: S704  drawn by us from numbers
             "first": arm.log_first[:_LOG_LINES_SHOWN],
             "last": _last_lines(arm),
         }
@@ -43,23 +43,26 @@ def render_report(result: DrillResult) -> str:
     return environment.get_template("report.html.j2").render(
         result=result,
         panels=panels,
-        columns=COLUMNS,
-        rows=[(arm, cells(arm)) for arm in result.arms],
+        columns=drill.columns,
+        rows=[(arm, [column.cell(arm) for column in drill.columns]) for arm in result.arms],
+        logarithmic=", ".join(series.label for series in drill.series if series.log),
         facts=list(facts(result)),
         promises=[(promise, promise_line(promise)) for promise in result.promises],
         verdict=verdict(result),
     )
 
 
-def write_report(result: DrillResult, path: Path) -> None:
+def write_report(drill: Drill[Any, A], result: DrillResult[A], path: Path) -> None:
     """Write the report; the directory must exist."""
-    path.write_text(render_report(result), encoding="utf-8")
+    path.write_text(render_report(drill, result), encoding="utf-8")
 
 
 def _span(arms: Sequence[ArmResult]) -> tuple[float, float]:
-    """The seconds to show, the same for every arm so that the panels line up: from the start until the queue runs dry."""
+    """The seconds to show, the same for every arm so that the panels line up: from the start until no more work comes."""
     starts = [arm.timeline.t_s[0] for arm in arms if arm.timeline.t_s]
-    return min(starts, default=0.0), max((arm.fed_until_s for arm in arms), default=1.0)
+    # Whole bins only: the last one also has what the request to stop brought about.
+    ends = [arm.fed_until_s // arm.timeline.bin_s * arm.timeline.bin_s for arm in arms]
+    return min(starts, default=0.0), max(ends, default=1.0)
 
 
 def _last_lines(arm: ArmResult) -> tuple[str, ...]:

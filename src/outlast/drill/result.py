@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, cast
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Generic, TypeVar, cast
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,41 +29,41 @@ class Timeline:
     t_s: tuple[float, ...]
     lines: tuple[int, ...]
     attempts: tuple[int, ...]
+    cpu_s: tuple[float, ...]
     jobs: tuple[int, ...]
+    changes: tuple[int, ...]
+    """Changes that a stream received; 0 where there is no stream."""
 
 
-EMPTY_TIMELINE = Timeline(bin_s=0.25, t_s=(), lines=(), attempts=(), jobs=())
+EMPTY_TIMELINE = Timeline(bin_s=0.25, t_s=(), lines=(), attempts=(), cpu_s=(), jobs=(), changes=())
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ArmResult:
-    """What one arm did, measured from outside its process.
+    """What one arm did in any drill, measured from outside its processes, all of them together.
 
-    Lines, bytes and attempts are those of the outage and what follows it, up to the request to stop: starting and
-    stopping are counted apart, in `lines_total` and `attempts_total`. A figure nobody could measure is None.
+    Lines and bytes are those of the outage and what follows it, up to the request to stop: starting and stopping are
+    counted apart, in `lines_total` and `attempts_total`. A figure nobody could measure, or that means nothing, is None.
     """
 
     arm: str
+    summary: str
+    """What kind of service it is."""
     log_lines: int
     log_bytes: int
     attempts: int
+    """From the fault until clients can work again."""
     cpu_s: float
+    cpu_before_percent: float
     cpu_outage_percent: float
     rss_peak_mib: float
-    recovery_s_p50: float | None
-    recovery_s_max: float | None
     connects_100ms_max: int
     connects_100ms_max_recovery: int
-    lost: int
+    lost: int | None
     twice: int
     loops: int
-    loops_recovered: int
-    loops_dead: int
-    jobs_before: int
-    jobs_during: int
-    jobs_after: int
-    jobs_enqueued: int
     lines_outage: int
+    """From the fault until its repair begins."""
     lines_total: int
     attempts_total: int
     outage_s: float
@@ -71,12 +71,15 @@ class ArmResult:
     exit_code: int | None
     stop_s: float | None
     fed_until_s: float
-    """Seconds after the fault began at which the queue was no longer kept full: later there is little to do."""
+    """Seconds after the fault began at which no more work was handed out: later there is little to do."""
 
     timeline: Timeline = EMPTY_TIMELINE
     log_first: tuple[str, ...] = ()
     log_last: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+
+
+A = TypeVar("A", bound=ArmResult)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,23 +93,29 @@ class Promise:
     unit: str = ""
     reason: str = ""
 
+    @classmethod
+    def at_most(cls, name: str, limit: float, value: float | None, unit: str, reason: str) -> Promise:
+        """A promise that is held by what was measured, is not below 0 and not above `limit`."""
+        return cls(name, limit, value, value is not None and 0 <= value <= limit, unit, reason)
+
 
 @dataclass(frozen=True, slots=True)
-class DrillResult:
+class DrillResult(Generic[A]):
     """All arms of one drill, the promises checked on one of them, and whether the fault was a storm at all."""
 
     drill: str
     fault: str
+    summary: str
+    """What the fault is."""
     seed: int
     outage_s: float
     loops: int
     started_at: str
     command: str
     machine: Mapping[str, str]
-    arms: tuple[ArmResult, ...]
+    arms: tuple[A, ...]
     promises: tuple[Promise, ...] = ()
     stormed: bool | None = None
-    notes: tuple[str, ...] = field(default=())
 
     @property
     def exit_code(self) -> int:
@@ -117,7 +126,7 @@ class DrillResult:
             return EXIT_NO_STORM
         return EXIT_HELD
 
-    def arm(self, name: str) -> ArmResult | None:
+    def arm(self, name: str) -> A | None:
         """The result of the arm of that name, or None when it did not run."""
         return next((arm for arm in self.arms if arm.arm == name), None)
 

@@ -2,34 +2,27 @@
 
 from __future__ import annotations
 
-import signal
 import subprocess
 import time
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, ClassVar
 
+from psycopg.conninfo import make_conninfo
+
 from outlast.drill.arms.stream_service import NAME
 from outlast.drill.errors import DrillError
+from outlast.drill.faults import Pause, StagedFault
 from outlast.drill.target import connect_direct
 
 if TYPE_CHECKING:
-    from outlast.drill.process import ServiceProcess
-    from outlast.testing import FaultProxy, PostgresServer
+    from collections.abc import Mapping
+
+    from outlast.drill.instance import Instance
+    from outlast.testing import PostgresServer
 
 TAKE_S_MAX = 20.0
 POLL_S = 0.005
-
-Pause = Callable[[float], None]
-
-
-@dataclass(slots=True)
-class Instance:
-    """One process of an arm, behind a proxy of its own."""
-
-    process: ServiceProcess
-    proxy: FaultProxy
 
 
 @dataclass(slots=True)
@@ -43,22 +36,24 @@ class Stage:
     pause: Pause
 
 
-class SlotFault:
-    """One way to lose the stream. `begin` breaks; `end` mends, and returns when the stream could go on."""
+def _cut_off(stage: Stage) -> None:
+    """Cut every process off, and let none in."""
+    for instance in stage.instances:
+        instance.proxy.mode = "refuse"
+        instance.proxy.cut()
 
-    name: ClassVar[str]
-    summary: ClassVar[str]
+
+def _let_in(stage: Stage) -> None:
+    for instance in stage.instances:
+        instance.proxy.mode = "pass"
+
+
+class SlotFault(StagedFault[Stage]):
+    """One way to lose the stream."""
+
     instances: ClassVar[int] = 1
-    heals: ClassVar[bool] = True
-    """Whether a stream is to go on afterwards."""
     takeover: ClassVar[bool] = False
     """Whether another process is to go on from the beginning of the fault, not from its end."""
-
-    def begin(self, stage: Stage) -> None:
-        """Break it."""
-
-    def end(self, stage: Stage) -> None:
-        """Mend it."""
 
 
 class SlotTaken(SlotFault):
@@ -72,33 +67,35 @@ class SlotTaken(SlotFault):
 
     def begin(self, stage: Stage) -> None:
         """Cut everyone off, take the slot, let everyone in."""
-        for instance in stage.instances:
-            instance.proxy.mode = "refuse"
-            instance.proxy.cut()
+        _cut_off(stage)
         self._take(stage)
-        for instance in stage.instances:
-            instance.proxy.mode = "pass"
+        _let_in(stage)
 
     def _take(self, stage: Stage) -> None:
         deadline_s = time.monotonic() + TAKE_S_MAX
         while time.monotonic() < deadline_s:
+            self._make_way(stage)
             self._foreign = hold_slot(stage.server)
             while self._foreign.poll() is None and time.monotonic() < deadline_s:
                 if _owner_application(stage.server) == "pg_recvlogical":
                     return
                 stage.pause(POLL_S)
-        self.end(stage)
         msg = f"pg_recvlogical did not get the slot within {TAKE_S_MAX:g} s"
         raise DrillError(msg)
 
+    def _make_way(self, stage: Stage) -> None:
+        """Do what is needed before each try to take the slot."""
+
     def end(self, stage: Stage) -> None:
-        """Kill the foreign program; returns when the slot is free, or taken by somebody else."""
-        if self._foreign is None:
-            return
-        self._foreign.send_signal(signal.SIGKILL)
-        self._foreign.wait()
-        while _owner_application(stage.server) == "pg_recvlogical":
-            stage.pause(POLL_S)
+        """Kill the foreign program, and let everyone in where taking the slot failed."""
+        if self._foreign is not None:
+            self._foreign.kill()
+            self._foreign.wait()
+        _let_in(stage)
+
+    def over(self, stage: Stage) -> bool:
+        """Whether the slot is free, or taken by somebody else."""
+        return _owner_application(stage.server) != "pg_recvlogical"
 
 
 class LockBypassed(SlotTaken):
@@ -108,18 +105,12 @@ class LockBypassed(SlotTaken):
     summary = "only the streaming session ends, and pg_recvlogical is quicker"
 
     def begin(self, stage: Stage) -> None:
-        """End the session until the foreign program has the slot."""
-        deadline_s = time.monotonic() + TAKE_S_MAX
+        """Take the slot."""
+        self._take(stage)
+
+    def _make_way(self, stage: Stage) -> None:
         with connect_direct(stage.server.dsn()) as conn:
-            while time.monotonic() < deadline_s:
-                conn.execute("SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE active_pid IS NOT NULL")
-                self._foreign = hold_slot(stage.server)
-                while self._foreign.poll() is None:
-                    if _owner_application(stage.server) == "pg_recvlogical":
-                        return
-                    stage.pause(POLL_S)
-        msg = f"pg_recvlogical did not get the slot within {TAKE_S_MAX:g} s"
-        raise DrillError(msg)
+            conn.execute("SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE active_pid IS NOT NULL")
 
 
 class OwnerKilled(SlotFault):
@@ -166,9 +157,7 @@ class SlotLost(SlotFault):
 
     def begin(self, stage: Stage) -> None:
         """Cut everyone off, fill the log beyond the limit, let everyone in."""
-        for instance in stage.instances:
-            instance.proxy.mode = "refuse"
-            instance.proxy.cut()
+        _cut_off(stage)
         deadline_s = time.monotonic() + TAKE_S_MAX
         with connect_direct(stage.server.dsn()) as conn:
             conn.execute("ALTER SYSTEM SET max_slot_wal_keep_size = '16MB'")
@@ -181,8 +170,11 @@ class SlotLost(SlotFault):
                     "SELECT count(pg_logical_emit_message(false, 'filler', repeat('x', 8000))) FROM generate_series(1, 3000)"
                 )
                 conn.execute("CHECKPOINT")
-        for instance in stage.instances:
-            instance.proxy.mode = "pass"
+        _let_in(stage)
+
+    def end(self, stage: Stage) -> None:
+        """Nothing brings the slot back; everyone is let in where losing it failed."""
+        _let_in(stage)
 
 
 SLOT_FAULTS: Mapping[str, type[SlotFault]] = MappingProxyType(
@@ -191,13 +183,17 @@ SLOT_FAULTS: Mapping[str, type[SlotFault]] = MappingProxyType(
 
 
 def hold_slot(server: PostgresServer) -> subprocess.Popen[bytes]:
-    """Start `pg_recvlogical`, found beside the server's own binaries, on the slot. It confirms nothing, and does not retry."""
+    """Start `pg_recvlogical`, found beside the server's own binaries, on the slot. It confirms nothing, and does not retry.
+
+    Without a `wal_sender_timeout` the server never asks it for an answer: an answer that was asked for confirms all it has read.
+    """
     program = server.bin_dir / "pg_recvlogical"
     if not program.exists():
         msg = f"the drill needs pg_recvlogical, which is not in {server.bin_dir}; install PostgreSQL's client programs"
         raise DrillError(msg)
     options = ["-o", "proto_version=1", "-o", f"publication_names={NAME}", "--fsync-interval=0", "--status-interval=0"]
-    command = [str(program), "-d", server.dsn(), "-S", NAME, "--start", "--no-loop", "-f", "/dev/null", *options]
+    dsn = make_conninfo(server.dsn(), options="-c wal_sender_timeout=0")
+    command = [str(program), "-d", dsn, "-S", NAME, "--start", "--no-loop", "-f", "/dev/null", *options]
     return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 

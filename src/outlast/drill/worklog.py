@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 
+STREAM_LOOP = -1
+"""The loop under which the changes that a stream received stand; the loops that do jobs count from 0."""
+
+
 class Step(Enum):
     """Which end of a job a line stands for."""
 

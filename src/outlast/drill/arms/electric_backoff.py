@@ -16,7 +16,6 @@ WAITS_S = (2.0, 4.0, 8.0, 10.0)
 async def main() -> None:
     """Run the arm until SIGTERM."""
     service = StreamService("backoff")
-    service.stop_on_signals()
     failures = 0
 
     def reset() -> None:
@@ -34,8 +33,7 @@ async def main() -> None:
                 service.log.warning("stream: %s; again in %g s", one_line(exc), wait_s)
                 await asyncio.sleep(wait_s)
 
-    ticks = [service.tick(number) for number in range(1, service.settings.loops + 1)]
-    await service.until_stopped(keep_streaming(), *ticks)
+    await service.run(service.tick, keep_streaming)
 
 
 if __name__ == "__main__":

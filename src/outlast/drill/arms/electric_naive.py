@@ -11,13 +11,11 @@ from outlast.drill.arms.stream_service import StreamService
 async def main() -> None:
     """Run the arm until SIGTERM."""
     service = StreamService("naive")
-    service.stop_on_signals()
     while not service.stopping.is_set():
-        ticks = [service.tick(number) for number in range(1, service.settings.loops + 1)]
         try:
-            await service.until_stopped(service.stream(), *ticks)
-        except Exception as exc:  # noqa: BLE001  what the server of the incident did
-            service.log.error("replication client: %s", one_line(exc))  # noqa: TRY400
+            await service.run(service.tick, service.stream)
+        except ExceptionGroup as failed:
+            service.log.error("replication client: %s", one_line(failed.exceptions[0]))  # noqa: TRY400
             service.log.error("terminating, the supervisor restarts the application")  # noqa: TRY400
             # The event loop gets a turn, or nothing would ever stop it.
             await asyncio.sleep(0)

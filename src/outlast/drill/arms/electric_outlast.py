@@ -10,15 +10,17 @@ from typing import TYPE_CHECKING
 import outlast
 from outlast.changes import Insert
 from outlast.changes.stream import Changes
-from outlast.drill.arms.service import ArmSettings
-from outlast.drill.arms.stream_service import NAME, STREAM_LOOP
-from outlast.drill.worklog import WorkLog
+from outlast.drill.arms.built import run_built
+from outlast.drill.arms.stream_service import NAME
+from outlast.drill.worklog import STREAM_LOOP
 from outlast.postgres import Postgres
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from outlast.changes.transactions import Transaction, TransactionPart
+    from outlast.drill.arms.service import ArmSettings
+    from outlast.drill.worklog import WorkLog
 
 
 class LogSink:
@@ -55,7 +57,7 @@ def build(settings: ArmSettings, work_log: WorkLog) -> outlast.Service:
     db = Postgres(settings.dsn, rng=random.Random(settings.seed))
     service = outlast.Service("drill")
     Changes(db, NAME, sink=LogSink(work_log)).attach(service)
-    for number in range(1, settings.loops + 1):
+    for number in range(settings.loops):
         service.loop(name=f"tick {number}")(_tick(number, settings.work_s, work_log))
     return service
 
@@ -69,12 +71,5 @@ def _tick(number: int, work_s: float, work_log: WorkLog) -> Callable[[outlast.St
     return tick
 
 
-def main() -> int:
-    """Run the arm until SIGTERM."""
-    settings = ArmSettings.from_environment()
-    with WorkLog(settings.work_log, "outlast") as work_log:
-        return outlast.run(build(settings, work_log))
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_built(build))

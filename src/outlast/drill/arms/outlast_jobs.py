@@ -5,12 +5,16 @@ from __future__ import annotations
 import asyncio
 import random
 import sys
+from typing import TYPE_CHECKING
 
 import outlast
-from outlast.drill.arms.service import ArmSettings
-from outlast.drill.worklog import WorkLog
+from outlast.drill.arms.built import run_built
 from outlast.jobs import Job, Jobs
 from outlast.postgres import Postgres
+
+if TYPE_CHECKING:
+    from outlast.drill.arms.service import ArmSettings
+    from outlast.drill.worklog import WorkLog
 
 KIND = "drill_job"
 
@@ -32,12 +36,5 @@ def build(settings: ArmSettings, work_log: WorkLog) -> outlast.Service:
     return service
 
 
-def main() -> int:
-    """Run the arm until SIGTERM."""
-    settings = ArmSettings.from_environment()
-    with WorkLog(settings.work_log, "outlast") as work_log:
-        return outlast.run(build(settings, work_log))
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_built(build))

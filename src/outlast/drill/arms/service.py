@@ -118,7 +118,10 @@ class Service:
             return
 
     async def run(self, loop: Callable[[int], Awaitable[None]], *others: Callable[[], Awaitable[None]]) -> None:
-        """Run `loop(0)` to `loop(loops - 1)` and the others; ends them when SIGTERM comes."""
+        """Run `loop(0)` to `loop(loops - 1)` and the others; ends them when SIGTERM comes, or when one of them fails.
+
+        Raises an ExceptionGroup of what failed.
+        """
         running = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             running.add_signal_handler(number, self.stopping.set)

@@ -3,48 +3,34 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-import signal
 import struct
-import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import psycopg
 from psycopg import errors, pq
 
 from outlast.changes import Decoder, Insert
-from outlast.drill.arms.service import ArmSettings
-from outlast.drill.worklog import WorkLog
+from outlast.drill.arms.service import Service
+from outlast.drill.worklog import STREAM_LOOP
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Callable
 
 NAME = "drill"
 """Of the publication and of the slot."""
-STREAM_LOOP = 0
-"""The loop of the work log under which received changes stand; the ticking loops are 1 and up."""
 _START = f"START_REPLICATION SLOT {NAME} LOGICAL 0/0 (proto_version '1', publication_names '{NAME}')"
 _WAL_DATA, _KEEPALIVE = ord("w"), ord("k")
 
 
-class StreamService:
+class StreamService(Service):
     """The service: its loops, and a stream that raises whatever it meets."""
-
-    def __init__(self, name: str) -> None:
-        """Read the settings and open the work log."""
-        logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-        self.log = logging.getLogger(name)
-        self.settings = ArmSettings.from_environment()
-        self.work_log = WorkLog(self.settings.work_log, name)
-        self.stopping = asyncio.Event()
 
     async def tick(self, loop: int) -> None:
         """One of the other loops of the service: work, again and again."""
         number = 0
         while not self.stopping.is_set():
             number += 1
-            await asyncio.sleep(self.settings.work_s)
-            self.work_log.end(loop, number)
+            await self.work(loop, number)
 
     async def stream(self, connected: Callable[[], None] = lambda: None) -> None:
         """Connect, start, read for ever; calls `connected` after the login. Raises what the driver raises."""
@@ -78,26 +64,6 @@ class StreamService:
                     _confirm(pgconn, done_lsn)
             elif message[0] == _KEEPALIVE and message[17]:
                 _confirm(pgconn, done_lsn)
-
-    def stop_on_signals(self) -> None:
-        """Have SIGTERM and SIGINT set `stopping`."""
-        running = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            running.add_signal_handler(number, self.stopping.set)
-
-    async def until_stopped(self, *bodies: Awaitable[None]) -> None:
-        """Run the bodies side by side until the stop; the first failure cancels all of them and is raised."""
-        tasks: list[asyncio.Future[Any]] = [asyncio.ensure_future(body) for body in bodies]
-        stop: asyncio.Future[Any] = asyncio.ensure_future(self.stopping.wait())
-        try:
-            done, _ = await asyncio.wait({*tasks, stop}, return_when=asyncio.FIRST_COMPLETED)
-            for task in done - {stop}:
-                # The ticking loops end at the stop only: what is done early has failed.
-                task.result()
-        finally:
-            for task in (*tasks, stop):
-                task.cancel()
-            await asyncio.gather(*tasks, stop, return_exceptions=True)
 
 
 def _confirm(pgconn: pq.abc.PGconn, lsn: int) -> None:

@@ -1,4 +1,4 @@
-"""What the drill promises of the outlast arm: every limit in one place, with its reason."""
+"""What the coder drill promises of the outlast arm: every limit in one place, with its reason."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from outlast.drill.result import ArmResult, Promise
+from outlast.drill.result import Promise
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+
+    from outlast.drill.coder_figures import JobsArm
 
 LINES_MAX = 8
 """One line opens the incident, each new fault has one, reminders come at growing intervals, one says that it is over and one
@@ -88,39 +90,34 @@ def recovery_limit_s(loops: int, work_s: float, wait_s: float = PROBE_S_MAX) -> 
     return wait_s + min(RAMP_S_MAX, RAMP_LOOP_S * loops) + max(0.0, work_s - WORK_BASE_S)
 
 
-def check(arm: ArmResult, fault: str) -> tuple[Promise, ...]:
+def check(arm: JobsArm, fault: str) -> tuple[Promise, ...]:
     """Hold one arm against the promises of that fault."""
     return tuple(_of_the_fault(arm, LIMITS[fault])) + tuple(_of_the_recovery(arm, LIMITS[fault]))
 
 
-def stormed(arm: ArmResult, fault: str) -> bool | None:
+def stormed(arm: JobsArm, fault: str) -> bool | None:
     """Whether the naive arm stormed; None under a fault that need not make it storm."""
     if fault not in STORM_FAULTS:
         return None
     return arm.lines_outage >= STORM_LINES_PER_S * arm.outage_s
 
 
-def _of_the_fault(arm: ArmResult, limits: Limits) -> Iterator[Promise]:
-    yield _at_most("log lines", LINES_MAX, arm.log_lines, "", "do not grow with loops, retries or the outage")
+def _of_the_fault(arm: JobsArm, limits: Limits) -> Iterator[Promise]:
+    yield Promise.at_most("log lines", LINES_MAX, arm.log_lines, "", "do not grow with loops, retries or the outage")
     attempts_max = ATTEMPTS_FIRST + round(ATTEMPTS_PER_S * arm.outage_s)
-    yield _at_most("connection attempts", attempts_max, arm.attempts, "", "one asks, everyone else waits")
+    yield Promise.at_most("connection attempts", attempts_max, arm.attempts, "", "one asks, everyone else waits")
     if limits.cpu_percent is not None:
         once_s = max(CPU_S_MIN, CPU_LOOP_S * arm.loops)
         percent_max = max(limits.cpu_percent, 100.0 * once_s / arm.outage_s)
         reason = "nothing can be done, so nothing is"
-        yield _at_most("CPU during the outage", round(percent_max, 2), arm.cpu_outage_percent, "% of a core", reason)
+        yield Promise.at_most("CPU during the outage", round(percent_max, 2), arm.cpu_outage_percent, "% of a core", reason)
 
 
-def _of_the_recovery(arm: ArmResult, limits: Limits) -> Iterator[Promise]:
+def _of_the_recovery(arm: JobsArm, limits: Limits) -> Iterator[Promise]:
     limit_s = recovery_limit_s(arm.loops, arm.work_s, limits.wait_s)
-    yield _at_most("every loop has done a job", round(limit_s, 3), arm.recovery_s_max, "s", limits.wait_reason)
+    yield Promise.at_most("every loop has done a job", round(limit_s, 3), arm.recovery_s_max, "s", limits.wait_reason)
     reason = "a server just started is not struck by all at once"
-    yield _at_most("connects in any 100 ms", CONNECTS_MAX, arm.connects_100ms_max, "", reason)
-    yield _at_most("jobs lost", 0, arm.lost, "", "a job taken is a job done")
-    yield _at_most("jobs run twice", 0, arm.twice, "", "results that could not be recorded are kept, not repeated")
-    yield _at_most("exit code after SIGTERM", 0, arm.exit_code, "", "a stop is no failure")
-
-
-def _at_most(name: str, limit: float, value: float | None, unit: str, reason: str) -> Promise:
-    held = value is not None and 0 <= value <= limit
-    return Promise(name=name, limit=limit, value=value, held=held, unit=unit, reason=reason)
+    yield Promise.at_most("connects in any 100 ms", CONNECTS_MAX, arm.connects_100ms_max, "", reason)
+    yield Promise.at_most("jobs lost", 0, arm.lost, "", "a job taken is a job done")
+    yield Promise.at_most("jobs run twice", 0, arm.twice, "", "results that could not be recorded are kept, not repeated")
+    yield Promise.at_most("exit code after SIGTERM", 0, arm.exit_code, "", "a stop is no failure")

@@ -1,0 +1,124 @@
+"""One arm of the coder drill: a service that works off a queue, kept full past the proxy, and an audit of its jobs."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from outlast.drill import measure
+from outlast.drill.arm_figures import Course, shared_figures
+from outlast.drill.arm_run import ArmRun
+from outlast.drill.arms.service import ArmSettings
+from outlast.drill.coder_figures import JobsArm
+from outlast.drill.faults import FAULTS, Outage
+from outlast.drill.feeder import Feeder
+from outlast.drill.instance import launch
+from outlast.drill.options import ArmKind
+from outlast.drill.target import PostgresTarget, given_target, launched_target
+
+if TYPE_CHECKING:
+    import threading
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from outlast.drill.coder import CoderOptions
+    from outlast.drill.observer import Observer
+    from outlast.drill.stores import JobStore
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobsKind(ArmKind):
+    """One way to write the job service, and how it keeps its jobs."""
+
+    store: type[JobStore]
+
+
+class JobsRun(ArmRun[JobsArm, PostgresTarget]):
+    """Carries out one arm of the coder drill."""
+
+    _target: PostgresTarget
+    _feeder: Feeder
+
+    def __init__(self, options: CoderOptions, kind: JobsKind, observer: Observer, cancel: threading.Event) -> None:
+        """Run `kind` as `options` say."""
+        super().__init__(options, kind, observer, cancel)
+        self._dsn = options.dsn
+        self._store = kind.store()
+
+    def set_up(self, stack: ExitStack, directory: Path) -> str:
+        """Launch or use a server, make the tables, start the service."""
+        self._target = stack.enter_context(given_target(self._dsn) if self._dsn else launched_target())
+        self._store.create(self._target.direct_dsn)
+        options = self.options
+        settings = ArmSettings(
+            self._target.proxied_dsn, options.loops, options.work_s, directory / "work.log", options.seed, directory
+        )
+        instance = launch(stack, self.kind.module, settings, self._target.proxy)
+        self.instances.append(instance)
+        self._feeder = Feeder(self._store, self._target, options.loops, lambda: instance.jobs)
+        return self._target.version
+
+    def target(self) -> PostgresTarget:
+        """The server and the proxy before it."""
+        return self._target
+
+    def begin_work(self) -> None:
+        """Fill the queue and keep it full."""
+        self._feeder.start()
+
+    def end_work(self) -> None:
+        """Enqueue no more."""
+        self._feeder.stop()
+
+    def readiness(self) -> str:
+        """Every loop is to have done a job."""
+        seen = len(self.instances[0].loops_seen)
+        return "" if seen >= self.options.loops else f"{seen} of {self.options.loops} loops did a job"
+
+    def stage_fault(self) -> Outage:
+        """Keep the feeder off a server that the harness cannot reach either."""
+        if FAULTS[self.options.fault].harness_cut_off:
+            self._feeder.pause()
+        outage = super().stage_fault()
+        self._feeder.resume()
+        return outage
+
+    def left(self) -> int:
+        """The jobs that are not recorded as done."""
+        with closing(self._target.connect()) as conn:
+            return self._store.unfinished(conn)
+
+    def result(self, course: Course) -> JobsArm:
+        """Audit the table and count."""
+        with closing(self._target.connect()) as conn:
+            audit = self._store.audit(conn)
+        (instance,), loops, outage = self.instances, self.options.loops, course.outage
+        recovered = measure.recovery(instance.records, outage.accepted_ns, loops)
+        jobs = measure.account(self._feeder.enqueued, instance.records, audit.done, audit.waiting)
+        ends_s = [record.at_ns / 1e9 for record in instance.ends(stream=False)]
+        arm = JobsArm(
+            **shared_figures(self.instances, course),
+            arm=self.kind.name,
+            summary=self.kind.summary,
+            recovery_s_p50=recovered.p50_s,
+            recovery_s_max=recovered.max_s,
+            lost=jobs.lost,
+            twice=jobs.twice,
+            loops=loops,
+            loops_recovered=recovered.loops_recovered,
+            loops_dead=loops if course.stop_s is None else loops - recovered.loops_recovered,
+            jobs_before=measure.count_between(ends_s, 0.0, outage.began_s),
+            jobs_during=measure.count_between(ends_s, outage.began_s, outage.accepted_s),
+            jobs_after=measure.count_between(ends_s, outage.accepted_s, float("inf")),
+            jobs_enqueued=self._feeder.enqueued,
+            work_s=self.options.work_s,
+        )
+        return replace(arm, notes=(*arm.notes, *_notes(jobs)))
+
+
+def _notes(jobs: measure.Account) -> Iterator[str]:
+    if jobs.lost_results:
+        yield f"{jobs.lost_results} of the lost jobs were worked to their end, but the result was never recorded"
+    if jobs.waiting:
+        yield f"{jobs.waiting} jobs were still waiting to be taken at the end; they are not counted as lost"
