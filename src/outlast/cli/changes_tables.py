@@ -75,26 +75,30 @@ def print_reports(reports: Mapping[str, Report]) -> None:
         Console().print("no logical replication slots in this database")
         return
     table = Table(box=box.SIMPLE_HEAD, header_style="bold", show_edge=False, pad_edge=False)
-    for title in ("slot", "state", "lag", "behind", "retained", "of", "WAL", "lost in", "owner", "since", "standbys"):
-        right = title in {"lag", "behind", "retained", "of", "lost in", "since", "standbys"}
-        table.add_column(title, justify="right" if right else "left", no_wrap=title != "owner")
+    # What is short is never cut, what is long is broken: it has to fit into 80 columns.
+    for title in ("slot", "state", "lag", "WAL retained", "lost in", "owner", "standbys"):
+        table.add_column(title, no_wrap=title not in {"WAL retained", "owner"}, overflow="fold")
     for slot, report in reports.items():
         sample = report.sample
-        limit = "no limit" if sample.safe_bytes is None else bytes_text(report.retained_bytes + max(0, sample.safe_bytes))
         table.add_row(
             Text(slot),
             Text(report.state.value, style=_STYLES.get(report.state.value, "")),
-            bytes_text(report.lag_bytes),
-            f"{'> ' if report.lag_s_is_least else ''}{report.lag_s:.0f} s",
-            bytes_text(report.retained_bytes),
-            limit if sample.wal_status != "lost" else "",
-            Text(sample.invalidation or sample.wal_status or ""),
+            f"{bytes_text(report.lag_bytes)}, {'> ' if report.lag_s_is_least else ''}{report.lag_s:.0f} s",
+            Text(_retained(report)),
             _loss(report),
             Text(_owner(sample.holder)),
-            age(sample.holder.since, datetime.now(UTC)) if sample.holder else "",
             "?" if sample.standbys is None else str(sample.standbys),
         )
     Console().print(table)
+
+
+def _retained(report: Report) -> str:
+    sample = report.sample
+    status = sample.invalidation or sample.wal_status or "unknown"
+    if sample.wal_status == "lost":
+        return status
+    limit = "no limit" if sample.safe_bytes is None else f"of {bytes_text(report.retained_bytes + max(0, sample.safe_bytes))}"
+    return f"{bytes_text(report.retained_bytes)}, {limit}, {status}"
 
 
 def _loss(report: Report) -> str:
@@ -104,4 +108,7 @@ def _loss(report: Report) -> str:
 
 
 def _owner(holder: Session | None) -> str:
-    return f"{holder.pid} {holder.application}".strip() if holder else "nobody"
+    if holder is None:
+        return "nobody"
+    since = f", since {age(holder.since, datetime.now(UTC))}" if holder.since else ""
+    return f"{holder.pid} {holder.application}".strip() + since
