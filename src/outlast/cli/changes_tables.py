@@ -5,7 +5,6 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
-from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -70,26 +69,20 @@ def _slot(slot: Slot | None) -> str:
 
 
 def print_reports(reports: Mapping[str, Report]) -> None:
-    """One line a slot."""
+    """Four lines a slot: what is known of one does not fit beside one another."""
     if not reports:
         Console().print("no logical replication slots in this database")
-        return
-    table = Table(box=box.SIMPLE_HEAD, header_style="bold", show_edge=False, pad_edge=False)
-    # What is short is never cut, what is long is broken: it has to fit into 80 columns.
-    for title in ("slot", "state", "lag", "WAL retained", "lost in", "owner", "standbys"):
-        table.add_column(title, no_wrap=title not in {"WAL retained", "owner"}, overflow="fold")
     for slot, report in reports.items():
         sample = report.sample
-        table.add_row(
-            Text(slot),
-            Text(report.state.value, style=_STYLES.get(report.state.value, "")),
-            f"{bytes_text(report.lag_bytes)}, {'> ' if report.lag_s_is_least else ''}{report.lag_s:.0f} s",
-            Text(_retained(report)),
-            _loss(report),
-            Text(_owner(sample.holder)),
-            "?" if sample.standbys is None else str(sample.standbys),
-        )
-    Console().print(table)
+        table = Table.grid(padding=(0, 2))
+        table.add_column(style="bold", no_wrap=True)
+        table.add_column(overflow="fold")
+        table.add_row(Text(slot), Text(report.state.value, style=_STYLES.get(report.state.value, "")))
+        table.add_row("  lag", f"{bytes_text(report.lag_bytes)}, {'> ' if report.lag_s_is_least else ''}{report.lag_s:.0f} s")
+        table.add_row("  WAL", Text(_retained(report)))
+        standbys = "?" if sample.standbys is None else str(sample.standbys)
+        table.add_row("  owner", Text(f"{_owner(sample.holder)}; standbys: {standbys}"))
+        Console().print(table)
 
 
 def _retained(report: Report) -> str:
@@ -97,14 +90,14 @@ def _retained(report: Report) -> str:
     status = sample.invalidation or sample.wal_status or "unknown"
     if sample.wal_status == "lost":
         return status
-    limit = "no limit" if sample.safe_bytes is None else f"of {bytes_text(report.retained_bytes + max(0, sample.safe_bytes))}"
-    return f"{bytes_text(report.retained_bytes)}, {limit}, {status}"
+    safe = sample.safe_bytes
+    limit = "no limit" if safe is None else f"at most {bytes_text(report.retained_bytes + max(0, safe))}"
+    loss = "" if report.loss_s is None else f"; lost in {_loss(report.loss_s)}"
+    return f"{bytes_text(report.retained_bytes)} retained, {limit}; {status}{loss}"
 
 
-def _loss(report: Report) -> str:
-    if report.loss_s is None:
-        return "-"
-    return "now" if report.loss_s < 1 else age(datetime.fromtimestamp(0, UTC), datetime.fromtimestamp(report.loss_s, UTC))
+def _loss(loss_s: float) -> str:
+    return "no time" if loss_s < 1 else age(datetime.fromtimestamp(0, UTC), datetime.fromtimestamp(loss_s, UTC))
 
 
 def _owner(holder: Session | None) -> str:
