@@ -166,16 +166,19 @@ def environments(pythons: dict[Version, Path]) -> dict[Version, Path]:
 def pytest_on_all(ready: dict[Version, Path]) -> dict[Version, Tally]:
     """Run all tests on the first version, and on the others all but the long ones; gives the sums of each."""
     (main_version, main_python), *others = ready.items()
-    # The tests in tests/real stage outages and mostly wait, so everything else has its turn beside them.
-    with ThreadPoolExecutor(max_workers=1) as pool:
-        rest = pool.submit(pytest, main_version, main_python, "all", "tests/sim", "tests/unit")
-        beside = [(version, pool.submit(pytest, version, python, "short")) for version, python in others]
-        say(f"tests/real on Python {dotted(main_version)}, everything else beside it")
-        tallies = {main_version: pytest(main_version, main_python, "all", "tests/real")[0]}
-        for version, future in [(main_version, rest), *beside]:
+    # The tests in tests/real stage outages and mostly wait, so two processes share them, and everything else has its turn beside.
+    real = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "tests" / "real").glob("test_*.py"))
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        half = pool.submit(pytest, main_version, main_python, "all", "real-2", real[1::2])
+        rest = pool.submit(pytest, main_version, main_python, "all", "rest", ["tests/sim", "tests/unit"])
+        beside = [(version, pool.submit(pytest, version, python, "short", "short", [])) for version, python in others]
+        say(f"half of tests/real on Python {dotted(main_version)}, the other half and everything else beside it")
+        tallies = {main_version: pytest(main_version, main_python, "all", "real-1", real[::2], at_once=True)[0]}
+        for version, future in [(main_version, half), (main_version, rest), *beside]:
             tally, printed = future.result()
             tallies[version] = tallies.get(version, Tally()) + tally
-            what = "tests/sim and tests/unit" if future is rest else "all but the long tests of tests/real"
+            what = "all but the long tests of tests/real"
+            what = {half: "the other half of tests/real", rest: "tests/sim and tests/unit"}.get(future, what)
             say(f"{what} on Python {dotted(version)}")
             print(printed, flush=True)
     return tallies
@@ -202,31 +205,24 @@ def lint(python: Path) -> list[str]:
     return broken
 
 
-def pytest(version: Version, python: Path, real: str, *paths: str) -> tuple[Tally, str]:
-    """Run the tests on one version; gives the sums, and what was printed unless it is tests/real alone, which prints at once.
+def pytest(
+    version: Version, python: Path, real: str, name: str, paths: Sequence[str], *, at_once: bool = False
+) -> tuple[Tally, str]:
+    """Run the tests on one version; gives the sums, and what was printed unless it was to be printed `at_once`.
 
-    A run that ends without a report, or with an exit code that its report does not explain, counts as a failure.
+    A run that ends without a report, or with an exit code that its report does not explain, counts as a failure. `name` is that
+    of the run: it keeps a cache of its own.
     """
     with tempfile.TemporaryDirectory() as directory:
         report = Path(directory) / "report.xml"
-        command: list[Path | str] = [
-            python,
-            "-m",
-            "pytest",
-            "-q",
-            f"--real={real}",
-            f"--junitxml={report}",
-            "-o",
-            f"cache_dir=.venvs/cache-{dotted(version)}-{len(paths)}",
-            *paths,
-        ]
-        apart = paths != ("tests/real",)
+        cache = f"cache_dir=.venvs/cache-{dotted(version)}-{name}"
+        command: list[Path | str] = [python, "-m", "pytest", "-q", f"--real={real}", f"--junitxml={report}", "-o", cache, *paths]
         done = subprocess.run(
             [*command, "--durations=10", "--durations-min=5"],
             check=False,
             text=True,
-            stdout=subprocess.PIPE if apart else None,
-            stderr=subprocess.STDOUT if apart else None,
+            stdout=None if at_once else subprocess.PIPE,
+            stderr=None if at_once else subprocess.STDOUT,
         )
         tally = tally_of(report)
     return tally if done.returncode == 0 or tally.failed else tally + Tally(failed=1), done.stdout or ""
