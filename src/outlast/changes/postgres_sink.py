@@ -33,16 +33,17 @@ CREATE TABLE IF NOT EXISTS {schema}.change_positions (
     epoch bigint NOT NULL,
     filled boolean NOT NULL DEFAULT false,
     snapshot_due boolean NOT NULL DEFAULT false,
+    copied_until pg_lsn NOT NULL DEFAULT '0/0',
     mixed_until pg_lsn NOT NULL DEFAULT '0/0',
     updated_at timestamptz NOT NULL
 )
 """
-"""`filled`: what is in the tables came from this stream. `snapshot_due`: it is to be read anew, or has half been. `mixed_until`:
-up to there the changes that come may be in the tables already."""
+"""`filled`: what is in the tables came from this stream. `snapshot_due`: it is to be read anew, or has half been. `copied_until`:
+up to there changes come that a snapshot has brought already; those of mixed tables up to `mixed_until`, and not left out."""
 _TAKE: Final = """
 INSERT INTO {schema}.change_positions AS p (stream, lsn, epoch, updated_at) VALUES (%s, '0/0', %s, clock_timestamp())
 ON CONFLICT (stream) DO UPDATE SET epoch = greatest(p.epoch, excluded.epoch)
-RETURNING lsn::text, epoch, mixed_until::text, snapshot_due
+RETURNING lsn::text, epoch, copied_until::text, mixed_until::text, snapshot_due
 """
 _MOVE: Final = """
 UPDATE {schema}.change_positions SET lsn = %s::pg_lsn, filled = true, updated_at = clock_timestamp()
@@ -79,6 +80,8 @@ class PostgresSink:
         self._complete_lsn = 0
         self._durable_lsn = 0
         self._mixed_until = 0
+        self.copied_until = 0
+        """Up to which position changes come that a snapshot has brought already."""
         self.snapshot_due = False
         """Whether everything is to be read anew, since it was begun and not finished."""
 
@@ -99,11 +102,11 @@ class PostgresSink:
                 await make_table(conn, self.schema, _CREATE)
                 row = await self._take(conn)
             await conn.set_autocommit(False)
-        lsn, newest, mixed_until, due = row or ("0/0", epoch, "0/0", False)
+        lsn, newest, copied_until, mixed_until, due = row or ("0/0", epoch, "0/0", "0/0", False)
         if newest != epoch:
             raise FencedError(stream, epoch, newest, "another owner")
         self._complete_lsn = self._durable_lsn = parse_lsn(lsn)
-        self._mixed_until, self.snapshot_due = parse_lsn(mixed_until), due
+        self.copied_until, self._mixed_until, self.snapshot_due = parse_lsn(copied_until), parse_lsn(mixed_until), due
         return self._durable_lsn
 
     async def write(self, delivery: Delivery) -> None:
@@ -135,12 +138,12 @@ class PostgresSink:
         """Give what takes an initial snapshot for the stream that is open, fenced by its epoch."""
         return PostgresSnapshot(self, self._rows, self._stream, self._epoch)
 
-    def go_on_from(self, lsn: int, mixed_until: int) -> None:
+    def go_on_from(self, lsn: int, copied_until: int, mixed_until: int) -> None:
         """Take note of what a snapshot has made durable; 0: it is due."""
         self._complete_lsn = self._durable_lsn = lsn
-        self._mixed_until, self.snapshot_due = mixed_until, lsn == 0
+        self.copied_until, self._mixed_until, self.snapshot_due = copied_until, mixed_until, lsn == 0
 
-    async def _take(self, conn: Connection) -> tuple[str, int, str, bool] | None:
+    async def _take(self, conn: Connection) -> tuple[str, int, str, str, bool] | None:
         async with conn.cursor() as cursor:
             await cursor.execute(self._sql(_TAKE), (self._stream, self._epoch))
             return await cursor.fetchone()

@@ -27,10 +27,11 @@ _FENCE: Final = "SELECT epoch, filled FROM {schema}.change_positions WHERE strea
 """Shared until the transaction ends: the next owner, who changes the row, waits for that."""
 _SET: Final = "SELECT set_config(name, setting, true) FROM unnest(%s::text[], %s::text[]) AS given (name, setting)"
 _BEGIN: Final = """
-UPDATE {schema}.change_positions SET lsn = '0/0', mixed_until = '0/0', filled = true, snapshot_due = true WHERE stream = %s
+UPDATE {schema}.change_positions SET lsn = '0/0', copied_until = '0/0', mixed_until = '0/0', filled = true, snapshot_due = true
+WHERE stream = %s
 """
 _FINISH: Final = """
-UPDATE {schema}.change_positions SET lsn = %s::pg_lsn, mixed_until = %s::pg_lsn, snapshot_due = false,
+UPDATE {schema}.change_positions SET lsn = %s::pg_lsn, copied_until = %s::pg_lsn, mixed_until = %s::pg_lsn, snapshot_due = false,
     updated_at = clock_timestamp()
 WHERE stream = %s
 """
@@ -67,6 +68,11 @@ class PostgresSnapshot:
     def due(self) -> bool:
         """Whether everything is to be read: it was begun, or is to be read again, and is not finished."""
         return self._sink.snapshot_due
+
+    @property
+    def copied_until(self) -> int:
+        """Up to which position changes come that a snapshot has brought already; 0 if there was none."""
+        return self._sink.copied_until
 
     async def prepare(self, relations: Sequence[Relation]) -> None:
         """Make sure that what the first snapshot would replace is empty. Raises `TargetNotEmptyError`."""
@@ -120,14 +126,16 @@ class PostgresSnapshot:
         await self.progress.forget(self._stream)
         async with self._transaction() as conn:
             await conn.execute(self._sql(_BEGIN), (self._stream,))
-        self._sink.go_on_from(0, 0)
+        self._sink.go_on_from(0, 0, 0)
 
     async def finish(self, origin_lsn: int, tables: Sequence[TableState]) -> None:
         """Have the stream go on from `origin_lsn`."""
+        copied_until = max((table.consistent_lsn for table in tables), default=0)
         mixed_until = max((table.consistent_lsn for table in tables if not table.skip_until_lsn), default=0)
         async with self._transaction() as conn:
-            await conn.execute(self._sql(_FINISH), (format_lsn(origin_lsn), format_lsn(mixed_until), self._stream))
-        self._sink.go_on_from(origin_lsn, mixed_until)
+            positions = map(format_lsn, (origin_lsn, copied_until, mixed_until))
+            await conn.execute(self._sql(_FINISH), (*positions, self._stream))
+        self._sink.go_on_from(origin_lsn, copied_until, mixed_until)
 
     @asynccontextmanager
     async def _transaction(self) -> AsyncGenerator[Connection]:

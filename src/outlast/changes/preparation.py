@@ -48,12 +48,6 @@ class Ground:
         tables = () if self.copied is None else self.copied.tables
         return {(each.schema, each.name): each.skip_until_lsn for each in tables if each.skip_until_lsn > self.position}
 
-    @property
-    def is_caught_up(self) -> bool:
-        """Whether the stream has passed everything that was read first; also if nothing was."""
-        tables = () if self.copied is None else self.copied.tables
-        return self.position >= max((each.consistent_lsn for each in tables), default=0)
-
 
 class Preparation:
     """Prepares the stream `name` of one process, session after session. What was named once is not named again."""
@@ -92,7 +86,8 @@ class Preparation:
         ground = Ground(position)
         if isinstance(self._sink, Copying):
             target = self._sink.snapshot_target()
-            ground = Ground(position, target, await target.progress.load(self._name))
+            behind = position < target.copied_until
+            ground = Ground(position, target, await target.progress.load(self._name) if behind else None)
         if self._tables is not None or not await self._is_there(replication):
             ground = await self._set_up(ground)
         due = ground.target is not None and ground.position == 0 and (self._snapshot or ground.target.due)
@@ -128,7 +123,7 @@ class Preparation:
     async def _answer_loss(self, ground: Ground, meaning: Meaning, reason: str) -> Ground:
         if ground.target is None or self._on_loss == "stop":
             raise StreamOverError(self._rule.fault(meaning, reason=reason))
-        if ground.position == 0 or not ground.is_caught_up:
+        if ground.position == 0 or ground.position < ground.target.copied_until:
             # It would be lost again.
             reason += ", and what was read from the tables was not caught up with yet"
             raise StreamOverError(self._rule.fault(meaning, reason=reason))

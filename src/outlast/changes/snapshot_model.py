@@ -202,6 +202,11 @@ class SnapshotTarget(SnapshotSink, Protocol):
         ...
 
     @property
+    def copied_until(self) -> int:
+        """The highest `consistent_lsn` of the tables that `finish` was told of; 0 if it was not called since `again`."""
+        ...
+
+    @property
     def progress(self) -> SnapshotProgress:
         """Where the state is kept, beside the rows."""
         ...
