@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 CACHED_MAX: Final = 4_096
 """How many templates, ready-made texts and raised exceptions are recognised at once; beyond, they are looked into again.
 Since kinds are told apart by their text, forgetting changes no storm."""
-LOGGING: Final = logging.Logger.findCaller.__code__.co_filename
+LOGGING: Final = logging.addLevelName.__code__.co_filename
+"""The file of logging's own code; found as logging does, by a function that nobody replaces."""
 LOOK_AGAIN_S: Final = 1.0
 """A template whose variants are all in use looks this often for some that are over."""
 
