@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import logging
+import re
 import sys
 import threading
 from typing import TYPE_CHECKING, Any
@@ -12,6 +14,7 @@ import pytest
 
 from outlast.core.fold import FoldPolicy
 from outlast.logs.guard import LogGuard, guard
+from outlast.logs.options import FoldOptions, Options
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -154,6 +157,27 @@ def test_the_caller_is_named_under_two_guards(kept: Kept, begin: Callable[..., L
     log.error("one")
     wrapper("two")
     assert {record.funcName for record in kept.records} == {"test_the_caller_is_named_under_two_guards"}
+
+
+def test_the_options_that_a_guard_takes_are_those_that_have_a_default() -> None:
+    assert ["policy", *Options.__annotations__] == [field.name for field in dataclasses.fields(FoldOptions)]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "error", "said"),
+    [
+        ({"exempt": "shop.audit"}, TypeError, "such as {'shop.audit'}, not one text"),
+        ({"variants_max": 0}, ValueError, "at least 1, not 0"),
+        ({"window": 5.0}, TypeError, "unexpected keyword argument 'window'"),
+    ],
+)
+def test_an_option_that_makes_no_sense_is_refused_before_anything_is_replaced(
+    wrong: dict[str, Any], error: type[Exception], said: str
+) -> None:
+    before = logging.Logger._log
+    with pytest.raises(error, match=re.escape(said)):
+        guard(**wrong)
+    assert logging.Logger._log is before
 
 
 class OwnWay(logging.Logger):

@@ -11,23 +11,20 @@ from __future__ import annotations
 
 import logging
 import sys
-import time
-from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, TypeAlias, Unpack, cast
 
-from outlast.core.fold import FoldPolicy
 from outlast.logs.folder import Folder, Handle, tell
 from outlast.logs.kinds import LOGGING, Kinds, Place, calling_frame
+from outlast.logs.options import FOLD, FoldOptions
 from outlast.logs.sameness import PASSES, Kind
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable
+    from collections.abc import Callable
     from types import CodeType
 
-    from outlast.core.fold import Summary
-    from outlast.logs.folder import Incident
+    from outlast.core.fold import FoldPolicy, Summary
+    from outlast.logs.options import Options
 
-
-FOLD: Final = FoldPolicy()
 Its: TypeAlias = Any
 """What a call of a logger gives, whatever it is."""
 
@@ -35,13 +32,7 @@ Its: TypeAlias = Any
 def guard(
     logger: logging.Logger | str | None = None,
     policy: FoldPolicy = FOLD,
-    exempt: Collection[int | str] = (),
-    *,
-    level: int = logging.WARNING,
-    variants_max: int = 32,
-    incidents: Iterable[Incident] = (),
-    timer: bool = True,
-    clock: Callable[[], float] = time.monotonic,
+    **options: Unpack[Options],
 ) -> LogGuard:
     """Fold what stdlib loggers repeat, from now until the handle is closed; at exit it is closed by itself.
 
@@ -50,47 +41,23 @@ def guard(
     the end; it is written by the same logger at the same level, as from the same line of code, with the fields `outlast.key`,
     `outlast.count`, `outlast.total`, `outlast.since`, `outlast.what` in the dict `record.outlast`.
 
-    `logger` and its descendants are guarded; None is all loggers, those of other libraries too. `level`: records below it are
-    not looked at, since progress is no storm. CRITICAL is never folded. `exempt` names what is not folded either: levels (as
-    numbers), loggers with their descendants, and message templates. Records that carry `extra["outlast"]` pass: they are folded
-    already. `variants_max`: how many different fillings of one template are open at a time; see `outlast.logs.sameness`.
-    `incidents`: what says which incident is open, such as `dependency.incident`; summaries carry it as `outlast.incident`.
-
-    Guards may overlap; the later one is asked first. Without `timer` the caller calls `due`, by `clock`.
+    `logger` and its descendants are guarded; None is all loggers, those of other libraries too. The options are those of
+    `outlast.logs.options.Options`: `exempt`, `level`, `variants_max`, `incidents`, `timer`, `clock`. CRITICAL is never folded.
+    Records that carry `extra["outlast"]` pass: they are folded already. Guards may overlap; the later one is asked first.
     """
     name = logger.name if isinstance(logger, logging.Logger) else logger
-    return LogGuard(
-        None if name in {None, "root"} else name,
-        policy,
-        frozenset(exempt),
-        level=level,
-        variants_max=variants_max,
-        incidents=incidents,
-        timer=timer,
-        clock=clock,
-    )
+    return LogGuard(None if name in {None, "root"} else name, FoldOptions(policy, **options))
 
 
 class LogGuard(Handle):
     """The handle of a guard. As a context manager it closes itself."""
 
-    def __init__(
-        self,
-        name: str | None,
-        policy: FoldPolicy,
-        exempt: frozenset[int | str],
-        *,
-        level: int,
-        variants_max: int,
-        incidents: Iterable[Incident],
-        timer: bool,
-        clock: Callable[[], float],
-    ) -> None:
+    def __init__(self, name: str | None, options: FoldOptions) -> None:
         """See `guard`, which is the way to make one."""
-        self.folder = Folder(policy, self._say, incidents=incidents, timer=timer, clock=clock, on_close=self._restore)
-        self._kinds = Kinds(self.folder, name=name, exempt=exempt, variants_max=variants_max)
+        self.folder = Folder(options, self._say, on_close=self._restore)
+        self._kinds = Kinds(self.folder, options, name=name)
         self.unjudged = 0
-        self._level = level
+        self._level = options.level
         self._original = logging.Logger._log  # noqa: SLF001  # where all loggers meet before a record is made
         self._replacement = self._replace()
         logging.Logger._log = self._replacement  # type: ignore[method-assign]  # noqa: SLF001  # as above
