@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from typing import TYPE_CHECKING, Any, TypeAlias, Unpack, cast
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, Unpack, cast
 
 from outlast.logs.folder import Folder, Handle, tell
 from outlast.logs.kinds import LOGGING, Kinds, Place, calling_frame
@@ -20,7 +20,7 @@ from outlast.logs.sameness import PASSES, Kind
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from types import CodeType
+    from types import CodeType, FrameType
 
     from outlast.core.fold import FoldPolicy, Summary
     from outlast.logs.options import Options
@@ -85,10 +85,9 @@ class LogGuard(Handle):
         floor, ceiling, clock = self._level, logging.CRITICAL, self.folder.clock
         # A third of what `with` costs.
         acquire, release, release_if_owned = folder.lock.acquire, folder.lock.release, folder.release_if_owned
-        find_caller = logging.Logger.findCaller if is_own(logging.Logger.findCaller) else None
         get_frame = sys._getframe  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # as findCaller does
 
-        def _log(  # noqa: C901, PLR0912  # as above
+        def _log(  # as above
             self: Its,
             level: int,
             msg: Its,
@@ -127,20 +126,11 @@ class LogGuard(Handle):
                 except BaseException:  # A signal's exception may come between any two of these lines.
                     release_if_owned()
                     raise
-            if not is_stdlib:
+            if is_stdlib:
+                write(self, level, msg, args, exc_info, extra, stack_info, stacklevel, get_frame(1))
+            else:
                 # One level more for this function: the caller is named as without a guard.
                 original(self, level, msg, args, exc_info, extra, stack_info, stacklevel + 1)
-                return
-            # What logging does itself, without the price of another call and another frame between the caller and its name.
-            if stacklevel == 1 and not stack_info and self.__class__.findCaller is find_caller:
-                # The same caller at a third of the cost, which pays for most of the question whether the record passes.
-                frame = calling_frame(get_frame(1), 1)
-                code, stack = frame.f_code, None
-                path, line, function = code.co_filename, frame.f_lineno, code.co_name
-            else:
-                path, line, function, stack = self.findCaller(stack_info, stacklevel + 1)
-            raised = exc_info and exc_info_of(exc_info)
-            self.handle(self.makeRecord(self.name, level, path, line, msg, args, raised, function, extra, stack))
 
         return _log
 
@@ -149,6 +139,24 @@ def is_own(function: Callable[..., object]) -> bool:
     """Whether a function is logging's own, and nobody's wrapper: those have its name and module, but not its code."""
     code: CodeType | None = getattr(function, "__code__", None)
     return code is not None and code.co_filename == LOGGING
+
+
+FIND_CALLER: Final = logging.Logger.findCaller if is_own(logging.Logger.findCaller) else None
+
+
+def write(
+    logger: Its, level: int, msg: Its, args: Its, exc_info: Its, extra: Its, stack_info: Its, stacklevel: int, called: FrameType
+) -> None:
+    """Make a record and hand it on, as logging's `_log` does; `called` is the frame of who called that."""
+    if stacklevel == 1 and not stack_info and logger.__class__.findCaller is FIND_CALLER:
+        # The same caller at a third of the cost, which pays for most of the question whether the record passes.
+        frame = calling_frame(called, 1)
+        path, line, function, stack = frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name, None
+    else:
+        # Two levels more, for this function and the guard's.
+        path, line, function, stack = logger.findCaller(stack_info, stacklevel + 2)
+    raised = exc_info and exc_info_of(exc_info)
+    logger.handle(logger.makeRecord(logger.name, level, path, line, msg, args, raised, function, extra, stack))
 
 
 def exc_info_of(exc_info: Its) -> Its:
