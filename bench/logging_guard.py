@@ -65,9 +65,10 @@ def nothing() -> Iterator[None]:
 
 
 def guarded(policy: FoldPolicy | None = None) -> Callable[[], LogGuard]:
-    from outlast.logs.guard import FOLD, guard
+    from outlast.core.fold import FoldPolicy
+    from outlast.logs.guard import guard
 
-    return lambda: guard(policy=policy or FOLD)
+    return lambda: guard(policy=policy or FoldPolicy())
 
 
 def raises(frames: int) -> None:

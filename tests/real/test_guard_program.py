@@ -16,6 +16,7 @@ import pytest
 from guarded import Guarded, guard, python, until
 
 from outlast.guard import processes
+from outlast.runtime import process_files
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc to see what is left behind")
 
@@ -236,6 +237,33 @@ def test_a_storm_becomes_a_few_lines_with_exact_counts_on_each_stream(tmp_path: 
         # The first one is shown, all others are counted.
         assert sum(int(count) for count in re.findall(r"^outlast: (\d+) more", text, re.MULTILINE)) == 99_999
     assert sorted(log.read_text().splitlines()) == sorted((out + err).splitlines())
+
+
+HEADLESS = """
+import ctypes, os, sys, threading, time
+read, write = os.pipe()
+if os.fork():
+    os.read(read, 1)
+    print("left", flush=True)
+    os._exit(0)
+os.setsid()
+print(os.getpid(), flush=True)
+def go_on():
+    while open("/proc/self/stat").read().rpartition(")")[2].split()[0] != "Z": time.sleep(0.01)
+    os.write(write, b"x")
+    time.sleep(600)
+threading.Thread(target=go_on).start()
+ctypes.CDLL(None).pthread_exit(None)
+"""
+"""Leaves behind a process whose first thread has ended, so that it looks like a zombie, and is none."""
+
+
+def test_a_process_that_goes_on_without_its_first_thread_is_not_left_behind() -> None:
+    code, out, _ = guard(*python(HEADLESS))
+    pid, left = out.splitlines()
+    assert (code, left) == (0, "left")
+    seen = process_files.stat(int(pid))
+    assert seen is None or seen.dead
 
 
 def test_what_was_counted_survives_the_kill_of_the_program() -> None:

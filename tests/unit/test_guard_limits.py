@@ -12,7 +12,7 @@ from outlast.guard.backlog import Backlog, Gap, GapBook, Patience
 from outlast.guard.figures import Figure, exposition, one
 from outlast.guard.folding import Folding
 from outlast.guard.rotation import KEPT_BYTES_MIN, Files, Limits, plan
-from outlast.guard.spin import SpinLimits, SpinWatch, cpu_ticks
+from outlast.guard.spin import SpinLimits, SpinWatch
 from outlast.guard.streams import LINE_BYTES_MAX, WholeLines
 from outlast.guard.words import amount, size
 from outlast.logs.text.stream import TextFold
@@ -307,13 +307,6 @@ def test_only_so_many_processes_are_watched() -> None:
     for step in range(20):
         watch.sample(dict.fromkeys(range(10), 5.0 * step), 5.0 * step)
     assert watch.spells == 3
-
-
-def test_ticks_are_read_behind_a_name_with_parentheses() -> None:
-    stat = "42 (a) b (c)) R 1 42 42 0 -1 4194304 100 0 0 0 1234 66 0 0 20 0 1 0 100 0 0"
-    assert cpu_ticks(stat) == 1300
-    with pytest.raises(ValueError, match="not the text"):
-        cpu_ticks("42 (cut) R 1")
 
 
 # What is told

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import logging
+import re
 import sys
 import threading
 from typing import TYPE_CHECKING, Any
@@ -11,6 +14,7 @@ import pytest
 
 from outlast.core.fold import FoldPolicy
 from outlast.logs.guard import LogGuard, guard
+from outlast.logs.options import FoldOptions, Options
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -153,6 +157,64 @@ def test_the_caller_is_named_under_two_guards(kept: Kept, begin: Callable[..., L
     log.error("one")
     wrapper("two")
     assert {record.funcName for record in kept.records} == {"test_the_caller_is_named_under_two_guards"}
+
+
+def test_the_options_that_a_guard_takes_are_those_that_have_a_default() -> None:
+    assert ["policy", *Options.__annotations__] == [field.name for field in dataclasses.fields(FoldOptions)]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "error", "said"),
+    [
+        ({"exempt": "shop.audit"}, TypeError, "such as {'shop.audit'}, not one text"),
+        ({"variants_max": 0}, ValueError, "at least 1, not 0"),
+        ({"window": 5.0}, TypeError, "unexpected keyword argument 'window'"),
+    ],
+)
+def test_an_option_that_makes_no_sense_is_refused_before_anything_is_replaced(
+    wrong: dict[str, Any], error: type[Exception], said: str
+) -> None:
+    before = logging.Logger._log
+    with pytest.raises(error, match=re.escape(said)):
+        guard(**wrong)
+    assert logging.Logger._log is before
+
+
+class OwnWay(logging.Logger):
+    """A logger that names somebody else as the caller."""
+
+    def findCaller(self, stack_info: bool = False, stacklevel: int = 1) -> tuple[str, int, str, str | None]:  # noqa: FBT001, FBT002, N802
+        path, line, _, stack = super().findCaller(stack_info, stacklevel + 1)
+        return path, line, "somebody else", stack
+
+
+def test_a_logger_that_finds_its_caller_in_its_own_way_is_asked(begin: Callable[..., LogGuard]) -> None:
+    logger, handler = OwnWay("guarded.own"), Kept()
+    logger.addHandler(handler)
+    begin(logger=None)
+    logger.error("one")
+    assert [(record.filename, record.funcName) for record in handler.records] == [("test_logs_guard.py", "somebody else")]
+
+
+def test_what_somebody_put_in_the_place_of_a_method_of_logging_is_called(
+    kept: Kept, begin: Callable[..., LogGuard], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    for name in ("_log", "findCaller"):
+        own = getattr(logging.Logger, name)
+
+        @functools.wraps(own)
+        def wrapped(*args: Any, own: Callable[..., Any] = own, name: str = name, **kwargs: Any) -> Any:
+            asked.append(name)
+            return own(*args, **kwargs)
+
+        monkeypatch.setattr(logging.Logger, name, wrapped)
+    handle = begin()
+    log.error("one")
+    log.error("one")
+    handle.close()
+    assert asked == ["_log", "findCaller"]
+    assert [record.getMessage() for record in kept.records] == ["one", "one [so far: 1 more, 2 in 0.0 s]"]
 
 
 def test_a_folded_record_is_not_formatted(kept: Kept, begin: Callable[..., LogGuard]) -> None:

@@ -9,7 +9,7 @@ import zlib
 from typing import TYPE_CHECKING
 
 from outlast.logs.text.sink import Sink
-from outlast.logs.text.spool import SEGMENTS, TRY_AGAIN_FIRST_S, Spool
+from outlast.logs.text.spool import AGAIN, SEGMENTS, Spool
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -78,7 +78,7 @@ def test_a_full_disk_is_said_once_and_tried_again_later(tmp_path: Path, monkeypa
     monkeypatch.setattr(os, "write", real)
     spool.add([b"lost too, it is too early"])
     assert [text.split(": ")[1].split(";")[0] for text in said] == ["No space left on device"]
-    spool.flush(1.0 + TRY_AGAIN_FIRST_S)
+    spool.flush(1.0 + AGAIN.base_s)
     spool.add([b"behind"])
     spool.close()
     assert len(said) == 2

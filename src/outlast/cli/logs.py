@@ -65,6 +65,7 @@ def fold(
     """
     from outlast.logs.text.pump import Pump
     from outlast.logs.text.sink import Sink
+    from outlast.logs.text.source import keep_buffers
     from outlast.logs.text.spool import Spool
     from outlast.logs.text.stream import TextFold
 
@@ -73,6 +74,7 @@ def fold(
     except OSError as error:
         # Otherwise the next file to be opened would take its place.
         raise CommandError("logs fold: standard output is closed; open it, or send it to /dev/null", Exit.USAGE) from error
+    keep_buffers()
     source = _source(file, follow=follow)
     options = _options(**chosen)
     began, wall_offset_s = time.monotonic(), time.time() - time.monotonic()

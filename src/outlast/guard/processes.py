@@ -11,13 +11,12 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from outlast.guard.spin import cpu_ticks
 from outlast.guard.supervisor import NOT_EXECUTABLE, NOT_FOUND
+from outlast.runtime import process_files
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-_PROC: Final = Path("/proc")
 _PR_SET_PDEATHSIG: Final = 1
 _PR_SET_CHILD_SUBREAPER: Final = 36
 """Of linux/prctl.h."""
@@ -153,30 +152,18 @@ def reap() -> dict[int, int]:
 
 
 def descendants(root: int) -> list[int]:
-    """Return the living processes below `root`; without /proc none, and a group is all that can be signalled."""
-    children: dict[int, list[int]] = {}
+    """Return the living processes below `root`; without a /proc of ours none, and a group is all that can be signalled."""
+    if not process_files.readable():
+        return []
     with contextlib.suppress(OSError):
-        for entry in os.listdir(_PROC):  # noqa: PTH208 - names are enough, and a third of the cost
-            if not entry.isdigit():
-                continue
-            # A process may end between the listing and the reading.
-            with contextlib.suppress(OSError, ValueError, IndexError):
-                fields = (_PROC / entry / "stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
-                if fields[0] not in "ZX":
-                    children.setdefault(int(fields[1]), []).append(int(entry))
-    found: list[int] = []
-    waiting = [root]
-    while waiting:
-        below = children.get(waiting.pop(), [])
-        found += below
-        waiting += below
-    return found
+        return [process.pid for process in process_files.below([root])]
+    return []
 
 
 def sweep(group: int, number: int) -> None:
     """Send a signal to all that the program started: our descendants wherever they went; its group where there is no /proc."""
     below = descendants(os.getpid())
-    if group in below or not _PROC.exists():
+    if group in below or not process_files.readable():
         # While its leader is there, the group's number cannot belong to anybody else; no fork escapes a signal to a group.
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(group, number)
@@ -191,7 +178,8 @@ def cpu_s_of(pids: Sequence[int]) -> dict[int, float]:
     ticks_per_s = os.sysconf("SC_CLK_TCK")
     found: dict[int, float] = {}
     for pid in pids:
-        with contextlib.suppress(OSError, ValueError):
-            stat = (_PROC / str(pid) / "stat").read_text(encoding="utf-8", errors="replace")
-            found[pid] = cpu_ticks(stat) / ticks_per_s
+        with contextlib.suppress(OSError):
+            seen = process_files.stat(pid)
+            if seen is not None:
+                found[pid] = seen.cpu_ticks / ticks_per_s
     return found

@@ -94,15 +94,3 @@ class SpinWatch:
                 change = Spinning(pid, mean, lasted_s, began=True)
         known.at, known.cpu_s = now, cpu_s
         return change
-
-
-def cpu_ticks(stat: str) -> int:
-    """Clock ticks of user and system time in the text of /proc/PID/stat; raises ValueError when it is none.
-
-    The command's name stands in parentheses and may itself hold spaces and parentheses: counting starts after the last one.
-    utime and stime are fields 14 and 15 of proc(5), the 12th and 13th after the name.
-    """
-    fields = stat.rpartition(")")[2].split()
-    if len(fields) < 13:
-        raise ValueError(f"not the text of /proc/PID/stat: {stat[:80]!r}")
-    return int(fields[11]) + int(fields[12])

@@ -7,17 +7,18 @@ import contextlib
 import threading
 import time
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Final, Protocol, Self
+from typing import TYPE_CHECKING, Final, Self
 
-from outlast.core.fold import Fold, FoldPolicy, What
+from outlast.core.fold import Fold, What
 from outlast.logs.forked import remember
 from outlast.logs.sameness import Kind
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
     from types import TracebackType
 
     from outlast.core.fold import Storm, Summary, Totals
+    from outlast.logs.options import FoldOptions
 
 POLL_S: Final = 1.0
 """While a storm is open the timer looks at the schedule this often: a record that is folded needs to wake nobody."""
@@ -33,13 +34,6 @@ WORDS: Final = {
 }
 
 
-class Incident(Protocol):
-    """What can say which incident is open: the `incident` of a dependency, for one."""
-
-    def summary(self) -> str | None:
-        """Half a sentence about what is open; None when all is well."""
-
-
 class Folder:
     """Says which records pass, and hands summaries to `say` when they are due. Safe for threads.
 
@@ -52,29 +46,23 @@ class Folder:
 
     def __init__(
         self,
-        policy: FoldPolicy,
+        options: FoldOptions,
         say: Callable[[Summary], None],
         *,
-        incidents: Iterable[Incident] = (),
-        timer: bool = True,
-        clock: Callable[[], float] = time.monotonic,
-        wall_clock: Callable[[], float] = time.time,
         on_close: Callable[[], None] = lambda: None,
     ) -> None:
-        """Fold by `policy`. Without `timer` the caller calls `due`."""
+        """Fold by `options`; which records these mean is the caller's business."""
         self._on_close = on_close
-        self.policy = policy
-        self.clock = clock
+        self.clock = options.clock
         self.is_closed = False
         self._say = say
-        self._wall_clock = wall_clock
-        self._incidents = tuple(incidents)
-        self._wants_timer = timer
-        self.fold = Fold(policy)
+        self._incidents = tuple(options.incidents)
+        self._wants_timer = options.timer
+        self.fold = Fold(options.policy)
         # Reentrant: a record may be logged by a destructor that runs while this thread holds the lock.
         self.lock = threading.RLock()
         self._wake = threading.Event()
-        self._is_idle = timer
+        self._is_idle = options.timer
         self._thread: threading.Thread | None = None
         self.passes = self._decide()
         remember(self)
@@ -214,7 +202,7 @@ class Folder:
     def fields(self, summary: Summary) -> dict[str, object]:
         """The structured fields of a summary. `outlast.since` is a date with time zone, ISO 8601."""
         since_s = self.clock() - summary.first_at
-        since = datetime.fromtimestamp(self._wall_clock() - since_s, UTC)
+        since = datetime.fromtimestamp(time.time() - since_s, UTC)
         fields: dict[str, object] = {
             "outlast.key": summary.key,
             "outlast.count": summary.count,

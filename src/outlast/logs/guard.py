@@ -11,22 +11,20 @@ from __future__ import annotations
 
 import logging
 import sys
-import time
-from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, Unpack, cast
 
-from outlast.core.fold import FoldPolicy
 from outlast.logs.folder import Folder, Handle, tell
-from outlast.logs.kinds import Kinds, Place
+from outlast.logs.kinds import LOGGING, Kinds, Place, calling_frame
+from outlast.logs.options import FOLD, FoldOptions
 from outlast.logs.sameness import PASSES, Kind
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable
+    from collections.abc import Callable
+    from types import CodeType, FrameType
 
-    from outlast.core.fold import Summary
-    from outlast.logs.folder import Incident
+    from outlast.core.fold import FoldPolicy, Summary
+    from outlast.logs.options import Options
 
-
-FOLD: Final = FoldPolicy()
 Its: TypeAlias = Any
 """What a call of a logger gives, whatever it is."""
 
@@ -34,13 +32,7 @@ Its: TypeAlias = Any
 def guard(
     logger: logging.Logger | str | None = None,
     policy: FoldPolicy = FOLD,
-    exempt: Collection[int | str] = (),
-    *,
-    level: int = logging.WARNING,
-    variants_max: int = 32,
-    incidents: Iterable[Incident] = (),
-    timer: bool = True,
-    clock: Callable[[], float] = time.monotonic,
+    **options: Unpack[Options],
 ) -> LogGuard:
     """Fold what stdlib loggers repeat, from now until the handle is closed; at exit it is closed by itself.
 
@@ -49,47 +41,23 @@ def guard(
     the end; it is written by the same logger at the same level, as from the same line of code, with the fields `outlast.key`,
     `outlast.count`, `outlast.total`, `outlast.since`, `outlast.what` in the dict `record.outlast`.
 
-    `logger` and its descendants are guarded; None is all loggers, those of other libraries too. `level`: records below it are
-    not looked at, since progress is no storm. CRITICAL is never folded. `exempt` names what is not folded either: levels (as
-    numbers), loggers with their descendants, and message templates. Records that carry `extra["outlast"]` pass: they are folded
-    already. `variants_max`: how many different fillings of one template are open at a time; see `outlast.logs.sameness`.
-    `incidents`: what says which incident is open, such as `dependency.incident`; summaries carry it as `outlast.incident`.
-
-    Guards may overlap; the later one is asked first. Without `timer` the caller calls `due`, by `clock`.
+    `logger` and its descendants are guarded; None is all loggers, those of other libraries too. The options are those of
+    `outlast.logs.options.Options`: `exempt`, `level`, `variants_max`, `incidents`, `timer`, `clock`. CRITICAL is never folded.
+    Records that carry `extra["outlast"]` pass: they are folded already. Guards may overlap; the later one is asked first.
     """
     name = logger.name if isinstance(logger, logging.Logger) else logger
-    return LogGuard(
-        None if name in {None, "root"} else name,
-        policy,
-        frozenset(exempt),
-        level=level,
-        variants_max=variants_max,
-        incidents=incidents,
-        timer=timer,
-        clock=clock,
-    )
+    return LogGuard(None if name in {None, "root"} else name, FoldOptions(policy, **options))
 
 
 class LogGuard(Handle):
     """The handle of a guard. As a context manager it closes itself."""
 
-    def __init__(
-        self,
-        name: str | None,
-        policy: FoldPolicy,
-        exempt: frozenset[int | str],
-        *,
-        level: int,
-        variants_max: int,
-        incidents: Iterable[Incident],
-        timer: bool,
-        clock: Callable[[], float],
-    ) -> None:
+    def __init__(self, name: str | None, options: FoldOptions) -> None:
         """See `guard`, which is the way to make one."""
-        self.folder = Folder(policy, self._say, incidents=incidents, timer=timer, clock=clock, on_close=self._restore)
-        self._kinds = Kinds(self.folder, name=name, exempt=exempt, variants_max=variants_max)
+        self.folder = Folder(options, self._say, on_close=self._restore)
+        self._kinds = Kinds(self.folder, options, name=name)
         self.unjudged = 0
-        self._level = level
+        self._level = options.level
         self._original = logging.Logger._log  # noqa: SLF001  # where all loggers meet before a record is made
         self._replacement = self._replace()
         logging.Logger._log = self._replacement  # type: ignore[method-assign]  # noqa: SLF001  # as above
@@ -110,13 +78,14 @@ class LogGuard(Handle):
 
     def _replace(self) -> Callable[..., None]:  # noqa: C901  # one function, since each call costs a tenth of the whole
         """The function in the place of `Logger._log`. Everything it needs for a record that is folded is a local name."""
-        guard, is_stdlib = self, self._original.__module__ == logging.__name__
+        guard, is_stdlib = self, is_own(self._original)
         original, folder, kind_of = self._original, self.folder, self._kinds.kind_of
         passes, takes_room = folder.passes, folder.takes_room
         texts, templates = self._kinds.texts, self._kinds.templates
         floor, ceiling, clock = self._level, logging.CRITICAL, self.folder.clock
         # A third of what `with` costs.
         acquire, release, release_if_owned = folder.lock.acquire, folder.lock.release, folder.release_if_owned
+        get_frame = sys._getframe  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # as findCaller does
 
         def _log(  # as above
             self: Its,
@@ -157,16 +126,37 @@ class LogGuard(Handle):
                 except BaseException:  # A signal's exception may come between any two of these lines.
                     release_if_owned()
                     raise
-            if not is_stdlib:
+            if is_stdlib:
+                write(self, level, msg, args, exc_info, extra, stack_info, stacklevel, get_frame(1))
+            else:
                 # One level more for this function: the caller is named as without a guard.
                 original(self, level, msg, args, exc_info, extra, stack_info, stacklevel + 1)
-                return
-            # What logging does itself, without the price of another call and another frame between the caller and its name.
-            path, line, function, stack = self.findCaller(stack_info, stacklevel + 1)
-            raised = exc_info and exc_info_of(exc_info)
-            self.handle(self.makeRecord(self.name, level, path, line, msg, args, raised, function, extra, stack))
 
         return _log
+
+
+def is_own(function: Callable[..., object]) -> bool:
+    """Whether a function is logging's own, and nobody's wrapper: those have its name and module, but not its code."""
+    code: CodeType | None = getattr(function, "__code__", None)
+    return code is not None and code.co_filename == LOGGING
+
+
+FIND_CALLER: Final = logging.Logger.findCaller if is_own(logging.Logger.findCaller) else None
+
+
+def write(
+    logger: Its, level: int, msg: Its, args: Its, exc_info: Its, extra: Its, stack_info: Its, stacklevel: int, called: FrameType
+) -> None:
+    """Make a record and hand it on, as logging's `_log` does; `called` is the frame of who called that."""
+    if stacklevel == 1 and not stack_info and logger.__class__.findCaller is FIND_CALLER:
+        # The same caller at a third of the cost, which pays for most of the question whether the record passes.
+        frame = calling_frame(called, 1)
+        path, line, function, stack = frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name, None
+    else:
+        # Two levels more, for this function and the guard's.
+        path, line, function, stack = logger.findCaller(stack_info, stacklevel + 2)
+    raised = exc_info and exc_info_of(exc_info)
+    logger.handle(logger.makeRecord(logger.name, level, path, line, msg, args, raised, function, extra, stack))
 
 
 def exc_info_of(exc_info: Its) -> Its:

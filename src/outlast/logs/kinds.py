@@ -15,12 +15,14 @@ if TYPE_CHECKING:
     from types import CodeType, FrameType
 
     from outlast.logs.folder import Folder
+    from outlast.logs.options import FoldOptions
     from outlast.logs.values import Args
 
 CACHED_MAX: Final = 4_096
 """How many templates, ready-made texts and raised exceptions are recognised at once; beyond, they are looked into again.
 Since kinds are told apart by their text, forgetting changes no storm."""
-LOGGING: Final = logging.Logger.findCaller.__code__.co_filename
+LOGGING: Final = logging.addLevelName.__code__.co_filename
+"""The file of logging's own code; found as logging does, by a function that nobody replaces."""
 LOOK_AGAIN_S: Final = 1.0
 """A template whose variants are all in use looks this often for some that are over."""
 
@@ -38,12 +40,12 @@ class Place(NamedTuple):
 class Kinds:
     """The kinds of one guard, with bounds: `CACHED_MAX` of each sort, `variants_max` open kinds of a template."""
 
-    def __init__(self, folder: Folder, *, name: str | None, exempt: frozenset[int | str], variants_max: int) -> None:
-        """Find kinds for `folder`. Loggers outside `name`, and what `exempt` names, are no kind: they pass."""
+    def __init__(self, folder: Folder, options: FoldOptions, *, name: str | None) -> None:
+        """Find kinds for `folder`. Loggers outside `name`, and what is exempt, are no kind: they pass."""
         self._folder = folder
         self._name = name
-        self._exempt = exempt
-        self._variants_max = variants_max
+        self._exempt = frozenset(options.exempt)
+        self._variants_max = options.variants_max
         self.texts: dict[Hashable, Kind] = {}
         self.templates: dict[Hashable, Site] = {}
         self._raised: dict[Hashable, Kind] = {}

@@ -8,29 +8,27 @@ guard()
 from __future__ import annotations
 
 import sys
-import time
 from functools import partial
 from pathlib import PurePath
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Unpack, cast
 
 from loguru import logger
 
-from outlast.core.fold import FoldPolicy
 from outlast.logs.folder import Folder, Handle, tell
 from outlast.logs.kinds import is_exempt, put, variant_of
 from outlast.logs.masks import masked
+from outlast.logs.options import FOLD, FoldOptions
 from outlast.logs.raised import raised_in, raw_raised, tell_raised
 from outlast.logs.sameness import PASSES, Kind, Site, first_words, site_of_braces
 from outlast.logs.values import raw_fields, tell_fields
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
+    from collections.abc import Callable, Hashable, Mapping
     from types import FrameType
 
-    from outlast.core.fold import Summary
-    from outlast.logs.folder import Incident
+    from outlast.core.fold import FoldPolicy, Summary
+    from outlast.logs.options import Options
 
-FOLD: Final = FoldPolicy()
 CRITICAL: Final = 50
 DEPTH, EXTRA, PATCHERS, LAZY = 1, 8, 7, 3
 """Where loguru keeps these among the options of a logger."""
@@ -47,46 +45,25 @@ class Place(NamedTuple):
     function: str
 
 
-def guard(
-    policy: FoldPolicy = FOLD,
-    exempt: Collection[int | str] = (),
-    *,
-    level: int = 30,
-    variants_max: int = 32,
-    incidents: Iterable[Incident] = (),
-    timer: bool = True,
-    clock: Callable[[], float] = time.monotonic,
-) -> LoguruGuard:
+def guard(policy: FoldPolicy = FOLD, **options: Unpack[Options]) -> LoguruGuard:
     """Fold what loguru's loggers repeat, until the handle is closed; at exit it is closed by itself.
 
     The options, and the promises, are those of `outlast.logs.guard.guard`; a logger's name is that of the module which logs.
     What is bound to a logger tells kinds apart, except for fields whose name says that they number an instance (`request_id`).
     Values of `opt(lazy=True)` are not looked at. Summaries carry `extra["outlast"]`.
     """
-    return LoguruGuard(
-        policy, frozenset(exempt), level=level, variants_max=variants_max, incidents=incidents, timer=timer, clock=clock
-    )
+    return LoguruGuard(FoldOptions(policy, **options))
 
 
 class LoguruGuard(Handle):
     """The handle of a guard. As a context manager it closes itself."""
 
-    def __init__(
-        self,
-        policy: FoldPolicy,
-        exempt: frozenset[int | str],
-        *,
-        level: int,
-        variants_max: int,
-        incidents: Iterable[Incident],
-        timer: bool,
-        clock: Callable[[], float],
-    ) -> None:
+    def __init__(self, options: FoldOptions) -> None:
         """See `guard`, which is the way to make one."""
-        self.folder = Folder(policy, self._say, incidents=incidents, timer=timer, clock=clock, on_close=self._restore)
-        self._exempt = exempt
-        self._variants_max = variants_max
-        self._level = level
+        self.folder = Folder(options, self._say, on_close=self._restore)
+        self._exempt = frozenset(options.exempt)
+        self._variants_max = options.variants_max
+        self._level = options.level
         self._kinds: dict[Hashable, Kind] = {}
         self._sites: dict[Hashable, Site] = {}
         self.unjudged = 0

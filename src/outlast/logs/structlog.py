@@ -11,76 +11,53 @@ structlog.configure(processors=[folding, ...])                                  
 from __future__ import annotations
 
 import logging
-import time
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias, Unpack, cast
 
 import structlog
 
-from outlast.core.fold import FoldPolicy
 from outlast.logs.folder import Folder, Handle, tell
 from outlast.logs.kinds import is_exempt, put, variant_of
 from outlast.logs.masks import masked
+from outlast.logs.options import FOLD, FoldOptions
 from outlast.logs.raised import raised_in, raw_raised, tell_raised
 from outlast.logs.sameness import PASSES, Kind, Site, first_words
 from outlast.logs.structlog_methods import asks_first, asks_in_proxy
 from outlast.logs.values import VALUE, raw_fields, raw_value, sort_of, tell_fields, tell_value
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
+    from collections.abc import Callable, Hashable, Mapping
 
     from structlog.typing import EventDict, WrappedLogger
 
-    from outlast.core.fold import Summary
-    from outlast.logs.folder import Incident
+    from outlast.core.fold import FoldPolicy, Summary
+    from outlast.logs.options import Options
     from outlast.logs.values import Args
 
-FOLD: Final = FoldPolicy()
 Bound: TypeAlias = Any
 """A bound logger of a class that `wrap` made."""
 LEVELS: Final = {"debug": 10, "info": 20, "msg": 20, "warn": 30, "warning": 30, "error": 40, "err": 40, "exception": 40}
 """What is not listed here, critical above all, is never folded."""
 
 
-def fold(
-    policy: FoldPolicy = FOLD,
-    exempt: Collection[int | str] = (),
-    *,
-    level: int = 30,
-    variants_max: int = 32,
-    incidents: Iterable[Incident] = (),
-    timer: bool = True,
-    clock: Callable[[], float] = time.monotonic,
-) -> Folding:
+def fold(policy: FoldPolicy = FOLD, **options: Unpack[Options]) -> Folding:
     """Fold what structlog's loggers repeat. The options are those of `outlast.logs.guard.guard`; `exempt` names events.
 
     The same kind: the same logger and level, an event and fields that say the same thing, and the same exception. Fields whose
     name says that they number an instance (`request_id`, `timestamp`, `attempt` ...) are left out, numbers too unless the name
     says that they are codes (`status`, `errno` ...). Summaries carry the fields `outlast.key`, `outlast.count` and so on.
     """
-    return Folding(
-        policy, frozenset(exempt), level=level, variants_max=variants_max, incidents=incidents, timer=timer, clock=clock
-    )
+    return Folding(FoldOptions(policy, **options))
 
 
 class Folding(Handle):
     """A processor, and the handle of it. Put it first, or behind `merge_contextvars` if what that adds tells kinds apart."""
 
-    def __init__(
-        self,
-        policy: FoldPolicy,
-        exempt: frozenset[int | str],
-        *,
-        level: int,
-        variants_max: int,
-        incidents: Iterable[Incident],
-        timer: bool,
-        clock: Callable[[], float],
-    ) -> None:
+    def __init__(self, options: FoldOptions) -> None:
         """See `fold`, which is the way to make one."""
-        self.folder = Folder(policy, self._say, incidents=incidents, timer=timer, clock=clock)
-        self._exempt = exempt
-        self._variants_max = variants_max
-        self.levels = {name: number for name, number in LEVELS.items() if number >= level}
+        self.folder = Folder(options, self._say)
+        self._exempt = frozenset(options.exempt)
+        self._variants_max = options.variants_max
+        self.levels = {name: number for name, number in LEVELS.items() if number >= options.level}
         self._kinds: dict[Hashable, Kind] = {}
         self._bound: dict[Hashable, dict[Hashable, Kind]] = {}
         self._sites: dict[Hashable, Site] = {}

@@ -43,6 +43,8 @@ class Stat:
     command: str
     state: str
     parent_pid: int
+    cpu_ticks: int
+    """Processor time used so far, of user and system, in clock ticks; that of its children is not among it."""
     threads: int
     start_ticks: int
 
@@ -77,6 +79,7 @@ def stat(pid: int) -> Stat | None:
         command=head.partition("(")[2],
         state=fields[3 - 3],
         parent_pid=int(fields[4 - 3]),
+        cpu_ticks=int(fields[14 - 3]) + int(fields[15 - 3]),
         threads=int(fields[20 - 3]),
         start_ticks=int(fields[22 - 3]),
     )

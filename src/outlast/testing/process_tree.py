@@ -4,15 +4,15 @@ import contextlib
 import os
 import signal
 import subprocess
-from pathlib import Path
 
-_PROC = Path("/proc")
+from outlast.runtime import process_files
 
 
 def children_of(pid: int) -> list[int]:
-    """Return the process ids whose parent is `pid` now."""
-    pairs = _pairs_from_proc() if (_PROC / "self" / "stat").exists() else _pairs_from_ps()
-    return [child for child, parent in pairs if parent == pid]
+    """Return the process ids of those that live whose parent is `pid` now."""
+    if process_files.readable():
+        return [child.pid for child in process_files.children(pid)]
+    return [child for child, parent in _pairs_from_ps() if parent == pid]
 
 
 def signal_each(pids: list[int], number: signal.Signals) -> None:
@@ -20,19 +20,6 @@ def signal_each(pids: list[int], number: signal.Signals) -> None:
     for pid in pids:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, number)
-
-
-def _pairs_from_proc() -> list[tuple[int, int]]:
-    pairs: list[tuple[int, int]] = []
-    for entry in _PROC.iterdir():
-        if not entry.name.isdigit():
-            continue
-        # A process may end between the listing and the reading.
-        with contextlib.suppress(OSError, ValueError, IndexError):
-            stat = (entry / "stat").read_text(encoding="utf-8", errors="replace")
-            # The command name stands in parentheses and may itself hold spaces and parentheses.
-            pairs.append((int(entry.name), int(stat.rpartition(")")[2].split()[1])))
-    return pairs
 
 
 def _pairs_from_ps() -> list[tuple[int, int]]:

@@ -35,8 +35,9 @@ if TYPE_CHECKING:
 
     # How to go on from a digit shape: cut the slots and look up what they hold, or, for None, the kind itself.
     Leaf = tuple[Parts | None, Any, Plan]
-    # What a line of a hex shape most likely is: how to cut its digit shape, and what is left; then as in `Leaf`.
-    Quick = tuple[Parts | None, Any, Parts | None, Any]
+    # What a line of a hex shape most likely is: the start of its digit shape, up to the first hex run; how to cut the rest of
+    # it, and what is left then; then as in `Leaf`.
+    Quick = tuple[slice, bytes, Parts, Any, Parts | None, Any]
 
 KNOWN_MAX: Final = 16_384
 """How many shapes and keys are known at a time; about 1.5 KB each."""
@@ -135,17 +136,16 @@ class Keys:
         quick = self._quick
         for line, digit, hexed in zip(lines, digits, hexes.split(b"\n"), strict=True):
             try:
-                cut, rest, slots, kind = quick[hexed]
-                if (digit if cut is None else cut(digit)) != rest:
+                first, start, cut, rest, slots, kind = quick[hexed]
+                # Two slices cost half of what a tuple of them does.
+                if digit[first] != start or cut(digit) != rest:
                     kind = self._kind_at(line, digit, hexed)
                 elif slots is not None:
                     kind = kind[slots(line)]
             except KeyError:
                 kind = self._kind_at(line, digit, hexed)
-            if kind.count:
-                kind.count += 1
-            else:
-                kind.count = 1
+            kind.count = count = kind.count + 1
+            if count == 1:
                 found.append((kind, line))
 
     def _without_hex_runs(self, lines: list[bytes], digits: list[bytes], found: Found) -> None:
@@ -158,10 +158,8 @@ class Keys:
                     kind = kind[slots(line)]
             except KeyError:
                 kind = self._kind_at(line, digit, None)
-            if kind.count:
-                kind.count += 1
-            else:
-                kind.count = 1
+            kind.count = count = kind.count + 1
+            if count == 1:
                 found.append((kind, line))
 
     def _kind_at(self, line: bytes, digit: bytes, hexed: bytes | None) -> Kind:
@@ -171,12 +169,13 @@ class Keys:
         kind = self.kind_of(line)
         if len(line) <= MASKED_BYTES_MAX:
             cut, leaves = self._shapes[line.translate(HEX)]
-            rest = digit if cut is None else cut(digit)
-            slots, kinds, _ = leaves[rest]
+            slots, kinds, _ = leaves[digit if cut is None else cut(digit)]
             if hexed is None:
                 self._quick_digits[digit] = (slots, kinds)
             else:
-                self._quick[hexed] = (cut, rest, slots, kinds)
+                (_, end), *others = outside(hex_runs(hexed), len(line))
+                first, behind = slice(end), parts_of(others or [(end, end)])
+                self._quick[hexed] = (first, digit[first], behind, behind(digit), slots, kinds)
         return kind
 
     def _learn(self, record: bytes, digit: bytes, hexed: bytes) -> Kind:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 from outlast.logs.text.rules import RULES, URL_ADDRESS, URL_NUMBER, ZEROS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     Parts = Callable[[bytes], Any]
     """Cuts spans out of a record: bytes for one span, a tuple for several."""
@@ -79,7 +79,7 @@ def outside(runs: tuple[Span, ...], length: int) -> tuple[Span, ...]:
     return tuple((start, end) for start, end in zip(edges[::2], edges[1::2], strict=True))
 
 
-def parts_of(spans: tuple[Span, ...]) -> Parts:
+def parts_of(spans: Sequence[Span]) -> Parts:
     """Make the function that cuts `spans` out of a record."""
     return itemgetter(*(slice(start, end) for start, end in spans))
 

@@ -10,8 +10,11 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import zlib
 from typing import TYPE_CHECKING, Final
+
+from outlast.core.backoff import INITIAL, Backoff, Jitter
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,8 +23,8 @@ if TYPE_CHECKING:
 SEGMENTS: Final = 16
 """The bound is shared by this many files: one sixteenth is lost at a time."""
 
-TRY_AGAIN_FIRST_S: Final = 5.0
-TRY_AGAIN_MAX_S: Final = 300.0
+AGAIN: Final = Backoff(base_s=5.0, cap_s=300.0, jitter=Jitter.NONE)
+"""After an error it is tried again, first after 5 s, then after twice as long, at most five minutes."""
 
 GZIP: Final = 31
 """The window of zlib that writes gzip's header and trailer."""
@@ -45,7 +48,8 @@ class Spool:
         self._size = 0
         self._packer = zlib.compressobj(1, zlib.DEFLATED, GZIP)
         self._dirty = 0
-        self._wait_s = TRY_AGAIN_FIRST_S
+        self._rng = random.Random()
+        self._trouble = INITIAL
         self._again_at: float | None = None
         self.kept = 0
         """Records that are in the files, or were until their file was the oldest."""
@@ -125,15 +129,15 @@ class Spool:
         if self._again_at is not None:
             self._say(f"spool {self._folder}: writing again; {self.dropped} folded records are missing from it")
             self._again_at = None
-            self._wait_s = TRY_AGAIN_FIRST_S
+            self._trouble = INITIAL
 
     def _fail(self, error: OSError) -> None:
         self.dropped += self._dirty
         self._dirty = 0
         if self._again_at is None:
             self._say(f"spool {self._folder}: {error.strerror or error}; folded records are only counted until it can be written")
-        self._again_at = self._now + self._wait_s
-        self._wait_s = min(2 * self._wait_s, TRY_AGAIN_MAX_S)
+        self._trouble, again_s = AGAIN.next(self._trouble, self._now, self._rng)
+        self._again_at = self._now + (AGAIN.cap_s if again_s is None else again_s)
         if self._fd >= 0:
             with contextlib.suppress(OSError):
                 os.close(self._fd)
