@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from outlast.drill.duration import format_duration, parse_duration
+from outlast.core.duration import format_duration, parse_duration
 from outlast.drill.measure import account, count_between, fill_bins, peak_in_window, recovery, value_at
 from outlast.drill.process import KEPT_LINE_CHARS, KEPT_LINES, OutputCounter
 from outlast.drill.worklog import Step, WorkLog, WorkLogReader, WorkRecord, parse_line

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import click
 
-from outlast.drill.duration import parse_duration
+from outlast.core.duration import parse_duration
 
 if TYPE_CHECKING:
     _Seconds = click.ParamType[float]

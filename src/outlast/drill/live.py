@@ -15,7 +15,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from outlast.drill.duration import format_duration
+from outlast.core.duration import format_duration
 from outlast.drill.observer import Phase, Sample
 
 if TYPE_CHECKING:

@@ -27,8 +27,9 @@ POLL_S: Final = 0.005
 RETRY_S: Final = 0.1
 ORPHANS_S_MAX: Final = 10.0
 """How long a start is repeated because processes of a killed server still hold its memory; some 100 ms is usual."""
-_SETTINGS: Final = {"fsync": "off", "authentication_timeout": "5s"}
-"""A client that connected and said nothing, to a frozen server for one, holds a stop up for so long; 60 s by default."""
+_SETTINGS: Final = {"fsync": "off", "authentication_timeout": "5s", "dynamic_shared_memory_type": "mmap"}
+"""A client that connected and said nothing, to a frozen server for one, holds a stop up for so long; 60 s by default. What a
+killed server shared with its workers goes with its directory, not left behind in /dev/shm."""
 _ORPHANS: Final = ("shared memory block", "lock file", "could not bind")
 """What a start says that dies of what the last server left behind; with another language in lc_messages any death counts."""
 _SIGNALS: Final = {"smart": signal.SIGTERM, "fast": signal.SIGINT, "immediate": signal.SIGQUIT}
