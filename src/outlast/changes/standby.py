@@ -102,12 +102,13 @@ class Standby:
         self.state = StandbyState.IDLE
         self.epoch = 0
         """The epoch under which it owns, or owned last; 0 before."""
+        self.said = ""
+        """The change of state that was told last."""
         self._on_lost = on_lost
         self._stop = stop or Stop()
         self._conn: Connection | None = None
         self._descriptor = -1
         self._lost: asyncio.Future[Fault] | None = None
-        self._said = ""
 
     async def __aenter__(self) -> asyncio.Future[Fault]:
         """Wait until this is the owner. Gives a future that is done, with the reason, when it no longer is."""
@@ -199,7 +200,7 @@ class Standby:
         self._close()
         self._enter(StandbyState.LOST)
         # Whoever waits for `lost` says it, with what follows from it.
-        self._said = "lost"
+        self.said = "lost"
         logger.debug("%s: lost, no longer the owner: %s", self.name, fault.reason)
         if lost is not None and not lost.done():
             lost.set_result(fault)
@@ -223,8 +224,8 @@ class Standby:
 
     def _say(self, what: str, line: str, *values: object) -> None:
         """Log a change of state; what was said last is not said again."""
-        if what != self._said:
-            self._said = what
+        if what != self.said:
+            self.said = what
             logger.info(line, *values)
 
 
