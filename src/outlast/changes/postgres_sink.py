@@ -46,6 +46,9 @@ _MOVE: Final = """
 UPDATE {schema}.change_positions SET lsn = %s::pg_lsn, updated_at = clock_timestamp() WHERE stream = %s AND epoch = %s
 """
 _ASK: Final = "SELECT epoch FROM {schema}.change_positions WHERE stream = %s"
+IDLE_S_MAX: Final = 60
+"""How long a transaction of the sink may wait for the next part of a large one, which a slow source or network delays. It ends
+what an owner left half done where TCP finds nothing, because something between answers for a machine that is gone."""
 _LOCK: Final = 0x6F75_746C_706F_7369 % 2**62
 """The advisory lock under which the table is made: "outlposi" as a number. Two that create it at once would both fail."""
 
@@ -90,7 +93,10 @@ class PostgresSink:
             self.db,
             application_name=f"outlast sink {stream}"[:63],
             keepalive=self.keepalive,
-            settings={"tcp_user_timeout": str(self.keepalive.total_s * 1000)},
+            settings={
+                "tcp_user_timeout": str(self.keepalive.total_s * 1000),
+                "idle_in_transaction_session_timeout": str(IDLE_S_MAX * 1000),
+            },
             operation_timeout_s=self.db.operation_timeout_s,
         )
         self._stream, self._epoch = stream, epoch
