@@ -69,8 +69,8 @@ async def member(dsn: str, name: str = "shop") -> AsyncIterator[Member]:
 
 
 @contextlib.asynccontextmanager
-async def owning_and_standing_by(dsn: str) -> AsyncIterator[tuple[Member, Member]]:
-    async with member(dsn) as owner:
+async def owning_and_standing_by(dsn: str, owner_dsn: str = "") -> AsyncIterator[tuple[Member, Member]]:
+    async with member(owner_dsn or dsn) as owner:
         await owner.says("owner")
         async with member(dsn) as following:
             await stands_by(dsn)
@@ -161,9 +161,7 @@ def test_an_owner_that_a_proxy_answers_for_is_followed_as_soon(
 
     async def main() -> None:
         with proxied(database) as (proxy, behind):
-            async with member(behind) as owner, member(database) as following:
-                await owner.says("owner")
-                await stands_by(database)
+            async with owning_and_standing_by(database, owner_dsn=behind) as (owner, following):
                 proxy.mode = "blackhole"
                 cut_at = time.monotonic()
                 lost_at, _ = await owner.says("lost")

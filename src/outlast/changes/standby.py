@@ -223,7 +223,7 @@ class Standby:
 
     def _beat(self) -> None:
         """Ask for a sign of life, unless one is awaited: then judge the silence."""
-        # What has come counts before the time does: it may be we who were not there.
+        # What has come counts before the time does: it may be we who were not there, and an event loop may call timers first.
         self._heard()
         conn = self._conn
         if conn is None:
