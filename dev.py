@@ -4,7 +4,7 @@
     python3 dev.py drill [arguments of `outlast drill coder`]
     python3 dev.py test  [--python 3.12] [arguments of pytest]
     python3 dev.py lint  [--fix]
-    python3 dev.py bench [changes|changes_decode|changes_snapshot|healthy|jobs|logging_guard|logs|stop] [arguments]
+    python3 dev.py bench [changes|changes_decode|changes_snapshot|healthy|jobs|logging_guard|logs|slot_held|stop] [arguments]
     python3 dev.py sim   [--hours 1] [--seed 0] [arguments of tests.sim]
 
 `test` without arguments checks style, types and layers once, runs all tests on the newest Python of 3.11 to 3.13 that

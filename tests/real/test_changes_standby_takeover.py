@@ -14,16 +14,18 @@ from typing import TYPE_CHECKING
 
 import psycopg
 import pytest
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 import outlast
 from outlast.changes.epochs import FencedError
 from outlast.changes.holders import lock_holder
-from outlast.changes.standby import Standby, StandbyState, lock_key
+from outlast.changes.standby import BEAT_S, Standby, StandbyState
 from outlast.postgres import Postgres
 from outlast.postgres.replication import Keepalive
+from outlast.testing import FaultProxy
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator
 
     from conftest import RunAsync
 
@@ -67,8 +69,8 @@ async def member(dsn: str, name: str = "shop") -> AsyncIterator[Member]:
 
 
 @contextlib.asynccontextmanager
-async def owning_and_standing_by(dsn: str) -> AsyncIterator[tuple[Member, Member]]:
-    async with member(dsn) as owner:
+async def owning_and_standing_by(dsn: str, owner_dsn: str = "") -> AsyncIterator[tuple[Member, Member]]:
+    async with member(owner_dsn or dsn) as owner:
         await owner.says("owner")
         async with member(dsn) as following:
             await stands_by(dsn)
@@ -142,27 +144,117 @@ def test_an_owner_whose_link_is_cut_is_followed_within_the_keepalive(
     assert ask(database, BACKWARDS) == 0
 
 
-def test_an_owner_that_comes_back_from_a_pause_is_fenced(database: str, run_async: RunAsync) -> None:
+@contextlib.contextmanager
+def proxied(dsn: str) -> Iterator[tuple[FaultProxy, str]]:
+    """A proxy that goes on answering for whoever is behind it, as TCP sees it: "blackhole"."""
+    known = conninfo_to_dict(dsn)
+    with FaultProxy(str(known["host"]), int(known["port"] or 5432)) as proxy:
+        yield proxy, make_conninfo(dsn, host="127.0.0.1", port=proxy.port)
+
+
+def test_an_owner_that_a_proxy_answers_for_is_followed_as_soon(
+    database: str, run_async: RunAsync, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """TCP is content on both sides. It was writing, so that the next one has to wait for its transaction, too."""
+    ask(database, TABLE)
+    seconds: list[float] = []
+
+    async def main() -> None:
+        with proxied(database) as (proxy, behind):
+            async with owning_and_standing_by(database, owner_dsn=behind) as (owner, following):
+                proxy.mode = "blackhole"
+                cut_at = time.monotonic()
+                lost_at, _ = await owner.says("lost")
+                took_over_at, _ = await following.says("owner")
+                seconds.extend((took_over_at - cut_at, lost_at - cut_at))
+                # What it had written, and the proxy kept, comes too late.
+                proxy.mode = "pass"
+                await asyncio.sleep(0.5)
+
+    run_async(main)
+    with capsys.disabled():
+        sys.stdout.write(f"\ntakeover behind a proxy: {seconds[0]:.2f} s, known to the owner after {seconds[1]:.2f} s\n")
+    assert max(seconds) < 2 * Keepalive().total_s
+    assert ask(database, BACKWARDS) == 0
+
+
+def test_a_lock_that_passes_to_one_who_is_gone_passes_on(database: str, run_async: RunAsync) -> None:
+    """The next in the queue is behind a proxy that answers for it: it never learns that it owns."""
+    ask(database, TABLE)
+
+    async def main() -> None:
+        with proxied(database) as (proxy, behind):
+            async with member(database) as owner:
+                await owner.says("owner")
+                async with member(behind):
+                    await stands_by(database)
+                    async with member(database) as last:
+                        await stands_by(database, count=2)
+                        proxy.mode = "blackhole"
+                        killed_at = owner.signal(signal.SIGKILL)
+                        took_over_at, _ = await last.says("owner")
+                        assert took_over_at - killed_at < 2 * Keepalive().total_s
+
+    run_async(main)
+    assert ask(database, BACKWARDS) == 0
+
+
+def test_an_owner_that_stands_still_for_too_long_is_followed_and_fenced(database: str, run_async: RunAsync) -> None:
+    """Nobody has to end its session: neither that of the lock nor the one it was writing in."""
     ask(database, TABLE)
 
     async def main() -> None:
         async with owning_and_standing_by(database) as (owner, following):
             owner.signal(signal.SIGSTOP)
-            # A paused owner that nobody can tell from a busy one keeps the lock, until an operator ends its session.
-            await asyncio.sleep(0.3)
-            key = lock_key("shop")
-            async with await psycopg.AsyncConnection.connect(database, autocommit=True) as conn:
-                who = await lock_holder(conn, key)
-                assert who is not None
-                await conn.execute("SELECT pg_terminate_backend(%s)", (who.pid,))
-                # It may have been paused in a fenced transaction, which the next owner would wait for.
-                await conn.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE state = 'idle in transaction'")
             await following.says("owner")
             owner.signal(signal.SIGCONT)
             assert await owner.process.wait() == 0
 
     run_async(main)
     assert ask(database, BACKWARDS) == 0
+
+
+def block(seconds: float) -> None:
+    """Keep the event loop from turning."""
+    time.sleep(seconds)
+
+
+@pytest.mark.short
+def test_an_event_loop_that_is_blocked_for_less_than_the_keepalive_keeps_the_lock(database: str, run_async: RunAsync) -> None:
+    keepalive = Keepalive(interval_s=1, count=1)
+
+    async def main() -> None:
+        db = Postgres(database)
+        async with Standby(db, "shop", keepalive=keepalive) as lost:
+            for _ in range(2):
+                # It may have asked just before, or not for half a second.
+                block(keepalive.total_s - 0.3)
+                await asyncio.sleep(1.2 * BEAT_S)
+            assert not lost.done()
+            block(keepalive.total_s + 2 * BEAT_S)
+            assert (await lost).code == "lock lost"
+        await db.close()
+
+    run_async(main)
+
+
+@pytest.mark.short
+def test_who_was_away_does_not_take_that_for_the_silence_of_the_server(
+    database: str, run_async: RunAsync, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a server that does not know idle sessions the owner goes on as such."""
+    monkeypatch.setattr("outlast.changes.standby.SILENCE_SINCE", 10**9)
+    keepalive = Keepalive(interval_s=1, count=1)
+
+    async def main() -> None:
+        db = Postgres(database)
+        async with Standby(db, "shop", keepalive=keepalive) as lost:
+            block(keepalive.total_s + 2 * BEAT_S)
+            await asyncio.sleep(2 * BEAT_S)
+            assert not lost.done()
+        await db.close()
+
+    run_async(main)
 
 
 @pytest.mark.short
@@ -254,8 +346,10 @@ def test_nothing_is_asked_while_it_waits(database: str, run_async: RunAsync) -> 
         async with Standby(db, "shop"):
             task = asyncio.ensure_future(Standby(db, "shop").__aenter__())
             await stands_by(database)
-            query = "SELECT max(query_start) FROM pg_stat_activity WHERE application_name = 'outlast standby shop'"
+            waiting = "application_name = 'outlast standby shop' AND wait_event_type = 'Lock'"
+            query = f"SELECT max(query_start) FROM pg_stat_activity WHERE {waiting}"
             before = await asyncio.to_thread(ask, database, query)
+            assert before is not None
             await asyncio.sleep(2.5)
             assert await asyncio.to_thread(ask, database, query) == before
             task.cancel()

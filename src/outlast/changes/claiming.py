@@ -11,6 +11,7 @@ from psycopg import errors
 from outlast import Backoff, BackoffState
 from outlast.changes.holders import holder
 from outlast.changes.survey import settle
+from outlast.core.redact import clean
 from outlast.postgres.replication_lsn import format_lsn
 
 if TYPE_CHECKING:
@@ -18,21 +19,22 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from outlast import Stop
+    from outlast.changes.survey import Session
     from outlast.postgres import Postgres
-    from outlast.postgres.replication import Replication
-    from outlast.postgres.replication_commands import SlotState
+    from outlast.postgres.replication import Replication, SlotState
 
 LOOK_S: Final = (0.005, 0.5)
 """The first and the longest pause between two looks at a slot that somebody reads: an owner that died leaves it within
 milliseconds, one that bypassed the lock may keep it for hours."""
 BACKOFF: Final = Backoff(base_s=0.1, cap_s=30.0)
-"""Between two claims of a slot that looked free and was refused (55006). Lowest sums of the waits: 0.05, 0.15, 0.35, 0.75,
-1.55, 3.15, 6.35, 12.75, 25.55, 40.55 s and 15 s each: at most fourteen in 90 s, and none while the holder can be seen."""
+"""After an attempt in vain: a claim that was refused (55006) although the slot looked free, or a session that was given up
+before the slot was free. Lowest sums of the waits: 0.05, 0.15, 0.35, 0.75, 1.55, 3.15, 6.35, 12.75, 25.55, 40.55 s and 15 s
+each: at most fourteen attempts in 90 s, and one if the reader can be seen all the time."""
 logger = logging.getLogger("outlast")
 
 
 class Claim:
-    """Claims one slot, session after session. What was told, and how often it was refused, outlives them."""
+    """Claims one slot, session after session. What was seen, refused and told outlives them, and a loop that crashes."""
 
     def __init__(self, db: Postgres, slot: str, name: str, *, options: Mapping[str, str], rng: random.Random) -> None:
         """Describe it; `options` are those of the output plugin."""
@@ -44,8 +46,27 @@ class Claim:
         self._options = options
         self._rng = rng
         self._backoff = BackoffState()
-        self._told = ""
+        self._next_at = 0.0
+        """No attempt before, on the event loop's clock."""
+        self._reader = 0
+        """The process that read the slot at the last look of a session; 0 when nobody did."""
+        self._told = False
+        """Whether it was told who reads the slot, since the last time that we did."""
         self._streamed = False
+
+    async def until_worthwhile(self, stop: Stop) -> None:
+        """Wait until a new session may get the slot, after one that was given up in vain; otherwise return at once.
+
+        Without a session of its own, and without the lock: as long as the one who was seen reading it still does.
+        """
+        await stop.sleep(self._next_at - asyncio.get_running_loop().time())
+        while self._reader:
+            session = await self._holder()
+            if session is None or session.pid != self._reader:
+                # Another reader is one of us perhaps, who has the lock: then that is what to wait for.
+                return
+            self._tell(session)
+            await stop.sleep(LOOK_S[1])
 
     async def start(self, replication: Replication, position: int, stop: Stop) -> None:
         """Start the stream, as soon as nobody else reads the slot. Raises `Stopping`, and what the session does."""
@@ -53,14 +74,16 @@ class Claim:
             state = await self.until_free(replication, stop)
             try:
                 await replication.start(self._slot, position, self._options)
-            except errors.ObjectInUse:
+            except errors.ObjectInUse as exc:
                 # Taken between the look and the claim. Each claim in vain is an ERROR in the server's log.
                 self.refused += 1
-                self._backoff, wait_s = BACKOFF.next(self._backoff, asyncio.get_running_loop().time(), self._rng)
-                await stop.sleep(BACKOFF.cap_s if wait_s is None else wait_s)
+                wait_s = self._postpone()
+                if self._backoff.attempt > 1:
+                    self._tell(await self._holder(), clean(exc.diag.message_primary or ""))
+                await stop.sleep(wait_s)
             else:
                 break
-        self._backoff = BackoffState()
+        self._backoff, self._told = BackoffState(), False
         at = max(position, 0 if state is None else state.confirmed_lsn or 0)
         # Told the first time only: when it goes on after a fault, the incident says that it is over.
         level, self._streamed = (logging.DEBUG if self._streamed else logging.INFO), True
@@ -71,27 +94,39 @@ class Claim:
 
         Looks twice a second, by one query on the connection that will stream: nobody wakes who stands by.
         """
-        pause_s, seen = LOOK_S[0], 0
-        while True:
-            state = await replication.slot_state(self._slot)
-            if state is None or state.active_pid is None:
-                return state
-            if pause_s >= LOOK_S[1] and state.active_pid != seen:
-                seen = state.active_pid
-                await self._tell_holder()
-            await stop.sleep(pause_s)
-            pause_s = min(2 * pause_s, LOOK_S[1])
+        pause_s = LOOK_S[0]
+        try:
+            while True:
+                state = await replication.slot_state(self._slot)
+                self._reader = 0 if state is None else state.active_pid or 0
+                if not self._reader:
+                    return state
+                if pause_s >= LOOK_S[1] and not self._told:
+                    self._tell(await self._holder())
+                await stop.sleep(pause_s)
+                pause_s = min(2 * pause_s, LOOK_S[1])
+        except BaseException:
+            if self._reader:
+                self._postpone()
+            raise
 
-    async def _tell_holder(self) -> None:
+    def _postpone(self) -> float:
+        """Take note of an attempt in vain; gives the seconds until the next."""
+        now = asyncio.get_running_loop().time()
+        self._backoff, wait_s = BACKOFF.next(self._backoff, now, self._rng)
+        wait_s = BACKOFF.cap_s if wait_s is None else wait_s
+        self._next_at = now + wait_s
+        return wait_s
+
+    async def _holder(self) -> Session | None:
         async with self._db.connection() as conn:
             await settle(conn)
-            session = await holder(conn, self._slot)
-        if session is not None:
-            what = f"held by {session.pid} {session.since}"
-            self._say(what, f"changes {self._name}: standing by, slot {self._slot} is read by {session}")
+            return await holder(conn, self._slot)
 
-    def _say(self, what: str, line: str) -> None:
-        """Tell a change of state, once."""
-        if what != self._told:
-            self._told = what
-            logger.info("%s", line)
+    def _tell(self, reader: Session | None, refusal: str = "") -> None:
+        """Say who reads the slot, or what the server said, once until we have read it."""
+        if self._told or not (reader or refusal):
+            return
+        self._told = True
+        what = refusal if reader is None else f"slot {self._slot} is read by {reader}"
+        logger.info("changes %s: standing by, %s", self._name, what)

@@ -30,12 +30,14 @@ RETURNING epoch
 """
 _CHECK: Final = """
 SELECT epoch, owner, set_config('tcp_keepalives_idle', %s, true), set_config('tcp_keepalives_interval', %s, true),
-    set_config('tcp_keepalives_count', %s, true), set_config('tcp_user_timeout', %s, true)
+    set_config('tcp_keepalives_count', %s, true), set_config('tcp_user_timeout', %s, true),
+    set_config('idle_in_transaction_session_timeout', %s, true)
 FROM {schema}.change_epochs WHERE stream = %s FOR SHARE
 """
 """The row stays shared until the transaction ends: who takes over waits for it. So its session has to end, too, when its
 machine is gone. So for the length of the transaction it gets the keepalives of the lock's session, and the timeout for what
-was sent and is not acknowledged: an answer under way is no idle connection, and no keepalive ends it."""
+was sent and is not acknowledged: an answer under way is no idle connection, and no keepalive ends it. Where something between
+answers for a machine that is gone, TCP finds nothing: then the server ends a transaction in which as long nothing happens."""
 
 
 class FencedError(OutlastError):
@@ -78,7 +80,8 @@ class Epochs:
         """Raise `FencedError` unless the epoch is still `epoch`; if it is, it stays so until the transaction of `conn` ends."""
         if conn.autocommit and conn.pgconn.transaction_status == pq.TransactionStatus.IDLE:
             raise RuntimeError(f"{self.stream}: fence() needs a transaction: outside one it guards nothing")
-        times = (str(keepalive.idle_s), str(keepalive.interval_s), str(keepalive.count), str(keepalive.total_s * 1000))
+        total_ms = str(keepalive.total_s * 1000)
+        times = (str(keepalive.idle_s), str(keepalive.interval_s), str(keepalive.count), total_ms, total_ms)
         async with conn.cursor(row_factory=tuple_row) as cursor:
             await cursor.execute(self._sql(_CHECK), (*times, self.stream))
             row = await cursor.fetchone()

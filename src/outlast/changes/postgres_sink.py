@@ -50,6 +50,9 @@ UPDATE {schema}.change_positions SET lsn = %s::pg_lsn, filled = true, updated_at
 WHERE stream = %s AND epoch = %s
 """
 _ASK: Final = "SELECT epoch FROM {schema}.change_positions WHERE stream = %s"
+IDLE_S_MAX: Final = 60
+"""How long a transaction of the sink may wait for the next part of a large one, which a slow source or network delays. It ends
+what an owner left half done where TCP finds nothing, because something between answers for a machine that is gone."""
 
 
 class PostgresSink:
@@ -91,7 +94,10 @@ class PostgresSink:
             self.db,
             application_name=f"outlast sink {stream}"[:63],
             keepalive=self.keepalive,
-            settings={"tcp_user_timeout": str(self.keepalive.total_s * 1000)},
+            settings={
+                "tcp_user_timeout": str(self.keepalive.total_s * 1000),
+                "idle_in_transaction_session_timeout": str(IDLE_S_MAX * 1000),
+            },
             operation_timeout_s=self.db.operation_timeout_s,
         )
         self._stream, self._epoch = stream, epoch

@@ -4,6 +4,9 @@ The owner holds a session-level advisory lock. A standby waits for it inside `pg
 waits, and has the lock some milliseconds after the owner's session ends. The owner itself learns of a lost session later
 than the server does, so every taking over raises an epoch in a table, and a sink that writes to PostgreSQL checks it in its
 own transaction (`fence`).
+
+TCP tells each side when the machine of the other is gone, unless something between them answers in its place. So the owner asks
+the lock's session for a sign of life all the time, and the server ends a session from which no question comes.
 """
 
 from __future__ import annotations
@@ -37,6 +40,15 @@ if TYPE_CHECKING:
 logger = logging.getLogger("outlast")
 LOCK_QUERY: Final = b"SELECT pg_catalog.pg_advisory_lock(%s)"
 TRY_QUERY: Final = b"SELECT pg_catalog.pg_try_advisory_lock(%s)"
+BEAT_S: Final = 0.5
+"""How often the owner asks; a quarter of the shortest keepalive there is. An answer is awaited so that the owner gives up one
+keepalive after the last; the server waits for one keepalive beyond the next question, so that one that is late by less, from an
+event loop that was blocked, loses nothing."""
+BEAT: Final = b""
+"""An empty query: it is answered, and nothing is done for it."""
+SILENCE_QUERY: Final = b"SELECT pg_catalog.set_config('idle_session_timeout', %s, false)"
+SILENCE_SINCE: Final = 140_000
+"""The first version of the server that ends an idle session. An older one learns of a lost owner by TCP alone."""
 
 
 class StandbyState(enum.Enum):
@@ -73,9 +85,10 @@ class Standby:
             await standby.fence(conn)      # in the sink's transaction
 
     One INFO line when it has to stand by, naming who owns it, and one when it takes over; however often a loop enters it anew,
-    no line comes twice. `keepalive` bounds how long the lock stays with an owner whose machine is gone. Whoever lives is never
-    ended. Entering raises `Unavailable` while the server is down, `Stopping` at once when `stop` is fired, and what the driver
-    raises when the session breaks. The lock belongs to the database that the DSN names.
+    no line comes twice. `keepalive` bounds how long the lock stays with an owner of whom nothing is heard: whose machine is gone,
+    whose process stands still, or whose event loop is blocked for longer. No other owner is ended, and that one is fenced.
+    Entering raises `Unavailable` while the server is down, `Stopping` at once when `stop` is fired, and what the driver raises
+    when the session breaks. The lock belongs to the database that the DSN names.
     """
 
     def __init__(
@@ -102,12 +115,16 @@ class Standby:
         self.state = StandbyState.IDLE
         self.epoch = 0
         """The epoch under which it owns, or owned last; 0 before."""
+        self.said = ""
+        """The change of state that was told last."""
         self._on_lost = on_lost
         self._stop = stop or Stop()
         self._conn: Connection | None = None
         self._descriptor = -1
+        self._asked_at: float | None = None
+        """When the question was sent whose answer is awaited."""
+        self._beat_timer: asyncio.TimerHandle | None = None
         self._lost: asyncio.Future[Fault] | None = None
-        self._said = ""
 
     async def __aenter__(self) -> asyncio.Future[Fault]:
         """Wait until this is the owner. Gives a future that is done, with the reason, when it no longer is."""
@@ -115,6 +132,7 @@ class Standby:
         try:
             async with self._stop.timeout(None):
                 conn = self._conn = await self._dial()
+                await self._end_in_silence(conn)
                 if not await self._try(conn):
                     await self._stand_by(conn)
                 # Under the lock, on the lock's own session: if that is gone, so is the chance to raise the epoch.
@@ -139,6 +157,7 @@ class Standby:
         self._lost = loop.create_future()
         self._descriptor = conn.pgconn.socket
         loop.add_reader(self._descriptor, self._heard)
+        self._beat()
         return self._lost
 
     async def __aexit__(
@@ -167,6 +186,11 @@ class Standby:
             operation_timeout_s=self.db.operation_timeout_s,
         )
 
+    async def _end_in_silence(self, conn: Connection) -> None:
+        """Have the server end the session when no question comes. One that waits for the lock is not idle there."""
+        if conn.pgconn.server_version >= SILENCE_SINCE:
+            await conn.execute(SILENCE_QUERY, (f"{round(1000 * (self.keepalive.total_s + BEAT_S))}ms",))
+
     async def _try(self, conn: Connection) -> bool:
         row = await (await conn.execute(TRY_QUERY, (self.key,))).fetchone()
         return row is not None and bool(row[0])
@@ -179,7 +203,7 @@ class Standby:
             await conn.execute(LOCK_QUERY, (self.key,))
 
     def _heard(self) -> None:
-        """Something came on the idle session of the lock: its end, or a notice."""
+        """Something came on the session of the lock: an answer, its end, or a notice."""
         conn = self._conn
         if conn is None:
             return
@@ -187,19 +211,45 @@ class Standby:
             conn.pgconn.consume_input()
             while (notification := conn.pgconn.notifies()) is not None:
                 del notification
+            while self._asked_at is not None and not conn.pgconn.is_busy():
+                if conn.pgconn.get_result() is None:
+                    self._asked_at = None
             if conn.pgconn.transaction_status != psycopg.pq.TransactionStatus.UNKNOWN:
                 return
             reason = "its session ended"
         except psycopg.Error as error:
             reason = str(error).strip().splitlines()[0] if str(error).strip() else "its session ended"
-        self._lose(Fault(Kind.TRANSIENT, "lock lost", clean(f"the lock of {self.name} is lost: {reason}"), scope=Scope.CALL))
+        self._lose(reason)
 
-    def _lose(self, fault: Fault) -> None:
+    def _beat(self) -> None:
+        """Ask for a sign of life, unless one is awaited: then judge the silence."""
+        # What has come counts before the time does: it may be we who were not there, and an event loop may call timers first.
+        self._heard()
+        conn = self._conn
+        if conn is None:
+            return
+        loop = asyncio.get_running_loop()
+        if self._asked_at is None:
+            self._asked_at = loop.time()
+            try:
+                conn.pgconn.send_query(BEAT)
+                conn.pgconn.flush()
+            except psycopg.Error as error:
+                self._lose(str(error).strip())
+                return
+        elif loop.time() - self._asked_at >= self.keepalive.total_s - BEAT_S:
+            self._lose(f"no answer within {self.keepalive.total_s} s")
+            return
+        self._beat_timer = loop.call_later(BEAT_S, self._beat)
+
+    def _lose(self, reason: str) -> None:
+        reason = clean(f"the lock of {self.name} is lost: {reason}")
+        fault = Fault(Kind.TRANSIENT, "lock lost", reason, scope=Scope.CALL)
         lost = self._lost
         self._close()
         self._enter(StandbyState.LOST)
         # Whoever waits for `lost` says it, with what follows from it.
-        self._said = "lost"
+        self.said = "lost"
         logger.debug("%s: lost, no longer the owner: %s", self.name, fault.reason)
         if lost is not None and not lost.done():
             lost.set_result(fault)
@@ -210,6 +260,9 @@ class Standby:
         if self._descriptor >= 0:
             asyncio.get_running_loop().remove_reader(self._descriptor)
             self._descriptor = -1
+        if self._beat_timer is not None:
+            self._beat_timer.cancel()
+        self._beat_timer = self._asked_at = None
         if conn is not None:
             shut_down(conn.pgconn)
             conn.pgconn.finish()
@@ -223,8 +276,8 @@ class Standby:
 
     def _say(self, what: str, line: str, *values: object) -> None:
         """Log a change of state; what was said last is not said again."""
-        if what != self._said:
-            self._said = what
+        if what != self.said:
+            self.said = what
             logger.info(line, *values)
 
 

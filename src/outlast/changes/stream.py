@@ -184,7 +184,11 @@ class Changes:
 
         A stop is heeded at once, but what the sink is doing has 2 s to finish.
         """
+        before = self._standby
         self._standby = Standby(self.db, self.name, schema=self._schema, keepalive=self._keepalive, stop=stop)
+        if before is not None:
+            # A loop that crashes and is restarted says nothing twice.
+            self._standby.said = before.said
         self._stop = stop
         await self.link.run(stop)
 
@@ -245,6 +249,7 @@ class Changes:
             # It was told. Whoever stands by may try.
             await stop.wait()
             raise Stopping(stop.reason or "")
+        await self._claim.until_worthwhile(stop)
         async with AsyncExitStack() as stack:
             lost = await stack.enter_async_context(standby)
             async with while_owner(lost, stop, drain_s=0.0):
