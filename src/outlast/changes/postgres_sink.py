@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final, LiteralString
 
 import psycopg
-from psycopg import errors, sql
+from psycopg import errors, pq, sql
 
 from outlast import Fault, Kind, Scope
 from outlast.changes.epochs import FencedError
@@ -18,6 +18,7 @@ from outlast.core.faults import attach, attached
 from outlast.postgres.connection import DeadlineExceededError
 from outlast.postgres.replication_dial import Keepalive, dial
 from outlast.postgres.replication_lsn import format_lsn, parse_lsn
+from outlast.postgres.replication_stream import shut_down
 from outlast.postgres.second_look import SLOW, own_doing
 
 if TYPE_CHECKING:
@@ -182,6 +183,9 @@ class PostgresSink:
         """Roll back what was not flushed, and close the connection."""
         conn, self._conn = self._conn, None
         if conn is not None:
+            if conn.pgconn.transaction_status != pq.TransactionStatus.IDLE:
+                # The next owner waits for its end.
+                shut_down(conn.pgconn, reset=True)
             await conn.close()
 
     # Inside.

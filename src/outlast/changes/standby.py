@@ -246,7 +246,7 @@ class Standby:
         reason = clean(f"the lock of {self.name} is lost: {reason}")
         fault = Fault(Kind.TRANSIENT, "lock lost", reason, scope=Scope.CALL)
         lost = self._lost
-        self._close()
+        self._close(reset=True)
         self._enter(StandbyState.LOST)
         # Whoever waits for `lost` says it, with what follows from it.
         self.said = "lost"
@@ -255,7 +255,7 @@ class Standby:
             lost.set_result(fault)
         self._on_lost(fault)
 
-    def _close(self) -> None:
+    def _close(self, *, reset: bool = False) -> None:
         conn, self._conn = self._conn, None
         if self._descriptor >= 0:
             asyncio.get_running_loop().remove_reader(self._descriptor)
@@ -264,7 +264,7 @@ class Standby:
             self._beat_timer.cancel()
         self._beat_timer = self._asked_at = None
         if conn is not None:
-            shut_down(conn.pgconn)
+            shut_down(conn.pgconn, reset=reset)
             conn.pgconn.finish()
 
     def _enter(self, state: StandbyState) -> None:

@@ -262,7 +262,7 @@ class Changes:
                     keepalive=self._keepalive,
                     rule=self._rule,
                 )
-                stack.callback(replication.close)
+                stack.callback(lambda: replication.close(reset=lost.done()))
                 replication.conn.add_notice_handler(PublicationNotice(self.name, self._rule.names))
                 ground = await self._prepare(replication, position, stop)
                 await self._claim.start(replication, ground.position, stop)

@@ -143,12 +143,15 @@ class Replication:
         """Close it at once."""
         self.close()
 
-    def close(self) -> None:
-        """Close the connection, without waiting for the server; it notices within milliseconds. Safe to call twice."""
+    def close(self, *, reset: bool = False) -> None:
+        """Close the connection, without waiting for the server; it notices within milliseconds. Safe to call twice.
+
+        `reset`: also where nothing comes back from it, see `shut_down`.
+        """
         if self.stream is not None:
-            self.stream.close()
+            self.stream.close(reset=reset)
         else:
-            shut_down(self.conn.pgconn)
+            shut_down(self.conn.pgconn, reset=reset)
             self.conn.pgconn.finish()
 
     @property

@@ -35,6 +35,7 @@ READS_A_TURN: Final = 16
 READS_TLS_MIN: Final = 8
 """OpenSSL may hold bytes that the socket no longer shows, at most a record of 16 KiB. libpq takes at least 2 KiB at a time."""
 _DATA, _KEEPALIVE = b"wk"
+NO_LINGER: Final = struct.pack("ii", 1, 0)
 _HEAD: Final = struct.Struct(">BQQq")
 _STATUS: Final = struct.Struct(">cQQQqB")
 HEAD_BYTES: Final = _HEAD.size
@@ -166,12 +167,12 @@ class CopyStream:
         finally:
             self.close()
 
-    def close(self) -> None:
-        """Close the connection, at once and without waiting for the server. Safe to call twice."""
+    def close(self, *, reset: bool = False) -> None:
+        """Close the connection, at once and without waiting for the server. Safe to call twice. See `shut_down`."""
         if self.error is None:
             self.error = psycopg.OperationalError("the replication session is closed")
         self._let_go()
-        shut_down(self._pgconn)
+        shut_down(self._pgconn, reset=reset)
         self._pgconn.finish()
 
     # Reading.
@@ -356,7 +357,7 @@ class CopyStream:
             attach(error, self._conn.aborted_for)
         self.error = error
         self._let_go()
-        shut_down(self._pgconn)
+        shut_down(self._pgconn, reset=True)
         if not self._finishing:
             self._on_failure(error)
 
@@ -381,7 +382,13 @@ class CopyStream:
         self._timer = self._confirm_timer = None
 
 
-def shut_down(pgconn: pq.abc.PGconn) -> None:
-    """Shut the socket down without closing the descriptor, which an event loop may still watch."""
+def shut_down(pgconn: pq.abc.PGconn, *, reset: bool = False) -> None:
+    """Shut the socket down without closing the descriptor, which an event loop may still watch.
+
+    With `reset` the server is told by an RST, once it is closed: an ordinary end waits behind what was sent and is not
+    acknowledged, and when nothing comes back any more, for ever. What is still to be sent is lost, and the server notes one line.
+    """
     with suppress(psycopg.Error, OSError), socket.socket(fileno=os.dup(pgconn.socket)) as shared:
+        if reset:
+            shared.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, NO_LINGER)
         shared.shutdown(socket.SHUT_RDWR)
