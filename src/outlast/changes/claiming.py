@@ -54,6 +54,11 @@ class Claim:
         """Whether it was told who reads the slot, since the last time that we did."""
         self._streamed = False
 
+    @property
+    def stands_by(self) -> bool:
+        """Whether it was told that somebody else reads the slot, and we have not read it since."""
+        return self._told
+
     async def until_worthwhile(self, stop: Stop) -> None:
         """Wait until a new session may get the slot, after one that was given up in vain; otherwise return at once.
 

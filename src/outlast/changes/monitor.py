@@ -60,7 +60,7 @@ class Monitor:
 
     It writes one line when the slot lags, is in danger or is lost, and one when it is well again, however long that
     takes. `on_change` is called with the report of each such change, instead of the line. `lock_key`: the advisory lock that
-    standbys wait for, to count them. `told_elsewhere`: states whose beginning somebody else writes a line about.
+    standbys wait for, to count them. `told_elsewhere`: of which states somebody else writes a line, just now.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class Monitor:
         thresholds: Thresholds | None = None,
         lock_key: int | None = None,
         on_change: Callable[[Report], None] | None = None,
-        told_elsewhere: frozenset[SlotState] = frozenset(),
+        told_elsewhere: Callable[[SlotState], bool] = lambda _: False,
     ) -> None:
         """Describe it; nothing is asked yet."""
         self.db = db
@@ -82,6 +82,8 @@ class Monitor:
         self._watch = SlotWatch(thresholds)
         self._on_change = on_change
         self._told_elsewhere = told_elsewhere
+        self._untold = False
+        """Whether of the present state nothing was said here."""
 
     @property
     def state(self) -> SlotState:
@@ -126,7 +128,8 @@ class Monitor:
         if self._on_change is not None:
             self._on_change(report)
             return
-        if report.state in self._told_elsewhere:
+        untold, self._untold = self._untold, self._told_elsewhere(report.state)
+        if self._untold or (untold and report.state is SlotState.OK):
             return
         fault = fault_of(self.slot, report, self.db.name)
         if fault is None or (report.announced is SlotState.ENDANGERED and report.state is SlotState.LAGGING):

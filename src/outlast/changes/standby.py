@@ -138,7 +138,7 @@ class Standby:
                 # Under the lock, on the lock's own session: if that is gone, so is the chance to raise the epoch.
                 # A transaction of the last owner may keep it waiting; TCP watches over that one as well.
                 with conn.deadline(None):
-                    self.epoch = await self.epochs.take(conn, self.owner)
+                    before, self.epoch = self.epoch, await self.epochs.take(conn, self.owner)
         except psycopg.Error as exc:
             if attached(exc) is None:
                 # The trouble of this session alone: the next login tells whether the server is there.
@@ -152,7 +152,9 @@ class Standby:
             self._enter(StandbyState.IDLE)
             raise
         self._enter(StandbyState.OWNER)
-        self._say("owner", "%s: taken over, epoch %d", self.name, self.epoch)
+        # Lost, and nobody has owned it meanwhile: that it goes on, the incident says.
+        if self.said != "lost" or self.epoch != before + 1:
+            self._say("owner", "%s: taken over, epoch %d", self.name, self.epoch)
         loop = asyncio.get_running_loop()
         self._lost = loop.create_future()
         self._descriptor = conn.pgconn.socket

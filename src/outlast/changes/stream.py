@@ -118,8 +118,7 @@ class Changes:
         self.sink: Sink = Handing() if sink is None else sink
         self.needs = _distinct(self.name, db, *needs_of(self.sink))
         """What it cannot work without: the server it reads from, and what the sink needs."""
-        # That the slot is lost, the stream itself tells.
-        self.monitor = Monitor(db, self.slot, lock_key=lock_key(self.name), told_elsewhere=frozenset({SlotState.LOST}))
+        self.monitor = Monitor(db, self.slot, lock_key=lock_key(self.name), told_elsewhere=self._tells)
         self._typed, self._streaming, self._spool_directory = typed, streaming, spool_directory
         self._keepalive, self._schema = keepalive or Keepalive(), schema
         self._timeout_s = self._keepalive.total_s if wal_sender_timeout_s is None else wal_sender_timeout_s
@@ -140,6 +139,10 @@ class Changes:
         self._owned, self._ended = asyncio.Event(), asyncio.Event()
         self._over: StreamOverError | None = None
         self._standby: Standby | None = None
+
+    def _tells(self, state: SlotState) -> bool:
+        """Whether the stream itself has a line for it: that the slot is lost, or that it is somebody else's meanwhile."""
+        return state is SlotState.LOST or (state is SlotState.LAGGING and self._claim.stands_by)
 
     # Figures.
 
@@ -245,6 +248,8 @@ class Changes:
     async def _dial(self) -> AsyncGenerator[_Session]:
         standby, stop = self._standby, self._stop
         assert standby is not None  # noqa: S101 - run() has made it
+        # Who stands by, or is over, has said so: no reminder of what was before, unless something fails again.
+        self.link.incident.forget_timer()
         if self._over is not None:
             # It was told. Whoever stands by may try.
             await stop.wait()

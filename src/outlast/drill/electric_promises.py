@@ -22,6 +22,8 @@ CPU_S_MIN = 0.2
 SLOWER_PERCENT_MAX = 5.0
 RELEASE_S_MAX = 1.0
 KILLED_S_MAX = 0.25
+CUT_OFF_S_MAX = 5.0
+"""The keepalive, 4 s unless told otherwise, and 1 s."""
 STORM_LINES_PER_S = 20.0
 STORM_FAULTS = frozenset({"slot-taken", "lock-bypassed", "slot-lost"})
 
@@ -48,9 +50,9 @@ def _promises(arm: StreamArm, fault: str) -> Iterator[Promise]:
     reason = "one stream's trouble never stops another loop"
     yield Promise.at_most("other loops slower by", SLOWER_PERCENT_MAX, slower, "%", reason)
     if fault != "slot-lost":
-        # A proxy cannot show when TCP would give up an owner that was cut off: see the fault.
-        if fault != "owner-cut-off":
-            limit_s = KILLED_S_MAX if fault == "owner-killed" else RELEASE_S_MAX
+        limit_s = {"owner-killed": KILLED_S_MAX, "owner-cut-off": CUT_OFF_S_MAX}.get(fault, RELEASE_S_MAX)
+        # An owner that is let in again sooner simply goes on.
+        if fault != "owner-cut-off" or arm.outage_s > CUT_OFF_S_MAX:
             yield Promise.at_most("streams again", limit_s, arm.recovery_s, "s", "the next change after the slot is free")
         yield Promise.at_most("changes lost", 0, arm.lost, "", "the position moves only behind what is durable")
     yield Promise.at_most("exit code after SIGTERM", 0, arm.exit_code, "", "a stop is no failure")

@@ -129,9 +129,8 @@ class OwnerKilled(SlotFault):
 class OwnerCutOff(SlotFault):
     """Nothing passes any more between the server and the process that streams, and nobody is told; another one stands by.
 
-    The proxy stands in for a network that swallows packets, and the kernel it runs on still answers TCP's own questions. So
-    `wal_sender_timeout` ends the stream, but no keepalive ends the owner's other sessions before the way is open again:
-    a lock that one of them holds passes later here than where a machine is really gone. That takes a packet filter to show.
+    The proxy stands in for a network that swallows packets, and the kernel it runs on still answers TCP's own questions: the
+    harder case, since no keepalive of TCP finds anything.
     """
 
     name = "owner-cut-off"

@@ -69,7 +69,7 @@ class Incident:
         return self.book.summary(self._now())
 
     def forget_timer(self) -> None:
-        """Stop reminding: the service ends."""
+        """Stop reminding until the next fault: the service ends, or what goes on now was told in other words."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
