@@ -28,6 +28,7 @@ from outlast.changes.snapshot_model import (
 )
 from outlast.changes.snapshot_plan import PublishedRows, plan_table, published_rows
 from outlast.changes.snapshot_reader import copied_batches
+from outlast.changes.survey import TABLES_MAX
 from outlast.core.faults import attach
 
 if TYPE_CHECKING:
@@ -165,7 +166,11 @@ class Snapshot:
         planned: list[TableState] = []
         async with self.db.connection() as conn:
             with conn.deadline(None):
-                tables = [each for each in await published_rows(conn, self.publication) if not is_own(self._schema, _name(each))]
+                published = await published_rows(conn, self.publication)
+                if len(published) >= TABLES_MAX:
+                    most = f"{TABLES_MAX:,} tables or more, and fewer can be read; split it"
+                    raise ConfigurationError(f"snapshot of {self.stream}: publication {self.publication} has {most}")
+                tables = [each for each in published if not is_own(self._schema, _name(each))]
                 for table in tables:
                     stored = None if kept is None else kept.table(*_name(table))
                     half = stored is not None and stored.begun and not stored.done
