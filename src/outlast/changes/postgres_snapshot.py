@@ -35,7 +35,9 @@ UPDATE {schema}.change_positions SET lsn = %s::pg_lsn, copied_until = %s::pg_lsn
     updated_at = clock_timestamp()
 WHERE stream = %s
 """
-_UNIQUE: Final = "SELECT count(*) FROM pg_index WHERE indrelid = to_regclass(%s) AND indisunique AND NOT indisprimary"
+_UNIQUE: Final = """
+SELECT count(*) FROM pg_index WHERE indrelid = to_regclass(%s) AND (indisunique OR indisexclusion) AND NOT indisprimary
+"""
 
 
 _TEMPORARY: Final = sql.Identifier("pg_temp", "outlast_rows")
