@@ -167,19 +167,16 @@ def environments(pythons: dict[Version, Path]) -> dict[Version, Path]:
 def pytest_on_all(ready: dict[Version, Path]) -> dict[Version, Tally]:
     """Run all tests on the first version, and on the others all but the long ones; gives the sums of each."""
     (main_version, main_python), *others = ready.items()
-    # The tests in tests/real stage outages and mostly wait, so two processes share them, and everything else has its turn beside.
-    real = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "tests" / "real").glob("test_*.py"))
-    with ThreadPoolExecutor(max_workers=2) as pool:
-        half = pool.submit(pytest, main_version, main_python, "all", "real-2", real[1::2])
+    # The tests in tests/real stage outages and mostly wait, so everything else has its turn beside them.
+    with ThreadPoolExecutor(max_workers=1) as pool:
         rest = pool.submit(pytest, main_version, main_python, "all", "rest", ["tests/sim", "tests/unit"])
         beside = [(version, pool.submit(pytest, version, python, "short", "short", [])) for version, python in others]
-        say(f"half of tests/real on Python {dotted(main_version)}, the other half and everything else beside it")
-        tallies = {main_version: pytest(main_version, main_python, "all", "real-1", real[::2], at_once=True)[0]}
-        for version, future in [(main_version, half), (main_version, rest), *beside]:
+        say(f"tests/real on Python {dotted(main_version)}, everything else beside it")
+        tallies = {main_version: pytest(main_version, main_python, "all", "real", ["tests/real"], at_once=True)[0]}
+        for version, future in [(main_version, rest), *beside]:
             tally, printed = future.result()
             tallies[version] = tallies.get(version, Tally()) + tally
-            what = "all but the long tests of tests/real"
-            what = {half: "the other half of tests/real", rest: "tests/sim and tests/unit"}.get(future, what)
+            what = "tests/sim and tests/unit" if future is rest else "all but the long tests of tests/real"
             say(f"{what} on Python {dotted(version)}")
             print(printed, flush=True)
     return tallies

@@ -119,8 +119,8 @@ async def raw(server: PostgresServer, slot: str, until: int) -> float:
         while True:
             batch = await session.next_batch()
             if batch:
-                session.confirm(batch[-1][0])
-                if batch[-1][0] >= until or (batch[-1][3][0] == COMMIT and _end(batch[-1][3]) >= until):
+                session.confirm(session.received_lsn)
+                if batch[-1][0] == COMMIT and _end(batch[-1]) >= until:
                     break
             elif session.keepalive_lsn >= until:
                 break

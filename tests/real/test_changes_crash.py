@@ -176,7 +176,7 @@ def test_twenty_owners_are_killed_under_load(shop: Shop, capsys: pytest.CaptureF
     ask(shop.sink_dsn, WATCHED)
     owner = shop.start()
     shop.streams()
-    shop.write(insert, 0.001)
+    shop.write(insert, 0.003)
     shop.owned(owner.pid)
     waits: list[float] = []
     for _ in range(ROUNDS):

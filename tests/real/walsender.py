@@ -59,19 +59,19 @@ async def take_rows(session: Replication, count: int) -> int:
     """Read until `count` rows and their commit have come; gives the position behind it."""
     rows, end = 0, 0
     while True:
-        for _, wal_end, _, payload in await session.next_batch():
+        for payload in await session.next_batch():
             rows += payload[:1] == b"I"
             if payload[:1] == b"C":
-                end = wal_end
+                end = int.from_bytes(payload[10:18])
         if rows >= count and end:
             return end
 
 
 async def first_commit(session: Replication) -> int:
     while True:
-        for _, wal_end, _, payload in await session.next_batch():
+        for payload in await session.next_batch():
             if payload[:1] == b"C":
-                return wal_end
+                return int.from_bytes(payload[10:18])
 
 
 async def streaming(db: Postgres, **options: float) -> Replication:

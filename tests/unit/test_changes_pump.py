@@ -22,30 +22,28 @@ if TYPE_CHECKING:
 
     from outlast.changes import Delivery
 
-Raw = tuple[int, int, int, bytes]
-
 
 def relation(schema: str = "public", name: str = "item") -> bytes:
     return struct.pack(">cI", b"R", 1) + f"{schema}\0{name}\0".encode() + b"d\0\1" + b"\1id\0" + struct.pack(">Ii", 23, -1)
 
 
-def transaction(commit_lsn: int, *values: str, table: bytes = b"") -> list[Raw]:
+def transaction(commit_lsn: int, *values: str, table: bytes = b"") -> list[bytes]:
     """The messages of a transaction that ends 10 bytes behind its commit record."""
     payloads = [struct.pack(">cQqI", b"B", commit_lsn, 0, 7), *([table] if table else [])]
     payloads += [struct.pack(">cIcHcI", b"I", 1, b"N", 1, b"t", len(value)) + value.encode() for value in values]
     payloads.append(struct.pack(">cBQQq", b"C", 0, commit_lsn, commit_lsn + 10, 0))
-    return [(commit_lsn, commit_lsn, 0, payload) for payload in payloads]
+    return payloads
 
 
 class Source:
     """A session that gives these batches, each with the keepalive that came before its end, and then nothing more."""
 
-    def __init__(self, *batches: tuple[Sequence[Raw], int]) -> None:
+    def __init__(self, *batches: tuple[Sequence[bytes], int]) -> None:
         self.batches = list(batches)
         self.keepalive_lsn = 0
         self.confirmed: list[int] = []
 
-    async def next_batch(self) -> Sequence[Raw]:
+    async def next_batch(self) -> Sequence[bytes]:
         if not self.batches:
             await asyncio.get_running_loop().create_future()
         batch, keepalive = self.batches.pop(0)
@@ -185,7 +183,7 @@ def test_what_a_snapshot_has_is_left_out_table_by_table() -> None:
     sink = Sink()
     other = relation(name="other").replace(struct.pack(">cI", b"R", 1), struct.pack(">cI", b"R", 2), 1)
     both = [*transaction(100, "a", table=TABLE)]
-    both[-1:-1] = [(100, 100, 0, other), (100, 100, 0, struct.pack(">cIcHcI", b"I", 2, b"N", 1, b"t", 1) + b"b")]
+    both[-1:-1] = [other, struct.pack(">cIcHcI", b"I", 2, b"N", 1, b"t", 1) + b"b"]
     source = Source(([*both, *transaction(200, "c"), *transaction(300, "d")], 0))
     pumped(source, sink, copied={("public", "item"): 300, ("public", "other"): 100})
     assert sink.given == [["b"], [], ["d"]], "what begins at the position is new"

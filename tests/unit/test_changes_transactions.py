@@ -17,7 +17,9 @@ from pgoutput_encoder import EPOCH, encode, in_piece
 from outlast import Classifiers, Kind, Scope
 from outlast.changes import (
     Assembler,
+    BinaryValue,
     Decoder,
+    Delete,
     FileSpool,
     Insert,
     MemorySpool,
@@ -29,6 +31,7 @@ from outlast.changes import (
     Transaction,
     TransactionPart,
     Truncate,
+    Update,
 )
 from outlast.changes.messages import (
     Begin,
@@ -56,7 +59,7 @@ def assembler(version: int = 2, **options: Any) -> Assembler:
 
 
 def fed(target: Assembler, *messages: Any) -> list[Any]:
-    return [unit for message in messages for unit in target.feed(encode(message))]
+    return list(target.feed_all(map(encode, messages)))
 
 
 def row(number: int, xid: int | None = None, relation: Relation = TABLE) -> Insert:
@@ -111,6 +114,39 @@ def test_parts_are_bounded_by_bytes_too_and_a_huge_row_is_a_part_of_its_own() ->
     huge = Insert(TABLE, ("9" * 100,))
     units = fed(target, Begin(100, AT, 7), TABLE, row(1), row(2), row(3), huge, row(4), Commit(100, 110, AT))
     assert [len(unit.changes) for unit in units] == [2, 1, 1, 1]
+
+
+def test_messages_together_give_what_they_give_one_by_one() -> None:
+    said = Message(transactional=True, lsn=5, prefix="p", content=b"c")
+    binary = Insert(TABLE, (BinaryValue(b"7"),))
+    changes = [
+        row(1),
+        Delete(TABLE, old_key=("1",)),
+        binary,
+        Update(TABLE, ("3",)),
+        said,
+        *map(row, range(5)),
+        row(10**40),
+        row(6),
+    ]
+    small = [Begin(200, AT, 8), row(1), Commit(200, 210, AT)]
+    streamed = [*piece(9, row(1, 9), row(2, 10), first=True, relation=True), StreamCommit(9, 300, 310, AT)]
+    messages = [Begin(100, AT, 7), TABLE, *changes, Commit(100, 110, AT), *small, *streamed]
+    for changes_max, bytes_max in ((100, 1_000), (1, 1_000), (3, 1_000), (100, 30), (100, 1)):
+        limits = {"changes_max": changes_max, "bytes_max": bytes_max}
+        one, several = assembler(**limits), assembler(**limits)
+        expected = [unit for message in messages for unit in one.feed(encode(message))]
+        assert fed(several, *messages) == expected
+        assert [change for unit in expected for change in unit.changes][: len(changes)] == changes
+
+
+def test_what_the_source_of_messages_raises_is_not_taken_for_a_damaged_row() -> None:
+    def broken() -> Iterator[bytes]:
+        yield from map(encode, [Begin(100, AT, 7), TABLE, row(1)])
+        raise ValueError("broken")
+
+    with pytest.raises(ValueError, match="broken"):
+        list(assembler().feed_all(broken()))
 
 
 def test_a_message_of_no_transaction_comes_at_once() -> None:

@@ -1,8 +1,8 @@
 """Reads pgoutput, the binary form in which PostgreSQL sends changes, protocol versions 1 to 4: bytes in, messages out.
 
-There are two ways through it. `Decoder.decode` reads rows in a tight loop that checks little and cannot be fooled: it gives
-up at the slightest oddity. `Reading` then reads the message again, with care: it decodes what is merely rare (binary values,
-very large rows), and says of what is wrong where and how. Every other message is read with care at once.
+There are two ways through it. `Decoder.decode_rows` reads rows in a tight loop that checks little and cannot be fooled: it
+gives up at the slightest oddity. `Reading` then reads the message again, with care: it decodes what is merely rare (binary
+values, very large rows), and says of what is wrong where and how. Every other message is read with care at once.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ from outlast.changes.reading import EPOCH, Converters, Known, PgOutputError, Pla
 from outlast.changes.values import text_decoder
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
-    from outlast.changes.messages import Value
+    from outlast.changes.messages import Change, Value
 
 __all__ = ["PROTOCOL_VERSIONS", "RELATIONS_MAX", "Decoder", "PgOutputError"]
 
@@ -50,6 +50,7 @@ _HEAD_IN_PIECE: Final = slice(5, 12)
 _INSERT: Final = ord("I")
 _DELETE: Final = ord("D")
 _OLD_AND_NEW: Final = frozenset(b"UD")
+_ROWS: Final = frozenset(b"IUD")
 _B: Final = ord("B")
 _BOUNDS: Final = frozenset(b"BC")
 _BEGIN: Final = struct.Struct(">xQqI")
@@ -135,37 +136,63 @@ class Decoder:
         is then as it was before. Takes time and memory in proportion to the payload.
         """
         data = payload if isinstance(payload, bytes) else bytes(payload)
-        try:
-            tag = data[0]
-            if tag == _INSERT:
-                # The row is read in place: a call of its own costs a tenth of the whole.
-                relation, width, converters, _ = self._known.heads[data[self._head]]
-                at = self._head.stop
-                # One byte, one character: slices are cheap, and those of ASCII only are right already.
-                text = str(data, "latin-1")
-                values: list[Value] = []
-                for _ in range(width):
-                    kind = data[at]
-                    if kind == _TEXT:
-                        start = at + 5
-                        at = start + _length(data, at + 1)[0]
-                        values.append(text[start:at])
-                    elif kind == _NULL:
-                        at += 1
-                        values.append(None)
-                    else:
-                        return self._carefully(data)
-                if at == len(data):
+        tag = data[0] if data else None
+        message: AnyMessage | None = None
+        if tag in _ROWS:
+            rows: list[Change] = []
+            self.decode_rows((data,), rows, len(data))
+            message = rows[0] if rows else None
+        elif tag in _BOUNDS and self._xid is None:
+            message = _bound(data)
+        return self._carefully(data) if message is None else message
+
+    def decode_rows(self, payloads: Iterable[bytes], into: list[Change], bytes_max: int) -> tuple[int, bytes | None]:
+        """The rows at the beginning of `payloads`, added to `into`, as long as they take no more than `bytes_max` together.
+
+        Gives how many bytes they took, and the first payload that was not added: it is no row, it is no plain one (`decode`
+        reads it), or there is no room; None when all were.
+        """
+        taken = 0
+        heads, head, streaming = self._known.heads, self._head, self._xid is not None
+        body = head.stop
+        change: Change | None
+        for data in payloads:
+            try:
+                if data[0] == _INSERT:
+                    # The row is read in place: a call of its own costs a tenth of the whole.
+                    relation, width, converters, _ = heads[data[head]]
+                    at = body
+                    # One byte, one character: slices are cheap, and those of ASCII only are right already.
+                    text = str(data, "latin-1")
+                    values: list[Value] = []
+                    for _ in range(width):
+                        kind = data[at]
+                        if kind == _TEXT:
+                            start = at + 5
+                            at = start + _length(data, at + 1)[0]
+                            values.append(text[start:at])
+                        elif kind == _NULL:
+                            at += 1
+                            values.append(None)
+                        else:
+                            return taken, data
+                    if at != len(data):
+                        return taken, data
                     if converters or not text.isascii():
                         _finish(values, text, converters)
-                    return _new_insert(Insert, (relation, tuple(values), None if self._xid is None else _xid(data)))
-            elif tag in _OLD_AND_NEW:
-                return self._old_and_new(data) or self._carefully(data)
-            elif tag in _BOUNDS and self._xid is None:
-                return _bound(data) or self._carefully(data)
-        except _ODD:
-            pass
-        return self._carefully(data)
+                    change = _new_insert(Insert, (relation, tuple(values), _xid(data) if streaming else None))
+                else:
+                    change = self._old_and_new(data) if data[0] in _OLD_AND_NEW else None
+                    if change is None:
+                        return taken, data
+                    at = len(data)
+            except _ODD:
+                return taken, data
+            if taken + at > bytes_max:
+                return taken, data
+            taken += at
+            into.append(change)
+        return taken, None
 
     def _old_and_new(self, data: bytes) -> Update | Delete | None:
         """An update or delete that is nothing out of the ordinary; None, or one of `_ODD`, for any other."""
@@ -300,11 +327,14 @@ def _xid(data: bytes) -> int:
 
 def _bound(data: bytes) -> Begin | Commit | None:
     """What transactions of a few rows have almost as many of as rows. Fields are in the order of `framing`."""
-    if len(data) == _BEGIN.size:
-        final_lsn, microseconds, xid = _BEGIN.unpack(data)
-        return Begin(final_lsn, EPOCH + timedelta(microseconds=microseconds), xid) if data[0] == _B and xid else None
-    flags, lsn, end_lsn, microseconds = _COMMIT.unpack(data)
-    return None if flags or data[0] == _B else Commit(lsn, end_lsn, EPOCH + timedelta(microseconds=microseconds))
+    try:
+        if data[0] == _B:
+            final_lsn, microseconds, xid = _BEGIN.unpack(data)
+            return Begin(final_lsn, EPOCH + timedelta(microseconds=microseconds), xid) if xid else None
+        flags, lsn, end_lsn, microseconds = _COMMIT.unpack(data)
+        return None if flags else Commit(lsn, end_lsn, EPOCH + timedelta(microseconds=microseconds))
+    except _ODD:
+        return None
 
 
 def _row(data: bytes, text: str, at: int, plan: Plan) -> tuple[int, list[Value]]:

@@ -51,7 +51,8 @@ class Positions:
 
         One that is still open need not be known: the server sends what is not committed at the confirmed position again, whole.
         """
-        return replace(self, received=end) if end > self.received and not self.is_repeated(end) else self
+        # Once a transaction: `replace` would take a third as long as the rest of what is done for it.
+        return Positions(end, self.confirmable, self.idle) if end > self.received and not self.is_repeated(end) else self
 
     def keepalive(self, server: int) -> Positions:
         """Take note of a keepalive: the server has read up to `server`, and sent before it whatever ends there."""

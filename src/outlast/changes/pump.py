@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from outlast.changes.poison import Poison
     from outlast.changes.sink import Delivery, Sink
     from outlast.changes.transactions import Assembler
-    from outlast.postgres.replication import Raw
 
+_ROWS: Final = (Insert, Update, Delete)
 DRAIN_S: Final = 2.0
 """How long what the sink is doing may go on after a stop. Then it is cancelled, and comes again."""
 
@@ -30,6 +30,10 @@ DRAIN_S: Final = 2.0
 TURN_S: Final = 0.01
 """How long this works before others on the event loop have their turn, the heartbeat to the server among them: a sink may
 take what it is given without ever waiting, and a large transaction out of the spool comes without waiting, too."""
+
+
+SLICE: Final = 1_000
+"""Messages that are decoded in one go: some 3 ms. A batch may be much more, and no part of a transaction end in it."""
 
 
 class Source(Protocol):
@@ -40,7 +44,7 @@ class Source(Protocol):
         """How far the server had read when it sent the last keepalive before the end of the last batch."""
         ...
 
-    async def next_batch(self) -> Sequence[Raw]:
+    async def next_batch(self) -> Sequence[bytes]:
         """Give what has come."""
         ...
 
@@ -105,24 +109,25 @@ class Pump:
             self.positions = self.positions.keepalive(source.keepalive_lsn)
             source.confirm(self.positions.confirmable)
 
-    async def _take(self, batch: Sequence[Raw], assembler: Assembler, stop: Stop) -> bool:
+    async def _take(self, batch: Sequence[bytes], assembler: Assembler, stop: Stop) -> bool:
         """Give a batch to the sink and flush; False when the stop came before its end."""
         whole = True
         loop = asyncio.get_running_loop()
         yield_at = loop.time() + TURN_S
         try:
-            for _, _, _, payload in batch:
-                for unit in assembler.feed(payload):
+            for start in range(0, len(batch), SLICE):
+                for unit in assembler.feed_all(batch[start : start + SLICE]):
                     if stop.requested:
                         whole = False
                         break
                     if not isinstance(unit, Message):
                         await self._give(unit)
                     if loop.time() >= yield_at:
-                        await asyncio.sleep(0)
-                        yield_at = loop.time() + TURN_S
+                        yield_at = await _others(loop)
                 if not whole:
                     break
+                if loop.time() >= yield_at:
+                    yield_at = await _others(loop)
         except Stopping:
             if not stop.requested:
                 raise
@@ -162,19 +167,19 @@ class Pump:
 
     def _is_ours(self, delivery: Delivery) -> bool:
         """Whether it is our own bookkeeping. It need not be confirmed: the next keepalive does."""
-        if not isinstance(delivery, Transaction) or not delivery.changes:
+        if not isinstance(delivery, Transaction):
             return False
-        return all(
-            isinstance(change, Insert | Update | Delete) and is_own(self._schema, _name_of(change.relation))
-            for change in delivery.changes
-        )
+        for change in delivery.changes:
+            if not isinstance(change, _ROWS) or not is_own(self._schema, _name_of(change.relation)):
+                return False
+        return bool(delivery.changes)
 
     def _without_copied(self, change: Change, commit_lsn: int) -> Change | None:
         """What of a change the sink does not have yet."""
         if isinstance(change, Truncate):
             relations = tuple(each for each in change.relations if commit_lsn >= self._copied.get(_name_of(each), 0))
             return replace(change, relations=relations) if relations else None
-        if isinstance(change, Insert | Update | Delete) and commit_lsn < self._copied.get(_name_of(change.relation), 0):
+        if isinstance(change, _ROWS) and commit_lsn < self._copied.get(_name_of(change.relation), 0):
             return None
         return change
 
@@ -192,6 +197,12 @@ class Pump:
             raise error from None
         self._unflushed = 0
         self.positions = self.positions.stored(durable)
+
+
+async def _others(loop: asyncio.AbstractEventLoop) -> float:
+    """Let others on the event loop have their turn; gives when they have the next."""
+    await asyncio.sleep(0)
+    return loop.time() + TURN_S
 
 
 def _name_of(relation: Relation) -> tuple[str, str]:

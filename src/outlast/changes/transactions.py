@@ -8,6 +8,7 @@ are committed, and what was rolled back by then never appears.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import TYPE_CHECKING, Final, NoReturn, TypeAlias
 
 from outlast.changes.messages import (
@@ -175,6 +176,25 @@ class Assembler:
             return self._add(message, len(payload))
         return self._bound(message, payload)
 
+    def feed_all(self, payloads: Iterable[bytes]) -> Iterator[Unit]:
+        """What is complete with these messages, one after the other: as `feed` for each, in half the time."""
+        source = iter(payloads)
+        for first in source:
+            yield from self.feed(first)
+            while self._open is not None and self._piece is None:
+                payload = self._fill(self._open, self._decoder, source)
+                if payload is None:
+                    return
+                yield from self.feed(payload)
+
+    def _fill(self, current: _Open, decoder: Decoder, source: Iterator[bytes]) -> bytes | None:
+        """Take rows as long as there is room for them; gives the payload that comes after them, None at the end."""
+        changes = current.changes
+        room = islice(source, self._changes_max - len(changes))
+        taken, payload = decoder.decode_rows(room, changes, self._bytes_max - current.size)
+        current.size += taken
+        return next(source, None) if payload is None else payload
+
     def close(self) -> None:
         """Forget what is in progress and give its room in the spool back. The spool itself stays open."""
         for xid in self._streams:
@@ -275,14 +295,12 @@ class Assembler:
 
     def _replay(self, commit: StreamCommit, stream: _Stream) -> Iterator[Unit]:
         """The transaction out of the spool, decoded now."""
-        decode = self._decoder.within_piece(commit.xid).decode
+        decoder = self._decoder.within_piece(commit.xid)
         self._open = current = _Open(commit.xid, commit.lsn, commit.commit_at, stream.origin, [])
         try:
-            for record in self._spool.records(commit.xid):
-                if int.from_bytes(record[1:_HEAD_BYTES]) in stream.aborted and record[0] in _SPOOLED:
-                    continue
-                change = decode(record)
-                # The descriptions of tables count even where their subtransaction was rolled back: the server sends them once.
+            source = _without(stream.aborted, self._spool.records(commit.xid))
+            while (record := self._fill(current, decoder, source)) is not None:
+                change = decoder.decode(record)
                 if isinstance(change, Insert | Update | Delete | Truncate | Message):
                     yield from self._add(change, len(record))
             yield current.end(commit.end_lsn)
@@ -297,6 +315,13 @@ class _Stream:
 
     aborted: set[int]
     origin: Origin | None = None
+
+
+def _without(aborted: set[int], records: Iterator[bytes]) -> Iterator[bytes]:
+    """Leave out what was rolled back, but not the descriptions of tables, which the server sends once."""
+    if not aborted:
+        return records
+    return (each for each in records if each[0] not in _SPOOLED or int.from_bytes(each[1:_HEAD_BYTES]) not in aborted)
 
 
 def _refuse(message: AnyMessage, problem: str) -> NoReturn:

@@ -31,7 +31,7 @@ from outlast.postgres.replication_commands import (
 )
 from outlast.postgres.replication_dial import Keepalive, dial
 from outlast.postgres.replication_lsn import format_lsn, parse_lsn
-from outlast.postgres.replication_stream import CopyStream, Message, Raw, StreamEndedError, shut_down
+from outlast.postgres.replication_stream import CopyStream, StreamEndedError, shut_down
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Mapping, Sequence
@@ -44,8 +44,6 @@ if TYPE_CHECKING:
 __all__ = [
     "CreatedSlot",
     "Keepalive",
-    "Message",
-    "Raw",
     "Replication",
     "SlotState",
     "SlotWaitsError",
@@ -239,14 +237,14 @@ class Replication:
 
     # The stream.
 
-    async def next_batch(self) -> Sequence[Raw]:
-        """Give what has come, as soon as something has: tuples `(wal_start, wal_end, sent_us, payload)`.
+    async def next_batch(self) -> Sequence[bytes]:
+        """Give what has come, as soon as something has: the messages of the output plugin.
 
         Empty when only a keepalive came. Raises what ended the stream, with its fault attached. Cancelled, it loses nothing.
         """
         return await self._streaming().next()
 
-    async def batches(self) -> AsyncGenerator[Sequence[Raw]]:
+    async def batches(self) -> AsyncGenerator[Sequence[bytes]]:
         """Yield batches until the stream ends, which raises. A cancel in here closes the session, a `break` does not."""
         stream = self._streaming()
         while True:
@@ -256,6 +254,11 @@ class Replication:
                 self.close()
                 raise
             yield batch
+
+    @property
+    def received_lsn(self) -> int:
+        """Where the last message that came ends in the log, one that no batch has given yet included."""
+        return self._streaming().received_lsn
 
     @property
     def keepalive_lsn(self) -> int:
