@@ -51,7 +51,7 @@ class Positions:
 
         One that is still open need not be known: the server sends what is not committed at the confirmed position again, whole.
         """
-        # Once a transaction: `replace` would take a third as long as the rest of what is done for it.
+        # Once a transaction, and `replace` is slow.
         return Positions(end, self.confirmable, self.idle) if end > self.received and not self.is_repeated(end) else self
 
     def keepalive(self, server: int) -> Positions:

@@ -36,9 +36,9 @@ READS_TLS_MIN: Final = 8
 """OpenSSL may hold bytes that the socket no longer shows, at most a record of 16 KiB. libpq takes at least 2 KiB at a time."""
 REST_S: Final = 0.001
 """How long a stream that never stops is left alone between two reads: the server writes message by message, and to wake up for
-each costs more than to read it."""
+each costs more than to read it. So a change of such a stream comes a millisecond or two later."""
 REST_AFTER: Final = 8
-"""So many reads in a row, each within `REST_S` of the last, that found something: a few small transactions are never late."""
+"""So many reads in a row, each within twice `REST_S` of the last, that found something: a few changes are never late."""
 _DATA, _KEEPALIVE = b"wk"
 NO_LINGER: Final = struct.pack("ii", 1, 0)
 _STATUS: Final = struct.Struct(">cQQQqB")
@@ -227,7 +227,7 @@ class CopyStream:
                     break
                 message = data.tobytes()
                 if message[0] == _DATA:
-                    # Its bytes and nothing more: whatever else is made of each is half a million times made a second.
+                    # Its bytes and nothing more: whatever is made of each is made half a million times a second.
                     keep(message[HEAD_BYTES:])
                     last = message
                     size += count
