@@ -31,11 +31,11 @@ if TYPE_CHECKING:
     from outlast.core.health import State as State
     from outlast.core.intensity import Restart as Restart
     from outlast.core.phases import Phase as Phase
-    from outlast.runtime.dependency import Dependency as Dependency
+    from outlast.runtime.dependency.dependency import Dependency as Dependency
+    from outlast.runtime.dependency.incident import Incident as Incident
+    from outlast.runtime.dependency.retry import retry as retry
     from outlast.runtime.gate import Gate as Gate
-    from outlast.runtime.incident import Incident as Incident
     from outlast.runtime.progress import progress as progress
-    from outlast.runtime.retry import retry as retry
     from outlast.runtime.run import run as run
     from outlast.runtime.service import Service as Service
     from outlast.runtime.stop import Stop as Stop
@@ -49,11 +49,11 @@ _HOMES = {
     "Ceiling": "core.governor",
     "Classifiers": "core.classify",
     "ConfigurationError": "core.faults",
-    "Dependency": "runtime.dependency",
+    "Dependency": "runtime.dependency.dependency",
     "Fault": "core.faults",
     "Gate": "runtime.gate",
     "HealthPolicy": "core.health",
-    "Incident": "runtime.incident",
+    "Incident": "runtime.dependency.incident",
     "Jitter": "core.backoff",
     "Kind": "core.faults",
     "OutlastError": "core.faults",
@@ -67,7 +67,7 @@ _HOMES = {
     "Stopping": "runtime.stop",
     "Unavailable": "core.faults",
     "progress": "runtime.progress",
-    "retry": "runtime.retry",
+    "retry": "runtime.dependency.retry",
     "run": "runtime.run",
 }
 

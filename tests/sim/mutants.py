@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, Final
 from outlast.core.classify import Classifiers
 from outlast.core.faults import Fault, Kind
 from outlast.core.phases import Phase
+from outlast.runtime.dependency.incident import clock
 from outlast.runtime.gate import Gate
 from outlast.runtime.holdings import Holdings
-from outlast.runtime.incident import clock
 from outlast.runtime.lifecycle import Lifecycle
 from outlast.runtime.stop import Stop, Stopping
 from outlast.runtime.worker import Worker

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from outlast.core.faults import Fault, Kind, Unavailable
-from outlast.runtime.incident import clock
+from outlast.runtime.dependency.incident import clock
 from outlast.runtime.stacks import task_stack, thread_stack
 from outlast.runtime.stop import Stopping, finish
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from outlast.runtime.dependency import Dependency
+    from outlast.runtime.dependency.dependency import Dependency
     from outlast.runtime.stop import Stop
 
 

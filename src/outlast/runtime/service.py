@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from outlast.core.governor import Ceiling
     from outlast.core.intensity import Restart
     from outlast.core.stop_report import StopReport
-    from outlast.runtime.dependency import Dependency
+    from outlast.runtime.dependency.dependency import Dependency
 
     Function = Callable[[Stop], Awaitable[Any]]
     Needs = Dependency | tuple[Dependency, ...]

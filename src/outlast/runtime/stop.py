@@ -8,7 +8,7 @@ import threading
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from outlast.core.faults import Fault, Kind, OutlastError, attach
-from outlast.runtime.incident import clock
+from outlast.runtime.dependency.incident import clock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

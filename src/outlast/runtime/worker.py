@@ -12,7 +12,7 @@ from outlast.core.faults import RULES, Fault, Kind, Reaction, Unavailable
 from outlast.core.governor import Ceiling, Governor, Spin
 from outlast.core.health import State
 from outlast.core.intensity import Restart
-from outlast.runtime.incident import Incident
+from outlast.runtime.dependency.incident import Incident
 from outlast.runtime.metered import metered
 from outlast.runtime.progress import Progress, current
 from outlast.runtime.stop import Stop, Stopping
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
 
     from outlast.core.classify import Classifiers
-    from outlast.runtime.dependency import Dependency
+    from outlast.runtime.dependency.dependency import Dependency
 
 BACKOFF: Final = Backoff(base_s=0.1, cap_s=30.0)
 """Between two failures of one worker: 0.1 s doubling to 30 s, the upper half of it random."""

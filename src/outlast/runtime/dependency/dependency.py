@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 from outlast.core.classify import Classifiers
 from outlast.core.faults import Fault, Kind, Unavailable, attach
 from outlast.core.health import Action, Health, HealthPolicy, State
-from outlast.runtime.guard import Use, guarded
-from outlast.runtime.incident import Incident, clock
-from outlast.runtime.prober import Prober
+from outlast.runtime.dependency.incident import Incident, clock
+from outlast.runtime.dependency.prober import Prober
+from outlast.runtime.dependency.trial import Trial
+from outlast.runtime.dependency.use import Use, guarded
 from outlast.runtime.stop import Stop, Stopping
-from outlast.runtime.trial import Trial
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from outlast.runtime.blocking import BlockingDependency
+    from outlast.runtime.dependency.blocking import BlockingDependency
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -186,7 +186,7 @@ class Dependency:
     def blocking(self) -> BlockingDependency:
         """The same dependency for threads: `ready`, `use`, `guard`, `report` without a coroutine."""
         if self._blocking is None:
-            from outlast.runtime.blocking import BlockingDependency  # noqa: PLC0415 - only threads pay for it
+            from outlast.runtime.dependency.blocking import BlockingDependency  # noqa: PLC0415 - only threads pay for it
 
             self._blocking = BlockingDependency(self)
         return self._blocking

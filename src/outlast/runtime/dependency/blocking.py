@@ -10,8 +10,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from outlast.core.faults import Fault
-    from outlast.runtime.dependency import Dependency
-    from outlast.runtime.guard import Use
+    from outlast.runtime.dependency.dependency import Dependency
+    from outlast.runtime.dependency.use import Use
 
 P = ParamSpec("P")
 R = TypeVar("R")

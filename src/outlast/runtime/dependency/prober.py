@@ -10,7 +10,7 @@ from outlast.core.faults import attach
 from outlast.core.health import State
 
 if TYPE_CHECKING:
-    from outlast.runtime.dependency import Dependency
+    from outlast.runtime.dependency.dependency import Dependency
 
 
 class Prober:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from types import TracebackType
 
-    from outlast.runtime.dependency import Dependency
+    from outlast.runtime.dependency.dependency import Dependency
 
 P = ParamSpec("P")
 R = TypeVar("R")
