@@ -37,7 +37,7 @@ SOMEBODYS_PATH = re.compile(r"(?<![\w.}/-])/(?:work|root|home|Users|tmp/plan)\b[
 
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
-ALL = [*SOURCES, *TESTS, *sorted((ROOT / "bench").rglob("*.py")), ROOT / "dev.py"]
+ALL = [*SOURCES, *TESTS, *sorted((ROOT / "bench").rglob("*.py")), *sorted(ROOT.glob("dev*.py"))]
 
 
 def each(paths: list[Path]) -> pytest.MarkDecorator:
