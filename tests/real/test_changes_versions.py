@@ -142,7 +142,7 @@ def test_everything_reaches_the_mirror(
             await asked(source, "INSERT INTO keyless VALUES (4, 'd')")
             await same(source, warehouse)
         streamed = "SELECT stream_txns > 0 FROM pg_stat_replication_slots WHERE slot_name = 'shop'"
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while streaming and await asked(source, streamed) != [(True,)]:
                 await asyncio.sleep(0.05)
 
