@@ -216,7 +216,6 @@ def block(seconds: float) -> None:
     time.sleep(seconds)
 
 
-@pytest.mark.short
 def test_an_event_loop_that_is_blocked_for_less_than_the_keepalive_keeps_the_lock(database: str, run_async: RunAsync) -> None:
     keepalive = Keepalive(interval_s=1, count=1)
 
@@ -235,7 +234,6 @@ def test_an_event_loop_that_is_blocked_for_less_than_the_keepalive_keeps_the_loc
     run_async(main)
 
 
-@pytest.mark.short
 def test_who_was_away_does_not_take_that_for_the_silence_of_the_server(
     database: str, run_async: RunAsync, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -254,7 +252,6 @@ def test_who_was_away_does_not_take_that_for_the_silence_of_the_server(
     run_async(main)
 
 
-@pytest.mark.short
 def test_one_line_when_it_stands_by_and_one_when_it_takes_over(
     database: str, run_async: RunAsync, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -357,7 +354,6 @@ def test_nothing_is_asked_while_it_waits(database: str, run_async: RunAsync) -> 
     run_async(main)
 
 
-@pytest.mark.short
 def test_the_next_owner_waits_for_the_last_ones_transaction(database: str, run_async: RunAsync) -> None:
     async def main() -> None:
         db = Postgres(database)

@@ -87,7 +87,6 @@ def attempts_max(seconds: float) -> int:
     return count
 
 
-@pytest.mark.short
 def test_a_sink_that_is_slow_beyond_the_timeout_keeps_the_connection(source: str, run_async: RunAsync) -> None:
     sink = Memory()
 
@@ -142,7 +141,6 @@ def test_a_transaction_of_many_rows_takes_little_memory(source: str, tmp_path: P
     assert mib < RSS_MIB_MAX
 
 
-@pytest.mark.short
 @pytest.mark.parametrize("streaming", [False, True], ids=["protocol 1", "protocol 2"])
 def test_a_large_transaction_reaches_the_sink_whole_or_not_at_all(
     source: str, warehouse: str, run_async: RunAsync, tmp_path: Path, *, streaming: bool
@@ -175,7 +173,6 @@ def test_a_large_transaction_reaches_the_sink_whole_or_not_at_all(
     run_async(main, limit_s=90)
 
 
-@pytest.mark.short
 def test_values_arrive_whatever_the_settings_of_the_two_databases_are(
     logical: PostgresServer, warehouse: str, run_async: RunAsync
 ) -> None:
@@ -288,7 +285,6 @@ def test_a_loop_of_a_service_iterates(source: str, run_async: RunAsync) -> None:
     assert len(seen) == 10
 
 
-@pytest.mark.short
 @pytest.mark.expected_logs("is gone")
 def test_an_iteration_whose_stream_is_over_raises(source: str, run_async: RunAsync) -> None:
     async def main() -> None:

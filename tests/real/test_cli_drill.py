@@ -51,7 +51,6 @@ def test_its_json_has_the_shape_of_every_drill(drill: tuple[int, dict[str, Any],
 def test_the_naive_arm_storms_and_the_outlast_arm_does_not(drill: tuple[int, dict[str, Any], str, str]) -> None:
     code, result, _, _ = drill
     naive, calm = result["arms"]
-    assert result["stormed"]
     assert naive["log_lines"] > 20 * calm["log_lines"]
     assert naive["attempts"] > 10 * calm["attempts"]
     assert calm["lost"] == 0

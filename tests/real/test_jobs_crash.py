@@ -134,7 +134,6 @@ def test_jobs_that_finish_during_an_outage_are_recorded_once_when_it_is_over(sho
     assert shop.logged("start") == Counter(ids), "each ran once"
 
 
-@pytest.mark.short
 def test_the_journal_outlives_the_worker(shop: Shop) -> None:
     ids = shop.enqueue(10, 1.0)
     worker = shop.start(lease_s=30.0)
@@ -185,7 +184,6 @@ def in_process(
     return asyncio.run(main())
 
 
-@pytest.mark.short
 def test_replies_that_are_lost_lose_nothing_and_record_nothing_twice(server: PostgresServer, tmp_path: Path) -> None:
     """The link is cut at random moments under load: after the server got the statement, or before."""
     with FaultProxy("127.0.0.1", server.port) as proxy:
@@ -208,7 +206,6 @@ def test_replies_that_are_lost_lose_nothing_and_record_nothing_twice(server: Pos
     assert len(set(ran)) == 400
 
 
-@pytest.mark.short
 def test_enqueueing_during_an_outage_is_refused_at_once_or_waits(server: PostgresServer, tmp_path: Path) -> None:
     async def main() -> None:
         db = Postgres(server.dsn())

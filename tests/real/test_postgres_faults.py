@@ -58,7 +58,6 @@ async def until_state(db: Postgres, *states: outlast.State, limit_s: float = 30.
             await asyncio.sleep(0.01)
 
 
-@pytest.mark.short
 @pytest.mark.parametrize("method", ["scram-sha-256", "md5", "password"])
 def test_a_wrong_password_is_permanent_said_once_and_heals(
     server: PostgresServer, proxy: FaultProxy, method: str, caplog: pytest.LogCaptureFixture
@@ -121,7 +120,6 @@ def test_an_unknown_database_is_permanent_said_once_and_heals(
     assert [record.levelname for record in caplog.records if record.levelno > logging.INFO] == ["ERROR"]
 
 
-@pytest.mark.short
 @pytest.mark.parametrize(
     ("break_it", "code"),
     [
@@ -334,7 +332,6 @@ def test_too_many_connections_give_ours_back(server: PostgresServer) -> None:
     asyncio.run(main())
 
 
-@pytest.mark.short
 def test_sessions_that_live_for_fifty_milliseconds_are_few_and_one_incident(
     server: PostgresServer, proxy: FaultProxy, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -303,7 +303,6 @@ def test_saying_goodbye_in_the_middle_of_a_large_transaction_is_bounded(source: 
     run_async(main)
 
 
-@pytest.mark.short
 def test_a_terminated_session_takes_nobody_down(source: PostgresServer, run_async: RunAsync) -> None:
     async def main() -> None:
         db = Postgres(source.dsn())
