@@ -33,9 +33,10 @@ NOT_IN_CORE = {
 NOT_A_NAME = {"utils", "util", "common", "helpers", "helper", "manager", "misc"}
 CLOCKS = {"monotonic", "monotonic_ns", "perf_counter", "perf_counter_ns", "time", "time_ns", "sleep"}
 
-MOMENT = re.compile(r"\b(?:monotonic|perf_counter|time)\(\)|(?:\b|_)(?:at|began|began_s|start|started|released)\b")
+CLOCK = re.compile(r"\b(?:monotonic|perf_counter|time)\(\)")
+MOMENT = re.compile(r"(?:^|_)(?:at|began|start|started|released)(?:_s)?$")
 DURATION = re.compile(r"(?:^|[._])(?:took|elapsed|waited|lasted)(?:_m?s)?$")
-"""How tests name when something was, and how long it took."""
+"""What tells the time, and how tests name when something was and how long it took."""
 SOMEBODYS_PATH = re.compile(r"(?<![\w.}/-])/(?:work|root|home|Users|tmp/plan)\b[\w/.-]*")
 
 SOURCES = sorted(PACKAGE.rglob("*.py"))
@@ -121,7 +122,10 @@ def test_tests_do_not_wait(path: Path) -> None:
 def is_a_measured_time(node: ast.expr) -> bool:
     """Whether an expression is how long something took: a difference of moments, or what is named so."""
     differences = (inner for inner in ast.walk(node) if isinstance(inner, ast.BinOp) and isinstance(inner.op, ast.Sub))
-    return bool(DURATION.search(ast.unparse(node))) or any(MOMENT.search(ast.unparse(inner.right)) for inner in differences)
+    return bool(DURATION.search(ast.unparse(node))) or any(
+        CLOCK.search(ast.unparse(inner)) or (isinstance(inner.right, ast.Name) and MOMENT.search(inner.right.id))
+        for inner in differences
+    )
 
 
 def says_how_quickly(tree: ast.AST) -> Iterator[int]:
