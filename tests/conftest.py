@@ -37,6 +37,7 @@ import os
 import re
 import resource
 import shutil
+import signal
 import subprocess
 import uuid
 from operator import itemgetter
@@ -111,6 +112,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(Costs(), "costs")
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
+        # Under nohup, or in the background of a script, we ignore them, and so would every program that a test starts and
+        # signals. What is caught is not inherited.
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, lambda number, frame: None)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
