@@ -386,6 +386,39 @@ def test_confirmations_are_sent_together_and_move_forward_only() -> None:
     on_real_loop(main)
 
 
+@pytest.mark.parametrize(
+    "later",
+    [[data_message(0x48, b"B"), data_message(0, b"R")], [data_message(0x30, b"B")]],
+    ids=["a table is described", "ran beside it"],
+)
+def test_the_end_of_a_transaction_may_be_confirmed_whatever_position_came_after_it(later: list[bytes]) -> None:
+    """As PostgreSQL sends it: a table's description has no position, and a transaction may begin before the commit of another."""
+
+    async def main() -> None:
+        conn = ScriptedConnection()
+        stream = stream_on(conn)
+        conn.pgconn.arrived.extend([data_message(0x28, b"I"), data_message(0x40, b"C"), *later])
+        await stream.next()
+        stream.confirm(0x40)
+        stream.close()
+
+    on_real_loop(main)
+
+
+def test_what_a_read_brought_that_failed_half_way_may_be_confirmed() -> None:
+    async def main() -> None:
+        conn = ScriptedConnection()
+        stream = stream_on(conn)
+        conn.pgconn.arrived.extend([data_message(0x20, b"I"), data_message(0x40, b"C"), b"z" + bytes(20)])
+        assert await stream.next() == [b"I", b"C"]
+        stream.confirm(0x40)
+        with pytest.raises(psycopg.OperationalError, match="unknown type b'z'"):
+            await stream.next()
+        stream.close()
+
+    on_real_loop(main)
+
+
 def test_a_slow_consumer_pauses_the_reading_at_its_bound() -> None:
     async def main() -> None:
         conn = ScriptedConnection()

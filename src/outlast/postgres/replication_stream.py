@@ -220,22 +220,28 @@ class CopyStream:
         vain = 0
         for turn in range(READS_A_TURN):
             consume()
-            size, last = 0, b""
-            while True:
-                count, data = get(1)
-                if count <= 0:
-                    break
-                message = data.tobytes()
-                if message[0] == _DATA:
-                    # Its bytes and nothing more: whatever is made of each is made half a million times a second.
-                    keep(message[HEAD_BYTES:])
-                    last = message
-                    size += count
-                else:
-                    self._told(message)
-                    size += 1
-            if size:
-                self._take_note(size, last)
+            size, newest = 0, b""
+            try:
+                while True:
+                    count, data = get(1)
+                    if count <= 0:
+                        break
+                    message = data.tobytes()
+                    if message[0] == _DATA:
+                        # Its bytes and nothing more: whatever is made of each is made half a million times a second.
+                        keep(message[HEAD_BYTES:])
+                        size += count
+                        # The last is not always the furthest: pgoutput describes a table at position 0/0, and a transaction that
+                        # ran beside an earlier one begins before that one's end. Compared by the head, which begins with the position.
+                        if message > newest:
+                            newest = message
+                    else:
+                        self._told(message)
+                        size += 1
+            finally:
+                # Also of a read that fails half-way: what it has brought is given, and may be confirmed.
+                if size:
+                    self._take_note(size, newest)
             if count < 0:
                 self._end()
                 return
@@ -252,13 +258,13 @@ class CopyStream:
         # More may be there that the socket does not show.
         self._loop.call_soon(self._readable)
 
-    def _take_note(self, size: int, last: bytes) -> None:
+    def _take_note(self, size: int, newest: bytes) -> None:
         self._heartbeat.heard(self._loop.time())
         if self._finishing:
             self._buffer.clear()
             return
         self._size += size
-        self.received_lsn = max(self.received_lsn, int.from_bytes(last[9:17]))
+        self.received_lsn = max(self.received_lsn, int.from_bytes(newest[9:17]))
 
     def _told(self, data: bytes) -> None:
         """A keepalive: how far the server has read, and whether it wants an answer."""
