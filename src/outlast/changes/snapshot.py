@@ -30,6 +30,7 @@ from outlast.changes.snapshot_plan import PublishedRows, plan_table, published_r
 from outlast.changes.snapshot_reader import copied_batches
 from outlast.changes.survey import TABLES_MAX
 from outlast.core.faults import attach
+from outlast.postgres.sessions import wait_on_purpose
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -48,9 +49,6 @@ _SETTINGS: Final = (
     "SET LOCAL intervalstyle = 'postgres'",
     "SET LOCAL extra_float_digits = 3",
     "SET LOCAL bytea_output = 'hex'",
-    # Work of hours, in one transaction.
-    "SET LOCAL statement_timeout = 0",
-    "SET LOCAL idle_in_transaction_session_timeout = 0",
     # Rows that a policy hides would be missing without a word; like this the server refuses.
     "SET LOCAL row_security = off",
 )
@@ -166,6 +164,7 @@ class Snapshot:
         planned: list[TableState] = []
         async with self.db.connection() as conn:
             with conn.deadline(None):
+                await wait_on_purpose(conn, local=True)
                 published = await published_rows(conn, self.publication)
                 if len(published) >= TABLES_MAX:
                     most = f"{TABLES_MAX:,} tables or more, and fewer can be read; split it"
@@ -207,6 +206,8 @@ class Snapshot:
     async def _session(self, source: Source) -> AsyncGenerator[Connection]:
         conn = await self.db.connect(operation_timeout_s=None)
         try:
+            # Work of hours, in one transaction.
+            await wait_on_purpose(conn)
             await conn.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
             try:
                 await conn.execute(sql.SQL("SET TRANSACTION SNAPSHOT {}").format(sql.Literal(source.name)))
