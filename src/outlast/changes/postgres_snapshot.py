@@ -67,6 +67,11 @@ class PostgresSnapshot:
         )
 
     @property
+    def schema(self) -> str:
+        """Where the sink keeps its own tables."""
+        return self._sink.schema
+
+    @property
     def due(self) -> bool:
         """Whether everything is to be read: it was begun, or is to be read again, and is not finished."""
         return self._sink.snapshot_due
