@@ -11,6 +11,7 @@ import pytest
 import outlast
 from outlast import Classifiers, ConfigurationError, Fault, Kind, Stop, Stopping
 from outlast.changes import Assembler, Decoder, Insert, Quarantine, RefusedError, StreamOverError
+from outlast.changes.own_tables import OwnTables
 from outlast.changes.poison import Poison
 from outlast.changes.pump import LockLostError, Pump, while_owner
 from outlast.core.faults import attached
@@ -109,7 +110,7 @@ def pumped(
     async def main() -> None:
         inner = stop or Stop()
         asyncio.get_running_loop().call_later(10.0, inner.fire, "the test is over")
-        assembler = Assembler(Decoder(1), changes_max=changes_max)
+        assembler = Assembler(Decoder(1, left_out=OwnTables("outlast")), changes_max=changes_max)
         await pump.run(source, assembler, inner)
 
     run_virtual(main)

@@ -13,6 +13,7 @@ from outlast.changes.snapshot_progress import PostgresProgress
 from outlast.core.faults import attach
 from outlast.postgres.replication_dial import TEXT_SETTINGS
 from outlast.postgres.replication_lsn import format_lsn
+from outlast.postgres.sessions import wait_on_purpose
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Sequence
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 
 _FENCE: Final = "SELECT epoch, filled FROM {schema}.change_positions WHERE stream = %s FOR SHARE"
 """Shared until the transaction ends: the next owner, who changes the row, waits for that."""
-_SET: Final = "SELECT set_config(name, setting, true) FROM unnest(%s::text[], %s::text[]) AS given (name, setting)"
 _BEGIN: Final = """
 UPDATE {schema}.change_positions SET lsn = '0/0', copied_until = '0/0', mixed_until = '0/0', filled = true, snapshot_due = true
 WHERE stream = %s
@@ -65,6 +65,11 @@ class PostgresSnapshot:
             | keepalive.of_server()
             | {"tcp_user_timeout": str(keepalive.total_s * 1000)}
         )
+
+    @property
+    def schema(self) -> str:
+        """Where the sink keeps its own tables."""
+        return self._sink.schema
 
     @property
     def due(self) -> bool:
@@ -143,7 +148,7 @@ class PostgresSnapshot:
     async def _transaction(self) -> AsyncGenerator[Connection]:
         """A transaction in which nobody else becomes the owner. Raises `FencedError` if somebody has."""
         async with self._sink.db.connection() as conn:
-            await conn.execute(_SET, (list(self._settings), list(self._settings.values())))
+            await wait_on_purpose(conn, self._settings, local=True)
             row = await (await conn.execute(self._sql(_FENCE), (self._stream,))).fetchone()
             if row is None or row[0] != self._epoch:
                 raise FencedError(self._stream, self._epoch, None if row is None else int(row[0]), "another owner")

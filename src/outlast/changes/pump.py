@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from outlast import Fault, Stop, Stopping
 from outlast.changes.messages import Delete, Insert, Message, Truncate, Update
-from outlast.changes.own_tables import is_own
 from outlast.changes.positions import Positions
-from outlast.changes.transactions import Transaction, TransactionPart
+from outlast.changes.transactions import TransactionPart
 from outlast.core.faults import attach
 
 if TYPE_CHECKING:
@@ -66,10 +65,9 @@ class Pump:
         poison: Poison,
         position: int = 0,
         *,
-        schema: str = "outlast",
         copied: Mapping[tuple[str, str], int] | None = None,
     ) -> None:
-        """Begin; nothing was received yet. What concerns our own tables in `schema` is passed over.
+        """Begin; nothing was received yet.
 
         `copied`: tables, as (schema, name), whose rows the sink has as they were at a position: what was committed before it
         is left out.
@@ -77,9 +75,10 @@ class Pump:
         self.positions = Positions.begin(position)
         self.received = 0
         """How many changes the sink was given."""
+        self.flushed = 0
+        """How often the sink made durable what it was given."""
         self._sink = sink
         self._poison = poison
-        self._schema = schema
         self._copied = dict(copied or {})
         self._copied_until = max(self._copied.values(), default=0)
         self._within = False
@@ -141,8 +140,6 @@ class Pump:
             if delivery.commit_lsn < self.positions.confirmable:
                 # Durable already; after a restart the server may send it again.
                 return
-            if self._is_ours(delivery):
-                return
             if isinstance(delivery, TransactionPart) or self._poison.is_careful(delivery):
                 await self._flush()
         if delivery.commit_lsn < self._copied_until:
@@ -164,15 +161,6 @@ class Pump:
         if delivery.end_lsn is not None:
             self._unflushed += 1
             self.positions = self.positions.transaction(delivery.end_lsn)
-
-    def _is_ours(self, delivery: Delivery) -> bool:
-        """Whether it is our own bookkeeping. It need not be confirmed: the next keepalive does."""
-        if not isinstance(delivery, Transaction):
-            return False
-        for change in delivery.changes:
-            if not isinstance(change, _ROWS) or not is_own(self._schema, _name_of(change.relation)):
-                return False
-        return bool(delivery.changes)
 
     def _without_copied(self, change: Change, commit_lsn: int) -> Change | None:
         """What of a change the sink does not have yet."""
@@ -196,6 +184,7 @@ class Pump:
                 raise
             raise error from None
         self._unflushed = 0
+        self.flushed += 1
         self.positions = self.positions.stored(durable)
 
 
