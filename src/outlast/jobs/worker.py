@@ -20,6 +20,7 @@ from outlast.jobs.acquirer import Acquirer
 from outlast.jobs.decide import Handling, after_fault, dead, give_back
 from outlast.jobs.journal import Journal
 from outlast.jobs.model import Job, JobState, Outcome
+from outlast.jobs.plain_json import NotJsonError, TooLargeError, to_json
 from outlast.jobs.recorder import Recorder
 from outlast.jobs.upkeep import Upkeep
 from outlast.link import Link
@@ -84,6 +85,7 @@ class WorkerProcess:
             kinds=lambda: list(handlers),
             shortest_runs=self._shortest_runs,
             poll_s=poll_s,
+            incident=self.incident,
         )
         self.upkeep = Upkeep(
             db,
@@ -111,12 +113,7 @@ class WorkerProcess:
         service.loop(workers=workers, name="jobs worker")(self._one)
 
     async def _open(self) -> None:
-        await asyncio.to_thread(self.recorder.journal.open)
-        journal = self.recorder.journal
-        if journal.torn_bytes:
-            logger.warning("jobs: cut %d torn bytes off the end of the journal %s", journal.torn_bytes, journal.path)
-        if journal.entries:
-            logger.info("jobs: the journal holds %d outcomes of an earlier process", len(journal.entries))
+        await self.recorder.open()
 
     async def _close(self) -> None:
         self.recorder.hurry(self._release_s)
@@ -180,16 +177,17 @@ class WorkerProcess:
         return self._result(job, task.result())
 
     def _result(self, job: Job, result: object) -> Outcome:
+        if result is None:
+            return Outcome(job.id, job.attempt, JobState.DONE.value)
         try:
-            text = json.dumps(result)
-        except (TypeError, ValueError) as error:
+            text = to_json(result, self._result_bytes_max)
+        except TooLargeError as error:
+            fault = Fault(Kind.REJECTED, "result size", f"the result of {job.kind} is too large: {error}", job.kind)
+        except NotJsonError as error:
             fault = Fault(Kind.BUG, "result", f"the result of {job.kind} is no JSON: {error}", job.kind)
-            return self._told(dead(job, fault), fault, None)
-        if len(text) > self._result_bytes_max:
-            reason = f"the result of {job.kind} has {len(text)} bytes, the limit is {self._result_bytes_max}"
-            fault = Fault(Kind.REJECTED, "result size", reason, job.kind)
-            return self._told(dead(job, fault), fault, None)
-        return Outcome(job.id, job.attempt, JobState.DONE.value, result=result)
+        else:
+            return Outcome(job.id, job.attempt, JobState.DONE.value, result_json=text)
+        return self._told(dead(job, fault), fault, None)
 
     def _after_cancel(self, job: Job) -> Outcome:
         requested = self._cancelled.pop(job.id, None)
