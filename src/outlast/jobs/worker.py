@@ -12,11 +12,13 @@ import socket
 import uuid
 from collections import deque
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from outlast import Classifiers, Fault, Incident, Kind, Stop, Stopping, progress
 from outlast.core.faults import RULES
 from outlast.jobs.acquirer import Acquirer
+from outlast.jobs.contained import contained
 from outlast.jobs.decide import Handling, after_fault, dead, give_back
 from outlast.jobs.journal import Journal
 from outlast.jobs.model import Job, JobState, Outcome
@@ -135,7 +137,7 @@ class WorkerProcess:
         job = await self.acquirer.next(stop)
         slot = self._slots.popleft() if self._slots else 0
         try:
-            outcome, leave = await self._run(_in_slot(job, slot))
+            outcome, leave = await self._run(_in_slot(job, slot), stop)
             await self._safe(outcome)
         finally:
             self._slots.append(slot)
@@ -144,12 +146,12 @@ class WorkerProcess:
         if leave is not None:
             raise leave
 
-    async def _run(self, job: Job) -> tuple[Outcome, BaseException | None]:
+    async def _run(self, job: Job, stop: Stop) -> tuple[Outcome, BaseException | None]:
         """Run the handler; gives what becomes of the job, and what must be raised to the service."""
         loop = asyncio.get_running_loop()
         handler, handling = self._handlers[job.kind]
         started_at = loop.time()
-        task = asyncio.ensure_future(_call(handler, job, handling.timeout_s))
+        task = asyncio.ensure_future(contained(_call(handler, job, handling.timeout_s), job.kind, stop))
         self._tasks[job.id] = task
         try:
             await asyncio.wait({task})
@@ -162,13 +164,15 @@ class WorkerProcess:
             raise
         finally:
             del self._tasks[job.id]
-        if task.cancelled():
-            return self._after_cancel(job), None
-        exc = task.exception()
+            requested = self._cancelled.pop(job.id, None)
+        if task.cancelled() and requested is not None:
+            # Our own doing: somebody asked for it, or the job was taken from us.
+            return Outcome(job.id, job.attempt, JobState.CANCELLED.value) if requested else give_back(job, 0.0), None
+        exc = _raised(task)
         if exc is None:
             self._ran(job.kind, loop.time() - started_at)
             return self._result(job, task.result()), None
-        return self._after_fault(job, exc, handling)
+        return self._after_fault(job, exc, handling, stop)
 
     def _finished(self, job: Job, task: asyncio.Task[Any]) -> Outcome | None:
         """The result, if the handler came to its end although it was told to stop."""
@@ -189,15 +193,11 @@ class WorkerProcess:
             return Outcome(job.id, job.attempt, JobState.DONE.value, result_json=text)
         return self._told(dead(job, fault), fault, None)
 
-    def _after_cancel(self, job: Job) -> Outcome:
-        requested = self._cancelled.pop(job.id, None)
-        if requested:
-            return Outcome(job.id, job.attempt, JobState.CANCELLED.value)
-        # Taken from us, or cancelled by the handler itself: it is tried again.
-        return give_back(job, 0.0)
-
-    def _after_fault(self, job: Job, exc: BaseException, handling: Handling) -> tuple[Outcome, BaseException | None]:
+    def _after_fault(self, job: Job, exc: BaseException, handling: Handling, stop: Stop) -> tuple[Outcome, BaseException | None]:
         fault = self._classifiers.classify(exc, source=job.kind)
+        if fault.kind is Kind.STOPPING and not stop.requested:
+            # A stop, but not ours: somebody the handler works with is going away.
+            fault = replace(fault, kind=Kind.TRANSIENT)
         outcome = after_fault(job, fault, exc, handling, self._db.name, self._rng)
         if outcome.give_back:
             return outcome, None
@@ -273,6 +273,14 @@ class WorkerProcess:
         except Exception as exc:
             self._db.report(exc, epoch=conn.epoch)
             raise
+
+
+def _raised(task: asyncio.Task[Any]) -> BaseException | None:
+    """What came out of a handler; a cancellation too, when nobody cancelled it: it let somebody else's out."""
+    try:
+        return task.exception()
+    except asyncio.CancelledError as exc:
+        return exc
 
 
 def _in_slot(job: Job, slot: int) -> Job:
