@@ -12,14 +12,17 @@ import socket
 import uuid
 from collections import deque
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from outlast import Classifiers, Fault, Incident, Kind, Stop, Stopping, progress
 from outlast.core.faults import RULES
 from outlast.jobs.acquirer import Acquirer
+from outlast.jobs.contained import contained
 from outlast.jobs.decide import Handling, after_fault, dead, give_back
 from outlast.jobs.journal import Journal
 from outlast.jobs.model import Job, JobState, Outcome
+from outlast.jobs.plain_json import NotJsonError, TooLargeError, to_json
 from outlast.jobs.recorder import Recorder
 from outlast.jobs.upkeep import Upkeep
 from outlast.link import Link
@@ -85,6 +88,7 @@ class WorkerProcess:
             kinds=lambda: list(handlers),
             shortest_runs=self._shortest_runs,
             poll_s=poll_s,
+            incident=self.incident,
         )
         self.upkeep = Upkeep(
             db,
@@ -112,12 +116,7 @@ class WorkerProcess:
         service.loop(workers=workers, name="jobs worker")(self._one)
 
     async def _open(self) -> None:
-        await asyncio.to_thread(self.recorder.journal.open)
-        journal = self.recorder.journal
-        if journal.torn_bytes:
-            logger.warning("jobs: cut %d torn bytes off the end of the journal %s", journal.torn_bytes, journal.path)
-        if journal.entries:
-            logger.info("jobs: the journal holds %d outcomes of an earlier process", len(journal.entries))
+        await self.recorder.open()
 
     async def _close(self) -> None:
         self.recorder.hurry(self._release_s)
@@ -139,7 +138,7 @@ class WorkerProcess:
         job = await self.acquirer.next(stop)
         slot = self._slots.popleft() if self._slots else 0
         try:
-            outcome, leave = await self._run(_in_slot(job, slot))
+            outcome, leave = await self._run(_in_slot(job, slot), stop)
             await self._safe(outcome)
         finally:
             self._slots.append(slot)
@@ -148,12 +147,12 @@ class WorkerProcess:
         if leave is not None:
             raise leave
 
-    async def _run(self, job: Job) -> tuple[Outcome, BaseException | None]:
+    async def _run(self, job: Job, stop: Stop) -> tuple[Outcome, BaseException | None]:
         """Run the handler; gives what becomes of the job, and what must be raised to the service."""
         loop = asyncio.get_running_loop()
         handler, handling = self._handlers[job.kind]
         started_at = loop.time()
-        task = asyncio.ensure_future(_call(handler, job, handling.timeout_s))
+        task = asyncio.ensure_future(contained(_call(handler, job, handling.timeout_s), job.kind, stop))
         self._tasks[job.id] = task
         try:
             await asyncio.wait({task})
@@ -166,13 +165,15 @@ class WorkerProcess:
             raise
         finally:
             del self._tasks[job.id]
-        if task.cancelled():
-            return self._after_cancel(job), None
-        exc = task.exception()
+            requested = self._cancelled.pop(job.id, None)
+        if task.cancelled() and requested is not None:
+            # Our own doing: somebody asked for it, or the job was taken from us.
+            return Outcome(job.id, job.attempt, JobState.CANCELLED.value) if requested else give_back(job, 0.0), None
+        exc = _raised(task)
         if exc is None:
             self._ran(job.kind, loop.time() - started_at)
             return self._result(job, task.result()), None
-        return self._after_fault(job, exc, handling)
+        return self._after_fault(job, exc, handling, stop)
 
     def _finished(self, job: Job, task: asyncio.Task[Any]) -> Outcome | None:
         """The result, if the handler came to its end although it was told to stop."""
@@ -181,26 +182,23 @@ class WorkerProcess:
         return self._result(job, task.result())
 
     def _result(self, job: Job, result: object) -> Outcome:
+        if result is None:
+            return Outcome(job.id, job.attempt, JobState.DONE.value)
         try:
-            text = json.dumps(result)
-        except (TypeError, ValueError) as error:
+            text = to_json(result, self._result_bytes_max)
+        except TooLargeError as error:
+            fault = Fault(Kind.REJECTED, "result size", f"the result of {job.kind} is too large: {error}", job.kind)
+        except NotJsonError as error:
             fault = Fault(Kind.BUG, "result", f"the result of {job.kind} is no JSON: {error}", job.kind)
-            return self._told(dead(job, fault), fault, None)
-        if len(text) > self._result_bytes_max:
-            reason = f"the result of {job.kind} has {len(text)} bytes, the limit is {self._result_bytes_max}"
-            fault = Fault(Kind.REJECTED, "result size", reason, job.kind)
-            return self._told(dead(job, fault), fault, None)
-        return Outcome(job.id, job.attempt, JobState.DONE.value, result=result)
+        else:
+            return Outcome(job.id, job.attempt, JobState.DONE.value, result_json=text)
+        return self._told(dead(job, fault), fault, None)
 
-    def _after_cancel(self, job: Job) -> Outcome:
-        requested = self._cancelled.pop(job.id, None)
-        if requested:
-            return Outcome(job.id, job.attempt, JobState.CANCELLED.value)
-        # Taken from us, or cancelled by the handler itself: it is tried again.
-        return give_back(job, 0.0)
-
-    def _after_fault(self, job: Job, exc: BaseException, handling: Handling) -> tuple[Outcome, BaseException | None]:
+    def _after_fault(self, job: Job, exc: BaseException, handling: Handling, stop: Stop) -> tuple[Outcome, BaseException | None]:
         fault = self._classifiers.classify(exc, source=job.kind)
+        if fault.kind is Kind.STOPPING and not stop.requested:
+            # A stop, but not ours: somebody the handler works with is going away.
+            fault = replace(fault, kind=Kind.TRANSIENT)
         outcome = after_fault(job, fault, exc, handling, self._db.name, self._rng)
         if outcome.give_back:
             return outcome, None
@@ -277,6 +275,14 @@ class WorkerProcess:
         except Exception as exc:
             self._db.report(exc, epoch=conn.epoch)
             raise
+
+
+def _raised(task: asyncio.Task[Any]) -> BaseException | None:
+    """What came out of a handler; a cancellation too, when nobody cancelled it: it let somebody else's out."""
+    try:
+        return task.exception()
+    except asyncio.CancelledError as exc:
+        return exc
 
 
 def _in_slot(job: Job, slot: int) -> Job:
