@@ -31,6 +31,12 @@ TURN_S: Final = 0.01
 take what it is given without ever waiting, and a large transaction out of the spool comes without waiting, too."""
 
 
+FLUSH_S: Final = 0.2
+"""How long what the sink was given whole may wait for its flush while a batch goes on. A batch may be thousands of transactions,
+of a backlog for one. What is not flushed comes again after a crash: where each session ended before its first batch did, none
+got any further, and the backlog grew."""
+
+
 SLICE: Final = 1_000
 """Messages that are decoded in one go: some 3 ms. A batch may be much more, and no part of a transaction end in it."""
 
@@ -101,18 +107,19 @@ class Pump:
                     # Everything whole is flushed already.
                     return
                 raise
-            if not await self._take(batch, assembler, stop):
+            if not await self._take(batch, source, assembler, stop):
                 # The rest of the batch was not looked at, so the keepalive that came with it does not count.
                 source.confirm(self.positions.confirmable)
                 return
             self.positions = self.positions.keepalive(source.keepalive_lsn)
             source.confirm(self.positions.confirmable)
 
-    async def _take(self, batch: Sequence[bytes], assembler: Assembler, stop: Stop) -> bool:
-        """Give a batch to the sink and flush; False when the stop came before its end."""
+    async def _take(self, batch: Sequence[bytes], source: Source, assembler: Assembler, stop: Stop) -> bool:
+        """Give a batch to the sink, and flush now and then and at its end; False when the stop came before its end."""
         whole = True
         loop = asyncio.get_running_loop()
         yield_at = loop.time() + TURN_S
+        flush_at = loop.time() + FLUSH_S
         try:
             for start in range(0, len(batch), SLICE):
                 for unit in assembler.feed_all(batch[start : start + SLICE]):
@@ -121,6 +128,10 @@ class Pump:
                         break
                     if not isinstance(unit, Message):
                         await self._give(unit)
+                    if loop.time() >= flush_at and not self._within:
+                        await self._flush()
+                        source.confirm(self.positions.confirmable)
+                        flush_at = loop.time() + FLUSH_S
                     if loop.time() >= yield_at:
                         yield_at = await _others(loop)
                 if not whole:
