@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import uuid
-from typing import TYPE_CHECKING, Any
+from collections import Counter
+from typing import TYPE_CHECKING
 
 import psycopg
 
@@ -65,25 +66,19 @@ class Mirror:
         finally:
             await self.writer.close()
 
-    def rows(self, conn: psycopg.Connection, table: str) -> list[str]:
+    def rows(self, conn: psycopg.Connection, table: str, columns: str = "t") -> list[str]:
         """The rows of one table as text, without those of its children."""
-        only = (
-            ""
-            if conn.execute("SELECT relkind = 'p' FROM pg_class WHERE oid = to_regclass(%s)", (table,)).fetchone() == (True,)
-            else "ONLY"
-        )
-        return sorted(row for (row,) in conn.execute(f"SELECT t::text FROM {only} {table} AS t".encode()).fetchall())
+        partitioned = conn.execute("SELECT relkind = 'p' FROM pg_class WHERE oid = to_regclass(%s)", (table,)).fetchone()
+        only = "" if partitioned == (True,) else "ONLY"
+        return sorted(row for (row,) in conn.execute(f"SELECT ({columns})::text FROM {only} {table} AS t".encode()).fetchall())
 
-    def differences(self, *tables: str) -> dict[str, tuple[list[str], list[str]]]:
+    def differences(self, *tables: str, columns: str = "t") -> dict[str, tuple[list[str], list[str]]]:
         """What the source has and the mirror has not, and the other way round; {} when they are equal."""
         found: dict[str, tuple[list[str], list[str]]] = {}
         for table in tables:
-            source, sink = self.rows(self.source, table), self.rows(self.sink, table)
+            source, sink = (Counter(self.rows(conn, table, columns)) for conn in (self.source, self.sink))
             if source != sink:
-                missing, more = list(source), []
-                for row in sink:
-                    missing.remove(row) if row in missing else more.append(row)
-                found[table] = missing, more
+                found[table] = sorted((source - sink).elements()), sorted((sink - source).elements())
         return found
 
 
@@ -103,7 +98,3 @@ def mirrored(server: PostgresServer) -> Iterator[Mirror]:
                 admin.execute("SELECT pg_drop_replication_slot(%s)", (names[0],))
             for name in names:
                 admin.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
-
-
-def values(conn: psycopg.Connection, query: str) -> list[tuple[Any, ...]]:
-    return conn.execute(query.encode()).fetchall()

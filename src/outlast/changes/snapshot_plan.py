@@ -45,7 +45,8 @@ CROSS JOIN LATERAL (
             WHERE indrelid = class.oid AND attnum = ANY(indkey::int2[])
                 AND (indisprimary AND class.relreplident = 'd' OR indisreplident AND class.relreplident = 'i'))
             ORDER BY attnum), '{}') AS keys
-    FROM pg_attribute WHERE attrelid = class.oid AND attnum > 0 AND NOT attisdropped AND attgenerated = ''
+    FROM pg_attribute WHERE attrelid = class.oid AND attnum > 0 AND NOT attisdropped
+        AND (attgenerated = '' OR current_setting('server_version_num')::int >= 180000)
         AND (NOT row ? 'attnames' OR row -> 'attnames' ? attname::text)
 ) AS columns
 CROSS JOIN LATERAL (
@@ -57,7 +58,8 @@ CROSS JOIN LATERAL (
 ) AS key
 ORDER BY space.nspname, class.relname LIMIT %(tables_max)s
 """
-"""Column lists and row filters came with PostgreSQL 15; older servers have no such columns in the view."""
+"""Column lists and row filters came with PostgreSQL 15; older servers have no such columns in the view. Columns that the source
+generates may be published since 18, where the view has those that are; before, it has some that are not."""
 
 _BOUNDS: Final = """
 SELECT {texts} FROM (
