@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from outlast import Backoff, Service
-    from outlast.jobs.worker import Handler
+    from outlast.jobs.bodies import Handler
     from outlast.postgres import Postgres
 
 H = TypeVar("H", bound="Handler")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from outlast import Fault, Incident, Kind, Stop, Stopping, Unavailable
 from outlast.jobs import statements
 from outlast.jobs.journal import Entry, Journal, JournalFullError
+from outlast.jobs.threads import OwnThread
 
 if TYPE_CHECKING:
     from outlast.jobs.model import Outcome
@@ -35,6 +36,8 @@ class Recorder:
         self._db = db
         self._said = said
         self.journal = journal
+        self.disk = OwnThread("outlast jobs journal")
+        """The one thread that touches the journal: no handler that blocks can keep an outcome from the disk."""
         self._worker = worker
         self._pending: deque[tuple[Outcome, asyncio.Future[None]]] = deque()
         self._flusher: asyncio.Task[None] | None = None
@@ -59,7 +62,7 @@ class Recorder:
             async with self._journal_lock:
                 entries = self.journal.entries[:BATCH_MAX]
                 recorded = await self._write(entries)
-                await asyncio.to_thread(self.journal.drop, len(entries))
+                await self.disk.run(self.journal.drop, len(entries))
             # Once an incident: one that comes and goes would say it each time.
             level = logging.DEBUG if self._told_in == self._db.health.opened_at else logging.INFO
             self._told_in = self._db.health.opened_at
@@ -122,7 +125,7 @@ class Recorder:
         try:
             async with self._journal_lock:
                 entries: list[Entry] = [(self._worker, outcome) for outcome in outcomes]
-                await asyncio.to_thread(self.journal.append, entries)
+                await self.disk.run(self.journal.append, entries)
         except JournalFullError as exc:
             self.incident.fault(Fault(Kind.EXHAUSTED, "journal full", str(exc), "journal"))
             return False

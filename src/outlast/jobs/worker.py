@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 import json
 import logging
 import os
@@ -14,9 +13,10 @@ from collections import deque
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final
 
-from outlast import Classifiers, Fault, Incident, Kind, Stop, Stopping, progress
+from outlast import Classifiers, Fault, Incident, Kind, Phase, Stop, Stopping, progress
 from outlast.core.faults import RULES
 from outlast.jobs.acquirer import Acquirer
+from outlast.jobs.bodies import Bodies
 from outlast.jobs.decide import Handling, after_fault, dead, give_back
 from outlast.jobs.journal import Journal
 from outlast.jobs.model import Job, JobState, Outcome
@@ -25,14 +25,13 @@ from outlast.jobs.upkeep import Upkeep
 from outlast.link import Link
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable, Callable
+    from collections.abc import AsyncGenerator
     from pathlib import Path
 
     from outlast import Service
+    from outlast.jobs.bodies import Handler
     from outlast.jobs.statements import Statements
     from outlast.postgres import Connection, Postgres
-
-    Handler = Callable[[Job], Any | Awaitable[Any]]
 
 RUNS_WEIGHT: Final = 0.1
 """How much the newest duration of a kind counts in its average."""
@@ -81,7 +80,7 @@ class WorkerProcess:
             self.recorder,
             worker=self.id,
             queues=queues,
-            kinds=lambda: list(handlers),
+            kinds=self._kinds,
             shortest_runs=self._shortest_runs,
             poll_s=poll_s,
         )
@@ -100,18 +99,23 @@ class WorkerProcess:
 
     def attach(self, service: Service, workers: int) -> None:
         """Add the loops and tasks to `service`."""
+        self._bodies = Bodies(self._handlers, workers=workers, gate=service.gate, freed=self.acquirer.wake)
         self._slots = deque(range(workers))
         self._release_s = RELEASE_SHARE * service.deadline_s
         service.on_start(self._open)
         service.on_stop(self._close)
+        service.on_stop(self._bodies.close, phase=Phase.CLOSE)
         service.task(needs=self._db, name="jobs upkeep")(self.upkeep.run)
         service.task(needs=self._db, name="jobs acquirer")(self.acquirer.run)
         listener = Link("jobs", dial=self._dial, serve=self._listen)
         listener.attach(service, needs=self._db)
         service.loop(workers=workers, name="jobs worker")(self._one)
 
+    def _kinds(self) -> list[str]:
+        return [kind for kind in self._handlers if self._bodies.has_room(kind)]
+
     async def _open(self) -> None:
-        await asyncio.to_thread(self.recorder.journal.open)
+        await self.recorder.disk.run(self.recorder.journal.open)
         journal = self.recorder.journal
         if journal.torn_bytes:
             logger.warning("jobs: cut %d torn bytes off the end of the journal %s", journal.torn_bytes, journal.path)
@@ -129,7 +133,8 @@ class WorkerProcess:
         journal = self.recorder.journal
         if journal.entries:
             logger.info("jobs: %d outcomes stay in the journal %s until the next start", len(journal.entries), journal.path)
-        await asyncio.to_thread(journal.close)
+        await self.recorder.disk.run(journal.close)
+        self.recorder.disk.close()
 
     # One job.
 
@@ -150,9 +155,9 @@ class WorkerProcess:
     async def _run(self, job: Job) -> tuple[Outcome, BaseException | None]:
         """Run the handler; gives what becomes of the job, and what must be raised to the service."""
         loop = asyncio.get_running_loop()
-        handler, handling = self._handlers[job.kind]
+        handling = self._handlers[job.kind][1]
         started_at = loop.time()
-        task = asyncio.ensure_future(_call(handler, job, handling.timeout_s))
+        task = asyncio.ensure_future(self._bodies.call(job))
         self._tasks[job.id] = task
         try:
             await asyncio.wait({task})
@@ -291,11 +296,3 @@ def _in_slot(job: Job, slot: int) -> Job:
         job.deadline_at,
         slot,
     )
-
-
-async def _call(handler: Handler, job: Job, timeout_s: float | None) -> Any:  # noqa: ANN401 - the handler's result
-    async with asyncio.timeout(timeout_s):
-        if inspect.iscoroutinefunction(handler):
-            return await handler(job)
-        # A thread cannot be cancelled: its timeout ends the waiting, not the work.
-        return await asyncio.to_thread(handler, job)
