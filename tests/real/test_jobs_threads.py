@@ -9,12 +9,11 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
 import pytest
+from worked_queue import on_queue, settled, until, working
 
 import outlast
 from outlast.jobs import Job, Jobs, JobState, NewJob
 from outlast.postgres import Postgres
-
-from worked_queue import on_queue, settled, until, working
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -14,7 +14,7 @@ import pytest
 
 import outlast
 from outlast.jobs import Job
-from outlast.jobs.stray import StrayExit
+from outlast.jobs.stray import StrayExitError
 from outlast.jobs.threads import HandlerThreads, OwnThread
 
 if TYPE_CHECKING:
@@ -176,7 +176,7 @@ def test_what_is_no_error_ends_neither_the_thread_nor_the_loop(on_pool: Callable
         def leave(_: Job) -> None:
             raise stray
 
-        with pytest.raises(StrayExit, match=type(stray).__name__) as caught:
+        with pytest.raises(StrayExitError, match=type(stray).__name__) as caught:
             await pool.threads.run(leave, job(), None)
         assert caught.value.__cause__ is stray
         fault = outlast.Classifiers().classify(caught.value)

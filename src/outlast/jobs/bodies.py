@@ -1,26 +1,28 @@
-"""How the body of a job is called: on the event loop, or in a thread of the queue's own."""
+"""How the body of a job is called: on the event loop, in a thread of the queue's own, or in a child process."""
 
 from __future__ import annotations
 
 import asyncio
-import inspect
-from typing import TYPE_CHECKING, Any, TypeGuard
+from typing import TYPE_CHECKING, Any, Final
 
+from outlast import ConfigurationError, Phase
+from outlast.jobs import process_child
+from outlast.jobs.importable import check, is_coroutine_function, place_of
+from outlast.jobs.processes import ChildProcesses
 from outlast.jobs.threads import HandlerThreads
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from outlast import Gate
+    from outlast import Service
     from outlast.jobs.decide import Handling
+    from outlast.jobs.importable import Place
     from outlast.jobs.model import Job
 
     Handler = Callable[[Job], Any | Awaitable[Any]]
 
-
-def is_coroutine_function(handler: object) -> TypeGuard[Callable[[Job], Awaitable[Any]]]:
-    """Whether calling it gives a coroutine: an `async def`, a partial of one, or an object whose `__call__` is one."""
-    return inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(getattr(type(handler), "__call__", None))
+GRACE_SHARE: Final = 0.01
+"""The share of the stop's deadline in which idle children may end by themselves, and again for the kernel to end the killed."""
 
 
 class Bodies:
@@ -30,15 +32,31 @@ class Bodies:
     """
 
     def __init__(
-        self, handlers: dict[str, tuple[Handler, Handling]], *, workers: int, gate: Gate, freed: Callable[[], None]
+        self,
+        handlers: dict[str, tuple[Handler, Handling]],
+        *,
+        workers: int,
+        service: Service,
+        result_bytes_max: int,
+        freed: Callable[[], None],
     ) -> None:
-        """Belong to a service's `gate`; `freed` is called when there may be room again for a kind that had none."""
+        """Belong to a service; `freed` is called when there may be room again for a kind that had none."""
         self._handlers = handlers
-        self.threads = HandlerThreads(gate, workers, freed)
+        self._grace_s = GRACE_SHARE * service.deadline_s
+        self.threads = HandlerThreads(service.gate, workers, freed)
+        self.children = ChildProcesses(self._places, result_bytes_max=result_bytes_max)
+        self.children.dependency.subscribe(lambda _state, _fault: freed())
+        if self._places():
+            service.needs(self.children.dependency)
+        service.on_start(self._open)
+        service.on_stop(self._close, phase=Phase.CLOSE)
 
     def has_room(self, kind: str) -> bool:
         """Whether a job of this kind could begin now: if not, none is to be acquired."""
-        return is_coroutine_function(self._handlers[kind][0]) or self.threads.has_room
+        handler, handling = self._handlers[kind]
+        if handling.process:
+            return self.children.dependency.passable
+        return is_coroutine_function(handler) or self.threads.has_room
 
     async def call(self, job: Job) -> Any:  # noqa: ANN401 - the handler's result
         """Run the handler of a job and give its result.
@@ -46,11 +64,27 @@ class Bodies:
         Raises what the handler raises, and `TimeoutError`. If it is cancelled the body ends; in a thread it goes on unseen.
         """
         handler, handling = self._handlers[job.kind]
+        if handling.process:
+            return await self.children.run(job, handling.timeout_s)
         if is_coroutine_function(handler):
             async with asyncio.timeout(handling.timeout_s):
                 return await handler(job)
         return await self.threads.run(handler, job, handling.timeout_s)
 
-    async def close(self) -> None:
-        """Let go of the threads."""
+    def _places(self) -> dict[str, Place]:
+        return {kind: place_of(kind, handler) for kind, (handler, handling) in self._handlers.items() if handling.process}
+
+    async def _open(self) -> None:
+        if process_child.inside():
+            msg = (
+                "jobs: a service was started in a child process that was to import the handlers only: start it under "
+                'if __name__ == "__main__", or with `outlast up`'
+            )
+            raise ConfigurationError(msg)
+        for kind, place in self._places().items():
+            check(kind, self._handlers[kind][0], place)
+        self.children.open()
+
+    async def _close(self) -> None:
         self.threads.close()
+        await self.children.close(self._grace_s)

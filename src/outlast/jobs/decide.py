@@ -28,6 +28,8 @@ class Handling:
     attempts_max: int = 5
     backoff: Backoff = BACKOFF
     timeout_s: float | None = None
+    process: bool = False
+    """Whether the handler runs in a child process."""
 
 
 def after_fault(

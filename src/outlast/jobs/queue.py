@@ -16,6 +16,7 @@ from outlast import Classifiers, ConfigurationError, Unavailable
 from outlast.jobs import schema as tables
 from outlast.jobs import statements
 from outlast.jobs.decide import BACKOFF, Handling
+from outlast.jobs.importable import carry, place_of
 from outlast.jobs.model import (
     FINAL,
     EnqueueResult,
@@ -99,17 +100,22 @@ class Jobs:
         attempts_max: int = ATTEMPTS_MAX,
         backoff: Backoff = BACKOFF,
         timeout_s: float | None = None,
+        process: bool = False,
     ) -> Callable[[H], H]:
         """Decorate the function that does jobs of this kind: `async def f(job)`, or a plain one, run in a thread.
 
-        What it returns (anything that is JSON) is the job's result. It may run more than once for one job.
+        What it returns (anything that is JSON) is the job's result. It may run more than once for one job. With `process`
+        a plain function at the top level of a module runs in a child process, which is killed when `timeout_s` is over.
         """
 
         def add(function: H) -> H:
             if kind in self._handlers:
                 msg = f"jobs: there is a handler for {kind!r} already"
                 raise ConfigurationError(msg)
-            self._handlers[kind] = (function, Handling(attempts_max, backoff, timeout_s))
+            if process:
+                place_of(kind, function)
+                carry(function, self._classifiers)
+            self._handlers[kind] = (function, Handling(attempts_max, backoff, timeout_s, process))
             return function
 
         return add

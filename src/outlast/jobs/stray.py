@@ -7,7 +7,7 @@ from outlast.core.classify import bug
 from outlast.core.faults import attach
 
 
-class StrayExit(OutlastError):
+class StrayExitError(OutlastError):
     """A handler let out a `SystemExit`, `KeyboardInterrupt`, `CancelledError` of somebody else, or `StopIteration`.
 
     It stands for that exception, which is its `__cause__`; the fault attached to it is a `BUG` of the job.
@@ -19,7 +19,7 @@ def contained(exc: BaseException) -> Exception:
     if isinstance(exc, Exception) and not isinstance(exc, StopIteration):
         return exc
     fault = bug(exc)
-    stray = StrayExit(f"the handler let out {fault.reason}, which ends nothing here but its own job")
+    stray = StrayExitError(f"the handler let out {fault.reason}, which ends nothing here but its own job")
     stray.__cause__ = exc
     attach(stray, fault)
     return stray

@@ -1,7 +1,7 @@
 """Threads of the queue's own: those in which plain functions do jobs, and the one that writes the journal.
 
-They are not those of asyncio, which are few, which everybody shares, and for which the interpreter waits when it ends: a handler that
-blocks would keep others from their work, the journal from the disk, and the process from its end.
+They are not those of asyncio, which are few, which everybody shares, and for which the interpreter waits when it ends: there a
+handler that blocks would keep others from their work, the journal from the disk, and the process from its end.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from collections import deque
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final
 
-from outlast import Classifiers, Fault, Incident, Kind, Phase, Stop, Stopping, progress
+from outlast import Classifiers, Fault, Incident, Kind, Stop, Stopping, progress
 from outlast.core.faults import RULES
 from outlast.jobs.acquirer import Acquirer
 from outlast.jobs.bodies import Bodies
@@ -99,12 +99,17 @@ class WorkerProcess:
 
     def attach(self, service: Service, workers: int) -> None:
         """Add the loops and tasks to `service`."""
-        self._bodies = Bodies(self._handlers, workers=workers, gate=service.gate, freed=self.acquirer.wake)
+        self._bodies = Bodies(
+            self._handlers,
+            workers=workers,
+            service=service,
+            result_bytes_max=self._result_bytes_max,
+            freed=self.acquirer.wake,
+        )
         self._slots = deque(range(workers))
         self._release_s = RELEASE_SHARE * service.deadline_s
         service.on_start(self._open)
         service.on_stop(self._close)
-        service.on_stop(self._bodies.close, phase=Phase.CLOSE)
         service.task(needs=self._db, name="jobs upkeep")(self.upkeep.run)
         service.task(needs=self._db, name="jobs acquirer")(self.acquirer.run)
         listener = Link("jobs", dial=self._dial, serve=self._listen)
