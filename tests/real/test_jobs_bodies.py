@@ -24,7 +24,7 @@ def test_the_death_of_a_child_costs_one_attempt_of_its_own_job_only(database: st
     async def test(jobs: Jobs) -> None:
         jobs.handler("leave", process=True, backoff=QUICK)(process_handlers.leave)
         jobs.handler("note", process=True)(process_handlers.note)
-        deaths = {"exit": "exit 3", "segfault": "SIGSEGV", "kill": "SIGKILL", "sys.exit": "SystemExit@process_handlers"}
+        deaths = {"exit": "exit 3", "segfault": "SIGSEGV", "kill": "SIGKILL", "sys.exit": "SystemExit"}
         await jobs.enqueue_many([NewJob("note", number) for number in range(20)])
         await jobs.enqueue_many([NewJob("leave", how) for how in deaths])
         async with working(jobs, workers=2):

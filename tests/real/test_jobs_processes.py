@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import subprocess
@@ -16,8 +17,10 @@ from process_handlers import alive
 
 import outlast
 from outlast.jobs import Job
+from outlast.jobs.child_process import ChildDiedError
 from outlast.jobs.importable import Place
-from outlast.jobs.processes import ChildDiedError, ChildError, ChildProcesses
+from outlast.jobs.plain_json import NotJsonError, TooLargeError
+from outlast.jobs.processes import ChildError, ChildProcesses
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -32,6 +35,12 @@ LIMIT_S = 100.0
 
 def job(kind: str, payload: Any = None, *, number: int = 1, attempt: int = 1, **more: Any) -> Job:
     return Job(number, kind, payload, attempt, 3, **more)
+
+
+async def value(children: ChildProcesses, job: Job, timeout_s: float | None) -> Any:
+    result = await children.run(job, timeout_s)
+    assert result.error is None
+    return None if result.json is None else json.loads(result.json)
 
 
 def on_children(run_async: RunAsync, test: Callable[[ChildProcesses], Coroutine[Any, Any, None]], **places: Place) -> None:
@@ -59,7 +68,7 @@ def test_a_child_gets_the_job_and_nothing_else_of_its_parent(run_async: RunAsync
         deadline = datetime(2031, 5, 6, 7, 8, 9, tzinfo=UTC)
         listening = await asyncio.start_server(lambda *_: None, "127.0.0.1", 0)
         try:
-            first = await children.run(job("describe", {"page": "é"}, unique_key="k", deadline_at=deadline, attempt=2), None)
+            first = await value(children, job("describe", {"page": "é"}, unique_key="k", deadline_at=deadline, attempt=2), None)
         finally:
             listening.close()
         assert first["job"] == ["describe", {"page": "é"}, 2, 3, "k"]
@@ -70,7 +79,7 @@ def test_a_child_gets_the_job_and_nothing_else_of_its_parent(run_async: RunAsync
         # Its own end of the stream, and no socket of ours.
         assert first["sockets"] == 1
         # It is used again.
-        again = await children.run(job("describe", number=2), None)
+        again = await value(children, job("describe", number=2), None)
         assert again["pid"] == first["pid"]
 
     on_children(run_async, test)
@@ -79,7 +88,7 @@ def test_a_child_gets_the_job_and_nothing_else_of_its_parent(run_async: RunAsync
 
 def test_a_child_lives_on_after_signals_that_are_meant_for_all(run_async: RunAsync) -> None:
     async def test(children: ChildProcesses) -> None:
-        assert await children.run(job("signals"), None) == "alive"
+        assert await value(children, job("signals"), None) == "alive"
         assert os.getsid(children.pids[0]) != os.getsid(0)
 
     on_children(run_async, test)
@@ -87,7 +96,7 @@ def test_a_child_lives_on_after_signals_that_are_meant_for_all(run_async: RunAsy
 
 def test_a_handler_that_holds_the_interpreter_stops_no_event_loop(run_async: RunAsync, tmp_path: Path) -> None:
     async def test(children: ChildProcesses) -> None:
-        running = asyncio.ensure_future(children.run(job("spin", str(tmp_path / "enough")), None))
+        running = asyncio.ensure_future(value(children, job("spin", str(tmp_path / "enough")), None))
         await until(lambda: bool(children.pids))
         turns = 0
         while turns < 200:
@@ -104,25 +113,25 @@ def test_at_its_time_out_a_child_is_killed_with_what_it_has_started(run_async: R
     """It holds the interpreter lock in C: nothing but SIGKILL ends it."""
 
     async def test(children: ChildProcesses) -> None:
-        ran = asyncio.ensure_future(children.run(job("hold", str(tmp_path / "pids"), number=7), 3.0))
+        ran = asyncio.ensure_future(value(children, job("hold", str(tmp_path / "pids"), number=7), 3.0))
         with pytest.raises(TimeoutError, match=r"job 7 \(hold\) did not end within 3 s; its child process \d+ was killed"):
             await ran
         pids = [int(pid) for pid in (tmp_path / "pids").read_text(encoding="ascii").split()]
         await until(lambda: not any(alive(pid) for pid in pids))
         assert children.pids == ()
-        assert await children.run(job("note", "next"), 30.0) == "next"
+        assert await value(children, job("note", "next"), 30.0) == "next"
 
     on_children(run_async, test)
 
 
 def test_one_that_is_cancelled_is_killed(run_async: RunAsync, tmp_path: Path) -> None:
     async def test(children: ChildProcesses) -> None:
-        running = asyncio.ensure_future(children.run(job("spin", str(tmp_path / "never")), None))
+        running = asyncio.ensure_future(value(children, job("spin", str(tmp_path / "never")), None))
         await until(lambda: bool(children.pids))
         running.cancel()
         with pytest.raises(asyncio.CancelledError):
             await running
-        assert await children.run(job("note", 1), None) == 1
+        assert await value(children, job("note", 1), None) == 1
         await until(lambda: len(children.pids) == 1)
 
     on_children(run_async, test)
@@ -132,10 +141,10 @@ def test_the_death_of_a_child_says_how_and_costs_nobody_else(run_async: RunAsync
     ends = {"exit": ("exit 3", "bug"), "segfault": ("SIGSEGV", "bug"), "kill": ("SIGKILL", "exhausted")}
 
     async def test(children: ChildProcesses) -> None:
-        other = asyncio.ensure_future(children.run(job("spin", str(enough), number=2), None))
+        other = asyncio.ensure_future(value(children, job("spin", str(enough), number=2), None))
         for how, expected in ends.items():
             with pytest.raises(ChildDiedError) as caught:
-                await children.run(job("leave", how), 60.0)
+                await value(children, job("leave", how), 60.0)
             fault = outlast.Classifiers().classify(caught.value)
             assert (fault.code, fault.kind.value) == expected
             assert fault.source == "leave"
@@ -145,7 +154,7 @@ def test_the_death_of_a_child_says_how_and_costs_nobody_else(run_async: RunAsync
         enough.touch()
         assert await other > 0
         assert children.dependency.passable
-        assert await children.run(job("leave", "exit", attempt=2), 60.0) == 2
+        assert await value(children, job("leave", "exit", attempt=2), 60.0) == 2
 
     enough = tmp_path / "enough"
     on_children(run_async, test)
@@ -154,7 +163,7 @@ def test_the_death_of_a_child_says_how_and_costs_nobody_else(run_async: RunAsync
 def test_an_idle_child_that_dies_costs_no_attempt(run_async: RunAsync) -> None:
     async def test(children: ChildProcesses) -> None:
         for stopped in (False, True):
-            await children.run(job("note"), None)
+            await value(children, job("note"), None)
             (pid,) = children.pids
             if stopped:
                 # Our side has not heard of it yet when it gives it the next job.
@@ -163,7 +172,7 @@ def test_an_idle_child_that_dies_costs_no_attempt(run_async: RunAsync) -> None:
             else:
                 os.kill(pid, signal.SIGKILL)
                 await until(lambda: children.pids == ())
-            assert await children.run(job("note", "again"), None) == "again"
+            assert await value(children, job("note", "again"), None) == "again"
 
     on_children(run_async, test)
 
@@ -171,8 +180,6 @@ def test_an_idle_child_that_dies_costs_no_attempt(run_async: RunAsync) -> None:
 RAISED = {
     "bug": ("bug", "KeyError@process_handlers:", "no such key"),
     "reset": ("transient", "ECONNRESET", "reset by peer"),
-    "no json": ("rejected", "result", "is no JSON: Object of type object"),
-    "large": ("rejected", "result", "has 1000002 bytes, the limit is 262144"),
 }
 """By what the handler is asked for: the kind, the beginning of the code, and a part of the reason."""
 
@@ -181,7 +188,7 @@ def test_what_a_handler_raises_is_classified_where_it_was_raised(run_async: RunA
     async def test(children: ChildProcesses) -> None:
         for payload, (kind, code, text) in RAISED.items():
             with pytest.raises(ChildError, match=text) as caught:
-                await children.run(job("fail", payload), None)
+                await value(children, job("fail", payload), None)
             fault = outlast.Classifiers().classify(caught.value)
             assert fault.kind.value == kind
             assert fault.code.startswith(code)
@@ -189,11 +196,18 @@ def test_what_a_handler_raises_is_classified_where_it_was_raised(run_async: RunA
             if kind == "bug":
                 assert "in fail" in caught.value.__notes__[0]
         with pytest.raises(outlast.Unavailable) as refused:
-            await children.run(job("fail", "refused"), None)
+            await value(children, job("fail", "refused"), None)
         assert (refused.value.dependency, refused.value.retry_after_s) == ("payments", 7.0)
         assert refused.value.fault.code == "timeout"
+        for payload, kind_of_error, text in (
+            ("no json", NotJsonError, "Object of type object is not JSON"),
+            ("large", TooLargeError, "it has 1000002 bytes, the limit is 262144"),
+        ):
+            result = await children.run(job("fail", payload), None)
+            assert type(result.error) is kind_of_error
+            assert text in str(result.error)
         text = "ä" * 40_000
-        assert await children.run(job("note", text), None) == text, "large ones pass"
+        assert await value(children, job("note", text), None) == text, "large ones pass"
         assert len(children.pids) == 1, "it lives on"
 
     on_children(run_async, test)
@@ -202,7 +216,7 @@ def test_what_a_handler_raises_is_classified_where_it_was_raised(run_async: RunA
 def test_the_rules_of_the_queue_hold_in_the_child(run_async: RunAsync) -> None:
     async def test(children: ChildProcesses) -> None:
         with pytest.raises(ChildError, match="no such order") as caught:
-            await children.run(job("shop", "shop"), None)
+            await value(children, job("shop", "shop"), None)
         assert outlast.Classifiers().classify(caught.value).code == "no order"
 
     on_children(run_async, test, shop=Place("process_handlers_of_a_queue", "shop"))
@@ -211,12 +225,12 @@ def test_the_rules_of_the_queue_hold_in_the_child(run_async: RunAsync) -> None:
 def test_what_a_handler_lets_out_ends_no_child(run_async: RunAsync) -> None:
     async def test(children: ChildProcesses) -> None:
         with pytest.raises(ChildError, match="SystemExit") as caught:
-            await children.run(job("leave", "sys.exit"), None)
+            await value(children, job("leave", "sys.exit"), None)
         assert outlast.Classifiers().classify(caught.value).kind is outlast.Kind.BUG
         (pid,) = children.pids
         # One that has forked and let its child out is there once.
-        assert await children.run(job("leave", "fork"), None) == 1
-        assert await children.run(job("note", 5), None) == 5
+        assert await value(children, job("leave", "fork"), None) == 1
+        assert await value(children, job("note", 5), None) == 5
         assert children.pids == (pid,)
 
     on_children(run_async, test)
@@ -232,12 +246,12 @@ def test_while_no_child_can_be_started_jobs_are_refused_and_one_prober_asks(
     async def test(children: ChildProcesses) -> None:
         for _ in range(3):
             with pytest.raises(outlast.Unavailable, match="no licence"):
-                await children.run(job("broken"), None)
+                await value(children, job("broken"), None)
         assert not children.dependency.passable
         assert children.pids == ()
         module.write_text("def note(job): return job.payload\n", encoding="utf-8")
         await until(lambda: children.dependency.passable)
-        assert await children.run(job("broken", "mended"), None) == "mended"
+        assert await value(children, job("broken", "mended"), None) == "mended"
 
     on_children(run_async, test, broken=Place("broken_for_now", "note"))
     told = [text for text in caplog.messages if "no licence" in text]

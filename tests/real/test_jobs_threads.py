@@ -74,7 +74,7 @@ def test_handlers_that_block_keep_no_outcome_from_the_journal(server: PostgresSe
             await until_true(lambda: (tmp_path / "journal").read_bytes().count(b"\n") == 10)
             assert process.recorder.journalled == 10
             await started(server)
-            await until_true(lambda: process.recorder.recorded == 10)
+            await until_true(lambda: process.recorder.sieve.recorded == 10)
             assert (await jobs.counts())["default"] == {"done": 10, "running": 8}
         finally:
             door.set()

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, Final
 from outlast import ConfigurationError, Phase
 from outlast.jobs import process_child
 from outlast.jobs.importable import check, is_coroutine_function, place_of
-from outlast.jobs.processes import ChildProcesses
+from outlast.jobs.plain_json import to_json
+from outlast.jobs.processes import ChildProcesses, ChildResult
 from outlast.jobs.threads import HandlerThreads
 
 if TYPE_CHECKING:
@@ -23,6 +24,15 @@ if TYPE_CHECKING:
 
 GRACE_SHARE: Final = 0.01
 """The share of the stop's deadline in which idle children may end by themselves, and again for the kernel to end the killed."""
+
+
+def result_json(result: object, bytes_max: int) -> str | None:
+    """Give the JSON text of what a body returned; a child process has made it already. Raises `NotJsonError`."""
+    if isinstance(result, ChildResult):
+        if result.error is not None:
+            raise result.error
+        return result.json
+    return None if result is None else to_json(result, bytes_max)
 
 
 class Bodies:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, assert_never
 
 from outlast import Backoff, BackoffState, Fault, Jitter, Kind, Unavailable
+from outlast.jobs.limits import bounded_delay_s
 from outlast.jobs.model import JobState, Outcome, fault_record
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ def after_fault(
 
 def give_back(job: Job, delay_s: float) -> Outcome:
     """Put the job back as if it had not been taken."""
-    return Outcome(job.id, job.attempt, JobState.AVAILABLE.value, delay_s=delay_s, give_back=True)
+    return Outcome(job.id, job.attempt, JobState.AVAILABLE.value, delay_s=bounded_delay_s(delay_s), give_back=True)
 
 
 def dead(job: Job, fault: Fault) -> Outcome:
@@ -73,4 +74,5 @@ def _again(job: Job, fault: Fault, handling: Handling, floor_s: float | None, rn
         return dead(job, fault)
     _, wait_s = handling.backoff.next(BackoffState(attempt=job.attempt - 1), 0.0, rng, floor_s)
     delay_s = handling.backoff.cap_s if wait_s is None else wait_s
+    delay_s = bounded_delay_s(delay_s, handling.backoff.floor_s)
     return Outcome(job.id, job.attempt, JobState.AVAILABLE.value, fault=fault_record(fault), delay_s=delay_s)

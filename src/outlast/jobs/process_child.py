@@ -8,7 +8,7 @@ handlers are imported, then jobs. The child answers each job twice: when it begi
     child   {"ready": true}                              or {"failed": text, "traceback": text}, and it ends
     parent  {"id": ..., "kind": ..., "payload": ...}     the fields of the job
     child   {"begun": id}
-    child   {"result": ...}                              or {"error": {...}}, or {"refused": text} for what is no JSON
+    child   {"result": text}, its JSON                   or {"error": {...}}, or {"no_json": text, "too_large": flag}
 
 The end of the stream is the end of the child, whether its parent has closed it or is gone.
 """
@@ -34,9 +34,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from outlast import Unavailable
 from outlast.core.redact import clean
+from outlast.jobs.contained import escaped
 from outlast.jobs.importable import MAIN, Place, carried, run_main
 from outlast.jobs.model import Job
-from outlast.jobs.stray import contained
+from outlast.jobs.plain_json import NotJsonError, TooLargeError, to_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -70,8 +71,11 @@ def of_job(job: Job) -> dict[str, Any]:
 
 def to_job(message: dict[str, Any]) -> Job:
     """Give the job of such fields; those that it does not know are left out."""
-    times = {name: datetime.fromisoformat(message[name]) for name in TIMES if message.get(name) is not None}
-    return Job(**{field.name: message[field.name] for field in fields(Job) if field.name in message} | times)
+    values = {field.name: message[field.name] for field in fields(Job) if field.name in message}
+    for name in TIMES:
+        if values.get(name) is not None:
+            values[name] = datetime.fromisoformat(values[name])
+    return Job(**values)
 
 
 def main(descriptor: int, parent: int) -> None:
@@ -139,19 +143,15 @@ class Server:
         try:
             result = handler(job)
         except BaseException as exc:  # noqa: BLE001 - whatever it is, it is the job's and must not end the child
-            return frame({"error": _error(contained(exc), handler, job.kind)})
+            return frame({"error": _error(escaped(exc, job.kind), handler, job.kind)})
         finally:
             for stream in (sys.stdout, sys.stderr):
                 with contextlib.suppress(Exception):
                     stream.flush()
         try:
-            size = len(json.dumps(result))
-        except Exception as error:  # noqa: BLE001 - a value with methods of its own raises whatever it likes
-            return frame({"refused": f"the result of {job.kind} is no JSON: {clean(str(error))}"})
-        if size > self._result_bytes_max:
-            reason = f"the result of {job.kind} has {size} bytes, the limit is {self._result_bytes_max}"
-            return frame({"refused": reason})
-        return frame({"result": result})
+            return frame({"result": None if result is None else to_json(result, self._result_bytes_max)})
+        except NotJsonError as error:
+            return frame({"no_json": str(error), "too_large": isinstance(error, TooLargeError)})
 
 
 def _load(greeting: dict[str, Any]) -> dict[str, Callable[[Job], Any]]:

@@ -19,7 +19,7 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
 
 from outlast import Fault, Kind, Unavailable
-from outlast.jobs.stray import contained
+from outlast.jobs.contained import escaped
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -116,7 +116,7 @@ def _carry_out(loop: asyncio.AbstractEventLoop, function: Callable[[], Any], set
     try:
         result = function()
     except BaseException as exc:  # noqa: BLE001 - whatever it is, it is the call's and must not end the thread
-        error = contained(exc)
+        error = escaped(exc, "thread")
     with contextlib.suppress(RuntimeError):
         # The loop is closed when the service has ended and left this thread behind.
         loop.call_soon_threadsafe(settle, result, error)
@@ -237,6 +237,11 @@ class ThreadBody:
             with self._gate.enter(self.name):
                 self._began_at = time.monotonic()
                 return self._context.run(self._function, self._job)
+        except BaseException as exc:
+            error = escaped(exc, self._job.kind)
+            if error is exc:
+                raise
+            raise error from exc
         finally:
             thread.name = own_name
 

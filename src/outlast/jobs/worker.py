@@ -11,15 +11,18 @@ import socket
 import uuid
 from collections import deque
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from outlast import Classifiers, Fault, Incident, Kind, Stop, Stopping, progress
 from outlast.core.faults import RULES
 from outlast.jobs.acquirer import Acquirer
-from outlast.jobs.bodies import Bodies
+from outlast.jobs.bodies import Bodies, result_json
+from outlast.jobs.contained import contained
 from outlast.jobs.decide import Handling, after_fault, dead, give_back
 from outlast.jobs.journal import Journal
 from outlast.jobs.model import Job, JobState, Outcome
+from outlast.jobs.plain_json import NotJsonError, TooLargeError
 from outlast.jobs.recorder import Recorder
 from outlast.jobs.upkeep import Upkeep
 from outlast.link import Link
@@ -83,6 +86,7 @@ class WorkerProcess:
             kinds=self._kinds,
             shortest_runs=self._shortest_runs,
             poll_s=poll_s,
+            incident=self.incident,
         )
         self.upkeep = Upkeep(
             db,
@@ -120,12 +124,7 @@ class WorkerProcess:
         return [kind for kind in self._handlers if self._bodies.has_room(kind)]
 
     async def _open(self) -> None:
-        await self.recorder.disk.run(self.recorder.journal.open)
-        journal = self.recorder.journal
-        if journal.torn_bytes:
-            logger.warning("jobs: cut %d torn bytes off the end of the journal %s", journal.torn_bytes, journal.path)
-        if journal.entries:
-            logger.info("jobs: the journal holds %d outcomes of an earlier process", len(journal.entries))
+        await self.recorder.open()
 
     async def _close(self) -> None:
         self.recorder.hurry(self._release_s)
@@ -148,7 +147,7 @@ class WorkerProcess:
         job = await self.acquirer.next(stop)
         slot = self._slots.popleft() if self._slots else 0
         try:
-            outcome, leave = await self._run(_in_slot(job, slot))
+            outcome, leave = await self._run(_in_slot(job, slot), stop)
             await self._safe(outcome)
         finally:
             self._slots.append(slot)
@@ -157,12 +156,12 @@ class WorkerProcess:
         if leave is not None:
             raise leave
 
-    async def _run(self, job: Job) -> tuple[Outcome, BaseException | None]:
+    async def _run(self, job: Job, stop: Stop) -> tuple[Outcome, BaseException | None]:
         """Run the handler; gives what becomes of the job, and what must be raised to the service."""
         loop = asyncio.get_running_loop()
         handling = self._handlers[job.kind][1]
         started_at = loop.time()
-        task = asyncio.ensure_future(self._bodies.call(job))
+        task = asyncio.ensure_future(contained(self._bodies.call(job), job.kind, stop))
         self._tasks[job.id] = task
         try:
             await asyncio.wait({task})
@@ -175,13 +174,15 @@ class WorkerProcess:
             raise
         finally:
             del self._tasks[job.id]
-        if task.cancelled():
-            return self._after_cancel(job), None
-        exc = task.exception()
+            requested = self._cancelled.pop(job.id, None)
+        if task.cancelled() and requested is not None:
+            # Our own doing: somebody asked for it, or the job was taken from us.
+            return Outcome(job.id, job.attempt, JobState.CANCELLED.value) if requested else give_back(job, 0.0), None
+        exc = _raised(task)
         if exc is None:
             self._ran(job.kind, loop.time() - started_at)
             return self._result(job, task.result()), None
-        return self._after_fault(job, exc, handling)
+        return self._after_fault(job, exc, handling, stop)
 
     def _finished(self, job: Job, task: asyncio.Task[Any]) -> Outcome | None:
         """The result, if the handler came to its end although it was told to stop."""
@@ -191,25 +192,20 @@ class WorkerProcess:
 
     def _result(self, job: Job, result: object) -> Outcome:
         try:
-            text = json.dumps(result)
-        except (TypeError, ValueError) as error:
+            text = result_json(result, self._result_bytes_max)
+        except TooLargeError as error:
+            fault = Fault(Kind.REJECTED, "result size", f"the result of {job.kind} is too large: {error}", job.kind)
+        except NotJsonError as error:
             fault = Fault(Kind.BUG, "result", f"the result of {job.kind} is no JSON: {error}", job.kind)
-            return self._told(dead(job, fault), fault, None)
-        if len(text) > self._result_bytes_max:
-            reason = f"the result of {job.kind} has {len(text)} bytes, the limit is {self._result_bytes_max}"
-            fault = Fault(Kind.REJECTED, "result size", reason, job.kind)
-            return self._told(dead(job, fault), fault, None)
-        return Outcome(job.id, job.attempt, JobState.DONE.value, result=result)
+        else:
+            return Outcome(job.id, job.attempt, JobState.DONE.value, result_json=text)
+        return self._told(dead(job, fault), fault, None)
 
-    def _after_cancel(self, job: Job) -> Outcome:
-        requested = self._cancelled.pop(job.id, None)
-        if requested:
-            return Outcome(job.id, job.attempt, JobState.CANCELLED.value)
-        # Taken from us, or cancelled by the handler itself: it is tried again.
-        return give_back(job, 0.0)
-
-    def _after_fault(self, job: Job, exc: BaseException, handling: Handling) -> tuple[Outcome, BaseException | None]:
+    def _after_fault(self, job: Job, exc: BaseException, handling: Handling, stop: Stop) -> tuple[Outcome, BaseException | None]:
         fault = self._classifiers.classify(exc, source=job.kind)
+        if fault.kind is Kind.STOPPING and not stop.requested:
+            # A stop, but not ours: somebody the handler works with is going away.
+            fault = replace(fault, kind=Kind.TRANSIENT)
         outcome = after_fault(job, fault, exc, handling, self._db.name, self._rng)
         if outcome.give_back:
             return outcome, None
@@ -285,6 +281,14 @@ class WorkerProcess:
         except Exception as exc:
             self._db.report(exc, epoch=conn.epoch)
             raise
+
+
+def _raised(task: asyncio.Task[Any]) -> BaseException | None:
+    """What came out of a handler; a cancellation too, when nobody cancelled it: it let somebody else's out."""
+    try:
+        return task.exception()
+    except asyncio.CancelledError as exc:
+        return exc
 
 
 def _in_slot(job: Job, slot: int) -> Job:

@@ -14,7 +14,7 @@ import pytest
 
 import outlast
 from outlast.jobs import Job
-from outlast.jobs.stray import StrayExitError
+from outlast.jobs.contained import EscapedError
 from outlast.jobs.threads import HandlerThreads, OwnThread
 
 if TYPE_CHECKING:
@@ -135,7 +135,7 @@ def test_one_that_is_given_up_is_left_behind_and_named_and_comes_back(on_pool: C
             await pool.threads.run(pool.block, job(), BRIEF_S)
         assert pool.threads.left == ("jobs render 1",)
         assert [holder.name for holder in pool.gate.holders] == ["jobs render 1"]
-        assert any("test_jobs_threads" in line for line in pool.gate.holders[0].stack())
+        assert any("test_jobs_own_threads" in line for line in pool.gate.holders[0].stack())
         running = asyncio.ensure_future(pool.threads.run(pool.block, job(2), None))
         await asyncio.sleep(0)
         running.cancel()
@@ -176,12 +176,12 @@ def test_what_is_no_error_ends_neither_the_thread_nor_the_loop(on_pool: Callable
         def leave(_: Job) -> None:
             raise stray
 
-        with pytest.raises(StrayExitError, match=type(stray).__name__) as caught:
+        with pytest.raises(EscapedError, match=type(stray).__name__) as caught:
             await pool.threads.run(leave, job(), None)
         assert caught.value.__cause__ is stray
         fault = outlast.Classifiers().classify(caught.value)
         assert fault.kind is outlast.Kind.BUG
-        assert fault.code.startswith(f"{type(stray).__name__}@test_jobs_threads:")
+        assert (fault.code, fault.source) == (type(stray).__name__, "render")
         assert await pool.threads.run(lambda _: "at work", job(), None) == "at work"
 
     on_pool(test)
