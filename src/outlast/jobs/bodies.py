@@ -15,7 +15,7 @@ from outlast.jobs.threads import HandlerThreads
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from outlast import Service
+    from outlast import Dependency, Service
     from outlast.jobs.decide import Handling
     from outlast.jobs.importable import Place
     from outlast.jobs.model import Job
@@ -55,18 +55,20 @@ class Bodies:
         self._grace_s = GRACE_SHARE * service.deadline_s
         self.threads = HandlerThreads(service.gate, workers, freed)
         self.children = ChildProcesses(self._places, result_bytes_max=result_bytes_max)
-        self.children.dependency.subscribe(lambda _state, _fault: freed())
         if self._places():
             service.needs(self.children.dependency)
         service.on_start(self._open)
         service.on_stop(self._close, phase=Phase.CLOSE)
 
-    def has_room(self, kind: str) -> bool:
-        """Whether a job of this kind could begin now: if not, none is to be acquired."""
-        handler, handling = self._handlers[kind]
-        if handling.process:
-            return self.children.dependency.passable
-        return is_coroutine_function(handler) or self.threads.has_room
+    def needs(self) -> dict[str, tuple[Dependency, ...]]:
+        """What each kind needs, for the kinds of which a job could begin now: of the others none is to be acquired."""
+        needs: dict[str, tuple[Dependency, ...]] = {}
+        for kind, (handler, handling) in self._handlers.items():
+            if handling.process:
+                needs[kind] = (*handling.needs, self.children.dependency)
+            elif self.threads.has_room or is_coroutine_function(handler):
+                needs[kind] = handling.needs
+        return needs
 
     async def call(self, job: Job) -> Any:  # noqa: ANN401 - the handler's result
         """Run the handler of a job and give its result.

@@ -19,9 +19,10 @@ from outlast.core.faults import RULES
 from outlast.jobs.acquirer import Acquirer
 from outlast.jobs.bodies import Bodies, result_json
 from outlast.jobs.contained import contained
-from outlast.jobs.decide import Handling, after_fault, dead, give_back
+from outlast.jobs.decide import Handling, after_fault, dead, give_back, refusal_in
 from outlast.jobs.journal import Journal
 from outlast.jobs.model import Job, JobState, Outcome
+from outlast.jobs.needs import Needs
 from outlast.jobs.plain_json import NotJsonError, TooLargeError
 from outlast.jobs.recorder import Recorder
 from outlast.jobs.upkeep import Upkeep
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
     from pathlib import Path
 
-    from outlast import Service
+    from outlast import Dependency, Service
     from outlast.jobs.bodies import Handler
     from outlast.jobs.statements import Statements
     from outlast.postgres import Connection, Postgres
@@ -77,17 +78,19 @@ class WorkerProcess:
         self._release_s = 0.5
         self.incident = Incident("jobs", verb="are failing")
         self.recorder = Recorder(db, said, Journal(journal_path), self.id)
+        self.needs = Needs(self._needed)
         self.acquirer = Acquirer(
             db,
             said,
             self.recorder,
             worker=self.id,
             queues=queues,
-            kinds=self._kinds,
+            needs=self.needs,
             shortest_runs=self._shortest_runs,
             poll_s=poll_s,
             incident=self.incident,
         )
+        self.needs.wake = self.acquirer.wake
         self.upkeep = Upkeep(
             db,
             said,
@@ -112,6 +115,10 @@ class WorkerProcess:
         )
         self._slots = deque(range(workers))
         self._release_s = RELEASE_SHARE * service.deadline_s
+        self.needs.workers = workers
+        self.needs.known = service.all_dependencies
+        for _, handling in self._handlers.values():
+            service.needs(*handling.needs)
         service.on_start(self._open)
         service.on_stop(self._close)
         service.task(needs=self._db, name="jobs upkeep")(self.upkeep.run)
@@ -120,13 +127,14 @@ class WorkerProcess:
         listener.attach(service, needs=self._db)
         service.loop(workers=workers, name="jobs worker")(self._one)
 
-    def _kinds(self) -> list[str]:
-        return [kind for kind in self._handlers if self._bodies.has_room(kind)]
+    def _needed(self) -> dict[str, tuple[Dependency, ...]]:
+        return self._bodies.needs()
 
     async def _open(self) -> None:
         await self.recorder.open()
 
     async def _close(self) -> None:
+        self.needs.close()
         self.recorder.hurry(self._release_s)
         await self.recorder.drain()
         try:
@@ -148,6 +156,7 @@ class WorkerProcess:
         slot = self._slots.popleft() if self._slots else 0
         try:
             outcome, leave = await self._run(_in_slot(job, slot), stop)
+            self.needs.ended(job, worked=outcome.state == JobState.DONE.value)
             await self._safe(outcome)
         finally:
             self._slots.append(slot)
@@ -206,7 +215,9 @@ class WorkerProcess:
         if fault.kind is Kind.STOPPING and not stop.requested:
             # A stop, but not ours: somebody the handler works with is going away.
             fault = replace(fault, kind=Kind.TRANSIENT)
-        outcome = after_fault(job, fault, exc, handling, self._db.name, self._rng)
+        refusal = refusal_in(exc)
+        held = refusal is not None and refusal.dependency != self._db.name and self.needs.refused(job, refusal, stop)
+        outcome = after_fault(job, fault, exc, handling, self._db.name, self._rng, held=held)
         if outcome.give_back:
             return outcome, None
         leave = exc if RULES[fault.kind].exit_code is not None and fault.kind is Kind.FATAL else None
