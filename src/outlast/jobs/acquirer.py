@@ -17,9 +17,12 @@ if TYPE_CHECKING:
 
     from outlast import Incident, Stop
     from outlast.jobs.model import Outcome
+    from outlast.jobs.needs import Needs
     from outlast.jobs.recorder import Recorder
     from outlast.jobs.statements import Statements
     from outlast.postgres import Postgres
+
+    Row = tuple[Any, ...]
 
 BATCH_MAX: Final = 200
 JITTER: Final = 0.2
@@ -41,7 +44,7 @@ class Acquirer:
         *,
         worker: str,
         queues: tuple[str, ...],
-        kinds: Callable[[], list[str]],
+        needs: Needs,
         shortest_runs: Callable[[], str],
         poll_s: float,
         incident: Incident,
@@ -52,7 +55,7 @@ class Acquirer:
         self._recorder = recorder
         self._worker = worker
         self._queues = queues
-        self._kinds = kinds
+        self._needs = needs
         self._shortest_runs = shortest_runs
         self._poll_s = poll_s
         self._incident = incident
@@ -94,7 +97,7 @@ class Acquirer:
                 continue
             self._maybe.clear()
             wanted = min(BATCH_MAX, len(self._waiting), self._room())
-            found = await self._turn(wanted) if wanted > 0 else 0
+            found = await self._turn(wanted, stop) if wanted > 0 else 0
             if found:
                 progress()
             if found < max(1, wanted):
@@ -105,11 +108,12 @@ class Acquirer:
         journal = self._recorder.journal
         return journal.entries_max - len(journal.entries) - len(self.running)
 
-    async def _turn(self, wanted: int) -> int:
+    async def _turn(self, wanted: int, stop: Stop) -> int:
         """Acquire once and hand out; gives how many jobs were acquired."""
         async with self.lock:
-            jobs, unread = await self._acquire(wanted)
-            outcomes = [(job, give_back(job, 0.0)) for job in self._hand_out(jobs)] + unread
+            jobs, unread = self._read(await self._acquire(wanted, stop))
+            undelivered = self._hand_out(jobs)
+            outcomes = [(job, give_back(job, 0.0)) for job in undelivered] + unread
             self.running.update((job.id, job) for job, _ in unread)
         await asyncio.gather(*(self._end(job, outcome) for job, outcome in outcomes))
         return len(jobs) + len(unread)
@@ -128,29 +132,34 @@ class Acquirer:
                 left.append(job)
             else:
                 del self._waiting[future]
+                self._needs.took(job)
                 future.set_result(job)
         return left
 
-    async def _acquire(self, wanted: int) -> tuple[list[Job], list[tuple[Job, Outcome]]]:
-        """Take up to `wanted` jobs, each queue getting its turn to be first; apart, with their end, those that do not read."""
-        rows: list[Any] = []
-        kinds = self._kinds()
+    async def _acquire(self, wanted: int, stop: Stop) -> list[Row]:
+        """Take up to `wanted` jobs of the kinds that may be acquired, each queue getting its turn to be first."""
+        rows: list[Row] = []
         self.turn += 1
+        shares = self._needs.shares(stop)
         async with self._db.connection() as conn:
-            for number in range(len(self._queues)):
-                missing = wanted - len(rows)
-                if missing <= 0:
-                    break
-                queue = self._queues[(number + self.turn) % len(self._queues)]
-                values: dict[str, Any] = {
-                    "queue": queue,
-                    "kinds": kinds,
-                    "count": missing,
-                    "worker": self._worker,
-                    "run_s": self._shortest_runs(),
-                }
-                cursor = await conn.execute(self._said(statements.ACQUIRE), values)
-                rows += await cursor.fetchall()
+            for kinds, most in shares:
+                end = wanted if most is None else min(wanted, len(rows) + most)
+                for number in range(len(self._queues)):
+                    if len(rows) >= end:
+                        break
+                    values: dict[str, Any] = {
+                        "queue": self._queues[(number + self.turn) % len(self._queues)],
+                        "kinds": kinds,
+                        "count": end - len(rows),
+                        "worker": self._worker,
+                        "run_s": self._shortest_runs(),
+                    }
+                    cursor = await conn.execute(self._said(statements.ACQUIRE), values)
+                    rows += await cursor.fetchall()
+        return rows
+
+    def _read(self, rows: list[Row]) -> tuple[list[Job], list[tuple[Job, Outcome]]]:
+        """Make jobs of rows, the most urgent first; apart, with their end, those whose payload does not read."""
         jobs: list[Job] = []
         unread: list[tuple[Job, Outcome]] = []
         for job_id, kind, payload, *others in rows:
@@ -172,8 +181,8 @@ class Acquirer:
         next_s = row[0] if row else None
         if next_s is not None:
             pause_s = min(pause_s, max(0.0, next_s) + 0.001)
-        due_in_s = self._recorder.due_in_s()
-        return pause_s if due_in_s is None else min(pause_s, due_in_s)
+        others = (self._recorder.due_in_s(), self._needs.next_in_s())
+        return min([pause_s, *(wait_s for wait_s in others if wait_s is not None)])
 
     async def _until_set(self, event: asyncio.Event, stop: Stop, timeout_s: float | None) -> None:
         forget = stop.on_fire(lambda _: event.set())

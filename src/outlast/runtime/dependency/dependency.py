@@ -332,7 +332,9 @@ class Dependency:
         health = self.health
         first = health.first or Fault(Kind.TRANSIENT, "down", "no cause recorded", self.name)
         opened_at = now if health.opened_at is None else health.opened_at
-        return Unavailable(self.name, first, now - opened_at, self.policy.retry_after_s(health, now))
+        refusal = Unavailable(self.name, first, now - opened_at, self.policy.retry_after_s(health, now))
+        refusal.owner = self
+        return refusal
 
     def release(self, count: int) -> int:
         """Let up to `count` waiters go, first come first served; gives how many there were."""
