@@ -15,6 +15,7 @@ from outlast.core.faults import attach, attached
 from outlast.core.redact import clean
 from outlast.postgres.connection import Connection
 from outlast.postgres.pacer import Pacer
+from outlast.postgres.sessions import look_for_us
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
 
 REFUSED: Final = "session refused"
 """The code when the server lets everyone in but this session, and why is known only from its translated text."""
-CLIENT_CHECK_MS: Final = 1000
-"""How often the server looks whether we are still there while it works or waits for us."""
 TEXT_SETTINGS: Final = {"datestyle": "ISO", "intervalstyle": "postgres", "extra_float_digits": "3", "bytea_output": "hex"}
 """So that values as text mean the same everywhere, whatever the settings of a role or a database are."""
 _pacers: Final[weakref.WeakKeyDictionary[Postgres, Pacer]] = weakref.WeakKeyDictionary()
@@ -106,21 +105,11 @@ async def dial(
         conn.operation_timeout_s = operation_timeout_s
         conn.epoch = epoch
         try:
-            await _look_for_us(conn)
+            await look_for_us(conn)
         except BaseException:
             conn.pgconn.finish()
             raise
         return conn
-
-
-async def _look_for_us(conn: Connection) -> None:
-    """Have the server look whether we are still there; on platforms where it cannot, it finds out when it writes to us."""
-    query = f"SELECT pg_catalog.set_config('client_connection_check_interval', '{CLIENT_CHECK_MS}', false)"
-    try:
-        await conn.execute(query.encode())
-    except psycopg.DatabaseError:
-        if conn.closed:
-            raise
 
 
 def _conninfo(
