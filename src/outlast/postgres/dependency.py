@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     import random
     from collections.abc import AsyncGenerator, Callable, Sequence
 
-CLOSE_S_MAX: Final = 1.0
-"""How long closing waits for what was given up on to end on the server."""
+CLOSE_S_MAX: Final = 0.3
+"""How long closing waits for what was given up on to end on the server: it takes milliseconds, or the server does not answer."""
 ASK_S_MAX: Final = 1.0
 """How long the server has to let us in before a statement past its deadline counts against it, and how long that holds. So long
 has it, too, to tell why it refused a login: those who wait for a connection are waiting for the answer."""
@@ -189,7 +189,7 @@ class Postgres(Dependency):
             pool.close(self._refusal)
         if self._side is not None:
             self._side.refuse(self._refusal)
-        await self._endings.close(CLOSE_S_MAX + self._pacer.spacing_s * self.unended)
+        await self._endings.close(CLOSE_S_MAX)
         await super().close()
 
     def failed(self, exc: BaseException, epoch: int, phase: str, place: bool) -> None:  # noqa: FBT001

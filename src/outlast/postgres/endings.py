@@ -53,7 +53,8 @@ class GivenUp:
     cancel: PGcancelConn | PGcancel | None
     stream: socket.socket | None
     read_bytes: int = 0
-    cancels: int = 0
+    asked: bool = False
+    """Whether a cancel request was sent for it."""
     ended: bool = False
     wake: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -114,10 +115,11 @@ class Endings:
         self.cancels += 1
 
     async def close(self, limit_s: float) -> None:
-        """Wait at most `limit_s` seconds for what is open to end, then forget it."""
+        """Wait at most `limit_s` seconds, after the last cancel request, for what is open to end; then forget it."""
         self._here()
+        unsent = sum(not one.asked for one in self._open) if self._reachable() else 0
         if self._open:
-            await asyncio.wait(self._open.values(), timeout=limit_s)
+            await asyncio.wait(self._open.values(), timeout=limit_s + unsent * self._pacer.spacing_s)
         for one, task in tuple(self._open.items()):
             task.cancel()
             self._end(one)
@@ -151,11 +153,12 @@ class Endings:
         """Send one cancel request. That it arrived says nothing of the statement: what comes next tells."""
         if one.ended or one.cancel is None:
             return
+        again = one.asked
         await self.sent()
+        one.asked = True
         with contextlib.suppress(psycopg.Error, OSError, TimeoutError):
             async with asyncio.timeout(CANCEL_S_MAX):
-                await self._request(one.cancel, again=one.cancels > 0)
-        one.cancels += 1
+                await self._request(one.cancel, again=again)
 
     async def _request(self, cancel: Any, *, again: bool) -> None:  # noqa: ANN401 - one of two classes of psycopg
         if not capabilities.has_cancel_safe():
