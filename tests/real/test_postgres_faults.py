@@ -176,6 +176,41 @@ def test_work_that_fails_while_the_probe_passes_backs_off_and_takes_nobody_down(
     assert code in told[0].message
 
 
+@pytest.mark.short
+@pytest.mark.parametrize("state", ["53100", "58030", "08001", "3D000"])
+def test_what_one_statement_meets_slows_no_other_loop_down(server: PostgresServer, state: str) -> None:
+    """A full tablespace, an unreadable block, a foreign server that is away: reads have as many turns as without."""
+    run_sql(server.dsn(), "CREATE TABLE orders (id int)", TRIGGER.replace("'no'", f"'no' USING ERRCODE = '{state}'"))
+
+    async def main() -> None:
+        db, service, stop, refused = Postgres(server.dsn()), outlast.Service("shop"), outlast.Stop(), asyncio.Event()
+        reads = 0
+
+        @service.loop(needs=db, workers=5, backoff=outlast.Backoff(0.05, 0.1))
+        async def insert(_: outlast.Stop) -> None:
+            try:
+                async with db.connection() as conn:
+                    await conn.execute("INSERT INTO orders VALUES (1)")
+            finally:
+                refused.set()
+
+        @service.loop(needs=db, every_s=0.01)
+        async def read(_: outlast.Stop) -> None:
+            nonlocal reads
+            await refused.wait()
+            async with db.connection() as conn:
+                await conn.execute("SELECT 1")
+            reads += 1
+            if reads == 100:
+                stop.fire("enough")
+
+        async with asyncio.timeout(60):
+            assert await service.run(stop) == 0
+        assert (db.state, db.epoch, db.incident.book.incidents) == (outlast.State.UP, 0, 0)
+
+    asyncio.run(main())
+
+
 def test_a_connection_killed_again_and_again_is_one_incident_with_growing_waits(
     server: PostgresServer, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -20,6 +20,10 @@ PERMANENT_S: Final = 60.0
 REFUSED_S: Final = 1.0
 """A handler that was refused because a dependency is down: back in line, no sooner than this."""
 
+ROOM_S: Final = 10.0
+"""The queue's own server has no room, a full disk or no free connection: back in line, after half of this to one and a half."""
+DISK_FULL: Final = "53100"
+
 
 @dataclass(frozen=True, slots=True)
 class Handling:
@@ -36,13 +40,15 @@ def after_fault(
     """Decide. `database` is the name of the queue's own dependency.
 
     An attempt does not count when it was not the handler's doing: our own stop, the queue's database that
-    went away, a dependency that refused without trying. REJECTED is dead at once, since nothing would change; the
+    went away or has no room, a dependency that refused without trying. REJECTED is dead at once, since nothing would change; the
     others are tried again with backoff until the attempts are used up.
     """
     if isinstance(exc, Unavailable):
         return give_back(job, max(REFUSED_S, exc.retry_after_s))
     if fault.source == database and fault.is_evidence:
         return give_back(job, 0.0)
+    if fault.source == database and (fault.kind is Kind.OVERLOADED or fault.code == DISK_FULL):
+        return give_back(job, max(ROOM_S * rng.uniform(0.5, 1.5), fault.retry_after_s or 0.0))
     match fault.kind:
         case Kind.STOPPING:
             return give_back(job, 0.0)
