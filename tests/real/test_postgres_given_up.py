@@ -18,10 +18,11 @@ import pytest
 from outlast import Kind, Scope, State
 from outlast.core.faults import attached
 from outlast.postgres import DeadlineExceededError, NoConnectionError, Postgres
-from outlast.testing import FaultProxy, PostgresServer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from outlast.testing import PostgresServer
 
 pytestmark = pytest.mark.expected_logs
 ROWS = Path(__file__).parent / "row_lock.py"

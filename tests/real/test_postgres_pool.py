@@ -185,6 +185,58 @@ def test_those_who_wait_for_a_connection_are_let_out_when_the_server_goes_down(s
     asyncio.run(main())
 
 
+@pytest.mark.short
+def test_those_who_wait_are_refused_with_the_first_cause_though_a_dial_hangs(server: PostgresServer, proxy: FaultProxy) -> None:
+    async def main() -> None:
+        db = Postgres(server.dsn(port=proxy.port), connections_max=2)
+        async with db.connection():
+            proxy.mode = "blackhole"
+
+            async def wait() -> None:
+                async with db.connection():
+                    pytest.fail("nobody is let in")
+
+            waiters = [asyncio.create_task(wait()) for _ in range(20)]
+            while proxy.attempt_count < 2:
+                await asyncio.sleep(0.01)
+            db.report(ConnectionResetError("staged"))
+            # A few turns of the event loop, and no wait of any kind.
+            for _ in range(5):
+                await asyncio.sleep(0)
+            assert all(waiter.done() for waiter in waiters)
+            for refused in [waiter.exception() for waiter in waiters]:
+                assert isinstance(refused, outlast.Unavailable)
+                assert refused.fault.code == "ECONNRESET"
+            proxy.mode = "pass"
+        await db.ready(timeout_s=20)
+        async with db.connection() as conn:
+            await conn.execute("SELECT 1")
+        await db.close()
+
+    asyncio.run(main())
+
+
+def test_what_broke_while_it_lay_idle_is_noticed_before_it_is_lent(server: PostgresServer) -> None:
+    async def main() -> None:
+        db = Postgres(server.dsn())
+        for end in ("SELECT pg_terminate_backend(%s)", "SELECT pg_notify('orders', %s::text)"):
+            async with db.connection() as conn:
+                await conn.execute("LISTEN orders")
+                pid = conn.info.backend_pid
+            async with await psycopg.AsyncConnection.connect(server.dsn(), autocommit=True) as admin:
+                await admin.execute(end.encode(), (pid,))
+                query = b"SELECT count(*) FROM pg_stat_activity WHERE pid = %s"
+                while "terminate" in end and await (await admin.execute(query, (pid,))).fetchone() != (0,):
+                    await asyncio.sleep(0.01)
+            async with db.connection() as conn:
+                await conn.execute("SELECT 1")
+                assert (conn.info.backend_pid == pid) is ("notify" in end), "what only has something to say is lent"
+        assert (db.state, db.epoch) == (State.UP, 0)
+        await db.close()
+
+    asyncio.run(main())
+
+
 def test_a_connection_of_an_older_epoch_is_not_lent_again(server: PostgresServer) -> None:
     async def main() -> None:
         db = Postgres(server.dsn())

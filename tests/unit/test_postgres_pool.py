@@ -218,7 +218,9 @@ def test_a_place_that_was_given_up_is_taken_until_its_session_has_ended() -> Non
         assert not waiting.done(), "the other connection may come back"
         server.pool.give_up(second, "two")
         second_at = loop.time()
-        with pytest.raises(NoConnectionError, match=r"^2 statements of ours have not ended on the server, the oldest since 5\.0 s"):
+        with pytest.raises(
+            NoConnectionError, match=r"^2 statements of ours have not ended on the server, the oldest since 5\.0 s"
+        ):
             await waiting
         assert loop.time() == second_at + GRACE_S
         with pytest.raises(NoConnectionError) as caught:
@@ -275,50 +277,59 @@ def test_a_pool_that_is_closed_keeps_nothing() -> None:
     run_virtual(main())
 
 
+class Storm:
+    """Callers that come and are each cancelled, given up, or go their way, at any step of the event loop."""
+
+    def __init__(self, server: Server, rng: random.Random) -> None:
+        self.rng = rng
+        self.pool = server.pool
+        server.dial = self.dial
+
+    async def steps(self) -> None:
+        for _ in range(self.rng.randrange(3)):
+            await asyncio.sleep(0)
+
+    async def dial(self) -> None:
+        await self.steps()
+        if self.rng.random() < 0.1:
+            raise DownError
+
+    async def call(self) -> None:
+        session = await self.pool.take(self.rng.choice((0.0, 1.0, 1.0)))
+        try:
+            await self.steps()
+            if self.rng.random() < 0.2:
+                session.open = False
+                self.pool.give_up(session, session)
+                asyncio.get_running_loop().call_soon(self.end, session)
+        finally:
+            self.pool.give_back(session)
+
+    def end(self, session: Session) -> None:
+        session.end()
+        self.pool.ended(session)
+
+    async def round(self) -> None:
+        tasks = [asyncio.create_task(self.call()) for _ in range(3)]
+        await self.steps()
+        for task in self.rng.sample(tasks, self.rng.randrange(3)):
+            task.cancel()
+        if self.rng.random() < 0.05:
+            self.pool.clear(DownError)
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
 def test_no_place_is_lost_by_cancellation_time_out_failure_or_giving_up() -> None:
-    """In each round some callers come, and each is cancelled, given up, or goes its way, at any step of the event loop."""
-
     async def main() -> None:
-        rng, server = random.Random(7), Server(limit=2)
-        pool = server.pool
-
-        async def dial() -> None:
-            for _ in range(rng.randrange(3)):
-                await asyncio.sleep(0)
-            if rng.random() < 0.1:
-                raise DownError
-
-        async def call() -> None:
-            session = await pool.take(rng.choice((0.0, 1.0, 1.0)))
-            try:
-                for _ in range(rng.randrange(3)):
-                    await asyncio.sleep(0)
-                if rng.random() < 0.2:
-                    session.open = False
-                    pool.give_up(session, session)
-                    asyncio.get_running_loop().call_soon(end, session)
-            finally:
-                pool.give_back(session)
-
-        def end(session: Session) -> None:
-            session.end()
-            pool.ended(session)
-
-        server.dial = dial
+        server = Server(limit=2)
+        pool, storm = server.pool, Storm(server, random.Random(7))
         for round_number in range(ROUNDS):
-            tasks = [asyncio.create_task(call()) for _ in range(3)]
-            for _ in range(rng.randrange(4)):
-                await asyncio.sleep(0)
-            for task in rng.sample(tasks, rng.randrange(3)):
-                task.cancel()
-            if rng.random() < 0.05:
-                pool.clear(DownError)
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await storm.round()
             assert not pool.waiting
             assert not pool.places.borrowed, round_number
         # What was dialled for somebody who had left meanwhile.
         await asyncio.sleep(1)
-        assert not (pool.places.dialling or pool.places.given_up)
+        assert (len(pool.places.dialling), len(pool.places.given_up)) == (0, 0)
         assert len(server.sessions) == len(pool.places.idle)
         server.dial = server.at_once
         assert len({await pool.take(1) for _ in range(server.limit)}) == server.limit

@@ -80,7 +80,14 @@ def test_every_row_says_whom_it_concerns_and_few_speak_for_the_server() -> None:
     server = {code for code, row in rows.items() if row.concern is Concern.SERVER}
     # Whoever adds one says here, too, that the server as a whole has said it.
     assert server == {"25006", "53300", "57P01", "57P02", "57P03", "57P04", "57"}
-    assert {code for code, row in rows.items() if row.concern is Concern.SESSION} == {"08P01", "28P01", "28000", "3D000", "08", "28"}
+    assert {code for code, row in rows.items() if row.concern is Concern.SESSION} == {
+        "08P01",
+        "28P01",
+        "28000",
+        "3D000",
+        "08",
+        "28",
+    }
     assert {code for code, row in rows.items() if row.concern is Concern.CHILD} == {"XX001", "XX002"}
     for state, row in STATES.items():
         # What ends a service is not what it shares with others.

@@ -45,10 +45,8 @@ def after_fault(
     """
     if isinstance(exc, Unavailable):
         return give_back(job, max(REFUSED_S, exc.retry_after_s))
-    if fault.source == database and fault.is_evidence:
-        return give_back(job, 0.0)
-    if fault.source == database and (fault.kind is Kind.OVERLOADED or fault.code == DISK_FULL):
-        return give_back(job, max(ROOM_S * rng.uniform(0.5, 1.5), fault.retry_after_s or 0.0))
+    if fault.source == database and (fault.is_evidence or fault.kind is Kind.OVERLOADED or fault.code == DISK_FULL):
+        return give_back(job, 0.0 if fault.is_evidence else ROOM_S * rng.uniform(0.5, 1.5))
     match fault.kind:
         case Kind.STOPPING:
             return give_back(job, 0.0)

@@ -12,7 +12,7 @@ import asyncio
 import os
 import socket
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 import psycopg
 from psycopg import pq, waiting
@@ -83,6 +83,10 @@ class Connection(psycopg.AsyncConnection[Any]):
             if self.is_busy:
                 self.end()
             raise
+
+    def belongs_to(self, pool: object) -> None:
+        """Take note that it belongs to a pool: the end of its `async with` ends the transaction, and does not close it."""
+        self._pool = cast("Any", pool)
 
     @property
     def is_busy(self) -> bool:

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import weakref
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Final
 
 import psycopg
 
@@ -237,8 +237,7 @@ class Postgres(Dependency):
         conn = await self._dial()
         conn.expires_at = conn.opened_at + LIFE_S * self.rng.uniform(0.9, 1.1)
         conn.on_given_up = lambda given_up: self._given_up(pool, given_up)
-        # So that its `async with` ends the transaction and does not close it.
-        conn._pool = cast("Any", pool)  # noqa: SLF001 # psycopg's mark of a connection that belongs to a pool
+        conn.belongs_to(pool)
         return conn
 
     def _dial_failed(self, exc: BaseException) -> bool:
@@ -258,11 +257,9 @@ class Postgres(Dependency):
         epoch = self.epoch
         try:
             conn = await Connection.connect(self._conninfo, autocommit=True)
-        except psycopg.errors.ConnectionTimeout:
-            # It says all there is to say.
-            raise
         except psycopg.Error as exc:
-            await self._refine(exc)
+            if len(self.dsn.addresses) > 1 or not isinstance(exc, psycopg.errors.ConnectionTimeout):
+                await self._refine(exc)
             raise
         conn.operation_timeout_s = self.connect_timeout_s
         try:
@@ -308,8 +305,8 @@ class Postgres(Dependency):
             if self.is_stopping:
                 return
             if not self.passable:
-                if self.health.last is not None:
-                    attach(exc, self.health.last)
+                if (last := self._last()) is not None:
+                    attach(exc, last)
                 return
             try:
                 async with asyncio.timeout(min(ASK_S_MAX, self.connect_timeout_s)):
@@ -326,8 +323,12 @@ class Postgres(Dependency):
         if error is None:
             return
         fault = own_doing(error, conn, writable=self.writable)
-        if fault is None and isinstance(error, DeadlineExceededError) and await self._answers():
-            fault = Fault(Kind.TRANSIENT, "timeout", str(error), scope=Scope.CALL, hint=SLOW)
+        if fault is None and isinstance(error, DeadlineExceededError):
+            if await self._answers():
+                fault = Fault(Kind.TRANSIENT, "timeout", str(error), scope=Scope.CALL, hint=SLOW)
+            elif self.is_stopping:
+                # Nobody is asked any more, so nobody knows; the statement is given up on the server like all others.
+                fault = Fault(Kind.TRANSIENT, "timeout", str(error), scope=Scope.CALL)
         if fault is not None:
             attach(error, replace(fault, source=self.name))
 
@@ -347,6 +348,10 @@ class Postgres(Dependency):
             self._answered_at = loop.time()
             return True
 
+    def _last(self) -> Fault | None:
+        """Return the newest evidence against the server."""
+        return self.health.last
+
     def _size(self) -> int:
         """How many connections we may have now."""
         modest = asyncio.get_running_loop().time() < self._modest_until
@@ -361,7 +366,7 @@ class Postgres(Dependency):
         if state is not State.DOWN or fault is None:
             self._endings.back()
             return
-        if (self.health.last or fault).code == TOO_MANY:
+        if (self._last() or fault).code == TOO_MANY:
             self._be_modest()
         # First of all those who wait; nothing of what follows waits either.
         if self._side is not None:

@@ -60,6 +60,8 @@ class GivenUp:
 
     async def ends_within(self, seconds: float) -> bool:
         """Wait for its end, or to be woken; return whether it has ended."""
+        if self.ended:
+            return True
         self.wake.clear()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
