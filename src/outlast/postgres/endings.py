@@ -141,15 +141,19 @@ class Endings:
             # Not sooner: libpq has taken its leave by now, and the server does not log the end of a client that vanished.
             with contextlib.suppress(OSError):
                 one.stream.shutdown(socket.SHUT_WR)
-        for wait_s in _waits():
-            if self._reachable():
-                await self._send(one)
-            if await one.ends_within(wait_s):
-                return
-            if self._reachable():
-                await self._look()
-            if one.ended:
-                return
+        try:
+            for wait_s in _waits():
+                if self._reachable():
+                    await self._send(one)
+                if await one.ends_within(wait_s):
+                    return
+                if self._reachable():
+                    await self._look()
+                if one.ended:
+                    return
+        finally:
+            # Also when the event loop ends without `close`.
+            _shut(one)
 
     async def _send(self, one: GivenUp) -> None:
         """Send one cancel request. That it arrived says nothing of the statement: what comes next tells."""
