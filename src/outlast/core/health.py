@@ -161,6 +161,10 @@ class HealthPolicy:
         # A probe has no limit of attempts: whoever sets one still gets probes, at the cap.
         return replace(health, probe=probe, probe_at=now + (rule.cap_s if wait_s is None else wait_s))
 
+    def present_wait_s(self, health: Health) -> float:
+        """The prober's present wait: what it drew last, never less than `base_s`."""
+        return max(self.probe.base_s, health.probe.wait_s)
+
     def retry_after_s(self, health: Health, now: float) -> float:
         """What to tell someone who is refused: seconds until the next probe, never less than `base_s`."""
         if health.probe_at is None:

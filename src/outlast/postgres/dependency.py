@@ -168,13 +168,12 @@ class Postgres(Dependency):
         self._abort_all()
         self.reopen()
 
-    def failed(self, exc: BaseException, epoch: int, phase: str, place: bool) -> None:  # noqa: FBT001
-        """Take the exception of a guarded block, if the driver is at the bottom of it.
+    def counts(self, exc: BaseException) -> bool:
+        """Whether the driver is at the bottom of it.
 
         What else fails inside a `connection()` block, a call to another service for one, says nothing about this server.
         """
-        if not isinstance(exc, Exception) or driver_error(exc) is not None:
-            super().failed(exc, epoch, phase, place)
+        return not isinstance(exc, Exception) or driver_error(exc) is not None
 
     # Inside.
 
@@ -276,8 +275,8 @@ class Postgres(Dependency):
             if self.is_stopping:
                 return
             if not self.passable:
-                if self.health.last is not None:
-                    attach(exc, self.health.last)
+                if self.last is not None:
+                    attach(exc, self.last)
                 return
             try:
                 async with asyncio.timeout(self.connect_timeout_s):
@@ -324,7 +323,7 @@ class Postgres(Dependency):
 
     def _on_change(self, state: State, fault: Fault | None) -> None:
         if state is State.DOWN and fault is not None:
-            if (self.health.last or fault).code == TOO_MANY:
+            if (self.last or fault).code == TOO_MANY:
                 self._be_modest()
             self._give_up_pool()
             # These wait without a deadline: on a frozen server they would never notice.

@@ -50,16 +50,20 @@ class Body:
     failing: set[int] = field(default_factory=set[int])
     """The workers whose last outcome was a fault of their own."""
 
+    @property
+    def subject(self) -> str:
+        """What lines call it: "loop settle", "task listen"."""
+        return f"{'task' if self.once else 'loop'} {self.name}"
+
     def __post_init__(self) -> None:
         """Check what the user gave, and open the book."""
-        what = "task" if self.once else "loop"
         if self.workers < 1:
-            msg = f"{what} {self.name} needs at least 1 worker, not {self.workers}"
+            msg = f"{self.subject} needs at least 1 worker, not {self.workers}"
             raise ValueError(msg)
         if self.every_s is not None and self.every_s <= 0:
-            msg = f"{what} {self.name}: every_s must be above 0, not {self.every_s}; None means at once"
+            msg = f"{self.subject}: every_s must be above 0, not {self.every_s}; None means at once"
             raise ValueError(msg)
-        self.incident = Incident(f"{what} {self.name}", verb="is failing")
+        self.incident = Incident(self.subject, verb="is failing")
 
 
 class Leave(Exception):  # noqa: N818 - a request of a worker to its service
@@ -88,7 +92,7 @@ class Worker:
         self.backoff: BackoffState = INITIAL
         self.bugs: tuple[float, ...] = ()
         self.governor = Governor(body.ceiling)
-        self.progress = Progress()
+        self.progress = Progress(body.subject)
         self._healthy_since: float | None = None
         self._seen = 0
 
