@@ -76,7 +76,7 @@ class Health:
 
 
 PROBE: Final = Backoff(base_s=0.1, cap_s=1.5, jitter=Jitter.DECORRELATED)
-"""One prober a process makes so low a cap affordable: about seventy-five probes a minute (65 to 85 in nine minutes of ten)."""
+"""One prober a process makes so low a cap affordable: about sixty probes a minute (56 to 67 in nine minutes of ten)."""
 PERMANENT: Final = Backoff(base_s=5.0, cap_s=60.0, jitter=Jitter.EQUAL)
 """A person has to act: nothing is gained by asking every second."""
 RELAPSE: Final = Backoff(base_s=0.5, cap_s=5.0, jitter=Jitter.EQUAL)
