@@ -106,6 +106,13 @@ def test_waits_are_spread_at_the_base_in_the_middle_at_the_cap_and_at_the_floor(
         assert 120 <= sum(low <= wait_s <= high for wait_s in drawn) <= 280, "uniform: two hundred in each tenth"
 
 
+def test_the_spread_above_a_floor_does_not_use_up_the_time() -> None:
+    backoff = Backoff(0.1, 5.0, elapsed_s_max=30.0)
+    waits_s = [backoff.next(INITIAL, 0.0, random.Random(seed), 25.0)[1] for seed in range(200)]
+    assert all(wait_s is not None and 25.0 <= wait_s <= 30.0 for wait_s in waits_s)
+    assert backoff.next(INITIAL, 0.0, random.Random(1), 31.0)[1] is None
+
+
 def test_without_jitter_the_floor_is_the_wait() -> None:
     assert Backoff(0.1, 10.0, jitter=Jitter.NONE).next(INITIAL, 0.0, random.Random(1), 5.0)[1] == 5.0
 

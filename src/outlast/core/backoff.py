@@ -117,6 +117,9 @@ class Backoff:
         if floor > low:
             spread = 0.0 if self.jitter is Jitter.NONE else FLOOR_SPREAD
             low, high = floor, max(high, floor * (1 + spread))
+            if self.elapsed_s_max is not None:
+                # The spread does not use up a limit that the floor itself keeps.
+                high = max(low, min(high, started_at + self.elapsed_s_max - now))
         wait_s = rng.uniform(low, high)
         attempt = state.attempt + 1
         if self.attempts_max is not None and attempt > self.attempts_max:

@@ -117,6 +117,14 @@ class Dependency:
         """
         await door.ready(self._cell, timeout_s, stop)
 
+    async def look(self) -> None:
+        """Ask once, at once, for whoever has failed and wonders whether this is why; those who wonder meanwhile share it.
+
+        A probe that fails is evidence, one that passes changes nothing. Without a probe, or when it is down already, nothing
+        is asked. Returns within `probe_timeout_s` seconds, and raises nothing of what the probe raised.
+        """
+        await self._prober.look()
+
     def use(self, phase: str = "") -> Use:
         """Guard a block, with `async with` or `with`: the dependency is used in it.
 

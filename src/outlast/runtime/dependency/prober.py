@@ -12,6 +12,7 @@ from outlast.core.health import State
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from outlast.core.faults import Fault
     from outlast.runtime.dependency.cell import Cell
 
 
@@ -24,6 +25,7 @@ class Prober:
         self._cell = cell
         self._task: asyncio.Task[None] | None = None
         self._awake: asyncio.Event | None = None
+        self._looking: asyncio.Task[None] | None = None
 
     def ensure(self) -> None:
         """Have the task running on the running loop, unless the service is stopping."""
@@ -41,9 +43,20 @@ class Prober:
 
     def cancel(self) -> None:
         """End it: nothing is asked any more."""
-        if self._task is not None:
-            self._task.cancel()
-            self._task = None
+        for task in (self._task, self._looking):
+            if task is not None:
+                task.cancel()
+        self._task = self._looking = None
+
+    async def look(self) -> None:
+        """Ask once although nothing is known to be wrong. Whoever wonders meanwhile shares the answer."""
+        if self._cell.probe is None or not self._cell.passable or self._cell.stop is not None:
+            return
+        self._cell.bind()
+        if self._looking is None or self._looking.done():
+            name = f"outlast prober {self._cell.name} looks"
+            self._looking = asyncio.create_task(self._look(self._cell.probe), name=name)
+        await asyncio.wait({self._looking})
 
     async def _run(self) -> None:
         cell = self._cell
@@ -62,6 +75,21 @@ class Prober:
         return 0.0 if due_at is None else due_at - asyncio.get_running_loop().time()
 
     async def _ask(self, probe: Callable[[], Awaitable[None]]) -> None:
+        failure = await self._answer(probe)
+        if failure is None:
+            self._cell.probe_passed()
+        else:
+            self._cell.probe_failed(*failure)
+
+    async def _look(self, probe: Callable[[], Awaitable[None]]) -> None:
+        epoch = self._cell.epoch
+        failure = await self._answer(probe)
+        if failure is not None:
+            fault, exc = failure
+            self._cell.observe(fault, exc, epoch)
+
+    async def _answer(self, probe: Callable[[], Awaitable[None]]) -> tuple[Fault, Exception] | None:
+        """What the probe failed with, or None: it passed."""
         cell = self._cell
         try:
             async with asyncio.timeout(cell.probe_timeout_s):
@@ -69,9 +97,8 @@ class Prober:
         except Exception as exc:  # noqa: BLE001 - whatever it is, it is classified
             fault = cell.classifiers.classify(exc, source=cell.name, phase="probe")
             attach(exc, fault)
-            cell.probe_failed(fault, exc)
-        else:
-            cell.probe_passed()
+            return fault, exc
+        return None
 
     async def _offer(self) -> None:
         """Give the trial's place to the first waiter; wait until it has decided, or gave it back."""
