@@ -6,6 +6,7 @@ import _thread
 import contextlib
 import os
 import select
+import sys
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -51,10 +52,36 @@ def say(line: str, seconds: float = WAIT_S) -> bool:
     written: list[int] = []
 
     def write() -> None:
-        room = select.poll()
-        room.register(STDERR, select.POLLOUT)
         # Without room the thread ends here: where the process lives on, no thread may be left behind for each line.
-        if room.poll(seconds * 1000):
+        if _has_room(STDERR, seconds):
             written.append(os.write(STDERR, data))
 
     return bounded(write, seconds) and bool(written)
+
+
+def _has_room(fd: int, seconds: float) -> bool:
+    room = select.poll()
+    room.register(fd, select.POLLOUT)
+    return bool(room.poll(seconds * 1000))
+
+
+def flush_streams(seconds: float = 0.2) -> bool:
+    """Flush standard output and standard error, for at most `seconds` each; return whether the process can end by itself.
+
+    The interpreter flushes them when it ends, and would wait for ever for a reader that has stopped. So a stream without
+    room is sent to /dev/null from here on: what is left in its buffer is lost. False means that another thread stands in a
+    write and holds the stream; then the interpreter cannot end, and the process has to leave.
+    """
+    can_end = True
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            fd = stream.fileno()
+            if not _has_room(fd, seconds):
+                null = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+                os.dup2(null, fd)
+                os.close(null)
+        except (AttributeError, OSError, ValueError):
+            # There is none, it is closed, or it is no file: nothing can hang.
+            continue
+        can_end = bounded(stream.flush, seconds) and can_end
+    return can_end

@@ -103,7 +103,7 @@ class Sink:
         else:
             self._encoding = "utf-8"
         self._place = place
-        self._bytes_max, self._lines_max, self._close_s, self._clock = bytes_max, lines_max, close_s, clock
+        self._bytes_max, self._lines_max, self.close_s, self._clock = bytes_max, lines_max, close_s, clock
         self._tell, self._told_elsewhere, self._reader_returns = tell, told_elsewhere, reader_returns
         self._is_closing = self._has_given_up = False
         self.begin_again()
@@ -190,7 +190,7 @@ class Sink:
         """Wait until every line put so far is written or lost, and return whether it is. At most `timeout_s`, or `close_s`."""
         with self._changed:
             target = self._backlog.taken_lines
-            limit = 0.0 if self._has_given_up else self._close_s if timeout_s is None else timeout_s
+            limit = 0.0 if self._has_given_up else self.close_s if timeout_s is None else timeout_s
             return self._changed.wait_for(lambda: self._settled(target), limit)
 
     def _settled(self, lines: int) -> bool:
@@ -209,7 +209,7 @@ class Sink:
         self.begin_close()
         thread = self._thread
         if thread is not None and not self._has_given_up and thread is not threading.current_thread():
-            thread.join(max(0.0, self._close_s if until is None else until - time.monotonic()))
+            thread.join(max(0.0, self.close_s if until is None else until - time.monotonic()))
         with self._changed:
             if not self._has_given_up:
                 self._give_up()
