@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class EscapedError(OutlastError):
-    """A handler raised `SystemExit` or `KeyboardInterrupt`, which asyncio lets through to whoever runs the loop."""
+    """A handler raised what is no error, and would end a thread, a process or the event loop: `SystemExit` and the like."""
 
     def __init__(self, exc: BaseException, kind: str) -> None:
         """Say what; the fault attached to it is a `BUG` of the kind of job."""
@@ -22,6 +22,18 @@ class EscapedError(OutlastError):
         super().__init__(reason)
         hint = "return from the handler, or raise an error; a service is stopped by its Stop or a signal"
         attach(self, Fault(Kind.BUG, name, reason, kind, hint=hint))
+
+
+def escaped(exc: BaseException, kind: str) -> Exception:
+    """Give what a thread or a child process passes on in place of what a handler raised: an error as it is.
+
+    A `StopIteration` is none there: no future takes one.
+    """
+    if isinstance(exc, Exception) and not isinstance(exc, StopIteration):
+        return exc
+    error = EscapedError(exc, kind)
+    error.__cause__ = exc
+    return error
 
 
 async def contained(body: Awaitable[Any], kind: str, stop: Stop) -> Any:  # noqa: ANN401 - the handler's result

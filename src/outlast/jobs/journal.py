@@ -106,7 +106,7 @@ class JournalFullError(Exception):
 
 
 class Journal:
-    """The file and its entries. Its methods block for a disk write: call them from a thread, one at a time.
+    """The file and its entries. Its methods block for a disk write: call them from one thread, which does nothing else.
 
     At its bounds `append` raises `JournalFullError`, and the queue acquires no more jobs.
     """

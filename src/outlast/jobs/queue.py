@@ -16,6 +16,7 @@ from outlast import Classifiers, ConfigurationError, Dependency, Unavailable
 from outlast.jobs import limits, statements
 from outlast.jobs import schema as tables
 from outlast.jobs.decide import BACKOFF, Handling
+from outlast.jobs.importable import carry, place_of
 from outlast.jobs.model import (
     FINAL,
     EnqueueResult,
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from outlast import Backoff, Service
-    from outlast.jobs.worker import Handler
+    from outlast.jobs.bodies import Handler
     from outlast.postgres import Postgres
 
 H = TypeVar("H", bound="Handler")
@@ -104,10 +105,12 @@ class Jobs:
         backoff: Backoff = BACKOFF,
         timeout_s: float | None = None,
         needs: Dependency | Sequence[Dependency] = (),
+        process: bool = False,
     ) -> Callable[[H], H]:
         """Decorate the function that does jobs of this kind: `async def f(job)`, or a plain one, run in a thread.
 
-        While one of `needs` is down no job of this kind is acquired; what is not named here is learned from its refusal.
+        While one of `needs` is down no job of this kind is acquired; what is not named here is learned from its refusal. With
+        `process` a plain function at the top level of a module runs in a child process, which is killed at its `timeout_s`.
         What it returns (anything that is JSON) is the job's result. It may run more than once for one job.
         """
         # The queue's own database is needed by all kinds.
@@ -123,7 +126,10 @@ class Jobs:
             if kind in self._handlers:
                 msg = f"jobs: there is a handler for {kind!r} already"
                 raise ConfigurationError(msg)
-            self._handlers[kind] = (function, Handling(attempts_max, backoff, timeout_s, wanted))
+            if process:
+                place_of(kind, function)
+                carry(function, self._classifiers)
+            self._handlers[kind] = (function, Handling(attempts_max, backoff, timeout_s, wanted, process))
             return function
 
         return add

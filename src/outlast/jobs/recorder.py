@@ -13,6 +13,7 @@ from outlast import Backoff, BackoffState, Fault, Incident, Kind, Stop, Stopping
 from outlast.jobs.journal import Entry, Journal, JournalFullError
 from outlast.jobs.refusals import Refusals
 from outlast.jobs.sieve import Sieve
+from outlast.jobs.threads import OwnThread
 
 if TYPE_CHECKING:
     from outlast.jobs.model import Outcome
@@ -41,8 +42,10 @@ class Recorder:
         """Belong to one worker process."""
         self._db = db
         self.journal = journal
+        self.disk = OwnThread("outlast jobs journal")
+        """The one thread that touches the journal: no handler that blocks can keep an outcome from the disk."""
         self._worker = worker
-        self.sieve = Sieve(db, said, Refusals(journal.path.with_name(f"{journal.path.name}.refused")))
+        self.sieve = Sieve(db, said, self.disk, Refusals(journal.path.with_name(f"{journal.path.name}.refused")))
         self._pending: deque[tuple[Outcome, asyncio.Future[None]]] = deque()
         self._flusher: asyncio.Task[None] | None = None
         self._journal_lock = asyncio.Lock()
@@ -59,13 +62,13 @@ class Recorder:
     async def open(self) -> None:
         """Open the journal, and put aside what does not read. Raises `ConfigurationError`."""
         journal = self.journal
-        await asyncio.to_thread(journal.open)
+        await self.disk.run(journal.open)
         if journal.torn_bytes:
             logger.warning("jobs: cut %d torn bytes off the end of the journal %s", journal.torn_bytes, journal.path)
         if journal.foreign:
             count = len(journal.foreign)
-            where = await asyncio.to_thread(self.sieve.refusals.keep_lines, journal.foreign)
-            await asyncio.to_thread(journal.drop, 0)
+            where = await self.disk.run(self.sieve.refusals.keep_lines, journal.foreign)
+            await self.disk.run(journal.drop, 0)
             logger.error("jobs: %d lines of the journal %s do not read: the last of them %s", count, journal.path, where)
         if journal.entries:
             logger.info("jobs: the journal holds %d outcomes of an earlier process", len(journal.entries))
@@ -98,7 +101,7 @@ class Recorder:
                 again = {_key(entry) for entry in left}
                 done = {place for place, entry in zip(places, entries, strict=True) if _key(entry) not in again}
                 kept = set(range(len(self.journal.entries))) - done
-                await asyncio.to_thread(self.journal.keep_only, kept)
+                await self.disk.run(self.journal.keep_only, kept)
                 self._hold(left, entries)
             if done:
                 self._tell_recorded(self.sieve.recorded - before, self.sieve.late - late)
@@ -194,11 +197,11 @@ class Recorder:
         try:
             async with self._journal_lock:
                 try:
-                    await asyncio.to_thread(self.journal.append, fit)
+                    await self.disk.run(self.journal.append, fit)
                 except JournalFullError as exc:
                     self.incident.fault(Fault(Kind.EXHAUSTED, "journal full", str(exc), "journal"))
                     fit, left = self.journal.fitting(entries)
-                    await asyncio.to_thread(self.journal.append, fit)
+                    await self.disk.run(self.journal.append, fit)
         except OSError as exc:
             self.incident.fault(self._db.classifiers.classify(exc, source="journal"))
             return entries

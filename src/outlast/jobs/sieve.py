@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from typing import TYPE_CHECKING, Any, Final
 
@@ -14,6 +13,7 @@ if TYPE_CHECKING:
     from outlast import Fault
     from outlast.jobs.journal import Entry
     from outlast.jobs.statements import Statements
+    from outlast.jobs.threads import OwnThread
     from outlast.postgres import Postgres
 
 CAUSE_MAX: Final = 20
@@ -32,10 +32,11 @@ class Sieve:
     there.
     """
 
-    def __init__(self, db: Postgres, said: Statements, refusals: Refusals) -> None:
-        """Belong to one recorder."""
+    def __init__(self, db: Postgres, said: Statements, disk: OwnThread, refusals: Refusals) -> None:
+        """Belong to one recorder, whose thread `disk` keeps what is refused."""
         self._db = db
         self._said = said
+        self._disk = disk
         self.refusals = refusals
         self.recorded = self.late = 0
         self._unrecordable: dict[int, None] = {}
@@ -98,7 +99,7 @@ class Sieve:
             self._unrecordable[outcome.id] = None
             if len(self._unrecordable) > UNRECORDABLE_MAX:
                 del self._unrecordable[next(iter(self._unrecordable))]
-        where = await asyncio.to_thread(self.refusals.keep, entry, fault)
+        where = await self._disk.run(self.refusals.keep, entry, fault)
         self.refusals.tell(outcome, fault, where, dead=dead)
         return True
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 import json
 import logging
 import os
@@ -18,25 +17,26 @@ from typing import TYPE_CHECKING, Any, Final
 from outlast import Classifiers, Fault, Incident, Kind, Stop, Stopping, progress
 from outlast.core.faults import RULES
 from outlast.jobs.acquirer import Acquirer
+from outlast.jobs.bodies import Bodies, result_json
 from outlast.jobs.contained import contained
 from outlast.jobs.decide import Handling, after_fault, dead, give_back, refusal_in
 from outlast.jobs.journal import Journal
 from outlast.jobs.model import Job, JobState, Outcome
 from outlast.jobs.needs import Needs
-from outlast.jobs.plain_json import NotJsonError, TooLargeError, to_json
+from outlast.jobs.plain_json import NotJsonError, TooLargeError
 from outlast.jobs.recorder import Recorder
 from outlast.jobs.upkeep import Upkeep
 from outlast.link import Link
+from outlast.postgres.sessions import wait_on_purpose
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable, Callable
+    from collections.abc import AsyncGenerator
     from pathlib import Path
 
-    from outlast import Service
+    from outlast import Dependency, Service
+    from outlast.jobs.bodies import Handler
     from outlast.jobs.statements import Statements
     from outlast.postgres import Connection, Postgres
-
-    Handler = Callable[[Job], Any | Awaitable[Any]]
 
 RUNS_WEIGHT: Final = 0.1
 """How much the newest duration of a kind counts in its average."""
@@ -79,7 +79,7 @@ class WorkerProcess:
         self._release_s = 0.5
         self.incident = Incident("jobs", verb="are failing")
         self.recorder = Recorder(db, said, Journal(journal_path), self.id)
-        self.needs = Needs(lambda: {kind: handling.needs for kind, (_, handling) in handlers.items()})
+        self.needs = Needs(self._needed)
         self.acquirer = Acquirer(
             db,
             said,
@@ -107,6 +107,13 @@ class WorkerProcess:
 
     def attach(self, service: Service, workers: int) -> None:
         """Add the loops and tasks to `service`."""
+        self._bodies = Bodies(
+            self._handlers,
+            workers=workers,
+            service=service,
+            result_bytes_max=self._result_bytes_max,
+            freed=self.acquirer.wake,
+        )
         self._slots = deque(range(workers))
         self._release_s = RELEASE_SHARE * service.deadline_s
         self.needs.workers = workers
@@ -120,6 +127,9 @@ class WorkerProcess:
         listener = Link("jobs", dial=self._dial, serve=self._listen)
         listener.attach(service, needs=self._db)
         service.loop(workers=workers, name="jobs worker")(self._one)
+
+    def _needed(self) -> dict[str, tuple[Dependency, ...]]:
+        return self._bodies.needs()
 
     async def _open(self) -> None:
         await self.recorder.open()
@@ -136,7 +146,8 @@ class WorkerProcess:
         journal = self.recorder.journal
         if journal.entries:
             logger.info("jobs: %d outcomes stay in the journal %s until the next start", len(journal.entries), journal.path)
-        await asyncio.to_thread(journal.close)
+        await self.recorder.disk.run(journal.close)
+        self.recorder.disk.close()
 
     # One job.
 
@@ -158,9 +169,9 @@ class WorkerProcess:
     async def _run(self, job: Job, stop: Stop) -> tuple[Outcome, BaseException | None]:
         """Run the handler; gives what becomes of the job, and what must be raised to the service."""
         loop = asyncio.get_running_loop()
-        handler, handling = self._handlers[job.kind]
+        handling = self._handlers[job.kind][1]
         started_at = loop.time()
-        task = asyncio.ensure_future(contained(_call(handler, job, handling.timeout_s), job.kind, stop))
+        task = asyncio.ensure_future(contained(self._bodies.call(job), job.kind, stop))
         self._tasks[job.id] = task
         try:
             await asyncio.wait({task})
@@ -190,10 +201,8 @@ class WorkerProcess:
         return self._result(job, task.result())
 
     def _result(self, job: Job, result: object) -> Outcome:
-        if result is None:
-            return Outcome(job.id, job.attempt, JobState.DONE.value)
         try:
-            text = to_json(result, self._result_bytes_max)
+            text = result_json(result, self._result_bytes_max)
         except TooLargeError as error:
             fault = Fault(Kind.REJECTED, "result size", f"the result of {job.kind} is too large: {error}", job.kind)
         except NotJsonError as error:
@@ -249,6 +258,7 @@ class WorkerProcess:
         conn = await self._db.connect()
         try:
             conn.operation_timeout_s = self._db.operation_timeout_s
+            await wait_on_purpose(conn)
             await conn.execute(self._said.listen())
             conn.operation_timeout_s = None
             # What was enqueued, and who was cancelled, while nobody listened.
@@ -308,11 +318,3 @@ def _in_slot(job: Job, slot: int) -> Job:
         job.deadline_at,
         slot,
     )
-
-
-async def _call(handler: Handler, job: Job, timeout_s: float | None) -> Any:  # noqa: ANN401 - the handler's result
-    async with asyncio.timeout(timeout_s):
-        if inspect.iscoroutinefunction(handler):
-            return await handler(job)
-        # A thread cannot be cancelled: its timeout ends the waiting, not the work.
-        return await asyncio.to_thread(handler, job)
