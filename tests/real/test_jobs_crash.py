@@ -93,10 +93,11 @@ def shop(server: PostgresServer, tmp_path: Path) -> Iterator[Shop]:
         worker.wait()
 
 
-def test_twenty_workers_killed_with_ten_jobs_in_flight_lose_none(shop: Shop) -> None:
+@pytest.mark.parametrize("kills", [3, pytest.param(20, marks=pytest.mark.long)])
+def test_workers_killed_with_ten_jobs_in_flight_lose_none(shop: Shop, kills: int) -> None:
     rng = random.Random(7)
-    ids = shop.enqueue(60, 0.3)
-    for _ in range(20):
+    ids = shop.enqueue(3 * kills, 0.3)
+    for _ in range(kills):
         worker = shop.start()
         started = sum(shop.logged("start").values())
         finished = len(ids) == shop.states()["done"]
@@ -129,15 +130,12 @@ def test_jobs_that_finish_during_an_outage_are_recorded_once_when_it_is_over(sho
     # Longer than the lease: nobody may be taken for dead because the database was away.
     time.sleep(3.0)
     shop.server.start()
-    back_at = time.monotonic()
     shop.until(lambda: shop.states()["done"] == 10)
-    assert time.monotonic() - back_at < 10
     time.sleep(3.0)
     assert [row[1:] for row in shop.rows()] == [("done", 1, {"attempt": 1})] * 10
     assert shop.logged("start") == Counter(ids), "each ran once"
 
 
-@pytest.mark.short
 def test_the_journal_outlives_the_worker(shop: Shop) -> None:
     ids = shop.enqueue(10, 1.0)
     worker = shop.start(lease_s=30.0)
@@ -188,7 +186,6 @@ def in_process(
     return asyncio.run(main())
 
 
-@pytest.mark.short
 def test_replies_that_are_lost_lose_nothing_and_record_nothing_twice(server: PostgresServer, tmp_path: Path) -> None:
     """The link is cut at random moments under load: after the server got the statement, or before."""
     with FaultProxy("127.0.0.1", server.port) as proxy:
@@ -211,7 +208,6 @@ def test_replies_that_are_lost_lose_nothing_and_record_nothing_twice(server: Pos
     assert len(set(ran)) == 400
 
 
-@pytest.mark.short
 def test_enqueueing_during_an_outage_is_refused_at_once_or_waits(server: PostgresServer, tmp_path: Path) -> None:
     async def main() -> None:
         db = Postgres(server.dsn())

@@ -7,7 +7,7 @@ import contextlib
 from typing import TYPE_CHECKING
 
 import outlast
-from outlast.jobs import Jobs
+from outlast.jobs import Jobs, JobState
 from outlast.postgres import Postgres
 
 if TYPE_CHECKING:
@@ -44,11 +44,17 @@ async def working(jobs: Jobs, workers: int = 1) -> AsyncIterator[None]:
         await running
 
 
-async def until(condition: Callable[[], Coroutine[Any, Any, bool]], limit_s: float = 20.0) -> None:
+async def until(condition: Callable[[], Coroutine[Any, Any, bool]], limit_s: float = 60.0) -> None:
     """Wait until it is so."""
     async with asyncio.timeout(limit_s):
         while not await condition():
             await asyncio.sleep(0.01)
+
+
+async def left(jobs: Jobs, *ids: int) -> bool:
+    """Whether these are all of the default queue that is not finished."""
+    states = {JobState.AVAILABLE, JobState.RUNNING}
+    return {record.id for record in await jobs.list(queue="default") if record.state in states} == set(ids)
 
 
 async def settled(jobs: Jobs) -> bool:

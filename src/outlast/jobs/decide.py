@@ -23,6 +23,10 @@ REFUSED_S: Final = 1.0
 CAUSES_MAX: Final = 8
 """How deep an exception is looked into for a refusal."""
 
+ROOM_S: Final = 10.0
+"""The queue's own server has no room, a full disk or no free connection: back in line, after half of this to one and a half."""
+DISK_FULL: Final = "53100"
+
 
 @dataclass(frozen=True, slots=True)
 class Handling:
@@ -61,14 +65,14 @@ def after_fault(
     """Decide. `database` is the name of the queue's own dependency; `held`: a refused job is not acquired before its time.
 
     An attempt does not count when it was not the handler's doing: our own stop, the queue's database that
-    went away, a dependency that refused without trying. REJECTED is dead at once, since nothing would change; the
+    went away or has no room, a dependency that refused without trying. REJECTED is dead at once, since nothing would change; the
     others are tried again with backoff until the attempts are used up.
     """
     refusal = refusal_in(exc)
     if refusal is not None:
         return give_back(job, 0.0 if held else max(REFUSED_S, bounded_delay_s(refusal.retry_after_s)))
-    if fault.source == database and fault.is_evidence:
-        return give_back(job, 0.0)
+    if fault.source == database and (fault.is_evidence or fault.kind is Kind.OVERLOADED or fault.code == DISK_FULL):
+        return give_back(job, 0.0 if fault.is_evidence else ROOM_S * rng.uniform(0.5, 1.5))
     match fault.kind:
         case Kind.STOPPING:
             return give_back(job, 0.0)

@@ -27,6 +27,7 @@ from outlast.jobs.plain_json import NotJsonError, TooLargeError
 from outlast.jobs.recorder import Recorder
 from outlast.jobs.upkeep import Upkeep
 from outlast.link import Link
+from outlast.postgres.sessions import wait_on_purpose
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -257,6 +258,7 @@ class WorkerProcess:
         conn = await self._db.connect()
         try:
             conn.operation_timeout_s = self._db.operation_timeout_s
+            await wait_on_purpose(conn)
             await conn.execute(self._said.listen())
             conn.operation_timeout_s = None
             # What was enqueued, and who was cancelled, while nobody listened.

@@ -15,6 +15,7 @@ from outlast.core.faults import attach, attached
 from outlast.core.redact import clean
 from outlast.postgres.connection import Connection
 from outlast.postgres.pacer import Pacer
+from outlast.postgres.sessions import TIMEOUTS, look_for_us, wait_on_purpose
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
 
 REFUSED: Final = "session refused"
 """The code when the server lets everyone in but this session, and why is known only from its translated text."""
-CLIENT_CHECK_MS: Final = 1000
-"""How often the server looks whether we are still there while it works or waits for us."""
 TEXT_SETTINGS: Final = {"datestyle": "ISO", "intervalstyle": "postgres", "extra_float_digits": "3", "bytea_output": "hex"}
 """So that values as text mean the same everywhere, whatever the settings of a role or a database are."""
 _pacers: Final[weakref.WeakKeyDictionary[Postgres, Pacer]] = weakref.WeakKeyDictionary()
@@ -89,7 +88,8 @@ async def dial(
 
     It takes part in the health of `db` only while it is dialled: `Unavailable` at once while the server is down, and a
     server that cannot be reached counts. Later trouble of the session is the session's: other users lose nothing by it.
-    `settings` are server settings of the session, `options` are libpq's; those in the DSN of `db` win over both.
+    `settings` are server settings of the session, `options` are libpq's; those in the DSN of `db` win over both. Not so for
+    what would end a wait of ours: no time-out of the role, the database or the DSN holds but those in `settings`.
     `rule` is asked first what a failure means. Cancelled, it leaves nothing open.
     """
     async with db.use("connect"):
@@ -106,21 +106,12 @@ async def dial(
         conn.operation_timeout_s = operation_timeout_s
         conn.epoch = epoch
         try:
-            await _look_for_us(conn)
+            await look_for_us(conn)
+            await wait_on_purpose(conn, {name: value for name, value in (settings or {}).items() if name in TIMEOUTS})
         except BaseException:
             conn.pgconn.finish()
             raise
         return conn
-
-
-async def _look_for_us(conn: Connection) -> None:
-    """Have the server look whether we are still there; on platforms where it cannot, it finds out when it writes to us."""
-    query = f"SELECT pg_catalog.set_config('client_connection_check_interval', '{CLIENT_CHECK_MS}', false)"
-    try:
-        await conn.execute(query.encode())
-    except psycopg.DatabaseError:
-        if conn.closed:
-            raise
 
 
 def _conninfo(
