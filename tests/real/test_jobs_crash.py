@@ -239,7 +239,7 @@ def test_a_thousand_good_jobs_beside_bad_ones_are_all_done_and_none_twice(shop: 
         await jobs.migrate()
         async with db.connection() as conn:
             await conn.execute("ALTER TABLE outlast.jobs ADD CONSTRAINT odd CHECK ((result ->> 'number')::int <> -1)")
-        good = [NewJob("note", number) for number in range(1_000)]
+        good = [NewJob("note", number) for number in range(1_001)]
         bad = [NewJob("odd"), NewJob("note", -1), NewJob("note", "unread")]
         for place in (900, 500, 10):
             good[place:place] = bad
@@ -259,7 +259,7 @@ def test_a_thousand_good_jobs_beside_bad_ones_are_all_done_and_none_twice(shop: 
     (shop.directory / "first.journal").write_bytes(b"%08x %s\n" % (zlib.crc32(body), body))
     shop.start("first", lease_s=30.0)
     shop.start("second", lease_s=30.0)
-    shop.until(lambda: shop.states() == {"done": 999, "dead": 10})
+    shop.until(lambda: shop.states() == {"done": 1_000, "dead": 10})
     assert {row[2] for row in shop.rows() if row[1] == "done"} == {1}
     assert set(shop.logged("start").values()) == {1}, "none ran twice"
     assert (shop.directory / "first.journal").read_bytes() == b""

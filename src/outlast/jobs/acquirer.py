@@ -143,6 +143,8 @@ class Acquirer:
         """Take up to `wanted` jobs of the kinds that may be acquired, each queue getting its turn to be first."""
         self.turn += 1
         shares = self._needs.shares(stop)
+        if not shares:
+            return []
         try:
             async with self._db.connection() as conn:
                 return await self._fill(shares, wanted, partial(self.picker.on, conn, statements.ACQUIRE))
