@@ -36,8 +36,9 @@ ASK_S_MIN: Final = 1.0
 """At most one question to pg_stat_activity in this time, however many statements there are."""
 AGE_SLACK_S: Final = 1.0
 """A session that is younger than our connection by more than this is another one with the same process id."""
-DRAIN_BYTES_MAX: Final = 1_048_576
-"""What a session that was given up may still send. Then the socket is closed, so that the server's next write fails."""
+DRAIN_BYTES_MAX: Final = 16_777_216
+"""What a session that was given up may still send: more than the buffers of both sides hold (Linux: 6 MiB and 4 MiB). Then the
+socket is closed, so that the server's next write fails."""
 READ_BYTES: Final = 65_536
 THREADS_MAX: Final = 4
 """With a libpq older than 17 a cancel request blocks a thread."""
