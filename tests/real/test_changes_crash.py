@@ -34,9 +34,6 @@ CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS
 CREATE TRIGGER note AFTER INSERT OR UPDATE ON item FOR EACH ROW EXECUTE FUNCTION note();
 """
 """On the side of the sink: each row that was applied, by whom, in the order of the commits."""
-ROUNDS = 20
-KILLS = 100
-KILLS_READING = 12
 SLOW = """
 CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
     IF current_setting('application_name') NOT LIKE 'outlast sink%' THEN PERFORM pg_sleep(0.5); END IF; RETURN NULL;
@@ -171,7 +168,8 @@ def insert(number: int) -> tuple[str, tuple[Any, ...]]:
     return "INSERT INTO item VALUES (%s, %s, %s)", (number, f"item {number}", number)
 
 
-def test_twenty_owners_are_killed_under_load(shop: Shop, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("rounds", [3, pytest.param(20, marks=pytest.mark.long)])
+def test_owners_are_killed_under_load(shop: Shop, capsys: pytest.CaptureFixture[str], rounds: int) -> None:
     """Killed with -9: the standby streams its first change, nothing is lost, nothing comes twice, and never do two own it."""
     ask(shop.sink_dsn, WATCHED)
     owner = shop.start()
@@ -179,7 +177,7 @@ def test_twenty_owners_are_killed_under_load(shop: Shop, capsys: pytest.CaptureF
     shop.write(insert, 0.003)
     shop.owned(owner.pid)
     waits: list[float] = []
-    for _ in range(ROUNDS):
+    for _ in range(rounds):
         following = shop.start()
         shop.stands_by()
         killed_at = time.monotonic()
@@ -192,7 +190,7 @@ def test_twenty_owners_are_killed_under_load(shop: Shop, capsys: pytest.CaptureF
     ms = [1000 * wait for wait in waits]
     with capsys.disabled():
         sys.stdout.write(
-            f"\nowner killed: first change of the next after {statistics.median(ms):.0f} ms (median of {ROUNDS}, "
+            f"\nowner killed: first change of the next after {statistics.median(ms):.0f} ms (median of {rounds}, "
             f"{min(ms):.0f} to {max(ms):.0f}), {shop.written} transactions meanwhile\n"
         )
     applied = ask(shop.sink_dsn, "SELECT id, pid FROM applied ORDER BY number")
@@ -244,7 +242,8 @@ def kill_at_random(shop: Shop, rng: random.Random, count: int, **environment: st
     return counts
 
 
-def test_a_hundred_kills_of_consumer_source_and_sink(shop: Shop, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("kills", [8, pytest.param(100, marks=pytest.mark.long)])
+def test_a_hundred_kills_of_consumer_source_and_sink(shop: Shop, capsys: pytest.CaptureFixture[str], kills: int) -> None:
     """At random, under load; in the end the tables are the same, row by row."""
     seed = random.SystemRandom().randrange(1_000_000)
     rng = random.Random(seed)
@@ -265,7 +264,7 @@ def test_a_hundred_kills_of_consumer_source_and_sink(shop: Shop, capsys: pytest.
     shop.start()
     shop.streams()
     shop.write(change, 0.002)
-    counts = kill_at_random(shop, rng, KILLS)
+    counts = kill_at_random(shop, rng, kills)
     shop.stop_writing()
     began = time.monotonic()
     shop.until(shop.same)
@@ -277,10 +276,11 @@ def test_a_hundred_kills_of_consumer_source_and_sink(shop: Shop, capsys: pytest.
             f"\nkills: {counts} (seed {seed}); {shop.written} transactions, {sessions} sessions that streamed, "
             f"the same {time.monotonic() - began:.1f} s after the last one\n"
         )
-    assert sessions > KILLS // 20, "it hardly ever streamed: nothing was tested"
+    assert sessions > kills // 20, "it hardly ever streamed: nothing was tested"
 
 
-def test_kills_while_the_tables_are_read_first(shop: Shop, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(("kills_max", "rows"), [(4, 50_000), pytest.param(12, 150_000, marks=pytest.mark.long)])
+def test_kills_while_the_tables_are_read_first(shop: Shop, capsys: pytest.CaptureFixture[str], kills_max: int, rows: int) -> None:
     """The same while the rows that were there before are read, by two at a time, and others write and change keys."""
     seed = random.SystemRandom().randrange(1_000_000)
     rng, writing = random.Random(seed), random.Random(seed)
@@ -304,13 +304,13 @@ def test_kills_while_the_tables_are_read_first(shop: Shop, capsys: pytest.Captur
         except psycopg.errors.UndefinedTable:
             return True
 
-    ask(shop.source.dsn(), "INSERT INTO item SELECT i, repeat('x', 300) || i, i FROM generate_series(1, 150000) AS i")
+    ask(shop.source.dsn(), f"INSERT INTO item SELECT i, repeat('x', 300) || i, i FROM generate_series(1, {rows}) AS i")
     ask(shop.source.dsn(), "ANALYZE item")
     ask(shop.sink_dsn, SLOW)
     shop.write(change, 0.005)
     shop.start(WORKER_SNAPSHOT="yes")
     kills = 0
-    while kills < KILLS_READING and is_due():
+    while kills < kills_max and is_due():
         time.sleep(rng.uniform(0.0, 1.5))
         kill_at_random(shop, rng, 1, WORKER_SNAPSHOT="yes")
         kills += 1

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
     from conftest import RunAsync
 
-pytestmark = pytest.mark.short
 TABLES = """
 CREATE TABLE keyed (part text, id int, note text, PRIMARY KEY (part, id));
 CREATE TABLE named (id int PRIMARY KEY, name text UNIQUE);

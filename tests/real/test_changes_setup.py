@@ -71,7 +71,6 @@ def using(run_async: RunAsync, dsn: str, act: Callable[[Postgres], object]) -> F
     return run_async(main)
 
 
-@pytest.mark.short
 def test_it_is_made_once_and_only_when_allowed(logical: PostgresServer, shop: psycopg.Connection, run_async: RunAsync) -> None:
     dsn = logical.dsn("shop")
     looked = using(run_async, dsn, lambda db: set_up(db, "pub", "slot", tables=["orders"]))

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from conftest import RunAsync
 
-pytestmark = [pytest.mark.short, pytest.mark.expected_logs]
+pytestmark = pytest.mark.expected_logs
 
 WORKER = Path(__file__).with_name("change_worker.py")
 SETTINGS = {**LOGICAL, "logical_decoding_work_mem": "64kB", "min_wal_size": "32MB", "max_wal_size": "32MB"}
@@ -70,7 +70,15 @@ WORK = (
 LARGE = 20_000
 
 
-@pytest.fixture(scope="module", params=find_postgres_majors(), ids=lambda major: f"PostgreSQL {major}")
+def each_major() -> list[Any]:
+    """Those that are there; the wheel with 17 is for Python 3.12 alone."""
+    return [
+        pytest.param(major, id=f"PostgreSQL {major}", marks=[pytest.mark.short] if major == 17 else [])
+        for major in find_postgres_majors()
+    ]
+
+
+@pytest.fixture(scope="module", params=each_major())
 def logical(request: pytest.FixtureRequest) -> Iterator[PostgresServer]:
     """One server of each version for the tests of this file that break none."""
     with PostgresServer(major=request.param, settings=SETTINGS) as server:
@@ -142,7 +150,7 @@ def test_everything_reaches_the_mirror(
             await asked(source, "INSERT INTO keyless VALUES (4, 'd')")
             await same(source, warehouse)
         streamed = "SELECT stream_txns > 0 FROM pg_stat_replication_slots WHERE slot_name = 'shop'"
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while streaming and await asked(source, streamed) != [(True,)]:
                 await asyncio.sleep(0.05)
 

@@ -80,7 +80,6 @@ def recvlogical(server: PostgresServer, conn: psycopg.Connection) -> Iterator[in
             reader.kill()
 
 
-@pytest.mark.short
 def test_setup_says_what_it_found_and_did(changes: Callable[..., Result]) -> None:
     looked = changes("setup", "pub", "slot", "--table", "orders", "--check")
     assert looked.exit_code == 78

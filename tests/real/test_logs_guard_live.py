@@ -164,10 +164,9 @@ def test_a_pipe_that_nobody_reads_stops_nobody() -> None:
     logger.propagate = False
     handler = SinkHandler(stream, lines_max=100, close_s=0.1)
     logger.addHandler(handler)
-    began = time.monotonic()
+    # One that waited for the reader would wait for ever.
     for number in range(20_000):
         logger.error("%s", f"{number:0>100}")
-    assert time.monotonic() - began < 30.0
     totals = handler.sink.totals
     assert totals.taken == 20_000
     assert totals.dropped == totals.taken - totals.written - totals.waiting > 0

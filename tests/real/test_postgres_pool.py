@@ -156,8 +156,7 @@ def test_a_deadline_can_be_longer_for_what_takes_long(database: str) -> None:
 
 def test_those_who_wait_for_a_connection_are_let_out_when_the_server_goes_down(server: PostgresServer) -> None:
     async def main() -> None:
-        loop = asyncio.get_running_loop()
-        db = Postgres(server.dsn(), connections_max=1)
+        db = Postgres(server.dsn(), connections_max=1, acquire_timeout_s=3600)
         lent = asyncio.Event()
 
         async def hold() -> None:
@@ -165,11 +164,10 @@ def test_those_who_wait_for_a_connection_are_let_out_when_the_server_goes_down(s
                 lent.set()
                 await conn.execute("SELECT pg_sleep(20)")
 
-        async def wait() -> float:
+        async def wait() -> None:
             with pytest.raises(outlast.Unavailable):
                 async with db.connection():
                     pytest.fail("nobody is let in")
-            return loop.time()
 
         holder = asyncio.create_task(hold())
         await lent.wait()
@@ -178,8 +176,8 @@ def test_those_who_wait_for_a_connection_are_let_out_when_the_server_goes_down(s
         await asyncio.to_thread(server.stop, "immediate")
         with pytest.raises(psycopg.Error):
             await holder
-        down_at = loop.time()
-        assert max(await asyncio.gather(*waiters)) - down_at < 5, "long before acquire_timeout_s, which is 30 s"
+        async with asyncio.timeout(60):
+            await asyncio.gather(*waiters)
         await db.close()
 
     asyncio.run(main())
@@ -283,7 +281,6 @@ def test_a_dedicated_connection_notices_that_the_server_froze(server: PostgresSe
 @pytest.mark.short
 def test_closing_hangs_on_no_frozen_server_and_only_cancels(server: PostgresServer, proxy: FaultProxy) -> None:
     async def main() -> None:
-        loop = asyncio.get_running_loop()
         db = Postgres(server.dsn(port=proxy.port))
 
         async def work() -> None:
@@ -296,10 +293,9 @@ def test_closing_hangs_on_no_frozen_server_and_only_cancels(server: PostgresServ
         attempts = proxy.attempt_count
         server.freeze()
         try:
-            began_at = loop.time()
-            await db.close()
-            results = await asyncio.gather(*tasks, return_exceptions=True)
-            assert loop.time() - began_at < 2
+            async with asyncio.timeout(30):
+                await db.close()
+                results = await asyncio.gather(*tasks, return_exceptions=True)
         finally:
             server.thaw()
         await dedicated.close()

@@ -14,6 +14,7 @@ from outlast.changes.epochs import FencedError
 from outlast.changes.own_tables import make_table
 from outlast.changes.postgres_snapshot import PostgresSnapshot
 from outlast.changes.row_statements import Naming, RowStatements, same_name
+from outlast.changes.sink_tables import VERSIONS, TableChangedError, as_parameters, read_tables
 from outlast.core.faults import attach, attached
 from outlast.postgres.connection import DeadlineExceededError
 from outlast.postgres.replication_dial import Keepalive, dial
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
     from outlast.changes.sink import Delivery
+    from outlast.changes.sink_tables import Name
     from outlast.postgres import Connection, Postgres
 
 _CREATE: Final = """
@@ -64,9 +66,12 @@ class PostgresSink:
     the rows together with the position, in `schema.change_positions`, and only while the epoch is still ours: a former owner
     that comes back is refused by the row it must update.
 
-    Truncates are carried out. Values are sent as the text that PostgreSQL wrote (leave `typed` off). The session is watched by
-    TCP as the lock's is (`keepalive`), so that what an owner left half done on a machine that is gone does not keep the next
-    one waiting.
+    What the tables are like is looked at when they are first written to, and again before each commit, under the locks of what
+    was written: one that was changed in between costs a session, and nothing else.
+
+    Truncates are carried out, each of its own table. Values are sent as the text that PostgreSQL wrote (leave `typed` off). The
+    session is watched by TCP as the lock's is (`keepalive`), so that what an owner left half done on a machine that is gone does
+    not keep the next one waiting.
     """
 
     def __init__(
@@ -78,6 +83,8 @@ class PostgresSink:
         self.keepalive = keepalive or Keepalive()
         self.schema = schema
         self._rows = RowStatements(naming)
+        self._written: set[Name] = set()
+        """The tables that were written to since the last commit."""
         self._stream = ""
         self._epoch = 0
         self._conn: Connection | None = None
@@ -98,10 +105,16 @@ class PostgresSink:
             settings={
                 "tcp_user_timeout": str(self.keepalive.total_s * 1000),
                 "idle_in_transaction_session_timeout": str(IDLE_S_MAX * 1000),
+                # A table is looked at as it is by then, and not as it was when the transaction began.
+                "default_transaction_isolation": r"read\ committed",
+                # A document and a fragment are both values of the type.
+                "xmloption": "content",
             },
             operation_timeout_s=self.db.operation_timeout_s,
         )
         self._stream, self._epoch = stream, epoch
+        self._rows.forget()
+        self._written.clear()
         async with self._used(conn):
             try:
                 row = await self._take(conn)
@@ -118,10 +131,14 @@ class PostgresSink:
 
     async def write(self, delivery: Delivery) -> None:
         """Carry the changes out, in a transaction that `flush` commits."""
-        conn = self._open_connection()
-        async with self._used(conn), conn.pipeline(), conn.cursor() as cursor:
-            for statement, rows in self._rows.grouped(delivery.changes, again=delivery.commit_lsn < self._mixed_until):
-                await cursor.executemany(statement, rows)
+        conn, names = self._open_connection(), self._rows.names(delivery.changes)
+        async with self._used(conn):
+            if unknown := self._rows.unknown(names):
+                self._rows.learn(unknown, await read_tables(conn, unknown))
+            self._written.update(names)
+            async with conn.pipeline(), conn.cursor() as cursor:
+                for statement, rows in self._rows.grouped(delivery.changes, again=delivery.commit_lsn < self._mixed_until):
+                    await cursor.executemany(statement, rows)
         if delivery.end_lsn is not None:
             self._complete_lsn = delivery.end_lsn
 
@@ -131,19 +148,25 @@ class PostgresSink:
             return self._durable_lsn
         conn, complete = self._open_connection(), self._complete_lsn
         async with self._used(conn):
-            async with conn.cursor() as cursor:
+            async with conn.pipeline(), conn.cursor() as looking, conn.cursor() as cursor:
+                await looking.execute(VERSIONS, as_parameters(self._written))
                 await cursor.execute(self._sql(_MOVE), (format_lsn(complete), self._stream, self._epoch))
+                versions = {(schema, name): version for schema, name, version in await looking.fetchall()}
                 moved = cursor.rowcount
             if moved != 1:
                 await conn.rollback()
                 raise FencedError(self._stream, self._epoch, await self._newest(conn), "another owner")
+            if other := versions.items() ^ self._rows.versions(self._written).items():
+                await conn.rollback()
+                raise TableChangedError(min(name for name, _ in other))
             await conn.commit()
+        self._written.clear()
         self._durable_lsn = complete
         return complete
 
     def snapshot_target(self) -> PostgresSnapshot:
         """Give what takes an initial snapshot for the stream that is open, fenced by its epoch."""
-        return PostgresSnapshot(self, self._rows, self._stream, self._epoch)
+        return PostgresSnapshot(self, self._rows.naming, self._stream, self._epoch)
 
     def go_on_from(self, lsn: int, copied_until: int, mixed_until: int) -> None:
         """Take note of what a snapshot has made durable; 0: it is due."""

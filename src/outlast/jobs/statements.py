@@ -6,6 +6,15 @@ from typing import Final, LiteralString
 
 from psycopg import sql
 
+
+def _time(column: LiteralString) -> LiteralString:
+    """Read a time so that Python has a value for it: PostgreSQL's years go from 4714 BC to 294276, and there is infinity."""
+    return (
+        "CASE WHEN " + column + " IS NOT NULL THEN least(greatest(" + column + ", timestamptz '0001-01-02 00:00+00'), "
+        "timestamptz '9999-12-30 00:00+00') END"
+    )
+
+
 ENQUEUE: Final = """
 WITH new AS (
     INSERT INTO {schema}.jobs
@@ -49,12 +58,16 @@ WITH picked AS MATERIALIZED (
     LIMIT %(count)s
     FOR UPDATE SKIP LOCKED
 )
-UPDATE {schema}.jobs SET state = 'running', worker = %(worker)s, attempt = attempt + 1, started_at = now(),
-    cancel_requested = false
+UPDATE {schema}.jobs SET state = 'running', worker = %(worker)s, attempt = least(attempt, 2147483646) + 1,
+    started_at = now(), cancel_requested = false
 FROM picked WHERE jobs.id = picked.id
-RETURNING jobs.id, kind, payload, attempt, attempts_max, queue, priority, unique_key, enqueued_at, deadline_at
-"""
+RETURNING jobs.id, kind, payload::text, attempt, attempts_max, queue, priority, unique_key, """
+    + _time("enqueued_at")
+    + ", "
+    + _time("deadline_at")
 )
+"""Nothing in a row makes this fail, since one job must not stop the others: sums stay in range, times are read as `_time`
+says, and the payload is text, to be decoded row by row."""
 
 NEXT_RUN_AT: Final = """
 SELECT extract(epoch FROM min(run_at) - now())::float8 FROM {schema}.jobs
@@ -64,7 +77,7 @@ WHERE state = 'available' AND queue = ANY(%(queues)s) AND run_at > now() AND run
 RECORD: Final = """
 UPDATE {schema}.jobs SET
     state = CASE WHEN outcome.state = 'available' AND cancel_requested THEN 'cancelled' ELSE outcome.state END,
-    attempt = CASE WHEN give_back THEN jobs.attempt - 1 ELSE jobs.attempt END,
+    attempt = CASE WHEN give_back THEN greatest(jobs.attempt, 1) - 1 ELSE jobs.attempt END,
     run_at = CASE WHEN outcome.state = 'available' THEN now() + delay_s * interval '1 second' ELSE run_at END,
     finished_at = CASE WHEN outcome.state = 'available' AND NOT cancel_requested THEN NULL ELSE now() END,
     result = outcome.result::json,
@@ -80,6 +93,9 @@ RETURNING jobs.id, jobs.attempt
 """
 """Fenced: it matches an attempt that is still ours, or one that was taken from us and that nobody has begun again."""
 
+LOCK_TIMEOUT: Final = "SELECT set_config('lock_timeout', %(value)s, true)"
+"""For this transaction."""
+
 HEARTBEAT: Final = """
 INSERT INTO {schema}.workers (id, name, lease_until) VALUES (%(worker)s, %(name)s, now() + %(lease_s)s * interval '1 second')
 ON CONFLICT (id) DO UPDATE SET lease_until = excluded.lease_until
@@ -90,8 +106,9 @@ MINE: Final = "SELECT id, attempt, cancel_requested FROM {schema}.jobs WHERE sta
 RESCUE: Final = """
 WITH lost AS MATERIALIZED (
     SELECT jobs.id FROM {schema}.jobs LEFT JOIN {schema}.workers ON workers.id = jobs.worker
-    WHERE jobs.state = 'running' AND jobs.worker <> %(worker)s
-        AND greatest(coalesce(workers.lease_until, jobs.started_at + %(lease_s)s * interval '1 second'),
+    WHERE jobs.state = 'running' AND jobs.worker IS DISTINCT FROM %(worker)s
+        AND greatest(coalesce(workers.lease_until, CASE WHEN jobs.started_at <= now() THEN jobs.started_at
+                ELSE '-infinity' END + %(lease_s)s * interval '1 second'),
             pg_postmaster_start_time() + %(lease_s)s * interval '1 second') < now()
     LIMIT 1000
     FOR UPDATE OF jobs SKIP LOCKED
@@ -104,7 +121,8 @@ UPDATE {schema}.jobs SET
 FROM lost WHERE jobs.id = lost.id
 RETURNING jobs.id
 """
-"""A lease runs from the server's own start at the earliest: after an outage everyone has time to report."""
+"""A lease runs from the server's own start at the earliest: after an outage everyone has time to report. A start that is yet
+to come, or none, is a row of somebody else's: it has no lease, and no sum that could leave the range."""
 
 FORGET_WORKERS: Final = """
 DELETE FROM {schema}.workers WHERE lease_until < now() - interval '1 hour'
@@ -156,14 +174,16 @@ WITH changed AS (
 SELECT id, pg_notify({channel}, '') FROM changed
 """
 
-LIST: Final = """
-SELECT id, kind, queue, state, payload, priority, attempt, attempts_max, run_at, enqueued_at, deadline_at, started_at,
-    finished_at, unique_key, result, first_fault, last_fault
+LIST: Final = (
+    "SELECT id, kind, queue, state, payload::text, priority, attempt, attempts_max, "
+    + ", ".join([_time("run_at"), _time("enqueued_at"), _time("deadline_at"), _time("started_at"), _time("finished_at")])
+    + """, unique_key, result::text, first_fault::text, last_fault::text
 FROM {schema}.jobs
 WHERE (%(id)s::bigint IS NULL OR id = %(id)s) AND (%(state)s::text IS NULL OR state = %(state)s)
     AND (%(queue)s::text IS NULL OR queue = %(queue)s) AND (%(kind)s::text IS NULL OR kind = %(kind)s)
 ORDER BY id DESC LIMIT %(count)s
 """
+)
 
 COUNTS: Final = "SELECT queue, state, count(*) FROM {schema}.jobs GROUP BY queue, state ORDER BY queue, state"
 

@@ -192,13 +192,12 @@ class Postgres(Dependency):
         await self._endings.close(CLOSE_S_MAX)
         await super().close()
 
-    def failed(self, exc: BaseException, epoch: int, phase: str, place: bool) -> None:  # noqa: FBT001
-        """Take the exception of a guarded block, if the driver is at the bottom of it.
+    def counts(self, exc: BaseException) -> bool:
+        """Whether the driver is at the bottom of it.
 
         What else fails inside a `connection()` block, a call to another service for one, says nothing about this server.
         """
-        if not isinstance(exc, Exception) or driver_error(exc) is not None:
-            super().failed(exc, epoch, phase, place)
+        return not isinstance(exc, Exception) or driver_error(exc) is not None
 
     # Inside.
 
@@ -305,8 +304,8 @@ class Postgres(Dependency):
             if self.is_stopping:
                 return
             if not self.passable:
-                if (last := self._last()) is not None:
-                    attach(exc, last)
+                if self.last is not None:
+                    attach(exc, self.last)
                 return
             try:
                 async with asyncio.timeout(min(ASK_S_MAX, self.connect_timeout_s)):
@@ -348,10 +347,6 @@ class Postgres(Dependency):
             self._answered_at = loop.time()
             return True
 
-    def _last(self) -> Fault | None:
-        """Return the newest evidence against the server."""
-        return self.health.last
-
     def _size(self) -> int:
         """How many connections we may have now."""
         modest = asyncio.get_running_loop().time() < self._modest_until
@@ -366,7 +361,7 @@ class Postgres(Dependency):
         if state is not State.DOWN or fault is None:
             self._endings.back()
             return
-        if (self._last() or fault).code == TOO_MANY:
+        if (self.last or fault).code == TOO_MANY:
             self._be_modest()
         # First of all those who wait; nothing of what follows waits either.
         if self._side is not None:

@@ -15,7 +15,7 @@ from outlast.core.faults import attach, attached
 from outlast.core.redact import clean
 from outlast.postgres.connection import Connection
 from outlast.postgres.pacer import Pacer
-from outlast.postgres.sessions import look_for_us
+from outlast.postgres.sessions import TIMEOUTS, look_for_us, wait_on_purpose
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -88,7 +88,8 @@ async def dial(
 
     It takes part in the health of `db` only while it is dialled: `Unavailable` at once while the server is down, and a
     server that cannot be reached counts. Later trouble of the session is the session's: other users lose nothing by it.
-    `settings` are server settings of the session, `options` are libpq's; those in the DSN of `db` win over both.
+    `settings` are server settings of the session, `options` are libpq's; those in the DSN of `db` win over both. Not so for
+    what would end a wait of ours: no time-out of the role, the database or the DSN holds but those in `settings`.
     `rule` is asked first what a failure means. Cancelled, it leaves nothing open.
     """
     async with db.use("connect"):
@@ -106,6 +107,7 @@ async def dial(
         conn.epoch = epoch
         try:
             await look_for_us(conn)
+            await wait_on_purpose(conn, {name: value for name, value in (settings or {}).items() if name in TIMEOUTS})
         except BaseException:
             conn.pgconn.finish()
             raise

@@ -1,4 +1,14 @@
-"""What every session of ours sets on the server, and how to find ours again there."""
+"""What sessions of ours set on the server, how they are found again there, and what keeps a time-out from ending their waits.
+
+A standby waits for the lock of its owner, a slot for the transactions that were open before it, a snapshot is held by an idle
+transaction, a listener hears nothing for days. `ALTER ROLE … SET statement_timeout = '30s'` is common, and means none of
+them. So every session that waits on purpose lifts the time-outs for itself, and what bounds it is written where it waits: our
+own deadline, TCP, or the stop.
+
+Behind a pooler that gives each transaction another server, a setting of a session does not stay with us, and neither does a
+lock, a listener, or a stream. So those sessions belong on the direct DSN. What waits inside one transaction of a pooled
+connection lifts them for that transaction (`local`), and may go through a pooler.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +16,21 @@ import select
 from typing import TYPE_CHECKING, Any, Final
 
 import psycopg
-from psycopg import pq
+from psycopg import pq, sql
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from outlast.postgres.connection import Connection
 
+TIMEOUTS: Final[Mapping[str, int]] = {
+    "statement_timeout": 0,
+    "lock_timeout": 0,
+    "idle_in_transaction_session_timeout": 0,
+    "idle_session_timeout": 140_000,
+    "transaction_timeout": 170_000,
+}
+"""What ends a session that waits or is idle, by the first version of the server that knows it. To lift one needs no right."""
 CLIENT_CHECK_MS: Final = 1000
 """How often the server looks whether we are still there while it works or waits for us."""
 CLIENT_CHECK_SINCE: Final = 140_000
@@ -25,6 +43,27 @@ _AGES: Final = (
 """`backend_start` is NULL in what belongs to another role, which is none of ours."""
 _READS_MAX: Final = 8
 """How often an idle connection's socket is read before it is lent: a notice, a changed setting, then the end."""
+
+
+async def wait_on_purpose(
+    conn: psycopg.AsyncConnection[Any], settings: Mapping[str, str] | None = None, *, local: bool = False
+) -> None:
+    """Lift every time-out of the session, whoever has set it; `settings` are set as well, and win. In one statement.
+
+    `local`: for the transaction that `conn` is in, and not for the session.
+    """
+    wanted = lifted(conn.pgconn.server_version) | dict(settings or {})
+    each = [
+        sql.SQL("pg_catalog.set_config({}, {}, {})").format(sql.Literal(name), sql.Literal(value), sql.Literal(local))
+        for name, value in wanted.items()
+    ]
+    # Without parameters: a walsender speaks the simple protocol only.
+    await conn.execute(sql.SQL("SELECT {}").format(sql.SQL(", ").join(each)))
+
+
+def lifted(server_version: int) -> dict[str, str]:
+    """The settings that lift the time-outs which this version of the server knows."""
+    return {name: "0" for name, since in TIMEOUTS.items() if server_version >= since}
 
 
 async def look_for_us(conn: Connection) -> None:
