@@ -158,11 +158,13 @@ class Endings:
 
     async def _send(self, one: GivenUp) -> None:
         """Send one cancel request. That it arrived says nothing of the statement: what comes next tells."""
-        if one.ended or one.cancel is None:
+        if one.cancel is None:
             return
-        again = one.asked
-        await self.sent()
-        one.asked = True
+        await self._pacer.turn()
+        if one.ended or not self._reachable():
+            return
+        self.cancels += 1
+        again, one.asked = one.asked, True
         with contextlib.suppress(psycopg.Error, OSError, TimeoutError):
             async with asyncio.timeout(CANCEL_S_MAX):
                 await self._request(one.cancel, again=again)
