@@ -158,6 +158,33 @@ def test_a_hundred_spinning_tasks_come_back_over_the_ramp() -> None:
     assert late_s < 1.5 + 1.0 + 0.2
 
 
+def test_spinners_in_line_leave_room_for_those_who_wait() -> None:
+    async def main() -> None:
+        database = Database()
+        db = dependency(database, waiters_max=4)
+        database.up = False
+        fail(db)
+
+        async def spinner() -> None:
+            while True:
+                try:
+                    await by_use(db)
+                except outlast.Unavailable:
+                    continue
+
+        spinning = [asyncio.create_task(spinner()) for _ in range(10)]
+        await asyncio.sleep(5)
+        waiting = [asyncio.create_task(db.ready()) for _ in range(2)]
+        await asyncio.sleep(5)
+        assert not any(task.done() for task in waiting)
+        database.up = True
+        await asyncio.gather(*waiting)
+        for task in spinning:
+            task.cancel()
+
+    run_virtual(main)
+
+
 def test_requests_in_tasks_of_their_own_never_wait() -> None:
     async def main() -> None:
         loop, db = asyncio.get_running_loop(), dependency(Database())

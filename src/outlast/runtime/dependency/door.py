@@ -96,7 +96,8 @@ def remembered(cell: Cell, turn: Turn, refusal: Unavailable) -> Unavailable:
 
 async def _wait_turn(cell: Cell, seconds: float) -> None:
     here = cell.loop is asyncio.get_running_loop() and cell.stop is None
-    if not here or len(cell.waiters) >= cell.waiters_max:
+    # Half of the places are left to those who came to wait.
+    if not here or len(cell.waiters) >= cell.waiters_max // 2:
         await asyncio.sleep(seconds)
         return
     with contextlib.suppress(Stopping):
