@@ -352,7 +352,7 @@ class SinkHandler(logging.Handler):
     def __init__(self, stream: Stream, level: int = logging.NOTSET, **options: float) -> None:
         """Write to `stream`."""
         super().__init__(level)
-        self.sink = Sink(stream, **{"tell": self.tell, **cast("dict[str, Any]", options)})
+        self.sink = Sink(stream, tell=self.tell, **cast("dict[str, Any]", options))
 
     def emit(self, record: logging.LogRecord) -> None:
         """Format and queue; what cannot be formatted is logging's business."""
