@@ -30,6 +30,11 @@ CLIENT_CHECK_MS: Final = 1000
 """How often the server looks whether we are still there while it works or waits for us."""
 TEXT_SETTINGS: Final = {"datestyle": "ISO", "intervalstyle": "postgres", "extra_float_digits": "3", "bytea_output": "hex"}
 """So that values as text mean the same everywhere, whatever the settings of a role or a database are."""
+_DURABLE: Final = b"""
+SELECT pg_catalog.set_config('synchronous_commit', 'on', false) WHERE pg_catalog.current_setting('synchronous_commit') = 'off'
+"""
+"""What a sink has committed is confirmed to the source, which forgets it. With `off`, as a role may have it, a crash of the
+sink's server takes it back, the position too, and leaves a hole. Whatever else a role says is left as it is."""
 _pacers: Final[weakref.WeakKeyDictionary[Postgres, Pacer]] = weakref.WeakKeyDictionary()
 
 
@@ -108,18 +113,19 @@ async def dial(
         conn.operation_timeout_s = operation_timeout_s
         conn.epoch = epoch
         try:
-            await _wait_on_purpose(conn, {name: value for name, value in (settings or {}).items() if name in TIMEOUTS})
+            await _settle(conn, {name: value for name, value in (settings or {}).items() if name in TIMEOUTS})
         except BaseException:
             conn.pgconn.finish()
             raise
         return conn
 
 
-async def _wait_on_purpose(conn: Connection, settings: Mapping[str, str]) -> None:
-    """Lift the time-outs, and have the server look whether we are still there; on some platforms it cannot.
+async def _settle(conn: Connection, settings: Mapping[str, str]) -> None:
+    """Set what the session depends on: no time-outs, commits that are durable, and a server that looks whether we are there.
 
-    There it finds out when it writes to us.
+    On some platforms it cannot look; there it finds out when it writes to us.
     """
+    await conn.execute(_DURABLE)
     try:
         await wait_on_purpose(conn, {"client_connection_check_interval": str(CLIENT_CHECK_MS), **settings})
     except psycopg.DatabaseError:
