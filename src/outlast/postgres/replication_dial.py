@@ -95,8 +95,9 @@ async def dial(
 
     It takes part in the health of `db` only while it is dialled: `Unavailable` at once while the server is down, and a
     server that cannot be reached counts. Later trouble of the session is the session's: other users lose nothing by it.
-    `settings` are server settings of the session, `options` are libpq's; those in the DSN of `db` win over both. Not so for
-    what would end a wait of ours: no time-out of the role, the database or the DSN holds but those in `settings`.
+    `settings` are server settings of the session, `options` are libpq's; those in the DSN of `db` win over both. Not so
+    what would end a wait of ours, or have a value mean another thing: the time-outs are none but those in `settings`, the formats
+    are `TEXT_SETTINGS`, and a commit is durable, whatever the role, the database or the DSN say.
     `rule` is asked first what a failure means. Cancelled, it leaves nothing open.
     """
     async with db.use("connect"):
@@ -113,7 +114,7 @@ async def dial(
         conn.operation_timeout_s = operation_timeout_s
         conn.epoch = epoch
         try:
-            await _settle(conn, {name: value for name, value in (settings or {}).items() if name in TIMEOUTS})
+            await _settle(conn, TEXT_SETTINGS | {name: value for name, value in (settings or {}).items() if name in TIMEOUTS})
         except BaseException:
             conn.pgconn.finish()
             raise
@@ -121,7 +122,7 @@ async def dial(
 
 
 async def _settle(conn: Connection, settings: Mapping[str, str]) -> None:
-    """Set what the session depends on: no time-outs, commits that are durable, and a server that looks whether we are there.
+    """Set what the session depends on, `settings` among it: no time-outs, durable commits, a server that looks for us.
 
     On some platforms it cannot look; there it finds out when it writes to us.
     """
@@ -144,7 +145,7 @@ def _conninfo(
     }
     if db.writable and len(db.dsn.addresses) > 1:
         wanted["target_session_attrs"] = "read-write"
-    ours = " ".join(f"-c {name}={value}" for name, value in (TEXT_SETTINGS | keepalive.of_server() | dict(settings)).items())
+    ours = " ".join(f"-c {name}={value}" for name, value in (keepalive.of_server() | dict(settings)).items())
     # The last setting of a name wins: the user's.
     return make_conninfo(db.dsn.with_options(**wanted), **options, options=f"{ours} {db.dsn.get('options')}".strip())
 
