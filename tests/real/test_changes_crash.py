@@ -86,7 +86,7 @@ class Shop:
         file = self.directory / "told"
         return [Line(text) for text in file.read_text(encoding="ascii").splitlines()] if file.exists() else []
 
-    def until(self, condition: Callable[[], Any], limit_s: float = 40.0) -> Any:
+    def until(self, condition: Callable[[], Any], limit_s: float = 90.0) -> Any:
         end = time.monotonic() + limit_s
         while not (found := condition()):
             if time.monotonic() > end or self.errors:

@@ -191,7 +191,7 @@ def test_a_connection_of_an_older_epoch_is_not_lent_again(server: PostgresServer
         async with db.connection() as old:
             db.report(ConnectionResetError("staged"))
             assert db.state is State.DOWN
-            await db.ready(timeout_s=20)
+            await db.ready(timeout_s=60)
             assert not old.closed, "whoever has it may finish"
         assert old.closed
         async with db.connection() as new:
@@ -311,7 +311,7 @@ def test_after_too_many_connections_half_as_many_are_used_for_a_while(database: 
 
         assert await peak() == 8
         db.report(psycopg.errors.TooManyConnections("staged"))
-        await db.ready(timeout_s=20)
+        await db.ready(timeout_s=60)
         assert await peak() == 4
         db._modest_until = loop.time() - MODEST_S
         assert await peak() == 8
