@@ -168,7 +168,7 @@ def test_work_that_fails_while_the_probe_passes_backs_off_and_takes_nobody_down(
     else:
         # A right that a person has to grant: no sooner than 5 s.
         assert all(gap >= 5.0 for gap in gaps)
-    assert others > 30
+    assert others > len(tries), "and it goes on"
     told = [record for record in caplog.records if record.levelno >= logging.WARNING]
     assert len(told) == 1, [record.message for record in told]
     assert code in told[0].message
@@ -283,6 +283,10 @@ def test_a_server_that_has_become_read_only_is_left_until_it_is_writable(server:
             await conn.execute("INSERT INTO orders VALUES (1)")
         set_to = "ALTER SYSTEM SET default_transaction_read_only = "
         await asyncio.to_thread(run_sql, server.dsn(), set_to + "on", "SELECT pg_reload_conf()")
+        async with await psycopg.AsyncConnection.connect(server.dsn(), autocommit=True) as conn, asyncio.timeout(60):
+            while await (await conn.execute("SHOW default_transaction_read_only")).fetchone() != ("on",):
+                await asyncio.sleep(0.02)
+        # A session of ours may have been told a moment later.
         await asyncio.sleep(0.5)
         with pytest.raises(psycopg.errors.ReadOnlySqlTransaction):
             async with db.connection() as conn:
@@ -318,10 +322,11 @@ def test_too_many_connections_give_ours_back(server: PostgresServer) -> None:
         assert "53300" in codes, results
         assert db.fault is not None
         assert (db.fault.kind, db.fault.code) == (outlast.Kind.EXHAUSTED, "53300")
-        await asyncio.sleep(1)
-        cursor = await others[0].execute("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'outlast'")
-        row = await cursor.fetchone()
-        assert row == (0,), "none of ours is kept idle"
+        ours = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'outlast'"
+        async with asyncio.timeout(60):
+            # None of ours is kept idle.
+            while await (await others[0].execute(ours)).fetchone() != (0,):
+                await asyncio.sleep(0.02)
         for other in others:
             await other.close()
         await db.ready(timeout_s=60)
