@@ -131,7 +131,7 @@ def writing(dsn: str, seed: int = 0) -> Iterator[None]:
         yield
     finally:
         enough.set()
-        writer.join(30)
+        writer.join(60)
     assert not errors
 
 

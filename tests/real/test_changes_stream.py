@@ -163,11 +163,11 @@ def test_a_large_transaction_reaches_the_sink_whole_or_not_at_all(
             ask(source, "DELETE FROM item WHERE id % 3 = 0")
             rows = "SELECT id, md5(name), amount FROM item ORDER BY id"
             expected = ask(source, rows)
-            async with asyncio.timeout(40):
+            async with asyncio.timeout(60):
                 while await asyncio.to_thread(ask, warehouse, rows) != expected:
                     await asyncio.sleep(0.1)
             ask(source, "TRUNCATE item")
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 while await asyncio.to_thread(ask, warehouse, "SELECT count(*) FROM item") != [(0,)]:
                     await asyncio.sleep(0.1)
 
@@ -205,7 +205,7 @@ def test_values_arrive_whatever_the_settings_of_the_two_databases_are(
             async with running(make_conninfo(source, options=told), sink):
                 await streams(source)
                 ask(source, row)
-                async with asyncio.timeout(20):
+                async with asyncio.timeout(60):
                     while not await asyncio.to_thread(ask, warehouse, "SELECT 1 FROM odd"):
                         await asyncio.sleep(0.05)
 

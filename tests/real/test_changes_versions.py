@@ -121,7 +121,7 @@ def contents(dsn: str) -> dict[str, list[tuple[Any, ...]]]:
     return {name: ask(dsn, f"SELECT * FROM {name} ORDER BY 1") for name in NAMES}
 
 
-async def same(source: str, mirror: str, limit_s: float = 30.0) -> None:
+async def same(source: str, mirror: str, limit_s: float = 60.0) -> None:
     """Return when every table of the mirror has what the source has; at the limit, say what differs."""
     expected = await asyncio.to_thread(contents, source)
     seen = None

@@ -128,7 +128,7 @@ def test_a_signal_that_raises_leaves_no_lock_behind() -> None:
                 pass
         other = threading.Thread(target=logging.error, args=("away",), daemon=True)
         other.start()
-        other.join(20)
+        other.join(60)
         assert not other.is_alive(), "the lock is held"
     """)
 
