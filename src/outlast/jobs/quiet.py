@@ -16,7 +16,7 @@ class Quiet:
 
     def __init__(self, *incidents: Incident) -> None:
         """Watch these."""
-        self._seen = dict.fromkeys(incidents, (0, 0.0))
+        self._seen: dict[Incident, tuple[int, float]] = dict.fromkeys(incidents, (0, 0.0))
 
     def look(self, now: float) -> None:
         """Close those that have been quiet."""
