@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
     from conftest import RunAsync
 
-pytestmark = pytest.mark.short
 FULL = "; ALTER TABLE t REPLICA IDENTITY FULL"
 
 
