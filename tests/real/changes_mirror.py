@@ -71,10 +71,13 @@ class Mirror:
             self.source.execute(statement.encode())
         await self.write(self.changes())
 
-    async def write(self, deliveries: Sequence[Delivery]) -> None:
+    async def write(self, deliveries: Sequence[Delivery], *, again: bool = False) -> None:
+        """Write them in one transaction; `again`: into tables that a snapshot has later rows of."""
         self.epoch += 1
-        await self.writer.open("shop", self.epoch)
+        position = await self.writer.open("shop", self.epoch)
         try:
+            if again:
+                self.writer.go_on_from(position, 0, 1 << 62)
             for delivery in deliveries:
                 await self.writer.write(delivery)
             await self.writer.flush()

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
     from conftest import RunAsync
 
-pytestmark = pytest.mark.short
 FAMILY = "CREATE TABLE m (id int PRIMARY KEY, note text); CREATE TABLE c (PRIMARY KEY (id)) INHERITS (m)"
 PARTS = """
 CREATE TABLE p (id int PRIMARY KEY, note text) PARTITION BY RANGE (id);

@@ -136,6 +136,9 @@ def test_a_key_that_cannot_be_set_is_a_delete_and_an_insert_of_all_that_is_known
     assert statements(row(1), Update(ITEM, ("1", "y")), like=like) == [(UPSERT, [("1", "x"), ("1", "y")])]
     again = statements(moved._replace(new=("2", "y")), like=like, again=True)
     assert [values for _, values in again] == [[("2", "1")], [("1", "2", "y")], [("2", "y")]]
+    ((found, values),) = statements(moved._replace(new=("2", "y")), like=table(ALWAYS, key=("id",)))
+    assert '("id", "name") OVERRIDING' in found, "what the sink does not have is refused there, and not left out here"
+    assert values == [("1", "2", "y")]
 
 
 def test_another_column_that_cannot_be_set_makes_a_new_row_where_it_differs() -> None:

@@ -66,7 +66,7 @@ class PostgresSnapshot:
         # A transaction that an owner left open on a machine that is gone must not keep the next one waiting.
         self._settings = (
             TEXT_SETTINGS
-            | {"client_encoding": "UTF8"}
+            | {"client_encoding": "UTF8", "xmloption": "content"}
             | keepalive.of_server()
             | {"tcp_user_timeout": str(keepalive.total_s * 1000)}
         )

@@ -34,15 +34,14 @@ class RowStatements:
         """Know no table."""
         self.naming = naming
         self._seen: dict[Name, SinkTable | None] = {}
+        """Of one session, so no more than its decoder knows."""
         self._tables: dict[int, TableStatements] = {}
         """By the identity of the relation, which they hold: to compare what describes a table costs more than all the rest."""
         self._statements: dict[tuple[object, ...], sql.Composed] = {}
 
     def learn(self, names: Iterable[Name], tables: Mapping[Name, SinkTable]) -> None:
-        """Take note of what tables of the sink are like; one that is not in `tables` is not there."""
+        """Take note of what tables of the sink are like, before they are written to; one that is not in `tables` is not there."""
         self._seen.update((name, tables.get(name)) for name in names)
-        self._tables.clear()
-        self._statements.clear()
 
     def forget(self) -> None:
         """Know no table any more."""

@@ -140,25 +140,21 @@ class TableStatements:
 
     def _carry(self, old: Mapping[str, Value], new: Mapping[str, Value], unless_same: tuple[str, ...]) -> Statement:
         """Delete the old row, and insert it with the `new` values; with `unless_same` only if one of these is another."""
-        names = tuple(new)
+        # A column that the sink does not have is refused there, as in every other statement.
+        every = [column.name for column in self._columns.values() if not column.is_generated]
+        every += [name for name in new if name not in self._columns]
 
         def make() -> sql.Composed:
             where = self._where()
             if unless_same:
                 where = sql.SQL("{} AND {}").format(where, _any_other(unless_same, sql.SQL("{} IS DISTINCT FROM %s")))
-            every = [column for column in self._columns.values() if not column.is_generated]
-            values = _list(
-                sql.SQL("%s::{}").format(_catalogued(column.type))
-                if column.name in new
-                else sql.SQL("gone.{}").format(identifier_of(column.name))
-                for column in every
-            )
-            columns = columns_of(column.name for column in every)
+            values = _list(self._given(name) if name in new else sql.SQL("gone.{}").format(identifier_of(name)) for name in every)
+            columns = columns_of(every)
             return sql.SQL(_CARRY).format(held=self._held(), where=where, table=self.identifier, columns=columns, values=values)
 
-        given = (new[column] for column in self._columns if column in new)
+        given = (new[name] for name in every if name in new)
         values = (*self._identity(old), *(new[name] for name in unless_same), *given)
-        return self._made((self, "carry", names, unless_same), make), values
+        return self._made((self, "carry", tuple(new), unless_same), make), values
 
     def _delete_if_other(self) -> sql.Composed:
         """Of the row under one key, if there is one under another key."""
@@ -184,7 +180,7 @@ class TableStatements:
             return sql.SQL(" AND ").join(
                 sql.SQL("{} = {}").format(identifier_of(name), self._key_value(name)) for name in self._key
             )
-        given = _list(sql.SQL("{} AS {}").format(self._whole_value(name), identifier_of(name)) for name in self.names)
+        given = _list(sql.SQL("{} AS {}").format(self._given(name, exactly=True), identifier_of(name)) for name in self.names)
         alike = [self._alike(name) for name in self.names if name in self._columns and self._columns[name].is_ordered]
         rows = (_list(identifier_of(side, name) for name in self.names) for side in ("held", "given"))
         # As text, every type can be compared, and 1.0 is not 1.00.
@@ -205,11 +201,14 @@ class TableStatements:
 
     def _key_value(self, name: str) -> sql.Composable:
         column = self._columns.get(name)
-        return sql.SQL("%s") if column is None or not column.is_composite else sql.SQL("%s::{}").format(_catalogued(column.type))
+        return self._given(name) if column is not None and column.is_composite else sql.SQL("%s")
 
-    def _whole_value(self, name: str) -> sql.Composable:
+    def _given(self, name: str, *, exactly: bool = False) -> sql.Composable:
+        """Cast a parameter to the type of a column; `exactly`: with its length or precision, as it is stored."""
         column = self._columns.get(name)
-        return sql.SQL("%s") if column is None else sql.SQL("%s::{}").format(_catalogued(column.exact_type))
+        if column is None:
+            return sql.SQL("%s")
+        return sql.SQL("%s::{}").format(_catalogued(column.exact_type if exactly else column.type))
 
 
 def identifier_of(*names: str) -> sql.Identifier:
