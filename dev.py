@@ -6,9 +6,12 @@
     python3 dev.py lint  [--fix]
     python3 dev.py bench [changes|changes_decode|changes_snapshot|healthy|jobs|logging_guard|logs|slot_held|stop] [arguments]
     python3 dev.py sim   [--hours 1] [--seed 0] [arguments of tests.sim]
+    python3 dev.py size  [--json]
 
-`test` without arguments checks style, types and layers once, runs all tests on the newest Python of 3.11 to 3.13 that
-the machine has, and on the others all but the long ones of tests/real. With arguments it runs pytest alone, on the newest.
+`test` without arguments checks style, types and layers once, runs all tests but the long ones on the newest Python of 3.11 to
+3.13 that the machine has, and on the others those of what can differ between them; it fails when a part costs more processor
+time than its share. With arguments it runs pytest alone, on the newest: `test --long` runs the long tests too.
+`size` counts statements, lines and public names.
 Virtual environments are kept in .venv and .venvs, and made anew when pyproject.toml or constraints.txt change.
 """
 
@@ -38,6 +41,7 @@ if sys.version_info < OLDEST:
     _start_again_with_newer_python()
 
 import hashlib
+import resource
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -50,6 +54,15 @@ ROOT = Path(__file__).resolve().parent
 PINS = ROOT / "constraints.txt"
 STAMP = "outlast-stamp"
 PROBE = "import ensurepip, sys, venv; print(sys.version_info.major, sys.version_info.minor)"
+
+OTHER_PYTHONS = "other Pythons"
+SHARES_S = {"lint": 60, "tests/unit": 45, "tests/sim": 30, "tests/real": 420, OTHER_PYTHONS: 105}
+"""What each part of `test` may cost at most: seconds of processor time, user and system, of all its processes.
+
+Together 660, 11 minutes on two cores, for the systems that stand: a runtime, a job queue, a change stream. Each system to come
+brings a share of its own, and the whole may reach 26 minutes when all are there. A busy machine makes the same work dearer by
+a tenth or two (shared caches and cores): that margin is in the shares, which are compared as they are.
+"""
 
 Version = tuple[int, int]
 
@@ -73,6 +86,26 @@ class Tally:
         return f"{self.passed} passed, {self.failed} failed"
 
 
+@dataclass(frozen=True)
+class Done:
+    """How a program ended, what it printed unless that was shown at once, and what it and all its children cost."""
+
+    returncode: int
+    printed: str
+    cpu_s: float
+
+
+@dataclass(frozen=True)
+class Part:
+    """One run of pytest: its name in the table of shares, the version it ran on, and what came of it."""
+
+    name: str
+    version: Version
+    tally: Tally
+    cpu_s: float
+    printed: str = ""
+
+
 def say(text: str) -> None:
     """Print a line of progress at once, so that it stands before what the next program prints."""
     print(f"dev: {text}", flush=True)
@@ -80,7 +113,14 @@ def say(text: str) -> None:
 
 def main(arguments: Sequence[str]) -> int:
     """Run one task; gives the exit code: 0 all is well, 1 a check or test failed, 2 it could not be set up or asked for."""
-    tasks: dict[str, Callable[[list[str]], int]] = {"drill": drill, "test": test, "lint": lint_alone, "bench": bench, "sim": sim}
+    tasks: dict[str, Callable[[list[str]], int]] = {
+        "drill": drill,
+        "test": test,
+        "lint": lint_alone,
+        "bench": bench,
+        "sim": sim,
+        "size": size,
+    }
     if not arguments or arguments[0] not in tasks:
         print(__doc__)
         return 0 if arguments[:1] in (["-h"], ["--help"]) else 2
@@ -114,6 +154,11 @@ def sim(arguments: list[str]) -> int:
     return run([development_environment(newest(find_pythons())), "-m", "tests.sim", *arguments])
 
 
+def size(arguments: list[str]) -> int:
+    """Count statements, lines and public names."""
+    return run([Path(sys.executable), "dev_size.py", *arguments])
+
+
 def lint_alone(arguments: list[str]) -> int:
     """Set up the development environment and check style, types and layers; `--fix` lays out and mends first what it can."""
     if arguments not in ([], ["--fix"]):
@@ -123,7 +168,7 @@ def lint_alone(arguments: list[str]) -> int:
     if arguments:
         run([python.parent / "ruff", "check", "--fix", "--quiet"])
         run([python.parent / "ruff", "format", "--quiet"])
-    return 1 if lint(python) else 0
+    return 1 if lint(python)[0] else 0
 
 
 def test(arguments: list[str]) -> int:
@@ -135,15 +180,35 @@ def test(arguments: list[str]) -> int:
     if arguments:
         return run([development_environment(newest(pythons)), "-m", "pytest", *arguments])
     ready = environments(pythons)
-    broken = lint(next(iter(ready.values())))
-    tallies = pytest_on_all(ready)
+    say(f"set-up: {children_cpu_s():.0f} s of processor time, in no share")
+    broken, lint_cpu_s = lint(next(iter(ready.values())))
+    parts = pytest_on_all(ready)
     say("checks: " + (f"FAILED: {', '.join(broken)}" if broken else "passed"))
+    tallies = {version: sum((part.tally for part in parts if part.version == version), Tally()) for version in ready}
     for version, tally in tallies.items():
         say(f"Python {dotted(version)}: {tally}, {tally.skipped} skipped")
+    above = compare_with_shares([("lint", lint_cpu_s), *((part.name, part.cpu_s) for part in parts)])
     total = sum(tallies.values(), Tally())
     print(total, flush=True)
     # A version without a single test passed has shown nothing.
-    return 1 if broken or total.failed or not all(tally.passed for tally in tallies.values()) else 0
+    return 1 if broken or above or total.failed or not all(tally.passed for tally in tallies.values()) else 0
+
+
+def compare_with_shares(costs: Iterable[tuple[str, float]]) -> list[str]:
+    """Print what each part cost beside its share; gives the names of those above it, having said what to do."""
+    seen: dict[str, float] = {}
+    for name, cpu_s in costs:
+        seen[name] = seen.get(name, 0.0) + cpu_s
+    say("seconds of processor time, user and system:")
+    for name, cpu_s in [*seen.items(), ("together", sum(seen.values()))]:
+        say(f"  {name:<14}{cpu_s:>6.0f} of {SHARES_S.get(name, sum(SHARES_S.values()))}")
+    above = [name for name, cpu_s in seen.items() if cpu_s > SHARES_S[name]]
+    for name in above:
+        say(
+            f"FAILED: {name} cost {seen[name]:.0f} s of processor time, and its share is {SHARES_S[name]} s: make the costliest"
+            f" tests (pytest lists them at its end) cheaper, mark them `long` and leave a cheap twin, or move shares in SHARES_S"
+        )
+    return above
 
 
 def only(pythons: dict[Version, Path], wanted: str) -> dict[Version, Path]:
@@ -164,26 +229,25 @@ def environments(pythons: dict[Version, Path]) -> dict[Version, Path]:
         return {first[0]: development_environment(first), **{version: future.result() for version, future in beside.items()}}
 
 
-def pytest_on_all(ready: dict[Version, Path]) -> dict[Version, Tally]:
-    """Run all tests on the first version, and on the others all but the long ones; gives the sums of each."""
+def pytest_on_all(ready: dict[Version, Path]) -> list[Part]:
+    """Run all tests on the first version, and on the others those of what can differ between versions."""
     (main_version, main_python), *others = ready.items()
     # The tests in tests/real stage outages and mostly wait, so everything else has its turn beside them.
     with ThreadPoolExecutor(max_workers=1) as pool:
-        rest = pool.submit(pytest, main_version, main_python, "all", "rest", ["tests/sim", "tests/unit"])
-        beside = [(version, pool.submit(pytest, version, python, "short", "short", [])) for version, python in others]
+        beside = [pool.submit(pytest, name, main_version, main_python, [name]) for name in ("tests/unit", "tests/sim")]
+        beside += [pool.submit(pytest, OTHER_PYTHONS, *other, ["--any-python"]) for other in others]
         say(f"tests/real on Python {dotted(main_version)}, everything else beside it")
-        tallies = {main_version: pytest(main_version, main_python, "all", "real", ["tests/real"], at_once=True)[0]}
-        for version, future in [(main_version, rest), *beside]:
-            tally, printed = future.result()
-            tallies[version] = tallies.get(version, Tally()) + tally
-            what = "tests/sim and tests/unit" if future is rest else "all but the long tests of tests/real"
-            say(f"{what} on Python {dotted(version)}")
-            print(printed, flush=True)
-    return tallies
+        parts = [pytest("tests/real", main_version, main_python, ["tests/real"], at_once=True)]
+        for part in (future.result() for future in beside):
+            parts.append(part)
+            what = "what can differ" if part.name == OTHER_PYTHONS else part.name
+            say(f"{what} on Python {dotted(part.version)}")
+            print(part.printed, flush=True)
+    return parts
 
 
-def lint(python: Path) -> list[str]:
-    """Check style, types and layers; gives the names of the checks that failed."""
+def lint(python: Path) -> tuple[list[str], float]:
+    """Check style, types and layers; gives the names of the checks that failed, and the seconds of processor time of all."""
     tools = python.parent
     checks: dict[str, list[Path | str]] = {
         "ruff check": [tools / "ruff", "check", "--quiet"],
@@ -193,37 +257,48 @@ def lint(python: Path) -> list[str]:
         "import-linter": [tools / "lint-imports", "--no-logo"],
     }
     broken: list[str] = []
+    cpu_s = 0.0
     for name, command in checks.items():
-        began_s = time.monotonic()
-        done = subprocess.run(command, check=False, capture_output=True, text=True)
-        say(f"{name}: {'passed' if done.returncode == 0 else 'FAILED'} ({time.monotonic() - began_s:.0f} s)")
+        done = measured(command)
+        cpu_s += done.cpu_s
+        say(f"{name}: {'passed' if done.returncode == 0 else 'FAILED'} ({done.cpu_s:.0f} s of processor time)")
         if done.returncode:
             broken.append(name)
-            print(done.stdout + done.stderr, flush=True)
-    return broken
+            print(done.printed, flush=True)
+    return broken, cpu_s
 
 
-def pytest(
-    version: Version, python: Path, real: str, name: str, paths: Sequence[str], *, at_once: bool = False
-) -> tuple[Tally, str]:
-    """Run the tests on one version; gives the sums, and what was printed unless it was to be printed `at_once`.
+def pytest(name: str, version: Version, python: Path, arguments: Sequence[str], *, at_once: bool = False) -> Part:
+    """Run tests on one version; what is printed is kept unless it was to be printed `at_once`.
 
-    A run that ends without a report, or with an exit code that its report does not explain, counts as a failure. `name` is that
-    of the run: it keeps a cache of its own.
+    A run that ends without a report, or with an exit code that its report does not explain, counts as a failure.
     """
     with tempfile.TemporaryDirectory() as directory:
         report = Path(directory) / "report.xml"
-        cache = f"cache_dir=.venvs/cache-{dotted(version)}-{name}"
-        command: list[Path | str] = [python, "-m", "pytest", "-q", f"--real={real}", f"--junitxml={report}", "-o", cache, *paths]
-        done = subprocess.run(
-            [*command, "--durations=10", "--durations-min=5"],
-            check=False,
-            text=True,
-            stdout=None if at_once else subprocess.PIPE,
-            stderr=None if at_once else subprocess.STDOUT,
-        )
+        # A cache of its own: others run at the same time.
+        cache = f"cache_dir=.venvs/cache-{dotted(version)}-{name.replace('/', '-').replace(' ', '-')}"
+        done = measured([python, "-m", "pytest", "-q", f"--junitxml={report}", "-o", cache, *arguments], at_once=at_once)
         tally = tally_of(report)
-    return tally if done.returncode == 0 or tally.failed else tally + Tally(failed=1), done.stdout or ""
+    if done.returncode and not tally.failed:
+        tally += Tally(failed=1)
+    return Part(name, version, tally, done.cpu_s, done.printed)
+
+
+def measured(command: Sequence[Path | str], *, at_once: bool = False) -> Done:
+    """Run a program to its end; its cost includes that of all processes that it and they have waited for."""
+    with tempfile.TemporaryFile() as output:
+        into = None if at_once else output
+        with subprocess.Popen(command, stdout=into, stderr=into) as process:
+            _, status, usage = os.wait4(process.pid, 0)
+            process.returncode = os.waitstatus_to_exitcode(status)
+        output.seek(0)
+        return Done(process.returncode, output.read().decode(errors="replace"), usage.ru_utime + usage.ru_stime)
+
+
+def children_cpu_s() -> float:
+    """The processor time of all children that have ended so far."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 def tally_of(report: Path) -> Tally:
@@ -313,6 +388,9 @@ def environment(python: tuple[Version, Path], directory: Path, extra: str) -> Pa
     began_s = time.monotonic()
     step([program, "-m", "venv", "--clear", directory], f"making the virtual environment {directory}")
     pip: list[Path | str] = [inside, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--constraint", PINS]
+    if extra == "test":
+        # A part of the tests alone runs here: what it imports is compiled then, which costs half of compiling everything now.
+        pip.append("--no-compile")
     # The build tools come from the same list of versions, so nothing is built in an environment of its own. A peer of the
     # bench needs setuptools.
     step([*pip, "hatchling", "editables", "setuptools"], "installing the build tools")

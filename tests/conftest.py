@@ -13,15 +13,20 @@ match the expressions it is given: `pytestmark = pytest.mark.expected_logs("is d
 A test that takes pytest's `caplog` looks at the records itself, and is left alone.
 
 **Servers.** `database` gives the DSN of a fresh, empty database; `postgres` the server of all tests, which no test breaks;
-`server` a server of the test's own, to be stopped, frozen and killed. `database` uses the server that the variable
+`server` a server of the test's own, to be stopped, frozen and killed. Their files are in memory where there is room, and copied
+from those of the first: a fresh database costs a tenth of what it costs on a disk. `database` uses the server that the variable
 OUTLAST_TEST_DSN names, when it is set: its user must be allowed to create databases.
 
 **Time.** Tests are plain functions. Outside tests/real they run coroutines with `outlast.testing.run_virtual`, where time
 jumps; in tests/real with `asyncio.run`, or with the fixture `run_async`, which ends them after a limit.
 
-**Which.** `--real=short` leaves out those tests of tests/real that are not marked `short`, `--real=none` all of them.
-Tests marked `root` are skipped for other users. `--schedules` says how many random services tests/sim stops: 10,000 when all
-of tests/real run, otherwise 1,000.
+**Which.** Tests marked `long` are run with `--long` only: rounds by the hundred, millions of rows. `--any-python` leaves the
+tests of what can differ between versions of Python, for all but the newest: the files in EVERY_PYTHON, and of tests/real
+those tests that are marked `short`. Tests marked `root` are skipped for other users. `--schedules` says how many random
+services tests/sim stops: 1,000, and with `--long` 10,000.
+
+**Cost.** The end of a run names the tests that cost the most processor time, theirs and that of the processes they waited
+for. A server's own is told where it is removed: with the last test of a file that shares one.
 """
 
 from __future__ import annotations
@@ -30,7 +35,12 @@ import asyncio
 import logging
 import os
 import re
+import resource
+import shutil
+import signal
+import subprocess
 import uuid
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -38,15 +48,56 @@ import pytest
 from hypothesis import settings
 
 from outlast.testing import PostgresServer
+from outlast.testing.postgres_files import ServerFiles
+from outlast.testing.unprivileged import DIRECTORY_VARIABLE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterator
+    from collections.abc import Callable, Coroutine, Generator, Iterator
 
 T = TypeVar("T")
 
-REAL = Path(__file__).parent / "real"
+HERE = Path(__file__).parent
+REAL = HERE / "real"
 WATCHED_LOGGERS = ("outlast", "asyncio", "psycopg")
 DSN_VARIABLE = "OUTLAST_TEST_DSN"
+
+EVERY_PYTHON = (
+    # asyncio: task groups, time-outs, cancellation, eager tasks, the order of the loop.
+    "unit/test_blocking.py",
+    "unit/test_dependency.py",
+    "unit/test_gate.py",
+    "unit/test_lifecycle.py",
+    "unit/test_link.py",
+    "unit/test_phases.py",
+    "unit/test_retry.py",
+    "unit/test_scripted_service.py",
+    "unit/test_seeded_order.py",
+    "unit/test_service.py",
+    "unit/test_stop.py",
+    "unit/test_virtual_time.py",
+    "sim/test_sim.py",
+    # Exceptions, groups of them, their tracebacks and texts.
+    "unit/test_classify.py",
+    "unit/test_logs_guard.py",
+    "unit/test_logs_guard_kinds.py",
+    "unit/test_logs_sameness.py",
+    # What is imported, and that every module and every sample can be.
+    "unit/test_cli.py",
+    "unit/test_docs.py",
+    "unit/test_dev.py",
+    # Sockets, buffers and numbers as the standard library has them.
+    "unit/test_changes_pgoutput.py",
+    "unit/test_health_endpoint.py",
+    "unit/test_jobs_journal.py",
+)
+"""Files of what can differ between versions of Python; that of tests/real is marked `short`, test by test.
+
+What decides in pure code (folding, positions, plans, figures, statements) is the same on each, and run on the newest alone:
+types are checked for the oldest.
+"""
+COSTLIEST = 10
+MEMORY = Path("/dev/shm")
+MEMORY_BYTES_MIN = 8 * 2**30
 
 # The machine may be busy with a server when an example runs: its time says nothing.
 settings.register_profile("outlast", deadline=None, print_blob=True)
@@ -54,17 +105,22 @@ settings.load_profile("outlast")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--real", choices=["all", "short", "none"], default="all", help="which tests of tests/real to run")
-    parser.addoption("--schedules", type=int, help="how many schedules tests/sim runs (10,000 with --real=all, otherwise 1,000)")
+    parser.addoption("--long", action="store_true", help="run the tests that are marked long too")
+    parser.addoption("--any-python", action="store_true", help="run only what can differ between versions of Python")
+    parser.addoption("--schedules", type=int, help="how many schedules tests/sim runs (1,000; 10,000 with --long)")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(Costs(), "costs")
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
+        # Under nohup, or in the background of a script, we ignore them, and so would every program that a test starts and
+        # signals. What is caught is not inherited.
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, lambda number, frame: None)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    which = config.getoption("--real")
-    chosen = [
-        item
-        for item in items
-        if which == "all" or REAL not in item.path.parents or (which == "short" and item.get_closest_marker("short"))
-    ]
+    chosen = [item for item in items if is_chosen(item, config)]
     config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
     items[:] = chosen
     if os.geteuid() != 0:
@@ -73,10 +129,46 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
                 item.add_marker(pytest.mark.skip(reason="needs to be root"))
 
 
+def is_chosen(item: pytest.Item, config: pytest.Config) -> bool:
+    if item.get_closest_marker("long") and not config.getoption("--long"):
+        return False
+    if not config.getoption("--any-python"):
+        return True
+    if REAL in item.path.parents:
+        return item.get_closest_marker("short") is not None
+    return item.path.relative_to(HERE).as_posix() in EVERY_PYTHON
+
+
+class Costs:
+    """Measures what each test costs."""
+
+    def __init__(self) -> None:
+        self.cpu_s: dict[str, float] = {}
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:
+        before = processor_s()
+        outcome = yield
+        self.cpu_s[item.nodeid] = processor_s() - before
+        return outcome
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        costliest = sorted(self.cpu_s.items(), key=itemgetter(1), reverse=True)[:COSTLIEST]
+        terminalreporter.section(f"costliest tests, of {sum(self.cpu_s.values()):.1f} s of processor time")
+        for name, cpu_s in costliest:
+            terminalreporter.write_line(f"{cpu_s:6.1f} s {name}")
+
+
+def processor_s() -> float:
+    """User and system time of this process and of those that it has waited for."""
+    usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
+
+
 @pytest.fixture
 def schedules(request: pytest.FixtureRequest) -> int:
     """How many schedules the simulator is to run."""
-    return request.config.getoption("--schedules") or (10_000 if request.config.getoption("--real") == "all" else 1000)
+    return request.config.getoption("--schedules") or (10_000 if request.config.getoption("--long") else 1000)
 
 
 class LogWatch(logging.Handler):
@@ -123,6 +215,30 @@ def expected_logs(request: pytest.FixtureRequest) -> Iterator[LogWatch]:
     complaints = [] if "caplog" in request.fixturenames else watch.complaints()
     if complaints:
         pytest.fail("\n".join(complaints), pytrace=False)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cheap_servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Let servers keep their files in memory, if there is room for the largest test, and run initdb once a version."""
+    templates: dict[Path, Path] = {}
+    initialise = ServerFiles.initialise
+
+    def copied(files: ServerFiles, bin_dir: Path) -> None:
+        if (files.data / "PG_VERSION").exists():
+            return
+        if bin_dir in templates:
+            subprocess.run(["/bin/cp", "-a", templates[bin_dir], files.data], check=True)
+            return
+        initialise(files, bin_dir)
+        template = tmp_path_factory.mktemp("server") / "data"
+        subprocess.run(["/bin/cp", "-a", files.data, template], check=True)
+        templates[bin_dir] = template
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ServerFiles, "initialise", copied)
+        if MEMORY.is_dir() and os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > MEMORY_BYTES_MIN:
+            patch.setenv(DIRECTORY_VARIABLE, os.environ.get(DIRECTORY_VARIABLE) or str(MEMORY))
+        yield
 
 
 class RunAsync(Protocol):

@@ -374,7 +374,7 @@ def test_kills_while_the_tables_are_read_first(shop: Shop, capsys: pytest.Captur
     shop.start(WORKER_SNAPSHOT="yes")
     kills = 0
     while kills < kills_max and is_due():
-        time.sleep(rng.uniform(0.0, 1.9))
+        time.sleep(rng.uniform(0.0, 1.5))
         kill_at_random(shop, rng, WORKER_SNAPSHOT="yes")
         kills += 1
     shop.until(lambda: not is_due())

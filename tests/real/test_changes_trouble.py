@@ -50,7 +50,6 @@ def tricky(database: str) -> None:
     ask(database, "ALTER TABLE item ADD CHECK (name <> 'bad')")
 
 
-@pytest.mark.short
 @pytest.mark.expected_logs("refused", "skipped")
 def test_a_poison_transaction_is_quarantined_and_passed_over(
     source: str, warehouse: str, run_async: RunAsync, tmp_path: Path, caplog: pytest.LogCaptureFixture
@@ -66,7 +65,7 @@ def test_a_poison_transaction_is_quarantined_and_passed_over(
             await asyncio.to_thread(ask, source, "INSERT INTO item VALUES (2, 'bad', 4711), (3, 'good', 1)")
             await insert(source, 4)
             kept = "SELECT id FROM item ORDER BY id"
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 while await asyncio.to_thread(ask, warehouse, kept) != [(1,), (4,)]:
                     await asyncio.sleep(0.05)
             assert changes.poison.skipped == 1
@@ -82,7 +81,6 @@ def test_a_poison_transaction_is_quarantined_and_passed_over(
     assert caplog.text.count("skipped transaction") == 1
 
 
-@pytest.mark.short
 @pytest.mark.expected_logs("refused")
 def test_a_flush_that_fails_is_found_out_one_by_one(source: str, warehouse: str, run_async: RunAsync, tmp_path: Path) -> None:
     """A constraint that is checked at the commit: the sink cannot say which of several transactions it was."""
@@ -98,7 +96,7 @@ def test_a_flush_that_fails_is_found_out_one_by_one(source: str, warehouse: str,
             ask(source, "INSERT INTO item VALUES (%s, %s, 1)", (number, name))
         async with running(source, sink, poison="skip", quarantine=quarantine) as changes:
             kept = "SELECT name FROM item ORDER BY id"
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 while await asyncio.to_thread(ask, warehouse, kept) != [("a",), ("b",), ("c",)]:
                     await asyncio.sleep(0.05)
             assert changes.poison.skipped == 1
@@ -106,7 +104,6 @@ def test_a_flush_that_fails_is_found_out_one_by_one(source: str, warehouse: str,
     run_async(main)
 
 
-@pytest.mark.short
 @pytest.mark.expected_logs("refused")
 def test_a_poison_transaction_stops_the_stream_and_nothing_else(
     source: str, warehouse: str, run_async: RunAsync, caplog: pytest.LogCaptureFixture
@@ -135,7 +132,6 @@ def test_a_poison_transaction_stops_the_stream_and_nothing_else(
 # What is missing or lost.
 
 
-@pytest.mark.short
 @pytest.mark.expected_logs("publication")
 def test_what_is_missing_and_may_not_be_made_is_told_with_its_sql(
     source: str, run_async: RunAsync, caplog: pytest.LogCaptureFixture
@@ -155,7 +151,6 @@ def test_what_is_missing_and_may_not_be_made_is_told_with_its_sql(
     assert caplog.text.count("ERROR") == 1
 
 
-@pytest.mark.short
 @pytest.mark.expected_logs("is gone")
 def test_a_slot_that_is_gone_ends_the_stream_of_a_sink_that_has_a_position(
     source: str, run_async: RunAsync, tmp_path: Path, caplog: pytest.LogCaptureFixture

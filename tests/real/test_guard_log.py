@@ -53,7 +53,6 @@ def log_text(path: Path) -> str:
 # The whole way
 
 
-@pytest.mark.short
 def test_the_log_has_both_streams_and_the_readers_have_theirs(tmp_path: Path) -> None:
     log = tmp_path / "log"
     program = "import sys; print('out'); print('err', file=sys.stderr)"

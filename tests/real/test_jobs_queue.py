@@ -9,52 +9,16 @@ from typing import TYPE_CHECKING
 
 import psycopg
 import pytest
+from worked_queue import left, on_queue, settled, until, working
 
 import outlast
-from outlast.jobs import Job, Jobs, JobState, NewJob, PayloadTooLargeError
+from outlast.jobs import InvalidJobError, Job, Jobs, JobState, NewJob, PayloadTooLargeError
 from outlast.postgres import Postgres
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Coroutine
     from pathlib import Path
-    from typing import Any
 
 pytestmark = [pytest.mark.expected_logs, pytest.mark.short]
-
-
-def on_queue(database: str, directory: Path, test: Callable[[Jobs], Coroutine[Any, Any, None]], **options: Any) -> None:
-    async def main() -> None:
-        db = Postgres(database)
-        jobs = Jobs(db, journal_path=directory / "journal", **options)
-        await jobs.migrate()
-        try:
-            await test(jobs)
-        finally:
-            await db.close()
-
-    asyncio.run(main())
-
-
-@contextlib.asynccontextmanager
-async def working(jobs: Jobs, workers: int = 1) -> AsyncIterator[None]:
-    service, stop = outlast.Service("worker", deadline_s=2.0), outlast.Stop()
-    jobs.work(service, workers=workers)
-    running = asyncio.create_task(service.run(stop))
-    try:
-        yield
-    finally:
-        stop.fire("test")
-        await running
-
-
-async def until(condition: Callable[[], Coroutine[Any, Any, bool]], limit_s: float = 20.0) -> None:
-    async with asyncio.timeout(limit_s):
-        while not await condition():
-            await asyncio.sleep(0.01)
-
-
-async def settled(jobs: Jobs) -> bool:
-    return not {"available", "running"} & (await jobs.counts()).get("default", {}).keys()
 
 
 def test_jobs_are_done_by_priority_and_then_in_order(database: str, tmp_path: Path) -> None:
@@ -68,9 +32,12 @@ def test_jobs_are_done_by_priority_and_then_in_order(database: str, tmp_path: Pa
 
         await jobs.enqueue_many([NewJob("note", name) for name in "abc"])
         await jobs.enqueue("note", "first", priority=5)
-        await jobs.enqueue("note", "late", priority=9, delay_s=0.5)
+        late = await jobs.enqueue("note", "late", priority=9, delay_s=3600)
         await jobs.enqueue("note", "other queue", queue="other")
         async with working(jobs):
+            await until(lambda: left(jobs, late.id))
+            with psycopg.connect(database) as conn:
+                conn.execute("UPDATE outlast.jobs SET run_at = now() WHERE id = %s", (late.id,))
             await until(lambda: settled(jobs))
         assert order == ["first", "a", "b", "c", "late"]
         assert {record.result for record in await jobs.list(queue="default")} == {"FIRST", "A", "B", "C", "LATE"}
@@ -91,11 +58,11 @@ def test_a_new_job_wakes_an_idle_worker(database: str, tmp_path: Path) -> None:
         async with working(jobs):
             await asyncio.sleep(0.5)
             await jobs.enqueue("note")
-            # The poll comes after a minute: it was the notification.
-            async with asyncio.timeout(5):
+            # The poll comes after an hour: it was the notification.
+            async with asyncio.timeout(60):
                 await done.wait()
 
-    on_queue(database, tmp_path, test, poll_s=60.0)
+    on_queue(database, tmp_path, test, poll_s=3600.0)
 
 
 def test_a_unique_key_is_unique_until_the_job_is_finished(database: str, tmp_path: Path) -> None:
@@ -170,7 +137,7 @@ def test_enqueueing_is_part_of_the_callers_transaction(database: str, tmp_path: 
 
 def test_a_batch_is_all_or_none(database: str, tmp_path: Path) -> None:
     async def test(jobs: Jobs) -> None:
-        with pytest.raises(psycopg.errors.CheckViolation):
+        with pytest.raises(InvalidJobError, match="attempts_max must be a whole number from 1"):
             await jobs.enqueue_many([NewJob("note"), NewJob("note", attempts_max=0)])
         with pytest.raises(PayloadTooLargeError, match="the limit is 100"):
             await jobs.enqueue_many([NewJob("note"), NewJob("note", "x" * 200)])
@@ -241,7 +208,13 @@ def test_a_handler_that_was_refused_keeps_its_attempt(database: str, tmp_path: P
     """Some other dependency is down: the job was never tried."""
 
     async def test(jobs: Jobs) -> None:
-        payments, calls = outlast.Dependency("payments"), 0
+        calls = 0
+
+        async def probe() -> None:
+            if not calls:
+                raise ConnectionRefusedError
+
+        payments = outlast.Dependency("payments", probe=probe)
 
         @jobs.handler("pay", attempts_max=1)
         async def pay(job: Job) -> None:
@@ -259,7 +232,8 @@ def test_a_handler_that_was_refused_keeps_its_attempt(database: str, tmp_path: P
         record = await jobs.get(job.id)
         assert record is not None
         assert (record.state, record.attempt) == (JobState.DONE, 1)
-        assert calls == 2
+        # It may be asked again before the dependency is known to be back.
+        assert calls >= 2
 
     on_queue(database, tmp_path, test)
 
@@ -301,9 +275,9 @@ def test_cancel_and_retry(database: str, tmp_path: Path) -> None:
         assert await jobs.cancel(123456) is None
         running = await jobs.enqueue("hang")
         async with working(jobs):
-            await asyncio.wait_for(begun.wait(), 10)
+            await asyncio.wait_for(begun.wait(), 60)
             assert await jobs.cancel(running.id) is JobState.RUNNING
-            await asyncio.wait_for(cancelled.wait(), 10)
+            await asyncio.wait_for(cancelled.wait(), 60)
             await until(lambda: settled(jobs))
         record = await jobs.get(running.id)
         assert record is not None
@@ -360,7 +334,7 @@ def test_a_thousand_idle_workers_take_few_connections(database: str, tmp_path: P
 
         async with working(jobs, workers=1_000):
             await jobs.enqueue_many([NewJob("note") for _ in range(1_000)])
-            await until(lambda: settled(jobs), limit_s=30)
+            await until(lambda: settled(jobs))
             async with jobs.db.connection() as conn:
                 cursor = await conn.execute("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'outlast'")
                 row = await cursor.fetchone()
@@ -369,9 +343,3 @@ def test_a_thousand_idle_workers_take_few_connections(database: str, tmp_path: P
         assert len(slots) > 500
 
     on_queue(database, tmp_path, test)
-
-
-@pytest.mark.parametrize("options", [{"lease_s": 0}, {"poll_s": -1}])
-def test_senseless_settings_are_refused(options: dict[str, float]) -> None:
-    with pytest.raises(outlast.ConfigurationError, match="must be above 0 seconds"):
-        Jobs(Postgres("dbname=x"), **options)

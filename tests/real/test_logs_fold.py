@@ -18,6 +18,7 @@ import pytest
 
 from outlast.logs.text import TextFold
 from outlast.logs.text.pump import Pump
+from outlast.logs.text.safely import Safely
 from outlast.logs.text.sink import Sink
 from outlast.logs.text.source import Descriptor
 
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 SRC = Path(__file__).parents[2] / "src"
 COMMAND = [sys.executable, "-m", "outlast.cli", "logs", "fold"]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(SRC)}
-LIMIT_S = 30.0
+LIMIT_S = 60.0
 MEMORY_KB_MAX = 100_000
 SUMMARY = re.compile(rb"(?:outlast: |\| )(\d+) more")
 
@@ -299,7 +300,9 @@ def test_if_the_fold_fails_everything_passes_unharmed(monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(TextFold, "feed", failing)
     with source.open("rb") as reading, target.open("wb") as writing:
-        pump = Pump(Descriptor(reading.fileno()), TextFold(), Sink(writing.fileno(), said.append), said.append)
+        pump = Pump(
+            Descriptor(reading.fileno()), Safely(TextFold(), said.append), Sink(writing.fileno(), said.append), said.append
+        )
         assert pump.run(writing.fileno()) == 0
     out = target.read_bytes()
     assert counted(out) == len(lines)

@@ -38,7 +38,7 @@ def alive(pid: int) -> bool:
         return False
 
 
-def wait_until(condition: object, limit_s: float = 10.0) -> bool:
+def wait_until(condition: object, limit_s: float = 60.0) -> bool:
     assert callable(condition)
     deadline_s = time.monotonic() + limit_s
     while not condition():

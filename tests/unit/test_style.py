@@ -33,11 +33,15 @@ NOT_IN_CORE = {
 NOT_A_NAME = {"utils", "util", "common", "helpers", "helper", "manager", "misc"}
 CLOCKS = {"monotonic", "monotonic_ns", "perf_counter", "perf_counter_ns", "time", "time_ns", "sleep"}
 
+CLOCK = re.compile(r"\b(?:monotonic|perf_counter|time)\(\)")
+MOMENT = re.compile(r"(?:^|_)(?:at|began|start|started|released)(?:_s)?$")
+DURATION = re.compile(r"(?:^|[._])(?:took|elapsed|waited|lasted)(?:_m?s)?$")
+"""What tells the time, and how tests name when something was and how long it took."""
 SOMEBODYS_PATH = re.compile(r"(?<![\w.}/-])/(?:work|root|home|Users|tmp/plan)\b[\w/.-]*")
 
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
-ALL = [*SOURCES, *TESTS, *sorted((ROOT / "bench").rglob("*.py")), ROOT / "dev.py"]
+ALL = [*SOURCES, *TESTS, *sorted((ROOT / "bench").rglob("*.py")), *sorted(ROOT.glob("dev*.py"))]
 
 
 def each(paths: list[Path]) -> pytest.MarkDecorator:
@@ -113,6 +117,46 @@ def test_tests_do_not_wait(path: Path) -> None:
     ]
     real = [call.lineno for call in calls(tree, "asyncio") if ast.unparse(call.func) == "asyncio.run"]
     assert not (sleeps and real), f"sleeps (line {sleeps[0]}) and runs a real loop (line {real[0]}): use run_virtual"
+
+
+def is_a_measured_time(node: ast.expr) -> bool:
+    """Whether an expression is how long something took: a difference of moments, or what is named so."""
+    differences = (inner for inner in ast.walk(node) if isinstance(inner, ast.BinOp) and isinstance(inner.op, ast.Sub))
+    return bool(DURATION.search(ast.unparse(node))) or any(
+        CLOCK.search(ast.unparse(inner)) or (isinstance(inner.right, ast.Name) and MOMENT.search(inner.right.id))
+        for inner in differences
+    )
+
+
+def says_how_quickly(tree: ast.AST) -> Iterator[int]:
+    """The lines of assertions that something took less than so long."""
+    for node in ast.walk(tree):
+        for compare in ast.walk(node.test) if isinstance(node, ast.Assert) else ():
+            if isinstance(compare, ast.Compare):
+                sides = [compare.left, *compare.comparators]
+                for left, operator, right in zip(sides, compare.ops, sides[1:], strict=False):
+                    less = left if isinstance(operator, ast.Lt | ast.LtE) else right
+                    if isinstance(operator, ast.Lt | ast.LtE | ast.Gt | ast.GtE) and is_a_measured_time(less):
+                        yield node.lineno
+
+
+@each([path for path in TESTS if "real" in path.relative_to(ROOT / "tests").parts])
+def test_tests_assert_order_and_counts_and_never_how_quickly(path: Path) -> None:
+    """On a busy machine everything takes longer: a time that is promised is measured by bench and drill."""
+    lines = sorted(set(says_how_quickly(parsed(path))))
+    assert not lines, f"line {lines[0]} compares a measured time with a limit: assert order, counts or states"
+
+
+def test_what_says_how_quickly_is_seen() -> None:
+    wrong = (
+        "assert time.monotonic() - began < 2",
+        "assert 5 >= loop.time() - cancelled_at",
+        "assert ended.took_s < 2.0 * 1.1",
+        "assert max(await asyncio.gather(*waiters)) - down_at < 5",
+    )
+    right = ("assert time.monotonic() < end", "assert loop.time() - began >= 0.2", "assert len(gaps) - 1 < 5")
+    assert [list(says_how_quickly(ast.parse(text))) for text in wrong] == [[1]] * 4
+    assert [list(says_how_quickly(ast.parse(text))) for text in right] == [[]] * 3
 
 
 def test_the_root_package_exports_what_the_list_says() -> None:

@@ -15,7 +15,7 @@ from outlast.core.faults import attach, attached
 from outlast.core.redact import clean
 from outlast.postgres.connection import Connection
 from outlast.postgres.pacer import Pacer
-from outlast.postgres.sessions import TIMEOUTS, wait_on_purpose
+from outlast.postgres.sessions import TIMEOUTS, look_for_us, wait_on_purpose
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 
 REFUSED: Final = "session refused"
 """The code when the server lets everyone in but this session, and why is known only from its translated text."""
-CLIENT_CHECK_MS: Final = 1000
-"""How often the server looks whether we are still there while it works or waits for us."""
 TEXT_SETTINGS: Final = {"datestyle": "ISO", "intervalstyle": "postgres", "extra_float_digits": "3", "bytea_output": "hex"}
 """So that values as text mean the same everywhere, whatever the settings of a role or a database are."""
 _DURABLE: Final = b"""
@@ -122,17 +120,10 @@ async def dial(
 
 
 async def _settle(conn: Connection, settings: Mapping[str, str]) -> None:
-    """Set what the session depends on, `settings` among it: no time-outs, durable commits, a server that looks for us.
-
-    On some platforms it cannot look; there it finds out when it writes to us.
-    """
+    """Set what the session depends on, `settings` among it: no time-outs, durable commits, a server that looks for us."""
     await conn.execute(_DURABLE)
-    try:
-        await wait_on_purpose(conn, {"client_connection_check_interval": str(CLIENT_CHECK_MS), **settings})
-    except psycopg.DatabaseError:
-        if conn.closed:
-            raise
-        await wait_on_purpose(conn, settings)
+    await look_for_us(conn)
+    await wait_on_purpose(conn, settings)
 
 
 def _conninfo(

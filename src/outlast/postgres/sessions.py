@@ -1,4 +1,4 @@
-"""Sessions of ours that wait on purpose, and what keeps a role's or a database's time-outs from ending such a wait.
+"""What sessions of ours set on the server, how they are found again there, and what keeps a time-out from ending their waits.
 
 A standby waits for the lock of its owner, a slot for the transactions that were open before it, a snapshot is held by an idle
 transaction, a listener hears nothing for days. `ALTER ROLE … SET statement_timeout = '30s'` is common, and means none of
@@ -12,14 +12,16 @@ connection lifts them for that transaction (`local`), and may go through a poole
 
 from __future__ import annotations
 
+import select
 from typing import TYPE_CHECKING, Any, Final
 
-from psycopg import sql
+import psycopg
+from psycopg import pq, sql
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
-    import psycopg
+    from outlast.postgres.connection import Connection
 
 TIMEOUTS: Final[Mapping[str, int]] = {
     "statement_timeout": 0,
@@ -29,6 +31,18 @@ TIMEOUTS: Final[Mapping[str, int]] = {
     "transaction_timeout": 170_000,
 }
 """What ends a session that waits or is idle, by the first version of the server that knows it. To lift one needs no right."""
+CLIENT_CHECK_MS: Final = 1000
+"""How often the server looks whether we are still there while it works or waits for us."""
+CLIENT_CHECK_SINCE: Final = 140_000
+"""The first version of the server that can."""
+_LOOK: Final = f"SELECT pg_catalog.set_config('client_connection_check_interval', '{CLIENT_CHECK_MS}', false)".encode()
+_AGES: Final = (
+    "SELECT pid, extract(epoch FROM clock_timestamp() - backend_start)::float8"
+    " FROM pg_catalog.pg_stat_activity WHERE pid = ANY(%s) AND backend_start IS NOT NULL"
+)
+"""`backend_start` is NULL in what belongs to another role, which is none of ours."""
+_READS_MAX: Final = 8
+"""How often an idle connection's socket is read before it is lent: a notice, a changed setting, then the end."""
 
 
 async def wait_on_purpose(
@@ -50,3 +64,44 @@ async def wait_on_purpose(
 def lifted(server_version: int) -> dict[str, str]:
     """The settings that lift the time-outs which this version of the server knows."""
     return {name: "0" for name, since in TIMEOUTS.items() if server_version >= since}
+
+
+async def look_for_us(conn: Connection) -> None:
+    """Have the server look whether we are still there.
+
+    A statement after the login, and no option of the start-up message: there a server before 14, one on a platform that
+    cannot look, and a pooler would refuse the login. Where the server cannot, it finds out when it writes to us.
+    """
+    if conn.pgconn.server_version < CLIENT_CHECK_SINCE:
+        return
+    try:
+        await conn.execute(_LOOK)
+    except psycopg.DatabaseError:
+        if conn.closed:
+            raise
+
+
+async def ages(conn: psycopg.AsyncConnection[Any], pids: Sequence[int]) -> dict[int, float]:
+    """Return the age in seconds of those sessions, by process id, that the server still has."""
+    cursor = await conn.execute(_AGES, (list(pids),))
+    return {int(pid): float(age_s) for pid, age_s in await cursor.fetchall()}
+
+
+def is_sound(conn: Connection) -> bool:
+    """Whether a connection that lay idle is still open and between two transactions. Waits for nothing."""
+    try:
+        for _ in range(_READS_MAX):
+            if not _is_readable(conn.pgconn.socket):
+                break
+            conn.pgconn.consume_input()
+        else:
+            return False
+    except (psycopg.Error, OSError, ValueError):
+        return False
+    return conn.pgconn.status == pq.ConnStatus.OK and conn.pgconn.transaction_status == pq.TransactionStatus.IDLE
+
+
+def _is_readable(descriptor: int) -> bool:
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    return bool(poll.poll(0))

@@ -11,6 +11,8 @@ from outlast.core.faults import OutlastError
 
 ACCOUNT_NAMES = ("postgres", "nobody")
 """In order of preference; both are found on nearly every system."""
+DIRECTORY_VARIABLE = "OUTLAST_POSTGRES_TMPDIR"
+"""Names where servers keep their files, instead of the temporary directory of the system."""
 
 
 class UnprivilegedError(OutlastError):
@@ -65,7 +67,8 @@ def account_for_server() -> Account | None:
 
 def fresh_directory(account: Account | None, prefix: str) -> Path:
     """Make an empty directory that only its owner, the account, may enter, below one that the account can reach."""
-    directory = Path(tempfile.mkdtemp(prefix=prefix, dir=reachable_parent(account)))
+    parent = os.environ.get(DIRECTORY_VARIABLE) or reachable_parent(account)
+    directory = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
     hand_over(directory, account)
     return directory
 
