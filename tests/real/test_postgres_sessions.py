@@ -81,11 +81,7 @@ def test_every_session_that_waits_outlasts_the_time_outs_of_its_role(limited: st
     async def main() -> None:
         db = Postgres(limited, operation_timeout_s=30.0)
         service, stop = outlast.Service("shop", deadline_s=5.0), outlast.Stop()
-        store = Postgres(limited, name="jobs", connections_max=1)
-        async with store.connection() as conn:
-            # An idle connection of the pool is another matter.
-            await conn.execute("SET idle_session_timeout = 0")
-        jobs = Jobs(store)
+        jobs = Jobs(Postgres(limited, name="jobs"))
         await jobs.migrate()
         jobs.work(service, workers=1)
         running_jobs = asyncio.create_task(service.run(stop))
