@@ -100,6 +100,7 @@ def stdlib_cases() -> Iterator[Case]:
 
     refused = OSError(111, "refused")
     harder: dict[str, Callable[[], object]] = {
+        "a field of extra": lambda: plain.error("cannot reach", extra={"host": "db-1"}),
         "an exception as a value": lambda: plain.error("failed: %s", refused),
         "a text made by an f-string": lambda: plain.error(f"attempt {next(NUMBERS)}: cannot reach db-1"),
         "an id that never repeats": lambda: plain.error("no order %s", f"A-{next(NUMBERS) + 10**6}"),

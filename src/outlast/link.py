@@ -14,7 +14,8 @@ import enum
 import random
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
-from outlast import Backoff, BackoffState, Classifiers, Fault, Incident, Jitter, Kind, Stopping
+from outlast import Backoff, Classifiers, Fault, Incident, Jitter, Kind, Stopping
+from outlast.runtime.dependency.outages import Explained, Outages
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
 
 S = TypeVar("S")
 
-PERMANENT_S: Final = 5.0
-"""A fault that needs a person is retried no sooner than this."""
 BACKOFF: Final = Backoff(base_s=0.5, cap_s=15.0, jitter=Jitter.EQUAL)
 """Lowest sums of the waits: 0.25, 0.75, 1.75, 3.75, 7.75, 15.25 s: at most six sessions in the first ten seconds,
 however short they are, and a healthy peer is found again within 15 s."""
@@ -52,7 +51,10 @@ class Link(Generic[S]):
     None lets them wait for ever.
 
     Faults are folded into one incident, from the first one until a session has served for 30 s (or
-    twice the last wait, if that is more). A fault that belongs to a dependency in `needs` is that dependency's affair.
+    twice the last wait, if that is more). A fault that belongs to a dependency in `needs` is that dependency's affair, and so is
+    what may pass by itself and was met while one of them was down, or had been down since the dial: it makes no later wait
+    longer, and the link dials as soon as the dependency lets it. So that an outage is seen, it asks the dependency once when a
+    session that had served breaks; what may pass by itself and is not explained makes a link with `needs` wait at most 5 s.
     The backoff lives as long as the link, so that whoever runs it anew goes on with it.
     """
 
@@ -79,39 +81,37 @@ class Link(Generic[S]):
         self._check = check
         self._serve = serve
         self._policy = backoff
-        self._backoff: BackoffState = BackoffState()
         self._classifiers = classifiers or Classifiers()
         self._dial_timeout_s = dial_timeout_s
-        self._rng = rng or random.Random()
-        self._needs: tuple[Dependency, ...] = ()
+        self._outages = Outages(name, (), backoff, rng or random.Random(), session=True)
         self._need(*needs)
 
     @property
     def wait_s(self) -> float:
         """The last wait before a dial; 0 once health has lasted."""
-        return self._backoff.wait_s
+        return self._outages.waits.state.wait_s
 
     def attach(self, service: Service, *, needs: Dependency | tuple[Dependency, ...] = ()) -> None:
         """Have `service` keep this link up. It dials only while everything in `needs` is usable."""
         self._need(*(needs if isinstance(needs, tuple) else (needs,)))
-        service.task(needs=self._needs, name=f"link {self.name}")(self.run)
+        service.task(needs=self._outages.needs, name=f"link {self.name}")(self.run)
 
     async def run(self, stop: Stop) -> None:
         """Keep the session up until the stop is fired."""
-        loop = asyncio.get_running_loop()
+        outages = self._outages
         while not stop.requested:
-            for need in self._needs:
-                await need.ready(stop=stop)
+            await outages.until_usable(stop)
+            outages.begin()
             fault, exc = await self._session(stop)
-            self.state = LinkState.WAITING
-            if self._belongs_to_a_need(fault):
+            served, self.state = self.state is LinkState.SERVING, LinkState.WAITING
+            if served:
+                await outages.look(fault)
+            explained = outages.explain(fault, exc)
+            if explained is not Explained.NO:
+                await outages.wait_for_rhythm(explained, stop)
                 continue
             self.incident.fault(fault, exc)
-            floor_s = fault.retry_after_s
-            if fault.kind is Kind.PERMANENT:
-                floor_s = max(PERMANENT_S, floor_s or 0.0)
-            self._backoff, wait_s = self._policy.next(self._backoff, loop.time(), self._rng, floor_s)
-            await stop.sleep(self._policy.cap_s if wait_s is None else wait_s)
+            await outages.wait(fault, exc, stop)
 
     async def _session(self, stop: Stop) -> tuple[Fault, BaseException | None]:
         """Run one session to its end, and tell why it ended."""
@@ -140,7 +140,8 @@ class Link(Generic[S]):
                     await self._check(session)
                 limit.reschedule(None)
                 self.state = LinkState.SERVING
-                healthy = loop.call_later(self._policy.reset_after_s(self._backoff), self._sustained)
+                self._outages.waits.worked()
+                healthy = loop.call_later(self._outages.waits.reset_after_s(), self._sustained)
                 better = loop.call_later(self._policy.base_s, self._better)
                 try:
                     await self._serve(session, stop)
@@ -149,7 +150,7 @@ class Link(Generic[S]):
                     better.cancel()
 
     def _need(self, *needs: Dependency) -> None:
-        self._needs = tuple(dict.fromkeys((*self._needs, *needs)))
+        self._outages.needs = tuple(dict.fromkeys((*self._outages.needs, *needs)))
         for need in needs:
             self._classifiers = self._classifiers.also(need.classifiers)
 
@@ -158,12 +159,5 @@ class Link(Generic[S]):
 
     def _sustained(self) -> None:
         """Forget the failures while the session still serves."""
-        self._backoff = BackoffState()
+        self._outages.waits.forget()
         self.incident.resolve()
-
-    def _belongs_to_a_need(self, fault: Fault) -> bool:
-        for need in self._needs:
-            if need.name == fault.source and fault.is_evidence:
-                need.observe(fault)
-                return not need.passable
-        return False

@@ -31,6 +31,20 @@ async def sleep(job: Job) -> dict[str, int]:
     return {"attempt": job.attempt}
 
 
+@jobs.handler("note")
+async def note(job: Job) -> dict[str, int]:
+    """Do nothing, and say what for."""
+    write("start", job)
+    return {"number": job.payload}
+
+
+@jobs.handler("odd")
+async def odd(job: Job) -> dict[str, float]:
+    """Return what no JSON is."""
+    write("start", job)
+    return {"score": float("nan")}
+
+
 jobs.work(service, workers=10)
 
 if __name__ == "__main__":

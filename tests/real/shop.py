@@ -31,4 +31,6 @@ async def ask(stop: outlast.Stop) -> None:
 jobs.work(service, workers=50)
 
 if __name__ == "__main__":
-    sys.exit(outlast.run(service))
+    code = outlast.run(service)
+    sys.stderr.write(f"cancel requests: {db.cancels}\n")
+    sys.exit(code)

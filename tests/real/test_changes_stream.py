@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 from changes_source import ITEM, LOGICAL, Memory, ask, insert, running, source_database, streams, until
 from held_slot import BEGIN_S, SETTINGS, WAYS, stand_by
+from psycopg.conninfo import make_conninfo
 
 import outlast
 from outlast.changes import Changes, Insert, PostgresSink, StreamOverError, TransactionPart, Update
@@ -196,9 +197,12 @@ def test_values_arrive_whatever_the_settings_of_the_two_databases_are(
         ask(source, table)
         ask(warehouse, table)
 
+        # And whatever a DSN says, or PGOPTIONS.
+        told = " ".join(f"-c {style}={value.strip(chr(39)).replace(' ', '')}" for style, value in styles.items())
+
         async def main() -> None:
-            sink = PostgresSink(Postgres(warehouse, name="warehouse"))
-            async with running(source, sink):
+            sink = PostgresSink(Postgres(make_conninfo(warehouse, options=told), name="warehouse"))
+            async with running(make_conninfo(source, options=told), sink):
                 await streams(source)
                 ask(source, row)
                 async with asyncio.timeout(60):

@@ -73,6 +73,42 @@ def test_enqueue_and_list(queue: Callable[..., Any]) -> None:
     assert queue("list", "--state", "dead") == []
 
 
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("--deadline", "1000000000000"), "deadline_s must be from 0 to 3.15576e+09 seconds"),
+        (("--run-at", "9999-06-01"), "run_at must be before the year 9000"),
+        (("--unique-key", "k" * 2001), "at most 2000 bytes"),
+        (("NaN",), "the payload is no JSON"),
+        (("[" * 50_000 + "]" * 50_000,), "nested too deeply"),
+        (('"\\u0000"',), "the character NUL"),
+    ],
+    ids=["deadline", "run-at", "key", "nan", "deep", "nul"],
+)
+def test_what_is_out_of_its_limits_is_a_usage_error(
+    queue: Callable[..., Any], jobs: Callable[..., Result], words: tuple[str, ...], says: str
+) -> None:
+    result = jobs("enqueue", "settle", *words)
+    assert result.exit_code == 64
+    assert says in " ".join(result.stderr.split())
+    assert queue("list") == []
+
+
+def test_what_others_put_in_is_shown(queue: Callable[..., Any], jobs: Callable[..., Result], database: str) -> None:
+    with psycopg.connect(database, autocommit=True) as conn:
+        conn.execute(
+            "INSERT INTO outlast.jobs (token, queue, kind, payload, priority, run_at, deadline_at, attempts_max, last_fault) "
+            "VALUES (gen_random_uuid(), 'q', 'k', %s, 0, 'infinity', '20000-01-01', 1, '[1]')",
+            (r'"\ud800"',),
+        )
+    (job,) = queue("list")
+    assert (job["payload"], job["run_at"][:4], job["deadline_at"][:4]) == ("\ud800", "9999", "9999")
+    listed = jobs("list")
+    assert listed.exit_code == 0
+    assert "[1]" in listed.stdout
+    assert queue("cancel", str(2**70), code=1) == [{"id": 2**70, "state": None}]
+
+
 def test_a_payload_from_standard_input(queue: Callable[..., Any]) -> None:
     queue("enqueue", "settle", "-", text='["from", "a", "pipe"]')
     assert queue("list")[0]["payload"] == ["from", "a", "pipe"]

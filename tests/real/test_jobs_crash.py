@@ -10,6 +10,8 @@ import signal
 import subprocess
 import sys
 import time
+import uuid
+import zlib
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -226,6 +228,41 @@ def test_enqueueing_during_an_outage_is_refused_at_once_or_waits(server: Postgre
         await db.close()
 
     asyncio.run(main())
+
+
+def test_a_thousand_good_jobs_beside_bad_ones_are_all_done_and_none_twice(shop: Shop) -> None:
+    """Two processes, one with an old journal: results and outcomes that the database refuses, a payload that does not read."""
+
+    async def main() -> list[int]:
+        db = Postgres(shop.server.dsn())
+        jobs = Jobs(db)
+        await jobs.migrate()
+        async with db.connection() as conn:
+            await conn.execute("ALTER TABLE outlast.jobs ADD CONSTRAINT odd CHECK ((result ->> 'number')::int <> -1)")
+        good = [NewJob("note", number) for number in range(1_001)]
+        bad = [NewJob("odd"), NewJob("note", -1), NewJob("note", "unread")]
+        for place in (900, 500, 10):
+            good[place:place] = bad
+        ids = [result.id for result in await jobs.enqueue_many(good)]
+        async with db.connection() as conn:
+            deep = "[" * 5_000 + "]" * 5_000
+            await conn.execute("UPDATE outlast.jobs SET payload = %s WHERE payload::text = '\"unread\"'", (deep,))
+            # This one ran before the restart.
+            running = "UPDATE outlast.jobs SET state = 'running', worker = %s, attempt = 1, started_at = now() WHERE id = %s"
+            await conn.execute(running, (before, ids[0]))
+        await db.close()
+        return ids
+
+    before = str(uuid.uuid4())
+    ids = asyncio.run(main())
+    body = f'{{"worker":"{before}","id":{ids[0]},"attempt":1,"state":"done","result":{{"score":NaN}}}}'.encode()
+    (shop.directory / "first.journal").write_bytes(b"%08x %s\n" % (zlib.crc32(body), body))
+    shop.start("first", lease_s=30.0)
+    shop.start("second", lease_s=30.0)
+    shop.until(lambda: shop.states() == {"done": 1_000, "dead": 10})
+    assert {row[2] for row in shop.rows() if row[1] == "done"} == {1}
+    assert set(shop.logged("start").values()) == {1}, "none ran twice"
+    assert (shop.directory / "first.journal").read_bytes() == b""
 
 
 def test_workers_in_two_processes_share_and_rescue(shop: Shop) -> None:

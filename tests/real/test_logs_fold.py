@@ -18,6 +18,7 @@ import pytest
 
 from outlast.logs.text import TextFold
 from outlast.logs.text.pump import Pump
+from outlast.logs.text.safely import Safely
 from outlast.logs.text.sink import Sink
 from outlast.logs.text.source import Descriptor
 
@@ -299,7 +300,9 @@ def test_if_the_fold_fails_everything_passes_unharmed(monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(TextFold, "feed", failing)
     with source.open("rb") as reading, target.open("wb") as writing:
-        pump = Pump(Descriptor(reading.fileno()), TextFold(), Sink(writing.fileno(), said.append), said.append)
+        pump = Pump(
+            Descriptor(reading.fileno()), Safely(TextFold(), said.append), Sink(writing.fileno(), said.append), said.append
+        )
         assert pump.run(writing.fileno()) == 0
     out = target.read_bytes()
     assert counted(out) == len(lines)

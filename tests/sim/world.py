@@ -284,10 +284,6 @@ class SimDependency(outlast.Dependency):
     def users(self) -> list[ServiceRecord]:
         return [record for record in self.world.services if self in record.service.dependencies]
 
-    def release(self, count: int) -> int:
-        self.world.trace(f"{self.name} releases {count}")
-        return super().release(count)
-
     async def probe(self) -> None:
         self.world.trace(f"probe {self.name}")
         if all(record.requested for record in self.users):

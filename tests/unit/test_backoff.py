@@ -51,13 +51,13 @@ def test_jitter_is_uniform_over_its_range(jitter: Jitter, low: float) -> None:
         assert drawn[int(quarter * len(drawn))] == pytest.approx(low + quarter * (1 - low), abs=0.02)
 
 
-def test_decorrelated_is_uniform_from_a_third_to_three_times_the_last_wait() -> None:
+def test_decorrelated_is_uniform_from_half_to_four_times_the_last_wait() -> None:
     backoff, rng = Backoff(0.1, 100.0, jitter=Jitter.DECORRELATED), random.Random(3)
     state = BackoffState(5, 2.0, 0.0)
     drawn = sorted(backoff.next(state, 0.0, rng)[1] or 0.0 for _ in range(20_000))
-    assert drawn[0] >= 2 / 3
-    assert drawn[-1] <= 6.0
-    assert drawn[10_000] == pytest.approx((2 / 3 + 6) / 2, abs=0.15)
+    assert drawn[0] >= 1.0
+    assert drawn[-1] <= 8.0
+    assert drawn[10_000] == pytest.approx(4.5, abs=0.15)
 
 
 @given(
@@ -78,10 +78,43 @@ def test_every_wait_is_within_floor_and_cap(
         assert wait_s <= max(cap_s, backoff.floor_s + cap_s / 2)
 
 
-def test_a_floor_spreads_instead_of_piling_up() -> None:
-    drawn = waits(Backoff(0.1, 10.0, jitter=Jitter.FULL, floor_s=5.0), 2_000)
-    assert min(drawn) >= 5.0
+BACKOFFS = {
+    "worker": Backoff(base_s=0.1, cap_s=30.0),
+    "prober": Backoff(base_s=0.1, cap_s=1.5, jitter=Jitter.DECORRELATED),
+    "retry": Backoff(base_s=0.1, cap_s=5.0, jitter=Jitter.FULL),
+    "floor of its own": Backoff(base_s=0.1, cap_s=10.0, jitter=Jitter.FULL, floor_s=5.0),
+}
+
+
+@pytest.mark.parametrize("floor_s", [None, 5.0, 30.0])
+@pytest.mark.parametrize("attempt", [0, 3, 50])
+@pytest.mark.parametrize("name", BACKOFFS)
+def test_waits_are_spread_at_the_base_in_the_middle_at_the_cap_and_at_the_floor(
+    name: str, attempt: int, floor_s: float | None
+) -> None:
+    """200 clients that fail at the same instant do not come back at another one together."""
+    backoff, state = BACKOFFS[name], BackoffState(attempt, 0.0 if not attempt else 0.3 if attempt == 3 else 1.5)
+    drawn = sorted(backoff.next(state, 0.0, random.Random(seed), floor_s)[1] or 0.0 for seed in range(2_000))
+    floor_s = max(backoff.floor_s, floor_s or 0.0)
+    assert drawn[0] >= floor_s, "never earlier than the peer asked for"
     assert len(set(drawn)) == len(drawn)
+    middle_s = drawn[1_000]
+    # From the fifth to the ninety-fifth percentile: a quarter of the wait itself at least.
+    assert drawn[1_900] - drawn[100] >= 0.25 * middle_s
+    for tenth in range(10):
+        low, high = drawn[0] + (drawn[-1] - drawn[0]) * tenth / 10, drawn[0] + (drawn[-1] - drawn[0]) * (tenth + 1) / 10
+        assert 120 <= sum(low <= wait_s <= high for wait_s in drawn) <= 280, "uniform: two hundred in each tenth"
+
+
+def test_the_spread_above_a_floor_does_not_use_up_the_time() -> None:
+    backoff = Backoff(0.1, 5.0, elapsed_s_max=30.0)
+    waits_s = [backoff.next(INITIAL, 0.0, random.Random(seed), 25.0)[1] for seed in range(200)]
+    assert all(wait_s is not None and 25.0 <= wait_s <= 30.0 for wait_s in waits_s)
+    assert backoff.next(INITIAL, 0.0, random.Random(1), 31.0)[1] is None
+
+
+def test_without_jitter_the_floor_is_the_wait() -> None:
+    assert Backoff(0.1, 10.0, jitter=Jitter.NONE).next(INITIAL, 0.0, random.Random(1), 5.0)[1] == 5.0
 
 
 @given(st.floats(0, 1_000), st.sampled_from(Jitter))

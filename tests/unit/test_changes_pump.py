@@ -11,8 +11,9 @@ import pytest
 import outlast
 from outlast import Classifiers, ConfigurationError, Fault, Kind, Stop, Stopping
 from outlast.changes import Assembler, Decoder, Insert, Quarantine, RefusedError, StreamOverError
+from outlast.changes.own_tables import OwnTables
 from outlast.changes.poison import Poison
-from outlast.changes.pump import LockLostError, Pump, while_owner
+from outlast.changes.pump import FLUSH_S, LockLostError, Pump, while_owner
 from outlast.core.faults import attached
 from outlast.testing import run_virtual
 
@@ -109,7 +110,7 @@ def pumped(
     async def main() -> None:
         inner = stop or Stop()
         asyncio.get_running_loop().call_later(10.0, inner.fire, "the test is over")
-        assembler = Assembler(Decoder(1), changes_max=changes_max)
+        assembler = Assembler(Decoder(1, left_out=OwnTables("outlast")), changes_max=changes_max)
         await pump.run(source, assembler, inner)
 
     run_virtual(main)
@@ -164,6 +165,27 @@ def test_what_went_before_a_large_transaction_is_flushed_before_it() -> None:
     pumped(source, sink, changes_max=2)
     assert sink.given == [["a"], ["b", "c"], ["d"]]
     assert sink.flushed == [110, 210]
+
+
+@pytest.mark.parametrize("parts", [False, True])
+def test_within_a_long_batch_what_is_whole_is_flushed_and_confirmed_now_and_then(parts: bool) -> None:  # noqa: FBT001
+    """A session that is ended before its first batch is must have got somewhere: else the next begins where it began."""
+
+    class Slow(Sink):
+        async def write(self, delivery: Delivery) -> None:
+            await asyncio.sleep(0.3 * FLUSH_S)
+            await super().write(delivery)
+            if delivery.commit_lsn >= 900:
+                raise ConnectionResetError("the session ends")
+
+    sink = Slow()
+    rows = ["a", "b", "c"] if parts else ["a"]
+    batch = [message for commit_lsn in range(100, 1000, 100) for message in transaction(commit_lsn, *rows, table=TABLE)]
+    source = Source((batch, 990))
+    with pytest.raises(ConnectionResetError):
+        pumped(source, sink, changes_max=1 if parts else 100)
+    assert sink.flushed == [end for end in range(110, 900, 100) if parts or end in {410, 810}]
+    assert source.confirmed == ([210, 410, 610, 810] if parts else [410, 810])
 
 
 @pytest.mark.parametrize("name", ["change_epochs", "change_positions", "snapshot_ranges"])

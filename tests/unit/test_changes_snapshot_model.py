@@ -99,14 +99,14 @@ def test_the_statement_that_reads_a_range() -> None:
     rows = PublishedRows(RELATION, "(note <> '{}'::text)", ("id", 'odd "name'), ("integer", "text"), 1000)
     state = RangeState(0, ("1", "it's"), ("9", "z"))
     assert rows.copy(state).as_string(None) == (
-        'COPY (SELECT "id", "odd ""name", "note" FROM "public"."a b" WHERE ("id", "odd ""name") > '
+        'COPY (SELECT "id", "odd ""name", "note" FROM ONLY "public"."a b" WHERE ("id", "odd ""name") > '
         "('1'::integer, 'it''s'::text) AND (\"id\", \"odd \"\"name\") <= ('9'::integer, 'z'::text) "
         'AND ((note <> \'{}\'::text)) ORDER BY "id", "odd ""name") TO STDOUT'
     )
     assert "'5'::integer, 'k'::text) AND" in rows.copy(state.advanced(3, ("5", "k"))).as_string(None)
     whole = PublishedRows(RELATION, None, (), (), 1000).copy(RangeState(0))
     assert isinstance(whole, sql.Composed)
-    assert whole.as_string(None) == 'COPY (SELECT "id", "odd ""name", "note" FROM "public"."a b") TO STDOUT'
+    assert whole.as_string(None) == 'COPY (SELECT "id", "odd ""name", "note" FROM ONLY "public"."a b") TO STDOUT'
 
 
 def test_progress_in_memory() -> None:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from outlast import Kind
-from outlast.changes.epochs import FencedError
+from outlast import Fault, Kind
+from outlast.changes.epochs import FencedError, Fences
 from outlast.changes.standby import TRANSITIONS, Standby, StandbyState, lock_key
 from outlast.core.faults import attached
 from outlast.postgres import Postgres
@@ -70,3 +71,31 @@ def test_being_fenced_says_by_whom_and_is_no_fault_of_the_server() -> None:
     assert fault.kind is Kind.CONTENDED
     assert not fault.is_evidence
     assert "gone from the table" in str(FencedError("shop", 3, None, ""))
+
+
+async def fenced(fences: Fences, times: int, *, lost: bool = False) -> list[Kind | None]:
+    kinds: list[Kind | None] = []
+    for number in range(times):
+        session = asyncio.get_running_loop().create_future()
+        if lost:
+            session.set_result(Fault(Kind.TRANSIENT, "lock lost", ""))
+        with pytest.raises(FencedError) as caught, fences.counted(session):
+            raise FencedError("shop", number, 40, "another owner")
+        fault = attached(caught.value)
+        kinds.append(None if fault is None else fault.kind)
+        if fault is not None and fault.kind is Kind.PERMANENT:
+            assert "name=" in fault.hint
+            assert "UPDATE \"our own\".change_epochs SET epoch = 40 WHERE stream = 'shop'" in fault.hint
+    return kinds
+
+
+def test_being_fenced_again_and_again_with_the_lock_in_hand_is_for_a_person_to_put_right() -> None:
+    waits = [Kind.CONTENDED] * 2
+    fences = Fences("shop", "our own")
+    assert asyncio.run(fenced(fences, 4)) == [*waits, Kind.PERMANENT, Kind.PERMANENT]
+    fences.written()
+    assert asyncio.run(fenced(fences, 3)) == [*waits, Kind.PERMANENT]
+
+
+def test_being_fenced_because_the_lock_went_to_another_is_not_counted() -> None:
+    assert asyncio.run(fenced(Fences("shop", "our own"), 5, lost=True)) == [Kind.CONTENDED] * 5

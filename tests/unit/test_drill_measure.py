@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+import struct
 from typing import TYPE_CHECKING
 
 import pytest
@@ -9,7 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from outlast.core.duration import format_duration, parse_duration
-from outlast.drill.measure import account, count_between, fill_bins, peak_in_window, recovery, value_at
+from outlast.drill.cancels import CANCEL_CODE, is_cancel_request
+from outlast.drill.measure import account, count_between, fill_bins, in_vain, peak_in_window, recovery, value_at
+from outlast.drill.payments import ANSWER, Payments
 from outlast.drill.process import KEPT_LINE_CHARS, KEPT_LINES, OutputCounter
 from outlast.drill.worklog import Step, WorkLog, WorkLogReader, WorkRecord, parse_line
 
@@ -188,3 +192,42 @@ def test_a_storm_is_counted_and_not_kept() -> None:
     assert len(counter.first) == len(counter.last) == KEPT_LINES
     assert counter.last[-2] == "49-999"
     assert len(counter.last[-1]) == KEPT_LINE_CHARS
+
+
+def test_numbers_from_elsewhere_are_not_counted_among_others() -> None:
+    records = [*did(0, 1, 0.0, 1.0), *did(0, 100, 1.0, 2.0), *did(1, 101, 1.0, None), *did(1, 101, 2.0, 3.0)]
+    assert account(1, records, done={1, 100, 101}, waiting=set()).done == 1
+    found = account(2, records, done={1, 100, 101}, waiting=set(), first=100)
+    assert (found.done, found.lost, found.twice) == (2, 0, 0)
+    assert in_vain(records, 100) == 1
+
+
+def test_a_cancel_request_is_known_by_its_bytes_also_after_a_question_for_encryption() -> None:
+    cancel = struct.pack("!iiii", 16, CANCEL_CODE, 4711, 815)
+    encryption = struct.pack("!ii", 8, 80877103)
+    assert is_cancel_request(cancel)
+    assert is_cancel_request(encryption + cancel)
+    assert is_cancel_request(struct.pack("!iii32s", 44, CANCEL_CODE, 4711, bytes(32)))
+    assert not any(is_cancel_request(cancel[:length]) for length in range(16))
+    assert not is_cancel_request(encryption)
+    assert not is_cancel_request(struct.pack("!ii", 40, 196608) + b"user\0postgres\0".ljust(32, b"\0"))
+
+
+@given(st.binary(max_size=64))
+def test_any_bytes_are_a_cancel_request_or_none(opening: bytes) -> None:
+    assert is_cancel_request(opening) in {True, False}
+
+
+def test_payments_leave_and_come_back_on_the_same_port() -> None:
+    def pay() -> bytes:
+        try:
+            with socket.create_connection(("127.0.0.1", payments.port), timeout=30.0) as conn:
+                return conn.recv(16)
+        except ConnectionError:
+            return b""
+
+    with Payments(run_s=1.0) as payments:
+        for step, answer in ((payments.come_back, ANSWER), (payments.leave, b""), (payments.come_back, ANSWER)):
+            step()
+            while pay() != answer:
+                pass

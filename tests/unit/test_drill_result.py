@@ -55,6 +55,13 @@ def arm(name: str = "outlast", **changes: object) -> JobsArm:
         jobs_during=50,
         jobs_after=9000,
         jobs_enqueued=13050,
+        throughput_percent=95.0,
+        cancels=0,
+        sessions_max=12,
+        payments=175,
+        payments_lost=0,
+        payments_twice=0,
+        payments_in_vain=3,
         lines_outage=4,
         lines_total=7,
         attempts_total=80,
@@ -137,7 +144,11 @@ def test_a_good_arm_keeps_them_all() -> None:
 @pytest.mark.parametrize(
     ("change", "name"),
     [
-        ({"log_lines": 9}, "log lines"),
+        ({"log_lines": 13}, "log lines"),
+        ({"log_lines": 9, "payments": 0}, "log lines"),
+        ({"payments_in_vain": 51}, "payments begun in vain"),
+        ({"payments_lost": 1}, "payments lost"),
+        ({"payments_twice": 1}, "payments made twice"),
         ({"attempts": 101}, "connection attempts"),
         ({"cpu_outage_percent": 1.01}, "CPU during the outage"),
         ({"recovery_s_max": 2.01}, "every loop has done a job"),
@@ -154,8 +165,23 @@ def test_each_promise_can_be_broken(change: dict[str, object], name: str) -> Non
     assert [promise.name for promise in check(arm(**change), "stop") if not promise.held] == [name]
 
 
+@pytest.mark.parametrize("fault", ["row-lock", "tablespace-full"])
+@pytest.mark.parametrize(
+    ("change", "name"),
+    [
+        ({"sessions_max": 14}, "sessions on the server"),
+        ({"sessions_max": None}, "sessions on the server"),
+        ({"throughput_percent": 49.0}, "jobs slowed down"),
+        ({"attempts": 161}, "connection attempts"),
+    ],
+)
+def test_what_one_statement_meets_has_promises_of_its_own(fault: str, change: dict[str, object], name: str) -> None:
+    assert [promise.name for promise in check(arm(cpu_outage_percent=30.0), fault) if not promise.held] == []
+    assert [promise.name for promise in check(arm(**change), fault) if not promise.held] == [name]
+
+
 def test_the_limits_of_a_minute_are_those_of_the_issue() -> None:
-    limits = {promise.name: promise.limit for promise in check(arm(), "stop")}
+    limits = {promise.name: promise.limit for promise in check(arm(payments=0), "stop")}
     assert limits["log lines"] == 8
     assert limits["connection attempts"] == 100
     assert limits["CPU during the outage"] == 1.0
@@ -168,7 +194,10 @@ def test_only_the_ramp_and_the_job_give_more_loops_more_time() -> None:
     assert recovery_limit_s(1000, 0.05) == pytest.approx(3.5)
     assert recovery_limit_s(1000, 0.5) == pytest.approx(3.95)
     limits = [{promise.name: promise.limit for promise in check(arm(loops=loops), "stop")} for loops in (50, 1000)]
-    assert [name for name in limits[0] if limits[0][name] != limits[1][name]] == ["every loop has done a job"]
+    assert [name for name in limits[0] if limits[0][name] != limits[1][name]] == [
+        "every loop has done a job",
+        "payments begun in vain",
+    ]
 
 
 def test_a_short_outage_may_cost_its_beginning() -> None:
@@ -212,7 +241,7 @@ def test_a_promise_in_words() -> None:
 
 
 def test_verdicts() -> None:
-    assert verdict(result()) == "The outlast arm kept all 8 promises."
+    assert verdict(result()) == "The outlast arm kept all 11 promises."
     assert "broke 1 of 1 promises: jobs lost" in verdict(result(promises=(BROKEN,)))
     assert "proves nothing" in verdict(result(stormed=False))
     assert "did not run" in verdict(result(promises=()))
@@ -274,7 +303,7 @@ def test_the_summary_has_every_arm_every_figure_and_the_verdict() -> None:
     shown = text_of(lambda console: print_summary(CODER, found, console))
     for word in ("naive", "outlast", "log lines", "recovery, last loop", "44 results were lost", "kept", "stop for 60 s"):
         assert word in shown
-    assert shown.rstrip().endswith("The outlast arm kept all 8 promises.")
+    assert shown.rstrip().endswith("The outlast arm kept all 11 promises.")
 
 
 def test_plain_progress_is_one_line_a_phase() -> None:
@@ -363,7 +392,7 @@ def test_the_report_needs_nothing_else_and_has_a_picture_an_arm(tmp_path: Path) 
     assert not [tag for tag, _ in tags.found if tag in {"script", "link", "img", "iframe"}]
     addresses = [value for _, attributes in tags.found for name, value in attributes.items() if name in {"src", "href"}]
     assert not [address for address in addresses if address and not address.startswith("#")]
-    for words in ("outlast drill coder --seed 7", "12,345", "The outlast arm kept all 8 promises.", "log lines / s"):
+    for words in ("outlast drill coder --seed 7", "12,345", "The outlast arm kept all 11 promises.", "log lines / s"):
         assert words in html
 
 

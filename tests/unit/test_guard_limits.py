@@ -8,13 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from outlast.guard.backlog import Backlog, Gap, GapBook, Patience
+from outlast.core.quantities import amount, size
 from outlast.guard.figures import Figure, exposition, one
-from outlast.guard.folding import Folding
 from outlast.guard.rotation import KEPT_BYTES_MIN, Files, Limits, plan
 from outlast.guard.spin import SpinLimits, SpinWatch
 from outlast.guard.streams import LINE_BYTES_MAX, WholeLines
-from outlast.guard.words import amount, size
+from outlast.logs.backlog import Backlog
+from outlast.logs.gaps import Gap, GapBook, Patience
+from outlast.logs.text.safely import Safely
 from outlast.logs.text.stream import TextFold
 
 MIB = 1 << 20
@@ -339,7 +340,7 @@ def test_a_fold_that_fails_lets_every_line_through_and_says_so_once() -> None:
             raise KeyError(now)
 
     said: list[str] = []
-    folding = Folding(Broken(), said.append)
+    folding = Safely(Broken(), said.append)
     assert folding.feed(b"one\n", 0.0) + folding.feed(b"  its rest\n", 0.0) == b""
     assert folding.next_due_at() is not None
     assert folding.due(1.0) == b"one\n  its rest\n"

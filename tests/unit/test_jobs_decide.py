@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from outlast import Backoff, Fault, Kind, Unavailable
+from outlast import Backoff, Fault, Kind, Scope, Unavailable
 from outlast.jobs import Handling, Job, JobState
 from outlast.jobs.decide import after_fault
 from outlast.jobs.model import FINAL, TRANSITIONS, Outcome
@@ -50,6 +50,20 @@ def test_what_was_not_its_doing_costs_no_attempt() -> None:
         (decide(Kind.TRANSIENT, attempt=3, exc=refusal), 7.0),
     ):
         assert (outcome.state, outcome.give_back, outcome.delay_s) == ("available", True, delay_s)
+
+
+@pytest.mark.parametrize(("kind", "code"), [(Kind.EXHAUSTED, "53100"), (Kind.OVERLOADED, "not ended")])
+def test_what_the_queues_own_server_has_no_room_for_costs_no_attempt(kind: Kind, code: str) -> None:
+    fault = Fault(kind, code, "reason", "db", Scope.CALL)
+    waits = [
+        after_fault(Job(1, "settle", None, 3, 3), fault, None, HANDLING, "db", random.Random(seed)).delay_s for seed in range(50)
+    ]
+    assert all(5 <= wait_s <= 15 for wait_s in waits)
+    assert max(waits) - min(waits) > 5, "spread"
+    outcome = after_fault(Job(1, "settle", None, 3, 3), fault, None, HANDLING, "db", random.Random(1))
+    assert (outcome.state, outcome.give_back) == ("available", True)
+    another = after_fault(Job(1, "settle", None, 3, 3), fault, None, HANDLING, "another db", random.Random(1))
+    assert another.state == "dead"
 
 
 def test_the_states_fit_together() -> None:

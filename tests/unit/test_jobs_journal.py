@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
+import zlib
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,10 +15,12 @@ from hypothesis import strategies as st
 import outlast
 from outlast.jobs.journal import Journal, JournalFullError, decode, encode
 from outlast.jobs.model import Outcome
+from outlast.jobs.refusals import Refusals
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+    from typing import Any
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text(max_size=20),
@@ -28,7 +32,7 @@ OUTCOMES = st.builds(
     id=st.integers(1, 2**62),
     attempt=st.integers(1, 1000),
     state=st.sampled_from(["done", "dead", "available"]),
-    result=JSON,
+    result_json=st.none() | JSON.map(json.dumps),
     fault=st.none() | st.fixed_dictionaries({"kind": st.just("bug"), "reason": st.text(max_size=40)}),
     delay_s=st.floats(0, 1e6),
     give_back=st.booleans(),
@@ -39,7 +43,7 @@ ENTRIES = st.lists(st.tuples(st.uuids().map(str), OUTCOMES), max_size=6)
 @given(ENTRIES)
 def test_what_is_written_is_read_again(entries: list[tuple[str, Outcome]]) -> None:
     data = b"".join(encode(worker, outcome) for worker, outcome in entries)
-    assert decode(data) == (entries, len(data))
+    assert decode(data) == (entries, [], len(data))
 
 
 @given(ENTRIES, st.data())
@@ -47,11 +51,11 @@ def test_a_torn_tail_costs_nothing_but_itself(entries: list[tuple[str, Outcome]]
     lines = [encode(worker, outcome) for worker, outcome in entries]
     whole = b"".join(lines)
     cut = data.draw(st.integers(0, len(whole)))
-    read, good = decode(whole[:cut] + data.draw(st.binary(max_size=8).filter(lambda junk: b"\n" not in junk)))
+    read, foreign, good = decode(whole[:cut] + data.draw(st.binary(max_size=8).filter(lambda junk: b"\n" not in junk)))
     complete = 0
     while complete < len(lines) and sum(map(len, lines[: complete + 1])) <= cut:
         complete += 1
-    assert read == entries[:complete]
+    assert (read, foreign) == (entries[:complete], [])
     assert good == sum(map(len, lines[:complete]))
 
 
@@ -60,12 +64,42 @@ def test_a_flipped_byte_is_noticed(entries: list[tuple[str, Outcome]], data: st.
     whole = bytearray(b"".join(encode(worker, outcome) for worker, outcome in entries))
     at = data.draw(st.integers(0, len(whole) - 1))
     whole[at] ^= data.draw(st.integers(1, 255))
-    read, _ = decode(bytes(whole))
-    assert read == entries[: len(read)], "what is read is what was written"
+    read, foreign, _ = decode(bytes(whole))
+    # A newline that is no more makes one line of two.
+    assert len(entries) - 2 <= len(read)
+    rest = iter(entries)
+    assert all(entry in rest for entry in read), "what is read is what was written, in its order"
+    assert all(line in bytes(whole) for line in foreign)
+
+
+def old_line(fields: dict[str, Any]) -> bytes:
+    body = json.dumps(fields).encode()
+    return b"%08x %s\n" % (zlib.crc32(body), body)
+
+
+def test_a_line_of_somebody_elses_costs_none_of_those_behind_it() -> None:
+    good = encode(*entry(1)), encode(*entry(2))
+    bad = [
+        b"not a line",
+        b"00000000 {}",
+        old_line({"worker": "w"})[:-1],
+        old_line({"worker": "w", "id": "1", "attempt": 1, "state": "done"})[:-1],
+        old_line({"worker": "w", "id": 1, "attempt": 1, "state": "lost"})[:-1],
+    ]
+    data = good[0] + b"\n".join([*bad, good[1]])
+    assert decode(data) == ([entry(1), entry(2)], bad, len(data))
+
+
+def test_the_lines_of_the_version_before_are_read() -> None:
+    fields = {"worker": "w", "id": 1, "attempt": 1, "state": "done", "fault": None, "delay_s": 0.0, "give_back": False}
+    data = b"".join(old_line({**fields, "result": result}) for result in (None, {"n": 1}, [float("nan")]))
+    entries, foreign, _ = decode(data)
+    assert [outcome.result_json for _, outcome in entries] == [None, '{"n": 1}', "[NaN]"]
+    assert foreign == []
 
 
 def entry(number: int) -> tuple[str, Outcome]:
-    return "worker", Outcome(number, 1, "done", result={"number": number})
+    return "worker", Outcome(number, 1, "done", result_json=f'{{"number": {number}}}')
 
 
 @pytest.fixture
@@ -106,7 +140,7 @@ def test_its_bounds_hold(journal: Journal) -> None:
         journal.append([entry(6)])
     journal.drop(5)
     with pytest.raises(JournalFullError, match="of 10000 bytes"):
-        journal.append([("worker", Outcome(1, 1, "done", result="x" * 20_000))])
+        journal.append([("worker", Outcome(1, 1, "done", result_json="x" * 20_000))])
     assert reopened(journal).entries == []
 
 
@@ -140,6 +174,57 @@ def test_a_write_that_fails_halfway_leaves_nothing(journal: Journal, monkeypatch
     assert journal.path.read_bytes() == encode(*entry(1))
     journal.append([entry(3)])
     assert [outcome.id for _, outcome in reopened(journal).entries] == [1, 3]
+
+
+def test_foreign_lines_are_handed_over_and_go_with_the_next_drop(journal: Journal) -> None:
+    journal.append([entry(1)])
+    journal.close()
+    journal.path.write_bytes(b"foreign\n" + encode(*entry(1)) + b"damaged\n" + b"torn")
+    again = Journal(journal.path)
+    again.open()
+    assert (again.foreign, again.torn_bytes, again.entries) == ([b"foreign", b"damaged"], 4, [entry(1)])
+    again.append([entry(2)])
+    again.drop(0)
+    again.close()
+    assert again.path.read_bytes() == encode(*entry(1)) + encode(*entry(2))
+
+
+def test_one_that_is_too_large_keeps_no_other_out(journal: Journal) -> None:
+    large = "worker", Outcome(9, 1, "done", result_json="x" * 20_000)
+    assert journal.fitting([entry(1), large, entry(2)]) == ([entry(1), entry(2)], [large])
+    journal.append([entry(number) for number in range(4)])
+    assert journal.fitting([entry(5), entry(6)]) == ([entry(5)], [entry(6)])
+
+
+def test_some_in_the_middle_may_stay(journal: Journal) -> None:
+    journal.append([entry(number) for number in range(5)])
+    journal.keep_only({1, 3})
+    journal.append([entry(6)])
+    assert [outcome.id for _, outcome in reopened(journal).entries] == [1, 3, 6]
+
+
+def test_two_journals_of_one_stem_do_not_meet(tmp_path: Path) -> None:
+    first, second = Journal(tmp_path / "shop.1"), Journal(tmp_path / "shop.2")
+    for journal in (first, second):
+        journal.open()
+        journal.append([entry(1), entry(2)])
+        (tmp_path / "shop.new").mkdir(exist_ok=True)
+        journal.drop(1)
+        assert [outcome.id for _, outcome in reopened(journal).entries] == [2]
+
+
+def test_what_is_refused_is_kept_within_a_bound(tmp_path: Path) -> None:
+    refusals = Refusals(tmp_path / "journal.refused", bytes_max=600)
+    fault = outlast.Fault(outlast.Kind.REJECTED, "22P02", "no json", "db")
+    where = [refusals.keep(entry(number), fault) for number in range(3)]
+    assert ["is kept in" in each for each in where] == [True, True, False]
+    assert "is full (600 bytes); move it away" in where[2]
+    assert (refusals.kept, refusals.lost) == (2, 1)
+    assert refusals.path.stat().st_mode & 0o777 == 0o600
+    assert [json.loads(line[9:])["refused"]["code"] for line in refusals.path.read_bytes().splitlines()] == ["22P02"] * 2
+    refusals.path.unlink()
+    refusals.path.mkdir()
+    assert "could not be written" in refusals.keep(entry(4), fault)
 
 
 def test_one_process_holds_it(journal: Journal) -> None:

@@ -53,6 +53,10 @@ def raise_it_elsewhere(exc: BaseException) -> BaseException:
         return raised
 
 
+def group(*members: BaseException, message: str = "tasks failed") -> BaseException:
+    return raise_it(BaseExceptionGroup(message, members))
+
+
 def caused(cause: BaseException) -> BaseException:
     try:
         raise RuntimeError("no order") from cause
@@ -130,11 +134,72 @@ def test_what_differs_in_a_count_or_a_time_is_folded(first: Any, second: Any, ke
         (raise_it(ValueError("x")), raise_it_elsewhere(ValueError("x"))),
         (caused(OSError(111, "x")), caused(OSError(113, "x"))),
         (ValueError({"unhashable": "a"}), ValueError({"unhashable": "b"})),
+        (group(ValueError("x")), group(TypeError("x"))),
+        (group(ValueError("x"), OSError(111, "x")), group(ValueError("x"), OSError(113, "x"))),
+        (group(ValueError("x")), group(ValueError("x"), message="other tasks failed")),
+        (group(raise_it(ValueError("x"))), group(raise_it_elsewhere(ValueError("x")))),
+        (group(caused(OSError(111, "x"))), group(caused(OSError(113, "x")))),
+        (group(group(ValueError("x"))), group(group(TypeError("x")))),
+        (caused(group(ValueError("x"))), caused(group(TypeError("x")))),
     ],
-    ids=["type", "words", "code", "raising line", "cause", "what it carries"],
+    ids=[
+        "type",
+        "words",
+        "code",
+        "raising line",
+        "cause",
+        "what it carries",
+        "a member's type",
+        "a member's code",
+        "a group's words",
+        "a member's raising line",
+        "a member's cause",
+        "a member's member",
+        "a cause's member",
+    ],
 )
 def test_a_different_exception_is_shown(first: BaseException, second: BaseException, kept: Kept) -> None:
     for _ in range(3):
         log.error("failed", exc_info=first)
         log.error("failed", exc_info=(type(second), second, second.__traceback__))
+    assert len(kept.records) == 2
+
+
+def test_groups_of_the_same_members_in_another_order_or_number_are_folded(kept: Kept) -> None:
+    for members in ([ValueError("1"), KeyError("a")], [KeyError("a"), ValueError("2")], [KeyError("a")] + [ValueError("3")] * 2):
+        log.error("failed", exc_info=BaseExceptionGroup("tasks failed", members))
+        log.error("failed: %s", BaseExceptionGroup("tasks failed", members))
+    assert len(kept.records) == 2
+
+
+def test_members_of_a_group_that_is_a_value_are_part_of_it(kept: Kept) -> None:
+    for _ in range(3):
+        for member in (ValueError("x"), TypeError("x")):
+            log.error("failed: %s", ExceptionGroup("tasks failed", [member]))
+    assert len(kept.records) == 2
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ({"host": "db-1"}, {"host": "db-2"}),
+        ({"status": 500}, {"status": 404}),
+        ({"a": "x"}, {"b": "x"}),
+        ({"a": "x"}, None),
+        ({"error": OSError(111, "x")}, {"error": OSError(113, "x")}),
+    ],
+)
+def test_what_differs_in_a_field_of_extra_is_shown(first: Any, second: Any, kept: Kept) -> None:
+    for _ in range(3):
+        for extra in (first, second):
+            log.error("away", extra=extra)
+            log.error("away: %s", "a", extra=extra)
+            log.error("away", exc_info=ValueError("x"), extra=extra)
+    assert len(kept.records) == 6
+
+
+def test_fields_of_extra_that_count_or_name_an_instance_are_folded(kept: Kept) -> None:
+    for number in range(3):
+        log.error("away", extra={"host": "db-1", "n": number, "request_id": f"r{number}", "elapsed": f"{number} of 3"})
+        logging.LoggerAdapter(log, {"attempt": number}).error("attempt %d", number)
     assert len(kept.records) == 2

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 import outlast
 from outlast import Kind, Scope
 from outlast.postgres import Postgres, postgres_rule, redact_dsn
-from outlast.postgres.classify import CLASSES, STATES, by_state
+from outlast.postgres.classify import CLASSES, STATES, Concern, by_state
 from outlast.postgres.dsn import Address, Dsn
 from outlast.postgres.scram import Scram, md5_response
 from outlast.postgres.wire import (
@@ -39,7 +39,14 @@ from outlast.postgres.wire import (
         ("57014", "query", Kind.TRANSIENT, Scope.CALL),
         ("55006", "query", Kind.CONTENDED, Scope.CALL),
         ("55P03", "query", Kind.CONTENDED, Scope.CALL),
-        ("53100", "query", Kind.EXHAUSTED, Scope.DEPENDENCY),
+        ("53100", "query", Kind.EXHAUSTED, Scope.CALL),
+        ("53100", "connect", Kind.EXHAUSTED, Scope.DEPENDENCY),
+        ("53400", "query", Kind.EXHAUSTED, Scope.CALL),
+        ("53000", "query", Kind.EXHAUSTED, Scope.CALL),
+        ("53300", "query", Kind.EXHAUSTED, Scope.DEPENDENCY),
+        ("58030", "query", Kind.TRANSIENT, Scope.CALL),
+        ("58030", "probe", Kind.TRANSIENT, Scope.DEPENDENCY),
+        ("57P05", "query", Kind.TRANSIENT, Scope.CALL),
         ("53300", "connect", Kind.EXHAUSTED, Scope.DEPENDENCY),
         ("28P01", "connect", Kind.PERMANENT, Scope.DEPENDENCY),
         ("3D000", "connect", Kind.PERMANENT, Scope.DEPENDENCY),
@@ -50,7 +57,7 @@ from outlast.postgres.wire import (
         ("23505", "query", Kind.REJECTED, Scope.CALL),
         ("22P02", "query", Kind.REJECTED, Scope.CALL),
         ("P0001", "query", Kind.REJECTED, Scope.CALL),
-        ("XX001", "query", Kind.FATAL, Scope.DEPENDENCY),
+        ("XX001", "query", Kind.FATAL, Scope.CALL),
         ("XX000", "query", Kind.TRANSIENT, Scope.CALL),
         ("XX000", "connect", Kind.TRANSIENT, Scope.DEPENDENCY),
         ("57P99", "query", Kind.TRANSIENT, Scope.DEPENDENCY),
@@ -62,10 +69,37 @@ def test_the_sqlstate_and_the_phase_decide(state: str, phase: str, kind: Kind, s
 
 
 def test_every_row_is_a_sqlstate_and_what_needs_a_person_says_what_to_do() -> None:
-    for state, (kind, _, hint) in STATES.items():
+    for state, row in STATES.items():
         assert len(state) == 5
-        assert hint or kind is not Kind.PERMANENT, state
+        assert row.hint or row.kind is not Kind.PERMANENT, state
     assert all(len(prefix) == 2 for prefix in CLASSES)
+
+
+def test_every_row_says_whom_it_concerns_and_few_speak_for_the_server() -> None:
+    rows = {**STATES, **CLASSES}
+    server = {code for code, row in rows.items() if row.concern is Concern.SERVER}
+    # Whoever adds one says here, too, that the server as a whole has said it.
+    assert server == {"25006", "53300", "57P01", "57P02", "57P03", "57P04", "57"}
+    assert {code for code, row in rows.items() if row.concern is Concern.SESSION} == {
+        "08P01",
+        "28P01",
+        "28000",
+        "3D000",
+        "08",
+        "28",
+    }
+    assert {code for code, row in rows.items() if row.concern is Concern.CHILD} == {"XX001", "XX002"}
+    for state, row in STATES.items():
+        # What ends a service is not what it shares with others.
+        assert (row.concern is Concern.CHILD) is (row.kind is Kind.FATAL), state
+
+
+@pytest.mark.parametrize("state", sorted({"08001", "08006", "08P01", "28000", "28P01", "3D000"}))
+def test_a_code_of_the_login_that_leaves_the_session_alive_concerns_one_statement(state: str) -> None:
+    assert by_state(state, "x", "query", "ERROR").scope is Scope.CALL, "a foreign server, a name in the statement"
+    assert by_state(state, "x", "query", "FATAL").is_evidence, "a pooler that cannot log in"
+    assert by_state(state, "x", "query").is_evidence, "a driver that lost its connection"
+    assert by_state(state, "x", "connect", "ERROR").is_evidence
 
 
 def named(cls: type[Exception], text: str = "something") -> Exception:

@@ -74,7 +74,7 @@ def test_what_the_peer_asks_for_is_waited_for() -> None:
         await fetch()
         return asyncio.get_running_loop().time()
 
-    assert 7.0 <= run_virtual(main) < 8.0
+    assert 7.0 <= run_virtual(main) <= 10.5
 
 
 def test_the_budget_bounds_the_storm() -> None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
-from typing import Final, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Sequence
 
 Row: TypeAlias = tuple[str | None, ...]
 _ESCAPE: Final = re.compile(rb"\\(.)", re.DOTALL)
@@ -17,6 +20,15 @@ def parse_line(line: bytes) -> Row:
     if b"\\" not in line:
         return tuple([field.decode() for field in fields])
     return tuple([None if field == _NULL else _unescaped(field).decode() for field in fields])
+
+
+def without(lines: Sequence[bytes], places: Collection[int]) -> Iterable[bytes]:
+    """The same lines without the fields at some places."""
+    if not places:
+        return lines
+    return (
+        b"\t".join([field for place, field in enumerate(line[:-1].split(b"\t")) if place not in places]) + b"\n" for line in lines
+    )
 
 
 def _unescaped(field: bytes) -> bytes:

@@ -18,6 +18,7 @@ from outlast import Fault, Kind, OutlastError, Scope, Unavailable
 from outlast.changes.findings import create_slot as create_statement
 from outlast.changes.survey import Session, settle
 from outlast.core.faults import attach
+from outlast.postgres.sessions import wait_on_purpose
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
@@ -145,11 +146,8 @@ async def create_slot(
     """
     conn = await db.connect(operation_timeout_s=wait_s + GRACE_S)
     try:
-        for name, value in (
-            ("client_connection_check_interval", CONNECTION_CHECK),
-            ("statement_timeout", f"{wait_s * 1000:.0f}"),
-        ):
-            await conn.execute("SELECT set_config(%s, %s, false)", (name, value))
+        limits = {"client_connection_check_interval": CONNECTION_CHECK, "statement_timeout": f"{wait_s * 1000:.0f}"}
+        await wait_on_purpose(conn, limits)
         async with naming_blockers(db, conn.info.backend_pid, slot, on_blocked) as blockers:
             try:
                 await conn.execute(create_statement(slot, failover=failover))

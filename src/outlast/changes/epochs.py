@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, LiteralString
 
 import psycopg
@@ -13,6 +14,9 @@ from outlast.changes.own_tables import make_table
 from outlast.core.faults import attach
 
 if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Generator
+
     from outlast.postgres.replication_dial import Keepalive
 
 _CREATE: Final = """
@@ -40,6 +44,10 @@ was sent and is not acknowledged: an answer under way is no idle connection, and
 answers for a machine that is gone, TCP finds nothing: then the server ends a transaction in which as long nothing happens."""
 
 
+FENCED_MAX: Final = 3
+"""So often in a row is no coincidence."""
+
+
 class FencedError(OutlastError):
     """Somebody else owns the stream now: what this one was about to write is written by the other. Roll back, and stand by."""
 
@@ -51,6 +59,50 @@ class FencedError(OutlastError):
         self.ours = ours
         self.theirs = theirs
         attach(self, Fault(Kind.CONTENDED, "fenced", str(self), scope=Scope.CALL))
+
+
+class Fences:
+    """Counts how often in a row an owner was fenced although the lock was its own all the time.
+
+    Once is an owner that was slow to learn that it is none any more. Again and again is nothing that passes: somebody writes
+    to the same sink under the same name without asking for the same lock, or the numbers of one side were put back.
+    """
+
+    def __init__(self, stream: str, schema: str) -> None:
+        """Know of none."""
+        self.count = 0
+        self._stream = stream
+        self._schema = schema
+
+    @contextmanager
+    def counted(self, lost: asyncio.Future[Fault]) -> Generator[None]:
+        """Watch over a session of the owner; `lost` is done once the lock is not its own any more.
+
+        From the third time on the error that leaves the block says what a person has to do.
+        """
+        try:
+            yield
+        except FencedError as error:
+            if not lost.done():
+                self.count += 1
+            if self.count >= FENCED_MAX:
+                attach(error, self._fault(error))
+            raise
+
+    def written(self) -> None:
+        """Take note that the sink has made something durable for us: nobody was in the way."""
+        self.count = 0
+
+    def _fault(self, error: FencedError) -> Fault:
+        reason = f"fenced {FENCED_MAX} times in a row, with the lock in hand: {error}"
+        put_right = sql.SQL("UPDATE {}.change_epochs SET epoch = {} WHERE stream = {}").format(
+            sql.Identifier(self._schema), sql.Literal(error.theirs or 0), sql.Literal(self._stream)
+        )
+        hint = (
+            "another stream of this name writes to the same sink: give each a name of its own, Changes(..., name=...); if none "
+            f"does, the epochs were put back by a restore or a failover: on the source, {put_right.as_string(None)}"
+        )
+        return Fault(Kind.PERMANENT, "fenced", reason, scope=Scope.CALL, hint=hint)
 
 
 class Epochs:

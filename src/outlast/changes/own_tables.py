@@ -1,4 +1,9 @@
-"""The tables that streams and their sinks keep for themselves, in a schema of their own; made when they are first needed."""
+"""The tables that streams and their sinks keep for themselves, in a schema of their own; made when they are first needed.
+
+A publication of all tables has them as well. What is noted in them holds for the database that they are in: carried on by a
+stream, it would overwrite what the next sink has noted under the same name. So no stream passes it on, change by change, since a
+sink notes its position in the transaction that has the rows.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +11,20 @@ from typing import TYPE_CHECKING, Any, Final, LiteralString
 
 from psycopg import sql
 
+from outlast.changes.messages import Relation
+
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import psycopg
 
-OWN_TABLES: Final = frozenset({"change_epochs", "change_positions", "snapshot_ranges"})
-"""A publication of all tables has them as well, and what is noted there would be the next change. So whoever reads passes
-them over. They are written in transactions of their own."""
+OWN_TABLES: Final[Mapping[str, frozenset[str]]] = {
+    "change_epochs": frozenset({"stream", "epoch", "owner", "taken_at"}),
+    "change_positions": frozenset({"stream", "lsn", "epoch", "updated_at"}),
+    "snapshot_ranges": frozenset({"stream", "origin", "place", "table_schema", "table_name", "number", "position", "done"}),
+}
+"""All that are made here, by name, and columns that each of them has in every version. The tables of jobs are none of them: what
+they hold is the user's."""
 _LOCK: Final = 0x6F75_746C_6173_7421 % 2**62
 """The advisory lock under which they are made: "outlast!" as a number. Two that create one at once would both fail."""
 
@@ -25,6 +38,20 @@ async def make_table(conn: psycopg.AsyncConnection[Any], schema: str, statement:
         await conn.execute(sql.SQL(statement).format(schema=name))
 
 
-def is_own(schema: str, relation: tuple[str, str]) -> bool:
-    """Whether a relation, (schema, name), is one of those in `schema`."""
-    return relation[0] == schema and relation[1] in OWN_TABLES
+class OwnTables:
+    """Which tables a stream leaves out: those of ours in its own schema, in that of its sink, and in any other.
+
+    A database may hold those of several streams and mirrors, each in a schema of its own; there they are known by their
+    columns. A table in another schema that has no more than the name in common is somebody else's, and passes.
+    """
+
+    def __init__(self, schema: str, sink: object = None) -> None:
+        """Take the stream's schema, and that of a sink that has one."""
+        theirs = getattr(sink, "schema", None)
+        self.schemas = frozenset({schema, theirs} if isinstance(theirs, str) else {schema})
+
+    def __contains__(self, relation: object) -> bool:
+        """Whether it is one of them."""
+        if not isinstance(relation, Relation) or relation.name not in OWN_TABLES:
+            return False
+        return relation.schema in self.schemas or OWN_TABLES[relation.name].issubset(relation.names)

@@ -8,6 +8,7 @@ values, very large rows), and says of what is wrong where and how. Every other m
 from __future__ import annotations
 
 import struct
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -20,6 +21,7 @@ from outlast.changes.messages import (
     Commit,
     Delete,
     Insert,
+    Message,
     Relation,
     StreamAbort,
     StreamCommit,
@@ -33,7 +35,7 @@ from outlast.changes.reading import EPOCH, Converters, Known, PgOutputError, Pla
 from outlast.changes.values import text_decoder
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Container, Iterable, Mapping
 
     from outlast.changes.messages import Change, Value
 
@@ -86,14 +88,33 @@ class Decoder:
     `json` for json and jsonb too. At `relations_max` tables the next new one is refused with `PgOutputError`: nothing may be
     forgotten, since the server does not repeat itself; a new connection starts with none.
 
+    `left_out`: tables whose changes `kept` does not give, and `decode_rows` never adds.
+
     Text must be UTF-8: connect with client_encoding=UTF8; a database in SQL_ASCII converts nothing, so it has to hold UTF-8.
     It does no I/O and is not for two threads at once.
     """
 
-    __slots__ = ("_head", "_json", "_known", "_relations", "_streams", "_typed", "_xid", "proto_version", "relations_max")
+    __slots__ = (
+        "_head",
+        "_json",
+        "_known",
+        "_left_out",
+        "_relations",
+        "_streams",
+        "_typed",
+        "_xid",
+        "proto_version",
+        "relations_max",
+    )
 
     def __init__(
-        self, proto_version: int = 1, *, typed: bool = False, json: bool = False, relations_max: int = RELATIONS_MAX
+        self,
+        proto_version: int = 1,
+        *,
+        typed: bool = False,
+        json: bool = False,
+        relations_max: int = RELATIONS_MAX,
+        left_out: Container[Relation] = (),
     ) -> None:
         """Begin a connection that was started with this `proto_version`. Raises ValueError for one it does not know."""
         if proto_version not in PROTOCOL_VERSIONS:
@@ -103,6 +124,7 @@ class Decoder:
         self.relations_max = relations_max
         self._typed = typed
         self._json = json
+        self._left_out = left_out
         self._relations = Known()
         self._streams: dict[int, Known] = {}
         """What was described inside transactions still in progress: it holds for them alone until they are committed."""
@@ -125,9 +147,24 @@ class Decoder:
 
     def within_piece(self, xid: int) -> Decoder:
         """A decoder of the same kind that knows no tables and is within a piece of this transaction: to read it from a spool."""
-        other = Decoder(self.proto_version, typed=self._typed, json=self._json, relations_max=self.relations_max)
+        other = Decoder(
+            self.proto_version,
+            typed=self._typed,
+            json=self._json,
+            relations_max=self.relations_max,
+            left_out=self._left_out,
+        )
         other._heed(StreamStart(xid, first=True), Reading(b"S"))
         return other
+
+    def kept(self, change: Change) -> Change | None:
+        """What of a change is not left out: all of it, nothing, or a Truncate of the other tables."""
+        if isinstance(change, Truncate):
+            relations = tuple([each for each in change.relations if not self._leaves_out(each)])
+            if len(relations) == len(change.relations):
+                return change
+            return replace(change, relations=relations) if relations else None
+        return None if not isinstance(change, Message) and self._leaves_out(change.relation) else change
 
     def decode(self, payload: bytes | bytearray | memoryview) -> AnyMessage:
         """One message, without the header of XLogData (25 bytes).
@@ -160,7 +197,7 @@ class Decoder:
             try:
                 if data[0] == _INSERT:
                     # The row is read in place: a call of its own costs a tenth of the whole.
-                    relation, width, converters, _ = heads[data[head]]
+                    relation, width, converters, _, _ = heads[data[head]]
                     at = body
                     # One byte, one character: slices are cheap, and those of ASCII only are right already.
                     text = str(data, "latin-1")
@@ -199,6 +236,8 @@ class Decoder:
         at = self._head.start
         relation_id, mark = _change_head(data, at)
         plan = self._known.plans[relation_id]
+        if plan.left_out:
+            return None
         text = str(data, "latin-1")
         at += 5
         old_key = old_row = None
@@ -314,7 +353,10 @@ class Decoder:
         ]
         from_text = tuple([(place, convert) for place, convert, _ in decoders if convert is not None])
         from_binary = tuple([(place, convert) for place, _, convert in decoders if convert is not None])
-        self._known.add(Plan(relation, len(relation.columns), from_text, from_binary))
+        self._known.add(Plan(relation, len(relation.columns), from_text, from_binary, self._leaves_out(relation)))
+
+    def _leaves_out(self, relation: Relation) -> bool:
+        return relation in self._left_out
 
 
 def _xid(data: bytes) -> int:

@@ -14,6 +14,7 @@ from outlast.changes.epochs import FencedError
 from outlast.changes.own_tables import make_table
 from outlast.changes.postgres_snapshot import PostgresSnapshot
 from outlast.changes.row_statements import Naming, RowStatements, same_name
+from outlast.changes.sink_tables import VERSIONS, TableChangedError, read_tables
 from outlast.core.faults import attach, attached
 from outlast.postgres.connection import DeadlineExceededError
 from outlast.postgres.replication_dial import Keepalive, dial
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
     from outlast.changes.sink import Delivery
+    from outlast.changes.sink_tables import Name
     from outlast.postgres import Connection, Postgres
 
 _CREATE: Final = """
@@ -49,6 +51,7 @@ RETURNING lsn::text, epoch, copied_until::text, mixed_until::text, snapshot_due
 _MOVE: Final = """
 UPDATE {schema}.change_positions SET lsn = %s::pg_lsn, filled = true, updated_at = clock_timestamp()
 WHERE stream = %s AND epoch = %s
+RETURNING {versions}
 """
 _ASK: Final = "SELECT epoch FROM {schema}.change_positions WHERE stream = %s"
 IDLE_S_MAX: Final = 60
@@ -64,9 +67,12 @@ class PostgresSink:
     the rows together with the position, in `schema.change_positions`, and only while the epoch is still ours: a former owner
     that comes back is refused by the row it must update.
 
-    Truncates are carried out. Values are sent as the text that PostgreSQL wrote (leave `typed` off). The session is watched by
-    TCP as the lock's is (`keepalive`), so that what an owner left half done on a machine that is gone does not keep the next
-    one waiting.
+    What the tables are like is looked at when they are first written to, and again before each commit, under the locks of what
+    was written: one that was changed in between costs a session, and nothing else.
+
+    Truncates are carried out, each of its own table. Values are sent as the text that PostgreSQL wrote (leave `typed` off). The
+    session is watched by TCP as the lock's is (`keepalive`), so that what an owner left half done on a machine that is gone does
+    not keep the next one waiting.
     """
 
     def __init__(
@@ -78,6 +84,8 @@ class PostgresSink:
         self.keepalive = keepalive or Keepalive()
         self.schema = schema
         self._rows = RowStatements(naming)
+        self._written: set[Name] = set()
+        """The tables that were written to since the last commit."""
         self._stream = ""
         self._epoch = 0
         self._conn: Connection | None = None
@@ -98,10 +106,16 @@ class PostgresSink:
             settings={
                 "tcp_user_timeout": str(self.keepalive.total_s * 1000),
                 "idle_in_transaction_session_timeout": str(IDLE_S_MAX * 1000),
+                # A table is looked at as it is by then, and not as it was when the transaction began.
+                "default_transaction_isolation": r"read\ committed",
+                # A document and a fragment are both values of the type.
+                "xmloption": "content",
             },
             operation_timeout_s=self.db.operation_timeout_s,
         )
         self._stream, self._epoch = stream, epoch
+        self._rows.forget()
+        self._written.clear()
         async with self._used(conn):
             try:
                 row = await self._take(conn)
@@ -118,10 +132,14 @@ class PostgresSink:
 
     async def write(self, delivery: Delivery) -> None:
         """Carry the changes out, in a transaction that `flush` commits."""
-        conn = self._open_connection()
-        async with self._used(conn), conn.pipeline(), conn.cursor() as cursor:
-            for statement, rows in self._rows.grouped(delivery.changes, again=delivery.commit_lsn < self._mixed_until):
-                await cursor.executemany(statement, rows)
+        conn, names = self._open_connection(), self._rows.names(delivery.changes)
+        async with self._used(conn):
+            if unknown := self._rows.unknown(names):
+                self._rows.learn(unknown, await read_tables(conn, unknown))
+            self._written.update(names)
+            async with conn.pipeline(), conn.cursor() as cursor:
+                for statement, rows in self._rows.grouped(delivery.changes, again=delivery.commit_lsn < self._mixed_until):
+                    await cursor.executemany(statement, rows)
         if delivery.end_lsn is not None:
             self._complete_lsn = delivery.end_lsn
 
@@ -130,20 +148,28 @@ class PostgresSink:
         if self._complete_lsn == self._durable_lsn:
             return self._durable_lsn
         conn, complete = self._open_connection(), self._complete_lsn
+        seen = self._rows.seen(self._written)
+        oids = "{" + ",".join(str(0 if table is None else table.oid) for table in seen.values()) + "}"
         async with self._used(conn):
             async with conn.cursor() as cursor:
-                await cursor.execute(self._sql(_MOVE), (format_lsn(complete), self._stream, self._epoch))
-                moved = cursor.rowcount
-            if moved != 1:
+                await cursor.execute(self._sql(_MOVE), (format_lsn(complete), self._stream, self._epoch, oids))
+                row = await cursor.fetchone()
+            if row is None:
                 await conn.rollback()
                 raise FencedError(self._stream, self._epoch, await self._newest(conn), "another owner")
+            found: dict[Name, str | None] = dict(zip(seen, row[0], strict=True))
+            # One that was not there when it was looked at, and could be written, was made in between.
+            if changed := [name for name, table in seen.items() if table is None or table.version != found[name]]:
+                await conn.rollback()
+                raise TableChangedError(changed)
             await conn.commit()
+        self._written.clear()
         self._durable_lsn = complete
         return complete
 
     def snapshot_target(self) -> PostgresSnapshot:
         """Give what takes an initial snapshot for the stream that is open, fenced by its epoch."""
-        return PostgresSnapshot(self, self._rows, self._stream, self._epoch)
+        return PostgresSnapshot(self, self._rows.naming, self._stream, self._epoch)
 
     def go_on_from(self, lsn: int, copied_until: int, mixed_until: int) -> None:
         """Take note of what a snapshot has made durable; 0: it is due."""
@@ -197,4 +223,4 @@ class PostgresSink:
         return self._conn
 
     def _sql(self, text: LiteralString) -> sql.Composed:
-        return sql.SQL(text).format(schema=sql.Identifier(self.schema))
+        return sql.SQL(text).format(schema=sql.Identifier(self.schema), versions=sql.SQL(VERSIONS))

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from outlast import Fault, Stop, Stopping
 from outlast.changes.messages import Delete, Insert, Message, Truncate, Update
-from outlast.changes.own_tables import is_own
 from outlast.changes.positions import Positions
-from outlast.changes.transactions import Transaction, TransactionPart
+from outlast.changes.transactions import TransactionPart
 from outlast.core.faults import attach
 
 if TYPE_CHECKING:
@@ -30,6 +29,12 @@ DRAIN_S: Final = 2.0
 TURN_S: Final = 0.01
 """How long this works before others on the event loop have their turn, the heartbeat to the server among them: a sink may
 take what it is given without ever waiting, and a large transaction out of the spool comes without waiting, too."""
+
+
+FLUSH_S: Final = 0.2
+"""How long what the sink was given whole may wait for its flush while a batch goes on. A batch may be thousands of transactions,
+of a backlog for one. What is not flushed comes again after a crash: where each session ended before its first batch did, none
+got any further, and the backlog grew."""
 
 
 SLICE: Final = 1_000
@@ -66,10 +71,9 @@ class Pump:
         poison: Poison,
         position: int = 0,
         *,
-        schema: str = "outlast",
         copied: Mapping[tuple[str, str], int] | None = None,
     ) -> None:
-        """Begin; nothing was received yet. What concerns our own tables in `schema` is passed over.
+        """Begin; nothing was received yet.
 
         `copied`: tables, as (schema, name), whose rows the sink has as they were at a position: what was committed before it
         is left out.
@@ -77,9 +81,10 @@ class Pump:
         self.positions = Positions.begin(position)
         self.received = 0
         """How many changes the sink was given."""
+        self.flushed = 0
+        """How often the sink made durable what it was given."""
         self._sink = sink
         self._poison = poison
-        self._schema = schema
         self._copied = dict(copied or {})
         self._copied_until = max(self._copied.values(), default=0)
         self._within = False
@@ -102,18 +107,19 @@ class Pump:
                     # Everything whole is flushed already.
                     return
                 raise
-            if not await self._take(batch, assembler, stop):
+            if not await self._take(batch, source, assembler, stop):
                 # The rest of the batch was not looked at, so the keepalive that came with it does not count.
                 source.confirm(self.positions.confirmable)
                 return
             self.positions = self.positions.keepalive(source.keepalive_lsn)
             source.confirm(self.positions.confirmable)
 
-    async def _take(self, batch: Sequence[bytes], assembler: Assembler, stop: Stop) -> bool:
-        """Give a batch to the sink and flush; False when the stop came before its end."""
+    async def _take(self, batch: Sequence[bytes], source: Source, assembler: Assembler, stop: Stop) -> bool:
+        """Give a batch to the sink, and flush now and then and at its end; False when the stop came before its end."""
         whole = True
         loop = asyncio.get_running_loop()
         yield_at = loop.time() + TURN_S
+        flush_at = loop.time() + FLUSH_S
         try:
             for start in range(0, len(batch), SLICE):
                 for unit in assembler.feed_all(batch[start : start + SLICE]):
@@ -122,6 +128,10 @@ class Pump:
                         break
                     if not isinstance(unit, Message):
                         await self._give(unit)
+                    if loop.time() >= flush_at and not self._within:
+                        await self._flush()
+                        source.confirm(self.positions.confirmable)
+                        flush_at = loop.time() + FLUSH_S
                     if loop.time() >= yield_at:
                         yield_at = await _others(loop)
                 if not whole:
@@ -140,8 +150,6 @@ class Pump:
         if not self._within:
             if delivery.commit_lsn < self.positions.confirmable:
                 # Durable already; after a restart the server may send it again.
-                return
-            if self._is_ours(delivery):
                 return
             if isinstance(delivery, TransactionPart) or self._poison.is_careful(delivery):
                 await self._flush()
@@ -165,15 +173,6 @@ class Pump:
             self._unflushed += 1
             self.positions = self.positions.transaction(delivery.end_lsn)
 
-    def _is_ours(self, delivery: Delivery) -> bool:
-        """Whether it is our own bookkeeping. It need not be confirmed: the next keepalive does."""
-        if not isinstance(delivery, Transaction):
-            return False
-        for change in delivery.changes:
-            if not isinstance(change, _ROWS) or not is_own(self._schema, _name_of(change.relation)):
-                return False
-        return bool(delivery.changes)
-
     def _without_copied(self, change: Change, commit_lsn: int) -> Change | None:
         """What of a change the sink does not have yet."""
         if isinstance(change, Truncate):
@@ -196,6 +195,7 @@ class Pump:
                 raise
             raise error from None
         self._unflushed = 0
+        self.flushed += 1
         self.positions = self.positions.stored(durable)
 
 

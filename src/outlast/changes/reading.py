@@ -66,6 +66,8 @@ class Plan(NamedTuple):
     converters: Converters
     binary_converters: tuple[tuple[int, Callable[[bytes], Value]], ...] = ()
     """The same for values in binary form."""
+    left_out: bool = False
+    """Whether its changes are not passed on. The tight loop leaves them to whoever reads with care."""
 
 
 class Known:
@@ -85,7 +87,8 @@ class Known:
         if key in self.plans:
             self.heads.pop(_insert_head(key, b"N", self.plans[key].width), None)
         self.plans[key] = plan
-        self.heads[_insert_head(key, b"N", plan.width)] = plan
+        if not plan.left_out:
+            self.heads[_insert_head(key, b"N", plan.width)] = plan
 
     def add_all(self, others: Known) -> None:
         """Know these too."""

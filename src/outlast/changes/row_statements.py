@@ -1,4 +1,4 @@
-"""Which statements carry a change out in a table of PostgreSQL. They are composed once for each table and kind of change."""
+"""Which statements carry changes out in tables of PostgreSQL. They are composed once for each table and kind of change."""
 
 from __future__ import annotations
 
@@ -7,20 +7,19 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 from psycopg import sql
 
-from outlast.changes.messages import UNCHANGED, Delete, Insert, Relation, ReplicaIdentity, Truncate, Update
+from outlast.changes.messages import Delete, Insert, Relation, Truncate, Update
+from outlast.changes.table_statements import TableStatements
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
     from outlast.changes.messages import Change, Value
-
-    Statement = tuple[sql.Composed, tuple[Value, ...]]
+    from outlast.changes.sink_tables import Name, SinkTable
+    from outlast.changes.table_statements import Statement
 
 Naming: TypeAlias = "Callable[[Relation], tuple[str, str]]"
 STATEMENTS_MAX: Final = 2_000
-"""What is kept; beyond it all are composed anew."""
-IDENTIFIED: Final = frozenset({ReplicaIdentity.DEFAULT, ReplicaIdentity.INDEX})
-"""Such a replica identity is a unique index without NULLs: `=` finds the one row that has it."""
+"""What is kept, and of how many tables; beyond it all are composed anew."""
 
 
 def same_name(relation: Relation) -> tuple[str, str]:
@@ -29,12 +28,47 @@ def same_name(relation: Relation) -> tuple[str, str]:
 
 
 class RowStatements:
-    """Statements for the tables that `naming` gives."""
+    """Statements for the tables that `naming` gives, as they were when `learn` was told of them."""
 
     def __init__(self, naming: Naming = same_name) -> None:
-        """Begin with none."""
-        self._naming = naming
+        """Know no table."""
+        self.naming = naming
+        self._seen: dict[Name, SinkTable | None] = {}
+        self._tables: dict[int, TableStatements] = {}
+        """By the identity of the relation, which they hold: to compare what describes a table costs more than all the rest."""
         self._statements: dict[tuple[object, ...], sql.Composed] = {}
+
+    def learn(self, names: Iterable[Name], tables: Mapping[Name, SinkTable]) -> None:
+        """Take note of what tables of the sink are like; one that is not in `tables` is not there."""
+        self._seen.update((name, tables.get(name)) for name in names)
+        self._tables.clear()
+        self._statements.clear()
+
+    def forget(self) -> None:
+        """Know no table any more."""
+        for each in (self._seen, self._tables, self._statements):
+            each.clear()
+
+    def seen(self, names: Iterable[Name]) -> dict[Name, SinkTable | None]:
+        """Give what `learn` was told of these; None: it was not there."""
+        return {name: self._seen.get(name) for name in names}
+
+    def unknown(self, names: Iterable[Name]) -> list[Name]:
+        """Give those that `learn` has to be told of."""
+        return [name for name in names if name not in self._seen]
+
+    def names(self, changes: Iterable[Change]) -> set[Name]:
+        """Give the tables of the sink that changes are written to."""
+        relations: dict[int, Relation] = {}
+        last: Relation | None = None
+        for change in changes:
+            if isinstance(change, Insert | Update | Delete):
+                if change.relation is not last:
+                    last = change.relation
+                    relations[id(last)] = last
+            elif isinstance(change, Truncate):
+                relations.update((id(relation), relation) for relation in change.relations)
+        return set(map(self.naming, relations.values()))
 
     def grouped(
         self, changes: Iterable[Change], *, again: bool = False
@@ -51,102 +85,34 @@ class RowStatements:
     def _of(self, change: Change, *, again: bool) -> Iterable[Statement]:
         match change:
             case Insert():
-                yield self.upsert(change.relation), change.new
+                return self.table(change.relation).insert(change.new)
             case Update():
-                yield from self._update(change, again=again)
+                return self.table(change.relation).update(change, again=again)
             case Delete():
-                old = change.old_as_dict()
-                yield self._delete(change.relation, tuple(old)), tuple(old.values())
+                return self.table(change.relation).delete(change)
             case Truncate():
-                tables = sql.SQL(", ").join(self.table(relation) for relation in change.relations)
+                tables = sql.SQL(", ").join(self.table(relation).target for relation in change.relations)
                 restart = sql.SQL(" RESTART IDENTITY" if change.restart_identity else "")
-                yield sql.SQL("TRUNCATE {}{}").format(tables, restart), ()
+                return ((sql.SQL("TRUNCATE {}{}").format(tables, restart), ()),)
             case _:
-                return
+                return ()
 
-    def _update(self, change: Update, *, again: bool) -> Iterable[Statement]:
-        relation, old = change.relation, change.old_as_dict()
-        new = {name: value for name, value in change.as_dict().items() if value is not UNCHANGED}
-        complete = len(new) == len(relation.names)
-        keys = {name: old[name] for name in (relation.key_names or tuple(old))}
-        same = all(new.get(name) == value for name, value in keys.items())
-        identified = bool(relation.key_names) and relation.replica_identity in IDENTIFIED
-        if complete and same and identified:
-            yield self.upsert(relation), change.new
-            return
-        moved = again and identified and not same
-        if moved:
-            # Of two states of one row, under its old key and under its new one, the older takes part in what is repeated.
-            values = tuple(new.get(name) for name in keys)
-            yield self._delete_if_other(relation, tuple(keys)), (*values, *keys.values())
-        yield self._set(relation, tuple(new), tuple(keys)), (*new.values(), *keys.values())
-        if moved and complete:
-            yield self.upsert(relation), change.new
-
-    def table(self, relation: Relation) -> sql.Identifier:
-        """Name the table that `relation` is written to."""
-        return sql.Identifier(*self._naming(relation))
+    def table(self, relation: Relation) -> TableStatements:
+        """Give the statements for one table."""
+        found = self._tables.get(id(relation))
+        if found is None:
+            if len(self._tables) >= STATEMENTS_MAX:
+                self._tables.clear()
+                self._statements.clear()
+            name = self.naming(relation)
+            found = self._tables[id(relation)] = TableStatements(relation, name, self._seen.get(name), self._made)
+        return found
 
     def _made(self, key: tuple[object, ...], make: Callable[[], sql.Composed]) -> sql.Composed:
         """One object for each statement, so that runs of it are found by identity, and no more than some thousands of them."""
-        if key not in self._statements:
+        found = self._statements.get(key)
+        if found is None:
             if len(self._statements) >= STATEMENTS_MAX:
                 self._statements.clear()
-            self._statements[key] = make()
-        return self._statements[key]
-
-    def upsert(self, relation: Relation) -> sql.Composed:
-        """Compose the insert of a whole row, which replaces the one that is there if the replica identity can tell."""
-        values = sql.SQL("VALUES ({})").format(_list([sql.Placeholder()] * len(relation.names)))
-        return self._made(("upsert", relation), lambda: self._insert(relation, values))
-
-    def upsert_from(self, relation: Relation, table: sql.Identifier) -> sql.Composed:
-        """Compose the same for all rows of another table that has the same columns."""
-        return self._insert(relation, sql.SQL("SELECT {} FROM {}").format(_columns(relation.names), table))
-
-    def _insert(self, relation: Relation, rows: sql.Composed) -> sql.Composed:
-        insert = sql.SQL("INSERT INTO {} ({}) OVERRIDING SYSTEM VALUE {}").format(
-            self.table(relation), _columns(relation.names), rows
-        )
-        if not relation.key_names or relation.replica_identity is ReplicaIdentity.FULL:
-            return insert
-        rest = [sql.Identifier(name) for name in relation.names if name not in relation.key_names]
-        sets = [sql.SQL("{0} = excluded.{0}").format(name) for name in rest]
-        action = sql.SQL("UPDATE SET {}").format(_list(sets)) if sets else sql.SQL("NOTHING")
-        return sql.SQL("{} ON CONFLICT ({}) DO {}").format(insert, _columns(relation.key_names), action)
-
-    def _set(self, relation: Relation, names: tuple[str, ...], keys: tuple[str, ...]) -> sql.Composed:
-        def make() -> sql.Composed:
-            sets = [sql.SQL("{} = {}").format(sql.Identifier(name), sql.Placeholder()) for name in names]
-            return sql.SQL("UPDATE {} SET {} WHERE {}").format(self.table(relation), _list(sets), _where(relation, keys))
-
-        return self._made(("set", relation, names, keys), make)
-
-    def _delete_if_other(self, relation: Relation, keys: tuple[str, ...]) -> sql.Composed:
-        """Of the row under one key, if there is one under another key."""
-
-        def make() -> sql.Composed:
-            where = _where(relation, keys)
-            statement = sql.SQL("DELETE FROM {0} WHERE {1} AND EXISTS (SELECT FROM {0} WHERE {1})")
-            return statement.format(self.table(relation), where)
-
-        return self._made(("delete if other", relation, keys), make)
-
-    def _delete(self, relation: Relation, keys: tuple[str, ...]) -> sql.Composed:
-        return self._made(
-            ("delete", relation, keys),
-            lambda: sql.SQL("DELETE FROM {} WHERE {}").format(self.table(relation), _where(relation, keys)),
-        )
-
-
-def _list(parts: Iterable[sql.Composable]) -> sql.Composed:
-    return sql.SQL(", ").join(parts)
-
-
-def _columns(names: Iterable[str]) -> sql.Composed:
-    return _list(map(sql.Identifier, names))
-
-
-def _where(relation: Relation, keys: tuple[str, ...]) -> sql.Composed:
-    equal = sql.SQL("{} = {}" if relation.replica_identity in IDENTIFIED else "{} IS NOT DISTINCT FROM {}")
-    return sql.SQL(" AND ").join(equal.format(sql.Identifier(name), sql.Placeholder()) for name in keys)
+            found = self._statements[key] = make()
+        return found

@@ -16,7 +16,7 @@ from psycopg import errors, sql
 from outlast import ConfigurationError, Fault, Kind, Scope
 from outlast.changes.copy_lines import parse_line
 from outlast.changes.messages import ReplicaIdentity
-from outlast.changes.own_tables import is_own
+from outlast.changes.own_tables import OwnTables
 from outlast.changes.snapshot_model import (
     RangeState,
     SnapshotBatch,
@@ -30,6 +30,7 @@ from outlast.changes.snapshot_plan import PublishedRows, plan_table, published_r
 from outlast.changes.snapshot_reader import copied_batches
 from outlast.changes.survey import TABLES_MAX
 from outlast.core.faults import attach
+from outlast.postgres.sessions import wait_on_purpose
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -48,9 +49,6 @@ _SETTINGS: Final = (
     "SET LOCAL intervalstyle = 'postgres'",
     "SET LOCAL extra_float_digits = 3",
     "SET LOCAL bytea_output = 'hex'",
-    # Work of hours, in one transaction.
-    "SET LOCAL statement_timeout = 0",
-    "SET LOCAL idle_in_transaction_session_timeout = 0",
     # Rows that a policy hides would be missing without a word; like this the server refuses.
     "SET LOCAL row_security = off",
 )
@@ -77,7 +75,7 @@ class Snapshot:
     At most `workers` ranges are read at a time, each over a connection of its own; a table is cut into ranges of about
     `rows_per_range` rows, `ranges_max` at most. Memory: one batch for each worker, of `batch_rows` rows, or as many as make
     `batch_bytes` bytes and one row more. `keys_change`: whether a primary key may change, see `snapshot_model`. Our own tables
-    in `schema` are left out.
+    are left out, see `OwnTables`.
     """
 
     def __init__(
@@ -115,7 +113,7 @@ class Snapshot:
         self._batch_rows, self._batch_bytes = batch_rows, batch_bytes
         self._rows_per_range, self._ranges_max = rows_per_range, ranges_max
         self._keys_change = keys_change
-        self._schema = schema
+        self._left_out = OwnTables(schema, into)
         self._tables: dict[_Name, TableState] = {}
         self._beginning: dict[_Name, asyncio.Lock] = {}
         self._begun: set[_Name] = set()
@@ -166,11 +164,12 @@ class Snapshot:
         planned: list[TableState] = []
         async with self.db.connection() as conn:
             with conn.deadline(None):
+                await wait_on_purpose(conn, local=True)
                 published = await published_rows(conn, self.publication)
                 if len(published) >= TABLES_MAX:
                     most = f"{TABLES_MAX:,} tables or more, and fewer can be read; split it"
                     raise ConfigurationError(f"snapshot of {self.stream}: publication {self.publication} has {most}")
-                tables = [each for each in published if not is_own(self._schema, _name(each))]
+                tables = [each for each in published if each.relation not in self._left_out]
                 for table in tables:
                     stored = None if kept is None else kept.table(*_name(table))
                     half = stored is not None and stored.begun and not stored.done
@@ -207,6 +206,8 @@ class Snapshot:
     async def _session(self, source: Source) -> AsyncGenerator[Connection]:
         conn = await self.db.connect(operation_timeout_s=None)
         try:
+            # Work of hours, in one transaction.
+            await wait_on_purpose(conn)
             await conn.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
             try:
                 await conn.execute(sql.SQL("SET TRANSACTION SNAPSHOT {}").format(sql.Literal(source.name)))

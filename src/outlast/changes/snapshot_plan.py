@@ -32,7 +32,8 @@ SELECT class.oid::bigint, space.nspname, class.relname, class.relreplident, row 
         / current_setting('block_size')::int,
     EXISTS (SELECT FROM pg_class AS each WHERE (each.oid = class.oid AND class.relkind <> 'p'
         OR each.oid IN (SELECT relid FROM pg_partition_tree(class.oid) WHERE isleaf))
-        AND each.reltoastrelid <> 0 AND pg_relation_size(each.reltoastrelid) > 0)
+        AND each.reltoastrelid <> 0 AND pg_relation_size(each.reltoastrelid) > 0),
+    class.relkind = 'p'
 FROM (SELECT to_jsonb(published) AS row FROM pg_publication_tables AS published WHERE pubname = %(publication)s) AS listed
 JOIN pg_namespace AS space ON space.nspname = row ->> 'schemaname'
 JOIN pg_class AS class ON class.relnamespace = space.oid AND class.relname = row ->> 'tablename'
@@ -44,7 +45,8 @@ CROSS JOIN LATERAL (
             WHERE indrelid = class.oid AND attnum = ANY(indkey::int2[])
                 AND (indisprimary AND class.relreplident = 'd' OR indisreplident AND class.relreplident = 'i'))
             ORDER BY attnum), '{}') AS keys
-    FROM pg_attribute WHERE attrelid = class.oid AND attnum > 0 AND NOT attisdropped AND attgenerated = ''
+    FROM pg_attribute WHERE attrelid = class.oid AND attnum > 0 AND NOT attisdropped
+        AND (attgenerated = '' OR current_setting('server_version_num')::int >= 180000)
         AND (NOT row ? 'attnames' OR row -> 'attnames' ? attname::text)
 ) AS columns
 CROSS JOIN LATERAL (
@@ -56,7 +58,8 @@ CROSS JOIN LATERAL (
 ) AS key
 ORDER BY space.nspname, class.relname LIMIT %(tables_max)s
 """
-"""Column lists and row filters came with PostgreSQL 15; older servers have no such columns in the view."""
+"""Column lists and row filters came with PostgreSQL 15; older servers have no such columns in the view. Columns that the source
+generates may be published since 18, where the view has those that are; before, it has some that are not."""
 
 _BOUNDS: Final = """
 SELECT {texts} FROM (
@@ -83,11 +86,13 @@ class PublishedRows:
     """Of its partitions together, if it has any."""
     large_values: bool = False
     """Whether it has values out of line (TOAST): an update that leaves one alone does not repeat it."""
+    partitioned: bool = False
 
     @property
-    def identifier(self) -> sql.Identifier:
-        """Its name for a statement."""
-        return sql.Identifier(self.relation.schema, self.relation.name)
+    def rows_of(self) -> sql.Composed:
+        """Name its rows for a query: those of its partitions, and not those of children, which are published themselves."""
+        only = sql.SQL("" if self.partitioned else "ONLY ")
+        return sql.SQL("{}{}").format(only, sql.Identifier(self.relation.schema, self.relation.name))
 
     def copy(self, state: RangeState) -> sql.Composed:
         """The statement that reads what is left of a range, in the order of the key."""
@@ -96,7 +101,7 @@ class PublishedRows:
         if self.filter is not None:
             conditions.append(sql.SQL("({})").format(_catalogued(self.filter)))
         given = [each for each in conditions if each is not None]
-        query = sql.SQL("SELECT {} FROM {}").format(columns, self.identifier)
+        query = sql.SQL("SELECT {} FROM {}").format(columns, self.rows_of)
         if given:
             query += sql.SQL(" WHERE ") + sql.SQL(" AND ").join(given)
         if self.key:
@@ -110,7 +115,7 @@ class PublishedRows:
         return sql.SQL(_BOUNDS).format(
             texts=texts,
             columns=self._key_columns(),
-            table=self.identifier,
+            table=self.rows_of,
             percent=sql.Literal(percent),
             ranges=sql.Literal(ranges),
             limit=sql.Literal(ranges - 1),
@@ -142,12 +147,12 @@ async def published_rows(conn: psycopg.AsyncConnection[Any], publication: str) -
 
 
 def _published(row: tuple[Any, ...]) -> PublishedRows:
-    oid, schema, name, identity, row_filter, names, types, mods, keys, key, key_types, rows, blocks, large = row
+    oid, schema, name, identity, row_filter, names, types, mods, keys, key, key_types, rows, blocks, large, partitioned = row
     columns = tuple(Column(*each) for each in zip(names, types, mods, keys, strict=True))
     relation = Relation(oid, schema, name, ReplicaIdentity(identity), columns)
     usable = set(key) <= set(names)
     keyed = (tuple(key), tuple(key_types)) if usable else ((), ())
-    return PublishedRows(relation, row_filter, *keyed, rows, blocks, large)
+    return PublishedRows(relation, row_filter, *keyed, rows, blocks, large, partitioned)
 
 
 async def plan_table(

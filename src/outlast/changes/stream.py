@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Final
 
 from outlast import Backoff, Classifiers, ConfigurationError, Fault, Stop, Stopping
 from outlast.changes.claiming import Claim
+from outlast.changes.epochs import Fences
 from outlast.changes.faults import Names, ReplicationRule
 from outlast.changes.initial_snapshot import InitialSnapshot
 from outlast.changes.iteration import Handing, iterate
 from outlast.changes.monitor import EVERY_S, Monitor
 from outlast.changes.notices import PublicationNotice
+from outlast.changes.own_tables import OwnTables
 from outlast.changes.pgoutput import Decoder
 from outlast.changes.poison import Poison, StreamOverError
 from outlast.changes.positions import Positions
@@ -134,6 +136,7 @@ class Changes:
         self.link = self._kept_up(rules, backoff, rng)
         options = options_of(publication, streaming=streaming)
         self._claim = Claim(db, self.slot, self.name, options=options, rng=rng or random.Random())
+        self._fences = Fences(self.name, schema)
         self._pump: Pump | None = None
         self._received, self._stop = 0, Stop()
         self._owned, self._ended = asyncio.Event(), asyncio.Event()
@@ -257,6 +260,7 @@ class Changes:
         await self._claim.until_worthwhile(stop)
         async with AsyncExitStack() as stack:
             lost = await stack.enter_async_context(standby)
+            stack.enter_context(self._fences.counted(lost))
             async with while_owner(lost, stop, drain_s=0.0):
                 stack.push_async_callback(self.sink.close)
                 position = await self.sink.open(self.name, standby.epoch)
@@ -300,8 +304,9 @@ class Changes:
     async def _serve(self, session: _Session, stop: Stop) -> None:
         self._received = self.received
         ground = session.ground
-        self._pump = pump = Pump(self.sink, self.poison, ground.position, schema=self._schema, copied=ground.tables)
-        decoder = Decoder(2 if self._streaming else 1, typed=self._typed)
+        self._pump = pump = Pump(self.sink, self.poison, ground.position, copied=ground.tables)
+        left_out = OwnTables(self._schema, self.sink)
+        decoder = Decoder(2 if self._streaming else 1, typed=self._typed, left_out=left_out)
         spool = FileSpool(self._spool_directory) if self._streaming else None
         assembler = Assembler(decoder, spool=spool)
         try:
@@ -311,6 +316,8 @@ class Changes:
             self._end(error)
             raise
         finally:
+            if pump.flushed:
+                self._fences.written()
             assembler.close()
             if spool is not None:
                 spool.close()

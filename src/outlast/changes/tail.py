@@ -7,6 +7,7 @@ import secrets
 from typing import TYPE_CHECKING
 
 from outlast.changes.faults import Names, ReplicationRule
+from outlast.changes.own_tables import OwnTables
 from outlast.changes.pgoutput import Decoder
 from outlast.changes.poison import Poison
 from outlast.changes.pump import Pump
@@ -20,8 +21,8 @@ if TYPE_CHECKING:
     from outlast.postgres import Postgres
 
 
-async def tail(db: Postgres, publication: str, sink: Sink, stop: Stop, *, typed: bool = False) -> None:
-    """Give `sink` what is published from now on, until the stop is fired.
+async def tail(db: Postgres, publication: str, sink: Sink, stop: Stop, *, typed: bool = False, schema: str = "outlast") -> None:
+    """Give `sink` what is published from now on, until the stop is fired; our own tables in `schema` are left out.
 
     The slot is temporary: the server drops it with the session, also when this process is killed. So a session that ends is
     the end: raises the driver's errors, with their faults. Nobody else's stream is touched.
@@ -32,7 +33,7 @@ async def tail(db: Postgres, publication: str, sink: Sink, stop: Stop, *, typed:
         created = await session.create_slot(slot, temporary=True, snapshot="nothing")
         await session.start(slot, created.consistent_lsn, options_of(publication, streaming=False))
         await sink.open(slot, 0)
-        assembler = Assembler(Decoder(1, typed=typed))
+        assembler = Assembler(Decoder(1, typed=typed, left_out=OwnTables(schema)))
         try:
             poison = Poison(slot, db.classifiers)
             await Pump(sink, poison, created.consistent_lsn).run(session, assembler, stop)

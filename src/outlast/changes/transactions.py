@@ -99,6 +99,8 @@ class _Open:
     changes: list[Change]
     size: int = 0
     number: int = 0
+    left_out: bool = False
+    """Whether it had changes that were not to be passed on."""
 
     def part(self) -> TransactionPart:
         """Hand over what there is, and go on with the next part."""
@@ -110,11 +112,13 @@ class _Open:
         self.changes.clear()
         return part
 
-    def end(self, end_lsn: int) -> Transaction | TransactionPart:
-        """The rest, which is all of it unless there were parts."""
+    def end(self, end_lsn: int) -> tuple[Transaction | TransactionPart, ...]:
+        """The rest, which is all of it unless there were parts; nothing where all that it had was left out."""
         if self.number:
-            return replace(self.part(), last=True, end_lsn=end_lsn)
-        return Transaction(self.xid, self.commit_lsn, end_lsn, self.commit_at, self.origin, tuple(self.changes))
+            return (replace(self.part(), last=True, end_lsn=end_lsn),)
+        if self.left_out and not self.changes:
+            return ()
+        return (Transaction(self.xid, self.commit_lsn, end_lsn, self.commit_at, self.origin, tuple(self.changes)),)
 
 
 class Assembler:
@@ -122,7 +126,8 @@ class Assembler:
 
     At most `changes_max` changes and, unless a single one is larger, `bytes_max` bytes of payload come at once. `spool` keeps
     the pieces of streamed transactions as they came: an error in them is found when they are committed. Use a new one, with a
-    new decoder, for each connection, and `close` the old one, which empties the spool.
+    new decoder, for each connection, and `close` the old one, which empties the spool. What the decoder leaves out does not come,
+    and of a transaction that had nothing else nothing does.
     """
 
     def __init__(
@@ -206,6 +211,11 @@ class Assembler:
         current = self._open
         if current is None:
             _refuse(change, "it comes outside of any transaction")
+        kept = self._decoder.kept(change)
+        if kept is None:
+            current.left_out = True
+            return ()
+        change = kept
         changes = current.changes
         total = current.size + size
         if (total > self._bytes_max and changes) or len(changes) >= self._changes_max:
@@ -225,7 +235,7 @@ class Assembler:
                     _refuse(message, f"transaction {self._open.xid} has not ended")
                 self._open = _Open(message.xid, message.final_lsn, message.commit_at, None, [])
             case Commit():
-                return (self._commit(message),)
+                return self._commit(message)
             case Origin():
                 if self._open is None:
                     _refuse(message, "it comes outside of any transaction")
@@ -248,7 +258,7 @@ class Assembler:
                 _refuse(message, "two-phase commit is not supported; create the slot without two_phase")
         return ()
 
-    def _commit(self, message: Commit) -> Transaction | TransactionPart:
+    def _commit(self, message: Commit) -> tuple[Transaction | TransactionPart, ...]:
         current = self._open
         if current is None:
             _refuse(message, "no transaction has begun")
@@ -303,7 +313,7 @@ class Assembler:
                 change = decoder.decode(record)
                 if isinstance(change, Insert | Update | Delete | Truncate | Message):
                     yield from self._add(change, len(record))
-            yield current.end(commit.end_lsn)
+            yield from current.end(commit.end_lsn)
         finally:
             self._spool.discard(commit.xid)
             self._open = self._unread = None

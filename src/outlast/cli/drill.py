@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 Chosen = TypeVar("Chosen", bound="DrillOptions")
 
-FAULT_NAMES = ("stop", "freeze", "refuse", "readonly", "kill-backends", "flap")
+FAULT_NAMES = ("stop", "freeze", "refuse", "readonly", "kill-backends", "flap", "row-lock", "tablespace-full")
 SLOT_FAULT_NAMES = ("slot-taken", "lock-bypassed", "owner-killed", "owner-cut-off", "slot-lost")
 LIVE_COLUMNS_MIN = 100
 """The live table with its two sparklines is this wide; a narrower terminal gets plain lines."""

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from enum import IntEnum
-from typing import IO, Any
+from typing import IO, Any, Final
 
 import click
 
 from outlast.core.redact import redact
+from outlast.logs.last_words import bounded
+
+SHOW_S: Final = 2.0
 
 
 class Exit(IntEnum):
@@ -29,5 +33,6 @@ class CommandError(click.ClickException):
         self.code = code
 
     def show(self, file: IO[Any] | None = None) -> None:
-        """Write the line."""
-        click.echo(f"outlast: {self.message}", file=file, err=file is None)
+        """Write the line; a stderr that nobody reads does not keep the process from its exit code."""
+        if not bounded(lambda: click.echo(f"outlast: {self.message}", file=file, err=file is None), SHOW_S):
+            os._exit(self.code)

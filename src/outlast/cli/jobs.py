@@ -60,7 +60,7 @@ def migrate(dsn: str, schema: str, *, as_json: bool) -> int:
 @click.option("--delay", "delay_s", type=Duration(), default=None, help="Not before that long from now.")
 @click.option("--deadline", "deadline_s", type=Duration(), default=None, help="Drop it if it has not begun that long from now.")
 @click.option("--unique-key", default=None, help="At most one such job that is still to be done.")
-@click.option("--attempts-max", type=click.IntRange(1, 1000), default=None, help="Attempts before it is dead.")
+@click.option("--attempts-max", type=click.IntRange(1, 1_000_000), default=None, help="Attempts before it is dead.")
 @click.option("--wait", "wait_s", type=Duration(), default="0s", show_default=True, help="Longest wait for the database.")
 @on_queue
 def enqueue(kind: str, payload: str, dsn: str, schema: str, *, as_json: bool, **chosen: Any) -> int:  # noqa: ANN401
@@ -68,12 +68,7 @@ def enqueue(kind: str, payload: str, dsn: str, schema: str, *, as_json: bool, **
     if chosen["run_at"] is not None and chosen["delay_s"] is not None:
         raise click.UsageError("give --run-at or --delay, not both.")
     value = read_json(payload)
-    from outlast.jobs import PayloadTooLargeError
-
-    try:
-        result = Queue(dsn, schema).run(lambda queue: queue.enqueue(kind, value, **_as_usage(chosen)))
-    except PayloadTooLargeError as error:
-        raise click.UsageError(str(error)) from None
+    result = Queue(dsn, schema).run(lambda queue: queue.enqueue(kind, value, **_as_usage(chosen)))
     made = "enqueued" if result.created else "already there, under the same unique key"
     _say({"id": result.id, "created": result.created}, f"job {result.id} {made}", as_json=as_json)
     return 0
@@ -182,7 +177,9 @@ def _plain(record: JobRecord) -> dict[str, Any]:
 
 
 def _dumps(value: object) -> str:
-    return json.dumps(value, indent=2, ensure_ascii=False, default=_as_text)
+    # Half a surrogate pair, which a json column takes, is no character of any output: it is written as its escape.
+    text = json.dumps(value, indent=2, ensure_ascii=False, default=_as_text)
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _as_text(value: object) -> str:

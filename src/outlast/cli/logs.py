@@ -14,6 +14,7 @@ import click
 from outlast.cli.errors import CommandError, Exit
 from outlast.cli.guard import Size
 from outlast.cli.values import Duration, Names
+from outlast.logs import last_words
 
 if TYPE_CHECKING:
     from outlast.logs.text.source import Source
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 
 STDIN = 0
 STDOUT = 1
-STDERR = 2
 
 
 @click.group()
@@ -64,6 +64,7 @@ def fold(
     code 0: the input ended; 128 + n: signal n came, 141 also when nobody reads the output; 74: output was lost for want of space.
     """
     from outlast.logs.text.pump import Pump
+    from outlast.logs.text.safely import Safely
     from outlast.logs.text.sink import Sink
     from outlast.logs.text.source import keep_buffers
     from outlast.logs.text.spool import Spool
@@ -83,7 +84,7 @@ def fold(
         stamp = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{os.getpid()}"
         keeper = Spool(spool, spool_size, _say, began, stamp)
     folding = TextFold(options, wall_offset_s=wall_offset_s, folded=keeper.add if keeper else None)
-    code = Pump(source, folding, Sink(STDOUT, _say), _say, keeper).run(STDOUT)
+    code = Pump(source, Safely(folding, _say), Sink(STDOUT, _say), _say, keeper).run(STDOUT)
     source.close()
     if stats:
         kept = (
@@ -148,8 +149,5 @@ def _say(text: str) -> None:
 
 
 def _tell(text: str) -> None:
-    """Write to stderr, whatever becomes of it: nobody may be there to read."""
-    try:
-        os.write(STDERR, f"{text}\n".encode(errors="backslashreplace"))
-    except OSError:
-        return
+    """Write to stderr, whatever becomes of it: nobody may be there to read, and what is folded has to go on."""
+    last_words.say(text)

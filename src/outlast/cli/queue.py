@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeVar
 
+import click
+
 from outlast.cli.database import on_database
 from outlast.cli.errors import CommandError, Exit
 
@@ -33,9 +35,12 @@ class Queue:
         """Open the queue, act on it, close it. Raises CommandError."""
 
         async def on_queue(db: Postgres) -> T:
-            from outlast.jobs import Jobs
+            from outlast.jobs import InvalidJobError, Jobs, PayloadTooLargeError
 
-            return await act(Jobs(db, schema=self.schema))
+            try:
+                return await act(Jobs(db, schema=self.schema))
+            except (InvalidJobError, PayloadTooLargeError) as error:
+                raise click.UsageError(str(error)) from None
 
         return on_database(self.dsn, on_queue, writable=True, explain=self._explain)
 

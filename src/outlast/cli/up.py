@@ -14,6 +14,7 @@ import click
 
 from outlast import ConfigurationError, Service, run
 from outlast.cli.errors import CommandError, Exit
+from outlast.logs import last_words
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -30,8 +31,16 @@ if TYPE_CHECKING:
     show_default=True,
     help="Fold WARNINGs and ERRORs that loggers repeat; see docs/logs.md.",
 )
+@click.option(
+    "--log-format",
+    type=click.Choice(["text", "json"]),
+    help="How logs are written to stderr, if the module does not configure logging itself: text (the default), or one JSON"
+    " object a line.",
+)
 @click.option("--traceback", "show_traceback", is_flag=True, help="Show the whole traceback when the module fails to load.")
-def up(target: str, *, listen: str | None, report: Path | None, fold_logs: bool, show_traceback: bool) -> int:
+def up(
+    target: str, *, listen: str | None, report: Path | None, fold_logs: bool, log_format: str | None, show_traceback: bool
+) -> int:
     """Run SERVICE of MODULE until SIGTERM or SIGINT.
 
     The current directory is importable. SERVICE may be an attribute path (app.service) and may be a function without
@@ -42,7 +51,7 @@ def up(target: str, *, listen: str | None, report: Path | None, fold_logs: bool,
     with early_signals():
         service = load_service(target, show_traceback=show_traceback)
         try:
-            return run(service, listen=listen, report=report, fold_logs=fold_logs)
+            return run(service, listen=listen, report=report, fold_logs=fold_logs, log_format=log_format)
         except ConfigurationError as error:
             raise CommandError(f"{target}: {error}", Exit.CONFIGURATION) from error
 
@@ -52,7 +61,7 @@ def early_signals() -> Generator[None]:
     """Inside, and until the service takes over, SIGTERM and SIGINT end the process with exit code 0: nothing has begun."""
 
     def end(number: int, _frame: FrameType | None) -> NoReturn:
-        click.echo(f"outlast: {signal.Signals(number).name} before the service had started: nothing to stop", err=True)
+        last_words.say(f"outlast: {signal.Signals(number).name} before the service had started: nothing to stop")
         raise SystemExit(0)
 
     before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGINT)}

@@ -72,3 +72,6 @@ def read_json(text: str) -> Any:  # noqa: ANN401 - anything that is JSON
     except json.JSONDecodeError as error:
         msg = f"the payload of {len(text)} characters is no JSON: {error.msg} at character {error.pos}."
         raise click.UsageError(msg) from None
+    except (ValueError, RecursionError):
+        msg = f"the payload of {len(text)} characters is nested too deeply, or holds a number that is too long."
+        raise click.UsageError(msg) from None

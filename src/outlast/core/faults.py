@@ -156,6 +156,12 @@ class Unavailable(OutlastError):  # noqa: N818 - the word of the design; callers
         self.fault = fault
         self.since_s = since_s
         self.retry_after_s = retry_after_s
+        self.owner: object | None = None
+        """The `Dependency` that refused; None in a refusal that comes from elsewhere: another process, code of the user's."""
+
+    def __reduce__(self) -> tuple[type[Unavailable], tuple[str, Fault, float, float]]:
+        """Travel to another process without the owner, which means nothing there."""
+        return Unavailable, (self.dependency, self.fault, self.since_s, self.retry_after_s)
 
 
 _ATTRIBUTE: Final = "__outlast_fault__"

@@ -76,7 +76,7 @@ class Health:
 
 
 PROBE: Final = Backoff(base_s=0.1, cap_s=1.5, jitter=Jitter.DECORRELATED)
-"""One prober a process makes so low a cap affordable: about seventy-five probes a minute (65 to 85 in nine minutes of ten)."""
+"""One prober a process makes so low a cap affordable: about sixty probes a minute (56 to 67 in nine minutes of ten)."""
 PERMANENT: Final = Backoff(base_s=5.0, cap_s=60.0, jitter=Jitter.EQUAL)
 """A person has to act: nothing is gained by asking every second."""
 RELAPSE: Final = Backoff(base_s=0.5, cap_s=5.0, jitter=Jitter.EQUAL)
@@ -160,6 +160,10 @@ class HealthPolicy:
         probe, wait_s = rule.next(health.probe, now, rng, fault.retry_after_s)
         # A probe has no limit of attempts: whoever sets one still gets probes, at the cap.
         return replace(health, probe=probe, probe_at=now + (rule.cap_s if wait_s is None else wait_s))
+
+    def present_wait_s(self, health: Health) -> float:
+        """The prober's present wait: what it drew last, never less than `base_s`."""
+        return max(self.probe.base_s, health.probe.wait_s)
 
     def retry_after_s(self, health: Health, now: float) -> float:
         """What to tell someone who is refused: seconds until the next probe, never less than `base_s`."""

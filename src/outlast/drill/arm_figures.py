@@ -36,11 +36,12 @@ class Course:
     """The longest stop; None when a process had ended by itself."""
 
 
-def shared_figures(instances: Sequence[Instance], course: Course) -> dict[str, Any]:
-    """The fields of `ArmResult` that are measured alike in every drill."""
+def shared_figures(instances: Sequence[Instance], course: Course, cancels_s: Sequence[float] = ()) -> dict[str, Any]:
+    """The fields of `ArmResult` that are measured alike in every drill. `cancels_s` are attempts that are counted apart."""
     outage = course.outage
     outputs = [instance.process.output for instance in instances]
-    attempts = sorted(time_s for instance in instances for time_s in instance.proxy.attempts)
+    apart = frozenset(cancels_s)
+    attempts = sorted(time_s for instance in instances for time_s in instance.proxy.attempts if time_s not in apart)
     after_s = [time_s for time_s in attempts if outage.accepted_s <= time_s < outage.accepted_s + RECOVERY_PEAK_S]
     counts = [output.between(outage.began_s, course.term_s) for output in outputs]
     return {
@@ -55,7 +56,7 @@ def shared_figures(instances: Sequence[Instance], course: Course) -> dict[str, A
         "connects_100ms_max_recovery": measure.peak_in_window(after_s, 0.1),
         "lines_outage": sum(output.between(outage.began_s, outage.mended_s)[0] for output in outputs),
         "lines_total": sum(output.lines_total for output in outputs),
-        "attempts_total": sum(instance.proxy.attempt_count for instance in instances),
+        "attempts_total": sum(instance.proxy.attempt_count for instance in instances) - len(apart),
         "outage_s": outage.mended_s - outage.began_s,
         "exit_code": course.exit_code,
         "stop_s": course.stop_s,
@@ -65,6 +66,18 @@ def shared_figures(instances: Sequence[Instance], course: Course) -> dict[str, A
         "log_last": tuple(_lines(instances, [output.last for output in outputs])),
         "notes": tuple(_ends_of_their_own(instances, course)),
     }
+
+
+def throughput_percent(owner: Instance, others: Sequence[Instance], course: Course) -> float:
+    """The jobs that those did during the fault, on average, in percent of what `owner` did before it."""
+
+    def per_s(instances: Sequence[Instance], from_s: float, until_s: float) -> float:
+        at_s = [record.at_ns / 1e9 for instance in instances for record in instance.ends(stream=False)]
+        return sum(from_s <= each_s < until_s for each_s in at_s) / (until_s - from_s)
+
+    began_s, mended_s = course.outage.began_s, course.outage.mended_s
+    before = per_s([owner], course.healthy_s, began_s)
+    return 100.0 * per_s(others, began_s, mended_s) / len(others) / before if before else 0.0
 
 
 def _ends_of_their_own(instances: Sequence[Instance], course: Course) -> Iterator[str]:

@@ -11,7 +11,7 @@ from outlast.drill.coder_figures import COLUMNS, SERIES, JobsArm, describe
 from outlast.drill.coder_run import JobsKind, JobsRun
 from outlast.drill.drills import Drill
 from outlast.drill.errors import DrillUsageError
-from outlast.drill.faults import FAULTS, ServerFault
+from outlast.drill.faults import FAULTS, ServerFault, may_mount
 from outlast.drill.options import DrillOptions
 from outlast.drill.stores import OutlastStore, PlainStore, ProcrastinateStore
 
@@ -75,6 +75,9 @@ class CoderOptions(DrillOptions):
             msg = (
                 f"fault {self.fault!r} changes a whole server, which the drill does only to its own; with --dsn choose {allowed}"
             )
+            raise DrillUsageError(msg)
+        if FAULTS[self.fault].needs_root and not may_mount():
+            msg = f"fault {self.fault!r} mounts a small file system, which only root may, on Linux; choose another fault, or sudo"
             raise DrillUsageError(msg)
 
 

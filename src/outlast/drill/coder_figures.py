@@ -22,6 +22,26 @@ class JobsArm(ArmResult):
     jobs_during: int
     jobs_after: int
     jobs_enqueued: int
+    throughput_percent: float
+    """Jobs a second during the fault, of those in the warm-up."""
+    cancels: int
+    """Cancel requests of the whole run; they are no attempts."""
+    sessions_max: int | None
+    """The most sessions of the arm that the server had during the fault; None where the harness was cut off too."""
+    payments: int
+    """The jobs that needed a second service, which was away for the middle half of the run; 0 in arms without such jobs."""
+    payments_lost: int
+    payments_twice: int
+    payments_in_vain: int
+    """Times that one of them was begun and not brought to its end."""
+
+
+def _sessions(arm: JobsArm) -> str:
+    return "–" if arm.sessions_max is None else f"{arm.sessions_max:,}"
+
+
+def _in_vain(arm: JobsArm) -> str:
+    return f"{arm.payments_in_vain:,} of {arm.payments:,}" if arm.payments else "–"
 
 
 def _last_loop(arm: JobsArm) -> str:
@@ -45,6 +65,10 @@ COLUMNS: tuple[Column[JobsArm], ...] = (
     ),
     Column("recovery", "last loop", "the same for the last loop; none when a loop never came back", _last_loop),
     Column("connects", "100 ms", "most connection attempts in any 100 ms of the run", lambda arm: f"{arm.connects_100ms_max:,}"),
+    Column("cancels", "", "cancel requests, which are no connection attempts", lambda arm: f"{arm.cancels:,}"),
+    Column("sessions", "outage", "most sessions of the arm on the server during the fault", _sessions),
+    Column("jobs", "outage", "jobs a second during the fault, of those before it", lambda arm: f"{arm.throughput_percent:.0f} %"),
+    Column("payments", "in vain", "jobs begun while the second service that they need was away", _in_vain),
     Column("lost", "jobs", "jobs neither done nor waiting, after a grace", lambda arm: f"{arm.lost:,}"),
     Column("twice", "jobs", "jobs worked to their end more than once", lambda arm: f"{arm.twice:,}"),
     figures.EXIT,

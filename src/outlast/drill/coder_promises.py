@@ -47,6 +47,20 @@ RAMP_LOOP_S = 0.01
 WORK_BASE_S = 0.05
 """The job length that the 2 s for fifty loops allow for; a longer job is added."""
 
+SESSIONS_MAX = 13
+"""The default `connections_max` of 10, with what is given up and has not ended on the server, and 3 beside the pool: the
+probe, and what is dialled for a session of one's own."""
+
+SLOWER_PERCENT_MAX = 50.0
+"""What one statement meets concerns that statement: the jobs go on. On a busy machine their rate varies by a third by itself."""
+
+ATTEMPTS_GIVEN_UP_PER_S = 2.0
+"""Four loops give up a statement every 3 s: each such connection is dialled anew, and the server is asked whether it answers."""
+
+LEDGER_LINES_MAX = 6
+PAYMENT_LINES_MAX = 4
+"""A second incident, and for the loops that meet the fault a third: one line each to open, to remind, to end, one spare."""
+
 STORM_LINES_PER_S = 100.0
 """Fewer lines a second than this from the naive arm is no storm: then the drill compares nothing."""
 
@@ -62,6 +76,9 @@ class Limits:
     cpu_percent: float | None = CPU_PERCENT_MAX
     wait_s: float = PROBE_S_MAX
     """The longest wait that the end of the fault can fall into."""
+    attempts_per_s: float = ATTEMPTS_PER_S
+    one_statement: bool = False
+    """Whether the fault meets one statement alone, and all else goes on."""
     wait_reason: str = "probes at most 1.5 s apart, then a ramp of min(2 s, 10 ms a loop), then the job itself"
 
 
@@ -73,6 +90,7 @@ _FLAPPING = Limits(
     wait_reason="a server that keeps failing is used again after 5 s at most, then a ramp, then the job itself",
 )
 
+_ONE_STATEMENT = Limits(cpu_percent=None, attempts_per_s=ATTEMPTS_GIVEN_UP_PER_S, one_statement=True)
 LIMITS: Mapping[str, Limits] = MappingProxyType(
     {
         "stop": _AWAY,
@@ -81,6 +99,8 @@ LIMITS: Mapping[str, Limits] = MappingProxyType(
         "readonly": _AWAY,
         "kill-backends": _FLAPPING,
         "flap": _FLAPPING,
+        "row-lock": _ONE_STATEMENT,
+        "tablespace-full": _ONE_STATEMENT,
     }
 )
 
@@ -92,7 +112,8 @@ def recovery_limit_s(loops: int, work_s: float, wait_s: float = PROBE_S_MAX) -> 
 
 def check(arm: JobsArm, fault: str) -> tuple[Promise, ...]:
     """Hold one arm against the promises of that fault."""
-    return tuple(_of_the_fault(arm, LIMITS[fault])) + tuple(_of_the_recovery(arm, LIMITS[fault]))
+    limits = LIMITS[fault]
+    return (*_of_the_fault(arm, limits), *_of_the_recovery(arm, limits), *_of_the_payments(arm))
 
 
 def stormed(arm: JobsArm, fault: str) -> bool | None:
@@ -103,14 +124,30 @@ def stormed(arm: JobsArm, fault: str) -> bool | None:
 
 
 def _of_the_fault(arm: JobsArm, limits: Limits) -> Iterator[Promise]:
-    yield Promise.at_most("log lines", LINES_MAX, arm.log_lines, "", "do not grow with loops, retries or the outage")
-    attempts_max = ATTEMPTS_FIRST + round(ATTEMPTS_PER_S * arm.outage_s)
+    lines_max = LINES_MAX + (PAYMENT_LINES_MAX if arm.payments else 0) + (LEDGER_LINES_MAX if limits.one_statement else 0)
+    yield Promise.at_most("log lines", lines_max, arm.log_lines, "", "do not grow with loops, retries or the outage")
+    attempts_max = ATTEMPTS_FIRST + round(limits.attempts_per_s * arm.outage_s)
     yield Promise.at_most("connection attempts", attempts_max, arm.attempts, "", "one asks, everyone else waits")
     if limits.cpu_percent is not None:
         once_s = max(CPU_S_MIN, CPU_LOOP_S * arm.loops)
         percent_max = max(limits.cpu_percent, 100.0 * once_s / arm.outage_s)
         reason = "nothing can be done, so nothing is"
         yield Promise.at_most("CPU during the outage", round(percent_max, 2), arm.cpu_outage_percent, "% of a core", reason)
+
+    if limits.one_statement:
+        reason = "what is given up here is given up on the server too"
+        yield Promise.at_most("sessions on the server", SESSIONS_MAX, arm.sessions_max, "", reason)
+        slower = round(max(0.0, 100.0 - arm.throughput_percent), 2)
+        reason = "what one statement meets concerns that statement"
+        yield Promise.at_most("jobs slowed down", SLOWER_PERCENT_MAX, slower, "%", reason)
+
+
+def _of_the_payments(arm: JobsArm) -> Iterator[Promise]:
+    if arm.payments:
+        reason = "while the service that they need is away they are not taken: each loop may find it out once"
+        yield Promise.at_most("payments begun in vain", arm.loops, arm.payments_in_vain, "", reason)
+        yield Promise.at_most("payments lost", 0, arm.payments_lost, "", "a job put back is a job done later")
+        yield Promise.at_most("payments made twice", 0, arm.payments_twice, "", "a job that was refused had not begun")
 
 
 def _of_the_recovery(arm: JobsArm, limits: Limits) -> Iterator[Promise]:

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from outlast.drill import measure
-from outlast.drill.arm_figures import Course, shared_figures
+from outlast.drill.arm_figures import Course, shared_figures, throughput_percent
 from outlast.drill.arm_run import ArmRun
+from outlast.drill.arms import ledger
 from outlast.drill.arms.service import ArmSettings
 from outlast.drill.coder_figures import JobsArm
-from outlast.drill.faults import FAULTS, Outage
+from outlast.drill.faults import ServerFault
 from outlast.drill.feeder import Feeder
 from outlast.drill.instance import launch
 from outlast.drill.options import ArmKind
+from outlast.drill.payments import Payments
+from outlast.drill.sessions import SessionCount
+from outlast.drill.stores import PAYMENTS_FROM, OutlastStore
 from outlast.drill.target import PostgresTarget, given_target, launched_target
 
 if TYPE_CHECKING:
@@ -23,8 +28,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from outlast.drill.coder import CoderOptions
+    from outlast.drill.faults import Outage
     from outlast.drill.observer import Observer
     from outlast.drill.stores import JobStore
+
+PAYMENTS_PER_S = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,20 +47,35 @@ class JobsRun(ArmRun[JobsArm, PostgresTarget]):
 
     _target: PostgresTarget
     _feeder: Feeder
+    _payments: Payments
+    _sessions: SessionCount | None = None
 
     def __init__(self, options: CoderOptions, kind: JobsKind, observer: Observer, cancel: threading.Event) -> None:
         """Run `kind` as `options` say."""
         super().__init__(options, kind, observer, cancel)
         self._dsn = options.dsn
         self._store = kind.store()
+        run_s = options.warmup_s + options.outage_s + options.cooldown_s
+        self._run_s = run_s
+        self._payments_count = math.ceil(PAYMENTS_PER_S * run_s) if isinstance(self._store, OutlastStore) else 0
 
     def set_up(self, stack: ExitStack, directory: Path) -> str:
         """Launch or use a server, make the tables, start the service."""
         self._target = stack.enter_context(given_target(self._dsn) if self._dsn else launched_target())
+        self._payments = stack.enter_context(Payments(self._run_s))
         self._store.create(self._target.direct_dsn)
+        with closing(self._target.connect()) as conn:
+            conn.execute(ledger.CREATE)
+        self._server_fault.prepare(self._target, stack)
         options = self.options
         settings = ArmSettings(
-            self._target.proxied_dsn, options.loops, options.work_s, directory / "work.log", options.seed, directory
+            dsn=self._target.proxied_dsn,
+            loops=options.loops,
+            work_s=options.work_s,
+            work_log=directory / "work.log",
+            seed=options.seed,
+            state=directory,
+            payments_port=self._payments.port,
         )
         instance = launch(stack, self.kind.module, settings, self._target.proxy)
         self.instances.append(instance)
@@ -63,9 +86,18 @@ class JobsRun(ArmRun[JobsArm, PostgresTarget]):
         """The server and the proxy before it."""
         return self._target
 
+    @property
+    def _server_fault(self) -> ServerFault:
+        assert isinstance(self.fault, ServerFault)  # noqa: S101  the options of this drill have no others
+        return self.fault
+
     def begin_work(self) -> None:
-        """Fill the queue and keep it full."""
+        """Fill the queue and keep it full; what needs the second service is due bit by bit."""
+        if isinstance(self._store, OutlastStore):
+            with closing(self._target.connect()) as conn:
+                self._store.enqueue_payments(conn, self._payments_count, self._run_s)
         self._feeder.start()
+        self._payments.begin()
 
     def end_work(self) -> None:
         """Enqueue no more."""
@@ -77,12 +109,14 @@ class JobsRun(ArmRun[JobsArm, PostgresTarget]):
         return "" if seen >= self.options.loops else f"{seen} of {self.options.loops} loops did a job"
 
     def stage_fault(self) -> Outage:
-        """Keep the feeder off a server that the harness cannot reach either."""
-        if FAULTS[self.options.fault].harness_cut_off:
+        """Keep the feeder off a server that the harness cannot reach either; count sessions on one that it can."""
+        if self._server_fault.harness_cut_off:
             self._feeder.pause()
-        outage = super().stage_fault()
-        self._feeder.resume()
-        return outage
+            outage = super().stage_fault()
+            self._feeder.resume()
+            return outage
+        with SessionCount(self._target) as self._sessions:
+            return super().stage_fault()
 
     def left(self) -> int:
         """The jobs that are not recorded as done."""
@@ -96,9 +130,11 @@ class JobsRun(ArmRun[JobsArm, PostgresTarget]):
         (instance,), loops, outage = self.instances, self.options.loops, course.outage
         recovered = measure.recovery(instance.records, outage.accepted_ns, loops)
         jobs = measure.account(self._feeder.enqueued, instance.records, audit.done, audit.waiting)
+        payments = measure.account(self._payments_count, instance.records, audit.done, audit.waiting, PAYMENTS_FROM)
+        cancels_s = tuple(self._target.cancels.times_s)
         ends_s = [record.at_ns / 1e9 for record in instance.ends(stream=False)]
         arm = JobsArm(
-            **shared_figures(self.instances, course),
+            **shared_figures(self.instances, course, cancels_s),
             arm=self.kind.name,
             summary=self.kind.summary,
             recovery_s_p50=recovered.p50_s,
@@ -112,6 +148,13 @@ class JobsRun(ArmRun[JobsArm, PostgresTarget]):
             jobs_during=measure.count_between(ends_s, outage.began_s, outage.accepted_s),
             jobs_after=measure.count_between(ends_s, outage.accepted_s, float("inf")),
             jobs_enqueued=self._feeder.enqueued,
+            throughput_percent=throughput_percent(instance, self.instances, course),
+            cancels=len(cancels_s),
+            sessions_max=None if self._sessions is None else self._sessions.peak,
+            payments=self._payments_count,
+            payments_lost=payments.lost,
+            payments_twice=payments.twice,
+            payments_in_vain=measure.in_vain(instance.records, PAYMENTS_FROM),
             work_s=self.options.work_s,
         )
         return replace(arm, notes=(*arm.notes, *_notes(jobs)))

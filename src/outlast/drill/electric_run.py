@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
-from outlast.drill.arm_figures import Course, shared_figures
+from outlast.drill.arm_figures import Course, shared_figures, throughput_percent
 from outlast.drill.arm_run import ArmRun
 from outlast.drill.arms.service import ArmSettings
 from outlast.drill.electric_figures import StreamArm
@@ -126,7 +126,7 @@ class StreamRun(ArmRun[StreamArm, Stage]):
             twice=sum(each.changes for each in self.instances)
             - len({record.job for each in self.instances for record in each.ends(stream=True)}),
             loops=self.options.loops,
-            throughput_percent=_throughput_percent(self._owner, others, course),
+            throughput_percent=throughput_percent(self._owner, others, course),
             work_s=self.options.work_s,
         )
 
@@ -135,15 +135,3 @@ def _changes_s(instances: Sequence[Instance], from_s: float) -> list[float]:
     """When those processes received changes, from that time on."""
     at_s = (record.at_ns / 1e9 for instance in instances for record in instance.ends(stream=True))
     return [each_s for each_s in at_s if each_s >= from_s]
-
-
-def _throughput_percent(owner: Instance, others: Sequence[Instance], course: Course) -> float:
-    """What the other loops of those did during the fault, in percent of what those of the owner did before it."""
-
-    def per_s(instances: Sequence[Instance], from_s: float, until_s: float) -> float:
-        at_s = [record.at_ns / 1e9 for instance in instances for record in instance.ends(stream=False)]
-        return sum(from_s <= each_s < until_s for each_s in at_s) / (until_s - from_s)
-
-    began_s, mended_s = course.outage.began_s, course.outage.mended_s
-    before = per_s([owner], course.healthy_s, began_s)
-    return 100.0 * per_s(others, began_s, mended_s) / len(others) / before if before else 0.0

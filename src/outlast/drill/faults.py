@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -11,10 +14,14 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar
 
 import psycopg
+from psycopg import sql
 
+from outlast.drill.errors import DrillError
 from outlast.drill.target import HARNESS_NAME, PostgresTarget
 
 if TYPE_CHECKING:
+    from contextlib import ExitStack
+    from pathlib import Path
     from random import Random
 
 ACCEPT_POLL_S = 0.005
@@ -23,6 +30,9 @@ ACCEPT_POLL_S = 0.005
 KILL_EVERY_S = 0.5
 FLAP_UP_S = (0.05, 0.5)
 FLAP_DOWN_S = (0.2, 1.0)
+TABLESPACE_BYTES = 4 * 2**20
+"""Room for some 2,500 lines of the ledger: a minute of them, before the harness takes what is left."""
+COMMAND_S_MAX = 10.0
 
 _HARNESS = {"name": HARNESS_NAME}
 
@@ -64,6 +74,12 @@ class ServerFault(StagedFault[PostgresTarget]):
     needs_own_server: ClassVar[bool] = True
     harness_cut_off: ClassVar[bool] = True
     """Whether the harness's own direct connection suffers too, so that it must not be used meanwhile."""
+    one_statement: ClassVar[bool] = False
+    """Whether it meets one statement of the arm alone, so that all others are to go on."""
+    needs_root: ClassVar[bool] = False
+
+    def prepare(self, target: PostgresTarget, stack: ExitStack) -> None:
+        """Lay what it needs before the arm starts; leaving `stack` takes it away."""
 
     def over(self, target: PostgresTarget) -> bool:
         """Whether a client that comes now can work."""
@@ -199,8 +215,101 @@ class Flap(Refuse):
             self.begin(target)
 
 
+class RowLock(ServerFault):
+    """A session of somebody else's locks the row that the ledger's loops count in, and does nothing more."""
+
+    name = "row-lock"
+    summary = "another session locks one row that four loops update"
+    needs_own_server = False
+    harness_cut_off = False
+    one_statement = True
+
+    def __init__(self) -> None:
+        self._holder: psycopg.Connection[tuple[object, ...]] | None = None
+
+    def begin(self, target: PostgresTarget) -> None:
+        """Lock it."""
+        self._holder = target.connect()
+        self._holder.execute("BEGIN")
+        self._holder.execute("SELECT FROM drill_total WHERE id = 1 FOR UPDATE")
+
+    def end(self, target: PostgresTarget) -> None:
+        """Let it go."""
+        del target
+        if self._holder is not None:
+            self._holder.close()
+            self._holder = None
+
+    def over(self, target: PostgresTarget) -> bool:
+        """Whether the row is free."""
+        return self._holder is None and target.answers()
+
+
+class TablespaceFull(ServerFault):
+    """The ledger lies in a tablespace on a small file system of its own (tmpfs), which somebody else fills."""
+
+    name = "tablespace-full"
+    summary = "fill the file system under one tablespace, and with it one table"
+    harness_cut_off = False
+    one_statement = True
+    needs_root = True
+
+    def __init__(self) -> None:
+        self._directory: Path | None = None
+
+    def prepare(self, target: PostgresTarget, stack: ExitStack) -> None:
+        """Mount the file system and move the ledger there."""
+        server = target.own_server()
+        self._directory = directory = server.directory / "small"
+        directory.mkdir()
+        _command("mount", "-t", "tmpfs", "-o", f"size={TABLESPACE_BYTES},mode=0777", "tmpfs", str(directory))
+        # The server still has files open there when the arm is taken down before it.
+        stack.callback(_command, "umount", "--lazy", str(directory))
+        space, owner = directory / "space", server.data.stat()
+        space.mkdir()
+        os.chown(space, owner.st_uid, owner.st_gid)
+        with target.connect() as conn:
+            conn.execute(sql.SQL("CREATE TABLESPACE small LOCATION {}").format(str(space)))
+            conn.execute("ALTER TABLE drill_ledger SET TABLESPACE small")
+
+    def begin(self, target: PostgresTarget) -> None:
+        """Take all the room that is left."""
+        del target
+        with contextlib.suppress(OSError), self._filler().open("wb", buffering=0) as file:
+            while True:
+                file.write(bytes(65_536))
+
+    def end(self, target: PostgresTarget) -> None:
+        """Give it back."""
+        del target
+        self._filler().unlink(missing_ok=True)
+
+    def over(self, target: PostgresTarget) -> bool:
+        """Whether there is room again."""
+        return not self._filler().exists() and target.answers()
+
+    def _filler(self) -> Path:
+        if self._directory is None:
+            msg = "the file system of the tablespace was not mounted before the arm started"
+            raise DrillError(msg)
+        return self._directory / "filler"
+
+
+def _command(*words: str) -> None:
+    """Run a system command; raises DrillError with what it said."""
+    done = subprocess.run(words, check=False, capture_output=True, text=True, timeout=COMMAND_S_MAX)
+    if done.returncode:
+        msg = f"{' '.join(words)!r} failed with exit code {done.returncode}: {done.stderr.strip()}"
+        raise DrillError(msg)
+
+
+def may_mount() -> bool:
+    """Whether this process may mount a file system for a fault that needs one."""
+    return sys.platform == "linux" and os.geteuid() == 0
+
+
 FAULTS: Mapping[str, type[ServerFault]] = MappingProxyType(
-    {fault.name: fault for fault in (Stop, Freeze, Refuse, ReadOnly, KillBackends, Flap)}
+    {fault.name: fault for fault in (Stop, Freeze, Refuse, ReadOnly, KillBackends, Flap, RowLock, TablespaceFull)}
 )
 
 

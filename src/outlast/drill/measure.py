@@ -101,17 +101,23 @@ def recovery(records: Iterable[WorkRecord], accepted_ns: int, loops: int) -> Rec
     )
 
 
-def account(enqueued: int, records: Iterable[WorkRecord], done: set[int], waiting: set[int]) -> Account:
-    """Compare the ids 1..enqueued with what ran (the work log) and with what the store recorded."""
-    ends = Counter(record.job for record in records if record.step is Step.END)
-    everything = range(1, enqueued + 1)
+def account(enqueued: int, records: Iterable[WorkRecord], done: set[int], waiting: set[int], first: int = 1) -> Account:
+    """Compare `enqueued` numbers from `first` on with what ran (the work log) and with what the store recorded."""
+    everything = range(first, first + enqueued)
+    ends = Counter(record.job for record in records if record.step is Step.END and record.job in everything)
     lost = sum(1 for job in everything if (job in done and not ends[job]) or (job not in done and job not in waiting))
     lost_results = sum(1 for job in everything if ends[job] and job not in done and job not in waiting)
     return Account(
         enqueued=enqueued,
-        done=len(done),
-        waiting=len(waiting),
+        done=sum(job in everything for job in done),
+        waiting=sum(job in everything for job in waiting),
         lost=lost,
         lost_results=lost_results,
         twice=sum(1 for count in ends.values() if count > 1),
     )
+
+
+def in_vain(records: Iterable[WorkRecord], first: int) -> int:
+    """How many times a job numbered `first` or higher was begun and not brought to its end."""
+    steps = Counter(record.step for record in records if record.job >= first)
+    return steps[Step.START] - steps[Step.END]

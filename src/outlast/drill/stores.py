@@ -16,7 +16,11 @@ from outlast.postgres import Postgres
 Connection = psycopg.Connection[tuple[object, ...]]
 
 OUTLAST_KIND = "drill_job"
-"""The kind of job that `arms/outlast_jobs.py` has a handler for."""
+PAYMENT_KIND = "drill_payment"
+"""The kinds of jobs that `arms/outlast_jobs.py` has handlers for."""
+
+PAYMENTS_FROM = 1_000_000_001
+"""The number of the first payment: far beyond those of the other jobs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +124,13 @@ class OutlastStore:
         """Enqueue one batch on the harness's own connection."""
         queue = Jobs(Postgres(conn.info.dsn))
         queue.enqueue_in(conn, [NewJob(OUTLAST_KIND, {"job": number}) for number in range(first, last + 1)])
+
+    def enqueue_payments(self, conn: Connection, count: int, over_s: float) -> None:
+        """Enqueue jobs that need a second service, due one after another over that time."""
+        queue = Jobs(Postgres(conn.info.dsn))
+        each_s = over_s / count
+        payments = [NewJob(PAYMENT_KIND, {"job": PAYMENTS_FROM + index}, delay_s=index * each_s) for index in range(count)]
+        queue.enqueue_in(conn, payments)
 
     def unfinished(self, conn: Connection) -> int:
         """Count what is not done."""

@@ -11,6 +11,7 @@ import psycopg
 from psycopg import pq, sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+from outlast.drill.cancels import Cancels
 from outlast.drill.errors import DrillError
 from outlast.testing import FaultProxy, PostgresServer
 
@@ -33,6 +34,8 @@ class PostgresTarget:
     direct_dsn: str
     proxied_dsn: str
     proxy: FaultProxy
+    cancels: Cancels
+    """The cancel requests among the connections that the proxy was offered."""
     server: PostgresServer | None
     version: str
 
@@ -101,11 +104,12 @@ def _proxied(direct: str, server: PostgresServer | None) -> Generator[PostgresTa
     if host.startswith("/"):
         msg = f"the drill counts connections with a TCP proxy, but the given server is on the socket {host}; give a host"
         raise DrillError(msg)
-    proxy = FaultProxy(host, port)
+    cancels = Cancels()
+    proxy = FaultProxy(host, port, watch=cancels)
     proxy_port = proxy.start()
     try:
         keywords = {key: value for key, value in conninfo_to_dict(direct).items() if key not in {"host", "hostaddr", "port"}}
         proxied = make_conninfo("", host="127.0.0.1", port=proxy_port, **keywords)
-        yield PostgresTarget(direct, proxied, proxy, server, f"{version // 10_000}.{version % 10_000}")
+        yield PostgresTarget(direct, proxied, proxy, cancels, server, f"{version // 10_000}.{version % 10_000}")
     finally:
         proxy.stop()

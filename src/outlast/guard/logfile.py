@@ -12,19 +12,20 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from outlast.core.faults import ConfigurationError
+from outlast.core.quantities import size as tell_size
 from outlast.guard.rotation import Files, Limits, plan
-from outlast.guard.sink import BATCH_BYTES
-from outlast.guard.words import size as tell_size
+from outlast.logs.places import BATCH_BYTES
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+_TICK_S: Final = 1.0
 _LOOK_S: Final = 10.0
 """How often the directory is read again: somebody else may have removed a rotated file."""
 
 
 class LogFile:
-    """A `Place` (see `outlast.guard.sink`). One process writes one log: the file is locked while it is open.
+    """A `Place` (see `outlast.logs.places`). One process writes one log: the file is locked while it is open.
 
     Rotated files are `NAME.000001`, `NAME.000002`, …: numbers, because clocks step. A write that the disk refuses
     half-way is taken back to the end of its last whole line with `ftruncate`, so that the file ends with a whole line at
@@ -35,6 +36,8 @@ class LogFile:
         """Open the file; raises ConfigurationError when that can never work, and nothing when the disk is only full."""
         self.path = path
         self.batch_bytes = BATCH_BYTES
+        self.resumes = True
+        self.tick_s: float | None = _TICK_S
         self.cap_bytes = 0
         self.paused = False
         self.rotations = 0
@@ -80,6 +83,14 @@ class LogFile:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
+
+    def begin(self) -> None:
+        """Nothing to do: it was opened when it was made, so that a file that can never be written is refused at once."""
+
+    def has_room(self, timeout_s: float) -> bool:
+        """Nobody can know: `write` says so."""
+        del timeout_s
+        return True
 
     def write(self, data: bytes) -> int:
         """Write whole lines as far as there is room; raises OSError when there is none for even one."""

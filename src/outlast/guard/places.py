@@ -5,15 +5,18 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Final
 
-from outlast.guard.sink import Inherited, Sink
 from outlast.guard.streams import Stream, Unfolded
+from outlast.logs.places import Descriptor
+from outlast.logs.sink import Sink
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from outlast.guard.logfile import LogFile
     from outlast.guard.options import Options
     from outlast.guard.streams import Folder
+    from outlast.logs.gaps import Gap
+    from outlast.logs.places import Place
 
 STDOUT: Final = 1
 STDERR: Final = 2
@@ -26,9 +29,9 @@ class Places:
         """Begin to write; each place has its thread."""
         self._flush_s = options.flush_s
         bytes_max = options.backlog_bytes_max
-        self.stdout = Sink("standard output", Inherited(STDOUT), bytes_max=bytes_max)
-        self.stderr = Sink("standard error", Inherited(STDERR), bytes_max=bytes_max)
-        self.log = None if log is None else Sink(str(log.path), log, bytes_max=bytes_max, marks_gaps=True)
+        self.stdout = _sink("standard output", Descriptor(STDOUT), bytes_max)
+        self.stderr = _sink("standard error", Descriptor(STDERR), bytes_max)
+        self.log = None if log is None else _sink(str(log.path), log, bytes_max, lambda gap: f"outlast guard: {gap.tell()}")
         passed: Sequence[Sink | None] = (None, None) if options.log_only else (self.stdout, self.stderr)
         self.streams = (
             Stream("stdout", self._folder(fold=options.fold), passed[0], self.log),
@@ -39,7 +42,7 @@ class Places:
         if not fold:
             return Unfolded()
         # Loaded when it is used: its rules take a while to compile.
-        from outlast.guard.folding import text_folding  # noqa: PLC0415
+        from outlast.logs.text.safely import text_folding  # noqa: PLC0415
 
         return text_folding(self.say)
 
@@ -83,3 +86,10 @@ class Places:
             for text in sink.notices(time.monotonic(), last=True):
                 self.stderr.offer(f"outlast guard: {text}\n".encode(errors="replace"), notice=True)
         self.stderr.close(max(until, time.monotonic() + 1.0))
+
+
+def _sink(name: str, place: Place, bytes_max: int, tell: Callable[[Gap], str] | None = None) -> Sink:
+    """A sink for a stream of bytes, whose gaps are told on stderr, and with `tell` in the place as well."""
+    sink = Sink(place=place, name=name, lines_max=None, bytes_max=bytes_max, tell=tell, told_elsewhere=True, reader_returns=False)
+    sink.start()
+    return sink

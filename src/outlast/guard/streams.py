@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Protocol
 
 if TYPE_CHECKING:
-    from outlast.guard.sink import Sink
+    from outlast.logs.sink import Sink
 
 LINE_BYTES_MAX: Final = 1 << 20
 """A longer line is broken in the log file, where the lines of two streams meet and each has to be whole."""

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Final
 
 from outlast.core.backoff import INITIAL, Backoff, BackoffState
 from outlast.core.intensity import Restart
-from outlast.guard.words import amount
+from outlast.core.quantities import amount
 
 if TYPE_CHECKING:
     import random

@@ -5,6 +5,7 @@ from __future__ import annotations
 from outlast.jobs.decide import Handling
 from outlast.jobs.model import (
     EnqueueResult,
+    InvalidJobError,
     Job,
     JobRecord,
     JobState,
@@ -17,6 +18,7 @@ from outlast.jobs.queue import Jobs
 __all__ = [
     "EnqueueResult",
     "Handling",
+    "InvalidJobError",
     "Job",
     "JobRecord",
     "JobState",

@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import random
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from outlast import progress
+from outlast import Fault, Kind, progress
 from outlast.jobs import statements
-from outlast.jobs.decide import give_back
+from outlast.jobs.decide import dead, give_back
 from outlast.jobs.model import Job
+from outlast.jobs.picker import Picker
+from outlast.jobs.plain_json import NotJsonError, from_json
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
-    from outlast import Stop
+    from outlast import Incident, Stop
+    from outlast.jobs.model import Outcome
+    from outlast.jobs.needs import Needs, Share
     from outlast.jobs.recorder import Recorder
     from outlast.jobs.statements import Statements
     from outlast.postgres import Postgres
+
+    Row = tuple[Any, ...]
 
 BATCH_MAX: Final = 200
 JITTER: Final = 0.2
@@ -39,9 +46,10 @@ class Acquirer:
         *,
         worker: str,
         queues: tuple[str, ...],
-        kinds: Callable[[], list[str]],
+        needs: Needs,
         shortest_runs: Callable[[], str],
         poll_s: float,
+        incident: Incident,
     ) -> None:
         """Belong to one worker process."""
         self._db = db
@@ -49,9 +57,11 @@ class Acquirer:
         self._recorder = recorder
         self._worker = worker
         self._queues = queues
-        self._kinds = kinds
+        self._needs = needs
         self._shortest_runs = shortest_runs
         self._poll_s = poll_s
+        self._incident = incident
+        self.picker = Picker(db, said, incident)
         self._waiting: dict[asyncio.Future[Job], None] = {}
         self._wanted = asyncio.Event()
         self._maybe = asyncio.Event()
@@ -82,23 +92,38 @@ class Acquirer:
         while not stop.requested:
             if not self._waiting:
                 self._wanted.clear()
-                await self._until_set(self._wanted, stop, None)
-            if self._recorder.journal.entries:
+                await self._until_set(self._wanted, stop, self._recorder.due_in_s())
+            if self._recorder.is_behind:
                 # First what is finished, then what is new.
                 await self._recorder.replay(stop)
-            free = self._recorder.journal.entries_max - len(self.running)
-            wanted = min(BATCH_MAX, len(self._waiting), free)
+            if not self._waiting:
+                continue
             self._maybe.clear()
-            async with self.lock:
-                jobs = await self._acquire(wanted)
-                undelivered = self._hand_out(jobs)
-            for job in undelivered:
-                await self._recorder.record(give_back(job, 0.0))
-                self.running.pop(job.id, None)
-            if jobs:
+            wanted = min(BATCH_MAX, len(self._waiting), self._room())
+            found = await self._turn(wanted, stop) if wanted > 0 else 0
+            if found:
                 progress()
-            if len(jobs) < wanted:
+            if found < max(1, wanted):
                 await self._until_set(self._maybe, stop, await self._pause_s())
+
+    def _room(self) -> int:
+        """How many outcomes the journal has room for, beside those of the jobs that run."""
+        journal = self._recorder.journal
+        return journal.entries_max - len(journal.entries) - len(self.running)
+
+    async def _turn(self, wanted: int, stop: Stop) -> int:
+        """Acquire once and hand out; gives how many jobs were acquired."""
+        async with self.lock:
+            jobs, unread = self._read(await self._acquire(wanted, stop))
+            undelivered = self._hand_out(jobs)
+            outcomes = [(job, give_back(job, 0.0)) for job in undelivered] + unread
+            self.running.update((job.id, job) for job, _ in unread)
+        await asyncio.gather(*(self._end(job, outcome) for job, outcome in outcomes))
+        return len(jobs) + len(unread)
+
+    async def _end(self, job: Job, outcome: Outcome) -> None:
+        await self._recorder.record(outcome)
+        self.running.pop(job.id, None)
 
     def _hand_out(self, jobs: list[Job]) -> list[Job]:
         """Give each job to the one who has waited longest; gives those that nobody waits for any more."""
@@ -110,31 +135,54 @@ class Acquirer:
                 left.append(job)
             else:
                 del self._waiting[future]
+                self._needs.took(job)
                 future.set_result(job)
         return left
 
-    async def _acquire(self, wanted: int) -> list[Job]:
-        """Take up to `wanted` jobs, each queue getting its turn to be first."""
-        jobs: list[Job] = []
-        kinds = self._kinds()
+    async def _acquire(self, wanted: int, stop: Stop) -> list[Row]:
+        """Take up to `wanted` jobs of the kinds that may be acquired, each queue getting its turn to be first."""
         self.turn += 1
-        async with self._db.connection() as conn:
+        shares = self._needs.shares(stop)
+        if not shares:
+            return []
+        try:
+            async with self._db.connection() as conn:
+                return await self._fill(shares, wanted, partial(self.picker.on, conn, statements.ACQUIRE))
+        except Exception as exc:  # noqa: BLE001 - whatever it is, it is classified
+            self.picker.check(exc)
+        return await self._fill(shares, wanted, partial(self.picker.carefully, statements.ACQUIRE))
+
+    async def _fill(self, shares: list[Share], wanted: int, run: Callable[[dict[str, Any]], Awaitable[list[Row]]]) -> list[Row]:
+        rows: list[Row] = []
+        for kinds, most in shares:
+            end = wanted if most is None else min(wanted, len(rows) + most)
             for number in range(len(self._queues)):
-                missing = wanted - len(jobs)
-                if missing <= 0:
+                if len(rows) >= end:
                     break
-                queue = self._queues[(number + self.turn) % len(self._queues)]
                 values: dict[str, Any] = {
-                    "queue": queue,
+                    "queue": self._queues[(number + self.turn) % len(self._queues)],
                     "kinds": kinds,
-                    "count": missing,
+                    "count": end - len(rows),
                     "worker": self._worker,
                     "run_s": self._shortest_runs(),
                 }
-                cursor = await conn.execute(self._said(statements.ACQUIRE), values)
-                jobs += [Job(*row) for row in await cursor.fetchall()]
+                rows += await run(values)
+        return rows
+
+    def _read(self, rows: list[Row]) -> tuple[list[Job], list[tuple[Job, Outcome]]]:
+        """Make jobs of rows, the most urgent first; apart, with their end, those whose payload does not read."""
+        jobs: list[Job] = []
+        unread: list[tuple[Job, Outcome]] = []
+        for row in rows:
+            try:
+                jobs.append(_job(row, from_json(row[2])))
+            except NotJsonError as error:
+                job = _job(row, None)
+                fault = Fault(Kind.REJECTED, "payload", f"the payload of a {job.kind} does not read: {error}", job.kind)
+                self._incident.fault(fault)
+                unread.append((job, dead(job, fault)))
         jobs.sort(key=lambda job: (-job.priority, job.id))
-        return jobs
+        return jobs, unread
 
     async def _pause_s(self) -> float:
         pause_s = self._poll_s * self._rng.uniform(1 - JITTER, 1 + JITTER)
@@ -142,7 +190,10 @@ class Acquirer:
             cursor = await conn.execute(self._said(statements.NEXT_RUN_AT), {"queues": list(self._queues)})
             row = await cursor.fetchone()
         next_s = row[0] if row else None
-        return pause_s if next_s is None else min(pause_s, max(0.0, next_s) + 0.001)
+        if next_s is not None:
+            pause_s = min(pause_s, max(0.0, next_s) + 0.001)
+        others = (self._recorder.due_in_s(), self._needs.next_in_s())
+        return min([pause_s, *(wait_s for wait_s in others if wait_s is not None)])
 
     async def _until_set(self, event: asyncio.Event, stop: Stop, timeout_s: float | None) -> None:
         forget = stop.on_fire(lambda _: event.set())
@@ -153,3 +204,10 @@ class Acquirer:
             return
         finally:
             forget()
+
+
+def _job(row: Row, payload: Any) -> Job:  # noqa: ANN401 - anything that is JSON
+    """Make a job of a row of ACQUIRE, whose payload has been read."""
+    job_id, kind, _, attempt, attempts_max, queue, priority, unique_key, enqueued_at, deadline_at = row
+    times = statements.at(enqueued_at), statements.at(deadline_at)
+    return Job(job_id, kind, payload, attempt, attempts_max, queue, priority, unique_key, *times)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, assert_never
+from typing import TYPE_CHECKING, Final, assert_never, cast
 
-from outlast import Backoff, BackoffState, Fault, Jitter, Kind, Unavailable
+from outlast import Backoff, BackoffState, Dependency, Fault, Jitter, Kind, Unavailable
+from outlast.jobs.limits import bounded_delay_s
 from outlast.jobs.model import JobState, Outcome, fault_record
 
 if TYPE_CHECKING:
@@ -19,6 +20,12 @@ PERMANENT_S: Final = 60.0
 """A fault that needs a person: no attempt sooner than this."""
 REFUSED_S: Final = 1.0
 """A handler that was refused because a dependency is down: back in line, no sooner than this."""
+CAUSES_MAX: Final = 8
+"""How deep an exception is looked into for a refusal."""
+
+ROOM_S: Final = 10.0
+"""The queue's own server has no room, a full disk or no free connection: back in line, after half of this to one and a half."""
+DISK_FULL: Final = "53100"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,21 +35,44 @@ class Handling:
     attempts_max: int = 5
     backoff: Backoff = BACKOFF
     timeout_s: float | None = None
+    needs: tuple[Dependency, ...] = ()
+    """What the handler cannot do without: while one of them is down no job of this kind is acquired."""
+    process: bool = False
+    """Whether the handler runs in a child process."""
+
+
+def refusal_in(exc: BaseException | None, depth: int = CAUSES_MAX) -> Unavailable | None:
+    """The refusal behind an exception: itself, what it was raised from, or a group of nothing but refusals."""
+    if exc is None or depth == 0 or isinstance(exc, Unavailable):
+        return exc if isinstance(exc, Unavailable) else None
+    if isinstance(exc, BaseExceptionGroup):
+        members = cast("BaseExceptionGroup[BaseException]", exc).exceptions
+        refusals = [refusal_in(member, depth - 1) for member in members]
+        return refusals[0] if all(refusal is not None for refusal in refusals) else None
+    return refusal_in(exc.__cause__, depth - 1)
 
 
 def after_fault(
-    job: Job, fault: Fault, exc: BaseException | None, handling: Handling, database: str, rng: random.Random
+    job: Job,
+    fault: Fault,
+    exc: BaseException | None,
+    handling: Handling,
+    database: str,
+    rng: random.Random,
+    *,
+    held: bool = False,
 ) -> Outcome:
-    """Decide. `database` is the name of the queue's own dependency.
+    """Decide. `database` is the name of the queue's own dependency; `held`: a refused job is not acquired before its time.
 
     An attempt does not count when it was not the handler's doing: our own stop, the queue's database that
-    went away, a dependency that refused without trying. REJECTED is dead at once, since nothing would change; the
+    went away or has no room, a dependency that refused without trying. REJECTED is dead at once, since nothing would change; the
     others are tried again with backoff until the attempts are used up.
     """
-    if isinstance(exc, Unavailable):
-        return give_back(job, max(REFUSED_S, exc.retry_after_s))
-    if fault.source == database and fault.is_evidence:
-        return give_back(job, 0.0)
+    refusal = refusal_in(exc)
+    if refusal is not None:
+        return give_back(job, 0.0 if held else max(REFUSED_S, bounded_delay_s(refusal.retry_after_s)))
+    if fault.source == database and (fault.is_evidence or fault.kind is Kind.OVERLOADED or fault.code == DISK_FULL):
+        return give_back(job, 0.0 if fault.is_evidence else ROOM_S * rng.uniform(0.5, 1.5))
     match fault.kind:
         case Kind.STOPPING:
             return give_back(job, 0.0)
@@ -58,7 +88,7 @@ def after_fault(
 
 def give_back(job: Job, delay_s: float) -> Outcome:
     """Put the job back as if it had not been taken."""
-    return Outcome(job.id, job.attempt, JobState.AVAILABLE.value, delay_s=delay_s, give_back=True)
+    return Outcome(job.id, job.attempt, JobState.AVAILABLE.value, delay_s=bounded_delay_s(delay_s), give_back=True)
 
 
 def dead(job: Job, fault: Fault) -> Outcome:
@@ -71,4 +101,5 @@ def _again(job: Job, fault: Fault, handling: Handling, floor_s: float | None, rn
         return dead(job, fault)
     _, wait_s = handling.backoff.next(BackoffState(attempt=job.attempt - 1), 0.0, rng, floor_s)
     delay_s = handling.backoff.cap_s if wait_s is None else wait_s
+    delay_s = bounded_delay_s(delay_s, handling.backoff.floor_s)
     return Outcome(job.id, job.attempt, JobState.AVAILABLE.value, fault=fault_record(fault), delay_s=delay_s)

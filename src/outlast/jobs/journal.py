@@ -1,7 +1,8 @@
 """A bounded file of outcomes that could not be recorded, because the database was away when they came about.
 
 The file is a sequence of lines: eight hex digits (CRC-32 of the rest of the line), a space, one JSON object, a newline. A
-crash can leave a torn last line; whatever does not check is cut off when the file is opened, with a count. An entry
+crash can leave a torn last line: it is cut off when the file is opened, with a count. Another line that does not read was
+written by somebody else, or damaged: it costs none of those behind it, and is given to whoever opens the file. An entry
 counts once it is written *and* synced. One process holds the file, by a lock that ends with it.
 """
 
@@ -15,10 +16,12 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Final
 
 from outlast import ConfigurationError
-from outlast.jobs.model import Outcome
+from outlast.jobs.model import JobState, Outcome
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
     from pathlib import Path
+    from typing import Any
 
 ENTRIES_MAX: Final = 10_000
 BYTES_MAX: Final = 64 * 1024 * 1024
@@ -28,28 +31,65 @@ Entry = tuple[str, Outcome]
 """The worker process that ran the job (its uuid), and the outcome."""
 
 
-def encode(worker: str, outcome: Outcome) -> bytes:
-    """One line of the journal."""
-    body = json.dumps({"worker": worker, **asdict(outcome)}, separators=(",", ":"), ensure_ascii=True).encode()
+STATES: Final = frozenset(state.value for state in JobState)
+
+
+def line(fields: dict[str, Any]) -> bytes:
+    """One line of the file, with its checksum."""
+    body = json.dumps(fields, separators=(",", ":"), ensure_ascii=True).encode()
     return b"%08x %s\n" % (zlib.crc32(body), body)
 
 
-def decode(data: bytes) -> tuple[list[Entry], int]:
-    """The entries of a file, and how many of its bytes hold them: what follows is torn."""
+def encode(worker: str, outcome: Outcome) -> bytes:
+    """One entry as a line of the journal."""
+    return line({"worker": worker, **asdict(outcome)})
+
+
+def decode(data: bytes) -> tuple[list[Entry], list[bytes], int]:
+    """The entries of a file, its whole lines that do not read, and where the last entry ends: the file is cut off there."""
     entries: list[Entry] = []
-    good = 0
-    while (end := data.find(b"\n", good)) >= 0:
-        line = data[good:end]
-        try:
-            if int(line[: _PREFIX - 1], 16) != zlib.crc32(line[_PREFIX:]):
-                break
-            fields = json.loads(line[_PREFIX:])
-            worker = fields.pop("worker")
-            entries.append((worker, Outcome(**fields)))
-        except (ValueError, TypeError, KeyError, AttributeError):
-            break
-        good = end + 1
-    return entries, good
+    foreign: list[bytes] = []
+    good = at = 0
+    while (end := data.find(b"\n", at)) >= 0:
+        text = data[at:end]
+        at = end + 1
+        entry = _entry(text)
+        if entry is None:
+            foreign.append(text)
+        else:
+            entries.append(entry)
+            good = at
+    return entries, foreign, good
+
+
+def _entry(text: bytes) -> Entry | None:
+    try:
+        if int(text[: _PREFIX - 1], 16) != zlib.crc32(text[_PREFIX:]):
+            return None
+        fields = json.loads(text[_PREFIX:])
+        worker = fields.pop("worker")
+        if "result" in fields:
+            # Before there was `result_json` the value itself was kept, also one that the database then refused.
+            result = fields.pop("result")
+            fields["result_json"] = None if result is None else json.dumps(result)
+        outcome = Outcome(**fields)
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return None
+    return (worker, outcome) if _is_plain(worker, outcome) else None
+
+
+def _is_plain(worker: object, outcome: Outcome) -> bool:
+    """Whether the fields are of their types: a line that checks may still be of another version."""
+    wanted = (
+        (worker, str),
+        (outcome.id, int),
+        (outcome.attempt, int),
+        (outcome.result_json, str | None),
+        (outcome.delay_s, int | float),
+        (outcome.give_back, bool),
+    )
+    is_fault = outcome.fault is None or isinstance(outcome.fault, dict)  # pyright: ignore[reportUnnecessaryIsInstance] # of a file
+    return is_fault and outcome.state in STATES and all(isinstance(value, kind) for value, kind in wanted)
 
 
 def _sync_directory(path: Path) -> None:
@@ -66,7 +106,7 @@ class JournalFullError(Exception):
 
 
 class Journal:
-    """The file and its entries. Its methods block for a disk write: call them from a thread, one at a time.
+    """The file and its entries. Its methods block for a disk write: call them from one thread, which does nothing else.
 
     At its bounds `append` raises `JournalFullError`, and the queue acquires no more jobs.
     """
@@ -79,6 +119,8 @@ class Journal:
         self.entries: list[Entry] = []
         self.torn_bytes = 0
         """Bytes that were cut off when it was opened."""
+        self.foreign: list[bytes] = []
+        """Whole lines that did not read when it was opened; the next `drop` takes them out of the file."""
         self._size = 0
         self._file: int | None = None
 
@@ -101,9 +143,9 @@ class Journal:
         data = b""
         while chunk := os.read(self._file, 1 << 20):
             data += chunk
-        self.entries, self._size = decode(data)
-        self.torn_bytes = len(data) - self._size
-        if self.torn_bytes:
+        self.entries, self.foreign, self._size = decode(data)
+        self.torn_bytes = len(data) - (data.rfind(b"\n") + 1)
+        if self._size < len(data):
             os.ftruncate(self._file, self._size)
         os.lseek(self._file, self._size, os.SEEK_SET)
 
@@ -133,20 +175,35 @@ class Journal:
         self._size += len(data)
         self.entries.extend(entries)
 
+    def fitting(self, entries: list[Entry]) -> tuple[list[Entry], list[Entry]]:
+        """Those that there is room for, and the others."""
+        fit: list[Entry] = []
+        left: list[Entry] = []
+        size = self._size
+        for entry in entries:
+            entry_size = len(encode(*entry))
+            has_room = len(self.entries) + len(fit) < self.entries_max and size + entry_size <= self.bytes_max
+            (fit if has_room else left).append(entry)
+            size += entry_size if has_room else 0
+        return fit, left
+
     def drop(self, count: int) -> None:
         """Forget the first `count` entries: they are recorded. Repeating them after a crash does no harm."""
-        remaining = self.entries[count:]
-        if not remaining:
-            self._rewrite(b"")
-        elif count:
+        self.keep_only(range(count, len(self.entries)))
+
+    def keep_only(self, places: Collection[int]) -> None:
+        """Forget all entries but those at these places, which stay in their order."""
+        remaining = [entry for place, entry in enumerate(self.entries) if place in places]
+        if len(remaining) < len(self.entries) or self.foreign:
             self._rewrite(b"".join(encode(worker, outcome) for worker, outcome in remaining))
+        self.foreign = []
         self.entries = remaining
 
     def _rewrite(self, data: bytes) -> None:
         file = self._opened()
         if data:
             # Never in place: a crash in the middle would lose entries. The new file is locked before it gets the name.
-            temporary = self.path.with_suffix(".new")
+            temporary = self.path.with_name(f"{self.path.name}.new")
             fresh = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
             fcntl.flock(fresh, fcntl.LOCK_EX | fcntl.LOCK_NB)
             try:

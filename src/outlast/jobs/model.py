@@ -7,9 +7,15 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from outlast import Fault, OutlastError
+from outlast.jobs.plain_json import plain_text
 
 if TYPE_CHECKING:
     from datetime import datetime
+
+
+CODE_CHARS_MAX: Final = 200
+REASON_CHARS_MAX: Final = 1_000
+"""Of the texts of a fault that is stored with a job."""
 
 
 class JobState(enum.Enum):
@@ -63,7 +69,11 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class JobRecord:
-    """A job as the queue keeps it."""
+    """A job as the queue keeps it.
+
+    Others may have put in what Python has no value for. A time outside the years 1 to 9999, infinity too, is shown as the
+    nearest of them; JSON that does not read, as its text.
+    """
 
     id: int
     kind: str
@@ -94,13 +104,16 @@ class EnqueueResult:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What has become of one attempt. Written to the journal as it is, so every field is plain."""
+    """What has become of one attempt. Written to the journal as it is, so every field is plain.
+
+    The result is text already: made once, when the handler returned it, since the value itself may change afterwards.
+    """
 
     id: int
     attempt: int
     state: str
     """The state that follows: done, dead, cancelled, or available for another attempt."""
-    result: Any = None
+    result_json: str | None = None
     fault: dict[str, Any] | None = None
     delay_s: float = 0.0
     """Seconds until the next attempt, for `available`."""
@@ -116,7 +129,11 @@ class OutcomeUnknownError(OutlastError):
 
 
 class PayloadTooLargeError(OutlastError):
-    """A payload or result is larger than the limit."""
+    """A payload is larger than the limit."""
+
+
+class InvalidJobError(OutlastError, ValueError):
+    """A job, or a setting of the queue, is out of its limits: what, the value seen, the limit. Nothing was enqueued."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,11 +154,11 @@ class NewJob:
 
 
 def fault_record(fault: Fault) -> dict[str, Any]:
-    """A fault as it is stored with a job."""
+    """A fault as it is stored with a job. Rules of the user's put any text into it, so each is cut and made plain."""
     return {
         "kind": fault.kind.value,
-        "code": fault.code,
-        "reason": fault.reason,
-        "source": fault.source,
-        "hint": fault.hint,
+        "code": plain_text(fault.code, CODE_CHARS_MAX),
+        "reason": plain_text(fault.reason, REASON_CHARS_MAX),
+        "source": plain_text(fault.source, CODE_CHARS_MAX),
+        "hint": plain_text(fault.hint, REASON_CHARS_MAX),
     }

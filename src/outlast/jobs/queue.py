@@ -3,37 +3,40 @@
 from __future__ import annotations
 
 import asyncio
-import json
+import contextlib
 import os
 import uuid
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, LiteralString, TypeVar
+from typing import TYPE_CHECKING, Any, Final, LiteralString, TypeVar, cast
 
 import psycopg
 
-from outlast import Classifiers, ConfigurationError, Unavailable
+from outlast import Classifiers, ConfigurationError, Dependency, Unavailable
+from outlast.jobs import limits, statements
 from outlast.jobs import schema as tables
-from outlast.jobs import statements
 from outlast.jobs.decide import BACKOFF, Handling
+from outlast.jobs.importable import carry, place_of
 from outlast.jobs.model import (
     FINAL,
     EnqueueResult,
+    InvalidJobError,
     JobRecord,
     JobState,
     NewJob,
     OutcomeUnknownError,
     PayloadTooLargeError,
 )
+from outlast.jobs.plain_json import NotJsonError, TooLargeError, shown, to_json
 from outlast.jobs.statements import Statements
 from outlast.jobs.worker import WorkerProcess
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Generator, Sequence
     from datetime import datetime
 
     from outlast import Backoff, Service
-    from outlast.jobs.worker import Handler
+    from outlast.jobs.bodies import Handler
     from outlast.postgres import Postgres
 
 H = TypeVar("H", bound="Handler")
@@ -75,10 +78,12 @@ class Jobs:
         classifiers: Classifiers | None = None,
     ) -> None:
         """Describe the queue; nothing is dialled. Raises `ConfigurationError`."""
-        for name, value in (("lease_s", lease_s), ("poll_s", poll_s)):
-            if value <= 0:
-                msg = f"jobs: {name} must be above 0 seconds, not {value}"
-                raise ConfigurationError(msg)
+        with _configuring():
+            limits.above_zero("lease_s", lease_s, limits.LEASE_S_MAX)
+            limits.above_zero("poll_s", poll_s, limits.POLL_S_MAX)
+            if retention_s is not None:
+                limits.seconds("retention_s", retention_s)
+            limits.number("payload_bytes_max", payload_bytes_max, 1, limits.PAYLOAD_BYTES_LIMIT)
         self.db = db
         self.schema = schema
         self.journal_path = Path(journal_path) if journal_path is not None else _default_journal(schema)
@@ -99,17 +104,32 @@ class Jobs:
         attempts_max: int = ATTEMPTS_MAX,
         backoff: Backoff = BACKOFF,
         timeout_s: float | None = None,
+        needs: Dependency | Sequence[Dependency] = (),
+        process: bool = False,
     ) -> Callable[[H], H]:
         """Decorate the function that does jobs of this kind: `async def f(job)`, or a plain one, run in a thread.
 
+        While one of `needs` is down no job of this kind is acquired; what is not named here is learned from its refusal. With
+        `process` a plain function at the top level of a module runs in a child process, which is killed at its `timeout_s`.
         What it returns (anything that is JSON) is the job's result. It may run more than once for one job.
         """
+        # The queue's own database is needed by all kinds.
+        named = (needs,) if isinstance(needs, Dependency) else tuple(needs)
+        wanted = tuple(dependency for dependency in named if dependency is not self.db)
+        with _configuring():
+            limits.named("a kind", kind)
+            limits.number(f"handler {kind}: attempts_max", attempts_max, 1, limits.ATTEMPTS_LIMIT)
+            if timeout_s is not None:
+                limits.above_zero(f"handler {kind}: timeout_s", timeout_s, limits.TIMEOUT_S_MAX)
 
         def add(function: H) -> H:
             if kind in self._handlers:
                 msg = f"jobs: there is a handler for {kind!r} already"
                 raise ConfigurationError(msg)
-            self._handlers[kind] = (function, Handling(attempts_max, backoff, timeout_s))
+            if process:
+                place_of(kind, function)
+                carry(function, self._classifiers)
+            self._handlers[kind] = (function, Handling(attempts_max, backoff, timeout_s, wanted, process))
             return function
 
         return add
@@ -119,6 +139,9 @@ class Jobs:
         if not queues:
             msg = "jobs: work() needs at least one queue"
             raise ConfigurationError(msg)
+        with _configuring():
+            for queue in queues:
+                limits.named("a queue", queue)
         process = WorkerProcess(
             self.db,
             self._said,
@@ -155,10 +178,13 @@ class Jobs:
         """Enqueue one job; when this returns it is durable, unless `conn` is given.
 
         Higher `priority` first. `run_at`, or `delay_s` seconds from now: not before. `deadline_at`, or `deadline_s`: dropped if
-        it has not begun in time to be done by then. `unique_key`: at most one such job that is still to be done. With `conn`,
-        a connection of the caller's, the job is part of the caller's transaction. While the database is away this raises
-        `Unavailable` at once, or keeps trying for `wait_s` seconds; it raises `OutcomeUnknownError` if the connection
-        broke in the middle and there is no time left to find out.
+        it has not begun in time to be done by then. `unique_key`: at most one such job that is still to be done. Durations
+        are at most a hundred years, times before the year 9000; one without a time zone is local. With `conn`, a connection
+        of the caller's, the job is part of the caller's transaction.
+
+        What is out of its limits, or no JSON, is refused with `InvalidJobError`, a payload above `payload_bytes_max` with
+        `PayloadTooLargeError`. While the database is away this raises `Unavailable` at once, or keeps trying for `wait_s`
+        seconds; it raises `OutcomeUnknownError` if the connection broke in the middle and there is no time left to find out.
         """
         job = NewJob(kind, payload, queue, priority, run_at, delay_s, unique_key, deadline_at, deadline_s, attempts_max)
         return (await self.enqueue_many([job], conn=conn, wait_s=wait_s))[0]
@@ -178,7 +204,7 @@ class Jobs:
         if conn is not None:
             return await self._insert(conn, jobs, columns)
         loop = asyncio.get_running_loop()
-        give_up_at = loop.time() + (wait_s or 0.0)
+        give_up_at = loop.time() + (0.0 if wait_s is None else limits.seconds("wait_s", wait_s))
         unknown: BaseException | None = None
         while True:
             try:
@@ -209,6 +235,8 @@ class Jobs:
     def enqueue_in(self, conn: psycopg.Connection[Any], jobs: Sequence[NewJob]) -> list[EnqueueResult]:
         """Enqueue jobs in the transaction of a plain (not async) psycopg connection of the caller's."""
         jobs = [replace(job, token=str(uuid.uuid4())) for job in jobs]
+        if not jobs:
+            return []
         columns = self._columns(jobs)
         rows = conn.execute(self._said(statements.ENQUEUE), columns).fetchall()
         if len(rows) < len(jobs):
@@ -226,19 +254,29 @@ class Jobs:
         return _in_order(jobs, rows)
 
     def _columns(self, jobs: Sequence[NewJob]) -> dict[str, list[Any]]:
-        return {
-            "token": [job.token for job in jobs],
-            "queue": [job.queue for job in jobs],
-            "kind": [job.kind for job in jobs],
-            "payload": [self._json(job) for job in jobs],
-            "priority": [job.priority for job in jobs],
-            "run_at": [job.run_at for job in jobs],
-            "delay_s": [job.delay_s for job in jobs],
-            "deadline_at": [job.deadline_at for job in jobs],
-            "deadline_s": [job.deadline_s for job in jobs],
-            "unique_key": [job.unique_key for job in jobs],
-            "attempts_max": [self._attempts_max(job) for job in jobs],
-        }
+        rows = [self._checked(job) for job in jobs]
+        return {name: [row[name] for row in rows] for name in rows[0]}
+
+    def _checked(self, job: NewJob) -> dict[str, Any]:
+        """Give the columns of one job. Raises `InvalidJobError` or `PayloadTooLargeError`, naming the job and the limit."""
+        kind = limits.named("the kind of a job", job.kind)
+        try:
+            return {
+                "token": job.token,
+                "queue": limits.named("queue", job.queue),
+                "kind": kind,
+                "payload": self._json(kind, job.payload),
+                "priority": limits.number("priority", job.priority, -limits.PRIORITY_MAX - 1, limits.PRIORITY_MAX),
+                "run_at": None if job.run_at is None else limits.moment("run_at", job.run_at),
+                "delay_s": None if job.delay_s is None else limits.seconds("delay_s", job.delay_s),
+                "deadline_at": None if job.deadline_at is None else limits.moment("deadline_at", job.deadline_at),
+                "deadline_s": None if job.deadline_s is None else limits.seconds("deadline_s", job.deadline_s),
+                "unique_key": None if job.unique_key is None else limits.named("unique_key", job.unique_key),
+                "attempts_max": limits.number("attempts_max", self._attempts_max(job), 1, limits.ATTEMPTS_LIMIT),
+            }
+        except InvalidJobError as error:
+            msg = f"enqueue {kind}: {error}"
+            raise InvalidJobError(msg) from None
 
     def _attempts_max(self, job: NewJob) -> int:
         if job.attempts_max is not None:
@@ -246,19 +284,16 @@ class Jobs:
         handler = self._handlers.get(job.kind)
         return ATTEMPTS_MAX if handler is None else handler[1].attempts_max
 
-    def _json(self, job: NewJob) -> str:
+    def _json(self, kind: str, payload: object) -> str:
         try:
-            text = json.dumps(job.payload)
-        except (TypeError, ValueError) as error:
-            msg = f"enqueue {job.kind}: the payload is no JSON: {error}"
-            raise ValueError(msg) from None
-        if len(text) > self.payload_bytes_max:
-            msg = (
-                f"enqueue {job.kind}: the payload has {len(text)} bytes, the limit is {self.payload_bytes_max} "
-                "(payload_bytes_max); keep it elsewhere and its place in the job"
-            )
-            raise PayloadTooLargeError(msg)
-        return text
+            return to_json(payload, self.payload_bytes_max)
+        except TooLargeError as error:
+            hint = "keep it elsewhere and its place in the job"
+            msg = f"enqueue {kind}: the payload is too large: {error} (payload_bytes_max); {hint}"
+            raise PayloadTooLargeError(msg) from None
+        except NotJsonError as error:
+            msg = f"the payload is no JSON: {error}"
+            raise InvalidJobError(msg) from None
 
     # What an operator does.
 
@@ -269,16 +304,18 @@ class Jobs:
 
     async def cancel(self, job_id: int) -> JobState | None:
         """Cancel a job: at once if it waits, by cancelling its handler if it runs; None if it is finished or unknown."""
+        if not _is_id(job_id):
+            return None
         rows = await self._rows(statements.CANCEL, {"id": job_id})
         return JobState(rows[0][0]) if rows else None
 
     async def retry(self, job_id: int) -> bool:
         """Make a dead, cancelled or expired job available again, with all its attempts; False if it is none of these."""
-        return bool(await self._rows(statements.RETRY, {"id": job_id}))
+        return _is_id(job_id) and bool(await self._rows(statements.RETRY, {"id": job_id}))
 
     async def get(self, job_id: int) -> JobRecord | None:
         """One job, or None."""
-        found = await self._list(job_id, None, None, None, 1)
+        found = await self._list(job_id, None, None, None, 1) if _is_id(job_id) else None
         return found[0] if found else None
 
     async def list(
@@ -289,7 +326,11 @@ class Jobs:
         kind: str | None = None,
         limit: int = 50,
     ) -> Records:
-        """The newest jobs first, at most `limit` (and 1,000)."""
+        """The newest jobs first, at most `limit` (and 1,000). Raises `InvalidJobError` for a name that no job can have."""
+        for what, name in (("queue", queue), ("kind", kind)):
+            if name is not None:
+                limits.named(what, name)
+        limits.number("limit", limit, 1, limits.ID_MAX)
         return await self._list(None, state, queue, kind, min(limit, LIST_MAX))
 
     async def _list(self, job_id: int | None, state: JobState | None, queue: str | None, kind: str | None, limit: int) -> Records:
@@ -301,7 +342,7 @@ class Jobs:
             "count": limit,
         }
         rows = await self._rows(statements.LIST, values)
-        return [replace(JobRecord(*row), state=JobState(row[3])) for row in rows]
+        return [_record(row) for row in rows]
 
     async def counts(self) -> dict[str, dict[str, int]]:
         """How many jobs there are, by queue and state."""
@@ -316,10 +357,11 @@ class Jobs:
         if unfinished:
             msg = f"purge deletes finished jobs only, not {', '.join(unfinished)}; cancel them first"
             raise ValueError(msg)
+        limits.seconds("age_s", age_s)
         total = 0
         while True:
-            values = {"age_s": age_s, "states": [state.value for state in states], "count": LIST_MAX}
-            count = len(await self._rows(statements.PURGE, values))
+            values = {"age_s": age_s, "states": [state.value for state in states], "count": LIST_MAX, "without": []}
+            count = len(await self._rows(statements.PURGE.whole, values))
             total += count
             if count < LIST_MAX:
                 return total
@@ -338,6 +380,38 @@ def _in_order(jobs: Sequence[NewJob], rows: list[Any]) -> list[EnqueueResult]:
         msg = f"enqueue: {len(missing)} of {len(jobs)} jobs met one that was just finishing; enqueue them again"
         raise OutcomeUnknownError(msg)
     return [found[job.token] for job in jobs]
+
+
+def _record(row: tuple[Any, ...]) -> JobRecord:
+    """Make a record of what LIST gives: JSON as text, times as numbers."""
+    record = JobRecord(*row)
+    times = ("run_at", "enqueued_at", "deadline_at", "started_at", "finished_at")
+    values: dict[str, Any] = {name: statements.at(getattr(record, name)) for name in times}
+    values |= {name: shown(getattr(record, name)) for name in ("payload", "result")}
+    values |= {name: _fault(getattr(record, name)) for name in ("first_fault", "last_fault")}
+    return replace(record, state=JobState(record.state), **values)
+
+
+def _fault(text: str | None) -> dict[str, Any] | None:
+    fault = shown(text)
+    if fault is None:
+        return None
+    return cast("dict[str, Any]", fault) if isinstance(fault, dict) else {"code": "", "reason": str(fault)}
+
+
+def _is_id(job_id: object) -> bool:
+    """Whether a job can have this id; the column takes no other."""
+    return isinstance(job_id, int) and 0 < job_id <= limits.ID_MAX
+
+
+@contextlib.contextmanager
+def _configuring() -> Generator[None]:
+    """What is refused here is a setting of the queue, not a job."""
+    try:
+        yield
+    except InvalidJobError as error:
+        msg = f"jobs: {error}"
+        raise ConfigurationError(msg) from None
 
 
 def _default_journal(schema: str) -> Path:

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from psycopg import sql
 
+from outlast.postgres.sessions import wait_on_purpose
+
 if TYPE_CHECKING:
     import psycopg
 
@@ -57,6 +59,7 @@ MIGRATIONS: Final[tuple[str, ...]] = (_FIRST,)
 async def migrate(conn: psycopg.AsyncConnection[Any], schema: str) -> int:
     """Bring the schema to the newest version, in one transaction; gives how many migrations were needed."""
     name = sql.Identifier(schema)
+    await wait_on_purpose(conn, local=True)
     await conn.execute("SELECT pg_advisory_xact_lock(%s)", (LOCK,))
     await conn.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(name))
     await conn.execute(

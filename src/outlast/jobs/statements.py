@@ -2,9 +2,28 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Final, LiteralString
 
 from psycopg import sql
+
+EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def _time(column: LiteralString) -> LiteralString:
+    """Read a time as microseconds since 1970, brought into the years that Python has; `at` makes a datetime of it.
+
+    PostgreSQL's years go from 4714 BC to 294276, and there is infinity. A number is the same whatever `DateStyle` says.
+    """
+    bounded = "least(greatest(" + column + ", timestamptz '0001-01-02 00:00+00'), timestamptz '9999-12-30 00:00+00')"
+    return "CASE WHEN " + column + " IS NOT NULL THEN (extract(epoch FROM " + bounded + ") * 1000000)::bigint END"
+
+
+def at(micros: int | None) -> datetime | None:
+    """The time that `_time` has read."""
+    return None if micros is None else EPOCH + timedelta(microseconds=micros)
+
 
 ENQUEUE: Final = """
 WITH new AS (
@@ -37,24 +56,43 @@ JOIN {schema}.jobs ON jobs.token = given.token
 _MEETABLE: Final = """(deadline_at IS NULL
     OR deadline_at > now() + coalesce((%(run_s)s::jsonb ->> kind)::float8, 0) * interval '1 second')"""
 
-ACQUIRE: Final = (
+
+@dataclass(frozen=True, slots=True)
+class Picking:
+    """A statement that picks some rows and changes them. `pick` alone gives the ids, and locks them."""
+
+    verb: LiteralString
+    pick: LiteralString
+    whole: LiteralString
+
+
+def _picking(verb: LiteralString, pick: LiteralString, change: LiteralString) -> Picking:
+    return Picking(verb, pick, "WITH picked AS MATERIALIZED (" + pick + ") " + change)
+
+
+ACQUIRE: Final = _picking(
+    "acquired",
     """
-WITH picked AS MATERIALIZED (
     SELECT id FROM {schema}.jobs
     WHERE state = 'available' AND queue = %(queue)s AND run_at <= now() AND kind = ANY(%(kinds)s)
-        AND """
+        AND id <> ALL(%(without)s::bigint[]) AND """
     + _MEETABLE
     + """
     ORDER BY priority DESC, run_at, id
     LIMIT %(count)s
     FOR UPDATE SKIP LOCKED
-)
-UPDATE {schema}.jobs SET state = 'running', worker = %(worker)s, attempt = attempt + 1, started_at = now(),
-    cancel_requested = false
+""",
+    """
+UPDATE {schema}.jobs SET state = 'running', worker = %(worker)s, attempt = least(attempt, 2147483646) + 1,
+    started_at = now(), cancel_requested = false
 FROM picked WHERE jobs.id = picked.id
-RETURNING jobs.id, kind, payload, attempt, attempts_max, queue, priority, unique_key, enqueued_at, deadline_at
-"""
+RETURNING jobs.id, kind, payload::text, attempt, attempts_max, queue, priority, unique_key, """
+    + _time("enqueued_at")
+    + ", "
+    + _time("deadline_at"),
 )
+"""Nothing in a row makes this fail, since one job must not stop the others: sums stay in range, times are read as `_time`
+says, and the payload is text, to be decoded row by row."""
 
 NEXT_RUN_AT: Final = """
 SELECT extract(epoch FROM min(run_at) - now())::float8 FROM {schema}.jobs
@@ -64,7 +102,7 @@ WHERE state = 'available' AND queue = ANY(%(queues)s) AND run_at > now() AND run
 RECORD: Final = """
 UPDATE {schema}.jobs SET
     state = CASE WHEN outcome.state = 'available' AND cancel_requested THEN 'cancelled' ELSE outcome.state END,
-    attempt = CASE WHEN give_back THEN jobs.attempt - 1 ELSE jobs.attempt END,
+    attempt = CASE WHEN give_back THEN greatest(jobs.attempt, 1) - 1 ELSE jobs.attempt END,
     run_at = CASE WHEN outcome.state = 'available' THEN now() + delay_s * interval '1 second' ELSE run_at END,
     finished_at = CASE WHEN outcome.state = 'available' AND NOT cancel_requested THEN NULL ELSE now() END,
     result = outcome.result::json,
@@ -80,6 +118,9 @@ RETURNING jobs.id, jobs.attempt
 """
 """Fenced: it matches an attempt that is still ours, or one that was taken from us and that nobody has begun again."""
 
+LOCK_TIMEOUT: Final = "SELECT set_config('lock_timeout', %(value)s, true)"
+"""For this transaction."""
+
 HEARTBEAT: Final = """
 INSERT INTO {schema}.workers (id, name, lease_until) VALUES (%(worker)s, %(name)s, now() + %(lease_s)s * interval '1 second')
 ON CONFLICT (id) DO UPDATE SET lease_until = excluded.lease_until
@@ -87,24 +128,30 @@ ON CONFLICT (id) DO UPDATE SET lease_until = excluded.lease_until
 
 MINE: Final = "SELECT id, attempt, cancel_requested FROM {schema}.jobs WHERE state = 'running' AND worker = %(worker)s"
 
-RESCUE: Final = """
-WITH lost AS MATERIALIZED (
+RESCUE: Final = _picking(
+    "rescued",
+    """
     SELECT jobs.id FROM {schema}.jobs LEFT JOIN {schema}.workers ON workers.id = jobs.worker
-    WHERE jobs.state = 'running' AND jobs.worker <> %(worker)s
-        AND greatest(coalesce(workers.lease_until, jobs.started_at + %(lease_s)s * interval '1 second'),
+    WHERE jobs.state = 'running' AND jobs.id <> ALL(%(without)s::bigint[]) AND jobs.worker IS DISTINCT FROM %(worker)s
+        AND greatest(coalesce(workers.lease_until, CASE WHEN jobs.started_at <= now() THEN jobs.started_at
+                ELSE '-infinity' END + %(lease_s)s * interval '1 second'),
             pg_postmaster_start_time() + %(lease_s)s * interval '1 second') < now()
-    LIMIT 1000
+    ORDER BY jobs.id
+    LIMIT %(count)s
     FOR UPDATE OF jobs SKIP LOCKED
-)
+""",
+    """
 UPDATE {schema}.jobs SET
     state = CASE WHEN cancel_requested THEN 'cancelled' WHEN attempt >= attempts_max THEN 'dead' ELSE 'available' END,
     finished_at = CASE WHEN cancel_requested OR attempt >= attempts_max THEN now() END,
     run_at = CASE WHEN attempt >= attempts_max THEN run_at ELSE now() END,
     first_fault = coalesce(first_fault, %(fault)s::json), last_fault = %(fault)s::json, worker = NULL
-FROM lost WHERE jobs.id = lost.id
+FROM picked WHERE jobs.id = picked.id
 RETURNING jobs.id
-"""
-"""A lease runs from the server's own start at the earliest: after an outage everyone has time to report."""
+""",
+)
+"""A lease runs from the server's own start at the earliest: after an outage everyone has time to report. A start that is yet
+to come, or none, is a row of somebody else's: it has no lease, and no sum that could leave the range."""
 
 FORGET_WORKERS: Final = """
 DELETE FROM {schema}.workers WHERE lease_until < now() - interval '1 hour'
@@ -113,26 +160,27 @@ DELETE FROM {schema}.workers WHERE lease_until < now() - interval '1 hour'
 
 LEAVE: Final = "DELETE FROM {schema}.workers WHERE id = %(worker)s"
 
-EXPIRE: Final = (
+EXPIRE: Final = _picking(
+    "dropped",
     """
-WITH late AS MATERIALIZED (
-    SELECT id FROM {schema}.jobs WHERE state = 'available' AND deadline_at IS NOT NULL AND NOT """
+    SELECT id FROM {schema}.jobs
+    WHERE state = 'available' AND deadline_at IS NOT NULL AND id <> ALL(%(without)s::bigint[]) AND NOT """
     + _MEETABLE
     + """
     ORDER BY deadline_at LIMIT %(count)s FOR UPDATE SKIP LOCKED
-)
-UPDATE {schema}.jobs SET state = 'expired', finished_at = now() FROM late WHERE jobs.id = late.id RETURNING jobs.id
-"""
+""",
+    "UPDATE {schema}.jobs SET state = 'expired', finished_at = now() FROM picked WHERE jobs.id = picked.id RETURNING jobs.id",
 )
 
-PURGE: Final = """
-WITH old AS MATERIALIZED (
+PURGE: Final = _picking(
+    "deleted",
+    """
     SELECT id FROM {schema}.jobs
-    WHERE finished_at < now() - %(age_s)s * interval '1 second' AND state = ANY(%(states)s)
+    WHERE id <> ALL(%(without)s::bigint[]) AND finished_at < now() - %(age_s)s * interval '1 second' AND state = ANY(%(states)s)
     ORDER BY finished_at LIMIT %(count)s FOR UPDATE SKIP LOCKED
+""",
+    "DELETE FROM {schema}.jobs USING picked WHERE jobs.id = picked.id RETURNING jobs.id",
 )
-DELETE FROM {schema}.jobs USING old WHERE jobs.id = old.id RETURNING jobs.id
-"""
 
 CANCEL: Final = """
 WITH changed AS (
@@ -156,14 +204,16 @@ WITH changed AS (
 SELECT id, pg_notify({channel}, '') FROM changed
 """
 
-LIST: Final = """
-SELECT id, kind, queue, state, payload, priority, attempt, attempts_max, run_at, enqueued_at, deadline_at, started_at,
-    finished_at, unique_key, result, first_fault, last_fault
+LIST: Final = (
+    "SELECT id, kind, queue, state, payload::text, priority, attempt, attempts_max, "
+    + ", ".join([_time("run_at"), _time("enqueued_at"), _time("deadline_at"), _time("started_at"), _time("finished_at")])
+    + """, unique_key, result::text, first_fault::text, last_fault::text
 FROM {schema}.jobs
 WHERE (%(id)s::bigint IS NULL OR id = %(id)s) AND (%(state)s::text IS NULL OR state = %(state)s)
     AND (%(queue)s::text IS NULL OR queue = %(queue)s) AND (%(kind)s::text IS NULL OR kind = %(kind)s)
 ORDER BY id DESC LIMIT %(count)s
 """
+)
 
 COUNTS: Final = "SELECT queue, state, count(*) FROM {schema}.jobs GROUP BY queue, state ORDER BY queue, state"
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 import json
 import logging
 import os
@@ -12,27 +11,32 @@ import socket
 import uuid
 from collections import deque
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from outlast import Classifiers, Fault, Incident, Kind, Stop, Stopping, progress
 from outlast.core.faults import RULES
 from outlast.jobs.acquirer import Acquirer
-from outlast.jobs.decide import Handling, after_fault, dead, give_back
+from outlast.jobs.bodies import Bodies, result_json
+from outlast.jobs.contained import contained
+from outlast.jobs.decide import Handling, after_fault, dead, give_back, refusal_in
 from outlast.jobs.journal import Journal
 from outlast.jobs.model import Job, JobState, Outcome
+from outlast.jobs.needs import Needs
+from outlast.jobs.plain_json import NotJsonError, TooLargeError
 from outlast.jobs.recorder import Recorder
 from outlast.jobs.upkeep import Upkeep
 from outlast.link import Link
+from outlast.postgres.sessions import wait_on_purpose
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable, Callable
+    from collections.abc import AsyncGenerator
     from pathlib import Path
 
-    from outlast import Service
+    from outlast import Dependency, Service
+    from outlast.jobs.bodies import Handler
     from outlast.jobs.statements import Statements
     from outlast.postgres import Connection, Postgres
-
-    Handler = Callable[[Job], Any | Awaitable[Any]]
 
 RUNS_WEIGHT: Final = 0.1
 """How much the newest duration of a kind counts in its average."""
@@ -75,16 +79,19 @@ class WorkerProcess:
         self._release_s = 0.5
         self.incident = Incident("jobs", verb="are failing")
         self.recorder = Recorder(db, said, Journal(journal_path), self.id)
+        self.needs = Needs(self._needed)
         self.acquirer = Acquirer(
             db,
             said,
             self.recorder,
             worker=self.id,
             queues=queues,
-            kinds=lambda: list(handlers),
+            needs=self.needs,
             shortest_runs=self._shortest_runs,
             poll_s=poll_s,
+            incident=self.incident,
         )
+        self.needs.wake = self.acquirer.wake
         self.upkeep = Upkeep(
             db,
             said,
@@ -100,8 +107,19 @@ class WorkerProcess:
 
     def attach(self, service: Service, workers: int) -> None:
         """Add the loops and tasks to `service`."""
+        self._bodies = Bodies(
+            self._handlers,
+            workers=workers,
+            service=service,
+            result_bytes_max=self._result_bytes_max,
+            freed=self.acquirer.wake,
+        )
         self._slots = deque(range(workers))
         self._release_s = RELEASE_SHARE * service.deadline_s
+        self.needs.workers = workers
+        self.needs.known = service.all_dependencies
+        for _, handling in self._handlers.values():
+            service.needs(*handling.needs)
         service.on_start(self._open)
         service.on_stop(self._close)
         service.task(needs=self._db, name="jobs upkeep")(self.upkeep.run)
@@ -110,15 +128,14 @@ class WorkerProcess:
         listener.attach(service, needs=self._db)
         service.loop(workers=workers, name="jobs worker")(self._one)
 
+    def _needed(self) -> dict[str, tuple[Dependency, ...]]:
+        return self._bodies.needs()
+
     async def _open(self) -> None:
-        await asyncio.to_thread(self.recorder.journal.open)
-        journal = self.recorder.journal
-        if journal.torn_bytes:
-            logger.warning("jobs: cut %d torn bytes off the end of the journal %s", journal.torn_bytes, journal.path)
-        if journal.entries:
-            logger.info("jobs: the journal holds %d outcomes of an earlier process", len(journal.entries))
+        await self.recorder.open()
 
     async def _close(self) -> None:
+        self.needs.close()
         self.recorder.hurry(self._release_s)
         await self.recorder.drain()
         try:
@@ -129,7 +146,8 @@ class WorkerProcess:
         journal = self.recorder.journal
         if journal.entries:
             logger.info("jobs: %d outcomes stay in the journal %s until the next start", len(journal.entries), journal.path)
-        await asyncio.to_thread(journal.close)
+        await self.recorder.disk.run(journal.close)
+        self.recorder.disk.close()
 
     # One job.
 
@@ -138,7 +156,8 @@ class WorkerProcess:
         job = await self.acquirer.next(stop)
         slot = self._slots.popleft() if self._slots else 0
         try:
-            outcome, leave = await self._run(_in_slot(job, slot))
+            outcome, leave = await self._run(_in_slot(job, slot), stop)
+            self.needs.ended(job, worked=outcome.state == JobState.DONE.value)
             await self._safe(outcome)
         finally:
             self._slots.append(slot)
@@ -147,12 +166,12 @@ class WorkerProcess:
         if leave is not None:
             raise leave
 
-    async def _run(self, job: Job) -> tuple[Outcome, BaseException | None]:
+    async def _run(self, job: Job, stop: Stop) -> tuple[Outcome, BaseException | None]:
         """Run the handler; gives what becomes of the job, and what must be raised to the service."""
         loop = asyncio.get_running_loop()
-        handler, handling = self._handlers[job.kind]
+        handling = self._handlers[job.kind][1]
         started_at = loop.time()
-        task = asyncio.ensure_future(_call(handler, job, handling.timeout_s))
+        task = asyncio.ensure_future(contained(self._bodies.call(job), job.kind, stop))
         self._tasks[job.id] = task
         try:
             await asyncio.wait({task})
@@ -165,13 +184,15 @@ class WorkerProcess:
             raise
         finally:
             del self._tasks[job.id]
-        if task.cancelled():
-            return self._after_cancel(job), None
-        exc = task.exception()
+            requested = self._cancelled.pop(job.id, None)
+        if task.cancelled() and requested is not None:
+            # Our own doing: somebody asked for it, or the job was taken from us.
+            return Outcome(job.id, job.attempt, JobState.CANCELLED.value) if requested else give_back(job, 0.0), None
+        exc = _raised(task)
         if exc is None:
             self._ran(job.kind, loop.time() - started_at)
             return self._result(job, task.result()), None
-        return self._after_fault(job, exc, handling)
+        return self._after_fault(job, exc, handling, stop)
 
     def _finished(self, job: Job, task: asyncio.Task[Any]) -> Outcome | None:
         """The result, if the handler came to its end although it was told to stop."""
@@ -181,27 +202,27 @@ class WorkerProcess:
 
     def _result(self, job: Job, result: object) -> Outcome:
         try:
-            text = json.dumps(result)
-        except (TypeError, ValueError) as error:
+            text = result_json(result, self._result_bytes_max)
+        except TooLargeError as error:
+            fault = Fault(Kind.REJECTED, "result size", f"the result of {job.kind} is too large: {error}", job.kind)
+        except NotJsonError as error:
             fault = Fault(Kind.BUG, "result", f"the result of {job.kind} is no JSON: {error}", job.kind)
-            return self._told(dead(job, fault), fault, None)
-        if len(text) > self._result_bytes_max:
-            reason = f"the result of {job.kind} has {len(text)} bytes, the limit is {self._result_bytes_max}"
-            fault = Fault(Kind.REJECTED, "result size", reason, job.kind)
-            return self._told(dead(job, fault), fault, None)
-        return Outcome(job.id, job.attempt, JobState.DONE.value, result=result)
+        else:
+            return Outcome(job.id, job.attempt, JobState.DONE.value, result_json=text)
+        return self._told(dead(job, fault), fault, None)
 
-    def _after_cancel(self, job: Job) -> Outcome:
-        requested = self._cancelled.pop(job.id, None)
-        if requested:
-            return Outcome(job.id, job.attempt, JobState.CANCELLED.value)
-        # Taken from us, or cancelled by the handler itself: it is tried again.
-        return give_back(job, 0.0)
-
-    def _after_fault(self, job: Job, exc: BaseException, handling: Handling) -> tuple[Outcome, BaseException | None]:
+    def _after_fault(self, job: Job, exc: BaseException, handling: Handling, stop: Stop) -> tuple[Outcome, BaseException | None]:
         fault = self._classifiers.classify(exc, source=job.kind)
-        outcome = after_fault(job, fault, exc, handling, self._db.name, self._rng)
+        if fault.kind is Kind.STOPPING and not stop.requested:
+            # A stop, but not ours: somebody the handler works with is going away.
+            fault = replace(fault, kind=Kind.TRANSIENT)
+        refusal = refusal_in(exc)
+        held = refusal is not None and refusal.dependency != self._db.name and self.needs.refused(job, refusal, stop)
+        outcome = after_fault(job, fault, exc, handling, self._db.name, self._rng, held=held)
         if outcome.give_back:
+            if fault.kind in {Kind.EXHAUSTED, Kind.OVERLOADED} and not fault.is_evidence and refusal is None:
+                # The server is up, so no incident of its own says that it has no room.
+                self._told(outcome, fault, exc)
             return outcome, None
         leave = exc if RULES[fault.kind].exit_code is not None and fault.kind is Kind.FATAL else None
         return self._told(outcome, fault, exc), leave
@@ -240,6 +261,7 @@ class WorkerProcess:
         conn = await self._db.connect()
         try:
             conn.operation_timeout_s = self._db.operation_timeout_s
+            await wait_on_purpose(conn)
             await conn.execute(self._said.listen())
             conn.operation_timeout_s = None
             # What was enqueued, and who was cancelled, while nobody listened.
@@ -277,6 +299,14 @@ class WorkerProcess:
             raise
 
 
+def _raised(task: asyncio.Task[Any]) -> BaseException | None:
+    """What came out of a handler; a cancellation too, when nobody cancelled it: it let somebody else's out."""
+    try:
+        return task.exception()
+    except asyncio.CancelledError as exc:
+        return exc
+
+
 def _in_slot(job: Job, slot: int) -> Job:
     return Job(
         job.id,
@@ -291,11 +321,3 @@ def _in_slot(job: Job, slot: int) -> Job:
         job.deadline_at,
         slot,
     )
-
-
-async def _call(handler: Handler, job: Job, timeout_s: float | None) -> Any:  # noqa: ANN401 - the handler's result
-    async with asyncio.timeout(timeout_s):
-        if inspect.iscoroutinefunction(handler):
-            return await handler(job)
-        # A thread cannot be cancelled: its timeout ends the waiting, not the work.
-        return await asyncio.to_thread(handler, job)

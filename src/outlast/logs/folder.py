@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Final, Self
 
 from outlast.core.fold import Fold, What
 from outlast.logs.forked import remember
+from outlast.logs.last_words import say
 from outlast.logs.sameness import Kind
+from outlast.logs.summary_record import report
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,8 +40,9 @@ class Folder:
     """Says which records pass, and hands summaries to `say` when they are due. Safe for threads.
 
     `say` is called without the lock, in the thread of the timer, or in that of `due` and `close`. What it raises is
-    given to `threading.excepthook` and stops nothing. The timer is one daemon thread that starts with the first
-    record and sleeps while no storm is open. `close` is called at exit, so that what is pending is said.
+    given to `threading.excepthook` and stops nothing; the summary goes to standard error instead. The timer is one daemon
+    thread that starts with the first record and sleeps while no storm is open. `close` is called at exit, so that what is
+    pending is said.
 
     In a child after a fork the counts start from nothing: what was pending is said by the parent.
     """
@@ -193,7 +196,9 @@ class Folder:
                     summary.example.incident = self._open_incident() or summary.example.incident
                 self._say(summary)
             except Exception as failed:  # noqa: BLE001  # a summary that cannot be written stops nothing
-                threading.excepthook(threading.ExceptHookArgs((type(failed), failed, failed.__traceback__, None)))
+                report(failed)
+                # Its count must not be lost with it.
+                say(f"outlast: {tell(summary)} [could not be logged: {type(failed).__name__}]")
 
     def _open_incident(self) -> str | None:
         said = [said for incident in self._incidents if (said := incident.summary()) is not None]

@@ -14,13 +14,14 @@ import sys
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, Unpack, cast
 
 from outlast.logs.folder import Folder, Handle, tell
-from outlast.logs.kinds import LOGGING, Kinds, Place, calling_frame
+from outlast.logs.kinds import Kinds, Place, calling_frame
 from outlast.logs.options import FOLD, FoldOptions
 from outlast.logs.sameness import PASSES, Kind
+from outlast.logs.summary_record import is_own, write_summary
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from types import CodeType, FrameType
+    from types import FrameType
 
     from outlast.core.fold import FoldPolicy, Summary
     from outlast.logs.options import Options
@@ -38,8 +39,9 @@ def guard(
 
     The first record of a kind is written at once, unchanged, with its `extra`, `exc_info` and `stack_info`. Those that follow are
     counted before anything is formatted. A summary tells their number: at growing intervals, when the storm is over, and at
-    the end; it is written by the same logger at the same level, as from the same line of code, with the fields `outlast.key`,
-    `outlast.count`, `outlast.total`, `outlast.since`, `outlast.what` in the dict `record.outlast`.
+    the end; it is written by the same logger at the same level, as from the same line of code, with the first record's `extra`
+    and the fields `outlast.key`, `outlast.count`, `outlast.total`, `outlast.since`, `outlast.what` in the dict `record.outlast`.
+    A formatter that raises costs no count: the summary is then written in a format of ours.
 
     `logger` and its descendants are guarded; None is all loggers, those of other libraries too. The options are those of
     `outlast.logs.options.Options`: `exempt`, `level`, `variants_max`, `incidents`, `timer`, `clock`. CRITICAL is never folded.
@@ -67,10 +69,7 @@ class LogGuard(Handle):
         if not isinstance(kind, Kind):
             return
         place: Place = kind.about
-        if place.logger.isEnabledFor(place.level):
-            extra = {"outlast": self.folder.fields(summary)}
-            where = (place.path, place.line, "%s", (tell(summary),), None, place.function)
-            place.logger.handle(place.logger.makeRecord(place.logger.name, place.level, *where, extra))
+        write_summary(place, tell(summary), self.folder.fields(summary))
 
     def _restore(self) -> None:
         if logging.Logger._log is self._replacement:  # noqa: SLF001  # as above
@@ -100,7 +99,7 @@ class LogGuard(Handle):
             if floor <= level < ceiling and (extra is None or "outlast" not in extra):
                 try:
                     kind: Kind | None = None
-                    if not exc_info and type(msg) is str:
+                    if not exc_info and type(msg) is str and not extra:
                         if not args:
                             kind = texts.get((self.name, level, msg))
                         elif site := templates.get((self.name, level, msg)):
@@ -108,7 +107,7 @@ class LogGuard(Handle):
                             single = where >= 0 and type(args[where]) is str
                             kind = site.kinds.get(args[where] if single else site.raw(args))
                     if kind is None:
-                        kind = kind_of(self, level, msg, args, exc_info, stacklevel)
+                        kind = kind_of(self, level, msg, args, exc_info, stacklevel, extra)
                     storm = kind.storm
                     if storm.folding:
                         now = clock()
@@ -133,12 +132,6 @@ class LogGuard(Handle):
                 original(self, level, msg, args, exc_info, extra, stack_info, stacklevel + 1)
 
         return _log
-
-
-def is_own(function: Callable[..., object]) -> bool:
-    """Whether a function is logging's own, and nobody's wrapper: those have its name and module, but not its code."""
-    code: CodeType | None = getattr(function, "__code__", None)
-    return code is not None and code.co_filename == LOGGING
 
 
 FIND_CALLER: Final = logging.Logger.findCaller if is_own(logging.Logger.findCaller) else None

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from outlast.logs.masks import masked
 from outlast.logs.raised import raised_in, raw_raised, tell_raised
 from outlast.logs.sameness import PASSES, Kind, Site, first_words, site_of
+from outlast.logs.summary_record import LOGGING
+from outlast.logs.values import raw_fields, tell_fields
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable
+    from collections.abc import Callable, Hashable, Mapping
     from types import CodeType, FrameType
 
     from outlast.logs.folder import Folder
@@ -21,20 +23,19 @@ if TYPE_CHECKING:
 CACHED_MAX: Final = 4_096
 """How many templates, ready-made texts and raised exceptions are recognised at once; beyond, they are looked into again.
 Since kinds are told apart by their text, forgetting changes no storm."""
-LOGGING: Final = logging.addLevelName.__code__.co_filename
-"""The file of logging's own code; found as logging does, by a function that nobody replaces."""
 LOOK_AGAIN_S: Final = 1.0
 """A template whose variants are all in use looks this often for some that are over."""
 
 
 class Place(NamedTuple):
-    """Who wrote the first record of a kind, and where."""
+    """Who wrote the first record of a kind, and where, with the fields that its formatter may expect."""
 
     logger: logging.Logger
     level: int
     path: str
     line: int
     function: str
+    extra: Mapping[str, object] | None
 
 
 class Kinds:
@@ -48,47 +49,64 @@ class Kinds:
         self._variants_max = options.variants_max
         self.texts: dict[Hashable, Kind] = {}
         self.templates: dict[Hashable, Site] = {}
-        self._raised: dict[Hashable, Kind] = {}
+        self._others: dict[Hashable, Kind] = {}
+        """Of records with an exception or with fields of their own."""
         self._lines: dict[tuple[str, int, CodeType, int], Site] = {}
 
-    def kind_of(self, logger: logging.Logger, level: int, msg: object, args: Args, exc_info: object, stacklevel: int) -> Kind:
-        """The kind of any record; `PASSES` for what is exempt. What was seen before is found in `texts` and `templates`."""
+    def kind_of(
+        self,
+        logger: logging.Logger,
+        level: int,
+        msg: object,
+        args: Args,
+        exc_info: object,
+        stacklevel: int,
+        extra: Mapping[str, object] | None,
+    ) -> Kind:
+        """The kind of any record; `PASSES` for what is exempt. What was seen before is found in `texts` and `templates`.
+
+        Any field of `extra` may be shown by a formatter, so each of them counts, as a field of structlog does.
+        """
         exc = raised_in(exc_info) if exc_info else None
+        # What more than text and values decides.
+        more: tuple[Hashable, ...] = (
+            () if exc is None and not extra else (raw_fields(extra or {}), None if exc is None else raw_raised(exc))
+        )
         called = sys._getframe(2)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # as findCaller does
         site: Site | None = None
         raw: Hashable = ()
         if args or not isinstance(msg, str):
             site, args = self._template(logger.name, level, msg, args)
             raw = site.raw(args)
-            known = site.kinds.get(raw if exc is None else ())
-            if known is not None and (exc is None or known is PASSES):
+            known = site.kinds.get(() if more else raw)
+            if known is not None and (not more or known is PASSES):
                 return known
         key: Hashable = (logger.name, level, msg)
-        if exc is not None:
-            key = (logger.name, level, msg if site is None else site, raw, raw_raised(exc))
-            known = self._raised.get(key)
+        if more:
+            key = (logger.name, level, msg if site is None else site, raw, more)
+            known = self._others.get(key)
             if known is not None:
                 return known
         if site is None and self._is_exempt(logger.name, level, msg):
-            put(self.texts if exc is None else self._raised, key, PASSES)
+            put(self._others if more else self.texts, key, PASSES)
             return PASSES
-        variant = masked(str(msg)) if site is None else site.tell(args)
+        variant = plain = masked(str(msg)) if site is None else site.tell(args)
         owner = self._line(logger.name, level, calling_frame(called, stacklevel)) if site is None else site
         # A text with numbers in it will hardly come again.
-        comes_again = site is not None or variant == msg
-        if exc is not None:
-            variant = f"{variant} ! {tell_raised(exc)}"
+        comes_again = site is not None or plain == msg
+        if more:
+            variant = with_more(plain, extra, exc)
 
         def make(key: str) -> Kind:
             frame = calling_frame(called, stacklevel)
-            place = Place(logger, level, frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name)
+            place = Place(logger, level, frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name, extra)
             return Kind(key, first_words(msg, args, exc), place)
 
         kind = owner.variants.get(variant) or variant_of(owner, variant, self._folder, self._variants_max, make)
         if kind is owner.others:
             return kind
-        if exc is not None:
-            put(self._raised, key, kind)
+        if more:
+            put(self._others, key, kind)
         elif site is not None:
             site.remember(raw, kind)
         elif comes_again:
@@ -156,6 +174,13 @@ def variant_of(site: Site, variant: str, folder: Folder, variants_max: int, make
     if site.others is None:
         site.others = make(f"{site.name}{site.join}other values{site.place}")
     return site.others
+
+
+def with_more(variant: str, extra: Mapping[str, object] | None, exc: BaseException | None) -> str:
+    """A variant with what fields of its own and an exception add to it."""
+    fields = tell_fields(extra) if extra else ""
+    told = f"{variant} {fields}".strip() if fields else variant
+    return told if exc is None else f"{told} ! {tell_raised(exc)}"
 
 
 def put(cache: dict[Any, Any], key: Hashable, value: object) -> None:

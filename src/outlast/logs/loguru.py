@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from outlast.logs.options import Options
 
 CRITICAL: Final = 50
-DEPTH, EXTRA, PATCHERS, LAZY = 1, 8, 7, 3
+DEPTH, LAZY, CAPTURE, PATCHERS, EXTRA = 1, 3, 6, 7, 8
 """Where loguru keeps these among the options of a logger."""
 
 
@@ -43,6 +43,16 @@ class Place(NamedTuple):
     path: str
     line: int
     function: str
+    values: Mapping[str, Any]
+    """What was given by name, which loguru adds to what is bound."""
+
+
+class Forgiving(dict[str, Any]):
+    """What is bound to a summary: a format that asks for what is not there costs no count."""
+
+    def __missing__(self, name: str) -> str:
+        """Return what stands for a value that is not there."""
+        return "-"
 
 
 def guard(policy: FoldPolicy = FOLD, **options: Unpack[Options]) -> LoguruGuard:
@@ -50,7 +60,7 @@ def guard(policy: FoldPolicy = FOLD, **options: Unpack[Options]) -> LoguruGuard:
 
     The options, and the promises, are those of `outlast.logs.guard.guard`; a logger's name is that of the module which logs.
     What is bound to a logger tells kinds apart, except for fields whose name says that they number an instance (`request_id`).
-    Values of `opt(lazy=True)` are not looked at. Summaries carry `extra["outlast"]`.
+    Values of `opt(lazy=True)` are not looked at. Summaries carry what was bound to the first record, and `extra["outlast"]`.
     """
     return LoguruGuard(FoldOptions(policy, **options))
 
@@ -164,7 +174,8 @@ class LoguruGuard(Handle):
 
         def make(key: str) -> Kind:
             code = frame.f_code
-            place = Place(log, level, name, code.co_filename, frame.f_lineno, code.co_name)
+            values = dict(kwargs) if options[CAPTURE] and not options[LAZY] else {}
+            place = Place(log, level, name, code.co_filename, frame.f_lineno, code.co_name, values)
             said = message if plain or options[LAZY] else formatted(message, args, kwargs)
             return Kind(key, first_words(said, (), exc), place)
 
@@ -178,7 +189,8 @@ class LoguruGuard(Handle):
         kind = summary.example
         if isinstance(kind, Kind):
             place: Place = kind.about
-            log = place.logger.opt().bind(outlast=self.folder.fields(summary)).patch(partial(move, place))
+            # A format that shows a value of the first record finds it here as well.
+            log = place.logger.opt().bind(**{**place.values, "outlast": self.folder.fields(summary)}).patch(partial(move, place))
             log.log(place.level, "{}", tell(summary))
 
 
@@ -201,6 +213,7 @@ def move(place: Place, record: Any) -> None:  # noqa: ANN401  # loguru's record
     """Let a record say that it comes from `place`."""
     name = PurePath(place.path).name
     record.update(name=place.name, line=place.line, function=place.function, module=name.removesuffix(".py"))
+    record["extra"] = Forgiving(record["extra"])
     record["file"] = type(record["file"])(name, place.path)
 
 

@@ -22,6 +22,7 @@ from outlast.logs.options import FOLD, FoldOptions
 from outlast.logs.raised import raised_in, raw_raised, tell_raised
 from outlast.logs.sameness import PASSES, Kind, Site, first_words
 from outlast.logs.structlog_methods import asks_first, asks_in_proxy
+from outlast.logs.summary_record import report
 from outlast.logs.values import VALUE, raw_fields, raw_value, sort_of, tell_fields, tell_value
 
 if TYPE_CHECKING:
@@ -44,7 +45,8 @@ def fold(policy: FoldPolicy = FOLD, **options: Unpack[Options]) -> Folding:
 
     The same kind: the same logger and level, an event and fields that say the same thing, and the same exception. Fields whose
     name says that they number an instance (`request_id`, `timestamp`, `attempt` ...) are left out, numbers too unless the name
-    says that they are codes (`status`, `errno` ...). Summaries carry the fields `outlast.key`, `outlast.count` and so on.
+    says that they are codes (`status`, `errno` ...). Summaries carry the first event's fields and `outlast.key`,
+    `outlast.count` and so on; where a processor raises, they are written past the chain.
     """
     return Folding(FoldOptions(policy, **options))
 
@@ -161,7 +163,7 @@ class Folding(Handle):
             variant,
             self.folder,
             self._variants_max,
-            lambda key: Kind(key, first_words(event, args, exc), Writer(writer(), method)),
+            lambda key: Kind(key, first_words(event, args, exc), Writer(writer(), method, carried(fields))),
         )
         # A text with numbers in it will hardly come again; the kind of other values ends.
         return kind, kind is not site.others and text == event
@@ -171,7 +173,13 @@ class Folding(Handle):
         if isinstance(kind, Kind):
             writer: Writer = kind.about
             method = "error" if writer.method == "exception" else writer.method
-            getattr(writer.logger, method)(tell(summary), **self.folder.fields(summary))
+            fields = self.folder.fields(summary)
+            try:
+                # A processor that reads a field of the first event finds it here as well.
+                getattr(writer.logger, method)(tell(summary), **{**writer.fields, **fields})
+            except Exception as failed:  # noqa: BLE001  # whatever a processor of the user's raises: it costs no count
+                report(failed)
+                getattr(writer.logger._logger, method)(f"{tell(summary)} {fields}")  # noqa: SLF001  # past the chain
 
 
 class Writer(NamedTuple):
@@ -179,6 +187,13 @@ class Writer(NamedTuple):
 
     logger: Any
     method: str
+    fields: dict[str, Any]
+    """Those of the first event."""
+
+
+def carried(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of the first event that its summaries carry: not its text, and not its exception."""
+    return {name: value for name, value in fields.items() if name not in {"event", "exc_info", "stack_info", "exception"}}
 
 
 def name_of(logger: WrappedLogger) -> str:

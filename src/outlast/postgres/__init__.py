@@ -6,5 +6,6 @@ from outlast.postgres.classify import postgres_rule
 from outlast.postgres.connection import Connection, DeadlineExceededError
 from outlast.postgres.dependency import Postgres
 from outlast.postgres.dsn import redact_dsn
+from outlast.postgres.pool import NoConnectionError
 
-__all__ = ["Connection", "DeadlineExceededError", "Postgres", "postgres_rule", "redact_dsn"]
+__all__ = ["Connection", "DeadlineExceededError", "NoConnectionError", "Postgres", "postgres_rule", "redact_dsn"]

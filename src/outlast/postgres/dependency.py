@@ -6,35 +6,41 @@ import asyncio
 import contextlib
 import weakref
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Final
 
 import psycopg
-from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout
 
-from outlast import Classifiers, ConfigurationError, Dependency, Fault, HealthPolicy, Kind, State, Stop, Stopping
+from outlast import Classifiers, ConfigurationError, Dependency, Fault, HealthPolicy, Kind, State, Stop, Stopping, Unavailable
 from outlast.core.faults import Scope, attach
+from outlast.postgres import sessions
 from outlast.postgres.classify import postgres_rule
 from outlast.postgres.connection import Connection, DeadlineExceededError
 from outlast.postgres.dsn import Dsn
+from outlast.postgres.endings import Endings
 from outlast.postgres.pacer import Pacer
-from outlast.postgres.pool_log import install, ours
+from outlast.postgres.pool import Connector, Pool
 from outlast.postgres.probe import READ_ONLY, probe
 from outlast.postgres.second_look import SLOW, driver_error, own_doing, says_read_only
+from outlast.postgres.side import Side
 from outlast.postgres.wire import UnsupportedLoginError
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, Callable, Sequence
 
-CANCELS_MAX: Final = 5
-"""One cancel ends a dial, the next one the task that dialled; the others are spare."""
-CLOSE_S_MAX: Final = 0.5
-"""How long closing waits for the pool's own tasks; they have nothing to wait for themselves."""
+CLOSE_S_MAX: Final = 0.3
+"""How long closing waits for what was given up on to end on the server: it takes milliseconds, or the server does not answer."""
 ASK_S_MAX: Final = 1.0
-"""How long the server has to let us in before a statement past its deadline counts against it, and how long that holds."""
+"""How long the server has to let us in before a statement past its deadline counts against it, and how long that holds. So long
+has it, too, to tell why it refused a login: those who wait for a connection are waiting for the answer."""
 TOO_MANY: Final = "53300"
 MODEST_S: Final = 60.0
 """How long we use half the connections after the server had too many: as long as sustained health twice over."""
+LIFE_S: Final = 3600.0
+"""How long a pooled connection is lent again, spread by a tenth: a server's memory for a session only grows."""
+CLIENT_CHECK: Final = "client_connection_check_interval"
+"""Left alone where the DSN sets it."""
+NO_MORE: Final = "no connection is opened any more"
 
 
 class Postgres(Dependency):
@@ -86,29 +92,38 @@ class Postgres(Dependency):
             wanted["target_session_attrs"] = "read-write"
         self._conninfo = self.dsn.with_options(**wanted)
         self._pacer = Pacer()
-        self._pool: AsyncConnectionPool[Connection] | None = None
-        self._live: weakref.WeakSet[Connection] = weakref.WeakSet()
+        self._pool: Pool[Connection] | None = None
+        self._side: Side | None = None
+        self._endings = Endings(self._pacer, lambda: self.passable, self._ages)
         self._dedicated: weakref.WeakSet[Connection] = weakref.WeakSet()
-        self._closing: set[asyncio.Future[None]] = set()
-        self._dialing: set[asyncio.Task[Any]] = set()
-        self._opening = asyncio.Lock()
-        self._pools = 0
+        self._probing = asyncio.Lock()
         self._refining = asyncio.Lock()
         self._answered_at = float("-inf")
         self._modest_size = connections_max
         self._modest_until = float("-inf")
         self.subscribe(self._on_change)
 
+    @property
+    def cancels(self) -> int:
+        """How many cancel requests were sent to the server, for statements that were given up on."""
+        return self._endings.cancels
+
+    @property
+    def unended(self) -> int:
+        """How many statements that were given up on have not ended on the server, as far as is known."""
+        return len(self._endings)
+
     @contextlib.asynccontextmanager
     async def connection(self) -> AsyncGenerator[Connection]:
         """Lend a connection for a block: committed at its end, rolled back when an exception leaves it.
 
         Raises `Unavailable` at once while the server is down, also to those who wait for a connection when it goes
-        down. Waits at most `acquire_timeout_s` seconds for a connection that others use.
+        down. Waits at most `acquire_timeout_s` seconds for a connection that others use, then raises `NoConnectionError`
+        (OVERLOADED); at once where waiting is in vain, since none of the statements that were given up on has ended.
         """
         async with self.use("query"):
-            with ours():
-                pool, conn = await self._acquire()
+            pool = self._own_pool()
+            conn = await self._take(pool)
             try:
                 async with conn:
                     yield conn
@@ -116,19 +131,25 @@ class Postgres(Dependency):
                 await self._look_again(exc, conn)
                 raise
             finally:
-                with ours():
-                    if conn.epoch != self.epoch or not self.passable:
-                        await conn.close()
-                    await pool.putconn(conn)
+                pool.give_back(conn)
 
     async def connect(self, *, autocommit: bool = True, operation_timeout_s: float | None = None) -> Connection:
         """Open a connection of one's own, outside the pool; close it yourself.
 
         Raises `Unavailable` at once while the server is down. Without `operation_timeout_s` its waits have no deadline.
+        Two are dialled at a time; what was given up on of such connections counts as being dialled until it has ended.
         """
         async with self.use("connect"):
-            conn = await self._dial(Connection, self._conninfo, {"autocommit": autocommit})
+            side = self._own_side()
+            place = await side.enter(self.acquire_timeout_s)
+            try:
+                await self._pacer.turn()
+                conn = await self._dial()
+            finally:
+                side.leave(place)
+            await conn.set_autocommit(autocommit)
             conn.operation_timeout_s = operation_timeout_s
+            conn.on_given_up = lambda given_up: self._given_up_aside(side, given_up)
             self._dedicated.add(conn)
             return conn
 
@@ -136,21 +157,23 @@ class Postgres(Dependency):
 
     async def probe(self) -> None:
         """Log in by the start-up message, which tells the SQLSTATE, and out again."""
-        await self._pacer.turn()
-        with contextlib.suppress(UnsupportedLoginError):
-            if not self.dsn.service:
-                await probe(self.dsn, writable=self.writable)
-                return
-        await self._pacer.turn()
-        conn = await psycopg.AsyncConnection.connect(self._conninfo, autocommit=True)
-        try:
-            if self.writable and says_read_only(conn):
-                msg = "the server lets us in but is read-only"
-                error = ConnectionError(msg)
-                attach(error, READ_ONLY)
-                raise error
-        finally:
-            conn.pgconn.finish()
+        # One at a time: it has one place beside the pool.
+        async with self._probing:
+            await self._pacer.turn()
+            with contextlib.suppress(UnsupportedLoginError):
+                if not self.dsn.service:
+                    await probe(self.dsn, writable=self.writable)
+                    return
+            await self._pacer.turn()
+            conn = await psycopg.AsyncConnection.connect(self._conninfo, autocommit=True)
+            try:
+                if self.writable and says_read_only(conn):
+                    msg = "the server lets us in but is read-only"
+                    error = ConnectionError(msg)
+                    attach(error, READ_ONLY)
+                    raise error
+            finally:
+                conn.pgconn.finish()
 
     def stopping(self, stop: Stop) -> None:
         """Take note that the service ends: nothing is dialled while the server is down, and nobody waits for it."""
@@ -159,116 +182,121 @@ class Postgres(Dependency):
             self._abort_all()
 
     async def close(self) -> None:
-        """Close every connection. Bounded: a frozen server is not waited for."""
-        await super().close()
-        self._give_up_pool()
-        for task in tuple(self._closing):
-            await asyncio.wait({task}, timeout=2 * CLOSE_S_MAX)
-            task.cancel()
+        """Close every connection, and have the server end their statements. Bounded: a frozen server is not waited for."""
         self._abort_all()
-        self.reopen()
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            pool.close(self._refusal)
+        if self._side is not None:
+            self._side.refuse(self._refusal)
+        await self._endings.close(CLOSE_S_MAX)
+        await super().close()
 
-    def failed(self, exc: BaseException, epoch: int, phase: str, place: bool) -> None:  # noqa: FBT001
-        """Take the exception of a guarded block, if the driver is at the bottom of it.
+    def counts(self, exc: BaseException) -> bool:
+        """Whether the driver is at the bottom of it.
 
         What else fails inside a `connection()` block, a call to another service for one, says nothing about this server.
         """
-        if not isinstance(exc, Exception) or driver_error(exc) is not None:
-            super().failed(exc, epoch, phase, place)
+        return not isinstance(exc, Exception) or driver_error(exc) is not None
 
     # Inside.
 
-    async def _acquire(self) -> tuple[AsyncConnectionPool[Connection], Connection]:
-        async with self._opening:
-            if self._pool is None:
-                self._pool = self._new_pool()
-                await self._pool.open()
-            pool = self._pool
-            if pool.max_size < self.connections_max and self._size() == self.connections_max:
-                await pool.resize(0, self.connections_max)
+    async def _take(self, pool: Pool[Connection]) -> Connection:
         try:
-            return pool, await pool.getconn(self.acquire_timeout_s)
-        except (PoolClosed, PoolTimeout):
+            return await pool.take(self.acquire_timeout_s)
+        except psycopg.Error:
             if not self.passable:
                 raise self.unavailable() from None
-            if self.is_stopping:
-                msg = "no connection is opened any more"
-                raise Stopping(msg) from None
             raise
 
-    def _new_pool(self) -> AsyncConnectionPool[Connection]:
-        """Make the pool of this epoch. Each outage ends one with all its connections; nothing reconnects behind it."""
-        dependency = self
-        self._pools += 1
+    def _own_pool(self) -> Pool[Connection]:
+        if self._pool is None or self._pool.loop is not asyncio.get_running_loop():
+            connector = Connector(
+                name=self.name,
+                waiters_max=self.waiters_max,
+                limit=self._size,
+                dial=self._dial_for_pool,
+                dial_refusal=self._dial_refusal,
+                dial_failed=self._dial_failed,
+                fits=self._fits,
+                let_go=Connection.end,
+            )
+            self._pool = Pool(connector)
+        return self._pool
 
-        class Pooled(Connection):
-            @classmethod
-            async def connect(cls, conninfo: str = "", **options: Any) -> Any:  # noqa: ANN401 - psycopg's own type is wider
-                return await dependency._dial_for_pool(pool, cls, conninfo, options)
+    def _own_side(self) -> Side:
+        if self._side is None or self._side.loop is not asyncio.get_running_loop():
+            self._side = Side(self.name)
+        return self._side
 
-        install()
-        pool: AsyncConnectionPool[Connection] = AsyncConnectionPool(
-            self._conninfo,
-            connection_class=Pooled,
-            min_size=0,
-            max_size=self._size(),
-            max_waiting=self.waiters_max,
-            num_workers=2,
-            # After a failure the prober decides when to dial again, not the pool.
-            reconnect_timeout=0.0,
-            name=f"outlast {self.name} {self._pools}",
-            open=False,
-        )
-        return pool
-
-    async def _dial_for_pool(
-        self, pool: AsyncConnectionPool[Connection], cls: type[Connection], conninfo: str, options: dict[str, Any]
-    ) -> Connection:
-        """Dial on behalf of the pool. A failure ends the pool, so that whoever waits in it is let out."""
-        task = asyncio.current_task()
-        if not pool.get_stats().get("requests_waiting", 0):
-            # It would replace a connection that broke off, which nobody needs yet.
-            msg = "nobody waits for a connection"
-            raise psycopg.OperationalError(msg)
-        if task is not None:
-            self._dialing.add(task)
-        try:
-            return await self._dial(cls, conninfo, options)
-        except Stopping:
-            if self._pool is not None and self._pool.get_stats().get("pool_size", 0) <= 1:
-                # There is none to wait for, and none will come.
-                self._give_up_pool()
-            raise
-        except asyncio.CancelledError:
-            if task is not None:
-                _cancel_again(task)
-            raise
-        except Exception as exc:
-            self.report(exc, phase="connect")
-            self._give_up_pool()
-            raise
-        finally:
-            if task is not None:
-                self._dialing.discard(task)
-
-    async def _dial(self, cls: type[Connection], conninfo: str, options: dict[str, Any]) -> Connection:
+    async def _dial_for_pool(self, pool: Pool[Connection]) -> Connection | None:
         await self._pacer.turn()
-        if self.is_stopping:
-            # Whoever finishes now uses the connections there are.
-            msg = "no connection is opened any more"
-            raise Stopping(msg)
-        if not self.passable:
-            raise self.unavailable()
+        if not pool.is_wanted():
+            return None
+        conn = await self._dial()
+        conn.expires_at = conn.opened_at + LIFE_S * self.rng.uniform(0.9, 1.1)
+        conn.on_given_up = lambda given_up: self._given_up(pool, given_up)
+        conn.belongs_to(pool)
+        return conn
+
+    def _dial_failed(self, exc: BaseException) -> bool:
+        if isinstance(exc, Stopping | Unavailable):
+            return False
+        self.report(exc, phase="connect")
+        return True
+
+    def _fits(self, conn: Connection) -> bool:
+        young = asyncio.get_running_loop().time() < conn.expires_at
+        return young and self.passable and conn.epoch == self.epoch and sessions.is_sound(conn)
+
+    async def _dial(self) -> Connection:
+        """Open a connection, with autocommit off, which belongs to nobody yet. It was the caller's turn."""
+        if (refusal := self._dial_refusal()) is not None:
+            raise refusal()
         epoch = self.epoch
         try:
-            conn = await psycopg.AsyncConnection.connect.__func__(cls, conninfo, **options)  # type: ignore[attr-defined]
+            conn = await Connection.connect(self._conninfo, autocommit=True)
         except psycopg.Error as exc:
-            await self._refine(exc)
+            if len(self.dsn.addresses) > 1 or not isinstance(exc, psycopg.errors.ConnectionTimeout):
+                await self._refine(exc)
+            raise
+        conn.operation_timeout_s = self.connect_timeout_s
+        try:
+            if CLIENT_CHECK not in self.dsn.get("options"):
+                await sessions.look_for_us(conn)
+            await conn.set_autocommit(False)
+        except BaseException:
+            conn.end()
             raise
         conn.operation_timeout_s = self.operation_timeout_s
         conn.epoch = epoch
-        self._live.add(conn)
-        return cast("Connection", conn)
+        conn.opened_at = asyncio.get_running_loop().time()
+        conn.before_cancel = self._endings.sent
+        return conn
+
+    def _dial_refusal(self) -> Callable[[], Exception] | None:
+        """Return what to refuse with when nothing may be dialled: whoever finishes then uses the connections there are."""
+        return None if self.passable and not self.is_stopping else self._refusal
+
+    def _refusal(self) -> Exception:
+        return Stopping(NO_MORE) if self.passable else self.unavailable()
+
+    def _given_up(self, pool: Pool[Connection], conn: Connection) -> None:
+        token = self._endings.take(conn, pool.ended, watch=conn.aborted_for is None)
+        pool.give_up(conn, token)
+
+    def _given_up_aside(self, side: Side, conn: Connection) -> None:
+        side.give_up(self._endings.take(conn, side.ended, watch=conn.aborted_for is None))
+
+    async def _ages(self, pids: Sequence[int]) -> dict[int, float]:
+        """Ask the server which of these sessions it still has; in the place of the probe."""
+        async with asyncio.timeout(2 * ASK_S_MAX), self._probing:
+            await self._pacer.turn()
+            conn = await psycopg.AsyncConnection.connect(self._conninfo, autocommit=True)
+            try:
+                return await sessions.ages(conn, pids)
+            finally:
+                conn.pgconn.finish()
 
     async def _refine(self, exc: psycopg.Error) -> None:
         """Find out what psycopg hides of a failure to connect: ask the server itself, once for all who failed."""
@@ -276,12 +304,15 @@ class Postgres(Dependency):
             if self.is_stopping:
                 return
             if not self.passable:
-                if self.health.last is not None:
-                    attach(exc, self.health.last)
+                if self.last is not None:
+                    attach(exc, self.last)
                 return
             try:
-                async with asyncio.timeout(self.connect_timeout_s):
+                async with asyncio.timeout(min(ASK_S_MAX, self.connect_timeout_s)):
                     await self.probe()
+            except TimeoutError:
+                # It is not known, and others wait for the answer; the prober goes on asking.
+                return
             except Exception as told:  # noqa: BLE001 - whatever it is, it is classified
                 attach(exc, self.classifiers.classify(told, source=self.name, phase="connect"))
 
@@ -291,8 +322,12 @@ class Postgres(Dependency):
         if error is None:
             return
         fault = own_doing(error, conn, writable=self.writable)
-        if fault is None and isinstance(error, DeadlineExceededError) and await self._answers():
-            fault = Fault(Kind.TRANSIENT, "timeout", str(error), scope=Scope.CALL, hint=SLOW)
+        if fault is None and isinstance(error, DeadlineExceededError):
+            if await self._answers():
+                fault = Fault(Kind.TRANSIENT, "timeout", str(error), scope=Scope.CALL, hint=SLOW)
+            elif self.is_stopping:
+                # Nobody is asked any more, so nobody knows; the statement is given up on the server like all others.
+                fault = Fault(Kind.TRANSIENT, "timeout", str(error), scope=Scope.CALL)
         if fault is not None:
             attach(error, replace(fault, source=self.name))
 
@@ -319,53 +354,26 @@ class Postgres(Dependency):
 
     def _be_modest(self) -> None:
         """Use half the connections we have, for a while: the server had too many."""
-        self._modest_size = max(1, sum(not conn.closed for conn in self._live) // 2)
+        self._modest_size = max(1, len(self._pool.places.connections if self._pool is not None else ()) // 2)
         self._modest_until = asyncio.get_running_loop().time() + MODEST_S
 
     def _on_change(self, state: State, fault: Fault | None) -> None:
-        if state is State.DOWN and fault is not None:
-            if (self.health.last or fault).code == TOO_MANY:
-                self._be_modest()
-            self._give_up_pool()
-            # These wait without a deadline: on a frozen server they would never notice.
-            for conn in tuple(self._dedicated):
-                conn.abort(fault)
-
-    def _give_up_pool(self) -> None:
-        pool, self._pool = self._pool, None
-        if pool is None or pool.closed:
+        if state is not State.DOWN or fault is None:
+            self._endings.back()
             return
-        with ours():
-            closing = asyncio.ensure_future(_end(pool))
-        self._closing.add(closing)
-        closing.add_done_callback(self._closing.discard)
-        for task in [task for task in self._dialing if task is not asyncio.current_task()]:
-            task.cancel()
+        if (self.last or fault).code == TOO_MANY:
+            self._be_modest()
+        # First of all those who wait; nothing of what follows waits either.
+        if self._side is not None:
+            self._side.refuse(self.unavailable)
+        if self._pool is not None:
+            self._pool.clear(self.unavailable)
+        # These wait without a deadline: on a frozen server they would never notice.
+        for conn in tuple(self._dedicated):
+            conn.abort(fault)
 
     def _abort_all(self) -> None:
         ended = Fault(Kind.STOPPING, "stopping", "the service ended while the server did not answer", self.name)
-        for conn in (*self._live, *self._dedicated):
+        pooled = self._pool.places.connections if self._pool is not None else ()
+        for conn in (*pooled, *self._dedicated):
             conn.abort(self.fault or ended)
-
-
-def _cancel_again(worker: asyncio.Task[Any], times: int = CANCELS_MAX) -> None:
-    """See that a worker of the pool ends: it takes the cancellation of its dial for a failure to connect, and goes on."""
-
-    def cancel() -> None:
-        if times > 0 and not worker.done():
-            worker.cancel()
-            _cancel_again(worker, times - 1)
-
-    asyncio.get_running_loop().call_soon(cancel)
-
-
-async def _end(pool: AsyncConnectionPool[Connection]) -> None:
-    """Close a pool, and see that its tasks end: one that is cancelled while it dials takes that for a failure and goes on."""
-    await pool.close(CLOSE_S_MAX / 2)
-    for _ in range(CANCELS_MAX):
-        workers = {task for task in asyncio.all_tasks() if task.get_name().startswith(f"{pool.name}-worker-")}
-        if not workers:
-            return
-        for worker in workers:
-            worker.cancel()
-        await asyncio.wait(workers, timeout=CLOSE_S_MAX / 10)

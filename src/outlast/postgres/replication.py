@@ -111,11 +111,7 @@ class Replication:
             db,
             application_name=application_name,
             keepalive=keepalive or Keepalive(),
-            settings={
-                "wal_sender_timeout": str(round(wal_sender_timeout_s * 1000)),
-                # A snapshot that is exported is held by an idle transaction.
-                "idle_in_transaction_session_timeout": "0",
-            },
+            settings={"wal_sender_timeout": str(round(wal_sender_timeout_s * 1000))},
             options={"replication": "database", "client_encoding": "UTF8"},
             rule=rule,
             operation_timeout_s=operation_timeout_s,

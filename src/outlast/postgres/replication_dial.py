@@ -15,6 +15,7 @@ from outlast.core.faults import attach, attached
 from outlast.core.redact import clean
 from outlast.postgres.connection import Connection
 from outlast.postgres.pacer import Pacer
+from outlast.postgres.sessions import TIMEOUTS, look_for_us, wait_on_purpose
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -25,10 +26,13 @@ if TYPE_CHECKING:
 
 REFUSED: Final = "session refused"
 """The code when the server lets everyone in but this session, and why is known only from its translated text."""
-CLIENT_CHECK_MS: Final = 1000
-"""How often the server looks whether we are still there while it works or waits for us."""
 TEXT_SETTINGS: Final = {"datestyle": "ISO", "intervalstyle": "postgres", "extra_float_digits": "3", "bytea_output": "hex"}
 """So that values as text mean the same everywhere, whatever the settings of a role or a database are."""
+_DURABLE: Final = b"""
+SELECT pg_catalog.set_config('synchronous_commit', 'on', false) WHERE pg_catalog.current_setting('synchronous_commit') = 'off'
+"""
+"""What a sink has committed is confirmed to the source, which forgets it. With `off`, as a role may have it, a crash of the
+sink's server takes it back, the position too, and leaves a hole. Whatever else a role says is left as it is."""
 _pacers: Final[weakref.WeakKeyDictionary[Postgres, Pacer]] = weakref.WeakKeyDictionary()
 
 
@@ -89,7 +93,9 @@ async def dial(
 
     It takes part in the health of `db` only while it is dialled: `Unavailable` at once while the server is down, and a
     server that cannot be reached counts. Later trouble of the session is the session's: other users lose nothing by it.
-    `settings` are server settings of the session, `options` are libpq's; those in the DSN of `db` win over both.
+    `settings` are server settings of the session, `options` are libpq's; those in the DSN of `db` win over both. Not so
+    what would end a wait of ours, or have a value mean another thing: the time-outs are none but those in `settings`, the formats
+    are `TEXT_SETTINGS`, and a commit is durable, whatever the role, the database or the DSN say.
     `rule` is asked first what a failure means. Cancelled, it leaves nothing open.
     """
     async with db.use("connect"):
@@ -106,21 +112,18 @@ async def dial(
         conn.operation_timeout_s = operation_timeout_s
         conn.epoch = epoch
         try:
-            await _look_for_us(conn)
+            await _settle(conn, TEXT_SETTINGS | {name: value for name, value in (settings or {}).items() if name in TIMEOUTS})
         except BaseException:
             conn.pgconn.finish()
             raise
         return conn
 
 
-async def _look_for_us(conn: Connection) -> None:
-    """Have the server look whether we are still there; on platforms where it cannot, it finds out when it writes to us."""
-    query = f"SELECT pg_catalog.set_config('client_connection_check_interval', '{CLIENT_CHECK_MS}', false)"
-    try:
-        await conn.execute(query.encode())
-    except psycopg.DatabaseError:
-        if conn.closed:
-            raise
+async def _settle(conn: Connection, settings: Mapping[str, str]) -> None:
+    """Set what the session depends on, `settings` among it: no time-outs, durable commits, a server that looks for us."""
+    await conn.execute(_DURABLE)
+    await look_for_us(conn)
+    await wait_on_purpose(conn, settings)
 
 
 def _conninfo(
@@ -133,7 +136,7 @@ def _conninfo(
     }
     if db.writable and len(db.dsn.addresses) > 1:
         wanted["target_session_attrs"] = "read-write"
-    ours = " ".join(f"-c {name}={value}" for name, value in (TEXT_SETTINGS | keepalive.of_server() | dict(settings)).items())
+    ours = " ".join(f"-c {name}={value}" for name, value in (keepalive.of_server() | dict(settings)).items())
     # The last setting of a name wins: the user's.
     return make_conninfo(db.dsn.with_options(**wanted), **options, options=f"{ours} {db.dsn.get('options')}".strip())
 

@@ -215,28 +215,12 @@ class CopyStream:
             self._waiter.set_result(None)
 
     def _drain(self) -> None:
-        """Take what is there, as long as it is this callback's turn; the inner loop runs once a message."""
-        consume, get, keep = self._pgconn.consume_input, self._pgconn.get_copy_data, self._buffer.append
+        """Take what is there, as long as it is this callback's turn."""
         vain = 0
         for turn in range(READS_A_TURN):
-            consume()
-            size, last = 0, b""
-            while True:
-                count, data = get(1)
-                if count <= 0:
-                    break
-                message = data.tobytes()
-                if message[0] == _DATA:
-                    # Its bytes and nothing more: whatever is made of each is made half a million times a second.
-                    keep(message[HEAD_BYTES:])
-                    last = message
-                    size += count
-                else:
-                    self._told(message)
-                    size += 1
-            if size:
-                self._take_note(size, last)
-            if count < 0:
+            self._pgconn.consume_input()
+            size, is_over = self._take_whole()
+            if is_over:
                 self._end()
                 return
             vain = 0 if size else vain + 1
@@ -252,13 +236,39 @@ class CopyStream:
         # More may be there that the socket does not show.
         self._loop.call_soon(self._readable)
 
-    def _take_note(self, size: int, last: bytes) -> None:
+    def _take_whole(self) -> tuple[int, bool]:
+        """Take the messages that have come whole; gives their size, and whether the stream is over. Loops once a message."""
+        get, keep = self._pgconn.get_copy_data, self._buffer.append
+        size, newest = 0, b""
+        try:
+            while True:
+                count, data = get(1)
+                if count <= 0:
+                    return size, count < 0
+                message = data.tobytes()
+                if message[0] == _DATA:
+                    # Its bytes and nothing more: whatever is made of each is made half a million times a second.
+                    keep(message[HEAD_BYTES:])
+                    size += count
+                    # The last is not always the furthest: pgoutput describes a table at position 0/0, and a transaction that ran
+                    # beside an earlier one begins before that one's end. The position is what tells two heads apart.
+                    if message > newest:  # noqa: PLR1730 - `max` is a call
+                        newest = message
+                else:
+                    self._told(message)
+                    size += 1
+        finally:
+            # Also of a read that fails half-way: what it has brought is given, and may be confirmed.
+            if size:
+                self._take_note(size, newest)
+
+    def _take_note(self, size: int, newest: bytes) -> None:
         self._heartbeat.heard(self._loop.time())
         if self._finishing:
             self._buffer.clear()
             return
         self._size += size
-        self.received_lsn = max(self.received_lsn, int.from_bytes(last[9:17]))
+        self.received_lsn = max(self.received_lsn, int.from_bytes(newest[9:17]))
 
     def _told(self, data: bytes) -> None:
         """A keepalive: how far the server has read, and whether it wants an answer."""

@@ -8,11 +8,12 @@ from contextvars import ContextVar
 class Progress:
     """The useful work of one supervised worker: a plain counter that only grows."""
 
-    __slots__ = ("count",)
+    __slots__ = ("count", "name")
 
-    def __init__(self) -> None:
-        """Start at zero."""
+    def __init__(self, name: str = "") -> None:
+        """Start at zero. `name` says whose it is: "loop settle"; "" is nobody's."""
         self.count = 0
+        self.name = name
 
 
 _NOBODY = Progress()

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import logging
 import os
-import sys
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from outlast.core.phases import EXIT_FORCED, worst
 from outlast.runtime import offspring
+from outlast.runtime.process_log import Ending, ProcessLog
 from outlast.runtime.signals import Signals, leave
 from outlast.runtime.status import Status
 from outlast.runtime.stop import Stop
@@ -44,6 +43,7 @@ def run(
     listen: str | None = None,
     report: str | os.PathLike[str] | None = None,
     fold_logs: bool = False,
+    log_format: str | None = None,
     watchdog: Watchdog | None = None,
 ) -> int:
     """Run `service` until SIGTERM or SIGINT and give the exit code; `sys.exit(outlast.run(service))`.
@@ -55,15 +55,18 @@ def run(
     `listen` is where to answer `/livez`, `/readyz` and `/statusz` ("127.0.0.1:8080"; ":8080" is loopback too). `report` is a
     file that takes the report of the stop as JSON. `fold_logs` folds what the loggers of the process repeat, as
     `outlast.logs.guard.guard` does, with the incidents of the service's dependencies. systemd is told what it wants to
-    know. Logs go to stderr at INFO if the program has not configured logging. Raises `ConfigurationError`.
+    know. If the program has not configured logging, logs go to stderr at INFO, as text or, with `log_format="json"`, one
+    object a line, through a sink: where nobody reads them they are dropped and counted, and the work goes on.
+    Raises `ConfigurationError`.
     """
-    if not logging.getLogger().handlers:
-        logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    ending = Ending()
+    log = ProcessLog(log_format)
     process = Process(service, listen, None if report is None else Path(report), watchdog or Watchdog(), fold_logs=fold_logs)
     try:
-        return asyncio.run(process.main())
+        ending.exit_code = asyncio.run(process.main())
     finally:
-        process.close()
+        process.close(log)
+    return ending.exit_code
 
 
 class Process:
@@ -109,10 +112,12 @@ class Process:
             manager.cancel()
             self.watchdog.stop()
 
-    def close(self) -> None:
+    def close(self, log: ProcessLog) -> None:
         """Let go of everything: the health endpoint last."""
         if self._folding is not None:
             self._folding.close()
+        # Still under our signal handlers: a second SIGTERM must not end the process with another exit code.
+        log.flush(self.signals.left_s())
         self.notifier.close()
         self.signals.close()
         if self._endpoint is not None:
@@ -177,9 +182,6 @@ class Process:
         """End the process here: the interpreter's own clean-up would wait for what hangs."""
         if self._folding is not None:
             self._folding.close()
-        for handler in logging.getLogger().handlers:
-            with contextlib.suppress(Exception):
-                handler.flush()
         if self._endpoint is not None:
             self._endpoint.close()
         leave(code, f"{self.service.name} leaves behind {', '.join(sorted(names)[:10])}")

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import os
 import select
 import signal
-import sys
 import threading
 import time
 from typing import TYPE_CHECKING, Final
 
 from outlast.core.phases import EXIT_FORCED, EXIT_QUIT
+from outlast.logs.last_words import bounded
 from outlast.runtime import offspring
+from outlast.runtime.process_log import last_line
 from outlast.runtime.stacks import thread_stack
 
 if TYPE_CHECKING:
@@ -30,7 +30,8 @@ STANDSTILL_S: Final = 1.0
 """Four beats of the thread that were left out: starved it would be late, but not by so much."""
 QUIT_S: Final = 1.0
 """SIGQUIT is carried out by the main thread; if that does not get to it in a second, by the last resort."""
-logger = logging.getLogger("outlast")
+KILL_S: Final = 5.0
+"""At most so long thousands of child processes are looked for before the process leaves."""
 
 
 class Signals:
@@ -93,6 +94,10 @@ class Signals:
         still_s, beat_at = self._stood_still_s, self._beat_at
         silent_s = 0.0 if beat_at is None else time.monotonic() - beat_at
         return still_s + (silent_s if silent_s > STANDSTILL_S else 0.0)
+
+    def left_s(self) -> float:
+        """How many seconds are left before the last resort acts; infinite before the stop."""
+        return float("inf") if self._leave_at is None else self._leave_at - time.monotonic()
 
     def stopping(self) -> None:
         """Let the deadline run from now: the stop has begun, whoever asked for it."""
@@ -178,21 +183,19 @@ def leave(exit_code: int, text: str, main_id: int | None = None) -> None:
     """End this process now, whatever still runs: no `finally`, no atexit. Child processes are killed first.
 
     Says why, and where the main thread stands if that is asked for, on stderr itself: the lock of a log handler may be
-    held by what hangs.
+    held by what hangs. Nothing here waits for long: not for a pipe that nobody reads, and not for a lock.
     """
-    offspring.kill_all()
+    # In a thread of its own, since it logs what it could not see to.
+    bounded(offspring.kill_all, KILL_S)
     others = [
         f"{thread.name} in {(thread_stack(thread.ident) or ('nowhere',))[-1]}"
         for thread in threading.enumerate()
         if thread.ident not in {main_id, threading.get_ident()} and not thread.name.startswith("outlast ")
     ]
-    line = f"outlast: {text}; exit code {exit_code}"
+    line = f"{text}; exit code {exit_code}"
     if main_id is not None:
         line += f"; the main thread is in {' < '.join(reversed(thread_stack(main_id)[-5:]))}"
     if others:
         line += f"; other threads: {', '.join(others[:10])}"
-    with contextlib.suppress(OSError):
-        os.write(2, f"{line}\n".encode(errors="replace"))
-    with contextlib.suppress(Exception):
-        sys.stdout.flush()
+    last_line(line)
     os._exit(exit_code)

@@ -7,12 +7,12 @@ import logging
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, NoReturn, cast
 
-from outlast.core.backoff import INITIAL, Backoff, BackoffState
-from outlast.core.faults import RULES, Fault, Kind, Reaction, Unavailable
+from outlast.core.backoff import Backoff
+from outlast.core.faults import RULES, Fault, Kind, Reaction
 from outlast.core.governor import Ceiling, Governor, Spin
-from outlast.core.health import State
 from outlast.core.intensity import Restart
 from outlast.runtime.dependency.incident import Incident
+from outlast.runtime.dependency.outages import Explained, Outages
 from outlast.runtime.metered import metered
 from outlast.runtime.progress import Progress, current
 from outlast.runtime.stop import Stop, Stopping
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 
 BACKOFF: Final = Backoff(base_s=0.1, cap_s=30.0)
 """Between two failures of one worker: 0.1 s doubling to 30 s, the upper half of it random."""
-PERMANENT_S: Final = 5.0
-"""A fault that needs a person is retried no sooner than this."""
 logger = logging.getLogger("outlast")
 
 
@@ -50,16 +48,25 @@ class Body:
     failing: set[int] = field(default_factory=set[int])
     """The workers whose last outcome was a fault of their own."""
 
+    @property
+    def word(self) -> str:
+        """The word for it in lines."""
+        return "task" if self.once else "loop"
+
+    @property
+    def subject(self) -> str:
+        """What lines call it: "loop settle", "task listen"."""
+        return f"{self.word} {self.name}"
+
     def __post_init__(self) -> None:
         """Check what the user gave, and open the book."""
-        what = "task" if self.once else "loop"
         if self.workers < 1:
-            msg = f"{what} {self.name} needs at least 1 worker, not {self.workers}"
+            msg = f"{self.subject} needs at least 1 worker, not {self.workers}"
             raise ValueError(msg)
         if self.every_s is not None and self.every_s <= 0:
-            msg = f"{what} {self.name}: every_s must be above 0, not {self.every_s}; None means at once"
+            msg = f"{self.subject}: every_s must be above 0, not {self.every_s}; None means at once"
             raise ValueError(msg)
-        self.incident = Incident(f"{what} {self.name}", verb="is failing")
+        self.incident = Incident(self.subject, verb="is failing")
 
 
 class Leave(Exception):  # noqa: N818 - a request of a worker to its service
@@ -85,10 +92,12 @@ class Worker:
         """Whether the body is running now, rather than waiting to be called."""
         self.turned_at = 0.0
         """When the body was last called, on the event loop's clock."""
-        self.backoff: BackoffState = INITIAL
+        self.outages = Outages(body.name, body.needs, body.backoff, rng)
         self.bugs: tuple[float, ...] = ()
         self.governor = Governor(body.ceiling)
-        self.progress = Progress()
+        self.progress = Progress(body.subject)
+        self._troubled = False
+        """Whether something has failed since health last lasted."""
         self._healthy_since: float | None = None
         self._seen = 0
 
@@ -106,8 +115,7 @@ class Worker:
                 await stop.sleep(self.body.every_s * self.index / self.body.workers)
             while not stop.requested:
                 started_at = loop.time()
-                for need in self.body.needs:
-                    await need.ready(stop=stop)
+                await self.outages.until_usable(stop)
                 if stop.reason is not None:
                     # It was fired in the very step that let this waiter go.
                     return
@@ -122,6 +130,7 @@ class Worker:
         """Call the body once; True if it returned."""
         loop = asyncio.get_running_loop()
         turned_at = self.turned_at = loop.time()
+        self.outages.begin()
         task = asyncio.current_task()
         cancelling = 0 if task is None else task.cancelling()
         self.busy = True
@@ -166,16 +175,17 @@ class Worker:
     # Outcomes.
 
     def _succeeded(self, now: float) -> None:
-        if self.backoff is INITIAL:
+        if not self._troubled:
             return
         if self._healthy_since is None:
             self._healthy_since = now
+        self.outages.waits.worked()
         self.body.failing.discard(self.index)
         if not self.body.failing:
             self.body.incident.better()
-        self.backoff = self.body.backoff.after_health(self.backoff, now - self._healthy_since)
-        if self.backoff is INITIAL:
-            self._healthy_since = None
+        if now - self._healthy_since >= self.outages.waits.reset_after_s():
+            self.outages.waits.forget()
+            self._troubled, self._healthy_since = False, None
             if not self.body.failing:
                 self.body.incident.resolve()
 
@@ -199,14 +209,12 @@ class Worker:
             fault = replace(fault, kind=Kind.TRANSIENT)
         if stop.requested and fault.kind is not Kind.FATAL:
             exc, fault = self._hidden_in(exc) or (exc, fault)
-        need = next((need for need in self.body.needs if need.name == fault.source), None)
-        if need is not None and (fault.is_evidence or isinstance(exc, Unavailable)):
-            need.observe(fault, exc) if need.state is State.UP and not isinstance(exc, Unavailable) else None
-            if need.state is State.DOWN:
-                # The dependency's own rhythm rules; the next turn waits for it.
-                return
+        explained = self.outages.explain(fault, exc)
+        if explained is not Explained.NO:
+            await self.outages.wait_for_rhythm(explained, stop)
+            return
         now = asyncio.get_running_loop().time()
-        self._healthy_since = None
+        self._troubled, self._healthy_since = True, None
         self.body.failing.add(self.index)
         self.body.incident.fault(fault, exc)
         reaction = RULES[fault.kind].reaction
@@ -220,11 +228,7 @@ class Worker:
                     f"{self.body.restart.period_s:g} s (limit {self.body.restart.bugs_max}): {fault.reason}"
                 )
                 raise Leave(reason, _exit_code(fault))
-        floor_s = fault.retry_after_s
-        if fault.kind is Kind.PERMANENT:
-            floor_s = max(PERMANENT_S, floor_s or 0.0)
-        self.backoff, wait_s = self.body.backoff.next(self.backoff, now, self.rng, floor_s)
-        await stop.sleep(self.body.backoff.cap_s if wait_s is None else wait_s)
+        await self.outages.wait(fault, exc, stop)
 
     def _hidden_in(self, exc: BaseException) -> tuple[BaseException, Fault] | None:
         """Find a FATAL fault behind a member of a group that our stop ended, while another member failed by itself."""
@@ -263,14 +267,15 @@ class Worker:
                 pass
             case Spin.STARTED:
                 logger.warning(
-                    "loop %s spins: %.0f turns a second without useful work (ceiling %.0f); slowed down until it "
+                    "%s %s spins: %.0f turns a second without useful work (ceiling %.0f); slowed down until it "
                     "waits or works. Await something in it, or call outlast.progress() when a turn was useful",
+                    self.body.word,
                     self.name,
                     self.governor.rate_per_s,
                     self.body.ceiling.turns_per_s_max,
                 )
             case Spin.ENDED:
-                logger.info("loop %s no longer spins (%d turns slowed down)", self.name, self.governor.throttled)
+                logger.info("%s %s no longer spins (%d turns slowed down)", self.body.word, self.name, self.governor.throttled)
 
 
 def _exit_code(fault: Fault) -> int:

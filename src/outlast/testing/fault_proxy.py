@@ -40,12 +40,15 @@ class FaultProxy:
     comes, and leaves those that are connected alone. "blackhole" takes connections and bytes, and forwards nothing, not even
     that one side has gone; when it passes again, it forwards what it kept (at most 320 KiB a direction; the sender waits with
     the rest). `cut()` resets all live connections. When the target refuses or resets, so does the proxy. `delay_s` is added to
-    each piece, each way. Each client takes two file descriptors of this process.
+    each piece, each way. Each client takes two file descriptors of this process. `watch(at, opening)` is called on the proxy's
+    thread with the time of an attempt and the first bytes that its client sent, after each piece of them until there are 64: it
+    tells one kind of client from another.
     """
 
-    def __init__(self, target_host: str, target_port: int) -> None:
+    def __init__(self, target_host: str, target_port: int, *, watch: Callable[[float, bytes], None] | None = None) -> None:
         """Describe it; `start` or `with` starts it."""
         self.target = (target_host, target_port)
+        self._watch = watch
         self.delay_s = 0.0
         self.attempts: deque[float] = deque(maxlen=ATTEMPTS_MAX)
         """`time.monotonic()` of each connection that a client opened."""
@@ -113,6 +116,11 @@ class FaultProxy:
         """Whether it forwards nothing now."""
         return self._mode == "blackhole"
 
+    def opened(self, link: Link, opening: bytes) -> None:
+        """Pass on what a client says first to whoever watches."""
+        if self._watch is not None:
+            self._watch(link.accepted_s, opening)
+
     @property
     def live(self) -> int:
         """How many clients are connected to it now."""
@@ -166,18 +174,20 @@ class FaultProxy:
                 self._loop.remove_reader(listener)
                 self._loop.call_later(_NO_DESCRIPTORS_S, self._listen)
                 return
-            self.attempts.append(time.monotonic())
+            now_s = time.monotonic()
+            self.attempts.append(now_s)
             self.attempt_count += 1
             if self._mode == "refuse" or len(self._links) >= LINKS_MAX:
                 reset_at_close(raw)
                 raw.close()
             else:
-                self._admit(raw)
+                self._admit(raw, now_s)
 
-    def _admit(self, raw: socket.socket) -> None:
+    def _admit(self, raw: socket.socket, now_s: float) -> None:
         raw.setblocking(False)
         raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         link = Link(self._loop, self, self._links.discard)
+        link.accepted_s = now_s
         self._links.add(link)
         self._keep(self._loop.create_task(self._take_in(link, raw)))
 

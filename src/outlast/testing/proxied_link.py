@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 HELD_BYTES_MAX: Final = 262_144
 """What is held of one direction before the sender is made to wait: four of the loop's reads of 64 KiB."""
+OPENING_BYTES_MAX: Final = 64
+"""How much of what a client sends first the proxy's conditions are shown: enough to tell one protocol message from another."""
 _RESET: Final = struct.pack("ii", 1, 0)
 """SO_LINGER on, zero seconds: closing sends RST, as a machine without the port would."""
 
@@ -29,6 +31,10 @@ class Conditions(Protocol):
     @property
     def delay_s(self) -> float:
         """How much later everything arrives."""
+        ...
+
+    def opened(self, link: Link, opening: bytes) -> None:
+        """Take what the client has sent so far, after each piece until there are 64 bytes of it."""
         ...
 
 
@@ -58,6 +64,7 @@ class End(asyncio.Protocol):
         """Hold a piece and pass on what may pass."""
         self.held.append((self._link.due(), data))
         self.held_bytes += len(data)
+        self._link.received(self, data)
         self._link.pump()
         if self.held_bytes > HELD_BYTES_MAX and self.transport is not None and not self.lost:
             self.transport.pause_reading()
@@ -119,6 +126,9 @@ class Link:
         self.client = End(self)
         self.target = End(self)
         self.dialling: asyncio.Task[None] | None = None
+        self.accepted_s = 0.0
+        """When the client was taken in, on the monotonic clock."""
+        self._opening = b""
 
     @property
     def live(self) -> bool:
@@ -129,6 +139,12 @@ class Link:
         """The time from which a piece that came now may pass; never before that of an earlier one."""
         self._due_s = max(self._due_s, self._loop.time() + self._conditions.delay_s)
         return self._due_s
+
+    def received(self, end: End, data: bytes) -> None:
+        """Show the conditions what the client says first."""
+        if end is self.client and len(self._opening) < OPENING_BYTES_MAX:
+            self._opening = (self._opening + data)[:OPENING_BYTES_MAX]
+            self._conditions.opened(self, self._opening)
 
     def pump(self) -> None:
         """Pass on, in both directions, what may pass now."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 
+from outlast.drill.arms import ledger
 from outlast.drill.arms.dialing_pool import DialingPool
 from outlast.drill.arms.plain_queue import acquire, complete
 from outlast.drill.arms.service import POLL_S, Service, one_line
@@ -63,6 +64,19 @@ class CoderFixed(Service):
             except Exception as exc:  # noqa: BLE001  what the fixed service does
                 self.log.warning("complete job %d: %s", job, one_line(exc))
 
+    async def ledger_loop(self) -> None:
+        """Count and enter lines."""
+        retrier = Retrier()
+        while not self.stopping.is_set():
+            try:
+                async with self.pool.connection() as conn:
+                    await ledger.write(conn)
+            except Exception as exc:  # noqa: BLE001  what the fixed service does
+                await self._back_off("ledger", self.settings.loops, exc, retrier)
+                continue
+            retrier.reset()
+            await self.sleep(ledger.PAUSE_S)
+
     async def controller(self) -> None:
         """Keep a session to the coordinator, which now pings the database when it is dialled."""
         retrier = Retrier()
@@ -86,7 +100,7 @@ class CoderFixed(Service):
 async def main() -> None:
     """Run the arm until SIGTERM."""
     service = CoderFixed()
-    await service.run(service.acquire_loop, service.controller)
+    await service.run(service.acquire_loop, service.controller, *[service.ledger_loop] * ledger.LOOPS)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 
+from outlast.drill.arms import ledger
 from outlast.drill.arms.dialing_pool import DialingPool
 from outlast.drill.arms.plain_queue import acquire, complete
 from outlast.drill.arms.service import POLL_S, Service, one_line
@@ -42,6 +43,17 @@ class Naive(Service):
             except Exception as exc:  # noqa: BLE001  what the service of the incident did
                 self.log.error("complete job %d: %s", job, one_line(exc))  # noqa: TRY400
 
+    async def ledger_loop(self) -> None:
+        """Count and enter lines; on failure log and go round again."""
+        while not self.stopping.is_set():
+            try:
+                async with self.pool.connection() as conn:
+                    await ledger.write(conn)
+            except Exception as exc:  # noqa: BLE001  what the service of the incident did
+                self.log.error("ledger: %s", one_line(exc))  # noqa: TRY400
+                continue
+            await self.sleep(ledger.PAUSE_S)
+
     async def controller(self) -> None:
         """Keep a session to the coordinator; its retrier is reset too early, which is the incident."""
         retry_s = 0.0
@@ -62,7 +74,7 @@ class Naive(Service):
 async def main() -> None:
     """Run the arm until SIGTERM."""
     service = Naive()
-    await service.run(service.acquire_loop, service.controller)
+    await service.run(service.acquire_loop, service.controller, *[service.ledger_loop] * ledger.LOOPS)
 
 
 if __name__ == "__main__":

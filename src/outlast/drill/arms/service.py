@@ -24,6 +24,7 @@ WORK_VARIABLE = "OUTLAST_DRILL_WORK_S"
 LOG_VARIABLE = "OUTLAST_DRILL_WORK_LOG"
 SEED_VARIABLE = "OUTLAST_DRILL_SEED"
 STATE_VARIABLE = "OUTLAST_DRILL_STATE"
+PAYMENTS_VARIABLE = "OUTLAST_DRILL_PAYMENTS_PORT"
 
 POLL_S = 0.1
 """How long a loop that found no job waits before it asks again."""
@@ -40,6 +41,8 @@ class ArmSettings:
     seed: int
     state: Path
     """A directory in which the arm may keep what it likes."""
+    payments_port: int = 0
+    """The loopback port of the second service that some jobs need; 0: there is none."""
 
     @classmethod
     def from_environment(cls) -> ArmSettings:
@@ -51,6 +54,7 @@ class ArmSettings:
             work_log=Path(os.environ[LOG_VARIABLE]),
             seed=int(os.environ[SEED_VARIABLE]),
             state=Path(os.environ[STATE_VARIABLE]),
+            payments_port=int(os.environ[PAYMENTS_VARIABLE]),
         )
 
     def as_environment(self) -> dict[str, str]:
@@ -62,6 +66,7 @@ class ArmSettings:
             LOG_VARIABLE: str(self.work_log),
             SEED_VARIABLE: str(self.seed),
             STATE_VARIABLE: str(self.state),
+            PAYMENTS_VARIABLE: str(self.payments_port),
         }
 
 

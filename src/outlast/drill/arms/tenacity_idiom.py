@@ -11,7 +11,7 @@ import logging
 
 from tenacity import before_sleep_log, retry, wait_exponential_jitter
 
-from outlast.drill.arms import plain_queue
+from outlast.drill.arms import ledger, plain_queue
 from outlast.drill.arms.dialing_pool import DialingPool
 from outlast.drill.arms.service import POLL_S, Service
 
@@ -34,6 +34,13 @@ async def complete(pool: DialingPool, job: int) -> None:
     await plain_queue.complete(pool, job)
 
 
+@patiently
+async def enter(pool: DialingPool) -> None:
+    """Count and enter a line, however long it takes."""
+    async with pool.connection() as conn:
+        await ledger.write(conn)
+
+
 class Tenacity(Service):
     """Job loops whose calls are retried for ever."""
 
@@ -52,11 +59,17 @@ class Tenacity(Service):
             await self.work(loop, job)
             await complete(self.pool, job)
 
+    async def ledger_loop(self) -> None:
+        """Count and enter lines."""
+        while not self.stopping.is_set():
+            await enter(self.pool)
+            await self.sleep(ledger.PAUSE_S)
+
 
 async def main() -> None:
     """Run the arm until SIGTERM."""
     service = Tenacity()
-    await service.run(service.acquire_loop)
+    await service.run(service.acquire_loop, *[service.ledger_loop] * ledger.LOOPS)
 
 
 if __name__ == "__main__":

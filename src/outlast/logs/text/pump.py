@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
+    from outlast.logs.text.safely import Safely
     from outlast.logs.text.sink import Sink
     from outlast.logs.text.source import Source
     from outlast.logs.text.spool import Spool
-    from outlast.logs.text.stream import TextFold
 
 FOLLOW_S: Final = 0.2
 """How often a followed file is looked at."""
@@ -46,9 +46,7 @@ class Pump:
     line, and all the rest passes unfolded.
     """
 
-    def __init__(
-        self, source: Source, fold: TextFold, sink: Sink, say: Callable[[str], None], spool: Spool | None = None
-    ) -> None:
+    def __init__(self, source: Source, fold: Safely, sink: Sink, say: Callable[[str], None], spool: Spool | None = None) -> None:
         self._source = source
         self._fold = fold
         self._sink = sink
@@ -56,7 +54,6 @@ class Pump:
         self._spool = spool
         self._signal = 0
         self._stop_at: float | None = None
-        self._passing = False
         self._unread = False
         self._flush_at = 0.0
 
@@ -115,7 +112,7 @@ class Pump:
         waits: list[float] = []
         if self._source.waits_for is None:
             waits.append(FOLLOW_S if quiet else 0.0)
-        due_at = None if self._passing else self._fold.next_due_at()
+        due_at = self._fold.next_due_at()
         if due_at is not None:
             waits.append(due_at - now)
         if self._stop_at is not None:
@@ -125,39 +122,17 @@ class Pump:
         return -1 if not waits else max(0, int(min(waits) * 1000) + (min(waits) > 0))
 
     def _take(self, data: bytes, now: float) -> None:
-        if self._passing:
-            self._sink.write(data)
-            return
-        held = self._fold.unsaid()
-        try:
-            out = self._fold.feed(data, now) if data else b""
-            due_at = self._fold.next_due_at()
-            if due_at is not None and due_at <= now:
-                out += self._fold.due(now)
-        except Exception as error:  # noqa: BLE001 - whatever is wrong with the fold, the lines have to come through
-            self._pass_on(error, held + data)
-            return
+        out = self._fold.feed(data, now)
+        due_at = self._fold.next_due_at()
+        if due_at is not None and due_at <= now:
+            out += self._fold.due(now)
         self._sink.write(out)
         if self._spool is not None and now >= self._flush_at:
             self._spool.flush(now)
             self._flush_at = now + SPOOL_FLUSH_S
 
-    def _pass_on(self, error: Exception, data: bytes) -> None:
-        """The fold failed: what it held and all that comes is passed on as it is."""
-        self._passing = True
-        self._say(f"folding failed, everything is passed on as it comes: {type(error).__name__}: {error}")
-        self._sink.write(data)
-
     def _finish(self) -> None:
-        now = time.monotonic()
-        held = self._fold.unsaid()
-        try:
-            out = self._fold.say_pending(now) if self._passing else self._fold.end(now)
-        except Exception as error:  # noqa: BLE001 - as in _take
-            if not self._passing:
-                self._pass_on(error, held)
-            return
-        self._sink.write(out)
+        self._sink.write(self._fold.end(time.monotonic()))
 
     @contextlib.contextmanager
     def _signals(self) -> Generator[int]:

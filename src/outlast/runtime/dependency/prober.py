@@ -10,27 +10,31 @@ from outlast.core.faults import attach
 from outlast.core.health import State
 
 if TYPE_CHECKING:
-    from outlast.runtime.dependency.dependency import Dependency
+    from collections.abc import Awaitable, Callable
+
+    from outlast.core.faults import Fault
+    from outlast.runtime.dependency.cell import Cell
 
 
 class Prober:
     """Exists as a task only while the dependency is not up. It is its own task on purpose: a caller that is
-    cancelled can neither lose the probe nor be evidence.
+    cancelled can neither lose the probe nor be evidence. On the event loop's thread only.
     """
 
-    def __init__(self, dependency: Dependency) -> None:
-        """Belong to one dependency."""
-        self._dependency = dependency
+    def __init__(self, cell: Cell) -> None:
+        self._cell = cell
         self._task: asyncio.Task[None] | None = None
         self._awake: asyncio.Event | None = None
+        self._looking: asyncio.Task[None] | None = None
 
     def ensure(self) -> None:
-        """Have the task running, unless the service is stopping. On the event loop's thread."""
-        if self._dependency.is_stopping or (self._task is not None and not self._task.done()):
-            return
+        """Have the task running on the running loop, unless the service is stopping."""
         loop = asyncio.get_running_loop()
+        asking = self._task is not None and not self._task.done() and self._task.get_loop() is loop
+        if asking or self._cell.stop is not None:
+            return
         self._awake = asyncio.Event()
-        self._task = loop.create_task(self._run(), name=f"outlast prober {self._dependency.name}")
+        self._task = loop.create_task(self._run(), name=f"outlast prober {self._cell.name}")
 
     def wake(self) -> None:
         """Look again now: the trial's place was given back."""
@@ -39,45 +43,70 @@ class Prober:
 
     def cancel(self) -> None:
         """End it: nothing is asked any more."""
-        if self._task is not None:
-            self._task.cancel()
-            self._task = None
+        for task in (self._task, self._looking):
+            if task is not None:
+                task.cancel()
+        self._task = self._looking = None
+
+    async def look(self) -> None:
+        """Ask once although nothing is known to be wrong. Whoever wonders meanwhile shares the answer."""
+        cell, loop = self._cell, asyncio.get_running_loop()
+        if cell.probe is None or not cell.passable or cell.stop is not None or (cell.is_attended and cell.loop is not loop):
+            return
+        cell.bind()
+        if self._looking is None or self._looking.done():
+            self._looking = loop.create_task(self._look(cell.probe), name=f"outlast prober {cell.name} looks")
+        await asyncio.wait({self._looking})
 
     async def _run(self) -> None:
-        dependency = self._dependency
-        while dependency.waiting or (dependency.state is State.DOWN and dependency.has_probe):
-            if dependency.state is not State.DOWN:
+        cell = self._cell
+        while cell.waiters or (cell.health.state is State.DOWN and cell.probe is not None):
+            if cell.health.state is not State.DOWN:
                 await self._ramp()
             elif (delay_s := self._delay_s()) > 0:
                 await asyncio.sleep(delay_s)
-            elif dependency.has_probe:
-                await self._ask()
+            elif cell.probe is not None:
+                await self._ask(cell.probe)
             else:
                 await self._offer()
 
     def _delay_s(self) -> float:
-        due_at = self._dependency.health.probe_at
+        due_at = self._cell.health.probe_at
         return 0.0 if due_at is None else due_at - asyncio.get_running_loop().time()
 
-    async def _ask(self) -> None:
-        dependency = self._dependency
-        try:
-            async with asyncio.timeout(dependency.probe_timeout_s):
-                await dependency.probe()
-        except Exception as exc:  # noqa: BLE001 - whatever it is, it is classified
-            fault = dependency.classifiers.classify(exc, source=dependency.name, phase="probe")
-            attach(exc, fault)
-            dependency.probe_failed(fault, exc)
+    async def _ask(self, probe: Callable[[], Awaitable[None]]) -> None:
+        failure = await self._answer(probe)
+        if failure is None:
+            self._cell.probe_passed()
         else:
-            dependency.probe_passed()
+            self._cell.probe_failed(*failure)
+
+    async def _look(self, probe: Callable[[], Awaitable[None]]) -> None:
+        epoch = self._cell.epoch
+        failure = await self._answer(probe)
+        if failure is not None:
+            fault, exc = failure
+            self._cell.observe(fault, exc, epoch)
+
+    async def _answer(self, probe: Callable[[], Awaitable[None]]) -> tuple[Fault, Exception] | None:
+        """What the probe failed with, or None: it passed."""
+        cell = self._cell
+        try:
+            async with asyncio.timeout(cell.probe_timeout_s):
+                await probe()
+        except Exception as exc:  # noqa: BLE001 - whatever it is, it is classified
+            fault = cell.classifiers.classify(exc, source=cell.name, phase="probe")
+            attach(exc, fault)
+            return fault, exc
+        return None
 
     async def _offer(self) -> None:
         """Give the trial's place to the first waiter; wait until it has decided, or gave it back."""
-        dependency, loop = self._dependency, asyncio.get_running_loop()
+        cell, loop = self._cell, asyncio.get_running_loop()
         assert self._awake is not None  # noqa: S101 - set by whoever made this task
         self._awake.clear()
-        if dependency.trial.offer(loop.time()):
-            dependency.release(1)
+        if cell.trial.offer(loop.time()):
+            cell.waiters.release(1)
         handle = loop.call_later(ramp.SPACING_S * 10, self._awake.set)
         try:
             await self._awake.wait()
@@ -86,12 +115,12 @@ class Prober:
 
     async def _ramp(self) -> None:
         """Let those who wait now go, evenly spaced; stop at once when the dependency is down again."""
-        dependency, loop = self._dependency, asyncio.get_running_loop()
-        waiters, released, started_at = dependency.waiting, 0, loop.time()
-        while released < waiters and dependency.waiting and dependency.state is not State.DOWN:
+        cell, loop = self._cell, asyncio.get_running_loop()
+        waiters, released, started_at = len(cell.waiters), 0, loop.time()
+        while released < waiters and cell.waiters and cell.health.state is not State.DOWN:
             due = ramp.due(waiters, loop.time() - started_at)
             if due > released:
-                dependency.release(due - released)
+                cell.waiters.release(due - released)
                 released = due
             if released < waiters:
                 await asyncio.sleep(max(0.0, started_at + ramp.next_at_s(waiters, released) - loop.time()))

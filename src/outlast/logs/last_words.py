@@ -1,0 +1,88 @@
+"""What has to be written to a standard stream although nobody may be reading it: within a bounded time, or not at all."""
+
+from __future__ import annotations
+
+import _thread
+import contextlib
+import os
+import select
+import sys
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+WAIT_S: Final = 0.5
+"""How long a last word may take. A reader that is only slow takes it within milliseconds."""
+STDERR: Final = 2
+
+
+def bounded(act: Callable[[], object], seconds: float = WAIT_S) -> bool:
+    """Call `act` in a thread of its own, and wait at most `seconds`; return whether it has ended. What it raises is dropped.
+
+    There is no safe way to write from the thread that must not wait. O_NONBLOCK belongs to the open file and not to the
+    descriptor: setting it would change it for the shell and for every process that shares the file. And a write may block
+    although `poll` has found room, because another process has taken the room meanwhile. Nobody needs to wait for this thread:
+    the end of the process leaves it behind.
+
+    May be called from a signal handler. Hence `_thread`: the handler may have interrupted `threading` while it holds its lock.
+    """
+    done = _thread.allocate_lock()
+    done.acquire()
+
+    def run() -> None:
+        with contextlib.suppress(BaseException):
+            act()
+        done.release()
+
+    try:
+        _thread.start_new_thread(run, ())
+    except RuntimeError:
+        # No thread can be had, or the interpreter is ending: then it is not said.
+        return False
+    return done.acquire(timeout=seconds)
+
+
+def say(text: str, seconds: float = WAIT_S) -> bool:
+    """Write a line, or several, to standard error past every buffer and lock; return whether that took at most `seconds`.
+
+    At most `PIPE_BUF` bytes at a time: such a write to a pipe is whole or does not happen.
+    """
+    data = f"{text}\n".encode(errors="backslashreplace")
+    written = 0
+
+    def write() -> None:
+        nonlocal written
+        # Without room the thread ends here: where the process lives on, no thread may be left behind for each line.
+        while written < len(data) and _has_room(STDERR, seconds):
+            written += os.write(STDERR, data[written : written + select.PIPE_BUF])
+
+    return bounded(write, seconds) and written == len(data)
+
+
+def _has_room(fd: int, seconds: float) -> bool:
+    room = select.poll()
+    room.register(fd, select.POLLOUT)
+    return bool(room.poll(seconds * 1000))
+
+
+def flush_streams(seconds: float = 0.2) -> bool:
+    """Flush standard output and standard error, for at most `seconds` each; return whether the process can end by itself.
+
+    The interpreter flushes them when it ends, and would wait for ever for a reader that has stopped. So a stream without
+    room is sent to /dev/null from here on: what is left in its buffer is lost. False means that another thread stands in a
+    write and holds the stream; then the interpreter cannot end, and the process has to leave.
+    """
+    can_end = True
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            fd = stream.fileno()
+            if not _has_room(fd, seconds):
+                null = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+                os.dup2(null, fd)
+                os.close(null)
+        except (AttributeError, OSError, ValueError):
+            # There is none, it is closed, or it is no file: nothing can hang.
+            continue
+        can_end = bounded(stream.flush, seconds) and can_end
+    return can_end
