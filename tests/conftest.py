@@ -65,15 +65,20 @@ EVERY_PYTHON = (
     # asyncio: task groups, time-outs, cancellation, eager tasks, the order of the loop.
     "unit/test_blocking.py",
     "unit/test_dependency.py",
+    "unit/test_dependency_threads.py",
     "unit/test_gate.py",
+    "unit/test_jobs_own_threads.py",
     "unit/test_lifecycle.py",
     "unit/test_link.py",
     "unit/test_phases.py",
+    "unit/test_postgres_endings.py",
+    "unit/test_postgres_places.py",
     "unit/test_retry.py",
     "unit/test_scripted_service.py",
     "unit/test_seeded_order.py",
     "unit/test_service.py",
     "unit/test_stop.py",
+    "unit/test_turns.py",
     "unit/test_virtual_time.py",
     "sim/test_sim.py",
     # Exceptions, groups of them, their tracebacks and texts.
@@ -85,6 +90,7 @@ EVERY_PYTHON = (
     "unit/test_cli.py",
     "unit/test_docs.py",
     "unit/test_dev.py",
+    "unit/test_jobs_importable.py",
     # Sockets, buffers and numbers as the standard library has them.
     "unit/test_changes_pgoutput.py",
     "unit/test_health_endpoint.py",

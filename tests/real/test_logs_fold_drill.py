@@ -18,8 +18,7 @@ if TYPE_CHECKING:
 
 SRC = Path(__file__).parents[2] / "src"
 COMMAND = [sys.executable, "-m", "outlast.cli", "logs", "fold"]
-LINES_MAX = 20
-STORM_LINES_MIN = 20 * LINES_MAX
+SUMMARIES_MAX = 10
 INSTANCE = re.compile(r"^[\d:., -]*|(?<=loop )\d+|(?<=job )\d+|(?<=jobs )\d+")
 
 
@@ -38,7 +37,9 @@ def test_the_naive_arm_becomes_a_few_lines_with_every_distinct_message(monkeypat
         COMMAND, input=bytes(storm), capture_output=True, check=True, env={**os.environ, "PYTHONPATH": str(SRC)}, timeout=60
     )
     out = done.stdout.decode()
-    assert result.arms[0].lines_total > STORM_LINES_MIN
-    assert len(out.splitlines()) < LINES_MAX, out
+    kinds = {INSTANCE.sub("", line) for line in storm.decode().splitlines()}
+    # How many kinds there are, and how many of each, is a matter of how busy the machine is.
+    assert len(out.splitlines()) <= len(kinds) + SUMMARIES_MAX, out
+    assert result.arms[0].lines_total > 10 * len(out.splitlines())
     shown = {INSTANCE.sub("", line) for line in out.splitlines() if not line.startswith("outlast: ")}
-    assert {INSTANCE.sub("", line) for line in storm.decode().splitlines()} == shown
+    assert kinds == shown

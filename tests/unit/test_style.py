@@ -159,6 +159,12 @@ def test_what_says_how_quickly_is_seen() -> None:
     assert [list(says_how_quickly(ast.parse(text))) for text in right] == [[]] * 3
 
 
+def test_what_is_run_on_every_python_is_there() -> None:
+    from conftest import EVERY_PYTHON
+
+    assert [name for name in EVERY_PYTHON if not (ROOT / "tests" / name).exists()] == []
+
+
 def test_the_root_package_exports_what_the_list_says() -> None:
     listed = (ROOT / "tests" / "unit" / "public_names.txt").read_text(encoding="utf-8").split()
     assert sorted(outlast.__all__) == listed
