@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
     from tests.conftest import RunAsync
 
-pytestmark = [pytest.mark.short, pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")]
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 KINDS = ("describe", "signals", "spin", "hold", "leave", "fail", "note")
 LIMIT_S = 100.0
 """Children start slowly on a busy machine."""
@@ -60,9 +61,10 @@ def on_children(run_async: RunAsync, test: Callable[[ChildProcesses], Coroutine[
 async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(60):
         while not condition():
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(0.02)
 
 
+@pytest.mark.short
 def test_a_child_gets_the_job_and_nothing_else_of_its_parent(run_async: RunAsync, capfd: pytest.CaptureFixture[str]) -> None:
     async def test(children: ChildProcesses) -> None:
         deadline = datetime(2031, 5, 6, 7, 8, 9, tzinfo=UTC)
@@ -109,6 +111,7 @@ def test_a_handler_that_holds_the_interpreter_stops_no_event_loop(run_async: Run
     on_children(run_async, test)
 
 
+@pytest.mark.short
 def test_at_its_time_out_a_child_is_killed_with_what_it_has_started(run_async: RunAsync, tmp_path: Path) -> None:
     """It holds the interpreter lock in C: nothing but SIGKILL ends it."""
 
@@ -137,6 +140,7 @@ def test_one_that_is_cancelled_is_killed(run_async: RunAsync, tmp_path: Path) ->
     on_children(run_async, test)
 
 
+@pytest.mark.short
 def test_the_death_of_a_child_says_how_and_costs_nobody_else(run_async: RunAsync, tmp_path: Path) -> None:
     ends = {"exit": ("exit 3", "bug"), "segfault": ("SIGSEGV", "bug"), "kill": ("SIGKILL", "exhausted")}
 
@@ -168,7 +172,9 @@ def test_an_idle_child_that_dies_costs_no_attempt(run_async: RunAsync) -> None:
             if stopped:
                 # Our side has not heard of it yet when it gives it the next job.
                 os.kill(pid, signal.SIGKILL)
-                os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)  # noqa: ASYNC222 - the loop must not turn meanwhile
+                with contextlib.suppress(ChildProcessError):
+                    # Python 3.11 has a thread that waits for it, and may be first.
+                    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)  # noqa: ASYNC222 - the loop must not turn meanwhile
             else:
                 os.kill(pid, signal.SIGKILL)
                 await until(lambda: children.pids == ())
@@ -259,6 +265,7 @@ def test_while_no_child_can_be_started_jobs_are_refused_and_one_prober_asks(
     assert "import the module of each handler" in told[0]
 
 
+@pytest.mark.short
 @pytest.mark.parametrize("argument", [[str(Path(__file__).parent / "process_worker.py")], ["-m", "process_worker"]])
 def test_a_killed_worker_leaves_no_child(tmp_path: Path, argument: list[str]) -> None:
     """Its handlers stand in its main module; one of its children holds the interpreter lock."""

@@ -221,6 +221,44 @@ async def running(jobs: Jobs, job_id: int) -> bool:
     return record is not None and record.state is JobState.RUNNING
 
 
+GUARDED = """
+CREATE FUNCTION outlast.guard() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+    IF OLD.payload::text = '"guarded"' AND NEW.state <> OLD.state THEN RAISE EXCEPTION 'nobody touches this one'; END IF;
+    RETURN NEW;
+END $$;
+CREATE TRIGGER guard BEFORE UPDATE ON outlast.jobs FOR EACH ROW EXECUTE FUNCTION outlast.guard();
+INSERT INTO outlast.jobs (token, queue, kind, payload, priority, run_at, attempt, attempts_max, worker, state, started_at)
+VALUES (gen_random_uuid(), 'default', 'note', '"guarded"', 9, now(), 3, 3, gen_random_uuid(), 'running', '-infinity'),
+    (gen_random_uuid(), 'default', 'note', '"lost"', 9, now(), 3, 3, gen_random_uuid(), 'running', '-infinity')
+"""
+
+
+def test_a_row_that_cannot_be_changed_is_left_out(database: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A trigger of the user's forbids to acquire one job, to rescue another, to drop a third: the others go their way."""
+
+    async def test(jobs: Jobs) -> None:
+        @jobs.handler("note")
+        async def note(job: Job) -> None:
+            return
+
+        await execute(jobs, GUARDED)
+        await jobs.enqueue("note", "guarded", deadline_s=0.0)
+        await jobs.enqueue_many([NewJob("note", "late", deadline_s=0.0) for _ in range(5)])
+        await jobs.enqueue("note", "guarded", priority=5)
+        await jobs.enqueue_many([NewJob("note", "good") for _ in range(40)])
+        async with working(jobs, workers=10):
+            await until(lambda: counted_all(jobs, done=40, dead=1, expired=5, available=2, running=1))
+
+    on_queue(database, tmp_path, test, lease_s=1.0)
+    told = [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR]
+    assert told
+    assert all("cannot be" in message and "is left out" in message for message in told[:1])
+
+
+async def counted_all(jobs: Jobs, **wanted: int) -> bool:
+    return (await jobs.counts())["default"] == wanted
+
+
 FOREIGN = """
 INSERT INTO outlast.jobs (token, queue, kind, payload, priority, run_at, deadline_at, attempt, attempts_max, enqueued_at)
 SELECT gen_random_uuid(), 'default', 'note', payload::json, 9, run_at::timestamptz, deadline_at::timestamptz, attempt, 3,
@@ -244,6 +282,11 @@ def test_rows_that_others_put_in_are_read_and_stop_nobody(database: str, tmp_pat
         async def note(job: Job) -> Any:
             return job.payload
 
+        async with jobs.db.connection() as conn:
+            # Settings of a role or database, which every session begins with.
+            for setting in ("DateStyle = 'German'", "TimeZone = 'Pacific/Kiritimati'", "IntervalStyle = 'sql_standard'"):
+                await conn.execute(f"ALTER DATABASE {conn.info.dbname} SET {setting}".encode())
+        await jobs.db.close()
         await execute(jobs, FOREIGN)
         await execute(
             jobs,

@@ -20,10 +20,11 @@ if TYPE_CHECKING:
 
     from outlast.testing import PostgresServer
 
-pytestmark = [pytest.mark.expected_logs, pytest.mark.short]
+pytestmark = pytest.mark.expected_logs
 word: ContextVar[str] = ContextVar("word", default="none")
 
 
+@pytest.mark.short
 def test_twenty_jobs_that_block_are_all_begun_at_once(database: str, tmp_path: Path) -> None:
     """None begins before all have begun, however few processors there are; and none has been taken for too slow."""
 

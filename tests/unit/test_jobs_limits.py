@@ -42,7 +42,7 @@ NAN, INF = float("nan"), float("inf")
         ({"unique_key": "k" * 2001}, "at most 2000 bytes, not 2001"),
         ({"payload": NAN}, "the payload is no JSON"),
         ({"payload": "\x00"}, "NUL"),
-        ({"kind": "n" * 3000}, "a kind must have at most 2000 bytes"),
+        ({"kind": "n" * 3000}, "the kind of a job must have at most 2000 bytes"),
         ({"wait_s": NAN}, "wait_s must be from 0"),
         ({"wait_s": -1}, "wait_s must be from 0"),
     ],

@@ -173,6 +173,29 @@ def test_a_learned_need_that_a_job_does_without_is_forgotten() -> None:
     played(Scene(probed=False, declared=False), act)
 
 
+def test_one_that_nobody_asks_any_more_holds_nothing_up_for_ever() -> None:
+    """It belongs to a service that has ended, or to the event loop of a thread: it stays down, and tells nobody."""
+
+    async def act(scene: Scene) -> None:
+        await scene.call(scene.job())
+        assert not await scene.call(scene.job())
+        other = Stop()
+        other.fire("the other service ends")
+        scene.payments.stopping(other)
+        calls = 0
+        for _ in range(6_000):
+            for job in scene.take(1):
+                if job.kind == "pay":
+                    calls += 1
+                    scene.needs.ended(job, worked=calls > 2)
+            await asyncio.sleep(0.01)
+        assert scene.payments.state is State.DOWN
+        assert calls >= 3
+        assert scene.needs.shares(scene.stop) == [(list(KINDS), None)], "it works without, so it does not need it"
+
+    played(Scene(declared=False), act)
+
+
 def test_of_which_only_the_name_is_known_is_tried_at_growing_intervals() -> None:
     async def act(scene: Scene) -> None:
         loop = asyncio.get_running_loop()

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import random
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from outlast import Fault, Kind, progress
 from outlast.jobs import statements
 from outlast.jobs.decide import dead, give_back
 from outlast.jobs.model import Job
+from outlast.jobs.picker import Picker
 from outlast.jobs.plain_json import NotJsonError, from_json
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from outlast import Incident, Stop
     from outlast.jobs.model import Outcome
-    from outlast.jobs.needs import Needs
+    from outlast.jobs.needs import Needs, Share
     from outlast.jobs.recorder import Recorder
     from outlast.jobs.statements import Statements
     from outlast.postgres import Postgres
@@ -59,6 +61,7 @@ class Acquirer:
         self._shortest_runs = shortest_runs
         self._poll_s = poll_s
         self._incident = incident
+        self.picker = Picker(db, said, incident)
         self._waiting: dict[asyncio.Future[Job], None] = {}
         self._wanted = asyncio.Event()
         self._maybe = asyncio.Event()
@@ -138,36 +141,44 @@ class Acquirer:
 
     async def _acquire(self, wanted: int, stop: Stop) -> list[Row]:
         """Take up to `wanted` jobs of the kinds that may be acquired, each queue getting its turn to be first."""
-        rows: list[Row] = []
         self.turn += 1
         shares = self._needs.shares(stop)
-        async with self._db.connection() as conn:
-            for kinds, most in shares:
-                end = wanted if most is None else min(wanted, len(rows) + most)
-                for number in range(len(self._queues)):
-                    if len(rows) >= end:
-                        break
-                    values: dict[str, Any] = {
-                        "queue": self._queues[(number + self.turn) % len(self._queues)],
-                        "kinds": kinds,
-                        "count": end - len(rows),
-                        "worker": self._worker,
-                        "run_s": self._shortest_runs(),
-                    }
-                    cursor = await conn.execute(self._said(statements.ACQUIRE), values)
-                    rows += await cursor.fetchall()
+        if not shares:
+            return []
+        try:
+            async with self._db.connection() as conn:
+                return await self._fill(shares, wanted, partial(self.picker.on, conn, statements.ACQUIRE))
+        except Exception as exc:  # noqa: BLE001 - whatever it is, it is classified
+            self.picker.check(exc)
+        return await self._fill(shares, wanted, partial(self.picker.carefully, statements.ACQUIRE))
+
+    async def _fill(self, shares: list[Share], wanted: int, run: Callable[[dict[str, Any]], Awaitable[list[Row]]]) -> list[Row]:
+        rows: list[Row] = []
+        for kinds, most in shares:
+            end = wanted if most is None else min(wanted, len(rows) + most)
+            for number in range(len(self._queues)):
+                if len(rows) >= end:
+                    break
+                values: dict[str, Any] = {
+                    "queue": self._queues[(number + self.turn) % len(self._queues)],
+                    "kinds": kinds,
+                    "count": end - len(rows),
+                    "worker": self._worker,
+                    "run_s": self._shortest_runs(),
+                }
+                rows += await run(values)
         return rows
 
     def _read(self, rows: list[Row]) -> tuple[list[Job], list[tuple[Job, Outcome]]]:
         """Make jobs of rows, the most urgent first; apart, with their end, those whose payload does not read."""
         jobs: list[Job] = []
         unread: list[tuple[Job, Outcome]] = []
-        for job_id, kind, payload, *others in rows:
+        for row in rows:
             try:
-                jobs.append(Job(job_id, kind, from_json(payload), *others))
+                jobs.append(_job(row, from_json(row[2])))
             except NotJsonError as error:
-                job = Job(job_id, kind, None, *others)
-                fault = Fault(Kind.REJECTED, "payload", f"the payload of a {kind} does not read: {error}", kind)
+                job = _job(row, None)
+                fault = Fault(Kind.REJECTED, "payload", f"the payload of a {job.kind} does not read: {error}", job.kind)
                 self._incident.fault(fault)
                 unread.append((job, dead(job, fault)))
         jobs.sort(key=lambda job: (-job.priority, job.id))
@@ -193,3 +204,10 @@ class Acquirer:
             return
         finally:
             forget()
+
+
+def _job(row: Row, payload: Any) -> Job:  # noqa: ANN401 - anything that is JSON
+    """Make a job of a row of ACQUIRE, whose payload has been read."""
+    job_id, kind, _, attempt, attempts_max, queue, priority, unique_key, enqueued_at, deadline_at = row
+    times = statements.at(enqueued_at), statements.at(deadline_at)
+    return Job(job_id, kind, payload, attempt, attempts_max, queue, priority, unique_key, *times)

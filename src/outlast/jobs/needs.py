@@ -210,44 +210,46 @@ class Needs:
             kinds = set[str]() if hold is None else hold.kinds
             hold = self._holds[key] = Hold(retry_after_s)
             hold.kinds = kinds
-            watching = self._watch(key, hold, stop) if isinstance(key, Dependency) else self._wait(hold, stop)
-            hold.task = asyncio.create_task(watching, name=f"outlast jobs wait for {key}")
+            hold.task = asyncio.create_task(self._watch(key, hold, stop), name=f"outlast jobs wait for {key}")
         return hold
 
-    async def _watch(self, dependency: Dependency, hold: Hold, stop: Stop) -> None:
-        """Wait with everyone else until the dependency is back."""
-        try:
-            while True:
-                try:
-                    await dependency.ready(stop=stop)
-                except Unavailable as exc:
-                    # Too many wait for it: come back as we are told.
-                    await stop.sleep(max(STEP_S, min(OFFER_S, exc.retry_after_s)))
-                    continue
-                if dependency.state is not State.DOWN:
-                    break
-                # There is no probe: we are the trial, which one job is now.
-                job = await self._try(hold, OFFER_S, OFFER_S)
-                if job is not None and hold.worked and self._forget(dependency, job.kind):
-                    break
-        except Stopping:
-            return
-        self._release(hold)
-
-    async def _wait(self, hold: Hold, stop: Stop) -> None:
-        """Try again at growing intervals: nobody tells us when the dependency is back."""
+    async def _watch(self, key: Key, hold: Hold, stop: Stop) -> None:
+        """Wait until it is back, with everyone else who waits for it, or by trials at growing intervals."""
         state = BackoffState()
         try:
             while True:
-                now = asyncio.get_running_loop().time()
-                state, wait_s = UNKNOWN.next(state, now, self._rng, min(UNKNOWN.cap_s, hold.retry_after_s))
-                await stop.sleep(UNKNOWN.cap_s if wait_s is None else wait_s)
-                await self._try(hold, None, TRIAL_S)
-                if hold.passed is not False:
+                told = isinstance(key, Dependency) and await self._told(key, stop)
+                if told and not _is_down(key):
+                    break
+                if told:
+                    # There is no probe: we are the trial, which one job is now.
+                    job = await self._try(hold, OFFER_S, OFFER_S)
+                else:
+                    now = asyncio.get_running_loop().time()
+                    state, wait_s = UNKNOWN.next(state, now, self._rng, min(UNKNOWN.cap_s, hold.retry_after_s))
+                    await stop.sleep(UNKNOWN.cap_s if wait_s is None else wait_s)
+                    job = await self._try(hold, None, TRIAL_S)
+                if isinstance(key, str):
+                    if hold.passed is not False:
+                        break
+                elif not _is_down(key) or (job is not None and hold.worked and self._forget(key, job.kind)):
                     break
         except Stopping:
             return
         self._release(hold)
+
+    async def _told(self, dependency: Dependency, stop: Stop) -> bool:
+        """Wait until the dependency lets us go; False if it never will: too many wait, or it belongs to somebody else."""
+        try:
+            await dependency.ready(stop=stop)
+        except Stopping:
+            if stop.requested:
+                raise
+            # The service it belongs to ends, not ours.
+            return False
+        except (Unavailable, RuntimeError):
+            return False
+        return True
 
     async def _try(self, hold: Hold, offer_s: float | None, trial_s: float) -> Job | None:
         """Let one job go as the trial, and wait for what becomes of it; gives the job, if one was there in time."""
@@ -268,15 +270,17 @@ class Needs:
                 hold.changed.set()
 
     def _forget(self, dependency: Dependency, kind: str) -> bool:
-        """Forget that this kind needs it, if it is still down: a job has been done without. True if no other kind needs it."""
-        if dependency.state is not State.DOWN:
-            return False
+        """Forget that this kind needs it: a job has been done without. True if no other kind needs it."""
         self._learned.get(kind, {}).pop(dependency, None)
         return not any(dependency in self._needed(other) for other in self._declared())
 
     def _release(self, hold: Hold) -> None:
         hold.phase, hold.since, hold.taken = Phase.RAMP, asyncio.get_running_loop().time(), 0
         self.wake()
+
+
+def _is_down(key: Key) -> bool:
+    return isinstance(key, Dependency) and key.state is State.DOWN
 
 
 def _nothing() -> None:

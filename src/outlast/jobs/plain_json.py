@@ -16,6 +16,8 @@ DEPTH_MAX: Final = 200
 SHOWN_MAX: Final = 200
 """Characters of an error's text that are passed on: it may quote the value."""
 
+_ENCODER: Final = json.JSONEncoder(allow_nan=False)
+"""One for all: `json.dumps` makes a new one for each value that it writes otherwise than by default."""
 _ESCAPE: Final = re.compile(r"\\(?:u([0-9a-f]{4})|.)")
 _STRING: Final = re.compile(r'"(?:[^"\\]|\\.)*"')
 _BRACKET: Final = re.compile(r"[\[\]{}]")
@@ -32,7 +34,7 @@ class TooLargeError(NotJsonError):
 def to_json(value: object, bytes_max: int) -> str:
     """Give the JSON text of `value`, in ASCII. Raises `NotJsonError`, and `TooLargeError` above `bytes_max` bytes."""
     try:
-        text = json.dumps(value, allow_nan=False)
+        text = _ENCODER.encode(value)
     except RecursionError:
         raise NotJsonError(_too_deep()) from None
     except Exception as error:  # noqa: BLE001 - a value with methods of its own raises whatever it likes

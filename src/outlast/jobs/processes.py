@@ -92,8 +92,9 @@ class ChildProcesses:
         raise Unavailable(NAME, fault, 0.0, AGAIN_S)
 
     def open(self) -> None:
-        """Take jobs from now on."""
+        """Take jobs from now on, on the event loop that runs now."""
         self._closed = False
+        self._starts = asyncio.Semaphore(STARTS_MAX)
 
     async def close(self, grace_s: float) -> None:
         """End them all: by themselves within `grace_s` seconds, by force afterwards."""

@@ -259,21 +259,24 @@ class Jobs:
 
     def _checked(self, job: NewJob) -> dict[str, Any]:
         """Give the columns of one job. Raises `InvalidJobError` or `PayloadTooLargeError`, naming the job and the limit."""
-        what = f"enqueue {limits.named('a kind', job.kind)}"
-        attempts_max = self._attempts_max(job)
-        return {
-            "token": job.token,
-            "queue": limits.named(f"{what}: queue", job.queue),
-            "kind": job.kind,
-            "payload": self._json(what, job.payload),
-            "priority": limits.number(f"{what}: priority", job.priority, -limits.PRIORITY_MAX - 1, limits.PRIORITY_MAX),
-            "run_at": None if job.run_at is None else limits.moment(f"{what}: run_at", job.run_at),
-            "delay_s": None if job.delay_s is None else limits.seconds(f"{what}: delay_s", job.delay_s),
-            "deadline_at": None if job.deadline_at is None else limits.moment(f"{what}: deadline_at", job.deadline_at),
-            "deadline_s": None if job.deadline_s is None else limits.seconds(f"{what}: deadline_s", job.deadline_s),
-            "unique_key": None if job.unique_key is None else limits.named(f"{what}: unique_key", job.unique_key),
-            "attempts_max": limits.number(f"{what}: attempts_max", attempts_max, 1, limits.ATTEMPTS_LIMIT),
-        }
+        kind = limits.named("the kind of a job", job.kind)
+        try:
+            return {
+                "token": job.token,
+                "queue": limits.named("queue", job.queue),
+                "kind": kind,
+                "payload": self._json(kind, job.payload),
+                "priority": limits.number("priority", job.priority, -limits.PRIORITY_MAX - 1, limits.PRIORITY_MAX),
+                "run_at": None if job.run_at is None else limits.moment("run_at", job.run_at),
+                "delay_s": None if job.delay_s is None else limits.seconds("delay_s", job.delay_s),
+                "deadline_at": None if job.deadline_at is None else limits.moment("deadline_at", job.deadline_at),
+                "deadline_s": None if job.deadline_s is None else limits.seconds("deadline_s", job.deadline_s),
+                "unique_key": None if job.unique_key is None else limits.named("unique_key", job.unique_key),
+                "attempts_max": limits.number("attempts_max", self._attempts_max(job), 1, limits.ATTEMPTS_LIMIT),
+            }
+        except InvalidJobError as error:
+            msg = f"enqueue {kind}: {error}"
+            raise InvalidJobError(msg) from None
 
     def _attempts_max(self, job: NewJob) -> int:
         if job.attempts_max is not None:
@@ -281,14 +284,15 @@ class Jobs:
         handler = self._handlers.get(job.kind)
         return ATTEMPTS_MAX if handler is None else handler[1].attempts_max
 
-    def _json(self, what: str, payload: object) -> str:
+    def _json(self, kind: str, payload: object) -> str:
         try:
             return to_json(payload, self.payload_bytes_max)
         except TooLargeError as error:
-            msg = f"{what}: the payload is too large: {error} (payload_bytes_max); keep it elsewhere and its place in the job"
+            hint = "keep it elsewhere and its place in the job"
+            msg = f"enqueue {kind}: the payload is too large: {error} (payload_bytes_max); {hint}"
             raise PayloadTooLargeError(msg) from None
         except NotJsonError as error:
-            msg = f"{what}: the payload is no JSON: {error}"
+            msg = f"the payload is no JSON: {error}"
             raise InvalidJobError(msg) from None
 
     # What an operator does.
@@ -356,8 +360,8 @@ class Jobs:
         limits.seconds("age_s", age_s)
         total = 0
         while True:
-            values = {"age_s": age_s, "states": [state.value for state in states], "count": LIST_MAX}
-            count = len(await self._rows(statements.PURGE, values))
+            values = {"age_s": age_s, "states": [state.value for state in states], "count": LIST_MAX, "without": []}
+            count = len(await self._rows(statements.PURGE.whole, values))
             total += count
             if count < LIST_MAX:
                 return total
@@ -379,17 +383,13 @@ def _in_order(jobs: Sequence[NewJob], rows: list[Any]) -> list[EnqueueResult]:
 
 
 def _record(row: tuple[Any, ...]) -> JobRecord:
-    """Make a record of what LIST gives: JSON columns come as text."""
-    *_, first_fault, last_fault = row
+    """Make a record of what LIST gives: JSON as text, times as numbers."""
     record = JobRecord(*row)
-    return replace(
-        record,
-        state=JobState(record.state),
-        payload=shown(record.payload),
-        result=shown(record.result),
-        first_fault=_fault(first_fault),
-        last_fault=_fault(last_fault),
-    )
+    times = ("run_at", "enqueued_at", "deadline_at", "started_at", "finished_at")
+    values: dict[str, Any] = {name: statements.at(getattr(record, name)) for name in times}
+    values |= {name: shown(getattr(record, name)) for name in ("payload", "result")}
+    values |= {name: _fault(getattr(record, name)) for name in ("first_fault", "last_fault")}
+    return replace(record, state=JobState(record.state), **values)
 
 
 def _fault(text: str | None) -> dict[str, Any] | None:

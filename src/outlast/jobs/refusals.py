@@ -6,7 +6,7 @@ import os
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Final
 
-from outlast import Fault, Incident, Kind
+from outlast import Fault, Incident, Kind, Stopping, Unavailable
 from outlast.jobs.journal import line
 from outlast.jobs.model import JobState, Outcome, fault_record
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from outlast.jobs.journal import Entry
+    from outlast.postgres import Postgres
 
 BYTES_MAX: Final = 8 * 1024 * 1024
 NOT_THE_OUTCOMES: Final = frozenset({Kind.TRANSIENT, Kind.CONTENDED, Kind.EXHAUSTED, Kind.OVERLOADED})
@@ -78,6 +79,16 @@ class Refusals:
             raise
         self.kept += 1
         return f"is kept in {self.path}"
+
+
+def refusal(db: Postgres, exc: Exception) -> Fault:
+    """The fault of what the database refused, which may concern one row alone; raises what concerns everyone."""
+    if isinstance(exc, Unavailable | Stopping):
+        raise exc
+    fault = db.classifiers.classify(exc, source=db.name)
+    if fault.is_evidence or fault.kind in {Kind.STOPPING, Kind.FATAL}:
+        raise exc
+    return fault
 
 
 def dead_instead(outcome: Outcome, fault: Fault) -> Outcome:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, Final
 
-from outlast import Fault, Kind, Stopping, Unavailable
+from outlast import Kind
 from outlast.jobs import statements
-from outlast.jobs.refusals import NOT_THE_OUTCOMES, Refusals, dead_instead
+from outlast.jobs.refusals import NOT_THE_OUTCOMES, Refusals, dead_instead, refusal
 
 if TYPE_CHECKING:
+    from outlast import Fault
     from outlast.jobs.journal import Entry
     from outlast.jobs.statements import Statements
     from outlast.jobs.threads import OwnThread
@@ -46,7 +47,7 @@ class Sieve:
         try:
             await self._write(entries)
         except Exception as exc:  # noqa: BLE001 - whatever it is, it is classified
-            fault = self._refusal(exc)
+            fault = refusal(self._db, exc)
         else:
             return []
         if fault.kind is not Kind.REJECTED:
@@ -66,7 +67,7 @@ class Sieve:
             try:
                 await self._write(part, lock_s=LOCK_S)
             except Exception as exc:  # noqa: BLE001 - whatever it is, it is classified
-                fault = self._refusal(exc)
+                fault = refusal(self._db, exc)
             else:
                 in_a_row = 0
                 continue
@@ -89,7 +90,7 @@ class Sieve:
         try:
             await self._write([(worker, dead_instead(outcome, fault))], lock_s=LOCK_S)
         except Exception as exc:  # noqa: BLE001 - whatever it is, it is classified
-            if self._refusal(exc).kind not in {Kind.REJECTED, Kind.BUG}:
+            if refusal(self._db, exc).kind not in {Kind.REJECTED, Kind.BUG}:
                 return False
             dead = False
         if outcome.id in self._unrecordable:
@@ -101,15 +102,6 @@ class Sieve:
         where = await self._disk.run(self.refusals.keep, entry, fault)
         self.refusals.tell(outcome, fault, where, dead=dead)
         return True
-
-    def _refusal(self, exc: Exception) -> Fault:
-        """The fault of what may concern one outcome alone; raises what concerns everyone."""
-        if isinstance(exc, Unavailable | Stopping):
-            raise exc
-        fault = self._db.classifiers.classify(exc, source=self._db.name)
-        if fault.is_evidence or fault.kind in {Kind.STOPPING, Kind.FATAL}:
-            raise exc
-        return fault
 
     async def _write(self, entries: list[Entry], *, lock_s: float | None = None) -> None:
         """One statement for all, all or none."""

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Final, LiteralString
 
 from psycopg import sql
 
+EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
 
 def _time(column: LiteralString) -> LiteralString:
-    """Read a time so that Python has a value for it: PostgreSQL's years go from 4714 BC to 294276, and there is infinity."""
-    return (
-        "CASE WHEN " + column + " IS NOT NULL THEN least(greatest(" + column + ", timestamptz '0001-01-02 00:00+00'), "
-        "timestamptz '9999-12-30 00:00+00') END"
-    )
+    """Read a time as microseconds since 1970, brought into the years that Python has; `at` makes a datetime of it.
+
+    PostgreSQL's years go from 4714 BC to 294276, and there is infinity. A number is the same whatever `DateStyle` says.
+    """
+    bounded = "least(greatest(" + column + ", timestamptz '0001-01-02 00:00+00'), timestamptz '9999-12-30 00:00+00')"
+    return "CASE WHEN " + column + " IS NOT NULL THEN (extract(epoch FROM " + bounded + ") * 1000000)::bigint END"
+
+
+def at(micros: int | None) -> datetime | None:
+    """The time that `_time` has read."""
+    return None if micros is None else EPOCH + timedelta(microseconds=micros)
 
 
 ENQUEUE: Final = """
@@ -46,25 +56,40 @@ JOIN {schema}.jobs ON jobs.token = given.token
 _MEETABLE: Final = """(deadline_at IS NULL
     OR deadline_at > now() + coalesce((%(run_s)s::jsonb ->> kind)::float8, 0) * interval '1 second')"""
 
-ACQUIRE: Final = (
+
+@dataclass(frozen=True, slots=True)
+class Picking:
+    """A statement that picks some rows and changes them. `pick` alone gives the ids, and locks them."""
+
+    verb: LiteralString
+    pick: LiteralString
+    whole: LiteralString
+
+
+def _picking(verb: LiteralString, pick: LiteralString, change: LiteralString) -> Picking:
+    return Picking(verb, pick, "WITH picked AS MATERIALIZED (" + pick + ") " + change)
+
+
+ACQUIRE: Final = _picking(
+    "acquired",
     """
-WITH picked AS MATERIALIZED (
     SELECT id FROM {schema}.jobs
     WHERE state = 'available' AND queue = %(queue)s AND run_at <= now() AND kind = ANY(%(kinds)s)
-        AND """
+        AND id <> ALL(%(without)s::bigint[]) AND """
     + _MEETABLE
     + """
     ORDER BY priority DESC, run_at, id
     LIMIT %(count)s
     FOR UPDATE SKIP LOCKED
-)
+""",
+    """
 UPDATE {schema}.jobs SET state = 'running', worker = %(worker)s, attempt = least(attempt, 2147483646) + 1,
     started_at = now(), cancel_requested = false
 FROM picked WHERE jobs.id = picked.id
 RETURNING jobs.id, kind, payload::text, attempt, attempts_max, queue, priority, unique_key, """
     + _time("enqueued_at")
     + ", "
-    + _time("deadline_at")
+    + _time("deadline_at"),
 )
 """Nothing in a row makes this fail, since one job must not stop the others: sums stay in range, times are read as `_time`
 says, and the payload is text, to be decoded row by row."""
@@ -103,24 +128,28 @@ ON CONFLICT (id) DO UPDATE SET lease_until = excluded.lease_until
 
 MINE: Final = "SELECT id, attempt, cancel_requested FROM {schema}.jobs WHERE state = 'running' AND worker = %(worker)s"
 
-RESCUE: Final = """
-WITH lost AS MATERIALIZED (
+RESCUE: Final = _picking(
+    "rescued",
+    """
     SELECT jobs.id FROM {schema}.jobs LEFT JOIN {schema}.workers ON workers.id = jobs.worker
-    WHERE jobs.state = 'running' AND jobs.worker IS DISTINCT FROM %(worker)s
+    WHERE jobs.state = 'running' AND jobs.id <> ALL(%(without)s::bigint[]) AND jobs.worker IS DISTINCT FROM %(worker)s
         AND greatest(coalesce(workers.lease_until, CASE WHEN jobs.started_at <= now() THEN jobs.started_at
                 ELSE '-infinity' END + %(lease_s)s * interval '1 second'),
             pg_postmaster_start_time() + %(lease_s)s * interval '1 second') < now()
-    LIMIT 1000
+    ORDER BY jobs.id
+    LIMIT %(count)s
     FOR UPDATE OF jobs SKIP LOCKED
-)
+""",
+    """
 UPDATE {schema}.jobs SET
     state = CASE WHEN cancel_requested THEN 'cancelled' WHEN attempt >= attempts_max THEN 'dead' ELSE 'available' END,
     finished_at = CASE WHEN cancel_requested OR attempt >= attempts_max THEN now() END,
     run_at = CASE WHEN attempt >= attempts_max THEN run_at ELSE now() END,
     first_fault = coalesce(first_fault, %(fault)s::json), last_fault = %(fault)s::json, worker = NULL
-FROM lost WHERE jobs.id = lost.id
+FROM picked WHERE jobs.id = picked.id
 RETURNING jobs.id
-"""
+""",
+)
 """A lease runs from the server's own start at the earliest: after an outage everyone has time to report. A start that is yet
 to come, or none, is a row of somebody else's: it has no lease, and no sum that could leave the range."""
 
@@ -131,26 +160,27 @@ DELETE FROM {schema}.workers WHERE lease_until < now() - interval '1 hour'
 
 LEAVE: Final = "DELETE FROM {schema}.workers WHERE id = %(worker)s"
 
-EXPIRE: Final = (
+EXPIRE: Final = _picking(
+    "dropped",
     """
-WITH late AS MATERIALIZED (
-    SELECT id FROM {schema}.jobs WHERE state = 'available' AND deadline_at IS NOT NULL AND NOT """
+    SELECT id FROM {schema}.jobs
+    WHERE state = 'available' AND deadline_at IS NOT NULL AND id <> ALL(%(without)s::bigint[]) AND NOT """
     + _MEETABLE
     + """
     ORDER BY deadline_at LIMIT %(count)s FOR UPDATE SKIP LOCKED
-)
-UPDATE {schema}.jobs SET state = 'expired', finished_at = now() FROM late WHERE jobs.id = late.id RETURNING jobs.id
-"""
+""",
+    "UPDATE {schema}.jobs SET state = 'expired', finished_at = now() FROM picked WHERE jobs.id = picked.id RETURNING jobs.id",
 )
 
-PURGE: Final = """
-WITH old AS MATERIALIZED (
+PURGE: Final = _picking(
+    "deleted",
+    """
     SELECT id FROM {schema}.jobs
-    WHERE finished_at < now() - %(age_s)s * interval '1 second' AND state = ANY(%(states)s)
+    WHERE id <> ALL(%(without)s::bigint[]) AND finished_at < now() - %(age_s)s * interval '1 second' AND state = ANY(%(states)s)
     ORDER BY finished_at LIMIT %(count)s FOR UPDATE SKIP LOCKED
+""",
+    "DELETE FROM {schema}.jobs USING picked WHERE jobs.id = picked.id RETURNING jobs.id",
 )
-DELETE FROM {schema}.jobs USING old WHERE jobs.id = old.id RETURNING jobs.id
-"""
 
 CANCEL: Final = """
 WITH changed AS (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from typing import TYPE_CHECKING, Any, Final, LiteralString
+from typing import TYPE_CHECKING, Any, Final
 
 from outlast import Fault, Kind, State, progress
 from outlast.jobs import statements
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from outlast import Stop
     from outlast.jobs.acquirer import Acquirer
     from outlast.jobs.recorder import Recorder
-    from outlast.jobs.statements import Statements
+    from outlast.jobs.statements import Picking, Statements
     from outlast.postgres import Postgres
 
 SWEEP_MAX: Final = 1_000
@@ -133,7 +133,7 @@ class Upkeep:
                 self._interrupt(job_id, False)
 
     async def _expire(self) -> None:
-        values = {"run_s": self._shortest_runs(), "count": SWEEP_MAX}
+        values = {"run_s": self._shortest_runs()}
         count = await self._sweep(statements.EXPIRE, values)
         if count:
             self.expired += count
@@ -153,15 +153,13 @@ class Upkeep:
 
     async def purge(self, age_s: float, states: list[str] | None = None) -> int:
         """Delete finished jobs older than that, in bounded batches; gives how many."""
-        values = {"age_s": age_s, "states": states or [state.value for state in FINAL], "count": SWEEP_MAX}
+        values = {"age_s": age_s, "states": states or [state.value for state in FINAL]}
         return await self._sweep(statements.PURGE, values)
 
-    async def _sweep(self, statement: LiteralString, values: dict[str, Any]) -> int:
+    async def _sweep(self, picking: Picking, values: dict[str, Any]) -> int:
         total = 0
         for _ in range(SWEEPS_MAX):
-            async with self._db.connection() as conn:
-                cursor = await conn.execute(self._said(statement), values)
-                count = cursor.rowcount
+            count = len(await self._acquirer.picker.rows(picking, {**values, "count": SWEEP_MAX}))
             total += count
             if count < SWEEP_MAX:
                 break
