@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from outlast import Stop
     from outlast.jobs.acquirer import Acquirer
+    from outlast.jobs.quiet import Quiet
     from outlast.jobs.recorder import Recorder
     from outlast.jobs.statements import Picking, Statements
     from outlast.postgres import Postgres
@@ -50,6 +51,7 @@ class Upkeep:
         retention_s: float | None,
         shortest_runs: Callable[[], str],
         interrupt: Callable[[int, bool], None],
+        quiet: Quiet,
     ) -> None:
         """Belong to one worker process; `interrupt(id, requested)` cancels the handler of a job."""
         self._db = db
@@ -62,6 +64,7 @@ class Upkeep:
         self._retention_s = retention_s
         self._shortest_runs = shortest_runs
         self._interrupt = interrupt
+        self._quiet = quiet
         self._usable_since: float | None = None
         self._purged_at = float("-inf")
         self._due = asyncio.Event()
@@ -82,6 +85,7 @@ class Upkeep:
                     self._usable_since = loop.time()
                 self._due.clear()
                 await self._round(loop.time())
+                self._quiet.look(loop.time())
                 progress()
                 try:
                     async with asyncio.timeout(self._lease_s / HEARTBEATS):

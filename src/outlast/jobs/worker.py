@@ -24,6 +24,7 @@ from outlast.jobs.journal import Journal
 from outlast.jobs.model import Job, JobState, Outcome
 from outlast.jobs.needs import Needs
 from outlast.jobs.plain_json import NotJsonError, TooLargeError
+from outlast.jobs.quiet import Quiet
 from outlast.jobs.recorder import Recorder
 from outlast.jobs.upkeep import Upkeep
 from outlast.link import Link
@@ -92,6 +93,7 @@ class WorkerProcess:
             incident=self.incident,
         )
         self.needs.wake = self.acquirer.wake
+        self._quiet = Quiet(self.incident, self.recorder.incident, self.recorder.sieve.refusals.incident)
         self.upkeep = Upkeep(
             db,
             said,
@@ -103,6 +105,7 @@ class WorkerProcess:
             retention_s=retention_s,
             shortest_runs=self._shortest_runs,
             interrupt=self._interrupt,
+            quiet=self._quiet,
         )
 
     def attach(self, service: Service, workers: int) -> None:
@@ -136,6 +139,7 @@ class WorkerProcess:
 
     async def _close(self) -> None:
         self.needs.close()
+        self._quiet.end()
         self.recorder.hurry(self._release_s)
         await self.recorder.drain()
         try:

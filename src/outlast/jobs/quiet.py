@@ -1,0 +1,33 @@
+"""When the incidents of a worker process are over: its jobs fail one by one, so no success of another says it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from outlast import Incident
+
+QUIET_S: Final = 900.0
+"""As long without a fault ends an incident: no sooner than a reminder of it would come, so that folding still folds."""
+
+
+class Quiet:
+    """Closes incidents in which nothing has happened for `QUIET_S`. Called with the time, from the event loop's thread."""
+
+    def __init__(self, *incidents: Incident) -> None:
+        """Watch these."""
+        self._seen: dict[Incident, tuple[int, float]] = dict.fromkeys(incidents, (0, 0.0))
+
+    def look(self, now: float) -> None:
+        """Close those that have been quiet."""
+        for incident, (count, since) in self._seen.items():
+            faults = incident.book.faults
+            if not incident.is_open or faults != count:
+                self._seen[incident] = (faults, now)
+            elif now - since >= QUIET_S:
+                incident.resolve()
+
+    def end(self) -> None:
+        """Remind of nothing any more: the service ends."""
+        for incident in self._seen:
+            incident.forget_timer()
