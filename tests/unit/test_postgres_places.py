@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ import pytest
 
 from outlast import Kind, Scope
 from outlast.core.faults import attached
+from outlast.postgres.pacer import SPACING_S, Pacer
 from outlast.postgres.places import GRACE_S, IDLE_S_MAX, Places
 from outlast.postgres.pool import Connector, NoConnectionError, Pool
 from outlast.postgres.side import PLACES, Side
@@ -364,6 +366,30 @@ def test_beside_the_pool_two_are_dialled_at_a_time_and_what_was_given_up_counts(
         assert (code(caught.value), loop.time()) == ("not ended", began_at)
 
     run_virtual(main())
+
+
+def test_turns_lie_apart_on_a_machine_that_stutters_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    sleep = asyncio.sleep
+
+    async def wake_late(seconds: float) -> None:
+        """Wake at the next full tenth of a second, with all others."""
+        now = asyncio.get_running_loop().time()
+        await sleep(math.ceil((now + seconds) * 10 + 0.01) / 10 - now)
+
+    async def main() -> list[float]:
+        pacer, times = Pacer(), list[float]()
+
+        async def ask() -> None:
+            await pacer.turn()
+            times.append(asyncio.get_running_loop().time())
+
+        monkeypatch.setattr("outlast.postgres.pacer.asyncio.sleep", wake_late)
+        await asyncio.gather(*(ask() for _ in range(30)))
+        return times
+
+    times = run_virtual(main())
+    assert len(times) == 30
+    assert all(later - earlier >= SPACING_S - 1e-9 for earlier, later in zip(times, times[1:], strict=False))
 
 
 def test_dials_are_wanted_for_those_who_wait_and_for_whom_there_is_room() -> None:

@@ -190,6 +190,8 @@ class Postgres(Dependency):
         if self._side is not None:
             self._side.refuse(self._refusal)
         await self._endings.close(CLOSE_S_MAX)
+        # A lock belongs to the event loop in which somebody waited for it; the next use may be in another one.
+        self._probing, self._refining = asyncio.Lock(), asyncio.Lock()
         await super().close()
 
     def counts(self, exc: BaseException) -> bool:

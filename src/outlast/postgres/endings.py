@@ -135,6 +135,7 @@ class Endings:
         if self._loop is not loop:
             self._loop = loop
             self._open.clear()
+            self._asking = asyncio.Lock()
         return loop
 
     async def _see_to(self, one: GivenUp) -> None:
