@@ -7,7 +7,7 @@ import enum
 import logging
 from typing import TYPE_CHECKING, cast
 
-from outlast.core.faults import Unavailable
+from outlast.core.faults import Kind, Unavailable
 from outlast.core.health import State
 from outlast.core.own_waits import EXPLAINABLE, OwnWaits, refused_s
 
@@ -127,7 +127,10 @@ class Outages:
             # It concerns a dependency, which is not among the needs or would have explained it.
             self.waits.take_back()
             return True
-        return bool(self.needs) and (self._session or any(need.state is State.RECOVERING for need in self.needs))
+        if any(need.state is State.RECOVERING for need in self.needs):
+            return True
+        # What somebody else holds while all is well is no trace of an outage.
+        return self._session and bool(self.needs) and fault.kind is not Kind.CONTENDED
 
     async def _rest(self, seconds: float, stop: Stop) -> bool:
         """Sleep; True as soon as a dependency goes down. Raises `Stopping`."""
