@@ -104,7 +104,7 @@ class Outages:
             explained = Explained.RETURNED
         if explained is not Explained.NO:
             self.waits.returned()
-            logger.debug("explained by an outage: %r", exc)
+            logger.debug("%s: an outage explains %s", self._name, fault.code)
         return explained
 
     async def wait_for_rhythm(self, explained: Explained, stop: Stop) -> None:
