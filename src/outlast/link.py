@@ -84,6 +84,7 @@ class Link(Generic[S]):
         self._classifiers = classifiers or Classifiers()
         self._dial_timeout_s = dial_timeout_s
         self._outages = Outages(name, (), backoff, rng or random.Random(), session=True)
+        self._serving_since = 0.0
         self._need(*needs)
 
     @property
@@ -105,7 +106,7 @@ class Link(Generic[S]):
             fault, exc = await self._session(stop)
             served, self.state = self.state is LinkState.SERVING, LinkState.WAITING
             if served:
-                await outages.look(fault)
+                await outages.look(fault, asyncio.get_running_loop().time() - self._serving_since)
             explained = outages.explain(fault, exc)
             if explained is not Explained.NO:
                 await outages.wait_for_rhythm(explained, stop)
@@ -140,6 +141,7 @@ class Link(Generic[S]):
                     await self._check(session)
                 limit.reschedule(None)
                 self.state = LinkState.SERVING
+                self._serving_since = loop.time()
                 self._outages.waits.worked()
                 healthy = loop.call_later(self._outages.waits.reset_after_s(), self._sustained)
                 better = loop.call_later(self._policy.base_s, self._better)

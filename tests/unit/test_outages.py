@@ -224,6 +224,19 @@ def test_sessions_that_are_evidence_and_die_at_once_are_few() -> None:
         assert run_virtual(lambda seed=seed: main(seed)) <= 12  # type: ignore[misc]
 
 
+def test_what_somebody_else_holds_while_all_is_well_is_no_trace_of_an_outage() -> None:
+    async def main() -> float:
+        server, stop = Server(holds=True), outlast.Stop()
+        server.back_at = 1e9
+        link = Link("listener", dial=server.dial, serve=server.serve, needs=(server.db,), rng=random.Random(1))
+        asyncio.get_running_loop().call_later(100, stop.fire, "test")
+        with pytest.raises(outlast.Stopping):
+            await link.run(stop)
+        return link.wait_s
+
+    assert run_virtual(main) > LATE_S_MAX
+
+
 @pytest.mark.parametrize("error", [ValueError("a bug"), PermissionError(13, "permission denied")], ids=["bug", "permanent"])
 def test_what_no_outage_explains_is_held_against_the_session(error: Exception) -> None:
     """It meets a bug, or what a person must put right, while the dependency comes and goes."""

@@ -63,6 +63,8 @@ async def ready(cell: Cell, timeout_s: float | None, stop: Stop | None) -> None:
     if len(cell.waiters) >= cell.waiters_max:
         if turn.wait_s:
             await asyncio.sleep(turn.wait_s)
+            if cell.passable:
+                return
     else:
         # Whoever spins by a time-out of nothing waits its turn as well.
         limit_s = None if timeout_s is None else max(timeout_s, turn.wait_s)

@@ -7,7 +7,7 @@ import enum
 import logging
 from typing import TYPE_CHECKING, cast
 
-from outlast.core.faults import Unavailable
+from outlast.core.faults import Kind, Unavailable
 from outlast.core.health import State
 from outlast.core.own_waits import EXPLAINABLE, OwnWaits, refused_s
 
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from outlast.runtime.dependency.dependency import Dependency
     from outlast.runtime.stop import Stop
 
+HELD_S_MAX = 10.0
+"""For so long a peer may hold what a session of ours had that broke: until it notices, a keepalive or two."""
 DEPTH_MAX = 8
 """How many causes of an exception are looked at for a refusal."""
 
@@ -50,6 +52,8 @@ class Outages:
         self._name = name
         self.waits = OwnWaits(policy)
         self._session = session
+        self._broke_at = float("-inf")
+        """When a session that had served broke."""
         self._rng = rng
         self._epochs: dict[Dependency, int] = {}
 
@@ -69,12 +73,15 @@ class Outages:
         if self.needs:
             self._epochs = {need: need.epoch for need in self.needs}
 
-    async def look(self, fault: Fault) -> None:
-        """Ask the dependencies once whether they are there, after a session that had served has broken.
+    async def look(self, fault: Fault, served_s: float) -> None:
+        """Ask the dependencies once whether they are there, after a session that had served for so long has broken.
 
-        Not if it has failed before without an explanation: a peer that lets in and throws out is not asked each time.
+        Not if it was shorter than the wait before it: a peer that lets in and throws out is not asked each time.
         """
-        if fault.kind in EXPLAINABLE and not self.waits.state.attempt and not self.waits.rhythm.attempt:
+        if fault.kind not in EXPLAINABLE:
+            return
+        self._broke_at = asyncio.get_running_loop().time()
+        if served_s >= max(self.waits.state.wait_s, self.waits.rhythm.wait_s):
             for need in self.needs:
                 await need.look()
 
@@ -97,7 +104,7 @@ class Outages:
             explained = Explained.RETURNED
         if explained is not Explained.NO:
             self.waits.returned()
-            logger.debug("explained by an outage: %r", exc)
+            logger.debug("%s: an outage explains %s", self._name, fault.code)
         return explained
 
     async def wait_for_rhythm(self, explained: Explained, stop: Stop) -> None:
@@ -127,7 +134,12 @@ class Outages:
             # It concerns a dependency, which is not among the needs or would have explained it.
             self.waits.take_back()
             return True
-        return bool(self.needs) and (self._session or any(need.state is State.RECOVERING for need in self.needs))
+        if any(need.state is State.RECOVERING for need in self.needs):
+            return True
+        if not self._session or not self.needs:
+            return False
+        # What somebody else holds while all is well is no trace of an outage; the peer may still hold what a session of ours had.
+        return fault.kind is not Kind.CONTENDED or asyncio.get_running_loop().time() < self._broke_at + HELD_S_MAX
 
     async def _rest(self, seconds: float, stop: Stop) -> bool:
         """Sleep; True as soon as a dependency goes down. Raises `Stopping`."""
