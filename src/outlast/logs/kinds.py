@@ -35,7 +35,7 @@ class Place(NamedTuple):
     path: str
     line: int
     function: str
-    extra: Mapping[str, object] | None
+    extra: Mapping[str, object]
 
 
 class Kinds:
@@ -99,7 +99,7 @@ class Kinds:
 
         def make(key: str) -> Kind:
             frame = calling_frame(called, stacklevel)
-            place = Place(logger, level, frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name, extra)
+            place = Place(logger, level, frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name, dict(extra or {}))
             return Kind(key, first_words(msg, args, exc), place)
 
         kind = owner.variants.get(variant) or variant_of(owner, variant, self._folder, self._variants_max, make)

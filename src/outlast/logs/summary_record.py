@@ -36,7 +36,7 @@ def _record(place: Place, text: str, fields: dict[str, object]) -> logging.LogRe
     where = (place.path, place.line, "%s", (text,), None, place.function)
     try:
         # A formatter that shows a field of the first record finds it here as well.
-        extra = {**(place.extra or {}), "outlast": fields}
+        extra = {**place.extra, "outlast": fields}
         return place.logger.makeRecord(place.logger.name, place.level, *where, extra)
     except Exception as failed:  # noqa: BLE001  # whatever a factory raises, or a name that a record has already
         report(failed)
