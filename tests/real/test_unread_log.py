@@ -31,7 +31,7 @@ class Unread:
 
     def __init__(self, count: Path, *options: str, units: int = ALWAYS, target: str = TARGET, **env: str) -> None:
         count.write_bytes(b"0")
-        self._count = count
+        self.count = count
         self._read, write = os.pipe()
         fcntl.fcntl(write, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
         os.write(write, bytes(int(env.get("FILL", "0"))))
@@ -46,7 +46,7 @@ class Unread:
 
     def units(self) -> int:
         """How many units it has done."""
-        return int(self._count.read_bytes() or b"0")
+        return int(self.count.read_bytes() or b"0")
 
     def until(self, units: int) -> int:
         """Wait until it has done so many units, and return how many it has; no test of how quickly."""
@@ -64,11 +64,12 @@ class Unread:
         return self.process.wait(LIMIT_S)
 
     def until_full(self) -> None:
-        """Wait until the pipe has no room for one more line."""
-        over_at = time.monotonic() + LIMIT_S
-        while int.from_bytes(fcntl.ioctl(self._read, termios.FIONREAD, bytes(4)), sys.byteorder) < PIPE_BYTES - 100:
+        """Wait until nothing more goes into the pipe, which has no room for another line."""
+        over_at, held, before = time.monotonic() + LIMIT_S, 0, -1
+        while held < PIPE_BYTES / 2 or held != before:
             assert time.monotonic() < over_at
-            time.sleep(0.01)
+            time.sleep(1.0)
+            before, held = held, int.from_bytes(fcntl.ioctl(self._read, termios.FIONREAD, bytes(4)), sys.byteorder)
 
     def text(self, then: Callable[[str], object] = lambda line: None) -> list[str]:
         """Read it all, to the end; `then` is called with each line as it comes."""
@@ -109,9 +110,10 @@ FULL = 300
 @pytest.mark.short
 @FORMATS
 def test_the_work_goes_on_and_sigterm_ends_it_with_its_own_code(options: tuple[str, ...], unread: type[Unread]) -> None:
-    shop = unread(*options)
+    shop = unread(*options, HOOK="1")
     shop.until(shop.until(FULL) + FULL)
     assert shop.end(signal.SIGTERM) == 0
+    assert shop.count.read_bytes() == b"the hook has run", "the interpreter has ended as it always does"
 
 
 @FORMATS
@@ -121,10 +123,14 @@ def test_sigquit_ends_it(options: tuple[str, ...], unread: type[Unread]) -> None
     assert shop.end(signal.SIGQUIT) == 131
 
 
-def test_sigquit_ends_it_while_it_waits_for_its_reader_at_the_end(unread: type[Unread]) -> None:
+def test_a_second_signal_while_it_waits_for_its_reader_at_the_end_changes_nothing(unread: type[Unread]) -> None:
     shop = unread()
     shop.until(FULL)
-    assert shop.end(signal.SIGTERM, signal.SIGINT, signal.SIGTERM) == 0
+    shop.process.send_signal(signal.SIGTERM)
+    done = -1
+    while done != (done := shop.units()):
+        time.sleep(0.3)
+    assert shop.end(signal.SIGINT, signal.SIGTERM) == 0
 
 
 @FORMATS

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import itertools
 import logging
 import os
@@ -35,6 +36,9 @@ if os.environ.get("PRINTS"):
         while True:
             sys.stdout.write("x" * 1000)
 
+
+if os.environ.get("HOOK"):
+    atexit.register(os.pwrite, COUNT, b"the hook has run", 0)
 
 if os.environ.get("BASIC"):
     logging.basicConfig(level=logging.INFO)

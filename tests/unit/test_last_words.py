@@ -43,6 +43,12 @@ def pipe() -> Iterator[Pipe]:
     os.close(made.writes)
 
 
+def helper() -> last_words.Helper:
+    found = last_words.Helper.start()
+    assert found is not None
+    return found
+
+
 def test_an_act_that_hangs_is_left_behind_and_one_that_raises_has_ended() -> None:
     go_on = threading.Event()
     assert not last_words.bounded(go_on.wait, 0.01)
@@ -56,6 +62,15 @@ def test_without_threads_nothing_is_said(monkeypatch: pytest.MonkeyPatch) -> Non
 
     monkeypatch.setattr(last_words._thread, "start_new_thread", no_more)
     assert not last_words.bounded(list)
+
+
+def test_without_threads_a_line_is_written_by_who_says_it(pipe: Pipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(last_words.Helper, "start", lambda: None)
+    monkeypatch.setattr(last_words, "STDERR", pipe.writes)
+    assert last_words.say("last words", 0.0)
+    assert os.read(pipe.reads, 100) == b"last words\n"
+    pipe.fill()
+    assert not last_words.say("no room", 0.0)
 
 
 def test_a_line_is_written_whole_where_there_is_room(pipe: Pipe, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -80,7 +95,7 @@ def test_a_stream_that_nobody_reads_is_let_go_of_before_the_interpreter_ends(pip
         unread.write("what print has buffered")
         monkeypatch.setattr(sys, "stdout", unread)
         monkeypatch.setattr(sys, "stderr", other)
-        assert last_words.flush_streams(0.01)
+        assert last_words.flush_streams(helper(), 0.01)
     assert len(os.read(pipe.reads, 2 * filled)) == filled
 
 
@@ -89,7 +104,7 @@ def test_a_stream_that_is_read_gets_what_was_buffered(pipe: Pipe, monkeypatch: p
         out.write("what print has buffered")
         monkeypatch.setattr(sys, "stdout", out)
         monkeypatch.setattr(sys, "stderr", None)
-        assert last_words.flush_streams(LIMIT_S)
+        assert last_words.flush_streams(helper(), LIMIT_S)
         assert os.read(pipe.reads, 100) == b"what print has buffered"
 
 
@@ -105,5 +120,5 @@ def test_a_stream_that_another_thread_holds_keeps_the_process(pipe: Pipe, monkey
 
     monkeypatch.setattr(sys, "stdout", Held())
     monkeypatch.setattr(sys, "stderr", None)
-    assert not last_words.flush_streams(0.01)
+    assert not last_words.flush_streams(helper(), 0.01)
     go_on.set()

@@ -138,6 +138,14 @@ def test_what_differs_by_name_is_shown(records: Records, begin: Begin) -> None:
     assert len(records) == 8
 
 
+def test_members_of_a_group_are_part_of_it(records: Records, begin: Begin) -> None:
+    begin()
+    for _ in range(3):
+        for member in (ValueError("x"), TypeError("x")):
+            logger.opt(exception=ExceptionGroup("tasks failed", [member])).error("failed")
+    assert len(records) == 2
+
+
 def test_what_differs_in_a_count_is_folded(records: Records, begin: Begin) -> None:
     begin()
     for number in range(3):

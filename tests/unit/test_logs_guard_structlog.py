@@ -108,6 +108,7 @@ def test_what_is_bound_tells_kinds_apart(begin: Callable[..., Bench]) -> None:
         ({"a": "x"}, {"b": "x"}),
         ({"error": OSError(111, "x")}, {"error": OSError(113, "x")}),
         ({"exc_info": ValueError("x")}, {"exc_info": TypeError("x")}),
+        ({"exc_info": ExceptionGroup("x", [ValueError()])}, {"exc_info": ExceptionGroup("x", [TypeError()])}),
         ({"tables": ["a"]}, {"tables": ["b"]}),
     ],
 )

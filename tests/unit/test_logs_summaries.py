@@ -13,8 +13,10 @@ import pytest
 import structlog
 from loguru import logger as loguru_logger
 
-from outlast.logs import folder, loguru, summary_record
+from outlast.core.incidents import Line
+from outlast.logs import delivery, folder, loguru
 from outlast.logs.guard import guard
+from outlast.logs.lines import write
 from outlast.logs.structlog import fold
 
 if TYPE_CHECKING:
@@ -46,7 +48,7 @@ def out(handler: logging.StreamHandler[io.StringIO]) -> io.StringIO:
 def last_words(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What was written to standard error because nothing else could be."""
     said: list[str] = []
-    for module in (folder, summary_record):
+    for module in (folder, delivery):
         monkeypatch.setattr(module, "say", said.append)
     return said
 
@@ -108,7 +110,7 @@ def test_a_formatter_that_raises_in_a_queue_handler_costs_no_count(handler: Hand
 def test_each_handler_gets_the_summary_although_another_one_raises(out: io.StringIO) -> None:
     class Broken(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            if "outlast" in record.__dict__ and self.formatter is not summary_record.PLAIN:
+            if "outlast" in record.__dict__ and self.formatter is not delivery.PLAIN:
                 raises()
             out.write(f"broken: {record.getMessage()}\n")
 
@@ -181,6 +183,16 @@ def test_a_logger_with_a_way_of_its_own_keeps_it_and_where_that_raises_standard_
             own.error("away")
     assert reported == [RuntimeError]
     assert last_words == ["outlast: away [so far: 2 more, 3 in 0.0 s] [could not be logged: RuntimeError]"]
+
+
+def test_a_line_of_an_incident_is_written_although_the_formatter_raises(handler: Handler) -> None:
+    handler.setFormatter(logging.Formatter("%(order)s %(message)s"))
+    line = Line(logging.ERROR, "db is down", {"count": 3}, with_traceback=True)
+    write(log, line, ValueError("no order 17"))
+    write(log, None)
+    first, *_, last = handler.stream.getvalue().splitlines()
+    assert first.endswith("ERROR guarded.summaries: db is down")
+    assert last == "ValueError: no order 17"
 
 
 # structlog and loguru

@@ -305,3 +305,22 @@ def test_the_report_is_bounded_and_its_sum_exact() -> None:
 
 def test_an_empty_report_is_a_heading() -> None:
     assert len(Report().text(0.0).splitlines()) == 1
+
+
+def test_groups_of_exceptions_with_different_members_are_different_records() -> None:
+    group = """ERROR:shop:failed
+  + Exception Group Traceback (most recent call last):
+  |   File "shop.py", line 4, in settle
+  |     raise ExceptionGroup("tasks failed", errors)
+  | ExceptionGroup: tasks failed (2 sub-exceptions)
+  +-+---------------- 1 ----------------
+    | {}: x
+    +---------------- 2 ----------------
+    | RuntimeError: y
+    +------------------------------------
+"""
+    fold = TextFold()
+    text = "".join(group.format(name) for name in ("ValueError", "KeyError", "ValueError", "KeyError"))
+    out = fold.feed(text.encode(), 0.0) + fold.end(1.0)
+    assert out.count(b"ERROR:shop:failed\n") == 2
+    assert (fold.stats.records, fold.stats.shown) == (4, 2)

@@ -1,4 +1,4 @@
-"""How the guard writes numbers in its lines."""
+"""Counts and sizes as people read them."""
 
 from __future__ import annotations
 

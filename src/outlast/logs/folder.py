@@ -10,10 +10,10 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, Self
 
 from outlast.core.fold import Fold, What
+from outlast.logs.delivery import report
 from outlast.logs.forked import remember
 from outlast.logs.last_words import say
 from outlast.logs.sameness import Kind
-from outlast.logs.summary_record import report
 
 if TYPE_CHECKING:
     from collections.abc import Callable

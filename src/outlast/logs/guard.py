@@ -13,11 +13,11 @@ import logging
 import sys
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, Unpack, cast
 
+from outlast.logs.delivery import Place, deliver, is_own
 from outlast.logs.folder import Folder, Handle, tell
-from outlast.logs.kinds import Kinds, Place, calling_frame
+from outlast.logs.kinds import Kinds, calling_frame
 from outlast.logs.options import FOLD, FoldOptions
 from outlast.logs.sameness import PASSES, Kind
-from outlast.logs.summary_record import is_own, write_summary
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -69,7 +69,7 @@ class LogGuard(Handle):
         if not isinstance(kind, Kind):
             return
         place: Place = kind.about
-        write_summary(place, tell(summary), self.folder.fields(summary))
+        deliver(place, tell(summary), self.folder.fields(summary))
 
     def _restore(self) -> None:
         if logging.Logger._log is self._replacement:  # noqa: SLF001  # as above

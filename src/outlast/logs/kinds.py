@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 import sys
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
+from outlast.logs.delivery import LOGGING, Place
 from outlast.logs.masks import masked
 from outlast.logs.raised import raised_in, raw_raised, tell_raised
 from outlast.logs.sameness import PASSES, Kind, Site, first_words, site_of
-from outlast.logs.summary_record import LOGGING
 from outlast.logs.values import raw_fields, tell_fields
 
 if TYPE_CHECKING:
@@ -25,17 +25,6 @@ CACHED_MAX: Final = 4_096
 Since kinds are told apart by their text, forgetting changes no storm."""
 LOOK_AGAIN_S: Final = 1.0
 """A template whose variants are all in use looks this often for some that are over."""
-
-
-class Place(NamedTuple):
-    """Who wrote the first record of a kind, and where, with the fields that its formatter may expect."""
-
-    logger: logging.Logger
-    level: int
-    path: str
-    line: int
-    function: str
-    extra: Mapping[str, object] | None
 
 
 class Kinds:
@@ -99,7 +88,7 @@ class Kinds:
 
         def make(key: str) -> Kind:
             frame = calling_frame(called, stacklevel)
-            place = Place(logger, level, frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name, extra)
+            place = Place(logger, level, frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name, dict(extra or {}))
             return Kind(key, first_words(msg, args, exc), place)
 
         kind = owner.variants.get(variant) or variant_of(owner, variant, self._folder, self._variants_max, make)

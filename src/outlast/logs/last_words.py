@@ -7,7 +7,8 @@ import contextlib
 import os
 import select
 import sys
-from typing import TYPE_CHECKING, Final
+from collections import deque
+from typing import TYPE_CHECKING, Final, TextIO
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,20 +28,40 @@ def bounded(act: Callable[[], object], seconds: float = WAIT_S) -> bool:
 
     May be called from a signal handler. Hence `_thread`: the handler may have interrupted `threading` while it holds its lock.
     """
-    done = _thread.allocate_lock()
-    done.acquire()
+    helper = Helper.start()
+    return helper is not None and helper.does(act, seconds)
 
-    def run() -> None:
-        with contextlib.suppress(BaseException):
-            act()
-        done.release()
 
-    try:
-        _thread.start_new_thread(run, ())
-    except RuntimeError:
-        # No thread can be had, or the interpreter is ending: then it is not said.
-        return False
-    return done.acquire(timeout=seconds)
+class Helper:
+    """A thread that waits for one act. When the interpreter ends, Python 3.12 starts none any more: have one before."""
+
+    def __init__(self) -> None:
+        """Not yet a thread; see `start`."""
+        self._act: Callable[[], object] = bool
+        self._begun, self._done = _thread.allocate_lock(), _thread.allocate_lock()
+        self._begun.acquire()
+        self._done.acquire()
+
+    @classmethod
+    def start(cls) -> Helper | None:
+        """Return one that waits, or None where no thread can be had."""
+        helper = cls()
+        try:
+            _thread.start_new_thread(helper._run, ())
+        except RuntimeError:
+            return None
+        return helper
+
+    def _run(self) -> None:
+        with self._begun, contextlib.suppress(BaseException):
+            self._act()
+        self._done.release()
+
+    def does(self, act: Callable[[], object], seconds: float) -> bool:
+        """Let it call `act`, once in its life; return whether that has ended within `seconds`."""
+        self._act = act
+        self._begun.release()
+        return self._done.acquire(timeout=seconds)
 
 
 def say(text: str, seconds: float = WAIT_S) -> bool:
@@ -57,7 +78,14 @@ def say(text: str, seconds: float = WAIT_S) -> bool:
         while written < len(data) and _has_room(STDERR, seconds):
             written += os.write(STDERR, data[written : written + select.PIPE_BUF])
 
-    return bounded(write, seconds) and written == len(data)
+    helper = Helper.start()
+    if helper is None:
+        # Rather a write that may hang, where another process takes the room meanwhile, than a count that nobody hears of.
+        with contextlib.suppress(OSError):
+            write()
+    else:
+        helper.does(write, seconds)
+    return written == len(data)
 
 
 def _has_room(fd: int, seconds: float) -> bool:
@@ -66,23 +94,26 @@ def _has_room(fd: int, seconds: float) -> bool:
     return bool(room.poll(seconds * 1000))
 
 
-def flush_streams(seconds: float = 0.2) -> bool:
-    """Flush standard output and standard error, for at most `seconds` each; return whether the process can end by itself.
+def flush_streams(helper: Helper, seconds: float = 0.2) -> bool:
+    """Flush standard output and standard error, for at most `seconds`; return whether the process can end by itself.
 
     The interpreter flushes them when it ends, and would wait for ever for a reader that has stopped. So a stream without
     room is sent to /dev/null from here on: what is left in its buffer is lost. False means that another thread stands in a
     write and holds the stream; then the interpreter cannot end, and the process has to leave.
     """
-    can_end = True
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            fd = stream.fileno()
-            if not _has_room(fd, seconds):
-                null = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
-                os.dup2(null, fd)
-                os.close(null)
-        except (AttributeError, OSError, ValueError):
-            # There is none, it is closed, or it is no file: nothing can hang.
-            continue
-        can_end = bounded(stream.flush, seconds) and can_end
-    return can_end
+    streams = [stream for stream in (sys.stdout, sys.stderr) if _let_go(stream, seconds)]
+    return helper.does(lambda: deque(stream.flush() for stream in streams), seconds)
+
+
+def _let_go(stream: TextIO, seconds: float) -> bool:
+    """Send a stream without room to /dev/null; return whether it has a file at all, and so may hang."""
+    try:
+        fd = stream.fileno()
+        if not _has_room(fd, seconds):
+            null = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+            os.dup2(null, fd)
+            os.close(null)
+    except (AttributeError, OSError, ValueError):
+        # There is none, or it is closed.
+        return False
+    return True

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from outlast.logs.delivery import Place, deliver
+
 if TYPE_CHECKING:
     import logging
 
@@ -11,11 +13,12 @@ if TYPE_CHECKING:
 
 
 def write(logger: logging.Logger, line: Line | None, exc: BaseException | None = None) -> None:
-    """Log `line`, with its fields as `extra["outlast"]`, and the traceback of `exc` where the line asks for it.
+    """Log `line`, with its fields as `record.outlast`, and the traceback of `exc` where the line asks for it.
 
-    None is no line and logs nothing, so that decisions can be passed on as they come.
+    None is no line and logs nothing, so that decisions can be passed on as they come. It has counts: a formatter that raises
+    costs the line its format, and nothing else.
     """
     if line is None:
         return
-    exc_info = exc if line.with_traceback and exc is not None else None
-    logger.log(line.level, "%s", line.text, exc_info=exc_info, extra={"outlast": dict(line.fields)})
+    place = Place(logger, line.level, __file__, write.__code__.co_firstlineno, "write", {})
+    deliver(place, line.text, line.fields, exc if line.with_traceback else None)

@@ -36,6 +36,7 @@ RETRY: Final = Backoff(base_s=0.1, cap_s=1.5, jitter=Jitter.NONE)
 """A full disk is looked at again after 0.1 s, growing to 1.5 s: a look costs one failed write."""
 ROOM_S: Final = 1.0
 """How long the thread waits for room before it looks whether somebody has given up waiting for it."""
+BRIEF_S: Final = 0.01
 TOLD_AGAIN_S: Final = 60.0
 """A disk that fills up again and again is told once in this time; what is dropped is told by the sums."""
 NOTICES_MAX: Final = 16
@@ -269,6 +270,9 @@ class Sink:
                 continue
             if written:
                 state = INITIAL
+            elif data:
+                # Somebody else has made it non-blocking and taken the room: ask again, but do not spin.
+                time.sleep(BRIEF_S)
             self._wrote(written)
         self._place.close()
 

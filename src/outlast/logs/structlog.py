@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias, Unpack, cas
 
 import structlog
 
+from outlast.logs.delivery import report
 from outlast.logs.folder import Folder, Handle, tell
 from outlast.logs.kinds import is_exempt, put, variant_of
 from outlast.logs.masks import masked
@@ -22,7 +23,6 @@ from outlast.logs.options import FOLD, FoldOptions
 from outlast.logs.raised import raised_in, raw_raised, tell_raised
 from outlast.logs.sameness import PASSES, Kind, Site, first_words
 from outlast.logs.structlog_methods import asks_first, asks_in_proxy
-from outlast.logs.summary_record import report
 from outlast.logs.values import VALUE, raw_fields, raw_value, sort_of, tell_fields, tell_value
 
 if TYPE_CHECKING:

@@ -8,6 +8,7 @@ import logging
 import os
 import sys
 import threading
+from functools import cache
 from typing import TYPE_CHECKING, Final
 
 from outlast.core.faults import ConfigurationError
@@ -94,14 +95,23 @@ class Ending:
     """
 
     def __init__(self) -> None:
-        """Install the hook."""
+        """Install the hook, and start the thread that it will need."""
         self.exit_code = 0
         """What the process leaves with if it cannot end by itself."""
+        self._helper = last_words.Helper.start()
+        self._pid = os.getpid()
         atexit.register(self._let_go)
 
     def _let_go(self) -> None:
-        if not last_words.flush_streams():
+        # A child after a fork has this hook, but not the thread, and its own exit code.
+        if self._pid == os.getpid() and self._helper is not None and not last_words.flush_streams(self._helper):
             os._exit(self.exit_code)
+
+
+@cache
+def ending() -> Ending:
+    """The one of this process, made at the first call."""
+    return Ending()
 
 
 def last_line(text: str) -> None:

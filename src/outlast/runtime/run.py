@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from outlast.core.phases import EXIT_FORCED, worst
 from outlast.runtime import offspring
-from outlast.runtime.process_log import Ending, ProcessLog
+from outlast.runtime.process_log import ProcessLog, ending
 from outlast.runtime.signals import Signals, leave
 from outlast.runtime.status import Status
 from outlast.runtime.stop import Stop
@@ -59,14 +59,14 @@ def run(
     object a line, through a sink: where nobody reads them they are dropped and counted, and the work goes on.
     Raises `ConfigurationError`.
     """
-    ending = Ending()
+    end = ending()
     log = ProcessLog(log_format)
     process = Process(service, listen, None if report is None else Path(report), watchdog or Watchdog(), fold_logs=fold_logs)
     try:
-        ending.exit_code = asyncio.run(process.main())
+        end.exit_code = asyncio.run(process.main())
     finally:
         process.close(log)
-    return ending.exit_code
+    return end.exit_code
 
 
 class Process:

@@ -190,7 +190,7 @@ def leave(exit_code: int, text: str, main_id: int | None = None) -> None:
     others = [
         f"{thread.name} in {(thread_stack(thread.ident) or ('nowhere',))[-1]}"
         for thread in threading.enumerate()
-        if thread.ident not in {main_id, threading.get_ident()} and not thread.name.startswith("outlast ")
+        if thread.ident not in {main_id, threading.get_ident()} and not thread.name.startswith(("outlast ", "outlast-"))
     ]
     line = f"{text}; exit code {exit_code}"
     if main_id is not None:

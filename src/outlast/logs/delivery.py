@@ -1,42 +1,55 @@
-"""A summary as a record of stdlib logging. Whatever the user's factory, filters and formatters do, its count is written."""
+"""Lines of ours that hold counts, as records of stdlib logging: whatever the user's factory, filters and formatters do, they
+are written.
+"""
 
 from __future__ import annotations
 
 import logging
 import sys
 import threading
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 from outlast.logs.last_words import bounded, say
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from types import CodeType
+    from collections.abc import Callable, Iterator, Mapping
+    from types import CodeType, TracebackType
 
-    from outlast.logs.kinds import Place
+    ExcInfo: TypeAlias = tuple[type[BaseException], BaseException, TracebackType | None]
 
 LOGGING: Final = logging.addLevelName.__code__.co_filename
 """The file of logging's own code; found as logging does, by a function that nobody replaces."""
 PLAIN: Final = logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
-"""What a summary is written with where the handler's own formatter raises."""
+"""What a line is written with where the handler's own formatter raises."""
 
 
-def write_summary(place: Place, text: str, fields: dict[str, object]) -> None:
-    """Hand a summary to the handlers of its logger, as from the line of code of the first record and with its `extra`."""
+class Place(NamedTuple):
+    """Who writes, at which level, as from which line of code, and with which fields that a formatter may expect."""
+
+    logger: logging.Logger
+    level: int
+    path: str
+    line: int
+    function: str
+    extra: Mapping[str, object]
+
+
+def deliver(place: Place, text: str, fields: Mapping[str, object], exc: BaseException | None = None) -> None:
+    """Hand a line to the handlers of its logger, with `fields` as `record.outlast`, and with the traceback of `exc`."""
     if not place.logger.isEnabledFor(place.level):
         return
-    record = _record(place, text, fields)
+    record = _record(place, text, dict(fields), None if exc is None else (type(exc), exc, exc.__traceback__))
     if is_own(type(place.logger).handle) and is_own(type(place.logger).callHandlers):
         _handle(place.logger, record)
     else:
         place.logger.handle(record)
 
 
-def _record(place: Place, text: str, fields: dict[str, object]) -> logging.LogRecord:
-    where = (place.path, place.line, "%s", (text,), None, place.function)
+def _record(place: Place, text: str, fields: dict[str, object], exc_info: ExcInfo | None) -> logging.LogRecord:
+    where = (place.path, place.line, "%s", (text,), exc_info, place.function)
     try:
         # A formatter that shows a field of the first record finds it here as well.
-        extra = {**(place.extra or {}), "outlast": fields}
+        extra = {**place.extra, "outlast": fields}
         return place.logger.makeRecord(place.logger.name, place.level, *where, extra)
     except Exception as failed:  # noqa: BLE001  # whatever a factory raises, or a name that a record has already
         report(failed)
@@ -114,7 +127,7 @@ def _tried(handler: Any, act: Callable[[], object], formatter: logging.Formatter
 
 
 def report(failed: Exception) -> None:
-    """Give what a summary met to `threading.excepthook`, which may print it, and may not wait for ever to do so."""
+    """Give what a line met to `threading.excepthook`, which may print it, and may not wait for ever to do so."""
     bounded(lambda: threading.excepthook(threading.ExceptHookArgs((type(failed), failed, failed.__traceback__, None))))
 
 
