@@ -95,7 +95,7 @@ async def running(dsn: str, sink: Sink, *, policy: outlast.HealthPolicy | None =
         assert await life == 0
 
 
-async def until(condition: Callable[[], object], limit_s: float = 30.0) -> None:
+async def until(condition: Callable[[], object], limit_s: float = 60.0) -> None:
     async with asyncio.timeout(limit_s):
         while not condition():
             await asyncio.sleep(0.01)
@@ -104,7 +104,7 @@ async def until(condition: Callable[[], object], limit_s: float = 30.0) -> None:
 async def streams(dsn: str) -> None:
     """Return when the slot is read."""
     active = "SELECT 1 FROM pg_replication_slots WHERE slot_name = 'shop' AND active"
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while not await asyncio.to_thread(ask, dsn, active):
             await asyncio.sleep(0.02)
 

@@ -16,7 +16,7 @@ import outlast
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-LIMIT_S = 20.0
+LIMIT_S = 60.0
 
 
 def until(condition: Callable[[], bool], limit_s: float = LIMIT_S) -> None:

@@ -131,7 +131,7 @@ def writing(dsn: str, seed: int = 0) -> Iterator[None]:
         yield
     finally:
         enough.set()
-        writer.join(30)
+        writer.join(60)
     assert not errors
 
 
@@ -225,7 +225,7 @@ def test_a_table_that_is_not_empty_is_not_touched(
     caplog.set_level(logging.INFO, "outlast")
     run_async(main)
     assert 'table "public"."keyed" is not empty' in caplog.text
-    assert 'TRUNCATE "public"."keyed"; or write into another table' in caplog.text
+    assert 'TRUNCATE ONLY "public"."keyed"; or write into another table' in caplog.text
 
 
 @pytest.mark.expected_logs("is gone")

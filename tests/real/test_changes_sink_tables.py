@@ -10,7 +10,10 @@ import pytest
 from changes_mirror import Mirror, mirrored
 from changes_source import LOGICAL, ask, running, streams
 
+from outlast import Kind
 from outlast.changes import PostgresSink
+from outlast.changes.sink_tables import TableChangedError
+from outlast.core.faults import attached
 from outlast.postgres import Postgres
 from outlast.testing import PostgresServer
 
@@ -29,15 +32,15 @@ CREATE TABLE p_high PARTITION OF p FOR VALUES FROM (100) TO (200)
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[PostgresServer]:
-    with PostgresServer(settings=LOGICAL) as server:
-        yield server
+def side_by_side() -> Iterator[Mirror]:
+    with PostgresServer(settings=LOGICAL) as server, mirrored(server) as mirror:
+        yield mirror
 
 
 @pytest.fixture
-def mirror(server: PostgresServer) -> Iterator[Mirror]:
-    with mirrored(server) as mirror:
-        yield mirror
+def mirror(side_by_side: Mirror) -> Mirror:
+    side_by_side.reset()
+    return side_by_side
 
 
 # Inheritance.
@@ -60,7 +63,7 @@ def test_a_change_of_a_parent_leaves_the_rows_of_its_children_alone(mirror: Mirr
     run_async(main)
 
 
-def test_a_snapshot_reads_and_empties_every_table_for_itself(server: PostgresServer, mirror: Mirror, run_async: RunAsync) -> None:
+def test_a_snapshot_reads_and_empties_every_table_for_itself(mirror: Mirror, run_async: RunAsync) -> None:
     mirror.both(FAMILY + ";" + PARTS)
     mirror.source.execute("INSERT INTO m SELECT i, 'm' FROM generate_series(1, 50) AS i")
     mirror.source.execute("INSERT INTO c SELECT i, 'c' FROM generate_series(41, 90) AS i")
@@ -82,7 +85,6 @@ def test_a_snapshot_reads_and_empties_every_table_for_itself(server: PostgresSer
 
     run_async(main)
     assert [len(mirror.rows(mirror.sink, table)) for table in ("m", "c", "p")] == [0, 50, 199]
-    ask(source, "SELECT pg_drop_replication_slot('shop')")
 
 
 @pytest.mark.parametrize("via_root", [False, True], ids=["partitions", "root"])
@@ -154,3 +156,43 @@ def test_a_family_is_equal_after_a_random_load(mirror: Mirror, run_async: RunAsy
     run_async(lambda: random_family_load(mirror, seed, 20))
     assert mirror.differences("m", "c") == {}
     assert mirror.rows(mirror.sink, "c"), "there is something to lose"
+
+
+# A table that is altered.
+
+
+def test_a_table_that_changes_while_it_is_written_is_looked_at_again(mirror: Mirror, run_async: RunAsync) -> None:
+    """An ordinary table becomes a partitioned one: what is updated with ONLY there would be nothing."""
+    mirror.both("CREATE TABLE t (id int PRIMARY KEY, note text)")
+    mirror.publish()
+    mirror.source.execute("INSERT INTO t SELECT i, 'first' FROM generate_series(1, 3) AS i")
+    inserts = mirror.changes()
+    mirror.source.execute("UPDATE t SET note = 'moved', id = 13 WHERE id = 3; DELETE FROM t WHERE id = 1")
+    changes = mirror.changes()
+
+    async def main() -> None:
+        sink = mirror.writer
+        await sink.open("shop", 1)
+        for delivery in inserts:
+            await sink.write(delivery)
+        position = await sink.flush()
+        mirror.sink.execute(
+            "BEGIN; ALTER TABLE t RENAME TO t_all; CREATE TABLE t (id int PRIMARY KEY, note text) PARTITION BY RANGE (id);"
+            "ALTER TABLE t ATTACH PARTITION t_all DEFAULT; COMMIT"
+        )
+        for delivery in changes:
+            await sink.write(delivery)
+        with pytest.raises(TableChangedError, match=r"public\.t ") as told:
+            await sink.flush()
+        fault = attached(told.value)
+        assert fault is not None
+        assert fault.kind is Kind.TRANSIENT
+        await sink.close()
+        assert await sink.open("shop", 1) == position
+        for delivery in changes:
+            await sink.write(delivery)
+        assert await sink.flush() > position
+        await sink.close()
+
+    run_async(main)
+    assert mirror.rows(mirror.sink, "t") == mirror.rows(mirror.source, "t") == ["(13,moved)", "(2,first)"]

@@ -217,14 +217,14 @@ def block(seconds: float) -> None:
 
 
 def test_an_event_loop_that_is_blocked_for_less_than_the_keepalive_keeps_the_lock(database: str, run_async: RunAsync) -> None:
-    keepalive = Keepalive(interval_s=1, count=1)
+    keepalive = Keepalive(interval_s=2, count=1)
 
     async def main() -> None:
         db = Postgres(database)
         async with Standby(db, "shop", keepalive=keepalive) as lost:
             for _ in range(2):
                 # It may have asked just before, or not for half a second.
-                block(keepalive.total_s - 0.3)
+                block(keepalive.total_s - 1.0)
                 await asyncio.sleep(1.2 * BEAT_S)
             assert not lost.done()
             block(keepalive.total_s + 2 * BEAT_S)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 from changes_source import ITEM, LOGICAL, Memory, ask, insert, running, source_database, streams, until
 from held_slot import BEGIN_S, SETTINGS, WAYS, stand_by
+from psycopg.conninfo import make_conninfo
 
 import outlast
 from outlast.changes import Changes, Insert, PostgresSink, StreamOverError, TransactionPart, Update
@@ -162,11 +163,11 @@ def test_a_large_transaction_reaches_the_sink_whole_or_not_at_all(
             ask(source, "DELETE FROM item WHERE id % 3 = 0")
             rows = "SELECT id, md5(name), amount FROM item ORDER BY id"
             expected = ask(source, rows)
-            async with asyncio.timeout(40):
+            async with asyncio.timeout(60):
                 while await asyncio.to_thread(ask, warehouse, rows) != expected:
                     await asyncio.sleep(0.1)
             ask(source, "TRUNCATE item")
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 while await asyncio.to_thread(ask, warehouse, "SELECT count(*) FROM item") != [(0,)]:
                     await asyncio.sleep(0.1)
 
@@ -196,12 +197,15 @@ def test_values_arrive_whatever_the_settings_of_the_two_databases_are(
         ask(source, table)
         ask(warehouse, table)
 
+        # And whatever a DSN says, or PGOPTIONS.
+        told = " ".join(f"-c {style}={value.strip(chr(39)).replace(' ', '')}" for style, value in styles.items())
+
         async def main() -> None:
-            sink = PostgresSink(Postgres(warehouse, name="warehouse"))
-            async with running(source, sink):
+            sink = PostgresSink(Postgres(make_conninfo(warehouse, options=told), name="warehouse"))
+            async with running(make_conninfo(source, options=told), sink):
                 await streams(source)
                 ask(source, row)
-                async with asyncio.timeout(20):
+                async with asyncio.timeout(60):
                     while not await asyncio.to_thread(ask, warehouse, "SELECT 1 FROM odd"):
                         await asyncio.sleep(0.05)
 

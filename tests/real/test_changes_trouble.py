@@ -65,7 +65,7 @@ def test_a_poison_transaction_is_quarantined_and_passed_over(
             await asyncio.to_thread(ask, source, "INSERT INTO item VALUES (2, 'bad', 4711), (3, 'good', 1)")
             await insert(source, 4)
             kept = "SELECT id FROM item ORDER BY id"
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 while await asyncio.to_thread(ask, warehouse, kept) != [(1,), (4,)]:
                     await asyncio.sleep(0.05)
             assert changes.poison.skipped == 1
@@ -96,7 +96,7 @@ def test_a_flush_that_fails_is_found_out_one_by_one(source: str, warehouse: str,
             ask(source, "INSERT INTO item VALUES (%s, %s, 1)", (number, name))
         async with running(source, sink, poison="skip", quarantine=quarantine) as changes:
             kept = "SELECT name FROM item ORDER BY id"
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 while await asyncio.to_thread(ask, warehouse, kept) != [("a",), ("b",), ("c",)]:
                     await asyncio.sleep(0.05)
             assert changes.poison.skipped == 1

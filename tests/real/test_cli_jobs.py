@@ -203,7 +203,7 @@ def test_up_works_off_what_was_enqueued_until_sigterm(queue: Callable[..., Any],
             time.sleep(0.05)
         assert queue("counts")["default"]["done"] == 1
         process.send_signal(signal.SIGTERM)
-        assert process.wait(30) == 0
+        assert process.wait(60) == 0
     finally:
         process.kill()
         process.communicate()

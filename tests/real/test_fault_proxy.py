@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from outlast.testing import PostgresServer
 
-LIMIT_S = 10.0
+LIMIT_S = 60.0
 
 
 class Echo:

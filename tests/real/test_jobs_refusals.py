@@ -282,6 +282,11 @@ def test_rows_that_others_put_in_are_read_and_stop_nobody(database: str, tmp_pat
         async def note(job: Job) -> Any:
             return job.payload
 
+        async with jobs.db.connection() as conn:
+            # Settings of a role or database, which every session begins with.
+            for setting in ("DateStyle = 'German'", "TimeZone = 'Pacific/Kiritimati'", "IntervalStyle = 'sql_standard'"):
+                await conn.execute(f"ALTER DATABASE {conn.info.dbname} SET {setting}".encode())
+        await jobs.db.close()
         await execute(jobs, FOREIGN)
         await execute(
             jobs,

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 SRC = Path(__file__).parents[2] / "src"
 COMMAND = [sys.executable, "-m", "outlast.cli", "logs", "fold"]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(SRC)}
-LIMIT_S = 30.0
+LIMIT_S = 60.0
 MEMORY_KB_MAX = 100_000
 SUMMARY = re.compile(rb"(?:outlast: |\| )(\d+) more")
 

@@ -128,7 +128,7 @@ def test_a_signal_that_raises_leaves_no_lock_behind() -> None:
                 pass
         other = threading.Thread(target=logging.error, args=("away",), daemon=True)
         other.start()
-        other.join(20)
+        other.join(60)
         assert not other.is_alive(), "the lock is held"
     """)
 
@@ -214,6 +214,21 @@ def test_a_process_ends_although_its_log_is_not_read() -> None:
         assert process.stderr is not None
         process.stderr.close()
         process.wait()
+
+
+def test_a_child_writes_its_own_lines_and_the_parent_the_rest() -> None:
+    said = run("""
+        import logging, os, sys
+        from outlast.logs.sink import SinkHandler
+        logging.basicConfig(handlers=[SinkHandler(sys.stderr)], format="%(message)s")
+        logging.error("before")
+        child = os.fork()
+        logging.error("child" if child == 0 else "parent")
+        if child == 0:
+            raise SystemExit
+        os.waitpid(child, 0)
+    """)
+    assert sorted(said.splitlines()) == ["before", "child", "parent"]
 
 
 def test_a_file_that_is_full_for_a_while_gets_every_byte_once(tmp_path: Path) -> None:

@@ -253,7 +253,9 @@ def test_a_slot_that_somebody_uses(german: PostgresServer, driver: Any) -> None:
             holder.pgconn.finish()
 
     fault = fault_of(act, "query")
-    run_sql(german.dsn(), "SELECT pg_sleep(0.2)", "SELECT pg_drop_replication_slot('busy')", "DROP PUBLICATION pub")
+    free = "NOT EXISTS (SELECT FROM pg_replication_slots WHERE active)"
+    wait = f"DO $$ BEGIN WHILE NOT ({free}) LOOP PERFORM pg_sleep(0.02); END LOOP; END $$"
+    run_sql(german.dsn(), wait, "SELECT pg_drop_replication_slot('busy')", "DROP PUBLICATION pub")
     assert (fault.kind, fault.code, fault.is_evidence) == (Kind.CONTENDED, "55006", False)
 
 

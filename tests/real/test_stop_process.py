@@ -198,7 +198,7 @@ def test_the_service_manager_is_told(tmp_path: Path, kind: str) -> None:
     address = f"\0outlast-{os.getpid()}" if kind == "abstract" else str(tmp_path / "notify")
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(address)
-        manager.settimeout(30)
+        manager.settimeout(60)
         env = {"NOTIFY_SOCKET": address.replace("\0", "@"), "WATCHDOG_USEC": "200000"}
         shop = Shop(env=env)
         heard = b""

@@ -23,16 +23,18 @@ HERE = Path(__file__).parent
 LIMIT_S = 60.0
 PIPE_BYTES = 4096
 ALWAYS = 10**9
+TARGET = "unread_shop:service"
 
 
 class Unread:
     """`outlast up` of the shop; its standard error, and its standard output, are a small pipe that is not read."""
 
-    def __init__(self, count: Path, *options: str, units: int = ALWAYS, target: str = "unread_shop:service", **env: str) -> None:
+    def __init__(self, count: Path, *options: str, units: int = ALWAYS, target: str = TARGET, **env: str) -> None:
         count.write_bytes(b"0")
         self._count = count
         self._read, write = os.pipe()
         fcntl.fcntl(write, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+        os.write(write, bytes(int(env.get("FILL", "0"))))
         self.process = subprocess.Popen(
             [sys.executable, "-m", "outlast.cli", "up", target, "--no-fold-logs", *options],
             cwd=HERE,
@@ -90,8 +92,8 @@ def unread(tmp_path: Path) -> Iterator[type[Unread]]:
     made: list[Unread] = []
 
     class Made(Unread):
-        def __init__(self, *options: str, units: int = ALWAYS, **env: str) -> None:
-            super().__init__(tmp_path / "count", *options, units=units, **env)  # type: ignore[arg-type]
+        def __init__(self, *options: str, units: int = ALWAYS, target: str = TARGET, **env: str) -> None:
+            super().__init__(tmp_path / "count", *options, units=units, target=target, **env)  # type: ignore[arg-type,misc]
             made.append(self)
 
     yield Made
@@ -151,6 +153,11 @@ def test_who_reads_again_is_told_exactly_what_was_lost_and_that_is_progress(
     # The lines of the runtime itself are not among them: they come before the pipe is full, and when it is read again.
     assert told == units - len(numbers) > 0
     assert "INFO outlast: shop stopped in" in messages[-1]
+
+
+@pytest.mark.parametrize("command", ["nosuch:service", "unread_shop:log"])
+def test_a_mistake_is_no_reason_to_wait_for_a_reader(command: str, unread: type[Unread]) -> None:
+    assert unread(target=command, FILL=str(PIPE_BYTES)).end() == 78
 
 
 def test_a_log_of_the_modules_own_that_blocks_does_not_keep_the_last_resort(unread: type[Unread]) -> None:

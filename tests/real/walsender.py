@@ -41,7 +41,7 @@ def sql(server: PostgresServer, statement: str, user: str = "postgres") -> list[
         return cursor.fetchall() if cursor.description else []
 
 
-async def until(condition: Callable[[], object], limit_s: float = 20.0) -> None:
+async def until(condition: Callable[[], object], limit_s: float = 60.0) -> None:
     async with asyncio.timeout(limit_s):
         while not await asyncio.to_thread(condition):
             await asyncio.sleep(0.01)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import random
+import re
+from graphlib import TopologicalSorter
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -398,6 +401,62 @@ def test_after_the_stop_nothing_is_asked() -> None:
         await db.close()
 
     run_virtual(main)
+
+
+def test_an_adapter_says_what_counts() -> None:
+    """Other exceptions that leave its blocks trip nothing, and give back the place of the trial."""
+
+    class Api(outlast.Dependency):
+        def counts(self, exc: BaseException) -> bool:
+            return "api" in str(exc)
+
+    async def main() -> None:
+        api = Api("api", rng=random.Random(1))
+        with pytest.raises(ConnectionResetError):
+            async with api.use():
+                raise ConnectionResetError("somebody else")
+        assert (api.state, api.last) == (outlast.State.UP, None)
+        with pytest.raises(ConnectionResetError):
+            async with api.use():
+                raise ConnectionResetError("the api")
+        assert api.last is not None
+        assert (api.state, api.last.code) == (outlast.State.DOWN, "ECONNRESET")
+        await asyncio.sleep(2)
+        with pytest.raises(ConnectionResetError):
+            async with api.use():
+                raise ConnectionResetError("somebody else")
+        async with api.use():
+            pass
+        assert api.state is outlast.State.RECOVERING
+
+    run_virtual(main)
+
+
+def test_those_who_wonder_share_one_look() -> None:
+    async def main() -> None:
+        database = Database()
+        db = dependency(database)
+        await asyncio.gather(*(db.look() for _ in range(50)))
+        assert (len(database.asked), db.state) == (1, outlast.State.UP)
+        database.up = False
+        await asyncio.gather(*(db.look() for _ in range(50)))
+        assert (len(database.asked), db.state) == (2, outlast.State.DOWN)
+        await db.look()
+        assert len(database.asked) == 2, "the prober is at it"
+
+    run_virtual(main)
+
+
+def test_its_parts_import_each_other_in_one_direction() -> None:
+    """Also for type checkers: no circle dependency, use, prober, blocking."""
+    package = Path(outlast.__file__).parent / "runtime" / "dependency"
+    pattern = re.compile(r"from outlast\.runtime\.dependency(?:\.(\w+))? import (\w+)")
+    graph = {
+        path.stem: {first or second for first, second in pattern.findall(path.read_text(encoding="utf-8"))}
+        for path in package.glob("*.py")
+    }
+    # `Dependency.blocking` makes its face when it is first asked for.
+    TopologicalSorter(graph).prepare()
 
 
 def test_a_dependency_needs_a_name() -> None:

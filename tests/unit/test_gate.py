@@ -13,7 +13,17 @@ import outlast
 from outlast.testing import run_virtual
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from outlast.runtime.gate import Pass
+
+
+@pytest.fixture(autouse=True, scope="module")
+def no_time_passes() -> Iterator[None]:
+    """Who comes back at once after a refusal waits its turn: tests/unit/test_turns.py."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("outlast.runtime.dependency.callers.sleep_in_thread", lambda turn: None)
+        yield
 
 
 def test_it_refuses_once_closed_and_is_empty_when_the_last_has_left() -> None:

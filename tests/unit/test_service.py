@@ -237,7 +237,7 @@ def test_a_body_that_spins_inside_is_named_and_throttled(caplog: pytest.LogCaptu
 
     assert serve(service, 60.0) == 0
     assert tries < 600
-    assert caplog.text.count("loop controller spins") == 1
+    assert caplog.text.count("task controller spins") == 1
 
 
 def test_a_body_that_only_yields_is_throttled_too() -> None:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 import outlast
 from outlast.core.turns import FIRST_S, NEAR_S, SPINS_AT, Turn, next_turn, refused
-from outlast.runtime.dependency import door
+from outlast.runtime.dependency import callers, door
 from outlast.testing import run_virtual
 
 if TYPE_CHECKING:
@@ -156,6 +156,33 @@ def test_a_hundred_spinning_tasks_come_back_over_the_ramp() -> None:
     assert refusals < 100 * 120
     assert 15 < asked < 100
     assert late_s < 1.5 + 1.0 + 0.2
+
+
+def test_spinners_in_line_leave_room_for_those_who_wait() -> None:
+    async def main() -> None:
+        database = Database()
+        db = dependency(database, waiters_max=4)
+        database.up = False
+        fail(db)
+
+        async def spinner() -> None:
+            while True:
+                try:
+                    await by_use(db)
+                except outlast.Unavailable:
+                    continue
+
+        spinning = [asyncio.create_task(spinner()) for _ in range(10)]
+        await asyncio.sleep(5)
+        waiting = [asyncio.create_task(db.ready()) for _ in range(2)]
+        await asyncio.sleep(5)
+        assert not any(task.done() for task in waiting)
+        database.up = True
+        await asyncio.gather(*waiting)
+        for task in spinning:
+            task.cancel()
+
+    run_virtual(main)
 
 
 def test_requests_in_tasks_of_their_own_never_wait() -> None:
@@ -319,6 +346,62 @@ def test_a_worker_that_finds_too_many_waiting_waits_and_comes_back() -> None:
     run_virtual(main)
 
 
+# Other refusals than those of a dependency.
+
+
+def test_a_spinner_at_a_full_gate_lets_those_inside_leave() -> None:
+    async def main() -> tuple[int, float]:
+        loop, gate, refusals = asyncio.get_running_loop(), outlast.Gate("shop", holders_max=1), 0
+
+        async def inside() -> None:
+            async with gate.enter("the first"):
+                await asyncio.sleep(OUTAGE_S)
+
+        first = asyncio.create_task(inside())
+        await asyncio.sleep(0.001)
+        while True:
+            try:
+                async with gate.enter("the next"):
+                    await first
+                    return refusals, loop.time()
+            except outlast.Unavailable:
+                refusals += 1
+
+    refusals, entered_at = run_virtual(main)
+    assert 20 <= refusals <= 60
+    assert entered_at <= OUTAGE_S + 1.0
+
+
+@pytest.mark.parametrize("way", ["sleep", "timeout", "gate"])
+def test_a_body_that_takes_no_notice_of_the_stop_is_cancelled_when_the_drain_is_over(way: str) -> None:
+    """It catches `Stopping` and asks on: it used to keep the event loop for itself, until the watchdog interrupted it."""
+    service = outlast.Service("shop", deadline_s=10.0)
+
+    @service.loop()
+    async def poll(stop: outlast.Stop) -> None:
+        while True:
+            try:
+                match way:
+                    case "sleep":
+                        await stop.sleep(1.0)
+                    case "timeout":
+                        async with stop.timeout(1.0):
+                            await asyncio.sleep(0.5)
+                    case _:
+                        async with service.gate.enter("poll"):
+                            await asyncio.sleep(0.5)
+            except Exception:  # noqa: BLE001, S112 - the mistake that is tested
+                continue
+
+    async def main() -> float:
+        stop, loop = outlast.Stop(), asyncio.get_running_loop()
+        loop.call_later(5.0, stop.fire, "test")
+        assert await service.run(stop) in {0, 75}
+        return loop.time()
+
+    assert run_virtual(main) <= 15.0
+
+
 # In threads, and with `with` on the event loop.
 
 
@@ -326,7 +409,7 @@ def test_a_worker_that_finds_too_many_waiting_waits_and_comes_back() -> None:
 def slept(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The sleeps of threads, which take no time."""
     slept: list[float] = []
-    monkeypatch.setattr(door.time, "sleep", slept.append)
+    monkeypatch.setattr(callers.time, "sleep", slept.append)
     return slept
 
 
@@ -362,7 +445,7 @@ def long_away() -> outlast.Dependency:
 def steady(monkeypatch: pytest.MonkeyPatch) -> None:
     """A clock that stands still, so that a busy machine is near as well."""
     now = door.clock()
-    for place in ("door", "cell"):
+    for place in ("door", "cell", "callers"):
         monkeypatch.setattr(f"outlast.runtime.dependency.{place}.clock", lambda: now)
 
 

@@ -48,6 +48,10 @@ class Claim:
         self._backoff = BackoffState()
         self._next_at = 0.0
         """No attempt before, on the event loop's clock."""
+        self._look_at = 0.0
+        """No look from outside of a session before, on the same clock."""
+        self._epoch = db.epoch
+        """How often the server had recovered by the last attempt in vain."""
         self._reader = 0
         """The process that read the slot at the last look of a session; 0 when nobody did."""
         self._told = False
@@ -62,16 +66,24 @@ class Claim:
     async def until_worthwhile(self, stop: Stop) -> None:
         """Wait until a new session may get the slot, after one that was given up in vain; otherwise return at once.
 
-        Without a session of its own, and without the lock: as long as the one who was seen reading it still does.
+        Without a session of its own, and without the lock: as long as the one who was seen reading it still does. It asks no
+        more than twice a second, however often it is called.
         """
-        await stop.sleep(self._next_at - asyncio.get_running_loop().time())
+        loop = asyncio.get_running_loop()
+        self._forget_before_outage()
         while self._reader:
+            await stop.sleep(self._look_at - loop.time())
+            self._look_at = loop.time() + LOOK_S[1]
             session = await self._holder()
-            if session is None or session.pid != self._reader:
+            if session is None:
+                # It is free: what there was to wait for is over.
+                self._reader, self._next_at = 0, 0.0
+            elif session.pid != self._reader:
                 # Another reader is one of us perhaps, who has the lock: then that is what to wait for.
-                return
-            self._tell(session)
-            await stop.sleep(LOOK_S[1])
+                break
+            else:
+                self._tell(session)
+        await stop.sleep(self._next_at - loop.time())
 
     async def start(self, replication: Replication, position: int, stop: Stop) -> None:
         """Start the stream, as soon as nobody else reads the slot. Raises `Stopping`, and what the session does."""
@@ -118,10 +130,17 @@ class Claim:
     def _postpone(self) -> float:
         """Take note of an attempt in vain; gives the seconds until the next."""
         now = asyncio.get_running_loop().time()
+        self._forget_before_outage()
         self._backoff, wait_s = BACKOFF.next(self._backoff, now, self._rng)
         wait_s = BACKOFF.cap_s if wait_s is None else wait_s
         self._next_at = now + wait_s
         return wait_s
+
+    def _forget_before_outage(self) -> None:
+        """Begin anew when the server was away: whoever read the slot is gone, and what was given up then was not in vain."""
+        if self._epoch != self._db.epoch:
+            self._epoch = self._db.epoch
+            self._backoff, self._next_at, self._reader = BackoffState(), 0.0, 0
 
     async def _holder(self) -> Session | None:
         async with self._db.connection() as conn:

@@ -14,7 +14,7 @@ from outlast.changes.epochs import FencedError
 from outlast.changes.own_tables import make_table
 from outlast.changes.postgres_snapshot import PostgresSnapshot
 from outlast.changes.row_statements import Naming, RowStatements, same_name
-from outlast.changes.sink_tables import VERSIONS, TableChangedError, as_parameters, read_tables
+from outlast.changes.sink_tables import VERSIONS, TableChangedError, read_tables
 from outlast.core.faults import attach, attached
 from outlast.postgres.connection import DeadlineExceededError
 from outlast.postgres.replication_dial import Keepalive, dial
@@ -51,6 +51,7 @@ RETURNING lsn::text, epoch, copied_until::text, mixed_until::text, snapshot_due
 _MOVE: Final = """
 UPDATE {schema}.change_positions SET lsn = %s::pg_lsn, filled = true, updated_at = clock_timestamp()
 WHERE stream = %s AND epoch = %s
+RETURNING {versions}
 """
 _ASK: Final = "SELECT epoch FROM {schema}.change_positions WHERE stream = %s"
 IDLE_S_MAX: Final = 60
@@ -147,18 +148,20 @@ class PostgresSink:
         if self._complete_lsn == self._durable_lsn:
             return self._durable_lsn
         conn, complete = self._open_connection(), self._complete_lsn
+        seen = self._rows.seen(self._written)
+        oids = "{" + ",".join(str(0 if table is None else table.oid) for table in seen.values()) + "}"
         async with self._used(conn):
-            async with conn.pipeline(), conn.cursor() as looking, conn.cursor() as cursor:
-                await looking.execute(VERSIONS, as_parameters(self._written))
-                await cursor.execute(self._sql(_MOVE), (format_lsn(complete), self._stream, self._epoch))
-                versions = {(schema, name): version for schema, name, version in await looking.fetchall()}
-                moved = cursor.rowcount
-            if moved != 1:
+            async with conn.cursor() as cursor:
+                await cursor.execute(self._sql(_MOVE), (format_lsn(complete), self._stream, self._epoch, oids))
+                row = await cursor.fetchone()
+            if row is None:
                 await conn.rollback()
                 raise FencedError(self._stream, self._epoch, await self._newest(conn), "another owner")
-            if other := versions.items() ^ self._rows.versions(self._written).items():
+            found: dict[Name, str | None] = dict(zip(seen, row[0], strict=True))
+            # One that was not there when it was looked at, and could be written, was made in between.
+            if changed := [name for name, table in seen.items() if table is None or table.version != found[name]]:
                 await conn.rollback()
-                raise TableChangedError(min(name for name, _ in other))
+                raise TableChangedError(changed)
             await conn.commit()
         self._written.clear()
         self._durable_lsn = complete
@@ -220,4 +223,4 @@ class PostgresSink:
         return self._conn
 
     def _sql(self, text: LiteralString) -> sql.Composed:
-        return sql.SQL(text).format(schema=sql.Identifier(self.schema))
+        return sql.SQL(text).format(schema=sql.Identifier(self.schema), versions=sql.SQL(VERSIONS))

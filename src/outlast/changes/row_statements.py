@@ -49,10 +49,9 @@ class RowStatements:
         for each in (self._seen, self._tables, self._statements):
             each.clear()
 
-    def versions(self, names: Iterable[Name]) -> dict[Name, str]:
-        """Give the versions of those tables that are there."""
-        seen = ((name, self._seen.get(name)) for name in names)
-        return {name: table.version for name, table in seen if table is not None}
+    def seen(self, names: Iterable[Name]) -> dict[Name, SinkTable | None]:
+        """Give what `learn` was told of these; None: it was not there."""
+        return {name: self._seen.get(name) for name in names}
 
     def unknown(self, names: Iterable[Name]) -> list[Name]:
         """Give those that `learn` has to be told of."""

@@ -14,6 +14,7 @@ import click
 from outlast.cli.errors import CommandError, Exit
 from outlast.cli.guard import Size
 from outlast.cli.values import Duration, Names
+from outlast.logs import last_words
 
 if TYPE_CHECKING:
     from outlast.logs.text.source import Source
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 
 STDIN = 0
 STDOUT = 1
-STDERR = 2
 
 
 @click.group()
@@ -149,8 +149,5 @@ def _say(text: str) -> None:
 
 
 def _tell(text: str) -> None:
-    """Write to stderr, whatever becomes of it: nobody may be there to read."""
-    try:
-        os.write(STDERR, f"{text}\n".encode(errors="backslashreplace"))
-    except OSError:
-        return
+    """Write to stderr, whatever becomes of it: nobody may be there to read, and what is folded has to go on."""
+    last_words.say(text)

@@ -36,7 +36,8 @@ def print_jobs(records: Sequence[JobRecord]) -> None:
         due = age(record.run_at, now) if record.run_at > now else ""
         fault = [Text(_fault(record))] if faulted else []
         times = (age(record.enqueued_at, now), due, age(record.finished_at, now))
-        table.add_row(Text(str(record.id)), Text(record.kind), Text(record.queue), state, attempt, *times, *fault)
+        names = (Text(clean(record.kind)), Text(clean(record.queue)))
+        table.add_row(Text(str(record.id)), *names, state, attempt, *times, *fault)
     Console().print(table)
 
 
@@ -50,7 +51,7 @@ def print_counts(counted: Mapping[str, Mapping[str, int]], states: Sequence[str]
     for state in states:
         table.add_column(state, justify="right", no_wrap=True)
     for name, by_state in sorted(counted.items()):
-        table.add_row(Text(name), *(_count(state, by_state.get(state, 0)) for state in states))
+        table.add_row(Text(clean(name)), *(_count(state, by_state.get(state, 0)) for state in states))
     Console().print(table)
 
 

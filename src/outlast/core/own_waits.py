@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 PERMANENT_S: Final = 5.0
 """A fault that needs a person is retried no sooner than this."""
-RHYTHM: Final = Backoff(base_s=0.5, cap_s=5.0, jitter=Jitter.EQUAL)
-"""While a dependency is recovering: as its relapses, so that a peer that lets in and throws out sees no more sessions."""
+RHYTHM_S_MAX: Final = 5.0
+"""While a dependency is recovering nobody waits longer: as its relapses."""
 REFUSED_S_MAX: Final = 5.0
 """Who was refused comes back when the prober has asked again, and no later than this."""
 REFUSED_SPREAD_S_MAX: Final = 1.0
@@ -57,8 +57,9 @@ class OwnWaits:
 
         They are at most 5, unless the peer itself asks for more.
         """
-        self.rhythm, wait_s = RHYTHM.next(self.rhythm, now, rng, retry_after_s)
-        return RHYTHM.cap_s if wait_s is None else wait_s
+        rule = self._rhythm()
+        self.rhythm, wait_s = rule.next(self.rhythm, now, rng, retry_after_s)
+        return rule.cap_s if wait_s is None else wait_s
 
     def take_back(self) -> None:
         """Take back the newest failures: an outage explains them."""
@@ -73,7 +74,12 @@ class OwnWaits:
     def first_s(self, rng: random.Random) -> float:
         """The seconds to wait where nothing is held against anyone: a first wait, and none the longer for it."""
         _, wait_s = self.policy.next(INITIAL, 0.0, rng)
-        return self.policy.base_s if wait_s is None else min(wait_s, RHYTHM.cap_s)
+        return self.policy.base_s if wait_s is None else min(wait_s, RHYTHM_S_MAX)
+
+    def _rhythm(self) -> Backoff:
+        """The same rule with another cap, which spreads there as well, whatever the jitter of the policy is."""
+        cap_s = min(self.policy.cap_s, RHYTHM_S_MAX)
+        return Backoff(min(self.policy.base_s, cap_s), cap_s, self.policy.factor, Jitter.EQUAL)
 
     def worked(self) -> None:
         """Work has begun, or succeeded: what fails from now on has nothing to do with what failed before."""

@@ -13,6 +13,7 @@ from outlast.drill.arm_run import ArmRun
 from outlast.drill.arms import ledger
 from outlast.drill.arms.service import ArmSettings
 from outlast.drill.coder_figures import JobsArm
+from outlast.drill.faults import ServerFault
 from outlast.drill.feeder import Feeder
 from outlast.drill.instance import launch
 from outlast.drill.options import ArmKind
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from outlast.drill.coder import CoderOptions
-    from outlast.drill.faults import Outage, ServerFault
+    from outlast.drill.faults import Outage
     from outlast.drill.observer import Observer
     from outlast.drill.stores import JobStore
 
@@ -44,7 +45,6 @@ class JobsKind(ArmKind):
 class JobsRun(ArmRun[JobsArm, PostgresTarget]):
     """Carries out one arm of the coder drill."""
 
-    fault: ServerFault
     _target: PostgresTarget
     _feeder: Feeder
     _payments: Payments
@@ -66,7 +66,7 @@ class JobsRun(ArmRun[JobsArm, PostgresTarget]):
         self._store.create(self._target.direct_dsn)
         with closing(self._target.connect()) as conn:
             conn.execute(ledger.CREATE)
-        self.fault.prepare(self._target, stack)
+        self._server_fault.prepare(self._target, stack)
         options = self.options
         settings = ArmSettings(
             dsn=self._target.proxied_dsn,
@@ -85,6 +85,11 @@ class JobsRun(ArmRun[JobsArm, PostgresTarget]):
     def target(self) -> PostgresTarget:
         """The server and the proxy before it."""
         return self._target
+
+    @property
+    def _server_fault(self) -> ServerFault:
+        assert isinstance(self.fault, ServerFault)  # noqa: S101  the options of this drill have no others
+        return self.fault
 
     def begin_work(self) -> None:
         """Fill the queue and keep it full; what needs the second service is due bit by bit."""
@@ -105,7 +110,7 @@ class JobsRun(ArmRun[JobsArm, PostgresTarget]):
 
     def stage_fault(self) -> Outage:
         """Keep the feeder off a server that the harness cannot reach either; count sessions on one that it can."""
-        if self.fault.harness_cut_off:
+        if self._server_fault.harness_cut_off:
             self._feeder.pause()
             outage = super().stage_fault()
             self._feeder.resume()

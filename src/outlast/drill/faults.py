@@ -14,6 +14,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar
 
 import psycopg
+from psycopg import sql
 
 from outlast.drill.errors import DrillError
 from outlast.drill.target import HARNESS_NAME, PostgresTarget
@@ -268,7 +269,7 @@ class TablespaceFull(ServerFault):
         space.mkdir()
         os.chown(space, owner.st_uid, owner.st_gid)
         with target.connect() as conn:
-            conn.execute(psycopg.sql.SQL("CREATE TABLESPACE small LOCATION {}").format(str(space)))
+            conn.execute(sql.SQL("CREATE TABLESPACE small LOCATION {}").format(str(space)))
             conn.execute("ALTER TABLE drill_ledger SET TABLESPACE small")
 
     def begin(self, target: PostgresTarget) -> None:

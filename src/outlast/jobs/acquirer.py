@@ -173,12 +173,12 @@ class Acquirer:
         """Make jobs of rows, the most urgent first; apart, with their end, those whose payload does not read."""
         jobs: list[Job] = []
         unread: list[tuple[Job, Outcome]] = []
-        for job_id, kind, payload, *others in rows:
+        for row in rows:
             try:
-                jobs.append(Job(job_id, kind, from_json(payload), *others))
+                jobs.append(_job(row, from_json(row[2])))
             except NotJsonError as error:
-                job = Job(job_id, kind, None, *others)
-                fault = Fault(Kind.REJECTED, "payload", f"the payload of a {kind} does not read: {error}", kind)
+                job = _job(row, None)
+                fault = Fault(Kind.REJECTED, "payload", f"the payload of a {job.kind} does not read: {error}", job.kind)
                 self._incident.fault(fault)
                 unread.append((job, dead(job, fault)))
         jobs.sort(key=lambda job: (-job.priority, job.id))
@@ -204,3 +204,10 @@ class Acquirer:
             return
         finally:
             forget()
+
+
+def _job(row: Row, payload: Any) -> Job:  # noqa: ANN401 - anything that is JSON
+    """Make a job of a row of ACQUIRE, whose payload has been read."""
+    job_id, kind, _, attempt, attempts_max, queue, priority, unique_key, enqueued_at, deadline_at = row
+    times = statements.at(enqueued_at), statements.at(deadline_at)
+    return Job(job_id, kind, payload, attempt, attempts_max, queue, priority, unique_key, *times)

@@ -383,17 +383,13 @@ def _in_order(jobs: Sequence[NewJob], rows: list[Any]) -> list[EnqueueResult]:
 
 
 def _record(row: tuple[Any, ...]) -> JobRecord:
-    """Make a record of what LIST gives: JSON columns come as text."""
-    *_, first_fault, last_fault = row
+    """Make a record of what LIST gives: JSON as text, times as numbers."""
     record = JobRecord(*row)
-    return replace(
-        record,
-        state=JobState(record.state),
-        payload=shown(record.payload),
-        result=shown(record.result),
-        first_fault=_fault(first_fault),
-        last_fault=_fault(last_fault),
-    )
+    times = ("run_at", "enqueued_at", "deadline_at", "started_at", "finished_at")
+    values: dict[str, Any] = {name: statements.at(getattr(record, name)) for name in times}
+    values |= {name: shown(getattr(record, name)) for name in ("payload", "result")}
+    values |= {name: _fault(getattr(record, name)) for name in ("first_fault", "last_fault")}
+    return replace(record, state=JobState(record.state), **values)
 
 
 def _fault(text: str | None) -> dict[str, Any] | None:

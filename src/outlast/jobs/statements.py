@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Final, LiteralString
 
 from psycopg import sql
 
+EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
 
 def _time(column: LiteralString) -> LiteralString:
-    """Read a time so that Python has a value for it: PostgreSQL's years go from 4714 BC to 294276, and there is infinity."""
-    return (
-        "CASE WHEN " + column + " IS NOT NULL THEN least(greatest(" + column + ", timestamptz '0001-01-02 00:00+00'), "
-        "timestamptz '9999-12-30 00:00+00') END"
-    )
+    """Read a time as microseconds since 1970, brought into the years that Python has; `at` makes a datetime of it.
+
+    PostgreSQL's years go from 4714 BC to 294276, and there is infinity. A number is the same whatever `DateStyle` says.
+    """
+    bounded = "least(greatest(" + column + ", timestamptz '0001-01-02 00:00+00'), timestamptz '9999-12-30 00:00+00')"
+    return "CASE WHEN " + column + " IS NOT NULL THEN (extract(epoch FROM " + bounded + ") * 1000000)::bigint END"
+
+
+def at(micros: int | None) -> datetime | None:
+    """The time that `_time` has read."""
+    return None if micros is None else EPOCH + timedelta(microseconds=micros)
 
 
 ENQUEUE: Final = """

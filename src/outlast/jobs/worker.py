@@ -220,6 +220,9 @@ class WorkerProcess:
         held = refusal is not None and refusal.dependency != self._db.name and self.needs.refused(job, refusal, stop)
         outcome = after_fault(job, fault, exc, handling, self._db.name, self._rng, held=held)
         if outcome.give_back:
+            if fault.kind in {Kind.EXHAUSTED, Kind.OVERLOADED} and not fault.is_evidence and refusal is None:
+                # The server is up, so no incident of its own says that it has no room.
+                self._told(outcome, fault, exc)
             return outcome, None
         leave = exc if RULES[fault.kind].exit_code is not None and fault.kind is Kind.FATAL else None
         return self._told(outcome, fault, exc), leave

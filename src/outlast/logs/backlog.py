@@ -134,10 +134,20 @@ class Backlog:
 
     def put_line(self, line: bytes, rank: int, now: float, why: str = "") -> bool:
         """Take in one whole line, which may be several of text, or drop it; return whether it was taken in."""
-        self.taken += len(line)
+        size = len(line)
+        self.taken += size
         self.taken_lines += 1
-        if (self.is_dropping and any(self._gap_ranks[rank:])) or not self._make_room(len(line), rank, now, why):
-            self._lose(rank, 1, len(line), now, why)
+        if self._dropping_since is None and self.size + size <= self.bytes_max and self._lines != self.lines_max:
+            # As below, at a third of the cost.
+            self._order += 1
+            self._queues[rank].append(Piece(self._order, line, rank, 1))
+            self._lines += 1
+            self._bytes[rank] += size
+            self.size += size
+            self._kept_inside = line[-1:] != b"\n"
+            return True
+        if (self.is_dropping and any(self._gap_ranks[rank:])) or not self._make_room(size, rank, now, why):
+            self._lose(rank, 1, size, now, why)
             return False
         self._keep(line, rank, 1)
         return True
@@ -173,18 +183,24 @@ class Backlog:
 
     def _lose(self, rank: int, lines: int, size: int, now: float, why: str = "") -> None:
         """Count what is dropped, and note it in the gap, which begins by it."""
-        self._widen(Gap(lines, size, 0.0, ((rank, lines),), why), now)
+        self._begin_gap(now, why)
+        self._gap_lines += lines
+        self._gap_bytes += size
+        self._gap_ranks[rank] += lines
         self.dropped_lines += lines
         self.dropped_bytes += size
 
-    def _widen(self, gap: Gap, now: float) -> None:
-        """Note in the present gap what is missing besides, or begin one with it."""
+    def _begin_gap(self, now: float, why: str) -> None:
         if self._dropping_since is None:
             self._dropping_since = now
             self.gaps += 1
+        self._gap_why = self._gap_why or why
+
+    def _tell_again(self, gap: Gap, now: float) -> None:
+        """Note in the present gap what an earlier one was, whose line has been lost; it is counted already."""
+        self._begin_gap(now, gap.why)
         self._gap_lines += gap.lines
         self._gap_bytes += gap.size
-        self._gap_why = self._gap_why or gap.why
         for rank, lines in gap.by_rank:
             self._gap_ranks[rank] += lines
 
@@ -227,21 +243,25 @@ class Backlog:
         if ready < bytes_max and ready < self.size:
             pieces = [self._front[self._head :]]
             while ready < bytes_max and ready < self.size:
-                piece = self._next()
-                pieces.append(piece.data)
-                ready += len(piece.data)
-                self._loaded += len(piece.data)
-                if piece.lines or piece.gap:
-                    self._marks.append(Mark(self._loaded, piece))
+                queue, until = self._oldest()
+                while queue and queue[0].order < until and ready < bytes_max:
+                    piece = self._take(queue.popleft())
+                    size = len(piece.data)
+                    pieces.append(piece.data)
+                    ready += size
+                    self._loaded += size
+                    if piece.lines or piece.gap:
+                        self._marks.append(Mark(self._loaded, piece))
             self._front, self._head = b"".join(pieces), 0
         data = self._front[self._head : self._head + bytes_max]
         if len(data) < self.size:
             data = data[: data.rfind(b"\n") + 1] or data
         return data
 
-    def _next(self) -> Piece:
-        queue = min((queue for queue in self._queues if queue), key=lambda queue: queue[0].order)
-        return self._take(queue.popleft())
+    def _oldest(self) -> tuple[deque[Piece], int]:
+        """The queue in which the oldest piece is, and the number of the oldest one in the others: until there it comes first."""
+        heads = sorted((queue[0].order, rank) for rank, queue in enumerate(self._queues) if queue)
+        return self._queues[heads[0][1]], heads[1][0] if len(heads) > 1 else self._order + 1
 
     def _take(self, piece: Piece) -> Piece:
         """Note that a piece has left the queues."""
@@ -281,7 +301,7 @@ class Backlog:
         if piece.gap is not None:
             self.added -= size
             self._notice_bytes -= len(piece.data)
-            self._widen(piece.gap, now)
+            self._tell_again(piece.gap, now)
         elif piece.lines:
             self._lose(piece.rank, piece.lines, size, now, why)
         else:
@@ -292,7 +312,7 @@ class Backlog:
         if self.size:
             self.lose(now, "")
         while self.size:
-            piece = self._next()
+            piece = self._take(self._oldest()[0].popleft())
             self.size -= len(piece.data)
             self._lose_piece(piece, len(piece.data), now, "")
         self._kept_inside = False

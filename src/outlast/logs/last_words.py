@@ -43,20 +43,21 @@ def bounded(act: Callable[[], object], seconds: float = WAIT_S) -> bool:
     return done.acquire(timeout=seconds)
 
 
-def say(line: str, seconds: float = WAIT_S) -> bool:
-    """Write one line to standard error past every buffer and lock; return whether it was written within `seconds`.
+def say(text: str, seconds: float = WAIT_S) -> bool:
+    """Write a line, or several, to standard error past every buffer and lock; return whether that took at most `seconds`.
 
-    At most `PIPE_BUF` bytes: such a write to a pipe is whole or does not happen.
+    At most `PIPE_BUF` bytes at a time: such a write to a pipe is whole or does not happen.
     """
-    data = line.encode(errors="backslashreplace")[: select.PIPE_BUF - 1] + b"\n"
-    written: list[int] = []
+    data = f"{text}\n".encode(errors="backslashreplace")
+    written = 0
 
     def write() -> None:
+        nonlocal written
         # Without room the thread ends here: where the process lives on, no thread may be left behind for each line.
-        if _has_room(STDERR, seconds):
-            written.append(os.write(STDERR, data))
+        while written < len(data) and _has_room(STDERR, seconds):
+            written += os.write(STDERR, data[written : written + select.PIPE_BUF])
 
-    return bounded(write, seconds) and bool(written)
+    return bounded(write, seconds) and written == len(data)
 
 
 def _has_room(fd: int, seconds: float) -> bool:

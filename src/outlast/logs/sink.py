@@ -6,6 +6,7 @@ logging.getLogger().addHandler(SinkHandler(sys.stderr))
 from __future__ import annotations
 
 import atexit
+import contextlib
 import errno
 import logging
 import os
@@ -152,7 +153,8 @@ class Sink:
         data = line.encode(self._encoding, "backslashreplace")
         with self._changed:
             now = self._clock()
-            self._note(self._backlog.settle(now))
+            if self._backlog.is_dropping:
+                self._note(self._backlog.settle(now))
             rank = min(max(level // 10, 0), RANKS - 1)
             kept = self._backlog.put_line(data, rank, now, self._trouble or "")
             self._awake()
@@ -226,8 +228,11 @@ class Sink:
     def _awake(self) -> None:
         """See to it that the thread looks."""
         if self._thread is None and not self._is_closing:
-            self._thread = threading.Thread(target=self._run, name=f"outlast writes {self.name}", daemon=True)
-            self._thread.start()
+            thread = threading.Thread(target=self._run, name=f"outlast writes {self.name}", daemon=True)
+            # When no thread can be had, what is queued waits for the next line to try again.
+            with contextlib.suppress(RuntimeError):
+                thread.start()
+                self._thread = thread
         if self._is_idle:
             self._changed.notify_all()
 
@@ -352,7 +357,7 @@ class SinkHandler(logging.Handler):
     def __init__(self, stream: Stream, level: int = logging.NOTSET, **options: float) -> None:
         """Write to `stream`."""
         super().__init__(level)
-        self.sink = Sink(stream, **{"tell": self.tell, **cast("dict[str, Any]", options)})
+        self.sink = Sink(stream, tell=self.tell, **cast("dict[str, Any]", options))
 
     def emit(self, record: logging.LogRecord) -> None:
         """Format and queue; what cannot be formatted is logging's business."""

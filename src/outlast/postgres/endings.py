@@ -36,8 +36,9 @@ ASK_S_MIN: Final = 1.0
 """At most one question to pg_stat_activity in this time, however many statements there are."""
 AGE_SLACK_S: Final = 1.0
 """A session that is younger than our connection by more than this is another one with the same process id."""
-DRAIN_BYTES_MAX: Final = 1_048_576
-"""What a session that was given up may still send. Then the socket is closed, so that the server's next write fails."""
+DRAIN_BYTES_MAX: Final = 16_777_216
+"""What a session that was given up may still send: more than the buffers of both sides hold (Linux: 6 MiB and 4 MiB). Then the
+socket is closed, so that the server's next write fails."""
 READ_BYTES: Final = 65_536
 THREADS_MAX: Final = 4
 """With a libpq older than 17 a cancel request blocks a thread."""
@@ -157,11 +158,13 @@ class Endings:
 
     async def _send(self, one: GivenUp) -> None:
         """Send one cancel request. That it arrived says nothing of the statement: what comes next tells."""
-        if one.ended or one.cancel is None:
+        if one.cancel is None:
             return
-        again = one.asked
-        await self.sent()
-        one.asked = True
+        await self._pacer.turn()
+        if one.ended or not self._reachable():
+            return
+        self.cancels += 1
+        again, one.asked = one.asked, True
         with contextlib.suppress(psycopg.Error, OSError, TimeoutError):
             async with asyncio.timeout(CANCEL_S_MAX):
                 await self._request(one.cancel, again=again)

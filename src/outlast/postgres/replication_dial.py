@@ -28,6 +28,11 @@ REFUSED: Final = "session refused"
 """The code when the server lets everyone in but this session, and why is known only from its translated text."""
 TEXT_SETTINGS: Final = {"datestyle": "ISO", "intervalstyle": "postgres", "extra_float_digits": "3", "bytea_output": "hex"}
 """So that values as text mean the same everywhere, whatever the settings of a role or a database are."""
+_DURABLE: Final = b"""
+SELECT pg_catalog.set_config('synchronous_commit', 'on', false) WHERE pg_catalog.current_setting('synchronous_commit') = 'off'
+"""
+"""What a sink has committed is confirmed to the source, which forgets it. With `off`, as a role may have it, a crash of the
+sink's server takes it back, the position too, and leaves a hole. Whatever else a role says is left as it is."""
 _pacers: Final[weakref.WeakKeyDictionary[Postgres, Pacer]] = weakref.WeakKeyDictionary()
 
 
@@ -88,8 +93,9 @@ async def dial(
 
     It takes part in the health of `db` only while it is dialled: `Unavailable` at once while the server is down, and a
     server that cannot be reached counts. Later trouble of the session is the session's: other users lose nothing by it.
-    `settings` are server settings of the session, `options` are libpq's; those in the DSN of `db` win over both. Not so for
-    what would end a wait of ours: no time-out of the role, the database or the DSN holds but those in `settings`.
+    `settings` are server settings of the session, `options` are libpq's; those in the DSN of `db` win over both. Not so
+    what would end a wait of ours, or have a value mean another thing: the time-outs are none but those in `settings`, the formats
+    are `TEXT_SETTINGS`, and a commit is durable, whatever the role, the database or the DSN say.
     `rule` is asked first what a failure means. Cancelled, it leaves nothing open.
     """
     async with db.use("connect"):
@@ -106,12 +112,18 @@ async def dial(
         conn.operation_timeout_s = operation_timeout_s
         conn.epoch = epoch
         try:
-            await look_for_us(conn)
-            await wait_on_purpose(conn, {name: value for name, value in (settings or {}).items() if name in TIMEOUTS})
+            await _settle(conn, TEXT_SETTINGS | {name: value for name, value in (settings or {}).items() if name in TIMEOUTS})
         except BaseException:
             conn.pgconn.finish()
             raise
         return conn
+
+
+async def _settle(conn: Connection, settings: Mapping[str, str]) -> None:
+    """Set what the session depends on, `settings` among it: no time-outs, durable commits, a server that looks for us."""
+    await conn.execute(_DURABLE)
+    await look_for_us(conn)
+    await wait_on_purpose(conn, settings)
 
 
 def _conninfo(
@@ -124,7 +136,7 @@ def _conninfo(
     }
     if db.writable and len(db.dsn.addresses) > 1:
         wanted["target_session_attrs"] = "read-write"
-    ours = " ".join(f"-c {name}={value}" for name, value in (TEXT_SETTINGS | keepalive.of_server() | dict(settings)).items())
+    ours = " ".join(f"-c {name}={value}" for name, value in (keepalive.of_server() | dict(settings)).items())
     # The last setting of a name wins: the user's.
     return make_conninfo(db.dsn.with_options(**wanted), **options, options=f"{ours} {db.dsn.get('options')}".strip())
 

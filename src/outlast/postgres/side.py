@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Final
 
 from outlast.postgres.line import Line
-from outlast.postgres.places import Places
+from outlast.postgres.places import GRACE_S, Places
 from outlast.postgres.pool import UNENDED, no_connection
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ class Side:
         if not self._line and self._places.taken < PLACES:
             return self._taken()
         if self._places.is_stuck(PLACES, self.loop.time()):
-            raise self._error("not ended", "no connection is dialled")
+            raise self._not_ended()
         future = self._line.join()
         return await self._line.wait(
             future, timeout_s, lambda: self._error("pool timeout", f"no connection could be dialled within {timeout_s:g} s")
@@ -45,6 +45,8 @@ class Side:
     def give_up(self, token: object) -> None:
         """Take note of a statement that was given up on; it takes a place whether there is one or not."""
         self._places.given_up[token] = self.loop.time()
+        if len(self._places.given_up) >= PLACES:
+            self.loop.call_later(GRACE_S, self._refuse_if_stuck)
 
     def ended(self, token: object) -> None:
         """Take note that its session has ended on the server."""
@@ -65,6 +67,13 @@ class Side:
             place = self._taken()
             if not self._line.give(place):
                 self._places.dialling.discard(place)
+
+    def _refuse_if_stuck(self) -> None:
+        if self._places.is_stuck(PLACES, self.loop.time()):
+            self._line.refuse(self._not_ended)
+
+    def _not_ended(self) -> Exception:
+        return self._error("not ended", "no connection is dialled")
 
     def _error(self, code: str, reason: str) -> Exception:
         unended = self._places.unended(self.loop.time())

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from outlast.core.faults import Fault, Kind, Unavailable
+from outlast.runtime.dependency.callers import Callers
 from outlast.runtime.dependency.incident import clock
 from outlast.runtime.stacks import task_stack, thread_stack
 from outlast.runtime.stop import Stopping, finish
@@ -43,7 +44,8 @@ class Gate:
             ...
 
     Once closed, `enter` raises `Stopping` at once; who is inside may finish. `holders_max` bounds who may be inside at a
-    time: those beyond get `Unavailable`, kind `OVERLOADED`. None is no bound. Safe for threads.
+    time: those beyond get `Unavailable`, kind `OVERLOADED`. None is no bound. Safe for threads. A task or thread that comes
+    back within 10 ms of a refusal waits before the next one, so that those inside get their turn.
     """
 
     def __init__(self, name: str, *, holders_max: int | None = HOLDERS_MAX) -> None:
@@ -55,6 +57,8 @@ class Gate:
         self.refused = 0
         """How often somebody was turned away."""
         self._holders: dict[Pass, Holder] = {}
+        self.callers = Callers()
+        """Who was refused last."""
         self._lock = threading.Lock()
         self._waiting: list[tuple[asyncio.AbstractEventLoop, asyncio.Future[None]]] = []
 
@@ -69,6 +73,12 @@ class Gate:
     def enter(self, name: str) -> Pass:
         """Give what to hold, with `async with` or `with`, while inside; `name` says who that is."""
         return Pass(self, name)
+
+    @property
+    def refuses(self) -> bool:
+        """Whether it would turn a newcomer away now. Read without the lock: `take` decides."""
+        full = self.holders_max is not None and len(self._holders) >= self.holders_max
+        return full or self.closed is not None
 
     @property
     def holders(self) -> tuple[Holder, ...]:
@@ -132,7 +142,9 @@ class Pass:
         self._name = name
 
     def __enter__(self) -> None:
-        """Go in, or raise `Stopping` at once."""
+        """Go in, or raise `Stopping` or `Unavailable`."""
+        if self._gate.refuses:
+            self._gate.callers.take_turn_in_thread(FULL_RETRY_S)
         self._gate.take(self, self._name)
 
     def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None) -> None:
@@ -140,7 +152,9 @@ class Pass:
         self._gate.give_back(self)
 
     async def __aenter__(self) -> None:
-        """Go in, or raise `Stopping` at once."""
+        """Go in, or raise `Stopping` or `Unavailable`."""
+        if self._gate.refuses:
+            await self._gate.callers.take_turn(FULL_RETRY_S)
         self._gate.take(self, self._name)
 
     async def __aexit__(

@@ -129,6 +129,8 @@ class Stop:
         The stop fails the future itself: pass one that nobody else awaits.
         """
         if self.reason is not None:
+            # Whoever catches this and asks on must not keep the others from heeding the stop, nor itself from being cancelled.
+            await asyncio.sleep(0)
             raise Stopping(self.reason)
         self._bind()
         self._parked[future] = None
@@ -226,6 +228,7 @@ class StopScope:
     async def __aenter__(self) -> None:
         """Enter, or raise `Stopping` if the stop has been fired."""
         if self._stop.reason is not None:
+            await asyncio.sleep(0)
             raise Stopping(self._stop.reason)
         self._task = asyncio.current_task()
         await self._timeout.__aenter__()

@@ -49,9 +49,14 @@ class Body:
     """The workers whose last outcome was a fault of their own."""
 
     @property
+    def word(self) -> str:
+        """The word for it in lines."""
+        return "task" if self.once else "loop"
+
+    @property
     def subject(self) -> str:
         """What lines call it: "loop settle", "task listen"."""
-        return f"{'task' if self.once else 'loop'} {self.name}"
+        return f"{self.word} {self.name}"
 
     def __post_init__(self) -> None:
         """Check what the user gave, and open the book."""
@@ -262,14 +267,15 @@ class Worker:
                 pass
             case Spin.STARTED:
                 logger.warning(
-                    "loop %s spins: %.0f turns a second without useful work (ceiling %.0f); slowed down until it "
+                    "%s %s spins: %.0f turns a second without useful work (ceiling %.0f); slowed down until it "
                     "waits or works. Await something in it, or call outlast.progress() when a turn was useful",
+                    self.body.word,
                     self.name,
                     self.governor.rate_per_s,
                     self.body.ceiling.turns_per_s_max,
                 )
             case Spin.ENDED:
-                logger.info("loop %s no longer spins (%d turns slowed down)", self.name, self.governor.throttled)
+                logger.info("%s %s no longer spins (%d turns slowed down)", self.body.word, self.name, self.governor.throttled)
 
 
 def _exit_code(fault: Fault) -> int:

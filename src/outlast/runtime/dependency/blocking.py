@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from outlast.core.faults import Unavailable
 from outlast.runtime.dependency import door
+from outlast.runtime.dependency.callers import sleep_in_thread
 from outlast.runtime.dependency.use import Use, guarded
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ class BlockingDependency:
             future.result()
         except Unavailable:
             # The loop has refused a task that is new each time: whose turn it is, only this thread knows.
-            door.sleep_in_thread(turn)
+            sleep_in_thread(turn)
             raise door.remembered(cell, turn, cell.unavailable()) from None
         except BaseException:
             future.cancel()

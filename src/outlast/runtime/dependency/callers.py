@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from contextvars import ContextVar
 from typing import Final
 from weakref import WeakKeyDictionary
 
 from outlast.core.turns import Turn, next_turn, refused
+from outlast.runtime.dependency.incident import clock
 from outlast.runtime.progress import current
 
 SPINNERS_MAX: Final = 8
 """How many spinners an incident names: its lines do not depend on the number of loops."""
+THREAD_S_MAX: Final = 1.5
+"""A thread that sleeps hears neither of the recovery nor of the stop: it sleeps no longer than a prober at its cap."""
 
 
 class Place:
@@ -58,6 +62,20 @@ class Callers:
             self._named.add(name)
             return name
 
+    async def take_turn(self, cap_s: float) -> None:
+        """Wait before a refusal, if it is this caller's turn to wait."""
+        turn = self.next_turn(clock(), cap_s)
+        if turn.wait_s:
+            await asyncio.sleep(turn.wait_s)
+        self.refused(turn, clock())
+
+    def take_turn_in_thread(self, cap_s: float) -> None:
+        """As `take_turn`, for whoever cannot await. On an event loop's thread nobody waits."""
+        turn = self.next_turn(clock(), cap_s)
+        if turn.wait_s and not on_event_loop():
+            sleep_in_thread(turn)
+        self.refused(turn, clock())
+
     def begin(self) -> None:
         """Name everyone anew: an incident has begun."""
         with self._lock:
@@ -71,6 +89,11 @@ def on_event_loop() -> bool:
     except RuntimeError:
         return False
     return True
+
+
+def sleep_in_thread(turn: Turn) -> None:
+    """Wait one's turn in a thread, which freezes it: not on an event loop's."""
+    time.sleep(min(turn.wait_s, THREAD_S_MAX))
 
 
 def _task() -> asyncio.Task[object] | None:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from outlast.core.incidents import WARNING, Line
-from outlast.runtime.dependency.callers import on_event_loop
+from outlast.runtime.dependency.callers import on_event_loop, sleep_in_thread
 from outlast.runtime.dependency.incident import clock
 from outlast.runtime.stop import Stop, Stopping
 
@@ -16,9 +15,6 @@ if TYPE_CHECKING:
     from outlast.core.faults import Unavailable
     from outlast.core.turns import Turn
     from outlast.runtime.dependency.cell import Cell
-
-THREAD_S_MAX: Final = 1.5
-"""A thread that sleeps hears neither of the recovery nor of the stop: it sleeps no longer than a prober at its cap."""
 
 
 def enter(cell: Cell) -> bool:
@@ -85,11 +81,6 @@ def refused(cell: Cell, turn: Turn) -> Unavailable:
     return remembered(cell, turn, cell.refusal())
 
 
-def sleep_in_thread(turn: Turn) -> None:
-    """Wait one's turn in a thread."""
-    time.sleep(min(turn.wait_s, THREAD_S_MAX))
-
-
 def remembered(cell: Cell, turn: Turn, refusal: Unavailable) -> Unavailable:
     """Remember that the caller is refused now, and name it when it has begun to spin; returns `refusal`."""
     spinner = cell.callers.refused(turn, clock())
@@ -105,7 +96,8 @@ def remembered(cell: Cell, turn: Turn, refusal: Unavailable) -> Unavailable:
 
 async def _wait_turn(cell: Cell, seconds: float) -> None:
     here = cell.loop is asyncio.get_running_loop() and cell.stop is None
-    if not here or len(cell.waiters) >= cell.waiters_max:
+    # Half of the places are left to those who came to wait.
+    if not here or len(cell.waiters) >= cell.waiters_max // 2:
         await asyncio.sleep(seconds)
         return
     with contextlib.suppress(Stopping):
@@ -114,8 +106,5 @@ async def _wait_turn(cell: Cell, seconds: float) -> None:
 
 async def _sent_away(cell: Cell, stop: Stop) -> Stopping:
     """A refusal as well: who takes no notice of the stop and asks on must not keep the others from heeding it."""
-    turn = next_turn(cell)
-    if turn.wait_s:
-        await asyncio.sleep(turn.wait_s)
-    cell.callers.refused(turn, clock())
+    await cell.callers.take_turn(cell.policy.present_wait_s(cell.health))
     return Stopping(stop.reason or "")

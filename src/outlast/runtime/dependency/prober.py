@@ -50,12 +50,12 @@ class Prober:
 
     async def look(self) -> None:
         """Ask once although nothing is known to be wrong. Whoever wonders meanwhile shares the answer."""
-        if self._cell.probe is None or not self._cell.passable or self._cell.stop is not None:
+        cell, loop = self._cell, asyncio.get_running_loop()
+        if cell.probe is None or not cell.passable or cell.stop is not None or (cell.is_attended and cell.loop is not loop):
             return
-        self._cell.bind()
+        cell.bind()
         if self._looking is None or self._looking.done():
-            name = f"outlast prober {self._cell.name} looks"
-            self._looking = asyncio.create_task(self._look(self._cell.probe), name=name)
+            self._looking = loop.create_task(self._look(cell.probe), name=f"outlast prober {cell.name} looks")
         await asyncio.wait({self._looking})
 
     async def _run(self) -> None:

@@ -355,7 +355,9 @@ def test_beside_the_pool_two_are_dialled_at_a_time_and_what_was_given_up_counts(
         side.leave(waiting[1].result())
         side.give_up("one")
         side.give_up("two")
-        await asyncio.sleep(GRACE_S)
+        waiting[0] = asyncio.create_task(side.enter(30))
+        await asyncio.sleep(GRACE_S + 0.1)
+        assert isinstance(waiting[0].exception(), NoConnectionError)
         began_at = loop.time()
         with pytest.raises(NoConnectionError, match="2 statements of ours have not ended") as caught:
             await side.enter(30)
