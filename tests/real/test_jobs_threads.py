@@ -166,7 +166,7 @@ def test_one_that_hangs_costs_its_own_job_and_the_stop_names_it(database: str, t
     on_queue(database, tmp_path, test)
 
 
-def test_at_the_bound_only_jobs_that_need_no_thread_are_acquired(
+def test_at_its_bound_a_kind_is_not_acquired_and_the_others_are(
     database: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def test(jobs: Jobs) -> None:
@@ -180,18 +180,22 @@ def test_at_the_bound_only_jobs_that_need_no_thread_are_acquired(
         async def note(job: Job) -> None:
             return
 
+        @jobs.handler("plain")
+        def plain(job: Job) -> None:
+            return
+
         await jobs.enqueue_many([NewJob("hang", attempts_max=1)] * 4)
         async with working(jobs):
             await until(lambda: settled(jobs))
-            await jobs.enqueue_many([NewJob("hang"), NewJob("note")])
+            await jobs.enqueue_many([NewJob("hang"), NewJob("note"), NewJob("plain")])
             async with asyncio.timeout(60):
-                while (await jobs.counts())["default"].get("done", 0) < 1:
+                while (await jobs.counts())["default"].get("done", 0) < 2:
                     await asyncio.sleep(0.01)
-            assert (await jobs.counts())["default"] == {"dead": 4, "done": 1, "available": 1}
+            assert (await jobs.counts())["default"] == {"dead": 4, "done": 2, "available": 1}
             door.set()
             await until(lambda: settled(jobs))
-        assert (await jobs.counts())["default"] == {"dead": 4, "done": 2}
+        assert (await jobs.counts())["default"] == {"dead": 4, "done": 3}
 
     with caplog.at_level(logging.WARNING, "outlast"):
         on_queue(database, tmp_path, test, poll_s=60.0)
-    assert len([text for text in caplog.messages if "no job for a thread is acquired" in text]) == 1
+    assert len([text for text in caplog.messages if "no job of this kind is acquired" in text]) == 1

@@ -157,15 +157,16 @@ def test_at_the_bound_no_more_are_taken_and_it_is_said_once(
         caplog.set_level("INFO", "outlast")
         assert pool.threads.left_max == 4, "with few workers too, one that hangs does not end all work"
         await pool.give_up(3)
-        assert pool.threads.has_room
+        assert pool.threads.has_room("render")
         await pool.give_up(2)
-        assert not pool.threads.has_room
+        assert not pool.threads.has_room("render")
+        assert pool.threads.has_room("another"), "one kind stops no other"
         told = [record.getMessage() for record in caplog.records if "hold their threads" in record.getMessage()]
         assert len(told) == 1
-        assert "4 handlers that were given up still hold their threads (limit 4): jobs render 0 for" in told[0]
+        assert "4 handlers of render that were given up still hold their threads (limit 4): jobs render " in told[0]
         await pool.open_door()
-        assert pool.threads.has_room
-        assert "only 2 handlers that were given up" in caplog.text
+        assert pool.threads.has_room("render")
+        assert "only 2 handlers of render that were given up" in caplog.text
 
     on_pool(test, workers=2)
 

@@ -66,7 +66,7 @@ class Bodies:
         for kind, (handler, handling) in self._handlers.items():
             if handling.process:
                 needs[kind] = (*handling.needs, self.children.dependency)
-            elif self.threads.has_room or is_coroutine_function(handler):
+            elif is_coroutine_function(handler) or self.threads.has_room(kind):
                 needs[kind] = handling.needs
         return needs
 

@@ -126,9 +126,9 @@ class HandlerThreads:
     """Threads in which the plain functions among the handlers run: one for each job that is under way, so none waits for another.
 
     A thread cannot be cancelled. When its job has timed out or was cancelled, it is *left behind*: it is still counted,
-    stands in the service's gate under the name of its job, and another thread takes its place. When `left_max` are left behind,
-    `has_room` is False, and jobs for threads are not acquired, until one of them ends. So there are never more threads
-    than `workers` and `left_max` together. Used on the event loop's thread only.
+    stands in the service's gate under the name of its job, and another thread takes its place. When a kind has left `left_max`
+    behind, there is no room for it, and none of its jobs is acquired until one of them ends; that stops no other kind. So a kind
+    never has more threads than `left_max` and `workers` together. Used on the event loop's thread only.
     """
 
     def __init__(self, gate: Gate, workers: int, freed: Callable[[], None]) -> None:
@@ -140,12 +140,12 @@ class HandlerThreads:
         self._idle: deque[OwnThread] = deque()
         self._left: dict[ThreadBody, OwnThread] = {}
         self._made = 0
-        self._told = False
+        self._told: set[str] = set()
+        """The kinds of which it was said that there is no room."""
 
-    @property
-    def has_room(self) -> bool:
-        """Whether jobs for threads may be acquired."""
-        return len(self._left) < self.left_max
+    def has_room(self, kind: str) -> bool:
+        """Whether jobs of this kind may be acquired."""
+        return len(self._left) < self.left_max or len(self._left_by(kind)) < self.left_max
 
     @property
     def left(self) -> tuple[str, ...]:
@@ -190,15 +190,17 @@ class HandlerThreads:
     def _leave_behind(self, body: ThreadBody, thread: OwnThread, call: asyncio.Future[Any]) -> None:
         self._left[body] = thread
         call.add_done_callback(partial(self._came_back, body))
-        if self.has_room or self._told:
+        if self.has_room(body.kind) or body.kind in self._told:
             return
-        self._told = True
+        self._told.add(body.kind)
+        left = self._left_by(body.kind)
         logger.warning(
-            "jobs: %d handlers that were given up still hold their threads (limit %d): %s; no job for a thread is acquired until "
-            "one ends. Give what they wait for a time-out of its own, or use process=True",
-            len(self._left),
+            "jobs: %d handlers of %s that were given up still hold their threads (limit %d): %s; no job of this kind is acquired "
+            "until one ends. Give what they wait for a time-out of its own, or use process=True",
+            len(left),
+            body.kind,
             self.left_max,
-            ", ".join([f"{each.name} for {each.ran_s():.0f} s" for each in self._left][:NAMED_MAX]),
+            ", ".join([f"{each.name} for {each.ran_s():.0f} s" for each in left][:NAMED_MAX]),
         )
 
     def _came_back(self, body: ThreadBody, call: asyncio.Future[Any]) -> None:
@@ -210,10 +212,14 @@ class HandlerThreads:
             self._idle.append(thread)
         else:
             thread.close()
-        if self._told and len(self._left) <= self.left_max // 2:
-            self._told = False
-            logger.info("jobs: only %d handlers that were given up still hold their threads", len(self._left))
+        left = len(self._left_by(body.kind))
+        if body.kind in self._told and left <= self.left_max // 2:
+            self._told.discard(body.kind)
+            logger.info("jobs: only %d handlers of %s that were given up still hold their threads", left, body.kind)
         self._freed()
+
+    def _left_by(self, kind: str) -> list[ThreadBody]:
+        return [body for body in self._left if body.kind == kind]
 
 
 class ThreadBody:
@@ -222,6 +228,7 @@ class ThreadBody:
     def __init__(self, function: Callable[[Job], Any], job: Job, gate: Gate) -> None:
         """Take the context of the caller along: its progress counter, and what its log lines carry."""
         self.name = f"jobs {job.kind} {job.id}"
+        self.kind = job.kind
         self._function = function
         self._job = job
         self._gate = gate
