@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from typing import TYPE_CHECKING
 
+from outlast.core.health import State
 from outlast.core.incidents import WARNING, Line
 from outlast.runtime.dependency.callers import on_event_loop, sleep_in_thread
 from outlast.runtime.dependency.incident import clock
@@ -63,7 +64,7 @@ async def ready(cell: Cell, timeout_s: float | None, stop: Stop | None) -> None:
     if len(cell.waiters) >= cell.waiters_max:
         if turn.wait_s:
             await asyncio.sleep(turn.wait_s)
-            if cell.passable:
+            if cell.health.state is not State.DOWN:
                 return
     else:
         # Whoever spins by a time-out of nothing waits its turn as well.
