@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import sys
 from typing import TYPE_CHECKING
 
@@ -103,6 +104,30 @@ def test_it_counts_and_the_others_lose_nothing(
                 assert record.last_fault is not None
                 assert (record.attempt, record.last_fault["kind"]) == (3, kind)
                 assert record.last_fault["code"].split(":")[0] == code.split(":", maxsplit=1)[0]
+
+    on_queue(database, tmp_path, test)
+
+
+def test_the_ground_of_one_job_is_not_that_of_the_queue(database: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async def test(jobs: Jobs) -> None:
+        @jobs.handler("reads", attempts_max=3, backoff=QUICK)
+        async def reads_a_broken_disk(job: Job) -> None:
+            raise OSError(errno.EIO, "Input/output error")
+
+        @jobs.handler("bystander", attempts_max=1)
+        async def bystander(job: Job) -> None:
+            return
+
+        broken = await jobs.enqueue("reads")
+        async with working(jobs):
+            await until(lambda: dead(jobs))
+            await jobs.enqueue("bystander")
+            await until(lambda: settled(jobs))
+        (record,) = await jobs.list(state=JobState.DEAD)
+        assert record.last_fault is not None
+        assert (record.id, record.attempt, record.last_fault["code"]) == (broken.id, 1, "EIO")
+        (critical,) = [each.getMessage() for each in caplog.records if each.levelname == "CRITICAL"]
+        assert f"job {broken.id} of reads" in critical
 
     on_queue(database, tmp_path, test)
 

@@ -19,7 +19,7 @@ def decide(kind: Kind, *, attempt: int = 1, source: str = "shop", exc: BaseExcep
     return after_fault(Job(1, "settle", None, attempt, 3), fault, exc, HANDLING, "db", random.Random(1))
 
 
-@pytest.mark.parametrize("kind", [Kind.TRANSIENT, Kind.CONTENDED, Kind.EXHAUSTED, Kind.OVERLOADED, Kind.BUG, Kind.FATAL])
+@pytest.mark.parametrize("kind", [Kind.TRANSIENT, Kind.CONTENDED, Kind.EXHAUSTED, Kind.OVERLOADED, Kind.BUG])
 def test_it_is_tried_again_until_its_attempts_are_used_up(kind: Kind) -> None:
     first, second, third = (decide(kind, attempt=attempt) for attempt in (1, 2, 3))
     assert (first.state, second.state, third.state) == ("available", "available", "dead")
@@ -34,8 +34,9 @@ def test_what_needs_a_person_waits_a_minute() -> None:
     assert decide(Kind.PERMANENT).delay_s >= 60
 
 
-def test_what_no_retry_can_help_is_dead_at_once() -> None:
-    assert decide(Kind.REJECTED).state == "dead"
+@pytest.mark.parametrize("kind", [Kind.REJECTED, Kind.FATAL])
+def test_what_no_retry_can_help_is_dead_at_once(kind: Kind) -> None:
+    assert decide(kind).state == "dead"
 
 
 def test_what_the_peer_asks_for_is_obeyed() -> None:

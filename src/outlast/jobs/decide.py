@@ -65,7 +65,8 @@ def after_fault(
     """Decide. `database` is the name of the queue's own dependency; `held`: a refused job is not acquired before its time.
 
     An attempt does not count when it was not the handler's doing: our own stop, the queue's database that
-    went away or has no room, a dependency that refused without trying. REJECTED is dead at once, since nothing would change; the
+    went away or has no room, a dependency that refused without trying. REJECTED is dead at once, since nothing would change,
+    and so is FATAL: the ground that is gone is the job's, a file or a table of its own, and a person is to look at it. The
     others are tried again with backoff until the attempts are used up.
     """
     refusal = refusal_in(exc)
@@ -76,9 +77,9 @@ def after_fault(
     match fault.kind:
         case Kind.STOPPING:
             return give_back(job, 0.0)
-        case Kind.REJECTED:
+        case Kind.REJECTED | Kind.FATAL:
             return dead(job, fault)
-        case Kind.TRANSIENT | Kind.CONTENDED | Kind.EXHAUSTED | Kind.OVERLOADED | Kind.BUG | Kind.FATAL:
+        case Kind.TRANSIENT | Kind.CONTENDED | Kind.EXHAUSTED | Kind.OVERLOADED | Kind.BUG:
             return _again(job, fault, handling, fault.retry_after_s, rng)
         case Kind.PERMANENT:
             return _again(job, fault, handling, max(PERMANENT_S, fault.retry_after_s or 0.0), rng)

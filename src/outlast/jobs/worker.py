@@ -15,7 +15,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from outlast import Classifiers, Fault, Incident, Kind, Stop, Stopping, progress
-from outlast.core.faults import RULES
 from outlast.jobs.acquirer import Acquirer
 from outlast.jobs.bodies import Bodies, result_json
 from outlast.jobs.contained import contained
@@ -160,18 +159,16 @@ class WorkerProcess:
         job = await self.acquirer.next(stop)
         slot = self._slots.popleft() if self._slots else 0
         try:
-            outcome, leave = await self._run(_in_slot(job, slot), stop)
+            outcome = await self._run(_in_slot(job, slot), stop)
             self.needs.ended(job, worked=outcome.state == JobState.DONE.value)
             await self._safe(outcome)
         finally:
             self._slots.append(slot)
             self.acquirer.running.pop(job.id, None)
         progress()
-        if leave is not None:
-            raise leave
 
-    async def _run(self, job: Job, stop: Stop) -> tuple[Outcome, BaseException | None]:
-        """Run the handler; gives what becomes of the job, and what must be raised to the service."""
+    async def _run(self, job: Job, stop: Stop) -> Outcome:
+        """Run the handler and return what becomes of the job. Nothing that it raises ends the service."""
         loop = asyncio.get_running_loop()
         handling = self._handlers[job.kind][1]
         started_at = loop.time()
@@ -191,11 +188,11 @@ class WorkerProcess:
             requested = self._cancelled.pop(job.id, None)
         if task.cancelled() and requested is not None:
             # Our own doing: somebody asked for it, or the job was taken from us.
-            return Outcome(job.id, job.attempt, JobState.CANCELLED.value) if requested else give_back(job, 0.0), None
+            return Outcome(job.id, job.attempt, JobState.CANCELLED.value) if requested else give_back(job, 0.0)
         exc = _raised(task)
         if exc is None:
             self._ran(job.kind, loop.time() - started_at)
-            return self._result(job, task.result()), None
+            return self._result(job, task.result())
         return self._after_fault(job, exc, handling, stop)
 
     def _finished(self, job: Job, task: asyncio.Task[Any]) -> Outcome | None:
@@ -215,11 +212,14 @@ class WorkerProcess:
             return Outcome(job.id, job.attempt, JobState.DONE.value, result_json=text)
         return self._told(dead(job, fault), fault, None)
 
-    def _after_fault(self, job: Job, exc: BaseException, handling: Handling, stop: Stop) -> tuple[Outcome, BaseException | None]:
+    def _after_fault(self, job: Job, exc: BaseException, handling: Handling, stop: Stop) -> Outcome:
         fault = self._classifiers.classify(exc, source=job.kind)
         if fault.kind is Kind.STOPPING and not stop.requested:
             # A stop, but not ours: somebody the handler works with is going away.
             fault = replace(fault, kind=Kind.TRANSIENT)
+        if fault.kind is Kind.FATAL:
+            # The place, for whoever is to look at it.
+            fault = replace(fault, reason=f"job {job.id} of {job.kind}: {fault.reason}")
         refusal = refusal_in(exc)
         held = refusal is not None and refusal.dependency != self._db.name and self.needs.refused(job, refusal, stop)
         outcome = after_fault(job, fault, exc, handling, self._db.name, self._rng, held=held)
@@ -227,9 +227,8 @@ class WorkerProcess:
             if fault.kind in {Kind.EXHAUSTED, Kind.OVERLOADED} and not fault.is_evidence and refusal is None:
                 # The server is up, so no incident of its own says that it has no room.
                 self._told(outcome, fault, exc)
-            return outcome, None
-        leave = exc if RULES[fault.kind].exit_code is not None and fault.kind is Kind.FATAL else None
-        return self._told(outcome, fault, exc), leave
+            return outcome
+        return self._told(outcome, fault, exc)
 
     def _told(self, outcome: Outcome, fault: Fault, exc: BaseException | None) -> Outcome:
         self.incident.fault(fault, exc)
