@@ -44,13 +44,24 @@ def test_what_the_peer_asks_for_is_obeyed() -> None:
 
 
 def test_what_was_not_its_doing_costs_no_attempt() -> None:
-    refusal = Unavailable("payments", Fault(Kind.TRANSIENT, "timeout", "t", "payments"), 5.0, 7.0)
     for outcome, delay_s in (
         (decide(Kind.STOPPING, attempt=3), 0.0),
         (decide(Kind.TRANSIENT, attempt=3, source="db"), 0.0),
-        (decide(Kind.TRANSIENT, attempt=3, exc=refusal), 7.0),
     ):
         assert (outcome.state, outcome.give_back, outcome.delay_s) == ("available", True, delay_s)
+
+
+def test_those_who_were_refused_come_back_no_sooner_and_not_together() -> None:
+    refusal = Unavailable("payments", Fault(Kind.TRANSIENT, "timeout", "t", "payments"), 5.0, 7.0)
+    fault = Fault(Kind.TRANSIENT, "timeout", "t", "payments")
+    outcomes = [
+        after_fault(Job(1, "settle", None, 3, 3), fault, refusal, HANDLING, "db", random.Random(seed)) for seed in range(200)
+    ]
+    assert all((outcome.state, outcome.give_back) == ("available", True) for outcome in outcomes)
+    waits = sorted(outcome.delay_s for outcome in outcomes)
+    assert 7.0 <= waits[0] < 7.5
+    assert 10.0 < waits[-1] <= 10.5
+    assert max(sum(at <= wait < at + 0.7 for wait in waits) for at in waits) <= 60
 
 
 @pytest.mark.parametrize(("kind", "code"), [(Kind.EXHAUSTED, "53100"), (Kind.OVERLOADED, "not ended")])

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, assert_never, cast
 
 from outlast import Backoff, BackoffState, Dependency, Fault, Jitter, Kind, Unavailable
+from outlast.core.backoff import FLOOR_SPREAD
 from outlast.jobs.limits import bounded_delay_s
 from outlast.jobs.model import JobState, Outcome, fault_record
 
@@ -19,7 +20,7 @@ BACKOFF: Final = Backoff(base_s=1.0, cap_s=3600.0, factor=3.0, jitter=Jitter.EQU
 PERMANENT_S: Final = 60.0
 """A fault that needs a person: no attempt sooner than this."""
 REFUSED_S: Final = 1.0
-"""A handler that was refused because a dependency is down: back in line, no sooner than this."""
+"""A handler that was refused because a dependency is down: back in line, no sooner than this, and up to half of it later."""
 CAUSES_MAX: Final = 8
 """How deep an exception is looked into for a refusal."""
 
@@ -71,7 +72,11 @@ def after_fault(
     """
     refusal = refusal_in(exc)
     if refusal is not None:
-        return give_back(job, 0.0 if held else max(REFUSED_S, bounded_delay_s(refusal.retry_after_s)))
+        if held:
+            return give_back(job, 0.0)
+        # Spread, since everyone who was refused was told the same moment.
+        floor_s = max(REFUSED_S, bounded_delay_s(refusal.retry_after_s))
+        return give_back(job, floor_s * rng.uniform(1.0, 1.0 + FLOOR_SPREAD))
     if fault.source == database and (fault.is_evidence or fault.kind is Kind.OVERLOADED or fault.code == DISK_FULL):
         return give_back(job, 0.0 if fault.is_evidence else ROOM_S * rng.uniform(0.5, 1.5))
     match fault.kind:
