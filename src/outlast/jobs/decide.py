@@ -72,11 +72,9 @@ def after_fault(
     """
     refusal = refusal_in(exc)
     if refusal is not None:
-        if held:
-            return give_back(job, 0.0)
         # Spread, since everyone who was refused was told the same moment.
         floor_s = max(REFUSED_S, bounded_delay_s(refusal.retry_after_s))
-        return give_back(job, floor_s * rng.uniform(1.0, 1.0 + FLOOR_SPREAD))
+        return give_back(job, 0.0 if held else floor_s * rng.uniform(1.0, 1.0 + FLOOR_SPREAD))
     if fault.source == database and (fault.is_evidence or fault.kind is Kind.OVERLOADED or fault.code == DISK_FULL):
         return give_back(job, 0.0 if fault.is_evidence else ROOM_S * rng.uniform(0.5, 1.5))
     match fault.kind:
