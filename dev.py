@@ -56,7 +56,7 @@ STAMP = "outlast-stamp"
 PROBE = "import ensurepip, sys, venv; print(sys.version_info.major, sys.version_info.minor)"
 
 OTHER_PYTHONS = "other Pythons"
-SHARES_S = {"lint": 50, "tests/unit": 60, "tests/sim": 20, "tests/real": 390, OTHER_PYTHONS: 140}
+SHARES_S = {"lint": 50, "tests/unit": 60, "tests/sim": 20, "tests/real": 370, OTHER_PYTHONS: 160}
 """What each part of `test` may cost at most: seconds of processor time, user and system, of all its processes.
 
 Together 660, 11 minutes on two cores, for the systems that stand: a runtime, a job queue, a change stream. Each system to come
