@@ -135,6 +135,31 @@ def test_enqueueing_is_part_of_the_callers_transaction(database: str, tmp_path: 
     on_queue(database, tmp_path, test)
 
 
+def test_a_database_without_an_encoding_is_one_as_any_other(database: str, tmp_path: Path) -> None:
+    """In SQL_ASCII the driver would give bytes instead of text, unless the session says what it speaks."""
+    name = f"{psycopg.conninfo.conninfo_to_dict(database)['dbname']}_ascii"
+    bare = psycopg.conninfo.make_conninfo(database, dbname=name)
+    with psycopg.connect(database, autocommit=True) as conn:
+        conn.execute(f"CREATE DATABASE {name} ENCODING SQL_ASCII LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0".encode())
+
+    async def test(jobs: Jobs) -> None:
+        @jobs.handler("note")
+        async def note(job: Job) -> str:
+            return str(job.payload)
+
+        await jobs.enqueue("note", "déjà vu", unique_key="ключ")
+        async with working(jobs):
+            await until(lambda: settled(jobs))
+        (record,) = await jobs.list()
+        assert (record.state, record.result, record.unique_key) == (JobState.DONE, "déjà vu", "ключ")
+
+    try:
+        on_queue(bare, tmp_path, test)
+    finally:
+        with psycopg.connect(database, autocommit=True) as conn:
+            conn.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
+
+
 def test_a_batch_is_all_or_none(database: str, tmp_path: Path) -> None:
     async def test(jobs: Jobs) -> None:
         with pytest.raises(InvalidJobError, match="attempts_max must be a whole number from 1"):

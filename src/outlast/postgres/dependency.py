@@ -87,6 +87,8 @@ class Postgres(Dependency):
         # libpq takes whole seconds and nothing below two.
         timeout = max(2, round(connect_timeout_s))
         wanted: dict[str, str | int] = {"connect_timeout": timeout, "application_name": application_name}
+        # Or texts of a database in SQL_ASCII come as bytes.
+        wanted["client_encoding"] = "UTF8"
         if writable and len(self.dsn.addresses) > 1:
             # Or the driver would take the first host that lets it in, a standby, which the probe had passed over.
             wanted["target_session_attrs"] = "read-write"

@@ -26,7 +26,13 @@ if TYPE_CHECKING:
 
 REFUSED: Final = "session refused"
 """The code when the server lets everyone in but this session, and why is known only from its translated text."""
-TEXT_SETTINGS: Final = {"datestyle": "ISO", "intervalstyle": "postgres", "extra_float_digits": "3", "bytea_output": "hex"}
+TEXT_SETTINGS: Final = {
+    "datestyle": "ISO",
+    "intervalstyle": "postgres",
+    "extra_float_digits": "3",
+    "bytea_output": "hex",
+    "lc_monetary": "C",
+}
 """So that values as text mean the same everywhere, whatever the settings of a role or a database are."""
 _DURABLE: Final = b"""
 SELECT pg_catalog.set_config('synchronous_commit', 'on', false) WHERE pg_catalog.current_setting('synchronous_commit') = 'off'
