@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import select
+import struct
 from typing import TYPE_CHECKING
 
 import psycopg
@@ -232,6 +235,53 @@ def test_what_broke_while_it_lay_idle_is_noticed_before_it_is_lent(server: Postg
                 assert (conn.info.backend_pid == pid) is ("notify" in end), "what only has something to say is lent"
         assert (db.state, db.epoch) == (State.UP, 0)
         await db.close()
+
+    asyncio.run(main())
+
+
+def test_a_session_that_the_server_has_given_notice_is_not_lent_although_its_socket_is_open_still() -> None:
+    """Between the message of the end and the end of the socket lies a moment: here it lasts."""
+
+    def message(kind: bytes, body: bytes) -> bytes:
+        return kind + struct.pack("!i", len(body) + 4) + body
+
+    welcome = (
+        message(b"R", struct.pack("!i", 0))
+        + message(b"S", b"server_version\00013.0\0")
+        + message(b"K", struct.pack("!ii", 1, 2))
+        + message(b"Z", b"I")
+    )
+    notice = message(b"E", b"SFATAL\0VFATAL\0C57P01\0Mterminating connection\0\0")
+
+    async def main() -> None:
+        writers: list[asyncio.StreamWriter] = []
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.readexactly(8)
+            writer.write(b"N")
+            (length,) = struct.unpack("!i", await reader.readexactly(4))
+            await reader.readexactly(length - 4)
+            writer.write(welcome)
+            writers.append(writer)
+            with contextlib.suppress(ConnectionError):
+                await reader.read()
+            writer.close()
+
+        listener = await asyncio.start_server(serve, "127.0.0.1", 0)
+        port = listener.sockets[0].getsockname()[1]
+        db = Postgres(f"host=127.0.0.1 port={port} user=shop dbname=shop gssencmode=disable")
+        async with db.connection() as first:
+            pass
+        async with db.connection() as again:
+            assert again is first
+        writers[0].write(notice)
+        while not select.select([first.pgconn.socket], [], [], 0)[0]:
+            await asyncio.sleep(0)
+        async with db.connection() as second:
+            assert second is not first
+        assert (len(writers), db.state) == (2, State.UP)
+        await db.close()
+        listener.close()
 
     asyncio.run(main())
 

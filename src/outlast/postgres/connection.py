@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 RV = TypeVar("RV")
 INTERVAL_S: Final = 3600.0
 """psycopg wakes ten times a second to look for Ctrl-C. An event loop delivers signals by itself."""
-
-
+ENDS: Final = frozenset({"FATAL", "PANIC"})
+"""The severities after which the server closes the session."""
 CANCEL_S_MAX: Final = 2.0
 """How long one cancel request may take: a server that is there answers within milliseconds."""
 
@@ -54,6 +54,8 @@ class Connection(psycopg.AsyncConnection[Any]):
     """When it was opened, on the event loop's clock."""
     expires_at: float = float("inf")
     """When it is too old to be lent again, on the same clock."""
+    told_to_end: bool = False
+    """Whether the server has said, unasked, that it ends the session."""
     on_given_up: Callable[[Connection], None] | None = None
     """Called once, on the event loop, before it is closed or shut down in the middle of a statement."""
     before_cancel: Callable[[], Awaitable[None]] | None = None
@@ -83,6 +85,11 @@ class Connection(psycopg.AsyncConnection[Any]):
             if self.is_busy:
                 self.end()
             raise
+
+    def hear(self, said: psycopg.errors.Diagnostic) -> None:
+        """Take what the server says unasked; it is to be added as a notice handler."""
+        if said.severity_nonlocalized in ENDS:
+            self.told_to_end = True
 
     def belongs_to(self, pool: object) -> None:
         """Take note that it belongs to a pool: the end of its `async with` ends the transaction, and does not close it."""

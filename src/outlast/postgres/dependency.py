@@ -265,6 +265,7 @@ class Postgres(Dependency):
                 await self._refine(exc)
             raise
         conn.operation_timeout_s = self.connect_timeout_s
+        conn.add_notice_handler(conn.hear)
         try:
             if CLIENT_CHECK not in self.dsn.get("options"):
                 await sessions.look_for_us(conn)

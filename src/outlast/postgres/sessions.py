@@ -96,7 +96,11 @@ def is_sound(conn: Connection) -> bool:
             conn.pgconn.consume_input()
         else:
             return False
+        # What was read is parsed by this: a server that ends a session says so, and closes it a moment later.
+        conn.pgconn.is_busy()
     except (psycopg.Error, OSError, ValueError):
+        return False
+    if conn.told_to_end:
         return False
     return conn.pgconn.status == pq.ConnStatus.OK and conn.pgconn.transaction_status == pq.TransactionStatus.IDLE
 
