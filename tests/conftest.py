@@ -20,7 +20,8 @@ OUTLAST_TEST_DSN names, when it is set: its user must be allowed to create datab
 **Time.** Tests are plain functions. Outside tests/real they run coroutines with `outlast.testing.run_virtual`, where time
 jumps; in tests/real with `asyncio.run`, or with the fixture `run_async`, which ends them after a limit.
 
-**Which.** Tests marked `long` are run with `--long` only: rounds by the hundred, millions of rows. `--any-python` leaves the
+**Which.** Tests marked `long` are run with `--long` only: rounds by the hundred, millions of rows. `--rounds 20` runs each
+chosen test twenty times, on a busy machine for one. `--any-python` leaves the
 tests of what can differ between versions of Python, for all but the newest: the files in EVERY_PYTHON, and of tests/real
 those tests that are marked `short`. Tests marked `root` are skipped for other users. `--schedules` says how many random
 services tests/sim stops: 1,000, and with `--long` 10,000.
@@ -113,6 +114,7 @@ settings.load_profile("outlast")
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--long", action="store_true", help="run the tests that are marked long too")
     parser.addoption("--any-python", action="store_true", help="run only what can differ between versions of Python")
+    parser.addoption("--rounds", type=int, default=1, metavar="N", help="run each chosen test N times: is it steady?")
     parser.addoption("--schedules", type=int, help="how many schedules tests/sim runs (1,000; 10,000 with --long)")
 
 
@@ -123,6 +125,19 @@ def pytest_configure(config: pytest.Config) -> None:
         # signals. What is caught is not inherited.
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, lambda number, frame: None)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    rounds = metafunc.config.getoption("--rounds")
+    if rounds > 1:
+        metafunc.fixturenames.append("round_number")
+        metafunc.parametrize("round_number", range(1, rounds + 1), ids=lambda number: f"round {number}")
+
+
+@pytest.fixture
+def round_number() -> int:
+    """Which round of `--rounds` it is; no test depends on it."""
+    return 1
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
