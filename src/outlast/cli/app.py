@@ -73,7 +73,8 @@ def _show_usage(error: click.UsageError) -> None:
         click.echo(error.format_message(), err=True)
         return
     text = " ".join(error.format_message().split())
-    click.echo(f"outlast: {text} See {where} --help.", err=True)
+    end = "" if text.endswith((".", "?", "!")) else "."
+    click.echo(f"outlast: {text}{end} See {where} --help.", err=True)
 
 
 @click.group(cls=OutlastGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
