@@ -278,10 +278,18 @@ class Backlog:
             self._front, self._head = b"", 0
         written = self._loaded - (len(self._front) - self._head)
         while self._marks and self._marks[0].end <= written:
-            piece = self._marks.popleft().piece
-            self.written_lines += piece.lines
-            self._notice_bytes -= len(piece.data) if piece.gap is not None else 0
+            mark = self._marks.popleft()
+            self.written_lines += mark.piece.lines
+            self._note_written(mark, written, size)
+        if self._marks:
+            self._note_written(self._marks[0], written, size)
         return self.settle(now)
+
+    def _note_written(self, mark: Mark, written: int, size: int) -> None:
+        """Of a line about a gap, count what the last `size` bytes that were written have of it: it takes no room any more."""
+        if mark.piece.gap is not None:
+            begin = mark.end - len(mark.piece.data)
+            self._notice_bytes -= max(0, min(mark.end, written) - max(begin, written - size))
 
     def lose(self, now: float, why: str) -> None:
         """Drop the front: it was written to a place of which nobody knows how much of it has arrived."""
@@ -300,7 +308,7 @@ class Backlog:
         """Drop a piece of which `size` bytes are left."""
         if piece.gap is not None:
             self.added -= size
-            self._notice_bytes -= len(piece.data)
+            self._notice_bytes -= min(size, len(piece.data))
             self._tell_again(piece.gap, now)
         elif piece.lines:
             self._lose(piece.rank, piece.lines, size, now, why)
