@@ -162,16 +162,7 @@ class Journal:
                 f"{self._size} of {self.bytes_max} bytes"
             )
             raise JournalFullError(msg)
-        try:
-            written = 0
-            while written < len(data):
-                # Near the end of a disk a write is short before it fails.
-                written += os.write(file, data[written:])
-            os.fdatasync(file)
-        except OSError:
-            os.ftruncate(file, self._size)
-            os.lseek(file, self._size, os.SEEK_SET)
-            raise
+        append_whole(file, data, self._size)
         self._size += len(data)
         self.entries.extend(entries)
 
@@ -234,3 +225,20 @@ class Journal:
             msg = f"the journal {self.path} is not open"
             raise RuntimeError(msg)
         return self._file
+
+
+def append_whole(file: int, data: bytes, size: int) -> None:
+    """Write `data` to the end of a file of `size` bytes: all of it is on disk when this returns.
+
+    Raises `OSError`, and then none of it is in the file.
+    """
+    try:
+        written = 0
+        while written < len(data):
+            # Near the end of a disk a write is short before it fails.
+            written += os.write(file, data[written:])
+        os.fdatasync(file)
+    except OSError:
+        os.ftruncate(file, size)
+        os.lseek(file, size, os.SEEK_SET)
+        raise

@@ -7,7 +7,7 @@ from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Final
 
 from outlast import Fault, Incident, Kind, Stopping, Unavailable
-from outlast.jobs.journal import line
+from outlast.jobs.journal import append_whole, line
 from outlast.jobs.model import JobState, Outcome, fault_record
 
 if TYPE_CHECKING:
@@ -55,9 +55,11 @@ class Refusals:
         try:
             file = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:
-                room = self.bytes_max - os.fstat(file).st_size
-                if len(data) <= room:
-                    return self._append(file, data)
+                size = os.fstat(file).st_size
+                if size + len(data) <= self.bytes_max:
+                    append_whole(file, data, size)
+                    self.kept += 1
+                    return f"is kept in {self.path}"
             finally:
                 os.close(file)
         except OSError as error:
@@ -65,20 +67,6 @@ class Refusals:
             return f"is lost: {self.path} could not be written ({error.strerror})"
         self.lost += 1
         return f"is lost: {self.path} is full ({self.bytes_max} bytes); move it away"
-
-    def _append(self, file: int, data: bytes) -> str:
-        size = os.fstat(file).st_size
-        try:
-            written = 0
-            while written < len(data):
-                # Near the end of a disk a write is short before it fails.
-                written += os.write(file, data[written:])
-            os.fdatasync(file)
-        except OSError:
-            os.ftruncate(file, size)
-            raise
-        self.kept += 1
-        return f"is kept in {self.path}"
 
 
 def refusal(db: Postgres, exc: Exception) -> Fault:

@@ -17,9 +17,6 @@ PAUSE_S: Final = 0.1
 DEADLINE_S: Final = 3.0
 """How long a loop gives its statements, the wait for a connection included."""
 
-TOTAL: Final = "drill_total"
-LEDGER: Final = "drill_ledger"
-
 CREATE: Final = """
 CREATE TABLE drill_total (id integer PRIMARY KEY, turns bigint NOT NULL);
 INSERT INTO drill_total VALUES (1, 0);
