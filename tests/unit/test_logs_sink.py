@@ -239,6 +239,22 @@ def test_a_write_that_hangs_is_known_to_nobody_when_the_sink_is_closed_and_count
     stream.go_on.set()
 
 
+@pytest.mark.parametrize("written", [0, 2, 4, 6, 9, 12, 14])
+def test_what_is_lost_of_a_stream_is_counted_beside_a_line_about_a_gap(written: int) -> None:
+    backlog = Backlog(100)
+    backlog.put(b"one\ntwo\n", 0.0)
+    backlog.insert(b"gap\n", Gap(3, 12, 0.0))
+    backlog.put(b"six\n", 0.0)
+    backlog.peek(100)
+    backlog.done(written, 0.0)
+    backlog.lose(0.0, "")
+    # The line about the gap, from byte 8 to 12, is no line of the program's: what it told is part of the next gap.
+    assert backlog.dropped_lines == sum(end > written for end in (4, 8, 16))
+    assert backlog._gap_lines == backlog.dropped_lines + (3 if written < 12 else 0)
+    assert backlog.taken + backlog.added == written + backlog.size + backlog.dropped_bytes
+    assert backlog._notice_bytes == 0
+
+
 @given(
     st.lists(st.one_of(st.tuples(st.integers(0, 5), st.integers(1, 12)), st.integers(1, 40)), max_size=60),
     st.integers(1, 40),

@@ -250,8 +250,7 @@ class Backlog:
                     pieces.append(piece.data)
                     ready += size
                     self._loaded += size
-                    if piece.lines or piece.gap:
-                        self._marks.append(Mark(self._loaded, piece))
+                    self._marks.append(Mark(self._loaded, piece))
             self._front, self._head = b"".join(pieces), 0
         data = self._front[self._head : self._head + bytes_max]
         if len(data) < self.size:
@@ -297,8 +296,6 @@ class Backlog:
         at = self._loaded - len(left)
         self.size -= len(left)
         self._front, self._head = b"", 0
-        if not self._marks:
-            self._drop(left, now)
         for end, piece in self._marks:
             self._lose_piece(piece, end - at, now, why)
             at = end
@@ -313,7 +310,7 @@ class Backlog:
         elif piece.lines:
             self._lose(piece.rank, piece.lines, size, now, why)
         else:
-            self._drop(piece.data, now)
+            self._drop(piece.data[-size:], now)
 
     def end(self, now: float) -> Gap | None:
         """Drop everything that still waits; return the last gap, that included, or None when nothing was lost."""
