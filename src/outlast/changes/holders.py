@@ -1,4 +1,4 @@
-"""Who holds what we wait for: a slot, an advisory lock, or the transaction that a new slot waits for. Asked once, named once."""
+"""Who holds what we wait for: a slot or an advisory lock."""
 
 from __future__ import annotations
 
@@ -24,11 +24,6 @@ WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1
     AND l.classid = ((%s::bigint >> 32) & 4294967295)::oid AND l.objid = (%s::bigint & 4294967295)::oid
 LIMIT 1
 """
-_OF_CREATION: Final = """
-SELECT b.pid, a.application_name, a.usename::text, a.xact_start
-FROM pg_catalog.unnest(pg_catalog.pg_blocking_pids(%s)) AS b (pid) LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = b.pid
-ORDER BY a.xact_start NULLS LAST LIMIT 1
-"""
 
 
 async def holder(conn: psycopg.AsyncConnection[Any], slot: str) -> Session | None:
@@ -39,11 +34,6 @@ async def holder(conn: psycopg.AsyncConnection[Any], slot: str) -> Session | Non
 async def lock_holder(conn: psycopg.AsyncConnection[Any], key: int) -> Session | None:
     """Who holds the advisory lock `key` (64 bits, signed) of this database now; None when nobody does."""
     return await _one(conn, _OF_LOCK.encode(), (key, key))
-
-
-async def blocker(conn: psycopg.AsyncConnection[Any], pid: int) -> Session | None:
-    """Whose transaction the process `pid` waits for, the oldest first: a slot cannot be made before all that were open ended."""
-    return await _one(conn, _OF_CREATION.encode(), (pid,))
 
 
 async def _one(conn: psycopg.AsyncConnection[Any], query: bytes, parameters: tuple[int | str, ...]) -> Session | None:

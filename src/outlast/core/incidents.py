@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 INFO: Final = 20
 WARNING: Final = 30
-CRITICAL: Final = 50
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,7 +32,6 @@ results and opening the incident cost the same however short it is, and the syst
 (60 s with 1,000 loops) the 1 % holds."""
 
 CONNECTS_MAX = 10
-CONNECTS_WINDOW_S = 0.1
 
 PROBE_S_MAX = 1.5
 """The longest wait between two probes: the server may come back just after one."""

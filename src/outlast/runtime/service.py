@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from outlast.core.stop_report import StopReport
     from outlast.runtime.dependency.dependency import Dependency
 
-    Function = Callable[[Stop], Awaitable[Any]]
     Needs = Dependency | tuple[Dependency, ...]
 
 F = TypeVar("F", bound="Callable[[Stop], Awaitable[Any]]")
