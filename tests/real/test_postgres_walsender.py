@@ -277,7 +277,7 @@ def test_a_slot_that_waits_for_a_transaction_is_given_up_with_its_maker(source: 
             async with await Replication.connect(db, rule=RULE) as session:
                 with pytest.raises(SlotWaitsError) as caught:
                     await session.create_slot("s", timeout_s=0.5)
-                expect(caught.value, Meaning.SLOT_WAITS, Kind.TRANSIENT, "ORDER BY xact_start")
+                expect(caught.value, Meaning.SLOT_WAITS, Kind.CONTENDED, "ORDER BY xact_start")
             await old.rollback()
         await until(lambda: not sql(source, "SELECT 1 FROM pg_replication_slots"))
         assert db.state is State.UP

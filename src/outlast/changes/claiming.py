@@ -30,7 +30,7 @@ BACKOFF: Final = Backoff(base_s=0.1, cap_s=30.0)
 """After an attempt in vain: a claim that was refused (55006) although the slot looked free, or a session that was given up
 before the slot was free. Lowest sums of the waits: 0.05, 0.15, 0.35, 0.75, 1.55, 3.15, 6.35, 12.75, 25.55, 40.55 s and 15 s
 each: at most fourteen attempts in 90 s, and one if the reader can be seen all the time."""
-logger = logging.getLogger("outlast")
+logger = logging.getLogger("outlast.changes")
 
 
 class Claim:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 import psycopg
 
 from outlast import Fault, Kind, Scope
-from outlast.changes.holders import blocker, holder, lock_holder
+from outlast.changes.holders import holder, lock_holder
 from outlast.core.redact import clean
 from outlast.postgres.connection import DeadlineExceededError
 from outlast.postgres.replication import PHASE, SlotWaitsError, StreamEndedError
@@ -26,7 +26,7 @@ from outlast.postgres.replication import PHASE, SlotWaitsError, StreamEndedError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["Meaning", "Names", "ReplicationRule", "blocker", "holder", "lock_holder", "meaning_of"]
+__all__ = ["Meaning", "Names", "ReplicationRule", "holder", "lock_holder", "meaning_of"]
 
 
 class Meaning(enum.Enum):
@@ -92,7 +92,7 @@ RULES: Final[Mapping[Meaning, tuple[Kind, str]]] = {
         "this is a standby, and its copy of the slot is for after a failover: connect to the primary",
     ),
     Meaning.SLOT_WAITS: (
-        Kind.TRANSIENT,
+        Kind.CONTENDED,
         (
             "a slot is made when the transactions that are open now have ended: SELECT pid, xact_start, application_name "
             "FROM pg_stat_activity WHERE xact_start IS NOT NULL ORDER BY xact_start;"

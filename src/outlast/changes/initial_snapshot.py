@@ -30,7 +30,7 @@ SLOT_WAIT_S: Final = 60.0
 """For the transactions that are open; whoever they are is named, and then it is tried again."""
 REMIND_S: Final = 10.0
 """The first line about how far it is; each further one after twice as long."""
-logger = logging.getLogger("outlast")
+logger = logging.getLogger("outlast.changes")
 
 
 class InitialSnapshot:

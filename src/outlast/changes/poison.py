@@ -23,7 +23,7 @@ ATTEMPTS_MAX: Final = 3
 REFUSALS: Final = frozenset({Kind.REJECTED, Kind.BUG})
 """What says something about the transaction. Every other kind is about the sink: it comes again until it passes."""
 Policy: TypeAlias = Literal["stop", "skip"]
-logger = logging.getLogger("outlast")
+logger = logging.getLogger("outlast.changes")
 
 
 class RefusedError(OutlastError):

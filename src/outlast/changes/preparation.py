@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 OnLoss: TypeAlias = Literal["stop", "snapshot"]
 BLOCKERS_MAX: Final = 100
 """Of whom it is remembered that they were named."""
-logger = logging.getLogger("outlast")
+logger = logging.getLogger("outlast.changes")
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from outlast.changes.survey import Session
     from outlast.postgres import Connection, Postgres
 
-logger = logging.getLogger("outlast")
+logger = logging.getLogger("outlast.changes")
 LOCK_QUERY: Final = b"SELECT pg_catalog.pg_advisory_lock(%s)"
 TRY_QUERY: Final = b"SELECT pg_catalog.pg_try_advisory_lock(%s)"
 BEAT_S: Final = 0.5

@@ -26,7 +26,7 @@ RETRY_S: Final = 1.0
 HELD: Final = Backoff(base_s=0.5, cap_s=30.0)
 """Between two tries at outcomes that cannot be recorded now, while others can."""
 Key = tuple[str, int, int]
-logger = logging.getLogger("outlast")
+logger = logging.getLogger("outlast.jobs")
 
 
 class Recorder:

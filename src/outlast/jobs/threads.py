@@ -40,7 +40,7 @@ LEFT_BEHIND_MIN: Final = 4
 NAMED_MAX: Final = 5
 NO_THREAD_S: Final = 1.0
 """When it is worth trying again to start a thread: there is no better estimate."""
-logger = logging.getLogger("outlast")
+logger = logging.getLogger("outlast.jobs")
 
 
 class OwnThread:

@@ -32,7 +32,7 @@ PURGE_S: Final = 60.0
 WORKER_DIED: Final = Fault(
     Kind.TRANSIENT, "worker died", "the worker stopped renewing its lease in the middle of the job", "jobs"
 )
-logger = logging.getLogger("outlast")
+logger = logging.getLogger("outlast.jobs")
 
 
 class Upkeep:

@@ -44,7 +44,7 @@ SHORTEST: Final = 0.5
 """A job is hopeless when less than half its kind's average duration is left: averages are not minima."""
 RELEASE_SHARE: Final = 0.03
 """The share of the stop's deadline in which the database may take the last outcomes, before the journal does."""
-logger = logging.getLogger("outlast")
+logger = logging.getLogger("outlast.jobs")
 
 
 class WorkerProcess:

@@ -197,7 +197,7 @@ class Replication:
             except DeadlineExceededError:
                 reason = f"slot {name} was not made within {timeout_s:g} s: a transaction that was open before has not ended"
                 error = SlotWaitsError(reason)
-                attach(error, Fault(Kind.TRANSIENT, "slot waits", reason, scope=Scope.CALL))
+                attach(error, Fault(Kind.CONTENDED, "55P03", reason, scope=Scope.CALL))
                 raise error from None
         row = rows[0]
         return CreatedSlot(str(row["slot_name"]), parse_lsn(row["consistent_point"]), row["snapshot_name"])
