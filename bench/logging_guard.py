@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
     from structlog.typing import BindableLogger, Processor
 
-    from outlast.core.fold import FoldPolicy
-    from outlast.logs.guard import LogGuard
+    from outlast._core.fold import FoldPolicy
+    from outlast.logs.stdlib import LogGuard
 
 NUMBERS = itertools.count()
 NULL = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123  # for the life of the process
@@ -65,8 +65,8 @@ def nothing() -> Iterator[None]:
 
 
 def guarded(policy: FoldPolicy | None = None) -> Callable[[], LogGuard]:
-    from outlast.core.fold import FoldPolicy
-    from outlast.logs.guard import guard
+    from outlast._core.fold import FoldPolicy
+    from outlast.logs.stdlib import guard
 
     return lambda: guard(policy=policy or FoldPolicy())
 
@@ -78,7 +78,7 @@ def raises(frames: int) -> None:
 
 
 def stdlib_cases() -> Iterator[Case]:
-    from outlast.core.fold import FoldPolicy
+    from outlast._core.fold import FoldPolicy
 
     plain = stdlib_logger("bench.plain", logging.BASIC_FORMAT)
     shows_all = FoldPolicy(burst=10**9)
@@ -159,7 +159,7 @@ def structlog_cases() -> Iterator[Case]:
     yield Case(
         "structlog, wrapped: folded", lambda: in_front.error("cannot reach", host="db-1"), nothing, "structlog: emitted", 1 / 10
     )
-    from outlast.core.fold import FoldPolicy
+    from outlast._core.fold import FoldPolicy
 
     through = logger(fold(FoldPolicy(burst=10**9)).wrap(native))
     yield Case("structlog, wrapped: passes", lambda: through.error("cannot reach", host="db-1"), nothing, "structlog: emitted")
@@ -170,7 +170,7 @@ def structlog_cases() -> Iterator[Case]:
 def loguru_cases() -> Iterator[Case]:
     from loguru import logger
 
-    from outlast.core.fold import FoldPolicy
+    from outlast._core.fold import FoldPolicy
     from outlast.logs.loguru import guard
 
     logger.remove()

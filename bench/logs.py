@@ -26,7 +26,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 SRC = Path(__file__).resolve().parents[1] / "src"
-FOLD = [sys.executable, "-m", "outlast.cli", "logs", "fold", "--summaries", "json"]
+FOLD = [sys.executable, "-m", "outlast", "logs", "fold", "--summaries", "json"]
 PLAIN_LEAST = 3_000_000
 VARYING_LEAST = 800_000
 CAT_TIMES_MAX = 15.0

@@ -20,7 +20,7 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "real"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "real" / "changes"))
 
 from changes_source import LOGICAL, source_database
 from held_slot import SETTINGS, WAYS, Cost, stand_by  # the same service as in the tests

@@ -22,12 +22,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "real"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "real" / "runtime"))
 
 from stop_rounds import Shop, rounds  # the same processes as in the tests
 
 import outlast
-from outlast.core.phases import EXIT_FORCED
+from outlast._core.phases import EXIT_FORCED
 
 UNREADY_S_MAX = 0.1
 OVERTIME_MAX = 1.1

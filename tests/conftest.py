@@ -49,8 +49,8 @@ import pytest
 from hypothesis import settings
 
 from outlast.testing import PostgresServer
-from outlast.testing.postgres_files import ServerFiles
-from outlast.testing.unprivileged import DIRECTORY_VARIABLE
+from outlast.testing._postgres.files import ServerFiles
+from outlast.testing._postgres.unprivileged import DIRECTORY_VARIABLE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Generator, Iterator
@@ -64,38 +64,38 @@ DSN_VARIABLE = "OUTLAST_TEST_DSN"
 
 EVERY_PYTHON = (
     # asyncio: task groups, time-outs, cancellation, eager tasks, the order of the loop.
-    "unit/test_blocking.py",
-    "unit/test_dependency.py",
-    "unit/test_dependency_threads.py",
-    "unit/test_gate.py",
-    "unit/test_jobs_own_threads.py",
-    "unit/test_lifecycle.py",
-    "unit/test_link.py",
-    "unit/test_phases.py",
-    "unit/test_postgres_endings.py",
-    "unit/test_postgres_places.py",
-    "unit/test_retry.py",
-    "unit/test_scripted_service.py",
-    "unit/test_seeded_order.py",
-    "unit/test_service.py",
-    "unit/test_stop.py",
-    "unit/test_turns.py",
-    "unit/test_virtual_time.py",
+    "unit/runtime/dependency/test_blocking.py",
+    "unit/runtime/dependency/test_dependency.py",
+    "unit/runtime/dependency/test_dependency_threads.py",
+    "unit/runtime/service/test_gate.py",
+    "unit/jobs/test_own_threads.py",
+    "unit/runtime/service/test_lifecycle.py",
+    "unit/runtime/service/test_link.py",
+    "unit/core/test_phases.py",
+    "unit/postgres/pool/test_endings.py",
+    "unit/postgres/pool/test_places.py",
+    "unit/runtime/dependency/test_retry.py",
+    "unit/runtime/service/test_scripted_service.py",
+    "unit/testing/test_seeded_order.py",
+    "unit/runtime/service/test_service.py",
+    "unit/runtime/service/test_stop.py",
+    "unit/core/test_turns.py",
+    "unit/testing/test_virtual_time.py",
     "sim/test_sim.py",
     # Exceptions, groups of them, their tracebacks and texts.
-    "unit/test_classify.py",
-    "unit/test_logs_guard.py",
-    "unit/test_logs_guard_kinds.py",
-    "unit/test_logs_sameness.py",
+    "unit/core/test_classify.py",
+    "unit/logs/test_stdlib.py",
+    "unit/logs/folding/test_kinds.py",
+    "unit/logs/folding/test_sameness.py",
     # What is imported, and that every module and every sample can be.
-    "unit/test_cli.py",
+    "unit/cli/test_main.py",
     "unit/test_docs.py",
     "unit/test_dev.py",
-    "unit/test_jobs_importable.py",
+    "unit/jobs/test_importable.py",
     # Sockets, buffers and numbers as the standard library has them.
-    "unit/test_changes_pgoutput.py",
-    "unit/test_health_endpoint.py",
-    "unit/test_jobs_journal.py",
+    "unit/changes/decoding/test_decoder.py",
+    "unit/serve/test_health.py",
+    "unit/jobs/test_journal.py",
 )
 """Files of what can differ between versions of Python; that of tests/real is marked `short`, test by test.
 

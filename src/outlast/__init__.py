@@ -12,63 +12,63 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from outlast.lazily import lazily
+from outlast._lazily import lazily
 
 if TYPE_CHECKING:
-    from outlast.core.backoff import Backoff as Backoff
-    from outlast.core.backoff import BackoffState as BackoffState
-    from outlast.core.backoff import Jitter as Jitter
-    from outlast.core.budget import RetryBudget as RetryBudget
-    from outlast.core.classify import Classifiers as Classifiers
-    from outlast.core.faults import ConfigurationError as ConfigurationError
-    from outlast.core.faults import Fault as Fault
-    from outlast.core.faults import Kind as Kind
-    from outlast.core.faults import OutlastError as OutlastError
-    from outlast.core.faults import Scope as Scope
-    from outlast.core.faults import Unavailable as Unavailable
-    from outlast.core.governor import Ceiling as Ceiling
-    from outlast.core.health import HealthPolicy as HealthPolicy
-    from outlast.core.health import State as State
-    from outlast.core.intensity import Restart as Restart
-    from outlast.core.phases import Phase as Phase
-    from outlast.runtime.dependency.dependency import Dependency as Dependency
-    from outlast.runtime.dependency.incident import Incident as Incident
-    from outlast.runtime.dependency.retry import retry as retry
-    from outlast.runtime.gate import Gate as Gate
-    from outlast.runtime.progress import progress as progress
-    from outlast.runtime.run import run as run
-    from outlast.runtime.service import Service as Service
-    from outlast.runtime.stop import Stop as Stop
-    from outlast.runtime.stop import Stopping as Stopping
+    from outlast._core.backoff import Backoff as Backoff
+    from outlast._core.backoff import BackoffState as BackoffState
+    from outlast._core.backoff import Jitter as Jitter
+    from outlast._core.budget import RetryBudget as RetryBudget
+    from outlast._core.classify import Classifiers as Classifiers
+    from outlast._core.faults import ConfigurationError as ConfigurationError
+    from outlast._core.faults import Fault as Fault
+    from outlast._core.faults import Kind as Kind
+    from outlast._core.faults import OutlastError as OutlastError
+    from outlast._core.faults import Scope as Scope
+    from outlast._core.faults import Unavailable as Unavailable
+    from outlast._core.governor import Ceiling as Ceiling
+    from outlast._core.health import HealthPolicy as HealthPolicy
+    from outlast._core.health import State as State
+    from outlast._core.intensity import Restart as Restart
+    from outlast._core.phases import Phase as Phase
+    from outlast._runtime.dependency.dependency import Dependency as Dependency
+    from outlast._runtime.dependency.incident import Incident as Incident
+    from outlast._runtime.dependency.retry import retry as retry
+    from outlast._runtime.process.run import run as run
+    from outlast._runtime.service.gate import Gate as Gate
+    from outlast._runtime.service.progress import progress as progress
+    from outlast._runtime.service.service import Service as Service
+    from outlast._runtime.service.stop import Stop as Stop
+    from outlast._runtime.service.stop import Stopping as Stopping
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "Backoff": "core.backoff",
-    "BackoffState": "core.backoff",
-    "Ceiling": "core.governor",
-    "Classifiers": "core.classify",
-    "ConfigurationError": "core.faults",
-    "Dependency": "runtime.dependency.dependency",
-    "Fault": "core.faults",
-    "Gate": "runtime.gate",
-    "HealthPolicy": "core.health",
-    "Incident": "runtime.dependency.incident",
-    "Jitter": "core.backoff",
-    "Kind": "core.faults",
-    "OutlastError": "core.faults",
-    "Phase": "core.phases",
-    "Restart": "core.intensity",
-    "RetryBudget": "core.budget",
-    "Scope": "core.faults",
-    "Service": "runtime.service",
-    "State": "core.health",
-    "Stop": "runtime.stop",
-    "Stopping": "runtime.stop",
-    "Unavailable": "core.faults",
-    "progress": "runtime.progress",
-    "retry": "runtime.dependency.retry",
-    "run": "runtime.run",
+    "Backoff": "_core.backoff",
+    "BackoffState": "_core.backoff",
+    "Ceiling": "_core.governor",
+    "Classifiers": "_core.classify",
+    "ConfigurationError": "_core.faults",
+    "Dependency": "_runtime.dependency.dependency",
+    "Fault": "_core.faults",
+    "Gate": "_runtime.service.gate",
+    "HealthPolicy": "_core.health",
+    "Incident": "_runtime.dependency.incident",
+    "Jitter": "_core.backoff",
+    "Kind": "_core.faults",
+    "OutlastError": "_core.faults",
+    "Phase": "_core.phases",
+    "Restart": "_core.intensity",
+    "RetryBudget": "_core.budget",
+    "Scope": "_core.faults",
+    "Service": "_runtime.service.service",
+    "State": "_core.health",
+    "Stop": "_runtime.service.stop",
+    "Stopping": "_runtime.service.stop",
+    "Unavailable": "_core.faults",
+    "progress": "_runtime.service.progress",
+    "retry": "_runtime.dependency.retry",
+    "run": "_runtime.process.run",
 }
 
 __all__ = [

@@ -11,17 +11,17 @@ import logging
 import re
 from typing import TYPE_CHECKING, Final
 
-from outlast.core.health import State
-from outlast.core.phases import EXIT_BUG, EXIT_CLEAN, EXIT_FATAL, EXIT_FORCED, Phase
-from outlast.core.stop_report import KEPT_MAX
+from outlast._core.health import State
+from outlast._core.phases import EXIT_BUG, EXIT_CLEAN, EXIT_FATAL, EXIT_FORCED, Phase
+from outlast._core.stop_report import KEPT_MAX
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tests.sim.world import HookRecord, ServiceRecord, World
 
-    from outlast.core.stop_report import StopReport, Unfinished
-    from outlast.runtime.stop import Stop
+    from outlast._core.stop_report import StopReport, Unfinished
+    from outlast._runtime.service.stop import Stop
 
 ORDER: Final = [phase.value for phase in Phase if phase is not Phase.REPORT]
 HURRIED_SHARE: Final = 0.7

@@ -9,15 +9,15 @@ import asyncio
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
-from outlast.core.classify import Classifiers
-from outlast.core.faults import Fault, Kind
-from outlast.core.phases import Phase
-from outlast.runtime.dependency.incident import clock
-from outlast.runtime.gate import Gate
-from outlast.runtime.holdings import Holdings
-from outlast.runtime.lifecycle import Lifecycle
-from outlast.runtime.stop import Stop, Stopping
-from outlast.runtime.worker import Worker
+from outlast._core.classify import Classifiers
+from outlast._core.faults import Fault, Kind
+from outlast._core.phases import Phase
+from outlast._runtime.dependency.incident import clock
+from outlast._runtime.service.gate import Gate
+from outlast._runtime.service.holdings import Holdings
+from outlast._runtime.service.lifecycle import Lifecycle
+from outlast._runtime.service.stop import Stop, Stopping
+from outlast._runtime.service.worker import Worker
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

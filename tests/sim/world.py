@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 from tests.sim.actor import Actor
 
 import outlast
-from outlast.core.backoff import Backoff
-from outlast.core.faults import attach
-from outlast.core.phases import Phase
+from outlast._core.backoff import Backoff
+from outlast._core.faults import attach
+from outlast._core.phases import Phase
 from outlast.testing import ScriptedPeer
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from tests.sim.shape import BodyPlan, HookPlan, Schedule, ServicePlan
     from tests.sim.trace import Trace
 
-    from outlast.runtime.lifecycle import Lifecycle
+    from outlast._runtime.service.lifecycle import Lifecycle
 
 PHASES = {phase.value: phase for phase in Phase}
 

@@ -99,7 +99,7 @@ def test_a_function_can_be_read_at_once(path: Path) -> None:
     assert not long
 
 
-@each(sorted((PACKAGE / "core").rglob("*.py")))
+@each(sorted((PACKAGE / "_core").rglob("*.py")))
 def test_the_core_has_no_clock_and_does_no_input_or_output(path: Path) -> None:
     assert not set(imported(parsed(path))) & NOT_IN_CORE
 
@@ -166,7 +166,7 @@ def test_what_is_run_on_every_python_is_there() -> None:
 
 
 def test_the_root_package_exports_what_the_list_says() -> None:
-    listed = (ROOT / "tests" / "unit" / "public_names.txt").read_text(encoding="utf-8").split()
+    listed = (ROOT / "tests" / "unit" / "public_names" / "outlast.txt").read_text(encoding="utf-8").split()
     assert sorted(outlast.__all__) == listed
     assert len(listed) <= ROOT_NAMES_MAX
     for name in listed:

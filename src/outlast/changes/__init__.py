@@ -10,103 +10,103 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from outlast.lazily import lazily
+from outlast._lazily import lazily
 
 if TYPE_CHECKING:
-    from outlast.changes.epochs import FencedError as FencedError
-    from outlast.changes.json_sink import JsonLinesSink as JsonLinesSink
-    from outlast.changes.json_sink import StdoutSink as StdoutSink
-    from outlast.changes.messages import UNCHANGED as UNCHANGED
-    from outlast.changes.messages import BinaryValue as BinaryValue
-    from outlast.changes.messages import Change as Change
-    from outlast.changes.messages import Column as Column
-    from outlast.changes.messages import Delete as Delete
-    from outlast.changes.messages import Insert as Insert
-    from outlast.changes.messages import Message as Message
-    from outlast.changes.messages import Origin as Origin
-    from outlast.changes.messages import Relation as Relation
-    from outlast.changes.messages import ReplicaIdentity as ReplicaIdentity
-    from outlast.changes.messages import Truncate as Truncate
-    from outlast.changes.messages import Update as Update
-    from outlast.changes.monitor import Monitor as Monitor
-    from outlast.changes.pgoutput import Decoder as Decoder
-    from outlast.changes.poison import RefusedError as RefusedError
-    from outlast.changes.poison import StreamOverError as StreamOverError
-    from outlast.changes.postgres_sink import PostgresSink as PostgresSink
-    from outlast.changes.quarantine import Quarantine as Quarantine
-    from outlast.changes.quarantine import QuarantineFullError as QuarantineFullError
-    from outlast.changes.reading import PgOutputError as PgOutputError
-    from outlast.changes.setup import Findings as Findings
-    from outlast.changes.setup import NotReadyError as NotReadyError
-    from outlast.changes.setup import drop_slot as drop_slot
-    from outlast.changes.setup import examine as examine
-    from outlast.changes.setup import set_up as set_up
-    from outlast.changes.sink import Delivery as Delivery
-    from outlast.changes.sink import Sink as Sink
-    from outlast.changes.slot_watch import Report as Report
-    from outlast.changes.slot_watch import SlotState as SlotState
-    from outlast.changes.slot_watch import Thresholds as Thresholds
-    from outlast.changes.spool import FileSpool as FileSpool
-    from outlast.changes.spool import MemorySpool as MemorySpool
-    from outlast.changes.spool import Spool as Spool
-    from outlast.changes.spool import SpoolFullError as SpoolFullError
-    from outlast.changes.standby import Standby as Standby
-    from outlast.changes.standby import StandbyState as StandbyState
-    from outlast.changes.stream import Changes as Changes
-    from outlast.changes.transactions import Assembler as Assembler
-    from outlast.changes.transactions import Transaction as Transaction
-    from outlast.changes.transactions import TransactionPart as TransactionPart
-    from outlast.changes.values import Interval as Interval
-    from outlast.postgres.replication_lsn import format_lsn as format_lsn
-    from outlast.postgres.replication_lsn import parse_lsn as parse_lsn
+    from outlast.changes._decoding.decoder import Decoder as Decoder
+    from outlast.changes._decoding.messages import UNCHANGED as UNCHANGED
+    from outlast.changes._decoding.messages import BinaryValue as BinaryValue
+    from outlast.changes._decoding.messages import Change as Change
+    from outlast.changes._decoding.messages import Column as Column
+    from outlast.changes._decoding.messages import Delete as Delete
+    from outlast.changes._decoding.messages import Insert as Insert
+    from outlast.changes._decoding.messages import Message as Message
+    from outlast.changes._decoding.messages import Origin as Origin
+    from outlast.changes._decoding.messages import Relation as Relation
+    from outlast.changes._decoding.messages import ReplicaIdentity as ReplicaIdentity
+    from outlast.changes._decoding.messages import Truncate as Truncate
+    from outlast.changes._decoding.messages import Update as Update
+    from outlast.changes._decoding.reading import PgOutputError as PgOutputError
+    from outlast.changes._decoding.spool import FileSpool as FileSpool
+    from outlast.changes._decoding.spool import MemorySpool as MemorySpool
+    from outlast.changes._decoding.spool import Spool as Spool
+    from outlast.changes._decoding.spool import SpoolFullError as SpoolFullError
+    from outlast.changes._decoding.transactions import Assembler as Assembler
+    from outlast.changes._decoding.transactions import Transaction as Transaction
+    from outlast.changes._decoding.transactions import TransactionPart as TransactionPart
+    from outlast.changes._decoding.values import Interval as Interval
+    from outlast.changes._sinks.json_lines import JsonLinesSink as JsonLinesSink
+    from outlast.changes._sinks.json_lines import StdoutSink as StdoutSink
+    from outlast.changes._sinks.poison import RefusedError as RefusedError
+    from outlast.changes._sinks.poison import StreamOverError as StreamOverError
+    from outlast.changes._sinks.port import Delivery as Delivery
+    from outlast.changes._sinks.port import Sink as Sink
+    from outlast.changes._sinks.postgres import PostgresSink as PostgresSink
+    from outlast.changes._sinks.quarantine import Quarantine as Quarantine
+    from outlast.changes._sinks.quarantine import QuarantineFullError as QuarantineFullError
+    from outlast.changes._slot.monitor import Monitor as Monitor
+    from outlast.changes._slot.setup import Findings as Findings
+    from outlast.changes._slot.setup import NotReadyError as NotReadyError
+    from outlast.changes._slot.setup import drop_slot as drop_slot
+    from outlast.changes._slot.setup import examine as examine
+    from outlast.changes._slot.setup import set_up as set_up
+    from outlast.changes._slot.watch import Report as Report
+    from outlast.changes._slot.watch import SlotState as SlotState
+    from outlast.changes._slot.watch import Thresholds as Thresholds
+    from outlast.changes._stream import Changes as Changes
+    from outlast.postgres.ownership._epochs import FencedError as FencedError
+    from outlast.postgres.ownership._standby import Standby as Standby
+    from outlast.postgres.ownership._standby import StandbyState as StandbyState
+    from outlast.postgres.replication._lsn import format_lsn as format_lsn
+    from outlast.postgres.replication._lsn import parse_lsn as parse_lsn
 
 _HOMES = {
-    "Assembler": "transactions",
-    "BinaryValue": "messages",
-    "Change": "messages",
-    "Changes": "stream",
-    "Column": "messages",
-    "Decoder": "pgoutput",
-    "Delete": "messages",
-    "Delivery": "sink",
-    "FencedError": "epochs",
-    "FileSpool": "spool",
-    "Findings": "setup",
-    "Insert": "messages",
-    "Interval": "values",
-    "JsonLinesSink": "json_sink",
-    "MemorySpool": "spool",
-    "Message": "messages",
-    "Monitor": "monitor",
-    "NotReadyError": "setup",
-    "Origin": "messages",
-    "PgOutputError": "reading",
-    "PostgresSink": "postgres_sink",
-    "Quarantine": "quarantine",
-    "QuarantineFullError": "quarantine",
-    "RefusedError": "poison",
-    "Relation": "messages",
-    "ReplicaIdentity": "messages",
-    "Report": "slot_watch",
-    "Sink": "sink",
-    "SlotState": "slot_watch",
-    "Spool": "spool",
-    "SpoolFullError": "spool",
-    "Standby": "standby",
-    "StandbyState": "standby",
-    "StdoutSink": "json_sink",
-    "StreamOverError": "poison",
-    "Thresholds": "slot_watch",
-    "Transaction": "transactions",
-    "TransactionPart": "transactions",
-    "Truncate": "messages",
-    "UNCHANGED": "messages",
-    "Update": "messages",
-    "drop_slot": "setup",
-    "examine": "setup",
-    "format_lsn": "outlast.postgres.replication_lsn",
-    "parse_lsn": "outlast.postgres.replication_lsn",
-    "set_up": "setup",
+    "Assembler": "_decoding.transactions",
+    "BinaryValue": "_decoding.messages",
+    "Change": "_decoding.messages",
+    "Changes": "_stream",
+    "Column": "_decoding.messages",
+    "Decoder": "_decoding.decoder",
+    "Delete": "_decoding.messages",
+    "Delivery": "_sinks.port",
+    "FencedError": "outlast.postgres.ownership._epochs",
+    "FileSpool": "_decoding.spool",
+    "Findings": "_slot.setup",
+    "Insert": "_decoding.messages",
+    "Interval": "_decoding.values",
+    "JsonLinesSink": "_sinks.json_lines",
+    "MemorySpool": "_decoding.spool",
+    "Message": "_decoding.messages",
+    "Monitor": "_slot.monitor",
+    "NotReadyError": "_slot.setup",
+    "Origin": "_decoding.messages",
+    "PgOutputError": "_decoding.reading",
+    "PostgresSink": "_sinks.postgres",
+    "Quarantine": "_sinks.quarantine",
+    "QuarantineFullError": "_sinks.quarantine",
+    "RefusedError": "_sinks.poison",
+    "Relation": "_decoding.messages",
+    "ReplicaIdentity": "_decoding.messages",
+    "Report": "_slot.watch",
+    "Sink": "_sinks.port",
+    "SlotState": "_slot.watch",
+    "Spool": "_decoding.spool",
+    "SpoolFullError": "_decoding.spool",
+    "Standby": "outlast.postgres.ownership._standby",
+    "StandbyState": "outlast.postgres.ownership._standby",
+    "StdoutSink": "_sinks.json_lines",
+    "StreamOverError": "_sinks.poison",
+    "Thresholds": "_slot.watch",
+    "Transaction": "_decoding.transactions",
+    "TransactionPart": "_decoding.transactions",
+    "Truncate": "_decoding.messages",
+    "UNCHANGED": "_decoding.messages",
+    "Update": "_decoding.messages",
+    "drop_slot": "_slot.setup",
+    "examine": "_slot.setup",
+    "format_lsn": "outlast.postgres.replication._lsn",
+    "parse_lsn": "outlast.postgres.replication._lsn",
+    "set_up": "_slot.setup",
 }
 
 __all__ = [

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from outlast.jobs.decide import Handling
-from outlast.jobs.model import (
+from outlast.jobs._decide import Handling
+from outlast.jobs._model import (
     EnqueueResult,
     InvalidJobError,
     Job,
@@ -13,7 +13,7 @@ from outlast.jobs.model import (
     OutcomeUnknownError,
     PayloadTooLargeError,
 )
-from outlast.jobs.queue import Jobs
+from outlast.jobs._queue import Jobs
 
 __all__ = [
     "EnqueueResult",

@@ -14,20 +14,20 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Unpack, cast
 
 from loguru import logger
 
-from outlast.logs.folder import Folder, Handle, tell
-from outlast.logs.kinds import is_exempt, put, variant_of
-from outlast.logs.masks import masked
-from outlast.logs.options import FOLD, FoldOptions
-from outlast.logs.raised import raised_in, raw_raised, tell_raised
-from outlast.logs.sameness import PASSES, Kind, Site, first_words, site_of_braces
-from outlast.logs.values import raw_fields, tell_fields
+from outlast.logs._folding.folder import Folder, Handle, tell
+from outlast.logs._folding.kinds import is_exempt, put, variant_of
+from outlast.logs._folding.masks import masked
+from outlast.logs._folding.options import FOLD, FoldOptions
+from outlast.logs._folding.raised import raised_in, raw_raised, tell_raised
+from outlast.logs._folding.sameness import PASSES, Kind, Site, first_words, site_of_braces
+from outlast.logs._folding.values import raw_fields, tell_fields
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Mapping
     from types import FrameType
 
-    from outlast.core.fold import FoldPolicy, Summary
-    from outlast.logs.options import Options
+    from outlast._core.fold import FoldPolicy, Summary
+    from outlast.logs._folding.options import Options
 
 CRITICAL: Final = 50
 DEPTH, LAZY, CAPTURE, PATCHERS, EXTRA = 1, 3, 6, 7, 8
@@ -58,7 +58,7 @@ class Forgiving(dict[str, Any]):
 def guard(policy: FoldPolicy = FOLD, **options: Unpack[Options]) -> LoguruGuard:
     """Fold what loguru's loggers repeat, until the handle is closed; at exit it is closed by itself.
 
-    The options, and the promises, are those of `outlast.logs.guard.guard`; a logger's name is that of the module which logs.
+    The options, and the promises, are those of `outlast.logs.stdlib.guard`; a logger's name is that of the module which logs.
     What is bound to a logger tells kinds apart, except for fields whose name says that they number an instance (`request_id`).
     Values of `opt(lazy=True)` are not looked at. Summaries carry what was bound to the first record, and `extra["outlast"]`.
     """

@@ -15,24 +15,24 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias, Unpack, cas
 
 import structlog
 
-from outlast.logs.delivery import report
-from outlast.logs.folder import Folder, Handle, tell
-from outlast.logs.kinds import is_exempt, put, variant_of
-from outlast.logs.masks import masked
-from outlast.logs.options import FOLD, FoldOptions
-from outlast.logs.raised import raised_in, raw_raised, tell_raised
-from outlast.logs.sameness import PASSES, Kind, Site, first_words
-from outlast.logs.structlog_methods import asks_first, asks_in_proxy
-from outlast.logs.values import VALUE, raw_fields, raw_value, sort_of, tell_fields, tell_value
+from outlast.logs._delivery import report
+from outlast.logs._folding.folder import Folder, Handle, tell
+from outlast.logs._folding.kinds import is_exempt, put, variant_of
+from outlast.logs._folding.masks import masked
+from outlast.logs._folding.options import FOLD, FoldOptions
+from outlast.logs._folding.raised import raised_in, raw_raised, tell_raised
+from outlast.logs._folding.sameness import PASSES, Kind, Site, first_words
+from outlast.logs._folding.values import VALUE, raw_fields, raw_value, sort_of, tell_fields, tell_value
+from outlast.logs._structlog_methods import asks_first, asks_in_proxy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Mapping
 
     from structlog.typing import EventDict, WrappedLogger
 
-    from outlast.core.fold import FoldPolicy, Summary
-    from outlast.logs.options import Options
-    from outlast.logs.values import Args
+    from outlast._core.fold import FoldPolicy, Summary
+    from outlast.logs._folding.options import Options
+    from outlast.logs._folding.values import Args
 
 Bound: TypeAlias = Any
 """A bound logger of a class that `wrap` made."""
@@ -41,7 +41,7 @@ LEVELS: Final = {"debug": 10, "info": 20, "msg": 20, "warn": 30, "warning": 30, 
 
 
 def fold(policy: FoldPolicy = FOLD, **options: Unpack[Options]) -> Folding:
-    """Fold what structlog's loggers repeat. The options are those of `outlast.logs.guard.guard`; `exempt` names events.
+    """Fold what structlog's loggers repeat. The options are those of `outlast.logs.stdlib.guard`; `exempt` names events.
 
     The same kind: the same logger and level, an event and fields that say the same thing, and the same exception. Fields whose
     name says that they number an instance (`request_id`, `timestamp`, `attempt` ...) are left out, numbers too unless the name

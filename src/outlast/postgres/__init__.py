@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from outlast.postgres.classify import postgres_rule
-from outlast.postgres.connection import Connection, DeadlineExceededError
-from outlast.postgres.dependency import Postgres
-from outlast.postgres.dsn import redact_dsn
-from outlast.postgres.pool import NoConnectionError
+from outlast.postgres._classify import postgres_rule
+from outlast.postgres._connection import Connection, DeadlineExceededError
+from outlast.postgres._dependency import Postgres
+from outlast.postgres._dsn import redact_dsn
+from outlast.postgres._pool.pool import NoConnectionError
 
 __all__ = ["Connection", "DeadlineExceededError", "NoConnectionError", "Postgres", "postgres_rule", "redact_dsn"]

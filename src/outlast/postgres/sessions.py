@@ -1,111 +1,64 @@
-"""What sessions of ours set on the server, how they are found again there, and what keeps a time-out from ending their waits.
-
-A standby waits for the lock of its owner, a slot for the transactions that were open before it, a snapshot is held by an idle
-transaction, a listener hears nothing for days. `ALTER ROLE … SET statement_timeout = '30s'` is common, and means none of
-them. So every session that waits on purpose lifts the time-outs for itself, and what bounds it is written where it waits: our
-own deadline, TCP, or the stop.
-
-Behind a pooler that gives each transaction another server, a setting of a session does not stay with us, and neither does a
-lock, a listener, or a stream. So those sessions belong on the direct DSN. What waits inside one transaction of a pooled
-connection lifts them for that transaction (`local`), and may go through a pooler.
-"""
+"""Sessions of a server: who holds a slot or an advisory lock that somebody waits for."""
 
 from __future__ import annotations
 
-import select
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-import psycopg
-from psycopg import pq, sql
+from psycopg.rows import tuple_row
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from datetime import datetime
 
-    from outlast.postgres.connection import Connection
+    import psycopg
 
-TIMEOUTS: Final[Mapping[str, int]] = {
-    "statement_timeout": 0,
-    "lock_timeout": 0,
-    "idle_in_transaction_session_timeout": 0,
-    "idle_session_timeout": 140_000,
-    "transaction_timeout": 170_000,
-}
-"""What ends a session that waits or is idle, by the first version of the server that knows it. To lift one needs no right."""
-CLIENT_CHECK_MS: Final = 1000
-"""How often the server looks whether we are still there while it works or waits for us."""
-CLIENT_CHECK_SINCE: Final = 140_000
-"""The first version of the server that can."""
-_LOOK: Final = f"SELECT pg_catalog.set_config('client_connection_check_interval', '{CLIENT_CHECK_MS}', false)".encode()
-_AGES: Final = (
-    "SELECT pid, extract(epoch FROM clock_timestamp() - backend_start)::float8"
-    " FROM pg_catalog.pg_stat_activity WHERE pid = ANY(%s) AND backend_start IS NOT NULL"
-)
-"""`backend_start` is NULL in what belongs to another role, which is none of ours."""
-_READS_MAX: Final = 8
-"""How often an idle connection's socket is read before it is lent: a notice, a changed setting, then the end."""
+_OF_SLOT: Final = """
+SELECT s.active_pid, a.application_name, a.usename::text, a.backend_start
+FROM pg_catalog.pg_replication_slots s LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = s.active_pid
+WHERE s.slot_name = %s AND s.active_pid IS NOT NULL
+"""
+_OF_LOCK: Final = """
+SELECT l.pid, a.application_name, a.usename::text, a.backend_start
+FROM pg_catalog.pg_locks l LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid
+WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1
+    AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())
+    AND l.classid = ((%s::bigint >> 32) & 4294967295)::oid AND l.objid = (%s::bigint & 4294967295)::oid
+LIMIT 1
+"""
 
 
-async def wait_on_purpose(
-    conn: psycopg.AsyncConnection[Any], settings: Mapping[str, str] | None = None, *, local: bool = False
-) -> None:
-    """Lift every time-out of the session, whoever has set it; `settings` are set as well, and win. In one statement.
+@dataclass(frozen=True, slots=True)
+class Session:
+    """Somebody's connection. What this user may not see of it is empty or None."""
 
-    `local`: for the transaction that `conn` is in, and not for the session.
-    """
-    wanted = lifted(conn.pgconn.server_version) | dict(settings or {})
-    each = [
-        sql.SQL("pg_catalog.set_config({}, {}, {})").format(sql.Literal(name), sql.Literal(value), sql.Literal(local))
-        for name, value in wanted.items()
-    ]
-    # Without parameters: a walsender speaks the simple protocol only.
-    await conn.execute(sql.SQL("SELECT {}").format(sql.SQL(", ").join(each)))
+    pid: int
+    application: str = ""
+    user: str = ""
+    since: datetime | None = None
+    """When it connected; for one that blocks, when its transaction began."""
 
-
-def lifted(server_version: int) -> dict[str, str]:
-    """The settings that lift the time-outs which this version of the server knows."""
-    return {name: "0" for name, since in TIMEOUTS.items() if server_version >= since}
+    def __str__(self) -> str:
+        """Name it as an operator looks for it."""
+        who = f" of user {self.user}" if self.user else ""
+        since = f", since {self.since.isoformat(timespec='seconds')}" if self.since else ""
+        return f"pid {self.pid} ({self.application or 'no application name'}{who}{since})"
 
 
-async def look_for_us(conn: Connection) -> None:
-    """Have the server look whether we are still there.
-
-    A statement after the login, and no option of the start-up message: there a server before 14, one on a platform that
-    cannot look, and a pooler would refuse the login. Where the server cannot, it finds out when it writes to us.
-    """
-    if conn.pgconn.server_version < CLIENT_CHECK_SINCE:
-        return
-    try:
-        await conn.execute(_LOOK)
-    except psycopg.DatabaseError:
-        if conn.closed:
-            raise
+async def holder(conn: psycopg.AsyncConnection[Any], slot: str) -> Session | None:
+    """Who streams from a slot now; None when nobody does."""
+    return await _one(conn, _OF_SLOT.encode(), (slot,))
 
 
-async def ages(conn: psycopg.AsyncConnection[Any], pids: Sequence[int]) -> dict[int, float]:
-    """Return the age in seconds of those sessions, by process id, that the server still has."""
-    cursor = await conn.execute(_AGES, (list(pids),))
-    return {int(pid): float(age_s) for pid, age_s in await cursor.fetchall()}
+async def lock_holder(conn: psycopg.AsyncConnection[Any], key: int) -> Session | None:
+    """Who holds the advisory lock `key` (64 bits, signed) of this database now; None when nobody does."""
+    return await _one(conn, _OF_LOCK.encode(), (key, key))
 
 
-def is_sound(conn: Connection) -> bool:
-    """Whether a connection that lay idle is still open and between two transactions. Waits for nothing."""
-    try:
-        for _ in range(_READS_MAX):
-            if not _is_readable(conn.pgconn.socket):
-                break
-            conn.pgconn.consume_input()
-        else:
-            return False
-        # What was read is parsed by this: a server that ends a session says so, and closes it a moment later.
-        conn.pgconn.is_busy()
-    except (psycopg.Error, OSError, ValueError):
-        return False
-    if conn.told_to_end:
-        return False
-    return conn.pgconn.status == pq.ConnStatus.OK and conn.pgconn.transaction_status == pq.TransactionStatus.IDLE
-
-
-def _is_readable(descriptor: int) -> bool:
-    poll = select.poll()
-    poll.register(descriptor, select.POLLIN)
-    return bool(poll.poll(0))
+async def _one(conn: psycopg.AsyncConnection[Any], query: bytes, parameters: tuple[int | str, ...]) -> Session | None:
+    async with conn.cursor(row_factory=tuple_row) as cursor:
+        await cursor.execute(query, parameters)
+        row = await cursor.fetchone()
+    if row is None:
+        return None
+    pid, application, user, since = row
+    return Session(pid, application or "", user or "", since)

@@ -4,13 +4,13 @@ with seeded schedules, and peers that fail by a script.
 
 from __future__ import annotations
 
-from outlast.testing.fault_proxy import FaultProxy
-from outlast.testing.postgres_binaries import PostgresNotFoundError, find_postgres_bin, find_postgres_majors
-from outlast.testing.postgres_files import ServerFailedError
-from outlast.testing.postgres_server import PostgresServer
-from outlast.testing.scripted_faults import Episode, Script, Trouble
-from outlast.testing.scripted_peer import ScriptedPeer
-from outlast.testing.virtual_time import DeadlockError, SpinError, VirtualTimeLoop, run_virtual
+from outlast.testing._network.fault_proxy import FaultProxy
+from outlast.testing._peers.scripted_faults import Episode, Script, Trouble
+from outlast.testing._peers.scripted_peer import ScriptedPeer
+from outlast.testing._postgres.binaries import PostgresNotFoundError, find_postgres_bin, find_postgres_majors
+from outlast.testing._postgres.files import ServerFailedError
+from outlast.testing._postgres.server import PostgresServer
+from outlast.testing._time.virtual_time import DeadlockError, SpinError, VirtualTimeLoop, run_virtual
 
 __all__ = [
     "DeadlockError",

@@ -1,0 +1,171 @@
+"""`outlast drill`: stage a fault on real servers and measure what services do."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import signal
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from outlast import OutlastError
+from outlast._cli.errors import CommandError, Exit
+from outlast._cli.values import Duration, Names
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from rich.console import Console
+
+    from outlast._drill.lab.drills import Drill
+    from outlast._drill.lab.options import DrillOptions
+    from outlast._drill.lab.result import A
+    from outlast._drill.shown.live import LiveView, PlainView
+
+F = TypeVar("F", bound=Callable[..., Any])
+Chosen = TypeVar("Chosen", bound="DrillOptions")
+
+FAULT_NAMES = ("stop", "freeze", "refuse", "readonly", "kill-backends", "flap", "row-lock", "tablespace-full")
+SLOT_FAULT_NAMES = ("slot-taken", "lock-bypassed", "owner-killed", "owner-cut-off", "slot-lost")
+LIVE_COLUMNS_MIN = 100
+"""The live table with its two sparklines is this wide; a narrower terminal gets plain lines."""
+
+_FILE = click.Path(dir_okay=False, path_type=Path)
+
+
+@click.group()
+def drill() -> None:
+    """Stage a fault on real servers and measure what services make of it."""
+
+
+def _options(faults: tuple[str, ...], loops: int) -> Callable[[F], F]:
+    """The options that every drill has; the first fault is the default."""
+    lasting, shown = Duration(), functools.partial(click.option, show_default=True)
+    options = (
+        shown("--outage", "outage_s", type=lasting, default="20s", help="How long the fault lasts."),
+        shown("--fault", type=click.Choice(faults), default=faults[0], help="What breaks."),
+        shown("--loops", type=click.IntRange(1, 5000), default=loops, help="Loops that do jobs, in each arm."),
+        click.option("--arms", type=Names(), default=None, help="Which arms, separated by commas; all of them by default."),
+        shown("--seed", type=int, default=1, help="Decides every random wait."),
+        shown("--warmup", "warmup_s", type=lasting, default="5s", help="Healthy time before the fault."),
+        shown("--cooldown", "cooldown_s", type=lasting, default="10s", help="Healthy time after it."),
+        click.option(
+            "--parallel", is_flag=True, help="Run all arms at once: quicker, but they take the processor from one another."
+        ),
+        click.option("--json", "as_json", is_flag=True, help="Print the result as JSON, and nothing else, on stdout."),
+        click.option("--report", type=_FILE, default=None, help="Write an HTML report there."),
+    )
+    return lambda command: functools.reduce(lambda wrapped, option: option(wrapped), reversed(options), command)
+
+
+@drill.command()
+@_options(FAULT_NAMES, loops=50)
+@click.option("--dsn", default=None, help="Use this server rather than launching one; an own database is made and dropped.")
+def coder(**chosen: Any) -> int:  # noqa: ANN401
+    """PostgreSQL goes away under fifty job loops, and comes back.
+
+    The same job service in five arms: naive, coder-fixed, tenacity, procrastinate, outlast. Exit code 0: the outlast arm
+    kept what the drill promises; 1: it broke a promise; 2: the naive arm did not storm, so the drill proves nothing.
+    """
+    _require_packages(report=chosen["report"] is not None)
+    from outlast._drill.coder.drill import CODER, CoderOptions
+
+    return _carry_out(CODER, CoderOptions, **chosen)
+
+
+@drill.command()
+@_options(SLOT_FAULT_NAMES, loops=20)
+def electric(**chosen: Any) -> int:  # noqa: ANN401
+    """A change stream loses its slot, its lock or its owner, beside other loops of the same service.
+
+    The same service in three arms: naive, backoff, outlast. Exit code 0: the outlast arm kept what the drill promises; 1: it
+    broke a promise; 2: the naive arm did not storm, so the drill proves nothing.
+    """
+    _require_packages(report=chosen["report"] is not None)
+    from outlast._drill.electric.drill import ELECTRIC, ElectricOptions
+
+    return _carry_out(ELECTRIC, ElectricOptions, **chosen)
+
+
+def _carry_out(
+    drill: Drill[Chosen, A],
+    options_of: type[Chosen],
+    *,
+    as_json: bool,
+    report: Path | None,
+    arms: tuple[str, ...] | None,
+    **chosen: Any,  # noqa: ANN401
+) -> int:
+    from rich.console import Console
+
+    from outlast._drill.lab.errors import DrillUsageError
+
+    options = options_of(arms=tuple(options_of.kinds) if arms is None else arms, **chosen)
+    if report is not None and not report.absolute().parent.is_dir():
+        raise CommandError(f"cannot write the report {report}: {report.absolute().parent} is no directory", Exit.USAGE)
+    progress = Console(stderr=True)
+    try:
+        options.validate()
+        with _signals_end_it(), _view(progress, drill, options) as view:
+            result = drill.run(options, view)
+    except DrillUsageError as error:
+        raise CommandError(str(error), Exit.USAGE) from error
+    except OutlastError as error:
+        raise CommandError(f"drill {options.drill}: {error}", Exit.UNAVAILABLE) from error
+    if report is not None:
+        from outlast._drill.shown.report import write_report
+
+        write_report(drill, result, report)
+    if as_json:
+        click.echo(result.dumps(), nl=False)
+    else:
+        from outlast._drill.shown.summary import print_summary
+
+        print_summary(drill, result, Console())
+    if report is not None:
+        progress.print(f"report: {report}", markup=False, highlight=False, soft_wrap=True)
+    return result.exit_code
+
+
+def _require_packages(*, report: bool) -> None:
+    from importlib.util import find_spec
+
+    wanted = ["psycopg", "psutil", *(["matplotlib", "jinja2"] if report else [])]
+    missing = [name for name in wanted if find_spec(name) is None]
+    if missing:
+        msg = f'the drill needs {", ".join(missing)}; pip install "outlast[drill]"'
+        raise CommandError(msg, Exit.CONFIGURATION)
+
+
+@contextlib.contextmanager
+def _signals_end_it() -> Generator[None]:
+    """Let SIGTERM and SIGHUP end the drill as Ctrl-C does, so that no server is left behind."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(number: int, frame: object) -> None:
+        del number, frame
+        raise KeyboardInterrupt
+
+    numbers = (signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.signal(number, interrupt) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _view(console: Console, drill: Drill[Any, Any], options: DrillOptions) -> LiveView | PlainView:
+    from outlast._drill.shown.live import LiveView, PlainView
+
+    if not console.is_terminal or console.width < LIVE_COLUMNS_MIN or os.environ.get("TERM") == "dumb":
+        return PlainView(console, drill.series)
+    title = f"drill {options.drill}: {options.fault} {options.outage_s:g} s, {options.loops} loops"
+    return LiveView(console, options.arms, options.planned_s, title, drill.series)

@@ -1,0 +1,1 @@
+"""The drill of a job queue whose database goes away."""

@@ -1,0 +1,1 @@
+"""The drill of a replication slot that somebody else holds."""

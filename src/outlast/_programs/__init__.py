@@ -1,0 +1,1 @@
+"""What works for any program in any language."""

@@ -1,0 +1,157 @@
+"""Carry bytes from a source through a fold to a sink: clocks, timers, signals, and what happens when something fails."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import time
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
+
+    from outlast._programs.fold.output import Sink
+    from outlast._programs.fold.source import Source
+    from outlast._programs.fold.spool import Spool
+    from outlast.logs.text._safely import Safely
+
+FOLLOW_S: Final = 0.2
+"""How often a followed file is looked at."""
+
+SPOOL_FLUSH_S: Final = 1.0
+"""What was folded is readable in the spool after this long."""
+
+GRACE_S: Final = 1.0
+"""After a signal so long is still read, so that the last words of a program that got the same signal come through."""
+
+GONE: Final = select.POLLERR | select.POLLHUP | select.POLLNVAL
+"""What poll says of an output that nobody reads any more."""
+
+BROKEN_PIPE: Final = 128 + signal.SIGPIPE
+IO_ERROR: Final = 74
+"""EX_IOERR of sysexits.h."""
+
+
+class StoppedTwice(BaseException):
+    """A second signal: end now."""
+
+
+class Pump:
+    """Runs until the source ends, a signal comes, or nobody reads the sink.
+
+    `run` gives the exit code: 0 at the end of input, 128 + n after signal n, 141 when nobody reads the output, 74 when the
+    input could not be read to its end or some of the output not be written. If the fold itself fails, that is said in one
+    line, and all the rest passes unfolded.
+    """
+
+    def __init__(self, source: Source, fold: Safely, sink: Sink, say: Callable[[str], None], spool: Spool | None = None) -> None:
+        self._source = source
+        self._fold = fold
+        self._sink = sink
+        self._say = say
+        self._spool = spool
+        self._signal = 0
+        self._stop_at: float | None = None
+        self._unread = False
+        self._flush_at = 0.0
+
+    def run(self, out_fd: int) -> int:
+        """Carry everything. `out_fd` is watched for a reader that went away."""
+        try:
+            with self._signals() as woken:
+                self._carry(out_fd, woken)
+                self._finish()
+        except BrokenPipeError:
+            return BROKEN_PIPE
+        except StoppedTwice:
+            return 128 + self._signal
+        finally:
+            if self._spool is not None:
+                self._spool.close()
+        if self._signal:
+            return 128 + self._signal
+        return IO_ERROR if self._sink.lost_bytes or self._unread else 0
+
+    def _carry(self, out_fd: int, woken: int) -> None:
+        poll = select.poll()
+        poll.register(woken, select.POLLIN)
+        poll.register(out_fd, 0)
+        if self._source.waits_for is not None:
+            poll.register(self._source.waits_for, select.POLLIN)
+        quiet = False
+        while True:
+            now = time.monotonic()
+            ready = dict(poll.poll(self._wait_ms(now, quiet=quiet)))
+            now = time.monotonic()
+            if ready.get(out_fd, 0) & GONE:
+                raise BrokenPipeError
+            if self._signal and self._stop_at is None:
+                self._stop_at = now + GRACE_S
+            if woken in ready:
+                with contextlib.suppress(BlockingIOError):
+                    os.read(woken, 512)
+            data = b""
+            readable = self._source.waits_for is None or self._source.waits_for in ready
+            if readable:
+                try:
+                    data = self._source.read()
+                except OSError as error:
+                    self._say(f"reading failed: {error.strerror}")
+                    self._unread = True
+                if not data and (self._source.ends or self._unread):
+                    return
+            quiet = not data
+            self._take(data, now)
+            if self._stop_at is not None and (now >= self._stop_at or (quiet and not self._source.ends)):
+                return
+
+    def _wait_ms(self, now: float, *, quiet: bool) -> int:
+        """How long to wait for the next bytes, at most."""
+        waits: list[float] = []
+        if self._source.waits_for is None:
+            waits.append(FOLLOW_S if quiet else 0.0)
+        due_at = self._fold.next_due_at()
+        if due_at is not None:
+            waits.append(due_at - now)
+        if self._stop_at is not None:
+            waits.append(self._stop_at - now)
+        if self._spool is not None:
+            waits.append(SPOOL_FLUSH_S)
+        return -1 if not waits else max(0, int(min(waits) * 1000) + (min(waits) > 0))
+
+    def _take(self, data: bytes, now: float) -> None:
+        out = self._fold.feed(data, now)
+        due_at = self._fold.next_due_at()
+        if due_at is not None and due_at <= now:
+            out += self._fold.due(now)
+        self._sink.write(out)
+        if self._spool is not None and now >= self._flush_at:
+            self._spool.flush(now)
+            self._flush_at = now + SPOOL_FLUSH_S
+
+    def _finish(self) -> None:
+        self._sink.write(self._fold.end(time.monotonic()))
+
+    @contextlib.contextmanager
+    def _signals(self) -> Generator[int]:
+        """Note SIGTERM, SIGINT and SIGHUP; gives a descriptor that wakes the poll."""
+        woken, wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+        before = {number: signal.signal(number, self._stop) for number in numbers}
+        wakeup = signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
+        try:
+            yield woken
+        finally:
+            signal.set_wakeup_fd(wakeup)
+            for number, handler in before.items():
+                signal.signal(number, handler)
+            os.close(woken)
+            os.close(wake)
+
+    def _stop(self, number: int, frame: object) -> None:
+        del frame
+        if self._signal:
+            raise StoppedTwice
+        self._signal = number

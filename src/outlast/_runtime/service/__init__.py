@@ -1,0 +1,1 @@
+"""Services, their workers, and how they stop."""

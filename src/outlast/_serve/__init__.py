@@ -1,0 +1,1 @@
+"""What a process answers over HTTP for itself: its health and its figures."""

@@ -1,0 +1,214 @@
+"""A sink that writes JSON lines: to a file that is its own record of the position, or to standard output."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import fcntl
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, ParamSpec
+
+from outlast import Fault, Kind, Scope
+from outlast._core.faults import attach
+from outlast.changes._decoding.messages import UNCHANGED, BinaryValue, Delete, Insert, Truncate, Update
+from outlast.postgres.replication._lsn import format_lsn, parse_lsn
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from outlast.changes._decoding.messages import Change
+    from outlast.changes._sinks.port import Delivery
+
+P = ParamSpec("P")
+TAIL_BYTES: Final = 1 << 20
+"""How much of the end of a file is read at a time to find the last commit."""
+_COMMIT: Final = b'{"op":"commit",'
+"""How the line of a commit begins, and no other: inside a value its quotes would be escaped."""
+_COMMIT_BYTES_MAX: Final = 256
+BUFFER_BYTES_MAX: Final = 4 << 20
+"""What is written at once at most; a large transaction goes out piece by piece."""
+
+
+def change_lines(delivery: Delivery) -> Iterator[dict[str, Any]]:
+    """The lines of one transaction, or of a part of it; the last one is its commit."""
+    for change in delivery.changes:
+        yield {"xid": delivery.xid, **change_as_dict(change)}
+    if delivery.end_lsn is not None:
+        yield {
+            "op": "commit",
+            "xid": delivery.xid,
+            "lsn": format_lsn(delivery.end_lsn),
+            "at": delivery.commit_at.isoformat(),
+        }
+
+
+def change_as_dict(change: Change) -> dict[str, Any]:
+    """One change in JSON's types. A large value that an update left alone is missing in `new` and named in `unchanged`."""
+    if isinstance(change, Insert):
+        return {"op": "insert", "table": change.relation.qualified_name, "new": change.as_dict()}
+    if isinstance(change, Update):
+        new = change.as_dict()
+        line: dict[str, Any] = {"op": "update", "table": change.relation.qualified_name, "old": change.old_as_dict()}
+        kept = [name for name, value in new.items() if value is UNCHANGED]
+        line["new"] = {name: value for name, value in new.items() if value is not UNCHANGED}
+        return {**line, "unchanged": kept} if kept else line
+    if isinstance(change, Delete):
+        return {"op": "delete", "table": change.relation.qualified_name, "old": change.old_as_dict()}
+    if isinstance(change, Truncate):
+        return {"op": "truncate", "tables": [relation.qualified_name for relation in change.relations]}
+    return {"op": "message", "prefix": change.prefix, "content": base64.b64encode(change.content).decode()}
+
+
+def as_json(line: dict[str, Any]) -> bytes:
+    """One line of JSON; what JSON has no type for is text, bytes are base64."""
+    return json.dumps(line, ensure_ascii=False, separators=(",", ":"), default=_plain).encode() + b"\n"
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, BinaryValue):
+        return base64.b64encode(value.data).decode()
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode()
+    return str(value)
+
+
+class JsonLinesSink:
+    """Appends each change as a line to a file, and each commit as `{"op":"commit","lsn":…}`: the position is in the file.
+
+    At least once towards whoever reads the file as it grows, and exactly once for who reads up to the last commit: a
+    transaction without its commit is cut off at the next `open`. Holds a lock on the file (flock): a second one is `CONTENDED`.
+    Writes are unbuffered, a failed one is taken back (`ftruncate`), and `flush` is an fsync. A cancel returns at once, and
+    `close` waits for the write that was under way.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        """Write to `path`; it is made if it is not there, its directory is not."""
+        self.path = Path(path)
+        self._descriptor = -1
+        self._work: asyncio.Future[None] | None = None
+        """What a thread is doing with the descriptor."""
+        self._size = 0
+        self._complete_lsn = 0
+        self._durable_lsn = 0
+
+    async def open(self, stream: str, epoch: int) -> int:
+        """Find the last commit, and cut off what follows it."""
+        del stream, epoch
+        await self._in_thread(self._open)
+        return self._durable_lsn
+
+    async def write(self, delivery: Delivery) -> None:
+        """Append a transaction or a part of one."""
+        await self._in_thread(self._write, delivery)
+        if delivery.end_lsn is not None:
+            self._complete_lsn = delivery.end_lsn
+
+    async def flush(self) -> int:
+        """Have it on disk."""
+        if self._complete_lsn != self._durable_lsn:
+            complete = self._complete_lsn
+            await self._in_thread(os.fsync, self._descriptor)
+            self._durable_lsn = complete
+        return self._durable_lsn
+
+    async def close(self) -> None:
+        """Close the file, once nothing is done with it any more."""
+        if self._work is not None:
+            await asyncio.wait({self._work})
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            os.close(descriptor)
+
+    async def _in_thread(self, function: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> None:
+        """Do what may block; a cancel leaves the thread alone, which nothing can interrupt."""
+        self._work = work = asyncio.ensure_future(asyncio.to_thread(function, *args, **kwargs))
+        await asyncio.shield(work)
+        self._work = None
+
+    def _open(self) -> None:
+        descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            os.close(descriptor)
+            reason = f"another process writes to {self.path}"
+            attach(error, Fault(Kind.CONTENDED, "file in use", reason, scope=Scope.CALL))
+            raise
+        self._descriptor = descriptor
+        self._size, self._durable_lsn = _last_commit(self._descriptor)
+        os.ftruncate(self._descriptor, self._size)
+        self._complete_lsn = self._durable_lsn
+
+    def _write(self, delivery: Delivery) -> None:
+        pieces: list[bytes] = []
+        size = 0
+        for line in map(as_json, change_lines(delivery)):
+            pieces.append(line)
+            size += len(line)
+            if size >= BUFFER_BYTES_MAX:
+                self._append(b"".join(pieces))
+                pieces, size = [], 0
+        self._append(b"".join(pieces))
+
+    def _append(self, data: bytes) -> None:
+        """Write all of it, or take back what was written."""
+        written = 0
+        try:
+            while written < len(data):
+                written += os.pwrite(self._descriptor, memoryview(data)[written:], self._size + written)
+        except OSError:
+            os.ftruncate(self._descriptor, self._size)
+            raise
+        self._size += len(data)
+
+
+def _last_commit(descriptor: int) -> tuple[int, int]:
+    """Where the last whole commit line ends, and its position; (0, 0) if there is none."""
+    end, overlap = os.fstat(descriptor).st_size, b""
+    while end > 0:
+        begin = max(0, end - TAIL_BYTES)
+        block = os.pread(descriptor, end - begin, begin) + overlap
+        at = block.rfind(_COMMIT)
+        while at >= 0:
+            line_end = block.find(b"\n", at)
+            if line_end >= 0 and (begin + at == 0 or block[at - 1 : at] == b"\n"):
+                return begin + line_end + 1, parse_lsn(json.loads(block[at:line_end])["lsn"])
+            at = block.rfind(_COMMIT, 0, at)
+        overlap, end = block[:_COMMIT_BYTES_MAX], begin
+    return 0, 0
+
+
+class StdoutSink:
+    """Writes the same lines to standard output. It has no position of its own: what was flushed to the pipe is done."""
+
+    def __init__(self, descriptor: int = 1) -> None:
+        """Write to a descriptor."""
+        self._descriptor = descriptor
+        self._complete_lsn = 0
+
+    async def open(self, stream: str, epoch: int) -> int:
+        """Nothing is known of earlier: the slot's own position counts."""
+        del stream, epoch
+        return 0
+
+    async def write(self, delivery: Delivery) -> None:
+        """Write the lines, and wait for whoever reads them."""
+        data = b"".join(map(as_json, change_lines(delivery)))
+        await asyncio.to_thread(_write_all, self._descriptor, data)
+        if delivery.end_lsn is not None:
+            self._complete_lsn = delivery.end_lsn
+
+    async def flush(self) -> int:
+        """Nothing is held back."""
+        return self._complete_lsn
+
+    async def close(self) -> None:
+        """Leave the descriptor open: it is not ours."""
+
+
+def _write_all(descriptor: int, data: bytes) -> None:
+    left = memoryview(data)
+    while left:
+        left = left[os.write(descriptor, left) :]

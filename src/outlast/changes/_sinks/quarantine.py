@@ -1,0 +1,68 @@
+"""Where transactions go that a sink keeps refusing: a file of JSON lines, with the position, for a person to look at."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from outlast import Fault, Kind, OutlastError, Scope
+from outlast._core.faults import attach
+from outlast.changes._sinks.json_lines import as_json, change_lines
+from outlast.postgres.replication._lsn import format_lsn
+
+if TYPE_CHECKING:
+    from outlast.changes._sinks.port import Delivery
+
+BYTES_MAX: Final = 64 << 20
+"""Beyond this nothing more is taken: somebody has to look."""
+
+
+class QuarantineFullError(OutlastError):
+    """The quarantine holds all it may: the stream waits rather than lose a change, until somebody has looked."""
+
+    def __init__(self, path: Path, size: int, more: int, limit: int) -> None:
+        """Say how much is there and how much there may be."""
+        super().__init__(f"the quarantine {path} holds {size} bytes, and {more} more are over its limit of {limit}")
+        hint = "look at what is in it and move it away"
+        attach(self, Fault(Kind.EXHAUSTED, "quarantine full", str(self), scope=Scope.CALL, hint=hint))
+
+
+class Quarantine:
+    """Appends refused transactions to a file of mode 0600, of at most `bytes_max` bytes; durable when `take` returns."""
+
+    def __init__(self, path: str | os.PathLike[str], *, bytes_max: int = BYTES_MAX) -> None:
+        """Write to `path`, which is made when it is first needed."""
+        self.path = Path(path)
+        self.bytes_max = bytes_max
+
+    async def take(self, delivery: Delivery, fault: Fault) -> None:
+        """Keep one transaction, or a part of one, with the fault. Raises `QuarantineFullError`, OSError."""
+        await asyncio.to_thread(self._take, delivery, fault)
+
+    def _take(self, delivery: Delivery, fault: Fault) -> None:
+        # The reason may quote a row, as do the lines that follow: here is the one place for both.
+        head = {
+            "op": "refused",
+            "xid": delivery.xid,
+            "commit_lsn": format_lsn(delivery.commit_lsn),
+            "fault": fault.code,
+            "reason": fault.reason,
+        }
+        data = b"".join(map(as_json, [head, *change_lines(delivery)]))
+        descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        try:
+            size = os.fstat(descriptor).st_size
+            if size + len(data) > self.bytes_max:
+                raise QuarantineFullError(self.path, size, len(data), self.bytes_max)
+            written = 0
+            try:
+                while written < len(data):
+                    written += os.write(descriptor, data[written:])
+                os.fsync(descriptor)
+            except OSError:
+                os.ftruncate(descriptor, size)
+                raise
+        finally:
+            os.close(descriptor)

@@ -1,0 +1,1 @@
+"""The first copy of the tables, before the stream goes on from there."""

@@ -1,0 +1,60 @@
+"""What a handler raises stays with its job, also what would end the event loop or passes for a stop."""
+
+from __future__ import annotations
+
+import signal
+from typing import TYPE_CHECKING, Any
+
+from outlast import Fault, Kind, OutlastError, Stop
+from outlast._core.faults import attach
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
+
+class EscapedError(OutlastError):
+    """A handler raised what is no error, and would end a thread, a process or the event loop: `SystemExit` and the like."""
+
+    def __init__(self, exc: BaseException, kind: str) -> None:
+        """Say what; the fault attached to it is a `BUG` of the kind of job."""
+        name = type(exc).__name__
+        reason = f"the handler raised {name}({', '.join(map(repr, exc.args))}): it concerns this job only, the worker goes on"
+        super().__init__(reason)
+        hint = "return from the handler, or raise an error; a service is stopped by its Stop or a signal"
+        attach(self, Fault(Kind.BUG, name, reason, kind, hint=hint))
+
+
+def escaped(exc: BaseException, kind: str) -> Exception:
+    """Give what a thread or a child process passes on in place of what a handler raised: an error as it is.
+
+    A `StopIteration` is none there: no future takes one.
+    """
+    if isinstance(exc, Exception) and not isinstance(exc, StopIteration):
+        return exc
+    error = EscapedError(exc, kind)
+    error.__cause__ = exc
+    return error
+
+
+async def contained(body: Awaitable[Any], kind: str, stop: Stop) -> Any:  # noqa: ANN401 - the handler's result
+    """Await a handler of this kind of job, as a task of its own. Raises `EscapedError` in place of what would end the loop.
+
+    What the handler starts as tasks of its own is out of reach: asyncio ends the loop before anyone can look.
+    """
+    try:
+        return await body
+    except SystemExit as exc:
+        raise EscapedError(exc, kind) from exc
+    except KeyboardInterrupt as exc:
+        if _by_signal(stop):
+            raise
+        raise EscapedError(exc, kind) from exc
+
+
+def _by_signal(stop: Stop) -> bool:
+    """Whether Python may have raised KeyboardInterrupt in the middle of the handler, for the Ctrl-C of a person.
+
+    `outlast.run` has a handler of its own, which raises nothing; `asyncio.run` has one that raises at the second Ctrl-C only,
+    when the first one has fired the stop.
+    """
+    return stop.requested or signal.getsignal(signal.SIGINT) is signal.default_int_handler

@@ -1,0 +1,109 @@
+"""What follows from a fault of a handler: another attempt, for nothing or not, or the dead letters."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, assert_never, cast
+
+from outlast import Backoff, BackoffState, Dependency, Fault, Jitter, Kind, Unavailable
+from outlast._core.backoff import FLOOR_SPREAD
+from outlast.jobs._limits import bounded_delay_s
+from outlast.jobs._model import JobState, Outcome, fault_record
+
+if TYPE_CHECKING:
+    import random
+
+    from outlast.jobs._model import Job
+
+BACKOFF: Final = Backoff(base_s=1.0, cap_s=3600.0, factor=3.0, jitter=Jitter.EQUAL)
+"""Between two attempts at a job: up to 1, 3, 9, 27, 81 s ..., at most an hour."""
+PERMANENT_S: Final = 60.0
+"""A fault that needs a person: no attempt sooner than this."""
+REFUSED_S: Final = 1.0
+"""A handler that was refused because a dependency is down: back in line, no sooner than this, and up to half of it later."""
+CAUSES_MAX: Final = 8
+"""How deep an exception is looked into for a refusal."""
+
+ROOM_S: Final = 10.0
+"""The queue's own server has no room, a full disk or no free connection: back in line, after half of this to one and a half."""
+DISK_FULL: Final = "53100"
+
+
+@dataclass(frozen=True, slots=True)
+class Handling:
+    """The policies of one kind of job."""
+
+    attempts_max: int = 5
+    backoff: Backoff = BACKOFF
+    timeout_s: float | None = None
+    needs: tuple[Dependency, ...] = ()
+    """What the handler cannot do without: while one of them is down no job of this kind is acquired."""
+    process: bool = False
+    """Whether the handler runs in a child process."""
+
+
+def refusal_in(exc: BaseException | None, depth: int = CAUSES_MAX) -> Unavailable | None:
+    """The refusal behind an exception: itself, what it was raised from, or a group of nothing but refusals."""
+    if exc is None or depth == 0 or isinstance(exc, Unavailable):
+        return exc if isinstance(exc, Unavailable) else None
+    if isinstance(exc, BaseExceptionGroup):
+        members = cast("BaseExceptionGroup[BaseException]", exc).exceptions
+        refusals = [refusal_in(member, depth - 1) for member in members]
+        return refusals[0] if all(refusal is not None for refusal in refusals) else None
+    return refusal_in(exc.__cause__, depth - 1)
+
+
+def after_fault(
+    job: Job,
+    fault: Fault,
+    exc: BaseException | None,
+    handling: Handling,
+    database: str,
+    rng: random.Random,
+    *,
+    held: bool = False,
+) -> Outcome:
+    """Decide. `database` is the name of the queue's own dependency; `held`: a refused job is not acquired before its time.
+
+    An attempt does not count when it was not the handler's doing: our own stop, the queue's database that
+    went away or has no room, a dependency that refused without trying. REJECTED is dead at once, since nothing would change,
+    and so is FATAL: the ground that is gone is the job's, a file or a table of its own, and a person is to look at it. The
+    others are tried again with backoff until the attempts are used up.
+    """
+    refusal = refusal_in(exc)
+    if refusal is not None:
+        # Spread, since everyone who was refused was told the same moment.
+        floor_s = max(REFUSED_S, bounded_delay_s(refusal.retry_after_s))
+        return give_back(job, 0.0 if held else floor_s * rng.uniform(1.0, 1.0 + FLOOR_SPREAD))
+    if fault.source == database and (fault.is_evidence or fault.kind is Kind.OVERLOADED or fault.code == DISK_FULL):
+        return give_back(job, 0.0 if fault.is_evidence else ROOM_S * rng.uniform(0.5, 1.5))
+    match fault.kind:
+        case Kind.STOPPING:
+            return give_back(job, 0.0)
+        case Kind.REJECTED | Kind.FATAL:
+            return dead(job, fault)
+        case Kind.TRANSIENT | Kind.CONTENDED | Kind.EXHAUSTED | Kind.OVERLOADED | Kind.BUG:
+            return _again(job, fault, handling, fault.retry_after_s, rng)
+        case Kind.PERMANENT:
+            return _again(job, fault, handling, max(PERMANENT_S, fault.retry_after_s or 0.0), rng)
+        case _:
+            assert_never(fault.kind)
+
+
+def give_back(job: Job, delay_s: float) -> Outcome:
+    """Put the job back as if it had not been taken."""
+    return Outcome(job.id, job.attempt, JobState.AVAILABLE.value, delay_s=bounded_delay_s(delay_s), give_back=True)
+
+
+def dead(job: Job, fault: Fault) -> Outcome:
+    """Give the job up."""
+    return Outcome(job.id, job.attempt, JobState.DEAD.value, fault=fault_record(fault))
+
+
+def _again(job: Job, fault: Fault, handling: Handling, floor_s: float | None, rng: random.Random) -> Outcome:
+    if job.attempt >= job.attempts_max:
+        return dead(job, fault)
+    _, wait_s = handling.backoff.next(BackoffState(attempt=job.attempt - 1), 0.0, rng, floor_s)
+    delay_s = handling.backoff.cap_s if wait_s is None else wait_s
+    delay_s = bounded_delay_s(delay_s, handling.backoff.floor_s)
+    return Outcome(job.id, job.attempt, JobState.AVAILABLE.value, fault=fault_record(fault), delay_s=delay_s)

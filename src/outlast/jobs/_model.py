@@ -1,0 +1,164 @@
+"""What a job is, the states it goes through, and what can become of one attempt at it."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+from outlast import Fault, OutlastError
+from outlast.jobs._plain_json import plain_text
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+
+CODE_CHARS_MAX: Final = 200
+REASON_CHARS_MAX: Final = 1_000
+"""Of the texts of a fault that is stored with a job."""
+
+
+class JobState(enum.Enum):
+    """Where a job is. The state lives in PostgreSQL and outlives every process."""
+
+    AVAILABLE = "available"
+    """Waits for `run_at` and for a worker. Set by enqueue, retry, release and rescue."""
+    RUNNING = "running"
+    """A worker has it. Set by acquire."""
+    DONE = "done"
+    """Its result is recorded. Set by the recorder."""
+    DEAD = "dead"
+    """Given up, with first and last fault: the dead letters. Set by the recorder, and by rescue."""
+    CANCELLED = "cancelled"
+    """Set by `cancel`, and by the recorder for a job that ran."""
+    EXPIRED = "expired"
+    """Its deadline could not be met any more. Set by upkeep; such a job never ran, or ran before in vain."""
+
+
+FINAL: Final = (JobState.DONE, JobState.DEAD, JobState.CANCELLED, JobState.EXPIRED)
+TRANSITIONS: Final[dict[JobState, frozenset[JobState]]] = {
+    JobState.AVAILABLE: frozenset({JobState.RUNNING, JobState.CANCELLED, JobState.EXPIRED, JobState.DONE, JobState.DEAD}),
+    JobState.RUNNING: frozenset({JobState.AVAILABLE, JobState.DONE, JobState.DEAD, JobState.CANCELLED}),
+    JobState.DONE: frozenset(),
+    JobState.DEAD: frozenset({JobState.AVAILABLE}),
+    JobState.CANCELLED: frozenset({JobState.AVAILABLE}),
+    JobState.EXPIRED: frozenset({JobState.AVAILABLE}),
+}
+"""From a state to those that can follow. AVAILABLE leads to DONE and DEAD too: a job that was rescued from a worker which
+then reports after all. The last three lead back by `retry`, which a person asks for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One attempt at a job, as its handler gets it."""
+
+    id: int
+    kind: str
+    payload: Any
+    attempt: int
+    """1 for the first."""
+    attempts_max: int
+    queue: str = "default"
+    priority: int = 0
+    unique_key: str | None = None
+    enqueued_at: datetime | None = None
+    deadline_at: datetime | None = None
+    worker: int = 0
+    """The number of the worker loop that runs it, from 0."""
+
+
+@dataclass(frozen=True, slots=True)
+class JobRecord:
+    """A job as the queue keeps it.
+
+    Others may have put in what Python has no value for. A time outside the years 1 to 9999, infinity too, is shown as the
+    nearest of them; JSON that does not read, as its text.
+    """
+
+    id: int
+    kind: str
+    queue: str
+    state: JobState
+    payload: Any
+    priority: int
+    attempt: int
+    attempts_max: int
+    run_at: datetime
+    enqueued_at: datetime
+    deadline_at: datetime | None
+    started_at: datetime | None
+    finished_at: datetime | None
+    unique_key: str | None
+    result: Any
+    first_fault: dict[str, Any] | None
+    last_fault: dict[str, Any] | None
+
+
+@dataclass(frozen=True, slots=True)
+class EnqueueResult:
+    """The job's id, and whether this call made it: False if one with the same unique key is still to be done."""
+
+    id: int
+    created: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What has become of one attempt. Written to the journal as it is, so every field is plain.
+
+    The result is text already: made once, when the handler returned it, since the value itself may change afterwards.
+    """
+
+    id: int
+    attempt: int
+    state: str
+    """The state that follows: done, dead, cancelled, or available for another attempt."""
+    result_json: str | None = None
+    fault: dict[str, Any] | None = None
+    delay_s: float = 0.0
+    """Seconds until the next attempt, for `available`."""
+    give_back: bool = False
+    """Whether the attempt does not count."""
+
+
+class OutcomeUnknownError(OutlastError):
+    """The connection broke while a job was being enqueued: it may or may not be there.
+
+    Enqueue again with the same `unique_key`, or with `wait_s`, which finds out.
+    """
+
+
+class PayloadTooLargeError(OutlastError):
+    """A payload is larger than the limit."""
+
+
+class InvalidJobError(OutlastError, ValueError):
+    """A job, or a setting of the queue, is out of its limits: what, the value seen, the limit. Nothing was enqueued."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewJob:
+    """A job to be enqueued; see `Jobs.enqueue` for the fields."""
+
+    kind: str
+    payload: Any = None
+    queue: str = "default"
+    priority: int = 0
+    run_at: datetime | None = None
+    delay_s: float | None = None
+    unique_key: str | None = None
+    deadline_at: datetime | None = None
+    deadline_s: float | None = None
+    attempts_max: int | None = None
+    token: str = field(default="", repr=False)
+
+
+def fault_record(fault: Fault) -> dict[str, Any]:
+    """A fault as it is stored with a job. Rules of the user's put any text into it, so each is cut and made plain."""
+    return {
+        "kind": fault.kind.value,
+        "code": plain_text(fault.code, CODE_CHARS_MAX),
+        "reason": plain_text(fault.reason, REASON_CHARS_MAX),
+        "source": plain_text(fault.source, CODE_CHARS_MAX),
+        "hint": plain_text(fault.hint, REASON_CHARS_MAX),
+    }

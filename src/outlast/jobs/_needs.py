@@ -1,0 +1,296 @@
+"""Which kinds of job may be acquired now: not those that need a dependency which is down.
+
+A handler says what it needs (`needs=payments`). What it does not say is learned: when a handler is refused by a dependency,
+its kind needs it, until the process ends. A kind is held while a dependency that it needs is down, and let go over the ramp
+when that is back: as many jobs as there are workers, over min(2 s, 10 ms x workers), then all.
+
+A dependency without a probe is asked by those who use it, so one job goes as the trial when it is time. The same is done for a
+refusal whose dependency is not known here (only its name: raised by the user's own code, or in another process).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import random
+from typing import TYPE_CHECKING, Final
+
+from outlast import Backoff, BackoffState, Dependency, State, Stopping, Unavailable
+from outlast._core import ramp
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from outlast import Stop
+    from outlast.jobs._model import Job
+
+    Key = Dependency | str
+    Share = tuple[list[str], int | None]
+
+LEARNED_MAX: Final = 8
+"""Dependencies that are learned for one kind; the oldest is forgotten for the next."""
+NAMES_MAX: Final = 100
+"""Dependencies of which only the name is known, held at once."""
+UNKNOWN: Final = Backoff(base_s=0.2, cap_s=30.0, factor=3.0)
+"""Between two trials where nobody can tell us that a dependency is back."""
+OFFER_S: Final = 1.5
+"""How long a job may take to become the trial of a dependency without a probe: its own place is kept as long."""
+TRIAL_S: Final = 10.0
+"""A trial that was not refused for so long has passed."""
+STEP_S: Final = 0.05
+"""Between two statements that acquire for a ramp, at least."""
+
+
+class Phase(enum.Enum):
+    """Where a hold is. `Needs` sets it; none outlives the process."""
+
+    HELD = "held"
+    """No job of these kinds is acquired."""
+    OFFERED = "offered"
+    """One may be, as the trial."""
+    TRIED = "tried"
+    """It is under way."""
+    RAMP = "ramp"
+    """The dependency is back: more and more may be acquired."""
+
+
+class Hold:
+    """What is held because of one dependency."""
+
+    def __init__(self, retry_after_s: float = 0.0) -> None:
+        """Begin to hold."""
+        self.phase = Phase.HELD
+        self.kinds: set[str] = set()
+        """The kinds that were refused, where only the name of the dependency is known."""
+        self.retry_after_s = retry_after_s
+        self.since = 0.0
+        self.taken = 0
+        self.job: Job | None = None
+        """The job that is the trial."""
+        self.passed: bool | None = None
+        """Whether the trial was not refused; None while that is not decided."""
+        self.worked = False
+        """Whether it was done: another fault says nothing about what it needs."""
+        self.changed = asyncio.Event()
+        """Set when a job has become the trial, and when that has ended."""
+        self.task: asyncio.Task[None] | None = None
+
+    @property
+    def is_undecided(self) -> bool:
+        """Whether a job is the trial, and not yet refused or done."""
+        return self.job is not None and self.passed is None
+
+    def allowance(self, workers: int, now: float) -> int | None:
+        """How many jobs may be acquired now; None when the ramp is over."""
+        match self.phase:
+            case Phase.HELD | Phase.TRIED:
+                return 0
+            case Phase.OFFERED:
+                return 1
+            case Phase.RAMP:
+                elapsed_s = now - self.since
+                return None if elapsed_s >= ramp.length_s(workers) else max(0, ramp.due(workers, elapsed_s) - self.taken)
+
+
+class Needs:
+    """Holds kinds of jobs, and lets them go again. On the event loop's thread."""
+
+    def __init__(self, declared: Callable[[], Mapping[str, tuple[Dependency, ...]]]) -> None:
+        """Ask what the handlers said, by kind."""
+        self._declared = declared
+        self._learned: dict[str, dict[Dependency, None]] = {}
+        self._holds: dict[Key, Hold] = {}
+        self._rng = random.Random()
+        self.wake: Callable[[], None] = _nothing
+        """Called when more may be acquired."""
+        self.workers = 1
+        self.known: Callable[[], Iterable[Dependency]] = tuple
+        """The dependencies of the service, to find one by its name."""
+
+    def shares(self, stop: Stop) -> list[Share]:
+        """What may be acquired: kinds, and how many jobs of them at most (None: any number), in the order of asking."""
+        declared = self._declared()
+        self._look(declared, stop)
+        if not self._holds:
+            return [(list(declared), None)]
+        now = asyncio.get_running_loop().time()
+        free: list[str] = []
+        limited: dict[int, list[str]] = {}
+        room: dict[int, int] = {}
+        for key, hold in tuple(self._holds.items()):
+            allowance = hold.allowance(self.workers, now)
+            if allowance is None:
+                del self._holds[key]
+            else:
+                room[id(hold)] = allowance
+        for kind in declared:
+            rooms = [(room[id(hold)], id(hold)) for hold in self._holding(kind)]
+            if not rooms:
+                free.append(kind)
+            elif min(rooms)[0] > 0:
+                limited.setdefault(min(rooms)[1], []).append(kind)
+        shares: list[Share] = [(kinds, room[hold]) for hold, kinds in limited.items()]
+        return [*shares, (free, None)] if free else shares
+
+    def next_in_s(self) -> float | None:
+        """Seconds until a ramp lets more go; None while there is none."""
+        if all(hold.phase is not Phase.RAMP for hold in self._holds.values()):
+            return None
+        return max(STEP_S, ramp.length_s(self.workers) / max(1, self.workers))
+
+    def took(self, job: Job) -> None:
+        """Count a job that was acquired and begins."""
+        for hold in self._holding(job.kind) if self._holds else ():
+            if hold.phase is Phase.OFFERED:
+                hold.phase, hold.job = Phase.TRIED, job
+                hold.changed.set()
+            hold.taken += 1
+
+    def refused(self, job: Job, refusal: Unavailable, stop: Stop) -> bool:
+        """Learn from the refusal of a handler; True if its kind is held until that dependency is back."""
+        owner = self._owner(refusal)
+        key: Key = refusal.dependency if owner is None or owner.state is not State.DOWN else owner
+        if isinstance(key, Dependency):
+            self._learn(job.kind, key)
+        elif key not in self._holds and len(self._holds) >= NAMES_MAX:
+            return False
+        hold = self._hold(key, stop, refusal.retry_after_s)
+        if isinstance(key, str):
+            hold.kinds.add(job.kind)
+        hold.retry_after_s = refusal.retry_after_s
+        self._decide(job, passed=False, worked=False)
+        return isinstance(key, Dependency)
+
+    def ended(self, job: Job, *, worked: bool) -> None:
+        """Take note that a job has ended, unless it was refused; `worked`: it is done."""
+        if self._holds:
+            self._decide(job, passed=True, worked=worked)
+
+    def close(self) -> None:
+        """Watch nothing any more."""
+        for hold in self._holds.values():
+            if hold.task is not None:
+                hold.task.cancel()
+        self._holds = {}
+
+    # Inside.
+
+    def _needed(self, kind: str) -> Iterable[Dependency]:
+        yield from self._declared().get(kind, ())
+        yield from self._learned.get(kind, ())
+
+    def _holding(self, kind: str) -> list[Hold]:
+        needed = set(self._needed(kind))
+        return [hold for key, hold in self._holds.items() if key in needed or kind in hold.kinds]
+
+    def _look(self, kinds: Iterable[str], stop: Stop) -> None:
+        """Hold what needs a dependency that went down since the last look."""
+        for kind in kinds:
+            for dependency in self._needed(kind):
+                if dependency.state is State.DOWN:
+                    self._hold(dependency, stop)
+
+    def _owner(self, refusal: Unavailable) -> Dependency | None:
+        if isinstance(refusal.owner, Dependency):
+            return refusal.owner
+        declared = (dependency for kind in self._declared() for dependency in self._needed(kind))
+        return next((each for each in (*declared, *self.known()) if each.name == refusal.dependency), None)
+
+    def _learn(self, kind: str, dependency: Dependency) -> None:
+        if dependency in self._declared().get(kind, ()):
+            return
+        learned = self._learned.setdefault(kind, {})
+        learned[dependency] = None
+        if len(learned) > LEARNED_MAX:
+            del learned[next(iter(learned))]
+
+    def _hold(self, key: Key, stop: Stop, retry_after_s: float = 0.0) -> Hold:
+        hold = self._holds.get(key)
+        if hold is None or hold.phase is Phase.RAMP:
+            kinds = set[str]() if hold is None else hold.kinds
+            hold = self._holds[key] = Hold(retry_after_s)
+            hold.kinds = kinds
+            hold.task = asyncio.create_task(self._watch(key, hold, stop), name=f"outlast jobs wait for {key}")
+        return hold
+
+    async def _watch(self, key: Key, hold: Hold, stop: Stop) -> None:
+        """Wait until it is back, with everyone else who waits for it, or by trials at growing intervals."""
+        state = BackoffState()
+        try:
+            while True:
+                told = isinstance(key, Dependency) and await self._told(key, stop)
+                if told and not _is_down(key):
+                    break
+                if told:
+                    # There is no probe: we are the trial, which one job is now.
+                    job = await self._try(hold, OFFER_S, OFFER_S)
+                else:
+                    now = asyncio.get_running_loop().time()
+                    state, wait_s = UNKNOWN.next(state, now, self._rng, min(UNKNOWN.cap_s, hold.retry_after_s))
+                    await stop.sleep(UNKNOWN.cap_s if wait_s is None else wait_s)
+                    job = await self._try(hold, None, TRIAL_S)
+                if isinstance(key, str):
+                    if hold.passed is not False:
+                        break
+                elif not _is_down(key) or (job is not None and hold.worked and self._forget(key, job.kind)):
+                    break
+        except Stopping:
+            return
+        self._release(hold)
+
+    async def _told(self, dependency: Dependency, stop: Stop) -> bool:
+        """Wait until the dependency lets us go; False if it never will: too many wait, or it belongs to somebody else."""
+        try:
+            await dependency.ready(stop=stop)
+        except Stopping:
+            if stop.requested:
+                raise
+            # The service it belongs to ends, not ours.
+            return False
+        except (Unavailable, RuntimeError):
+            return False
+        return True
+
+    async def _try(self, hold: Hold, offer_s: float | None, trial_s: float) -> Job | None:
+        """Let one job go as the trial, and wait for what becomes of it; gives the job, if one was there in time."""
+        hold.phase, hold.job, hold.passed, hold.worked = Phase.OFFERED, None, None, False
+        hold.changed.clear()
+        self.wake()
+        await _set_within(hold.changed, offer_s)
+        if hold.is_undecided:
+            hold.changed.clear()
+            await _set_within(hold.changed, trial_s)
+        hold.phase = Phase.HELD
+        return hold.job
+
+    def _decide(self, job: Job, *, passed: bool, worked: bool) -> None:
+        for hold in self._holds.values():
+            if hold.is_undecided and hold.job is not None and hold.job.id == job.id:
+                hold.passed, hold.worked = passed, worked
+                hold.changed.set()
+
+    def _forget(self, dependency: Dependency, kind: str) -> bool:
+        """Forget that this kind needs it: a job has been done without. True if no other kind needs it."""
+        self._learned.get(kind, {}).pop(dependency, None)
+        return not any(dependency in self._needed(other) for other in self._declared())
+
+    def _release(self, hold: Hold) -> None:
+        hold.phase, hold.since, hold.taken = Phase.RAMP, asyncio.get_running_loop().time(), 0
+        self.wake()
+
+
+def _is_down(key: Key) -> bool:
+    return isinstance(key, Dependency) and key.state is State.DOWN
+
+
+def _nothing() -> None:
+    """Nobody acquires yet."""
+
+
+async def _set_within(event: asyncio.Event, seconds: float | None) -> bool:
+    try:
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    except TimeoutError:
+        return False
+    return True

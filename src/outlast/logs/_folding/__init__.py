@@ -1,0 +1,1 @@
+"""When log records say the same, and what becomes of those that do."""

@@ -1,0 +1,172 @@
+"""What counts as the same message, for Python loggers: as little is formatted as can be, and nothing distinct is merged.
+
+Two records are the same **kind** when they come from the same logger at the same level with the same template, and when
+what was put into the template says the same thing. Values that count or name an instance are left out: numbers, times,
+UUIDs, long hexadecimal and decimal ids. Values that name a *thing* are part of it: words, paths, host and table names,
+IP addresses, exceptions (their type, their code and what they say), and numbers that are codes because the word before
+them says so (errno, status, code, exit, signal, port, HTTP, SQLSTATE).
+
+A template whose values differ every time would be a flood of kinds. So a template has at most `variants_max` open kinds;
+what goes beyond shares one further kind, "other values". The same holds for a line of code that logs ready-made text.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from string import Formatter
+from typing import TYPE_CHECKING, Any, Final
+
+from outlast._core.fold import Storm
+from outlast.logs._folding.masks import CODE_BEFORE, TEXT_CHARS_MAX, masked, said
+from outlast.logs._folding.values import raw_value, tell_value
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable
+
+    from outlast.logs._folding.values import Args
+
+RAW_MAX: Final = 64
+"""How many raw values a template remembers, to find their kind without looking into them."""
+OVERFLOWS_MAX: Final = 2
+WORDS_MAX: Final = 300
+"""How much of the first message a summary repeats."""
+PLACEHOLDER = re.compile(r"%(?:\((\w+)\))?[-#0 +]*(\*|\d+)?(?:\.(\*|\d+))?[hlL]?([diouxXeEfFgGcrsa%])")
+TEXT_CONVERSIONS: Final = "rsac"
+
+NO_STORM: Final = Storm("", None, 0.0, 0.0, 0.0)
+
+
+@dataclass(slots=True, eq=False)
+class Kind:
+    """What records have in common, and what a summary says about them. `key` alone decides about sameness."""
+
+    key: str
+    text: str
+    """The first message of the kind, as it was written."""
+    about: Any
+    """What the caller needs to write a summary: its logger, level and place in the code."""
+    storm: Storm = NO_STORM
+    """The storm it was folded into last: to be counted in while that is folding."""
+    incident: str | None = None
+    """The open incident during which it was folded."""
+
+
+PASSES: Final = Kind("", "", None)
+"""Stands for what is exempt."""
+
+
+@dataclass(slots=True, eq=False)
+class Site:
+    """One template, or one line of code that logs ready-made text, with the kinds that were seen of it."""
+
+    name: str
+    kept: tuple[tuple[Any, bool], ...] | None
+    """Which values can matter, and whether the word before says that a number is a code; None: all of them."""
+    only: int = -1
+    """The position of the only value that can matter, where there is just one."""
+    is_named: bool = False
+    """Whether the template names its values: they come as one mapping."""
+    kinds: dict[Hashable, Kind] = field(default_factory=dict["Hashable", Kind])
+    """By raw values. Those that are the same kind share it."""
+    variants: dict[str, Kind] = field(default_factory=dict[str, Kind])
+    others: Kind | None = None
+    overflows: int = 0
+    """How often it met more raw values than it remembers: if that is normal, values are masked before they are looked up."""
+    look_again_at: float = float("-inf")
+    join: str = " | "
+    place: str = ""
+    """Where the code stands, for a site that is a line of code."""
+
+    def remember(self, raw: Hashable, kind: Kind) -> None:
+        """Find `kind` by these raw values from now on. Neither the kind of other values, which ends, nor a huge one."""
+        if kind is not self.others and (type(raw) is not str or len(raw) <= TEXT_CHARS_MAX):
+            if len(self.kinds) >= RAW_MAX:
+                self.kinds.clear()
+                self.overflows += 1
+                if self.overflows >= OVERFLOWS_MAX:
+                    self.only = -1
+            self.kinds[raw] = kind
+
+    def raw(self, args: Args) -> Hashable:
+        """The values that can matter, cheaply: where these are equal, so is what `tell` gives."""
+        if self.is_named and isinstance(args[0], Mapping):
+            args = args[0]
+        if self.kept is None:
+            return tuple([raw_value(value, code=False) for value in args])
+        if self.only >= 0 and type(args[self.only]) is str:
+            return str(args[self.only])
+        values: list[Hashable] = []
+        for where, code in self.kept:
+            value = args[where]
+            if type(value) is str:
+                values.append(value if code or self.overflows < OVERFLOWS_MAX else masked(value))
+            elif type(value) is int:
+                values.append(value if code else int)
+            else:
+                values.append(raw_value(value, code=code))
+        return tuple(values)
+
+    def tell(self, args: Args) -> str:
+        """What the values say, masked: the part of a key that tells the kinds of one template apart."""
+        if self.is_named and isinstance(args[0], Mapping):
+            args = args[0]
+        if self.kept is None:
+            return ", ".join([tell_value(value, code=False) for value in args])
+        return ", ".join([tell_value(args[where], code=code) for where, code in self.kept])
+
+
+def site_of(name: str, template: str) -> Site:
+    """Read a %-template once: which of its values can matter."""
+    kept: list[tuple[Any, bool]] = []
+    position, is_named = 0, False
+    for match in PLACEHOLDER.finditer(template):
+        label, width, precision, conversion = match.groups()
+        if conversion == "%":
+            continue
+        if "*" in {width, precision}:
+            return Site(name, None)
+        is_named = is_named or label is not None
+        code = bool(CODE_BEFORE.search(template, max(0, match.start() - 40), match.start()))
+        if code or conversion in TEXT_CONVERSIONS:
+            kept.append((label or position, code))
+        position += 1
+    only = kept[0][0] if len(kept) == 1 and not is_named else -1
+    # Values without placeholders belong to another style of template: all of them may matter.
+    return Site(name, tuple(kept) if position else None, only, is_named=is_named)
+
+
+def site_of_braces(name: str, template: str) -> Site:
+    """As `site_of`, for the positions of a template of `str.format`, and for those names that stand where a code stands.
+
+    Where there are names, the values come in one mapping, in which the others have their position.
+    """
+    kept: list[tuple[Any, bool]] = []
+    before, automatic = "", 0
+    for literal, field_name, _, _ in Formatter().parse(template):
+        before += literal
+        if field_name is None:
+            continue
+        base = re.split(r"[.\[]", field_name, maxsplit=1)[0]
+        code = bool(CODE_BEFORE.search(before[-40:]))
+        if not base or base.isdecimal():
+            kept.append((int(base) if base else automatic, code))
+            automatic += 1
+        elif code:
+            kept.append((base, True))
+    only = kept[0][0] if len(kept) == 1 and isinstance(kept[0][0], int) else -1
+    return Site(name, tuple(kept), only)
+
+
+def first_words(msg: object, args: Args, exc: BaseException | None) -> str:
+    """The first message of a kind as one line, for its summaries."""
+    try:
+        values = args[0] if len(args) == 1 and isinstance(args[0], Mapping) and args[0] else args
+        text = str(msg) % values if args else str(msg)
+    except Exception:  # noqa: BLE001  # logging complains about the record itself
+        text = said(msg)
+    if exc is not None:
+        text = f"{text} ({type(exc).__qualname__}: {said(exc)})"
+    first, *more = text.strip().splitlines() or [""]
+    return first[:WORDS_MAX] + ("…" if more or len(first) > WORDS_MAX else "")

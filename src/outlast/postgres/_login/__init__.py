@@ -1,0 +1,1 @@
+"""One login, asked for byte by byte: what the server refuses it with."""

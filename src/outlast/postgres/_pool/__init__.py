@@ -1,0 +1,1 @@
+"""Connections that are lent, and how they end."""

@@ -1,0 +1,152 @@
+"""The fence: a number that every new owner of a stream raises, and that a sink checks in the transaction it writes in."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Final, LiteralString
+
+import psycopg
+from psycopg import errors, pq, sql
+from psycopg.rows import tuple_row
+
+from outlast import Fault, Kind, OutlastError, Scope
+from outlast._core.faults import attach
+from outlast.postgres.schema import make_table
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Generator
+
+    from outlast.postgres.replication._dial import Keepalive
+
+_CREATE: Final = """
+CREATE TABLE IF NOT EXISTS {schema}.change_epochs (
+    stream text PRIMARY KEY,
+    epoch bigint NOT NULL,
+    owner text NOT NULL,
+    taken_at timestamptz NOT NULL
+)
+"""
+_TAKE: Final = """
+INSERT INTO {schema}.change_epochs AS e (stream, epoch, owner, taken_at) VALUES (%s, 1, %s, clock_timestamp())
+ON CONFLICT (stream) DO UPDATE SET epoch = e.epoch + 1, owner = excluded.owner, taken_at = excluded.taken_at
+RETURNING epoch
+"""
+_CHECK: Final = """
+SELECT epoch, owner, set_config('tcp_keepalives_idle', %s, true), set_config('tcp_keepalives_interval', %s, true),
+    set_config('tcp_keepalives_count', %s, true), set_config('tcp_user_timeout', %s, true),
+    set_config('idle_in_transaction_session_timeout', %s, true)
+FROM {schema}.change_epochs WHERE stream = %s FOR SHARE
+"""
+"""The row stays shared until the transaction ends: who takes over waits for it. So its session has to end, too, when its
+machine is gone. So for the length of the transaction it gets the keepalives of the lock's session, and the timeout for what
+was sent and is not acknowledged: an answer under way is no idle connection, and no keepalive ends it. Where something between
+answers for a machine that is gone, TCP finds nothing: then the server ends a transaction in which as long nothing happens."""
+
+
+FENCED_MAX: Final = 3
+"""So often in a row is no coincidence."""
+
+
+class FencedError(OutlastError):
+    """Somebody else owns the stream now: what this one was about to write is written by the other. Roll back, and stand by."""
+
+    def __init__(self, stream: str, ours: int, theirs: int | None, owner: str) -> None:
+        """Carry both epochs; `theirs` is None when the stream has none any more."""
+        now = f"epoch {theirs} of {owner}" if theirs is not None else "gone from the table of epochs"
+        super().__init__(f"{stream}: our epoch {ours} is over, it is {now}; roll back and stand by")
+        self.stream = stream
+        self.ours = ours
+        self.theirs = theirs
+        attach(self, Fault(Kind.CONTENDED, "fenced", str(self), scope=Scope.CALL))
+
+
+class Fences:
+    """Counts how often in a row an owner was fenced although the lock was its own all the time.
+
+    Once is an owner that was slow to learn that it is none any more. Again and again is nothing that passes: somebody writes
+    to the same sink under the same name without asking for the same lock, or the numbers of one side were put back.
+    """
+
+    def __init__(self, stream: str, schema: str) -> None:
+        """Know of none."""
+        self.count = 0
+        self._stream = stream
+        self._schema = schema
+
+    @contextmanager
+    def counted(self, lost: asyncio.Future[Fault]) -> Generator[None]:
+        """Watch over a session of the owner; `lost` is done once the lock is not its own any more.
+
+        From the third time on the error that leaves the block says what a person has to do.
+        """
+        try:
+            yield
+        except FencedError as error:
+            if not lost.done():
+                self.count += 1
+            if self.count >= FENCED_MAX:
+                attach(error, self._fault(error))
+            raise
+
+    def written(self) -> None:
+        """Take note that the sink has made something durable for us: nobody was in the way."""
+        self.count = 0
+
+    def _fault(self, error: FencedError) -> Fault:
+        reason = f"fenced {FENCED_MAX} times in a row, with the lock in hand: {error}"
+        put_right = sql.SQL("UPDATE {}.change_epochs SET epoch = {} WHERE stream = {}").format(
+            sql.Identifier(self._schema), sql.Literal(error.theirs or 0), sql.Literal(self._stream)
+        )
+        hint = (
+            "another stream of this name writes to the same sink: give each a name of its own, Changes(..., name=...); if none "
+            f"does, the epochs were put back by a restore or a failover: on the source, {put_right.as_string(None)}"
+        )
+        return Fault(Kind.PERMANENT, "fenced", reason, scope=Scope.CALL, hint=hint)
+
+
+class Epochs:
+    """The epoch of one stream, in the table `change_epochs` of a schema, which is made when it is first needed."""
+
+    def __init__(self, stream: str, schema: str = "outlast") -> None:
+        """Compose the statements; nothing is asked."""
+        self.stream = stream
+        self.schema = schema
+
+    async def take(self, conn: psycopg.AsyncConnection[Any], owner: str) -> int:
+        """Raise the epoch, in a transaction of its own, and give it. `conn` is in autocommit.
+
+        It waits until the transactions that were fenced with the epoch before have ended.
+        """
+        try:
+            return await self._take(conn, owner)
+        except (errors.UndefinedTable, errors.InvalidSchemaName):
+            await self.create(conn)
+        return await self._take(conn, owner)
+
+    async def create(self, conn: psycopg.AsyncConnection[Any]) -> None:
+        """Make the schema and the table, in one transaction; nothing if they exist. The first owner does it by itself."""
+        await make_table(conn, self.schema, _CREATE)
+
+    async def check(self, conn: psycopg.AsyncConnection[Any], epoch: int, keepalive: Keepalive) -> None:
+        """Raise `FencedError` unless the epoch is still `epoch`; if it is, it stays so until the transaction of `conn` ends."""
+        if conn.autocommit and conn.pgconn.transaction_status == pq.TransactionStatus.IDLE:
+            raise RuntimeError(f"{self.stream}: fence() needs a transaction: outside one it guards nothing")
+        total_ms = str(keepalive.total_s * 1000)
+        times = (str(keepalive.idle_s), str(keepalive.interval_s), str(keepalive.count), total_ms, total_ms)
+        async with conn.cursor(row_factory=tuple_row) as cursor:
+            await cursor.execute(self._sql(_CHECK), (*times, self.stream))
+            row = await cursor.fetchone()
+        if row is None or row[0] != epoch:
+            raise FencedError(self.stream, epoch, *((row[0], row[1]) if row is not None else (None, "")))
+
+    async def _take(self, conn: psycopg.AsyncConnection[Any], owner: str) -> int:
+        async with conn.cursor(row_factory=tuple_row) as cursor:
+            await cursor.execute(self._sql(_TAKE), (self.stream, owner))
+            row = await cursor.fetchone()
+        if row is None:
+            raise psycopg.InternalError("RETURNING gave no row")
+        return int(row[0])
+
+    def _sql(self, text: LiteralString) -> sql.Composed:
+        return sql.SQL(text).format(schema=sql.Identifier(self.schema))

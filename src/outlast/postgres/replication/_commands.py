@@ -1,0 +1,143 @@
+"""What a walsender is asked before it streams, and what it tells: its commands, composed, and their answers."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from psycopg import sql
+
+from outlast import ConfigurationError
+from outlast.postgres.replication._lsn import format_lsn, parse_lsn
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+SLOT_NAME: Final = re.compile(r"[a-z0-9_]{1,63}")
+IDENTIFY: Final = sql.SQL("IDENTIFY_SYSTEM")
+TIMEOUT_QUERY: Final = sql.SQL("SELECT setting::bigint AS ms FROM pg_catalog.pg_settings WHERE name = 'wal_sender_timeout'")
+_SLOT_QUERY: Final = sql.SQL("SELECT pg_catalog.to_jsonb(s) AS slot FROM pg_catalog.pg_replication_slots s WHERE slot_name = {}")
+_PG15: Final = 150_000
+_PG17: Final = 170_000
+
+
+@dataclass(frozen=True, slots=True)
+class System:
+    """What IDENTIFY_SYSTEM tells."""
+
+    system_id: str
+    timeline: int
+    flushed_lsn: int
+    """How far the server's own log is durable."""
+    database: str
+
+
+@dataclass(frozen=True, slots=True)
+class CreatedSlot:
+    """A slot that was just made: changes after `consistent_lsn` come from it, those before are in the snapshot."""
+
+    name: str
+    consistent_lsn: int
+    snapshot: str | None
+    """For SET TRANSACTION SNAPSHOT, on another connection, until this session's next command or its end."""
+
+
+@dataclass(frozen=True, slots=True)
+class SlotState:
+    """A row of pg_replication_slots. What the server's version does not have is None."""
+
+    name: str
+    plugin: str | None
+    database: str | None
+    active_pid: int | None
+    confirmed_lsn: int | None
+    restart_lsn: int | None
+    wal_status: str | None
+    """"reserved", "extended", "unreserved" or "lost"."""
+    safe_wal_bytes: int | None
+    temporary: bool
+    two_phase: bool | None
+    failover: bool | None
+    """Since PostgreSQL 17."""
+    invalidation_reason: str | None
+    """Since PostgreSQL 17."""
+
+    @property
+    def lost(self) -> bool:
+        """Whether nothing can be read from it any more."""
+        return self.wal_status == "lost" or self.invalidation_reason is not None
+
+
+def create_slot_command(
+    server_version: int,
+    name: str,
+    plugin: str,
+    *,
+    snapshot: Literal["export", "nothing"],
+    failover: bool,
+    two_phase: bool,
+    temporary: bool,
+) -> sql.Composed:
+    """CREATE_REPLICATION_SLOT as that version takes it. Raises `ConfigurationError` for what it does not have."""
+    check_slot_name(name)
+    if failover and server_version < _PG17:
+        raise ConfigurationError(f"slot {name}: failover slots need PostgreSQL 17, this is {server_version // 10_000}")
+    words: list[sql.Composable] = [sql.SQL("CREATE_REPLICATION_SLOT"), sql.Identifier(name)]
+    words += [sql.SQL("TEMPORARY")] if temporary else []
+    words += [sql.SQL("LOGICAL"), sql.Identifier(plugin)]
+    if server_version < _PG15:
+        words.append(sql.SQL("EXPORT_SNAPSHOT") if snapshot == "export" else sql.SQL("NOEXPORT_SNAPSHOT"))
+        words += [sql.SQL("TWO_PHASE")] if two_phase else []
+        return sql.SQL(" ").join(words)
+    options = [sql.SQL("SNAPSHOT {}").format(sql.Literal(snapshot))]
+    options += [sql.SQL("TWO_PHASE true").format()] if two_phase else []
+    options += [sql.SQL("FAILOVER true").format()] if failover else []
+    return sql.SQL(" ").join([*words, sql.SQL("({})").format(sql.SQL(", ").join(options))])
+
+
+def drop_slot_command(name: str, *, wait: bool) -> sql.Composed:
+    """DROP_REPLICATION_SLOT."""
+    check_slot_name(name)
+    return sql.SQL("DROP_REPLICATION_SLOT {} WAIT" if wait else "DROP_REPLICATION_SLOT {}").format(sql.Identifier(name))
+
+
+def start_command(slot: str, lsn: int, options: Mapping[str, str]) -> sql.Composed:
+    """START_REPLICATION of a logical slot, with the options of its plugin."""
+    check_slot_name(slot)
+    pairs = [sql.SQL("{} {}").format(sql.Identifier(name), sql.Literal(value)) for name, value in options.items()]
+    start = sql.SQL("START_REPLICATION SLOT {} LOGICAL {}").format(
+        sql.Identifier(slot),
+        sql.SQL(format_lsn(lsn)),  # pyright: ignore[reportArgumentType] # hexadecimal digits and a slash
+    )
+    return start + sql.SQL(" ({})").format(sql.SQL(", ").join(pairs)) if pairs else start
+
+
+def slot_query(name: str) -> sql.Composed:
+    """One row with one column, `slot`: all that this version of the server knows of it."""
+    return _SLOT_QUERY.format(sql.Literal(name))
+
+
+def check_slot_name(name: str) -> None:
+    """Raise `ConfigurationError` for what PostgreSQL does not take as the name of a slot."""
+    if SLOT_NAME.fullmatch(name) is None:
+        raise ConfigurationError(f"{name!r} is no name for a slot: 1 to 63 of a-z, 0-9 and _")
+
+
+def slot_state_of(row: Mapping[str, Any]) -> SlotState:
+    """Read what `slot_query` gave."""
+    confirmed, restart = row.get("confirmed_flush_lsn"), row.get("restart_lsn")
+    return SlotState(
+        name=row["slot_name"],
+        plugin=row.get("plugin"),
+        database=row.get("database"),
+        active_pid=row.get("active_pid"),
+        confirmed_lsn=None if confirmed is None else parse_lsn(confirmed),
+        restart_lsn=None if restart is None else parse_lsn(restart),
+        wal_status=row.get("wal_status"),
+        safe_wal_bytes=row.get("safe_wal_size"),
+        temporary=bool(row.get("temporary")),
+        two_phase=row.get("two_phase"),
+        failover=row.get("failover"),
+        invalidation_reason=row.get("invalidation_reason"),
+    )

@@ -1,0 +1,1 @@
+"""A proxy that cuts, hangs, slows and refuses, and free ports."""

@@ -1,0 +1,1 @@
+"""Peers that fail by a script."""

@@ -1,0 +1,1 @@
+"""A real PostgreSQL server that a test may break."""

@@ -1,0 +1,230 @@
+"""A real PostgreSQL server for tests and drills: started in a moment, broken in every way, gone without a trace."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import signal
+import subprocess
+import time
+from typing import TYPE_CHECKING, Final, Literal, NoReturn, Self
+
+from outlast.testing._network.ports import free_port
+from outlast.testing._postgres.binaries import directories_of_process, find_postgres_bin, reachable_bin
+from outlast.testing._postgres.files import ServerFailedError, ServerFiles
+from outlast.testing._postgres.process_tree import children_of, signal_each
+from outlast.testing._postgres.reaper import Reaper
+from outlast.testing._postgres.unprivileged import account_for_server
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+    from types import TracebackType
+
+START_S_MAX: Final = 60.0
+STOP_S_MAX: Final = 60.0
+POLL_S: Final = 0.005
+RETRY_S: Final = 0.1
+ORPHANS_S_MAX: Final = 10.0
+"""How long a start is repeated because processes of a killed server still hold its memory; some 100 ms is usual."""
+_SETTINGS: Final = {"fsync": "off", "authentication_timeout": "5s", "dynamic_shared_memory_type": "mmap"}
+"""A client that connected and said nothing, to a frozen server for one, holds a stop up for so long; 60 s by default. What a
+killed server shared with its workers goes with its directory, not left behind in /dev/shm."""
+_ORPHANS: Final = ("shared memory block", "lock file", "could not bind")
+"""What a start says that dies of what the last server left behind; with another language in lc_messages any death counts."""
+_SIGNALS: Final = {"smart": signal.SIGTERM, "fast": signal.SIGINT, "immediate": signal.SIGQUIT}
+
+Mode = Literal["smart", "fast", "immediate"]
+
+
+class PostgresServer:
+    """A PostgreSQL server of one's own, on a loopback port that stays the same over restarts.
+
+        with PostgresServer() as server:
+            psycopg.connect(server.dsn())
+
+    It trusts every local login, so it listens on 127.0.0.1 and on a socket of its own only. As root it runs as the user
+    `postgres` or `nobody`. `settings` are given to it as `-c name=value`; a change holds from the next start. Crashes of the
+    process lose nothing, but `fsync` is off: set it to measure what durable commits cost; `authentication_timeout` is 5 s. A
+    `directory` that is given is kept, with its data, and used again. `major` asks for one of the versions that
+    `find_postgres_majors` names. Start, stop and break it from one thread at a time;
+    `port` and `dsn()` are for every thread.
+    """
+
+    def __init__(
+        self,
+        directory: Path | None = None,
+        *,
+        port: int | None = None,
+        settings: Mapping[str, str] | None = None,
+        bin_dir: Path | None = None,
+        major: int | None = None,
+    ) -> None:
+        """Describe it; `start` or `with` starts it. Raises `PostgresNotFoundError` where there is none to start."""
+        account = account_for_server()
+        self.bin_dir = reachable_bin(find_postgres_bin(bin_dir, major=major), account)
+        self._files = ServerFiles(directory, account)
+        self.port = port or free_port()
+        self.settings: dict[str, str] = {**_SETTINGS, **(settings or {})}
+        self._process: subprocess.Popen[bytes] | None = None
+        self._reaper: Reaper | None = None
+        self._owner = os.getpid()
+        atexit.register(self._at_exit)
+
+    def __enter__(self) -> Self:
+        """Start it."""
+        self.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None) -> None:
+        """Remove it."""
+        self.remove()
+
+    @property
+    def directory(self) -> Path:
+        """Where its data, its log and its socket are."""
+        return self._files.directory
+
+    @property
+    def data(self) -> Path:
+        """The data directory."""
+        return self._files.data
+
+    @property
+    def log(self) -> Path:
+        """What the server writes."""
+        return self._files.log
+
+    @property
+    def version(self) -> str:
+        """The version of the binaries, such as "15.18"."""
+        out = subprocess.run([self.bin_dir / "postgres", "-V"], capture_output=True, text=True, check=True, timeout=30)
+        return out.stdout.split()[2]
+
+    @property
+    def running(self) -> bool:
+        """Whether the postmaster lives."""
+        return self._process is not None and self._process.poll() is None
+
+    def dsn(self, dbname: str = "postgres", *, port: int | None = None, user: str = "postgres") -> str:
+        """How to reach it; give the port of a proxy to go through that."""
+        return f"postgresql://{user}@127.0.0.1:{port or self.port}/{dbname}"
+
+    def start(self) -> None:
+        """Start it and return when it accepts. Initialises the data directory at the first start.
+
+        Raises `ServerFailedError` with the end of its log when it ends, or does not accept within 60 s.
+        """
+        if self.running:
+            return
+        self._files.initialise(self.bin_dir)
+        self._reaper = self._reaper or Reaper(self.data, [*self._files.made(), *directories_of_process])
+        began_s = time.monotonic()
+        while not self._accepts_once_launched():
+            said = self._files.end_of_log()
+            left_behind = "lc_messages" in self.settings or any(words in said for words in _ORPHANS)
+            if not left_behind or time.monotonic() - began_s > ORPHANS_S_MAX:
+                self._fail(f"PostgreSQL ended while it started on port {self.port}")
+            time.sleep(RETRY_S)
+
+    def accepts(self) -> bool:
+        """Whether it would let a client in now. Dials it once, so do not ask through a counting proxy; takes 2 s when frozen."""
+        program: list[str | Path] = [self.bin_dir / "pg_isready", "-q", "-h", "127.0.0.1", "-p", str(self.port), "-t", "2"]
+        try:
+            from psycopg import pq  # noqa: PLC0415 - twenty times cheaper where it is installed
+        except ImportError:
+            return subprocess.run(program, check=False, timeout=30).returncode == 0
+        return pq.PGconn.ping(f"{self.dsn()}?connect_timeout=2".encode()) == pq.Ping.OK
+
+    def stop(self, mode: Mode = "fast") -> None:
+        """Stop it: "fast" ends the sessions, "smart" waits for them, "immediate" is a crash with manners."""
+        if self._process is None:
+            return
+        self.thaw()
+        if self.running:
+            self._process.send_signal(_SIGNALS[mode])
+        try:
+            self._process.wait(STOP_S_MAX)
+        except subprocess.TimeoutExpired:
+            self._fail(f"PostgreSQL did not stop ({mode}) within {STOP_S_MAX:.0f} s, and was killed")
+        self._process = None
+
+    def kill(self, *, backends: bool = True) -> None:
+        """Send SIGKILL to the postmaster and to all its children, as a machine that fails would.
+
+        Without `backends` to the postmaster alone: its children notice, and end by themselves a moment later.
+        """
+        if self._process is None:
+            return
+        children: list[int] = []
+        if backends:
+            # One that is stopped makes no more children while they are listed.
+            signal_each([self._process.pid], signal.SIGSTOP)
+            children = children_of(self._process.pid)
+        self._process.kill()
+        signal_each(children, signal.SIGKILL)
+        self._process.wait(STOP_S_MAX)
+        self._process = None
+
+    def restart(self, mode: Mode = "fast") -> None:
+        """Stop and start it."""
+        self.stop(mode)
+        self.start()
+
+    def freeze(self) -> None:
+        """Stop the postmaster and all its children with SIGSTOP: the kernel still takes connections for them."""
+        if self._process is not None and self.running:
+            signal_each([self._process.pid], signal.SIGSTOP)
+            signal_each(children_of(self._process.pid), signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let a frozen server go on."""
+        if self._process is not None and self.running:
+            signal_each([*children_of(self._process.pid), self._process.pid], signal.SIGCONT)
+
+    def write_access_rules(self, *rules: str) -> None:
+        """Replace pg_hba.conf by these lines, the first that matches wins; they hold when this returns.
+
+        With `"host all all 127.0.0.1/32 scram-sha-256"` every login needs its password from then on.
+        """
+        self._files.write_access_rules(rules)
+        if self._process is not None and self.running:
+            seen = self._files.reloads()
+            self._process.send_signal(signal.SIGHUP)
+            deadline_s = time.monotonic() + STOP_S_MAX
+            while self._files.reloads() == seen:
+                if time.monotonic() > deadline_s:
+                    self._fail("PostgreSQL did not take over new access rules")
+                time.sleep(POLL_S)
+
+    def remove(self) -> None:
+        """End it at once and remove its files, if their directory was not given."""
+        self.kill()
+        self._files.remove()
+        if self._reaper is not None:
+            self._reaper.dismiss()
+            self._reaper = None
+        atexit.unregister(self._at_exit)
+
+    def _accepts_once_launched(self) -> bool:
+        """Launch it and wait; False when it ended before it accepted."""
+        deadline_s = time.monotonic() + START_S_MAX
+        self._process = process = self._files.launch(self.bin_dir, self.port, self.settings)
+        while process.poll() is None:
+            if self._files.ready(process.pid):
+                return True
+            if time.monotonic() > deadline_s:
+                self._fail(f"PostgreSQL did not accept on port {self.port} within {START_S_MAX:.0f} s")
+            time.sleep(POLL_S)
+        return False
+
+    def _fail(self, what: str) -> NoReturn:
+        said = self._files.end_of_log()
+        self.kill()
+        msg = f"{what}; its log ends: {said.strip()}"
+        raise ServerFailedError(msg)
+
+    def _at_exit(self) -> None:
+        # A child that was forked inherits the handler, and must not remove what its parent still uses.
+        if os.getpid() == self._owner:
+            self.remove()

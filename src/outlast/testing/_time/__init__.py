@@ -1,0 +1,1 @@
+"""An event loop whose time jumps, with seeded orders."""
