@@ -16,8 +16,6 @@ from outlast._lazily import lazily
 
 if TYPE_CHECKING:
     from outlast._core.backoff import Backoff as Backoff
-    from outlast._core.backoff import BackoffState as BackoffState
-    from outlast._core.backoff import Jitter as Jitter
     from outlast._core.budget import RetryBudget as RetryBudget
     from outlast._core.classify import Classifiers as Classifiers
     from outlast._core.faults import ConfigurationError as ConfigurationError
@@ -36,6 +34,7 @@ if TYPE_CHECKING:
     from outlast._runtime.dependency.retry import retry as retry
     from outlast._runtime.process.run import run as run
     from outlast._runtime.service.gate import Gate as Gate
+    from outlast._runtime.service.link import Link as Link
     from outlast._runtime.service.progress import progress as progress
     from outlast._runtime.service.service import Service as Service
     from outlast._runtime.service.stop import Stop as Stop
@@ -45,7 +44,6 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "Backoff": "_core.backoff",
-    "BackoffState": "_core.backoff",
     "Ceiling": "_core.governor",
     "Classifiers": "_core.classify",
     "ConfigurationError": "_core.faults",
@@ -54,8 +52,8 @@ _HOMES = {
     "Gate": "_runtime.service.gate",
     "HealthPolicy": "_core.health",
     "Incident": "_runtime.dependency.incident",
-    "Jitter": "_core.backoff",
     "Kind": "_core.faults",
+    "Link": "_runtime.service.link",
     "OutlastError": "_core.faults",
     "Phase": "_core.phases",
     "Restart": "_core.intensity",
@@ -73,7 +71,6 @@ _HOMES = {
 
 __all__ = [
     "Backoff",
-    "BackoffState",
     "Ceiling",
     "Classifiers",
     "ConfigurationError",
@@ -82,8 +79,8 @@ __all__ = [
     "Gate",
     "HealthPolicy",
     "Incident",
-    "Jitter",
     "Kind",
+    "Link",
     "OutlastError",
     "Phase",
     "Restart",

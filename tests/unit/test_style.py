@@ -9,13 +9,10 @@ from pathlib import Path
 
 import pytest
 
-import outlast
-
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "src" / "outlast"
 FILE_LINES_MAX = 500
 FUNCTION_LINES_MAX = 60
-ROOT_NAMES_MAX = 25
 NOT_IN_CORE = {
     "asyncio",
     "logging",
@@ -163,14 +160,6 @@ def test_what_is_run_on_every_python_is_there() -> None:
     from conftest import EVERY_PYTHON
 
     assert [name for name in EVERY_PYTHON if not (ROOT / "tests" / name).exists()] == []
-
-
-def test_the_root_package_exports_what_the_list_says() -> None:
-    listed = (ROOT / "tests" / "unit" / "public_names" / "outlast.txt").read_text(encoding="utf-8").split()
-    assert sorted(outlast.__all__) == listed
-    assert len(listed) <= ROOT_NAMES_MAX
-    for name in listed:
-        assert getattr(outlast, name) is not None
 
 
 def test_importing_the_root_package_loads_nothing_of_third_parties_and_no_event_loop() -> None:

@@ -21,9 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from outlast import Fault
-    from outlast.changes._slot.findings import Finding
-    from outlast.changes._slot.setup import Findings
-    from outlast.changes._slot.watch import Report
+    from outlast.changes import Finding, Findings, Report
     from outlast.postgres import Postgres
 
 EXIT_IN_DANGER: Final = 1
@@ -65,7 +63,7 @@ def setup(
     """
 
     async def act(db: Postgres) -> Findings:
-        from outlast.changes._slot.setup import set_up
+        from outlast.changes import set_up
 
         return await set_up(
             db,
@@ -100,7 +98,7 @@ def status(slots: tuple[str, ...], name: str | None, dsn: str, *, over_s: float,
 
     Exit code 1 if one of them is endangered or lost.
     """
-    from outlast.changes._slot.watch import SlotState
+    from outlast.changes import SlotState
 
     reports = on_database(dsn, lambda db: _reports(db, slots, name, over_s))
     missing = [slot for slot, report in reports.items() if report.sample.wal_status is None]
@@ -131,7 +129,7 @@ def drop(slot: str, publication: str | None, dsn: str, *, yes: bool, as_json: bo
         click.confirm(f"Drop replication slot {slot} on {where}? What it has not delivered is lost", abort=True, err=True)
 
     async def act(db: Postgres) -> tuple[bool, bool]:
-        from outlast.changes._slot.setup import drop_publication, drop_slot
+        from outlast.changes import drop_publication, drop_slot
 
         dropped = await drop_slot(db, slot)
         return dropped, await drop_publication(db, publication) if publication else False
@@ -158,8 +156,8 @@ def tail(publication: str, dsn: str, *, typed: bool) -> int:
     """
 
     async def act(db: Postgres) -> None:
-        from outlast.changes._sinks.json_lines import StdoutSink
-        from outlast.changes._tail import tail as follow
+        from outlast.changes import StdoutSink
+        from outlast.changes import tail as follow
 
         async with db.connection() as conn:
             found = await conn.execute("SELECT FROM pg_catalog.pg_publication WHERE pubname = %s", (publication,))
@@ -180,9 +178,8 @@ def tail(publication: str, dsn: str, *, typed: bool) -> int:
 
 
 async def _reports(db: Postgres, slots: tuple[str, ...], name: str | None, over_s: float) -> dict[str, Report]:
-    from outlast.changes._slot.monitor import Monitor
-    from outlast.changes._slot.setup import list_slots
-    from outlast.postgres.ownership._standby import lock_key
+    from outlast.changes import Monitor, list_slots
+    from outlast.postgres.ownership import lock_key
 
     names = slots or tuple(await list_slots(db))
     monitors = {slot: Monitor(db, slot, lock_key=lock_key(name or slot), on_change=lambda _: None) for slot in names}

@@ -10,15 +10,12 @@ from rich.table import Table
 from rich.text import Text
 
 from outlast._cli.tables import age
-from outlast.changes._slot.monitor import bytes_text
+from outlast.changes import bytes_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from outlast.changes._slot.catalog import Publication, Slot
-    from outlast.changes._slot.findings import Finding
-    from outlast.changes._slot.setup import Findings
-    from outlast.changes._slot.watch import Report
+    from outlast.changes import Finding, Findings, Publication, Report, Slot
     from outlast.postgres.sessions import Session
 
 NAMED_MAX: Final = 5

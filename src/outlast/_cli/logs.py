@@ -18,7 +18,7 @@ from outlast.logs import _last_words as last_words
 
 if TYPE_CHECKING:
     from outlast._programs.fold.source import Source
-    from outlast.logs.text._stream import TextOptions
+    from outlast.logs.text import TextOptions
 
 STDIN = 0
 STDOUT = 1
@@ -67,8 +67,8 @@ def fold(
     from outlast._programs.fold.pump import Pump
     from outlast._programs.fold.source import keep_buffers
     from outlast._programs.fold.spool import Spool
+    from outlast.logs.text import TextFold
     from outlast.logs.text._safely import Safely
-    from outlast.logs.text._stream import TextFold
 
     try:
         os.fstat(STDOUT)
@@ -121,7 +121,7 @@ def _options(
     summaries: str,
 ) -> TextOptions:
     from outlast._core.fold import FoldPolicy
-    from outlast.logs.text._stream import TextOptions
+    from outlast.logs.text import TextOptions
 
     try:
         re.compile((never_fold or "").encode())

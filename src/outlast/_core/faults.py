@@ -133,7 +133,12 @@ class Fault:
 
 
 class OutlastError(Exception):
-    """The base of every error that Outlast raises on purpose."""
+    """The base of every error that Outlast raises on purpose. `fault` is what a classifier is to make of it."""
+
+    def __init__(self, message: str = "", fault: Fault | None = None) -> None:
+        super().__init__(message)
+        if fault is not None:
+            attach(self, fault)
 
 
 class ConfigurationError(OutlastError):

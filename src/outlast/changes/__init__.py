@@ -39,26 +39,34 @@ if TYPE_CHECKING:
     from outlast.changes._sinks.json_lines import StdoutSink as StdoutSink
     from outlast.changes._sinks.poison import RefusedError as RefusedError
     from outlast.changes._sinks.poison import StreamOverError as StreamOverError
+    from outlast.changes._sinks.port import Copying as Copying
     from outlast.changes._sinks.port import Delivery as Delivery
     from outlast.changes._sinks.port import Sink as Sink
     from outlast.changes._sinks.postgres import PostgresSink as PostgresSink
     from outlast.changes._sinks.quarantine import Quarantine as Quarantine
     from outlast.changes._sinks.quarantine import QuarantineFullError as QuarantineFullError
+    from outlast.changes._slot.catalog import Publication as Publication
+    from outlast.changes._slot.catalog import Slot as Slot
+    from outlast.changes._slot.findings import Finding as Finding
     from outlast.changes._slot.monitor import Monitor as Monitor
+    from outlast.changes._slot.monitor import bytes_text as bytes_text
     from outlast.changes._slot.setup import Findings as Findings
     from outlast.changes._slot.setup import NotReadyError as NotReadyError
+    from outlast.changes._slot.setup import drop_publication as drop_publication
     from outlast.changes._slot.setup import drop_slot as drop_slot
     from outlast.changes._slot.setup import examine as examine
+    from outlast.changes._slot.setup import list_slots as list_slots
     from outlast.changes._slot.setup import set_up as set_up
     from outlast.changes._slot.watch import Report as Report
     from outlast.changes._slot.watch import SlotState as SlotState
     from outlast.changes._slot.watch import Thresholds as Thresholds
     from outlast.changes._stream import Changes as Changes
-    from outlast.postgres.ownership._epochs import FencedError as FencedError
-    from outlast.postgres.ownership._standby import Standby as Standby
-    from outlast.postgres.ownership._standby import StandbyState as StandbyState
-    from outlast.postgres.replication._lsn import format_lsn as format_lsn
-    from outlast.postgres.replication._lsn import parse_lsn as parse_lsn
+    from outlast.changes._tail import tail as tail
+    from outlast.postgres.ownership import FencedError as FencedError
+    from outlast.postgres.ownership import Standby as Standby
+    from outlast.postgres.ownership import StandbyState as StandbyState
+    from outlast.postgres.replication import format_lsn as format_lsn
+    from outlast.postgres.replication import parse_lsn as parse_lsn
 
 _HOMES = {
     "Assembler": "_decoding.transactions",
@@ -66,11 +74,13 @@ _HOMES = {
     "Change": "_decoding.messages",
     "Changes": "_stream",
     "Column": "_decoding.messages",
+    "Copying": "_sinks.port",
     "Decoder": "_decoding.decoder",
     "Delete": "_decoding.messages",
     "Delivery": "_sinks.port",
-    "FencedError": "outlast.postgres.ownership._epochs",
+    "FencedError": "outlast.postgres.ownership",
     "FileSpool": "_decoding.spool",
+    "Finding": "_slot.findings",
     "Findings": "_slot.setup",
     "Insert": "_decoding.messages",
     "Interval": "_decoding.values",
@@ -82,6 +92,7 @@ _HOMES = {
     "Origin": "_decoding.messages",
     "PgOutputError": "_decoding.reading",
     "PostgresSink": "_sinks.postgres",
+    "Publication": "_slot.catalog",
     "Quarantine": "_sinks.quarantine",
     "QuarantineFullError": "_sinks.quarantine",
     "RefusedError": "_sinks.poison",
@@ -89,11 +100,12 @@ _HOMES = {
     "ReplicaIdentity": "_decoding.messages",
     "Report": "_slot.watch",
     "Sink": "_sinks.port",
+    "Slot": "_slot.catalog",
     "SlotState": "_slot.watch",
     "Spool": "_decoding.spool",
     "SpoolFullError": "_decoding.spool",
-    "Standby": "outlast.postgres.ownership._standby",
-    "StandbyState": "outlast.postgres.ownership._standby",
+    "Standby": "outlast.postgres.ownership",
+    "StandbyState": "outlast.postgres.ownership",
     "StdoutSink": "_sinks.json_lines",
     "StreamOverError": "_sinks.poison",
     "Thresholds": "_slot.watch",
@@ -102,11 +114,15 @@ _HOMES = {
     "Truncate": "_decoding.messages",
     "UNCHANGED": "_decoding.messages",
     "Update": "_decoding.messages",
+    "bytes_text": "_slot.monitor",
+    "drop_publication": "_slot.setup",
     "drop_slot": "_slot.setup",
     "examine": "_slot.setup",
-    "format_lsn": "outlast.postgres.replication._lsn",
-    "parse_lsn": "outlast.postgres.replication._lsn",
+    "format_lsn": "outlast.postgres.replication",
+    "list_slots": "_slot.setup",
+    "parse_lsn": "outlast.postgres.replication",
     "set_up": "_slot.setup",
+    "tail": "_tail",
 }
 
 __all__ = [
@@ -116,11 +132,13 @@ __all__ = [
     "Change",
     "Changes",
     "Column",
+    "Copying",
     "Decoder",
     "Delete",
     "Delivery",
     "FencedError",
     "FileSpool",
+    "Finding",
     "Findings",
     "Insert",
     "Interval",
@@ -132,6 +150,7 @@ __all__ = [
     "Origin",
     "PgOutputError",
     "PostgresSink",
+    "Publication",
     "Quarantine",
     "QuarantineFullError",
     "RefusedError",
@@ -139,6 +158,7 @@ __all__ = [
     "ReplicaIdentity",
     "Report",
     "Sink",
+    "Slot",
     "SlotState",
     "Spool",
     "SpoolFullError",
@@ -151,11 +171,15 @@ __all__ = [
     "TransactionPart",
     "Truncate",
     "Update",
+    "bytes_text",
+    "drop_publication",
     "drop_slot",
     "examine",
     "format_lsn",
+    "list_slots",
     "parse_lsn",
     "set_up",
+    "tail",
 ]
 
 __getattr__, __dir__ = lazily(__name__, _HOMES)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from outlast.postgres.replication._lsn import format_lsn
+from outlast.postgres.replication import format_lsn
 
 
 class PositionError(ValueError):

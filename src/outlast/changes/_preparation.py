@@ -13,7 +13,7 @@ from outlast.changes._sinks.poison import StreamOverError
 from outlast.changes._sinks.port import Copying
 from outlast.changes._slot.setup import drop_slot, set_up
 from outlast.changes._slot.troubles import Meaning, ReplicationRule
-from outlast.postgres.replication._lsn import format_lsn
+from outlast.postgres.replication import format_lsn
 
 if TYPE_CHECKING:
     from outlast import Fault
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from outlast.changes._snapshot.initial import InitialSnapshot
     from outlast.changes._snapshot.model import SnapshotState, SnapshotTarget
     from outlast.postgres import Postgres
-    from outlast.postgres.replication._session import Replication
+    from outlast.postgres.replication import Replication
 
 OnLoss: TypeAlias = Literal["stop", "snapshot"]
 BLOCKERS_MAX: Final = 100

@@ -8,10 +8,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final, Protocol
 
 from outlast import Fault, Stop, Stopping
-from outlast._core.faults import attach
 from outlast.changes._decoding.messages import Delete, Insert, Message, Truncate, Update
 from outlast.changes._decoding.transactions import TransactionPart
 from outlast.changes._positions import Positions
+from outlast.extend import attach
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Mapping, Sequence

@@ -8,8 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from outlast import Backoff, Classifiers, ConfigurationError, Fault, Stop, Stopping
-from outlast._runtime.service.link import Link
+from outlast import Backoff, Classifiers, ConfigurationError, Fault, Link, Stop, Stopping
 from outlast.changes._decoding.decoder import Decoder
 from outlast.changes._decoding.spool import FileSpool
 from outlast.changes._decoding.transactions import Assembler
@@ -27,9 +26,8 @@ from outlast.changes._slot.notices import PublicationNotice
 from outlast.changes._slot.troubles import Names, ReplicationRule
 from outlast.changes._slot.watch import SlotState
 from outlast.changes._snapshot.initial import InitialSnapshot
-from outlast.postgres.ownership._epochs import Fences
-from outlast.postgres.ownership._standby import Standby, lock_key
-from outlast.postgres.replication._session import Keepalive, Replication
+from outlast.postgres.ownership import Fences, Standby, lock_key
+from outlast.postgres.replication import Keepalive, Replication
 
 if TYPE_CHECKING:
     import os

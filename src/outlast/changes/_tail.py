@@ -13,7 +13,7 @@ from outlast.changes._pump import Pump
 from outlast.changes._sinks.poison import Poison
 from outlast.changes._slot.troubles import Names, ReplicationRule
 from outlast.changes._stream import options_of
-from outlast.postgres.replication._session import Replication
+from outlast.postgres.replication import Replication
 
 if TYPE_CHECKING:
     from outlast import Stop

@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from outlast import Fault, Kind, OutlastError, Scope
-from outlast._core.faults import attach
+from outlast.extend import attach
 from outlast.jobs._process_child import LENGTH, frame, of_job
 
 if TYPE_CHECKING:

@@ -6,7 +6,6 @@ import signal
 from typing import TYPE_CHECKING, Any
 
 from outlast import Fault, Kind, OutlastError, Stop
-from outlast._core.faults import attach
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
@@ -19,9 +18,8 @@ class EscapedError(OutlastError):
         """Say what; the fault attached to it is a `BUG` of the kind of job."""
         name = type(exc).__name__
         reason = f"the handler raised {name}({', '.join(map(repr, exc.args))}): it concerns this job only, the worker goes on"
-        super().__init__(reason)
         hint = "return from the handler, or raise an error; a service is stopped by its Stop or a signal"
-        attach(self, Fault(Kind.BUG, name, reason, kind, hint=hint))
+        super().__init__(reason, Fault(Kind.BUG, name, reason, kind, hint=hint))
 
 
 def escaped(exc: BaseException, kind: str) -> Exception:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, assert_never, cast
 
-from outlast import Backoff, BackoffState, Dependency, Fault, Jitter, Kind, Unavailable
-from outlast._core.backoff import FLOOR_SPREAD
+from outlast import Backoff, Dependency, Fault, Kind, Unavailable
+from outlast.extend import FLOOR_SPREAD, BackoffState, Jitter
 from outlast.jobs._limits import bounded_delay_s
 from outlast.jobs._model import JobState, Outcome, fault_record
 

@@ -15,8 +15,8 @@ import enum
 import random
 from typing import TYPE_CHECKING, Final
 
-from outlast import Backoff, BackoffState, Dependency, State, Stopping, Unavailable
-from outlast._core import ramp
+from outlast import Backoff, Dependency, State, Stopping, Unavailable
+from outlast.extend import BackoffState, ramp_due, ramp_length_s
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -89,7 +89,7 @@ class Hold:
                 return 1
             case Phase.RAMP:
                 elapsed_s = now - self.since
-                return None if elapsed_s >= ramp.length_s(workers) else max(0, ramp.due(workers, elapsed_s) - self.taken)
+                return None if elapsed_s >= ramp_length_s(workers) else max(0, ramp_due(workers, elapsed_s) - self.taken)
 
 
 class Needs:
@@ -136,7 +136,7 @@ class Needs:
         """Seconds until a ramp lets more go; None while there is none."""
         if all(hold.phase is not Phase.RAMP for hold in self._holds.values()):
             return None
-        return max(STEP_S, ramp.length_s(self.workers) / max(1, self.workers))
+        return max(STEP_S, ramp_length_s(self.workers) / max(1, self.workers))
 
     def took(self, job: Job) -> None:
         """Count a job that was acquired and begins."""

@@ -33,7 +33,7 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Final
 
 from outlast import Unavailable
-from outlast._core.redact import clean
+from outlast.extend import clean
 from outlast.jobs._contained import escaped
 from outlast.jobs._importable import MAIN, Place, carried, run_main
 from outlast.jobs._model import Job

@@ -9,7 +9,8 @@ import random
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
-from outlast import Backoff, BackoffState, Fault, Incident, Kind, Stop, Stopping, Unavailable
+from outlast import Backoff, Fault, Incident, Kind, Stop, Stopping, Unavailable
+from outlast.extend import BackoffState
 from outlast.jobs._journal import Entry, Journal, JournalFullError
 from outlast.jobs._refusals import Refusals
 from outlast.jobs._sieve import Sieve

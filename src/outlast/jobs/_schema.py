@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from psycopg import sql
 
-from outlast.postgres._settings import wait_on_purpose
+from outlast.postgres import wait_on_purpose
 
 if TYPE_CHECKING:
     import psycopg

@@ -14,8 +14,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
-from outlast import Classifiers, Fault, Incident, Kind, Stop, Stopping, progress
-from outlast._runtime.service.link import Link
+from outlast import Classifiers, Fault, Incident, Kind, Link, Stop, Stopping, progress
 from outlast.jobs._acquirer import Acquirer
 from outlast.jobs._bodies import Bodies, result_json
 from outlast.jobs._contained import contained
@@ -27,7 +26,7 @@ from outlast.jobs._plain_json import NotJsonError, TooLargeError
 from outlast.jobs._quiet import Quiet
 from outlast.jobs._recorder import Recorder
 from outlast.jobs._upkeep import Upkeep
-from outlast.postgres._settings import wait_on_purpose
+from outlast.postgres import wait_on_purpose
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator

@@ -1,1 +1,8 @@
-"""Writing the lines that the core decides on."""
+"""Folding of logs: what repeats is counted, what is new is shown at once."""
+
+from __future__ import annotations
+
+from outlast._core.fold import FoldPolicy
+from outlast.logs._sink import SinkHandler
+
+__all__ = ["FoldPolicy", "SinkHandler"]

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from outlast._core.fold import FoldPolicy, Summary
     from outlast.logs._folding.options import Options
 
+__all__ = ["LoguruGuard", "guard"]
+
+
 CRITICAL: Final = 50
 DEPTH, LAZY, CAPTURE, PATCHERS, EXTRA = 1, 3, 6, 7, 8
 """Where loguru keeps these among the options of a logger."""

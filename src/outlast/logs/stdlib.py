@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from outlast._core.fold import FoldPolicy, Summary
     from outlast.logs._folding.options import Options
 
+__all__ = ["LogGuard", "guard"]
+
+
 Its: TypeAlias = Any
 """What a call of a logger gives, whatever it is."""
 

@@ -34,6 +34,9 @@ if TYPE_CHECKING:
     from outlast.logs._folding.options import Options
     from outlast.logs._folding.values import Args
 
+__all__ = ["Folding", "fold"]
+
+
 Bound: TypeAlias = Any
 """A bound logger of a class that `wrap` made."""
 LEVELS: Final = {"debug": 10, "info": 20, "msg": 20, "warn": 30, "warning": 30, "error": 40, "err": 40, "exception": 40}

@@ -14,8 +14,8 @@ import enum
 from dataclasses import dataclass
 from typing import Final, assert_never
 
-from outlast._core.faults import Fault, Kind, Scope
-from outlast._core.redact import clean
+from outlast import Fault, Kind, Scope
+from outlast.extend import clean
 
 _T, _C, _E, _O, _R, _P, _F = (
     Kind.TRANSIENT,

@@ -18,7 +18,8 @@ import psycopg
 from psycopg import pq, waiting
 from psycopg.errors import _WaitTimeout  # pyright: ignore[reportPrivateUsage] # what wait() must raise for a caller's own timeout
 
-from outlast._core.faults import Fault, Kind, attach
+from outlast import Fault, Kind
+from outlast.extend import attach
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Generator

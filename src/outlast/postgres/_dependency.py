@@ -10,8 +10,20 @@ from typing import TYPE_CHECKING, Final
 
 import psycopg
 
-from outlast import Classifiers, ConfigurationError, Dependency, Fault, HealthPolicy, Kind, State, Stop, Stopping, Unavailable
-from outlast._core.faults import Scope, attach
+from outlast import (
+    Classifiers,
+    ConfigurationError,
+    Dependency,
+    Fault,
+    HealthPolicy,
+    Kind,
+    Scope,
+    State,
+    Stop,
+    Stopping,
+    Unavailable,
+)
+from outlast.extend import attach
 from outlast.postgres import _settings as sessions
 from outlast.postgres._classify import postgres_rule
 from outlast.postgres._connection import Connection, DeadlineExceededError

@@ -11,8 +11,8 @@ from typing import Final
 from psycopg import ProgrammingError, pq
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from outlast._core.faults import ConfigurationError
-from outlast._core.redact import cut
+from outlast import ConfigurationError
+from outlast.extend import cut
 
 _SECRETS: Final = ("password", "passfile", "sslpassword", "sslkey")
 _MAY_BE_SECRET: Final = re.compile(r"://[^@/?#:]*:|pass[a-z]*|sslkey|token|secret", re.IGNORECASE)

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Final, cast
 import psycopg
 from psycopg import pq
 
-from outlast._core.faults import Fault, Kind, Scope, attached
-from outlast._core.redact import clean
+from outlast import Fault, Kind, Scope
+from outlast.extend import attached, clean
 
 if TYPE_CHECKING:
     from outlast.postgres._connection import Connection

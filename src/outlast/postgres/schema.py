@@ -9,6 +9,9 @@ from psycopg import sql
 if TYPE_CHECKING:
     import psycopg
 
+__all__ = ["make_table"]
+
+
 _LOCK: Final = 0x6F75_746C_6173_7421 % 2**62
 """The advisory lock under which they are made: "outlast!" as a number. Two that create one at once would both fail."""
 

@@ -12,6 +12,9 @@ if TYPE_CHECKING:
 
     import psycopg
 
+__all__ = ["Session", "holder", "lock_holder"]
+
+
 _OF_SLOT: Final = """
 SELECT s.active_pid, a.application_name, a.usename::text, a.backend_start
 FROM pg_catalog.pg_replication_slots s LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = s.active_pid

@@ -5,6 +5,7 @@ with seeded schedules, and peers that fail by a script.
 from __future__ import annotations
 
 from outlast.testing._network.fault_proxy import FaultProxy
+from outlast.testing._network.ports import free_port
 from outlast.testing._peers.scripted_faults import Episode, Script, Trouble
 from outlast.testing._peers.scripted_peer import ScriptedPeer
 from outlast.testing._postgres.binaries import PostgresNotFoundError, find_postgres_bin, find_postgres_majors
@@ -26,5 +27,6 @@ __all__ = [
     "VirtualTimeLoop",
     "find_postgres_bin",
     "find_postgres_majors",
+    "free_port",
     "run_virtual",
 ]

@@ -7,7 +7,7 @@ import socket
 import threading
 from typing import TYPE_CHECKING, Final, Self
 
-from outlast.testing._network.ports import free_port
+from outlast.testing import free_port
 
 if TYPE_CHECKING:
     from types import TracebackType

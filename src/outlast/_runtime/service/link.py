@@ -14,14 +14,20 @@ import enum
 import random
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
-from outlast import Backoff, Classifiers, Fault, Incident, Jitter, Kind, Stopping
+from outlast._core.backoff import Backoff, Jitter
+from outlast._core.classify import Classifiers
+from outlast._core.faults import Fault, Kind
+from outlast._runtime.dependency.incident import Incident
 from outlast._runtime.dependency.outages import Explained, Outages
+from outlast._runtime.service.stop import Stopping
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from contextlib import AbstractAsyncContextManager
 
-    from outlast import Dependency, Service, Stop
+    from outlast._runtime.dependency.dependency import Dependency
+    from outlast._runtime.service.service import Service
+    from outlast._runtime.service.stop import Stop
 
 S = TypeVar("S")
 

@@ -7,7 +7,7 @@ import logging
 import threading
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from outlast._core.faults import Fault, Kind, OutlastError, attach
+from outlast._core.faults import Fault, Kind, OutlastError
 from outlast._runtime.dependency.incident import clock
 
 if TYPE_CHECKING:
@@ -27,9 +27,8 @@ class Stopping(OutlastError):  # noqa: N818 - it is not an error: it ends a wait
 
     def __init__(self, reason: str) -> None:
         """Carry the reason of the stop; the fault attached to it is of kind `STOPPING`."""
-        super().__init__(f"stopping, retry elsewhere: {reason}")
+        super().__init__(f"stopping, retry elsewhere: {reason}", Fault(Kind.STOPPING, "stopping", reason))
         self.reason = reason
-        attach(self, Fault(Kind.STOPPING, "stopping", reason))
 
 
 class Cancellable(Protocol):

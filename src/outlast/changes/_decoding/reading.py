@@ -7,7 +7,6 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final, NamedTuple, NoReturn, TypeAlias, TypeVar
 
 from outlast import Fault, Kind, OutlastError, Scope
-from outlast._core.faults import attach
 from outlast.changes._decoding.messages import (
     MESSAGE_NAMES,
     UNCHANGED,
@@ -44,9 +43,9 @@ class PgOutputError(OutlastError):
     def __init__(self, message_type: str, position: int, problem: str, seen: int | None = None) -> None:
         """Say what was read, where in the payload (bytes from its beginning) and what is wrong."""
         byte = "the message ends there" if seen is None else f"the byte there is 0x{seen:02X}"
-        super().__init__(f"reading pgoutput, message {message_type}, at byte {position}: {problem} ({byte})")
+        reason = f"reading pgoutput, message {message_type}, at byte {position}: {problem} ({byte})"
         hint = "a new connection may put it right; if it comes again, report it with the version of PostgreSQL"
-        attach(self, Fault(Kind.PERMANENT, "pgoutput", str(self), scope=Scope.CALL, hint=hint))
+        super().__init__(reason, Fault(Kind.PERMANENT, "pgoutput", reason, scope=Scope.CALL, hint=hint))
         self.message_type = message_type
         self.position = position
         self.problem = problem

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Protocol
 
 from outlast import Fault, Kind, OutlastError, Scope
-from outlast._core.faults import attach
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,9 +32,9 @@ class SpoolFullError(OutlastError):
 
     def __init__(self, xid: int, what: str, seen: int, limit: int) -> None:
         """Name the transaction that found no room, and the limit it met."""
-        super().__init__(f"kept a piece of the streamed transaction {xid}: {seen} {what} are held, the limit is {limit}")
+        reason = f"kept a piece of the streamed transaction {xid}: {seen} {what} are held, the limit is {limit}"
         hint = "give the spool more room, or connect with streaming off"
-        attach(self, Fault(Kind.EXHAUSTED, "spool full", str(self), scope=Scope.CALL, hint=hint))
+        super().__init__(reason, Fault(Kind.EXHAUSTED, "spool full", reason, scope=Scope.CALL, hint=hint))
         self.xid = xid
         self.what = what
         self.seen = seen

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, ParamSpec
 
 from outlast import Fault, Kind, Scope
-from outlast._core.faults import attach
 from outlast.changes._decoding.messages import UNCHANGED, BinaryValue, Delete, Insert, Truncate, Update
-from outlast.postgres.replication._lsn import format_lsn, parse_lsn
+from outlast.extend import attach
+from outlast.postgres.replication import format_lsn, parse_lsn
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -10,9 +10,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from outlast import ConfigurationError, Fault, Kind, OutlastError, Scope
-from outlast._core.faults import attach
 from outlast.changes._sinks.port import emptied
-from outlast.postgres.replication._lsn import format_lsn
+from outlast.postgres.replication import format_lsn
 
 if TYPE_CHECKING:
     from outlast import Classifiers
@@ -31,9 +30,8 @@ class RefusedError(OutlastError):
 
     def __init__(self, fault: Fault) -> None:
         """Say it in the fault's words."""
-        super().__init__(fault.reason)
+        super().__init__(fault.reason, fault)
         self.fault = fault
-        attach(self, fault)
 
 
 class StreamOverError(OutlastError):
@@ -45,8 +43,7 @@ class StreamOverError(OutlastError):
     def __init__(self, fault: Fault) -> None:
         """Carry the fault, which is `PERMANENT`."""
         self.fault = replace(fault, kind=Kind.PERMANENT, scope=Scope.CALL)
-        super().__init__(f"{self.fault.reason}; {self.fault.hint}")
-        attach(self, self.fault)
+        super().__init__(f"{self.fault.reason}; {self.fault.hint}", self.fault)
 
 
 class Poison:

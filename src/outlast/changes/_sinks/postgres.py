@@ -10,16 +10,13 @@ import psycopg
 from psycopg import errors, pq, sql
 
 from outlast import Fault, Kind, Scope
-from outlast._core.faults import attach, attached
 from outlast.changes._sinks.postgres_snapshot import PostgresSnapshot
 from outlast.changes._sinks.row_statements import Naming, RowStatements, same_name
 from outlast.changes._sinks.tables import VERSIONS, TableChangedError, read_tables
-from outlast.postgres._connection import DeadlineExceededError
-from outlast.postgres._second_look import SLOW, own_doing
-from outlast.postgres.ownership._epochs import FencedError
-from outlast.postgres.replication._dial import Keepalive, dial
-from outlast.postgres.replication._lsn import format_lsn, parse_lsn
-from outlast.postgres.replication._stream import shut_down
+from outlast.extend import attach, attached
+from outlast.postgres import SLOW, DeadlineExceededError, own_doing
+from outlast.postgres.ownership import FencedError
+from outlast.postgres.replication import Keepalive, dial, format_lsn, parse_lsn, shut_down
 from outlast.postgres.schema import make_table
 
 if TYPE_CHECKING:

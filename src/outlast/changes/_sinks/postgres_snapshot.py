@@ -8,16 +8,15 @@ from typing import TYPE_CHECKING, Final, LiteralString
 from psycopg import errors, sql
 
 from outlast import Fault, Kind, OutlastError, Scope
-from outlast._core.faults import attach
 from outlast.changes._sinks.row_statements import RowStatements
 from outlast.changes._sinks.table_statements import columns_of
 from outlast.changes._sinks.tables import read_tables
 from outlast.changes._snapshot.copy_text import without
 from outlast.changes._snapshot.progress import PostgresProgress
-from outlast.postgres._settings import wait_on_purpose
-from outlast.postgres.ownership._epochs import FencedError
-from outlast.postgres.replication._dial import TEXT_SETTINGS
-from outlast.postgres.replication._lsn import format_lsn
+from outlast.extend import attach
+from outlast.postgres import wait_on_purpose
+from outlast.postgres.ownership import FencedError
+from outlast.postgres.replication import TEXT_SETTINGS, format_lsn
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Sequence

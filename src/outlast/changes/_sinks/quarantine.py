@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from outlast import Fault, Kind, OutlastError, Scope
-from outlast._core.faults import attach
 from outlast.changes._sinks.json_lines import as_json, change_lines
-from outlast.postgres.replication._lsn import format_lsn
+from outlast.postgres.replication import format_lsn
 
 if TYPE_CHECKING:
     from outlast.changes._sinks.port import Delivery
@@ -24,9 +23,9 @@ class QuarantineFullError(OutlastError):
 
     def __init__(self, path: Path, size: int, more: int, limit: int) -> None:
         """Say how much is there and how much there may be."""
-        super().__init__(f"the quarantine {path} holds {size} bytes, and {more} more are over its limit of {limit}")
+        reason = f"the quarantine {path} holds {size} bytes, and {more} more are over its limit of {limit}"
         hint = "look at what is in it and move it away"
-        attach(self, Fault(Kind.EXHAUSTED, "quarantine full", str(self), scope=Scope.CALL, hint=hint))
+        super().__init__(reason, Fault(Kind.EXHAUSTED, "quarantine full", reason, scope=Scope.CALL, hint=hint))
 
 
 class Quarantine:

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from outlast import Fault, Kind, OutlastError, Scope
-from outlast._core.faults import attach
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
@@ -122,8 +121,7 @@ class TableChangedError(OutlastError):
         named = ", ".join(".".join(name) for name in sorted(names)[:NAMED_MAX])
         more = f" and {len(names) - NAMED_MAX} more" if len(names) > NAMED_MAX else ""
         reason = f"{named}{more} changed while changes were written there: they are taken back, and written again"
-        super().__init__(reason)
-        attach(self, Fault(Kind.TRANSIENT, "table changed", reason, scope=Scope.CALL))
+        super().__init__(reason, Fault(Kind.TRANSIENT, "table changed", reason, scope=Scope.CALL))
 
 
 async def read_tables(conn: psycopg.AsyncConnection[Any], names: Collection[Name]) -> dict[Name, SinkTable]:

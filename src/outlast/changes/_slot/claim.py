@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Final
 
 from psycopg import errors
 
-from outlast import Backoff, BackoffState
-from outlast._core.redact import clean
+from outlast import Backoff
 from outlast.changes._slot.catalog import settle
-from outlast.postgres.replication._lsn import format_lsn
+from outlast.extend import BackoffState, clean
+from outlast.postgres.replication import format_lsn
 from outlast.postgres.sessions import holder
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from outlast import Stop
     from outlast.postgres import Postgres
-    from outlast.postgres.replication._session import Replication, SlotState
+    from outlast.postgres.replication import Replication, SlotState
     from outlast.postgres.sessions import Session
 
 LOOK_S: Final = (0.005, 0.5)

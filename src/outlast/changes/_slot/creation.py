@@ -15,10 +15,9 @@ import psycopg
 from psycopg import errors, sql
 
 from outlast import Fault, Kind, OutlastError, Scope, Unavailable
-from outlast._core.faults import attach
 from outlast.changes._slot.catalog import settle
 from outlast.changes._slot.findings import create_slot as create_statement
-from outlast.postgres._settings import wait_on_purpose
+from outlast.postgres import wait_on_purpose
 from outlast.postgres.sessions import Session
 
 if TYPE_CHECKING:
@@ -53,11 +52,10 @@ class SlotCreationError(OutlastError):
 
     def __init__(self, slot: str, wait_s: float, fault: Fault) -> None:
         """Carry what the operator needs."""
-        super().__init__(f"replication slot {slot} was not created within {wait_s:g} s: {fault.reason}; {fault.hint}")
+        super().__init__(f"replication slot {slot} was not created within {wait_s:g} s: {fault.reason}; {fault.hint}", fault)
         self.slot = slot
         self.wait_s = wait_s
         self.fault = fault
-        attach(self, fault)
 
 
 class Blockers:

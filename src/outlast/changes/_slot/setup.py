@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from psycopg import errors, sql
 
 from outlast import Fault, OutlastError
-from outlast._core.faults import attach
 from outlast.changes._slot.catalog import Survey, read_slot, settle, survey
 from outlast.changes._slot.creation import create_slot
 from outlast.changes._slot.findings import Finding, create_publication, findings_of
@@ -28,10 +27,9 @@ class NotReadyError(OutlastError):
         blocking = [finding.fault for finding in findings.blocking]
         more = f" (and {len(blocking) - 1} more)" if len(blocking) > 1 else ""
         fault = blocking[0]
-        super().__init__(f"{fault.source}: {fault.reason}{more}; {fault.hint}")
+        super().__init__(f"{fault.source}: {fault.reason}{more}; {fault.hint}", fault)
         self.findings = findings
         self.fault = fault
-        attach(self, fault)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,10 +123,9 @@ class SlotInUseError(OutlastError):
 
     def __init__(self, slot: str, fault: Fault) -> None:
         """Carry who it is."""
-        super().__init__(f"cannot drop replication slot {slot}: {fault.reason}; {fault.hint}")
+        super().__init__(f"cannot drop replication slot {slot}: {fault.reason}; {fault.hint}", fault)
         self.slot = slot
         self.fault = fault
-        attach(self, fault)
 
 
 async def drop_slot(db: Postgres, slot: str) -> bool:

@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Final
 import psycopg
 
 from outlast import Fault, Kind, Scope
-from outlast._core.redact import clean
-from outlast.postgres._connection import DeadlineExceededError
-from outlast.postgres.replication._session import PHASE, SlotWaitsError, StreamEndedError
+from outlast.extend import clean
+from outlast.postgres import DeadlineExceededError
+from outlast.postgres.replication import PHASE, SlotWaitsError, StreamEndedError
 from outlast.postgres.sessions import holder, lock_holder
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from outlast.changes._sinks.poison import StreamOverError
 from outlast.changes._slot.creation import naming_blockers
 from outlast.changes._snapshot.model import SnapshotState, Source
 from outlast.changes._snapshot.reader import Snapshot
-from outlast.postgres.replication._lsn import format_lsn
+from outlast.postgres.replication import format_lsn
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from outlast.changes._snapshot.model import SnapshotTarget
     from outlast.changes._snapshot.reader import TableProgress
     from outlast.postgres import Postgres
-    from outlast.postgres.replication._session import Replication
+    from outlast.postgres.replication import Replication
 
 SLOT_WAIT_S: Final = 60.0
 """For the transactions that are open; whoever they are is named, and then it is tried again."""

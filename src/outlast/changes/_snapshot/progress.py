@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from psycopg import sql
 
 from outlast.changes._snapshot.model import RangeState, SnapshotState, Source, TableState
-from outlast.postgres.replication._lsn import format_lsn, parse_lsn
+from outlast.postgres.replication import format_lsn, parse_lsn
 from outlast.postgres.schema import make_table
 
 if TYPE_CHECKING:

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Final
 from psycopg import errors, sql
 
 from outlast import ConfigurationError, Fault, Kind, Scope
-from outlast._core.faults import attach
 from outlast.changes._decoding.messages import ReplicaIdentity
 from outlast.changes._own_tables import OwnTables
 from outlast.changes._slot.catalog import TABLES_MAX
@@ -30,7 +29,8 @@ from outlast.changes._snapshot.model import (
     carried_over,
 )
 from outlast.changes._snapshot.plan import PublishedRows, plan_table, published_rows
-from outlast.postgres._settings import wait_on_purpose
+from outlast.extend import attach
+from outlast.postgres import wait_on_purpose
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator

@@ -7,8 +7,8 @@ import ssl
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from outlast._core.classify import Classifiers
-from outlast._core.faults import Fault, Kind, attach
+from outlast import Classifiers, Fault, Kind
+from outlast.extend import attach
 from outlast.postgres._classify import by_state
 from outlast.postgres._login.scram import ScramError
 from outlast.postgres._login.wire import (

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 import psycopg
 
-from outlast._core.faults import Fault, Kind, Scope, attach
+from outlast import Fault, Kind, Scope
+from outlast.extend import attach
 from outlast.postgres._pool.line import Line
 from outlast.postgres._pool.places import GRACE_S, IDLE_S_MAX, Places
 

@@ -10,14 +10,14 @@ from psycopg import errors, pq, sql
 from psycopg.rows import tuple_row
 
 from outlast import Fault, Kind, OutlastError, Scope
-from outlast._core.faults import attach
+from outlast.extend import attach
 from outlast.postgres.schema import make_table
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Generator
 
-    from outlast.postgres.replication._dial import Keepalive
+    from outlast.postgres.replication import Keepalive
 
 _CREATE: Final = """
 CREATE TABLE IF NOT EXISTS {schema}.change_epochs (
@@ -54,11 +54,11 @@ class FencedError(OutlastError):
     def __init__(self, stream: str, ours: int, theirs: int | None, owner: str) -> None:
         """Carry both epochs; `theirs` is None when the stream has none any more."""
         now = f"epoch {theirs} of {owner}" if theirs is not None else "gone from the table of epochs"
-        super().__init__(f"{stream}: our epoch {ours} is over, it is {now}; roll back and stand by")
+        reason = f"{stream}: our epoch {ours} is over, it is {now}; roll back and stand by"
+        super().__init__(reason, Fault(Kind.CONTENDED, "fenced", reason, scope=Scope.CALL))
         self.stream = stream
         self.ours = ours
         self.theirs = theirs
-        attach(self, Fault(Kind.CONTENDED, "fenced", str(self), scope=Scope.CALL))
 
 
 class Fences:

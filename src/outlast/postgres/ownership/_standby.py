@@ -23,11 +23,9 @@ from typing import TYPE_CHECKING, Any, Final
 import psycopg
 
 from outlast import Fault, Kind, Scope, Stop
-from outlast._core.faults import attach, attached
-from outlast._core.redact import clean
+from outlast.extend import attach, attached, clean
 from outlast.postgres.ownership._epochs import Epochs
-from outlast.postgres.replication._dial import Keepalive, dial
-from outlast.postgres.replication._stream import shut_down
+from outlast.postgres.replication import Keepalive, dial, shut_down
 from outlast.postgres.sessions import lock_holder
 
 if TYPE_CHECKING:

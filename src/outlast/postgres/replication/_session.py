@@ -15,7 +15,7 @@ from psycopg import pq, sql
 from psycopg.rows import dict_row
 
 from outlast import ConfigurationError, Fault, Kind, Scope
-from outlast._core.faults import attach
+from outlast.extend import attach
 from outlast.postgres._connection import DeadlineExceededError
 from outlast.postgres.replication._commands import (
     IDENTIFY,

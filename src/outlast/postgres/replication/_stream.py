@@ -18,7 +18,7 @@ import psycopg
 from psycopg import errors, pq
 
 from outlast import Fault, Kind, Scope
-from outlast._core.faults import attach
+from outlast.extend import attach
 from outlast.postgres._connection import Connection, DeadlineExceededError
 from outlast.postgres.replication._heartbeat import Beat, Heartbeat
 from outlast.postgres.replication._lsn import format_lsn

@@ -11,8 +11,7 @@ import outlast
 from outlast._drill.electric.arms.stream_service import NAME
 from outlast._drill.lab.arm.built import run_built
 from outlast._drill.lab.worklog import STREAM_LOOP
-from outlast.changes import Insert
-from outlast.changes._stream import Changes
+from outlast.changes import Changes, Insert
 from outlast.postgres import Postgres
 
 if TYPE_CHECKING:
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
 
     from outlast._drill.lab.arm.service import ArmSettings
     from outlast._drill.lab.worklog import WorkLog
-    from outlast.changes._decoding.transactions import Transaction, TransactionPart
+    from outlast.changes import Transaction, TransactionPart
 
 
 class LogSink:

@@ -1,0 +1,24 @@
+"""What an adapter or a system may use beside the names of `outlast`: the second door.
+
+Who writes a service needs none of it. Everything else of the package is private, and may change from one release to the next.
+"""
+
+from __future__ import annotations
+
+from outlast._core.backoff import FLOOR_SPREAD, BackoffState, Jitter
+from outlast._core.faults import attach, attached
+from outlast._core.ramp import due as ramp_due
+from outlast._core.ramp import length_s as ramp_length_s
+from outlast._core.redact import clean, cut
+
+__all__ = [
+    "FLOOR_SPREAD",
+    "BackoffState",
+    "Jitter",
+    "attach",
+    "attached",
+    "clean",
+    "cut",
+    "ramp_due",
+    "ramp_length_s",
+]
