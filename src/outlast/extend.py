@@ -1,6 +1,6 @@
-"""What an adapter or a system may use beside the names of `outlast`: the second door.
+"""The second door: names that an adapter or a system may use beside those of `outlast`.
 
-Who writes a service needs none of it. Everything else of the package is private, and may change from one release to the next.
+A service needs none of them. Everything else of the package is private, and may change from one release to the next.
 """
 
 from __future__ import annotations
