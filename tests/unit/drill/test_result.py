@@ -20,7 +20,7 @@ from outlast._drill.lab.errors import DrillUsageError
 from outlast._drill.lab.faults import FAULTS
 from outlast._drill.lab.observer import ArmState, Sample, Silent
 from outlast._drill.lab.result import EMPTY_TIMELINE, DrillResult, Promise, Timeline
-from outlast._drill.shown.figures import format_bytes, promise_line, verdict
+from outlast._drill.shown.figures import promise_line, verdict
 from outlast._drill.shown.live import LiveView, PlainView, condense, sparkline
 from outlast._drill.shown.report import render_report, write_report
 from outlast._drill.shown.summary import print_summary
@@ -224,14 +224,6 @@ def test_a_storm_is_a_hundred_lines_a_second() -> None:
 def test_an_arm_that_died_says_so_in_its_columns() -> None:
     dead = arm("procrastinate", recovery_s_p50=None, recovery_s_max=None, loops_recovered=0, exit_code=1, stop_s=None)
     assert {"never", "0/50 loops", "1, died"} <= {column.cell(dead) for column in COLUMNS}
-
-
-@pytest.mark.parametrize(
-    ("size", "text"),
-    [(0, "0 B"), (999, "999 B"), (1000, "1.0 KiB"), (280_000, "273 KiB"), (2_812_349, "2.7 MiB"), (5 * 2**30, "5.0 GiB")],
-)
-def test_sizes(size: int, text: str) -> None:
-    assert format_bytes(size) == text
 
 
 def test_a_promise_in_words() -> None:
