@@ -159,7 +159,7 @@ class WorkerProcess:
         job = await self.acquirer.next(stop)
         slot = self._slots.popleft() if self._slots else 0
         try:
-            outcome = await self._run(_in_slot(job, slot), stop)
+            outcome = await self._run(replace(job, worker=slot), stop)
             self.needs.ended(job, worked=outcome.state == JobState.DONE.value)
             await self._safe(outcome)
         finally:
@@ -287,19 +287,3 @@ def _raised(task: asyncio.Task[Any]) -> BaseException | None:
         return task.exception()
     except asyncio.CancelledError as exc:
         return exc
-
-
-def _in_slot(job: Job, slot: int) -> Job:
-    return Job(
-        job.id,
-        job.kind,
-        job.payload,
-        job.attempt,
-        job.attempts_max,
-        job.queue,
-        job.priority,
-        job.unique_key,
-        job.enqueued_at,
-        job.deadline_at,
-        slot,
-    )
