@@ -11,6 +11,7 @@ from outlast._core.once import Once
 from outlast._core.quantities import size_text
 from outlast._core.ramp import due as ramp_due
 from outlast._core.ramp import length_s as ramp_length_s
+from outlast._core.reaction import Reaction
 from outlast._core.redact import clean, cut
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "BackoffState",
     "Jitter",
     "Once",
+    "Reaction",
     "attach",
     "attached",
     "clean",
