@@ -111,7 +111,7 @@ class Upkeep:
         async with self._acquirer.lock, self._db.connection() as conn:
             # Under the acquirer's lock: what is running by the table is then running by our own list as well.
             known = dict(self._acquirer.running)
-            finished = {outcome.id for _, outcome in self._recorder.journal.entries}
+            finished = {outcome.id for _, outcome in self._recorder.journal.records}
             await conn.execute(self._said(statements.HEARTBEAT), values)
             cursor = await conn.execute(self._said(statements.MINE), values)
             mine = {row[0]: (row[1], row[2]) for row in await cursor.fetchall() if row[0] not in finished}
