@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, ParamSpec
 
-from outlast.changes._decoding.messages import UNCHANGED, BinaryValue, Delete, Insert, Truncate, Update
+from outlast.changes._decoding.messages import UNCHANGED, Delete, Insert, Truncate, Update
 from outlast.extend import AppendFile, Sync
 from outlast.postgres.replication import format_lsn, parse_lsn
 
@@ -65,8 +65,6 @@ def as_json(line: dict[str, Any]) -> bytes:
 
 
 def _plain(value: object) -> str:
-    if isinstance(value, BinaryValue):
-        return base64.b64encode(value.data).decode()
     if isinstance(value, bytes):
         return base64.b64encode(value).decode()
     return str(value)
