@@ -11,6 +11,7 @@ from outlast._core.once import Once
 from outlast._core.quantities import size_text
 from outlast._core.ramp import due as ramp_due
 from outlast._core.ramp import length_s as ramp_length_s
+from outlast._core.reaction import Reaction
 from outlast._core.redact import clean, cut
 from outlast._files.append import AppendFile, Sync, TornFileError
 from outlast._files.journal import Journal, JournalFullError, NewerFormatError
@@ -24,6 +25,7 @@ __all__ = [
     "JournalFullError",
     "NewerFormatError",
     "Once",
+    "Reaction",
     "Sync",
     "TornFileError",
     "attach",
