@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Final
+
+from outlast._serve.server import Answer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +27,11 @@ class Figure:
 def one(name: str, kind: str, text: str, value: float) -> Figure:
     """A metric without labels."""
     return Figure(name, kind, text, [({}, value)])
+
+
+def page(text: str) -> Answer:
+    """Return the answer of `/metrics`."""
+    return Answer(HTTPStatus.OK, CONTENT_TYPE, text)
 
 
 def exposition(figures: Sequence[Figure]) -> str:

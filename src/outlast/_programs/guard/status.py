@@ -5,14 +5,17 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Final
 
-from outlast._programs.guard.endpoint import Answer
 from outlast._programs.guard.supervisor import Phase
-from outlast._serve.metrics import Figure, exposition, one
+from outlast._serve.health import verdict
+from outlast._serve.metrics import Figure, exposition, one, page
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from outlast._programs.guard.logfile import LogFile
     from outlast._programs.guard.options import Options
     from outlast._programs.guard.run import Guard
+    from outlast._serve.endpoint import Page
 
 BEAT_S_MAX: Final = 15.0
 """The loop turns at least once a second; one that has not turned for so long is stuck."""
@@ -26,25 +29,31 @@ class Status:
         self._options = options
         self._log = log
 
-    def ready(self) -> Answer:
-        """Whether the program runs, has run long enough, and nobody has asked it to end."""
-        supervisor = self._guard.supervisor
-        live = self.live()
-        if not live.ok:
-            return live
-        ran_s = time.monotonic() - (supervisor.started_at or 0.0)
-        if supervisor.phase is not Phase.RUNNING:
-            return Answer(
-                ok=False, reason=f"{supervisor.name} is {supervisor.phase.value}; last exit code {supervisor.exit_code}"
-            )
-        if ran_s < self._options.ready_after_s:
-            return Answer(ok=False, reason=f"{supervisor.name} has run for {ran_s:.1f} s of {self._options.ready_after_s:g} s")
-        return Answer(ok=True, reason=f"{supervisor.name} has run for {ran_s:.1f} s")
+    def pages(self) -> Mapping[str, Page]:
+        """Return what the endpoint answers, each path from threads of the endpoint."""
+        return {
+            "/readyz": lambda: verdict(*self.ready()),
+            "/livez": lambda: verdict(*self.live()),
+            "/metrics": lambda: page(self.metrics()),
+        }
 
-    def live(self) -> Answer:
-        """Whether the guard's own loop turns; the program's troubles are no reason to end the guard."""
+    def ready(self) -> tuple[bool, str]:
+        """Return whether the program runs, has run long enough, and nobody has asked it to end; with the reason."""
+        supervisor = self._guard.supervisor
+        lives, reason = self.live()
+        if not lives:
+            return False, reason
+        if supervisor.phase is not Phase.RUNNING:
+            return False, f"{supervisor.name} is {supervisor.phase.value}; last exit code {supervisor.exit_code}"
+        ran_s = time.monotonic() - (supervisor.started_at or 0.0)
+        enough = ran_s >= self._options.ready_after_s
+        of = "" if enough else f" of {self._options.ready_after_s:g} s"
+        return enough, f"{supervisor.name} has run for {ran_s:.1f} s{of}"
+
+    def live(self) -> tuple[bool, str]:
+        """Return whether the guard's own loop turns, and how; the program's troubles are no reason to end the guard."""
         silent_s = time.monotonic() - self._guard.beat_at
-        return Answer(ok=silent_s < BEAT_S_MAX, reason=f"the guard's loop turned {silent_s:.1f} s ago")
+        return silent_s < BEAT_S_MAX, f"the guard's loop turned {silent_s:.1f} s ago"
 
     def metrics(self) -> str:
         """All figures."""
@@ -56,7 +65,7 @@ class Status:
         sinks = [({"place": sink.name}, sink) for sink in places.sinks]
         figures = [
             one("up", "gauge", "Whether the program runs.", running),
-            one("ready", "gauge", "Whether the program is ready.", self.ready().ok),
+            one("ready", "gauge", "Whether the program is ready.", self.ready()[0]),
             one("uptime_seconds", "gauge", "How long this run of the program has lasted.", up_s),
             one("starts_total", "counter", "Starts of the program.", supervisor.starts),
             one("failures_total", "counter", "Ends of the program other than with exit code 0.", supervisor.failures),

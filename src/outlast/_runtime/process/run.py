@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from outlast._core.stop_report import StopReport
     from outlast._runtime.service.service import Service
-    from outlast._serve.health import HealthEndpoint
+    from outlast._serve.endpoint import Endpoint
     from outlast.logs.stdlib import LogGuard
 
 OFFSPRING_SHARE: Final = 0.02
@@ -84,12 +84,13 @@ class Process:
         self.notifier = Notifier.from_environment(os.environ)
         self.status = Status(service, self.stop, self.signals, watchdog)
         self._report_path = report
-        self._endpoint: HealthEndpoint | None = None
+        self._endpoint: Endpoint | None = None
         if listen is not None:
             # http.server takes longer to import than everything else here.
-            from outlast._serve.health import HealthEndpoint  # noqa: PLC0415
+            from outlast._serve.endpoint import Endpoint  # noqa: PLC0415
+            from outlast._serve.health import health_pages  # noqa: PLC0415
 
-            self._endpoint = HealthEndpoint(listen, self.status)
+            self._endpoint = Endpoint(listen, health_pages(self.status))
         self._folding: LogGuard | None = None
         if fold_logs:
             from outlast.logs.stdlib import guard  # noqa: PLC0415 - only who folds pays for it
