@@ -10,11 +10,19 @@ from outlast._core.faults import attach, attached
 from outlast._core.ramp import due as ramp_due
 from outlast._core.ramp import length_s as ramp_length_s
 from outlast._core.redact import clean, cut
+from outlast._core.shown import Act, Figure, FigureKind, Lag, Shown, SystemHealth, Unit
 
 __all__ = [
     "FLOOR_SPREAD",
+    "Act",
     "BackoffState",
+    "Figure",
+    "FigureKind",
     "Jitter",
+    "Lag",
+    "Shown",
+    "SystemHealth",
+    "Unit",
     "attach",
     "attached",
     "clean",

@@ -5,12 +5,13 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Final
 
+from outlast._core.shown import Figure, Unit
 from outlast._programs.guard.supervisor import Phase
 from outlast._serve.health import verdict
-from outlast._serve.metrics import Figure, exposition, one, page
+from outlast._serve.metrics import Collector, Group
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from outlast._programs.guard.logfile import LogFile
     from outlast._programs.guard.options import Options
@@ -34,7 +35,7 @@ class Status:
         return {
             "/readyz": lambda: verdict(*self.ready()),
             "/livez": lambda: verdict(*self.live()),
-            "/metrics": lambda: page(self.metrics()),
+            "/metrics": Collector(self.figures),
         }
 
     def ready(self) -> tuple[bool, str]:
@@ -55,41 +56,52 @@ class Status:
         silent_s = time.monotonic() - self._guard.beat_at
         return silent_s < BEAT_S_MAX, f"the guard's loop turned {silent_s:.1f} s ago"
 
-    def metrics(self) -> str:
-        """All figures."""
-        guard = self._guard
-        supervisor, places, spin = guard.supervisor, guard.places, guard.spin
+    def figures(self) -> Iterator[Group]:
+        """Yield all figures, as `outlast_guard_…`."""
+        yield Group("outlast_guard", [*self._of_program(), *self._of_output(), *self._of_spinning(), *self._of_log()])
+
+    def _of_program(self) -> Iterator[Figure]:
+        supervisor = self._guard.supervisor
         running = supervisor.phase in {Phase.RUNNING, Phase.STOPPING}
         up_s = time.monotonic() - supervisor.started_at if running and supervisor.started_at is not None else 0.0
-        streams = [({"stream": stream.name}, stream) for stream in places.streams]
-        sinks = [({"place": sink.name}, sink) for sink in places.sinks]
-        figures = [
-            one("up", "gauge", "Whether the program runs.", running),
-            one("ready", "gauge", "Whether the program is ready.", self.ready()[0]),
-            one("uptime_seconds", "gauge", "How long this run of the program has lasted.", up_s),
-            one("starts_total", "counter", "Starts of the program.", supervisor.starts),
-            one("failures_total", "counter", "Ends of the program other than with exit code 0.", supervisor.failures),
-            one("last_exit_code", "gauge", "Exit code of the last run that ended, 128 + n for signal n.", supervisor.exit_code),
-            Figure("read_lines_total", "counter", "Lines the program wrote.", [(at, s.lines_read) for at, s in streams]),
-            Figure("read_bytes_total", "counter", "Bytes the program wrote.", [(at, s.bytes_read) for at, s in streams]),
-            Figure("shown_lines_total", "counter", "Lines left after folding.", [(at, s.lines_written) for at, s in streams]),
-            Figure("waiting_bytes", "gauge", "Bytes that wait for a slow place.", [(at, s.waiting_bytes) for at, s in sinks]),
-            Figure("dropped_lines_total", "counter", "Lines a place had no room for.", [(at, s.dropped[0]) for at, s in sinks]),
-            Figure("dropped_bytes_total", "counter", "Bytes a place had no room for.", [(at, s.dropped[1]) for at, s in sinks]),
-        ]
+        yield Figure.gauge("up", "Whether the program runs.", running)
+        yield Figure.gauge("ready", "Whether the program is ready.", self.ready()[0])
+        yield Figure.gauge("uptime", "How long this run of the program has lasted.", up_s, unit=Unit.SECONDS)
+        yield Figure.counter("starts", "Starts of the program.", supervisor.starts)
+        yield Figure.counter("failures", "Ends of the program other than with exit code 0.", supervisor.failures)
+        yield Figure.gauge("last_exit_code", "Exit code of the last run that ended, 128 + n for signal n.", supervisor.exit_code)
+
+    def _of_output(self) -> Iterator[Figure]:
+        streams = {stream.name: stream for stream in self._guard.places.streams}
+        sinks = {sink.name: sink for sink in self._guard.places.sinks}
+        by = ("stream",)
+        read = {at: stream.bytes_read for at, stream in streams.items()}
+        read_lines = {at: stream.lines_read for at, stream in streams.items()}
+        written_lines = {at: stream.lines_written for at, stream in streams.items()}
+        yield Figure.counter("read_lines", "Lines the program wrote.", read_lines, labels=by)
+        yield Figure.counter("read", "Bytes the program wrote.", read, labels=by, unit=Unit.BYTES)
+        yield Figure.counter("shown_lines", "Lines left after folding.", written_lines, labels=by)
+        by = ("place",)
+        waiting = {at: sink.waiting_bytes for at, sink in sinks.items()}
+        lines = {at: sink.dropped[0] for at, sink in sinks.items()}
+        dropped = {at: sink.dropped[1] for at, sink in sinks.items()}
+        yield Figure.gauge("waiting", "Bytes that wait for a slow place.", waiting, labels=by, unit=Unit.BYTES)
+        yield Figure.counter("dropped_lines", "Lines a place had no room for.", lines, labels=by)
+        yield Figure.counter("dropped", "Bytes a place had no room for.", dropped, labels=by, unit=Unit.BYTES)
+
+    def _of_spinning(self) -> Iterator[Figure]:
+        spin = self._guard.spin
         if spin is not None:
-            figures += [
-                one("spinning", "gauge", "Whether a process of the program spins.", spin.spins),
-                one("spins_total", "counter", "Spells of spinning.", spin.spells),
-                one("busiest_core_ratio", "gauge", "Share of a core the busiest process used lately.", spin.share),
-            ]
-        if self._log is not None:
-            log = self._log
-            figures += [
-                one("log_bytes", "gauge", "Size of the log file and its rotated ones.", log.size_bytes),
-                one("log_cap_bytes", "gauge", "What the disk allows the log.", log.cap_bytes),
-                one("log_paused", "gauge", "Whether the disk is too full for the log.", log.paused),
-                one("log_rotations_total", "counter", "Rotations of the log file.", log.rotations),
-                one("log_removed_total", "counter", "Rotated files that were removed.", log.removed),
-            ]
-        return exposition(figures)
+            yield Figure.gauge("spinning", "Whether a process of the program spins.", spin.spins)
+            yield Figure.counter("spins", "Spells of spinning.", spin.spells)
+            text = "Share of a core the busiest process used lately."
+            yield Figure.gauge("busiest_core", text, spin.share, unit=Unit.RATIO)
+
+    def _of_log(self) -> Iterator[Figure]:
+        log = self._log
+        if log is not None:
+            yield Figure.gauge("log", "Size of the log file and its rotated ones.", log.size_bytes, unit=Unit.BYTES)
+            yield Figure.gauge("log_cap", "What the disk allows the log.", log.cap_bytes, unit=Unit.BYTES)
+            yield Figure.gauge("log_paused", "Whether the disk is too full for the log.", log.paused)
+            yield Figure.counter("log_rotations", "Rotations of the log file.", log.rotations)
+            yield Figure.counter("log_removed", "Rotated files that were removed.", log.removed)
