@@ -161,7 +161,7 @@ def test_one_that_hangs_costs_its_own_job_and_the_stop_names_it(database: str, t
         assert noted.result == f"jobs note {other.id}"
         assert service.report is not None
         assert [unfinished.what for unfinished in service.report.unfinished] == [f"jobs hang {job.id}"]
-        assert any("test_jobs_threads" in line for line in service.report.unfinished[0].stack)
+        assert any("test_threads" in line for line in service.report.unfinished[0].stack)
 
     on_queue(database, tmp_path, test)
 

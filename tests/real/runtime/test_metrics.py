@@ -10,8 +10,9 @@ import urllib.request
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-import exposition
 import pytest
+
+import exposition
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

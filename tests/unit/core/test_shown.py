@@ -14,7 +14,9 @@ class Light(enum.Enum):
     GREEN = "Green"
 
 
-@pytest.mark.parametrize("name", ["", "Sent", "sent messages", "_sent", "sent_", "sent__messages", "7up", "sent-messages", "größe"])
+@pytest.mark.parametrize(
+    "name", ["", "Sent", "sent messages", "_sent", "sent_", "sent__messages", "7up", "sent-messages", "größe"]
+)
 def test_what_is_no_name(name: str) -> None:
     with pytest.raises(ValueError, match="is no name; write lower case words"):
         Figure.counter(name, "Messages.", 1)

@@ -6,11 +6,10 @@ import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import exposition
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import exposition
 from outlast import Fault, Kind
 from outlast._core.redact import clean
 from outlast._core.shown import Act, Figure, Lag, SystemHealth, Unit
@@ -20,6 +19,8 @@ from outlast._serve.metrics import exposition as written
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    import pytest
 
 LEFT_OUT = (
     "# HELP outlast_left_out_samples Samples left out of this answer: too many, or twice the same labels.\n"
