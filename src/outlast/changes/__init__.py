@@ -15,7 +15,6 @@ from outlast._lazily import lazily
 if TYPE_CHECKING:
     from outlast.changes._decoding.decoder import Decoder as Decoder
     from outlast.changes._decoding.messages import UNCHANGED as UNCHANGED
-    from outlast.changes._decoding.messages import BinaryValue as BinaryValue
     from outlast.changes._decoding.messages import Change as Change
     from outlast.changes._decoding.messages import Column as Column
     from outlast.changes._decoding.messages import Delete as Delete
@@ -49,7 +48,6 @@ if TYPE_CHECKING:
     from outlast.changes._slot.catalog import Slot as Slot
     from outlast.changes._slot.findings import Finding as Finding
     from outlast.changes._slot.monitor import Monitor as Monitor
-    from outlast.changes._slot.monitor import bytes_text as bytes_text
     from outlast.changes._slot.setup import Findings as Findings
     from outlast.changes._slot.setup import NotReadyError as NotReadyError
     from outlast.changes._slot.setup import drop_publication as drop_publication
@@ -70,7 +68,6 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Assembler": "_decoding.transactions",
-    "BinaryValue": "_decoding.messages",
     "Change": "_decoding.messages",
     "Changes": "_stream",
     "Column": "_decoding.messages",
@@ -114,7 +111,6 @@ _HOMES = {
     "Truncate": "_decoding.messages",
     "UNCHANGED": "_decoding.messages",
     "Update": "_decoding.messages",
-    "bytes_text": "_slot.monitor",
     "drop_publication": "_slot.setup",
     "drop_slot": "_slot.setup",
     "examine": "_slot.setup",
@@ -128,7 +124,6 @@ _HOMES = {
 __all__ = [
     "UNCHANGED",
     "Assembler",
-    "BinaryValue",
     "Change",
     "Changes",
     "Column",
@@ -171,7 +166,6 @@ __all__ = [
     "TransactionPart",
     "Truncate",
     "Update",
-    "bytes_text",
     "drop_publication",
     "drop_slot",
     "examine",

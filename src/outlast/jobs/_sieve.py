@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from outlast import Kind
 from outlast.jobs import _statements as statements
-from outlast.jobs._refusals import NOT_THE_OUTCOMES, Refusals, dead_instead, refusal
+from outlast.jobs._refusals import CAUSE_MAX, NOT_THE_OUTCOMES, Refusals, dead_instead, refusal
 
 if TYPE_CHECKING:
     from outlast import Fault
@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from outlast.jobs._threads import OwnThread
     from outlast.postgres import Postgres
 
-CAUSE_MAX: Final = 20
-"""As many in a row that can neither be recorded nor be recorded dead have a cause in common: no more are tried now."""
 LOCK_S: Final = 0.1
 """How long a row that somebody else holds is waited for, while the one is looked for that holds up the others."""
 UNRECORDABLE_MAX: Final = 1_000
