@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def lazily(package: str, homes: Mapping[str, str]) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
-    """Give `__getattr__` and `__dir__` for `package`; `homes` tells the module of each name, full or relative to the package."""
+    """Return `__getattr__` and `__dir__` for `package`; `homes` maps each name to its module, full or relative to the package."""
 
     def load(name: str) -> Any:  # noqa: ANN401 - whatever the name is
         if name in homes:

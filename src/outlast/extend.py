@@ -1,12 +1,13 @@
-"""What an adapter or a system may use beside the names of `outlast`: the second door.
+"""The second door: names that an adapter or a system may use beside those of `outlast`.
 
-Who writes a service needs none of it. Everything else of the package is private, and may change from one release to the next.
+A service needs none of them. Everything else of the package is private, and may change from one release to the next.
 """
 
 from __future__ import annotations
 
 from outlast._core.backoff import FLOOR_SPREAD, BackoffState, Jitter
 from outlast._core.faults import attach, attached
+from outlast._core.quantities import size_text
 from outlast._core.ramp import due as ramp_due
 from outlast._core.ramp import length_s as ramp_length_s
 from outlast._core.redact import clean, cut
@@ -21,4 +22,5 @@ __all__ = [
     "cut",
     "ramp_due",
     "ramp_length_s",
+    "size_text",
 ]

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from outlast._cli.tables import age
-from outlast.changes import bytes_text
+from outlast.extend import size_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -76,7 +76,7 @@ def print_reports(reports: Mapping[str, Report]) -> None:
         table.add_column(style="bold", no_wrap=True)
         table.add_column(overflow="fold")
         table.add_row(Text(slot), Text(report.state.value, style=_STYLES.get(report.state.value, "")))
-        table.add_row("  lag", f"{bytes_text(report.lag_bytes)}, {'> ' if report.lag_s_is_least else ''}{report.lag_s:.0f} s")
+        table.add_row("  lag", f"{size_text(report.lag_bytes)}, {'> ' if report.lag_s_is_least else ''}{report.lag_s:.0f} s")
         table.add_row("  WAL", Text(_retained(report)))
         standbys = "?" if sample.standbys is None else str(sample.standbys)
         table.add_row("  owner", Text(f"{_owner(sample.holder)}; standbys: {standbys}"))
@@ -89,9 +89,9 @@ def _retained(report: Report) -> str:
     if sample.wal_status == "lost":
         return status
     safe = sample.safe_bytes
-    limit = "no limit" if safe is None else f"at most {bytes_text(report.retained_bytes + max(0, safe))}"
+    limit = "no limit" if safe is None else f"at most {size_text(report.retained_bytes + max(0, safe))}"
     loss = "" if report.loss_s is None else f"; lost in {_loss(report.loss_s)}"
-    return f"{bytes_text(report.retained_bytes)} retained, {limit}; {status}{loss}"
+    return f"{size_text(report.retained_bytes)} retained, {limit}; {status}{loss}"
 
 
 def _loss(loss_s: float) -> str:

@@ -8,13 +8,13 @@ def amount(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'s' * (count != 1)}"
 
 
-def size(count: int) -> str:
-    """Bytes as people read them: `512 B`, `4.0 KiB`, `64.0 MiB`."""
-    if count < 1024:
-        return f"{count} B"
-    value = float(count)
+def size_text(size_bytes: float) -> str:
+    """Return bytes in the largest binary unit that fits: `512 B`, `4.0 KiB`, `64.0 MiB`."""
+    if size_bytes < 1024:
+        return f"{size_bytes:.0f} B"
+    value = size_bytes / 1024
     for unit in ("KiB", "MiB", "GiB"):
-        value /= 1024
         if value < 1024:
             return f"{value:.1f} {unit}"
-    return f"{value / 1024:.1f} TiB"
+        value /= 1024
+    return f"{value:.1f} TiB"

@@ -48,7 +48,6 @@ if TYPE_CHECKING:
     from outlast.changes._slot.catalog import Slot as Slot
     from outlast.changes._slot.findings import Finding as Finding
     from outlast.changes._slot.monitor import Monitor as Monitor
-    from outlast.changes._slot.monitor import bytes_text as bytes_text
     from outlast.changes._slot.setup import Findings as Findings
     from outlast.changes._slot.setup import NotReadyError as NotReadyError
     from outlast.changes._slot.setup import drop_publication as drop_publication
@@ -112,7 +111,6 @@ _HOMES = {
     "Truncate": "_decoding.messages",
     "UNCHANGED": "_decoding.messages",
     "Update": "_decoding.messages",
-    "bytes_text": "_slot.monitor",
     "drop_publication": "_slot.setup",
     "drop_slot": "_slot.setup",
     "examine": "_slot.setup",
@@ -168,7 +166,6 @@ __all__ = [
     "TransactionPart",
     "Truncate",
     "Update",
-    "bytes_text",
     "drop_publication",
     "drop_slot",
     "examine",

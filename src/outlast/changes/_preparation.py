@@ -103,7 +103,7 @@ class Preparation:
         """Whether publication and slot are: two looks on the new session, where a survey takes a pooled one, perhaps broken."""
         state = await replication.slot_state(self._slot)
         query = sql.SQL("SELECT FROM pg_catalog.pg_publication WHERE pubname = {}").format(sql.Literal(self._publication))
-        return state is not None and not state.lost and (await replication.conn.execute(query)).rowcount == 1
+        return state is not None and not state.is_lost and (await replication.conn.execute(query)).rowcount == 1
 
     async def _set_up(self, ground: Ground) -> Ground:
         create = self._create and ground.position == 0

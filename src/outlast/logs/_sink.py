@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from outlast._core.backoff import INITIAL, Backoff, Jitter
+from outlast._core.quantities import size_text
 from outlast.logs._backlog import RANKS, Backlog
 from outlast.logs._folding.forked import remember
 from outlast.logs._gaps import GapBook, Patience
@@ -40,7 +41,7 @@ BRIEF_S: Final = 0.01
 TOLD_AGAIN_S: Final = 60.0
 """A disk that fills up again and again is told once in this time; what is dropped is told by the sums."""
 NOTICES_MAX: Final = 16
-KEPT: Final = "the program goes on, up to {:.1f} MiB of its output wait, what is beyond is counted"
+KEPT: Final = "the program goes on, up to {} of its output wait, what is beyond is counted"
 
 
 @dataclass(frozen=True, slots=True)
@@ -330,7 +331,7 @@ class Sink:
         if not told_before:
             self._trouble_told_at = now
             said = getattr(error, "strerror", None) or str(error)
-            self._lines.append(f"{self.name} cannot be written: {said}; {KEPT.format(self._bytes_max / 2**20)}")
+            self._lines.append(f"{self.name} cannot be written: {said}; {KEPT.format(size_text(self._bytes_max))}")
 
     def _note_recovery(self, now: float) -> None:
         if self._trouble is not None:

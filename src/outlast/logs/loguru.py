@@ -1,8 +1,8 @@
-"""The guard of loguru: it decides before a record is made and a message is formatted.
+"""Folding for loguru: it decides before a record is made and a message is formatted.
 
-from outlast.logs.loguru import guard
+from outlast.logs.loguru import fold
 
-guard()
+fold()
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from outlast._core.fold import FoldPolicy, Summary
     from outlast.logs._folding.options import Options
 
-__all__ = ["LoguruGuard", "guard"]
+__all__ = ["Folding", "fold"]
 
 
 CRITICAL: Final = 50
@@ -58,21 +58,21 @@ class Forgiving(dict[str, Any]):
         return "-"
 
 
-def guard(policy: FoldPolicy = FOLD, **options: Unpack[Options]) -> LoguruGuard:
+def fold(policy: FoldPolicy = FOLD, **options: Unpack[Options]) -> Folding:
     """Fold what loguru's loggers repeat, until the handle is closed; at exit it is closed by itself.
 
-    The options, and the promises, are those of `outlast.logs.stdlib.guard`; a logger's name is that of the module which logs.
+    The options, and the promises, are those of `outlast.logs.stdlib.fold`; a logger's name is that of the module which logs.
     What is bound to a logger tells kinds apart, except for fields whose name says that they number an instance (`request_id`).
     Values of `opt(lazy=True)` are not looked at. Summaries carry what was bound to the first record, and `extra["outlast"]`.
     """
-    return LoguruGuard(FoldOptions(policy, **options))
+    return Folding(FoldOptions(policy, **options))
 
 
-class LoguruGuard(Handle):
-    """The handle of a guard. As a context manager it closes itself."""
+class Folding(Handle):
+    """Folding that goes on until it is closed. As a context manager it closes itself."""
 
     def __init__(self, options: FoldOptions) -> None:
-        """See `guard`, which is the way to make one."""
+        """See `fold`, which is the way to make one."""
         self.folder = Folder(options, self._say, on_close=self._restore)
         self._exempt = frozenset(options.exempt)
         self._variants_max = options.variants_max
@@ -91,7 +91,7 @@ class LoguruGuard(Handle):
 
     def _replace(self) -> Callable[..., None]:
         """The function in the place of loguru's `Logger._log`: the hot path, so all its names are local."""
-        original, folder, kinds, kind_of, guard = self._original, self.folder, self._kinds, self._kind, self
+        original, folder, kinds, kind_of, folding = self._original, self.folder, self._kinds, self._kind, self
         passes, floor, clock, acquire, release = (
             folder.passes,
             self._level,
@@ -110,7 +110,7 @@ class LoguruGuard(Handle):
                     name = frame.f_globals.get("__name__") or ""
                     if core.enabled.get(name, True):
                         raised = raw_in(options[0]) if options[0] else None
-                        values = guard.raw_values(name, level, message, args, kwargs, options) if args or kwargs else ()
+                        values = folding.raw_values(name, level, message, args, kwargs, options) if args or kwargs else ()
                         key = (name, level, message, values, raw_fields(extra) if extra else None, raised)
                         kind = kinds.get(key)
                         if kind is None:
@@ -128,7 +128,7 @@ class LoguruGuard(Handle):
                         if kind is not PASSES and not passes(kind):
                             return
             except Exception:  # noqa: BLE001  # whatever a value's own methods raise
-                guard.unjudged += 1
+                folding.unjudged += 1
             except BaseException:
                 # A signal's exception may come between any two of these lines.
                 folder.release_if_owned()

@@ -1,9 +1,9 @@
-"""The guard of stdlib logging: it decides before a record is made, for every logger of the process.
+"""Folding for stdlib logging: it decides before a record is made, for every logger of the process.
 
-from outlast.logs.stdlib import guard
+from outlast.logs.stdlib import fold
 
-guard()                                  # for the life of the process
-with guard(logging.getLogger("shop")):   # or for a while, and for a part
+fold()                                  # for the life of the process
+with fold(logging.getLogger("shop")):   # or for a while, and for a part
     ...
 """
 
@@ -26,18 +26,18 @@ if TYPE_CHECKING:
     from outlast._core.fold import FoldPolicy, Summary
     from outlast.logs._folding.options import Options
 
-__all__ = ["LogGuard", "guard"]
+__all__ = ["Folding", "fold"]
 
 
 Its: TypeAlias = Any
 """What a call of a logger gives, whatever it is."""
 
 
-def guard(
+def fold(
     logger: logging.Logger | str | None = None,
     policy: FoldPolicy = FOLD,
     **options: Unpack[Options],
-) -> LogGuard:
+) -> Folding:
     """Fold what stdlib loggers repeat, from now until the handle is closed; at exit it is closed by itself.
 
     The first record of a kind is written at once, unchanged, with its `extra`, `exc_info` and `stack_info`. Those that follow are
@@ -46,19 +46,19 @@ def guard(
     and the fields `outlast.key`, `outlast.count`, `outlast.total`, `outlast.since`, `outlast.what` in the dict `record.outlast`.
     A formatter that raises costs no count: the summary is then written in a format of ours.
 
-    `logger` and its descendants are guarded; None is all loggers, those of other libraries too. The options are
+    The records of `logger` and of its descendants are folded; None is all loggers, those of other libraries too. The options are
     `exempt`, `level`, `variants_max`, `incidents`, `timer`, `clock`. CRITICAL is never folded.
-    Records that carry `extra["outlast"]` pass: they are folded already. Guards may overlap; the later one is asked first.
+    Records that carry `extra["outlast"]` pass: they are folded already. Foldings may overlap; the later one is asked first.
     """
     name = logger.name if isinstance(logger, logging.Logger) else logger
-    return LogGuard(None if name in {None, "root"} else name, FoldOptions(policy, **options))
+    return Folding(None if name in {None, "root"} else name, FoldOptions(policy, **options))
 
 
-class LogGuard(Handle):
-    """The handle of a guard. As a context manager it closes itself."""
+class Folding(Handle):
+    """Folding that goes on until it is closed. As a context manager it closes itself."""
 
     def __init__(self, name: str | None, options: FoldOptions) -> None:
-        """See `guard`, which is the way to make one."""
+        """See `fold`, which is the way to make one."""
         self.folder = Folder(options, self._say, on_close=self._restore)
         self._kinds = Kinds(self.folder, options, name=name)
         self.unjudged = 0
@@ -80,7 +80,7 @@ class LogGuard(Handle):
 
     def _replace(self) -> Callable[..., None]:  # noqa: C901  # one function, since each call costs a tenth of the whole
         """The function in the place of `Logger._log`. Everything it needs for a record that is folded is a local name."""
-        guard, is_stdlib = self, is_own(self._original)
+        folding, is_stdlib = self, is_own(self._original)
         original, folder, kind_of = self._original, self.folder, self._kinds.kind_of
         passes, takes_room = folder.passes, folder.takes_room
         texts, templates = self._kinds.texts, self._kinds.templates
@@ -124,14 +124,14 @@ class LogGuard(Handle):
                     if not (storm.room and takes_room(storm)) and kind is not PASSES and not passes(kind):
                         return
                 except Exception:  # noqa: BLE001  # whatever a value's own methods raise
-                    guard.unjudged += 1
+                    folding.unjudged += 1
                 except BaseException:  # A signal's exception may come between any two of these lines.
                     release_if_owned()
                     raise
             if is_stdlib:
                 write(self, level, msg, args, exc_info, extra, stack_info, stacklevel, get_frame(1))
             else:
-                # One level more for this function: the caller is named as without a guard.
+                # One level more for this function: the caller is named as without folding.
                 original(self, level, msg, args, exc_info, extra, stack_info, stacklevel + 1)
 
         return _log
@@ -149,7 +149,7 @@ def write(
         frame = calling_frame(called, 1)
         path, line, function, stack = frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name, None
     else:
-        # Two levels more, for this function and the guard's.
+        # Two levels more, for this function and for the one that stands for `_log`.
         path, line, function, stack = logger.findCaller(stack_info, stacklevel + 2)
     raised = exc_info and exc_info_of(exc_info)
     logger.handle(logger.makeRecord(logger.name, level, path, line, msg, args, raised, function, extra, stack))

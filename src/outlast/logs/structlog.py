@@ -11,6 +11,8 @@ structlog.configure(processors=[folding, ...])                                  
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
+from types import FunctionType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias, Unpack, cast
 
 import structlog
@@ -23,10 +25,9 @@ from outlast.logs._folding.options import FOLD, FoldOptions
 from outlast.logs._folding.raised import raised_in, raw_raised, tell_raised
 from outlast.logs._folding.sameness import PASSES, Kind, Site, first_words
 from outlast.logs._folding.values import VALUE, raw_fields, raw_value, sort_of, tell_fields, tell_value
-from outlast.logs._structlog_methods import asks_first, asks_in_proxy
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Mapping
+    from collections.abc import Callable, Hashable
 
     from structlog.typing import EventDict, WrappedLogger
 
@@ -39,12 +40,18 @@ __all__ = ["Folding", "fold"]
 
 Bound: TypeAlias = Any
 """A bound logger of a class that `wrap` made."""
+Method: TypeAlias = Any
+"""A method of a bound logger."""
+Its: TypeAlias = Any
+"""What the caller of such a method passes: an event, and whatever belongs to it."""
+SAME: Final = {"exception": "error", "warn": "warning", "msg": "info"}
+"""What structlog's filtering logger calls by another name."""
 LEVELS: Final = {"debug": 10, "info": 20, "msg": 20, "warn": 30, "warning": 30, "error": 40, "err": 40, "exception": 40}
 """What is not listed here, critical above all, is never folded."""
 
 
 def fold(policy: FoldPolicy = FOLD, **options: Unpack[Options]) -> Folding:
-    """Fold what structlog's loggers repeat. The options are those of `outlast.logs.stdlib.guard`; `exempt` names events.
+    """Fold what structlog's loggers repeat. The options are those of `outlast.logs.stdlib.fold`; `exempt` names events.
 
     The same kind: the same logger and level, an event and fields that say the same thing, and the same exception. Fields whose
     name says that they number an instance (`request_id`, `timestamp`, `attempt` ...) are left out, numbers too unless the name
@@ -104,7 +111,7 @@ class Folding(Handle):
         if native:
             floor = wrapper_class.get_effective_level(None)
             methods |= {name: asks_first(self, name, proxy) for name, level in self.levels.items() if level >= floor}
-        return type(f"Guarded{wrapper_class.__name__}", (wrapper_class,), methods)
+        return type(f"Folded{wrapper_class.__name__}", (wrapper_class,), methods)
 
     def kinds_of(self, bound: Bound) -> dict[Hashable, Kind]:
         """The kinds of what is bound to a logger, which finds them at once from now on."""
@@ -209,3 +216,77 @@ def name_of(logger: WrappedLogger) -> str:
 
 
 _named: dict[type[Any], bool] = {}
+
+
+# The methods of bound loggers that ask before they do anything: the hot path.
+
+
+def asks(folding: Folding) -> Method:
+    """A function that says whether an event of a bound logger is to be shown."""
+    folder, kind_of = folding.folder, folding.kind_of
+
+    def passes(bound: Its, method: str, event: Its, args: Its, fields: Its) -> bool:
+        try:
+            kind = kind_of(bound, method, event, args, fields)
+            return kind is PASSES or folder.passes(kind)
+        except Exception:  # noqa: BLE001  # whatever a value's own methods raise
+            folding.unjudged += 1
+            return True
+
+    return passes
+
+
+def asks_in_proxy(folding: Folding, proxy: Method) -> Method:
+    """The method through which all methods of a wrapper class go."""
+    passes, levels = asks(folding), folding.levels
+
+    def _proxy_to_logger(self: Its, method_name: str, event: Its = None, *args: Its, **fields: Its) -> Its:
+        if method_name not in levels or passes(self, method_name, event, args, fields):
+            return proxy(self, method_name, event, *args, **fields)
+        return None
+
+    return as_structlog(_proxy_to_logger)
+
+
+def asks_first(folding: Folding, name: str, proxy: Method) -> Method:
+    """A method of structlog's filtering logger that asks before it does what that one does. All its names are local."""
+    passes, to, is_exception = asks(folding), SAME.get(name, name), name == "exception"
+    folder, clock, takes_room = folding.folder, folding.folder.clock, folding.folder.takes_room
+    acquire, release, released = folder.lock.acquire, folder.lock.release, folder.release_if_owned
+
+    def method(self: Its, event: Its, *args: Its, **fields: Its) -> Its:
+        if is_exception:
+            fields.setdefault("exc_info", True)
+        elif not args and (kinds := self._outlast_kinds):
+            try:
+                storm = kinds.get((to, event, *fields.items()), PASSES).storm
+                if storm.folding:
+                    now = clock()
+                    acquire()
+                    if storm.folding:  # It may have ended while this thread waited.
+                        storm.pending += 1
+                        storm.last_at = now
+                        release()
+                        return None
+                    release()
+                has_room = storm.room > 0 and takes_room(storm)
+            except Exception:  # noqa: BLE001  # A value cannot be hashed or compared: `passes` looks into it.
+                has_room = False
+            except BaseException:  # A signal's exception may come between any two of these lines.
+                released()
+                raise
+            if has_room:
+                return proxy(self, to, event, **fields)
+        if passes(self, to, event, args, fields):
+            if args:
+                event %= args[0] if len(args) == 1 and isinstance(args[0], Mapping) and args[0] else args
+            return proxy(self, to, event, **fields)
+        return None
+
+    return as_structlog(method)
+
+
+def as_structlog(function: Method) -> Method:
+    """The same function, in a module whose name structlog skips when it looks for the line of code that logs."""
+    scope = {**globals(), "__name__": "structlog.outlast"}
+    return FunctionType(function.__code__, scope, function.__name__, function.__defaults__, function.__closure__)

@@ -1,10 +1,11 @@
-"""Sessions of a server: who holds a slot or an advisory lock that somebody waits for."""
+"""Sessions of a server: who holds an advisory lock, and how many wait for it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from psycopg import sql
 from psycopg.rows import tuple_row
 
 if TYPE_CHECKING:
@@ -12,22 +13,17 @@ if TYPE_CHECKING:
 
     import psycopg
 
-__all__ = ["Session", "holder", "lock_holder"]
+__all__ = ["Session", "lock_holder", "lock_waiters"]
 
-
-_OF_SLOT: Final = """
-SELECT s.active_pid, a.application_name, a.usename::text, a.backend_start
-FROM pg_catalog.pg_replication_slots s LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = s.active_pid
-WHERE s.slot_name = %s AND s.active_pid IS NOT NULL
-"""
-_OF_LOCK: Final = """
-SELECT l.pid, a.application_name, a.usename::text, a.backend_start
-FROM pg_catalog.pg_locks l LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid
-WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1
+_OF_KEY: Final = sql.SQL("""l.locktype = 'advisory' AND l.objsubid = 1
     AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())
-    AND l.classid = ((%s::bigint >> 32) & 4294967295)::oid AND l.objid = (%s::bigint & 4294967295)::oid
-LIMIT 1
-"""
+    AND l.classid = ((%(key)s::bigint >> 32) & 4294967295)::oid AND l.objid = (%(key)s::bigint & 4294967295)::oid""")
+"""The two halves of a key of 64 bits, as pg_locks shows them; `objsubid` is 2 for a lock that has two keys of 32."""
+_HOLDER: Final = sql.SQL("""
+SELECT l.pid, coalesce(a.application_name, ''), coalesce(a.usename::text, ''), a.backend_start
+FROM pg_catalog.pg_locks l LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid WHERE l.granted AND {} LIMIT 1
+""").format(_OF_KEY)
+_WAITERS: Final = sql.SQL("SELECT count(*) FROM pg_catalog.pg_locks l WHERE NOT l.granted AND {}").format(_OF_KEY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,21 +43,19 @@ class Session:
         return f"pid {self.pid} ({self.application or 'no application name'}{who}{since})"
 
 
-async def holder(conn: psycopg.AsyncConnection[Any], slot: str) -> Session | None:
-    """Who streams from a slot now; None when nobody does."""
-    return await _one(conn, _OF_SLOT.encode(), (slot,))
-
-
 async def lock_holder(conn: psycopg.AsyncConnection[Any], key: int) -> Session | None:
-    """Who holds the advisory lock `key` (64 bits, signed) of this database now; None when nobody does."""
-    return await _one(conn, _OF_LOCK.encode(), (key, key))
+    """Return who holds the advisory lock `key` (64 bits, signed) of this database now; None when nobody does."""
+    row = await _one(conn, _HOLDER, key)
+    return None if row is None else Session(*row)
 
 
-async def _one(conn: psycopg.AsyncConnection[Any], query: bytes, parameters: tuple[int | str, ...]) -> Session | None:
+async def lock_waiters(conn: psycopg.AsyncConnection[Any], key: int) -> int:
+    """Return how many sessions wait for the advisory lock `key` of this database now."""
+    row = await _one(conn, _WAITERS, key)
+    return 0 if row is None else int(row[0])
+
+
+async def _one(conn: psycopg.AsyncConnection[Any], query: sql.Composed, key: int) -> tuple[Any, ...] | None:
     async with conn.cursor(row_factory=tuple_row) as cursor:
-        await cursor.execute(query, parameters)
-        row = await cursor.fetchone()
-    if row is None:
-        return None
-    pid, application, user, since = row
-    return Session(pid, application or "", user or "", since)
+        await cursor.execute(query, {"key": key})
+        return await cursor.fetchone()

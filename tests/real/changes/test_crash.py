@@ -18,7 +18,7 @@ import psycopg
 import pytest
 
 from outlast.postgres.ownership._standby import lock_key
-from outlast.postgres.replication._session import Keepalive
+from outlast.postgres.replication import Keepalive
 from outlast.testing import PostgresServer
 
 if TYPE_CHECKING:

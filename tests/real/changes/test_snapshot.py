@@ -16,7 +16,7 @@ from outlast.changes._snapshot.model import SnapshotBatch, SnapshotGoneError, Sn
 from outlast.changes._snapshot.progress import MemoryProgress, PostgresProgress
 from outlast.changes._snapshot.reader import Snapshot
 from outlast.postgres import Postgres
-from outlast.postgres.replication._session import Replication
+from outlast.postgres.replication import Replication
 from outlast.testing import PostgresServer
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from outlast._drill.coder.drill import ARMS, CODER, CoderOptions
 from outlast._drill.coder.run import JobsRun
 from outlast._drill.lab.arm.process import ServiceProcess
 from outlast._drill.lab.errors import DrillCancelled, DrillError
-from outlast._drill.lab.observer import Phase, Sample, Silent
+from outlast._drill.lab.observer import ArmState, Sample, Silent
 
 if TYPE_CHECKING:
     from outlast._drill.coder.figures import JobsArm
@@ -26,13 +26,13 @@ if TYPE_CHECKING:
 class Notes(Silent):
     """Remembers the phases, and cancels when one of them begins."""
 
-    def __init__(self, cancel_at: Phase | None = None) -> None:
-        self.phases: list[tuple[str, Phase]] = []
+    def __init__(self, cancel_at: ArmState | None = None) -> None:
+        self.phases: list[tuple[str, ArmState]] = []
         self.samples: list[Sample] = []
         self.cancel = threading.Event()
         self._cancel_at = cancel_at
 
-    def arm_phase(self, arm: str, phase: Phase, lasts_s: float | None = None) -> None:
+    def arm_state(self, arm: str, phase: ArmState, lasts_s: float | None = None) -> None:
         self.phases.append((arm, phase))
         if phase is self._cancel_at:
             self.cancel.set()
@@ -71,7 +71,7 @@ def test_while_the_server_is_stopped_naive_storms_and_outlast_is_quiet() -> None
         assert arm.jobs_before + arm.jobs_during + arm.jobs_after == sum(arm.timeline.jobs) >= arm.jobs_enqueued - arm.lost
         assert sum(arm.timeline.attempts) == arm.attempts_total
         assert sum(arm.timeline.lines) == arm.lines_total
-    order = [Phase.STARTING, Phase.HEALTHY, Phase.OUTAGE, Phase.RECOVERY, Phase.DRAINING, Phase.STOPPING, Phase.DONE]
+    order = [*ArmState][1:]
     assert notes.phases[2:] == [(name, phase) for name in ("naive", "outlast") for phase in order]
     assert notes.samples
 
@@ -111,11 +111,11 @@ def test_the_arms_may_run_at_once() -> None:
     assert_counts(result.arms[1])
 
 
-@pytest.mark.parametrize("phase", [Phase.HEALTHY, Phase.OUTAGE, Phase.RECOVERY])
-def test_a_cancelled_drill_leaves_nothing_behind(phase: Phase) -> None:
+@pytest.mark.parametrize("phase", [ArmState.HEALTHY, ArmState.OUTAGE, ArmState.RECOVERY])
+def test_a_cancelled_drill_leaves_nothing_behind(phase: ArmState) -> None:
     before = {child.pid for child in psutil.Process().children(recursive=True)}
     notes = Notes(cancel_at=phase)
-    long_s = {Phase.HEALTHY: (30.0, 1.0), Phase.OUTAGE: (0.2, 30.0), Phase.RECOVERY: (0.2, 0.5)}[phase]
+    long_s = {ArmState.HEALTHY: (30.0, 1.0), ArmState.OUTAGE: (0.2, 30.0), ArmState.RECOVERY: (0.2, 0.5)}[phase]
     options = CoderOptions(warmup_s=long_s[0], outage_s=long_s[1], loops=5, arms=("naive",), cooldown_s=30.0)
     with pytest.raises(DrillCancelled):
         CODER.run(options, notes, notes.cancel)

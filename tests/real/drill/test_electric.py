@@ -11,7 +11,7 @@ import pytest
 from outlast._drill.electric.drill import ELECTRIC, ElectricOptions
 from outlast._drill.electric.promises import check
 from outlast._drill.lab.errors import DrillCancelled
-from outlast._drill.lab.observer import Phase, Silent
+from outlast._drill.lab.observer import ArmState, Silent
 
 if TYPE_CHECKING:
     from outlast._drill.electric.figures import StreamArm
@@ -78,8 +78,8 @@ def test_a_cancelled_drill_leaves_no_process_behind_not_even_the_foreign_one() -
     cancel = threading.Event()
 
     class Canceller(Silent):
-        def arm_phase(self, arm: str, phase: Phase, lasts_s: float | None = None) -> None:
-            if phase is Phase.OUTAGE:
+        def arm_state(self, arm: str, phase: ArmState, lasts_s: float | None = None) -> None:
+            if phase is ArmState.OUTAGE:
                 # By then pg_recvlogical has the slot, or is about to take it.
                 threading.Timer(1.0, cancel.set).start()
 

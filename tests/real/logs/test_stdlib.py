@@ -1,4 +1,4 @@
-"""The guard with its timer, with threads, across a fork and at exit; the sink in front of a pipe and a full disk."""
+"""Folding with its timer, with threads, across a fork and at exit; the sink in front of a pipe and a full disk."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import pytest
 
 from outlast._core.fold import FoldPolicy
 from outlast.logs._sink import Sink, SinkHandler
-from outlast.logs.stdlib import guard
+from outlast.logs.stdlib import fold
 
 pytestmark = [pytest.mark.short]
 
@@ -41,7 +41,7 @@ def run(program: str) -> str:
 
 def test_reminders_come_by_timer_and_the_end_too(caplog: pytest.LogCaptureFixture) -> None:
     logger = logging.getLogger("timed")
-    with guard(policy=QUICK) as handle:
+    with fold(policy=QUICK) as handle:
         for _ in range(50):
             logger.error("away")
         deadline = time.monotonic() + 30.0
@@ -57,8 +57,8 @@ def test_reminders_come_by_timer_and_the_end_too(caplog: pytest.LogCaptureFixtur
 def test_what_is_pending_is_written_at_exit() -> None:
     said = run("""
         import logging
-        from outlast.logs.stdlib import guard
-        guard()
+        from outlast.logs.stdlib import fold
+        fold()
         for _ in range(1000):
             logging.error("away")
     """)
@@ -70,9 +70,9 @@ def test_what_is_pending_is_written_at_exit() -> None:
 def test_a_child_says_what_is_its_own_and_the_parent_the_rest() -> None:
     said = run("""
         import logging, os
-        from outlast.logs.stdlib import guard
+        from outlast.logs.stdlib import fold
         logging.basicConfig(format="%(process)d %(message)s")
-        guard()
+        fold()
         for _ in range(10):
             logging.error("away")
         child = os.fork()
@@ -91,9 +91,9 @@ def test_a_child_says_what_is_its_own_and_the_parent_the_rest() -> None:
 def test_threads_that_log_while_others_fork_find_a_free_lock() -> None:
     run("""
         import logging, os, threading
-        from outlast.logs.stdlib import guard
+        from outlast.logs.stdlib import fold
         logging.getLogger().addHandler(logging.NullHandler())
-        guard()
+        fold()
         stop = threading.Event()
         def work():
             while not stop.is_set():
@@ -115,9 +115,9 @@ def test_threads_that_log_while_others_fork_find_a_free_lock() -> None:
 def test_a_signal_that_raises_leaves_no_lock_behind() -> None:
     run("""
         import logging, signal, threading
-        from outlast.logs.stdlib import guard
+        from outlast.logs.stdlib import fold
         logging.getLogger().addHandler(logging.NullHandler())
-        handle = guard()
+        handle = fold()
         signal.signal(signal.SIGALRM, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         for _ in range(300):
             try:
@@ -137,7 +137,7 @@ def test_many_threads_count_exactly(caplog: pytest.LogCaptureFixture) -> None:
     logger = logging.getLogger("threads")
     policy = FoldPolicy(burst=2, reminder_first_s=0.01, reminder_max_s=0.02, quiet_s=0.03, keys_max=8)
     names = "abcdefghijkl"
-    with guard(policy=policy) as handle:
+    with fold(policy=policy) as handle:
 
         def work() -> None:
             for number in range(20_000):

@@ -15,7 +15,7 @@ from outlast.changes._slot.creation import create_slot
 from outlast.jobs import Jobs
 from outlast.postgres import Postgres
 from outlast.postgres.ownership._standby import Standby
-from outlast.postgres.replication._session import Replication
+from outlast.postgres.replication import Replication
 from outlast.testing import PostgresServer
 from outlast.testing._postgres.binaries import find_postgres_majors
 

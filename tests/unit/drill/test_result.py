@@ -18,9 +18,9 @@ from outlast._drill.coder.figures import COLUMNS, JobsArm
 from outlast._drill.coder.promises import LIMITS, STORM_FAULTS, check, recovery_limit_s, stormed
 from outlast._drill.lab.errors import DrillUsageError
 from outlast._drill.lab.faults import FAULTS
-from outlast._drill.lab.observer import Phase, Sample, Silent
+from outlast._drill.lab.observer import ArmState, Sample, Silent
 from outlast._drill.lab.result import EMPTY_TIMELINE, DrillResult, Promise, Timeline
-from outlast._drill.shown.figures import format_bytes, promise_line, verdict
+from outlast._drill.shown.figures import promise_line, verdict
 from outlast._drill.shown.live import LiveView, PlainView, condense, sparkline
 from outlast._drill.shown.report import render_report, write_report
 from outlast._drill.shown.summary import print_summary
@@ -226,14 +226,6 @@ def test_an_arm_that_died_says_so_in_its_columns() -> None:
     assert {"never", "0/50 loops", "1, died"} <= {column.cell(dead) for column in COLUMNS}
 
 
-@pytest.mark.parametrize(
-    ("size", "text"),
-    [(0, "0 B"), (999, "999 B"), (1000, "1.0 KiB"), (280_000, "273 KiB"), (2_812_349, "2.7 MiB"), (5 * 2**30, "5.0 GiB")],
-)
-def test_sizes(size: int, text: str) -> None:
-    assert format_bytes(size) == text
-
-
 def test_a_promise_in_words() -> None:
     assert promise_line(Promise("jobs lost", 0, 3, held=False)) == "jobs lost: 3 (must be 0)"
     assert promise_line(Promise("wait", 2.0, 1.234, held=True, unit="s")) == "wait: 1.234 s (at most 2 s)"
@@ -309,8 +301,8 @@ def test_the_summary_has_every_arm_every_figure_and_the_verdict() -> None:
 def test_plain_progress_is_one_line_a_phase() -> None:
     def play(console: Console) -> None:
         with PlainView(console, CODER.series) as view:
-            view.arm_phase("naive", Phase.WAITING)
-            view.arm_phase("naive", Phase.OUTAGE, 20.0)
+            view.arm_state("naive", ArmState.WAITING)
+            view.arm_state("naive", ArmState.OUTAGE, 20.0)
             view.arm_sample("naive", Sample(1, 2, 3, 4, 5))
             view.arm_done("naive", CODER.describe(arm("naive", recovery_s_max=None, loops_recovered=0)))
 
@@ -324,7 +316,7 @@ def test_the_live_view_shows_rates_only_of_the_arm_that_runs() -> None:
     buffer = io.StringIO()
     console = Console(file=buffer, width=130, force_terminal=True)
     view = LiveView(console, ("naive", "outlast"), planned_s=60.0, title="drill", series=CODER.series)
-    view.arm_phase("naive", Phase.OUTAGE, 20.0)
+    view.arm_state("naive", ArmState.OUTAGE, 20.0)
     view.arm_sample("naive", Sample(1234.0, 987.0, 99.0, 0.0, 0.0))
     view.arm_done("naive", "words")
     console.print(view._render())
@@ -353,7 +345,7 @@ def test_a_narrow_terminal_still_shows_every_number() -> None:
     buffer = io.StringIO()
     console = Console(file=buffer, width=100, force_terminal=True)
     view = LiveView(console, tuple(ARMS), planned_s=60.0, title="drill", series=CODER.series)
-    view.arm_phase("procrastinate", Phase.RECOVERY, 10.0)
+    view.arm_state("procrastinate", ArmState.RECOVERY, 10.0)
     for _ in range(100):
         view.arm_sample("procrastinate", Sample(12_345.0, 98_765.0, 100.0, 4_321.0, 0.0))
     console.print(view._table())
@@ -364,7 +356,7 @@ def test_a_narrow_terminal_still_shows_every_number() -> None:
 
 def test_the_silent_observer_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     silent = Silent()
-    silent.arm_phase("naive", Phase.DONE)
+    silent.arm_state("naive", ArmState.DONE)
     silent.arm_sample("naive", Sample(1, 2, 3, 4, 5))
     silent.arm_done("naive", "words")
     assert capsys.readouterr() == ("", "")

@@ -18,7 +18,7 @@ from outlast._drill.electric.figures import COLUMNS, SERIES, StreamArm, describe
 from outlast._drill.electric.promises import STORM_FAULTS, check, stormed
 from outlast._drill.lab.errors import DrillUsageError
 from outlast._drill.lab.faults import FAULTS
-from outlast._drill.lab.observer import Phase, Sample
+from outlast._drill.lab.observer import ArmState, Sample
 from outlast._drill.lab.result import DrillResult, Timeline
 from outlast._drill.shown.live import LiveView, PlainView
 from outlast._drill.shown.report import render_report
@@ -191,7 +191,7 @@ def test_what_is_shown_meanwhile_has_the_changes_and_the_other_loops() -> None:
 
     def live(console: Console) -> None:
         view = LiveView(console, ("naive",), planned_s=60.0, title="drill", series=SERIES)
-        view.arm_phase("naive", Phase.OUTAGE, 20.0)
+        view.arm_state("naive", ArmState.OUTAGE, 20.0)
         view.arm_sample("naive", sample)
         console.print(view._render())
 
@@ -199,7 +199,7 @@ def test_what_is_shown_meanwhile_has_the_changes_and_the_other_loops() -> None:
         view = PlainView(console, SERIES)
         view._print = lambda arm, text: console.print(text)  # type: ignore[method-assign]
         view._printed_s["naive"] = -1e9
-        view._phases["naive"] = Phase.OUTAGE
+        view._states["naive"] = ArmState.OUTAGE
         view.arm_sample("naive", sample)
 
     assert all(words in shown(live, terminal=True) for words in ("1,234", "987", "401", "21", "55 %", "changes/s"))

@@ -1,4 +1,4 @@
-"""The guard of loguru."""
+"""Folding for loguru."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from loguru import logger
 
-from outlast.logs.loguru import LoguruGuard, guard
+from outlast.logs.loguru import Folding, fold
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -37,11 +37,11 @@ def records() -> Iterator[list[dict[str, Any]]]:
 
 
 @pytest.fixture
-def begin(clock: Clock) -> Iterator[Callable[..., LoguruGuard]]:
-    opened: list[LoguruGuard] = []
+def begin(clock: Clock) -> Iterator[Callable[..., Folding]]:
+    opened: list[Folding] = []
 
-    def begin(**options: Any) -> LoguruGuard:
-        opened.append(guard(timer=False, clock=clock, **options))
+    def begin(**options: Any) -> Folding:
+        opened.append(fold(timer=False, clock=clock, **options))
         return opened[-1]
 
     yield begin
@@ -83,13 +83,13 @@ def wrapper() -> None:
     logger.opt(depth=1).error("from a wrapper")
 
 
-def test_the_caller_is_named_as_without_a_guard(records: Records, begin: Begin) -> None:
+def test_the_caller_is_named_as_without_folding(records: Records, begin: Begin) -> None:
     begin()
     logger.error("one")
     wrapper()
     logger.log("ERROR", "three")
     logger.exception("four")
-    assert {record["function"] for record in records} == {"test_the_caller_is_named_as_without_a_guard"}
+    assert {record["function"] for record in records} == {"test_the_caller_is_named_as_without_folding"}
     assert {record["name"] for record in records} == {__name__}
     assert len(records) == 4
 
@@ -217,7 +217,7 @@ def test_a_message_that_cannot_be_formatted_is_logurus_business(records: Records
 
 
 def test_a_record_that_cannot_be_judged_passes(records: Records, clock: Clock) -> None:
-    handle = guard(timer=False, clock=clock)
+    handle = fold(timer=False, clock=clock)
     logger.error(["no", "text"])
     logger.error(["no", "text"])
     handle.close()

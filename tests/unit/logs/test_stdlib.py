@@ -1,4 +1,4 @@
-"""The guard of stdlib logging: what passes is untouched, what repeats is counted, what differs is shown."""
+"""Folding for stdlib logging: what passes is untouched, what repeats is counted, what differs is shown."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ import pytest
 
 from outlast._core.fold import FoldPolicy
 from outlast.logs._folding.options import FoldOptions, Options
-from outlast.logs.stdlib import LogGuard, guard
+from outlast.logs.stdlib import Folding, fold
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-NAME = "guarded"
+NAME = "folded"
 UNJUDGED = {0, 2, 3}
 """How many records are on purpose such that they cannot be judged."""
 
@@ -64,12 +64,12 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def begin(clock: Clock) -> Iterator[Callable[..., LogGuard]]:
-    """Begin a guard whose time the test gives."""
-    opened: list[LogGuard] = []
+def begin(clock: Clock) -> Iterator[Callable[..., Folding]]:
+    """Begin folding whose time the test gives."""
+    opened: list[Folding] = []
 
-    def begin(*args: Any, **options: Any) -> LogGuard:
-        opened.append(guard(*args, **{"timer": False, "clock": clock, **options}))
+    def begin(*args: Any, **options: Any) -> Folding:
+        opened.append(fold(*args, **{"timer": False, "clock": clock, **options}))
         return opened[-1]
 
     before = logging.Logger._log
@@ -83,7 +83,7 @@ def begin(clock: Clock) -> Iterator[Callable[..., LogGuard]]:
 log = logging.getLogger(NAME)
 
 
-def test_the_first_is_written_and_the_rest_is_counted(kept: Kept, begin: Callable[..., LogGuard], clock: Clock) -> None:
+def test_the_first_is_written_and_the_rest_is_counted(kept: Kept, begin: Callable[..., Folding], clock: Clock) -> None:
     handle = begin()
     for _ in range(1_000):
         log.error("cannot reach %s", "db-1")
@@ -101,7 +101,7 @@ def test_the_first_is_written_and_the_rest_is_counted(kept: Kept, begin: Callabl
     assert kept.lines[3:] == ["cannot reach db-1"]
 
 
-def test_a_summary_is_a_record_of_the_first_ones_logger_level_and_line(kept: Kept, begin: Callable[..., LogGuard]) -> None:
+def test_a_summary_is_a_record_of_the_first_ones_logger_level_and_line(kept: Kept, begin: Callable[..., Folding]) -> None:
     handle = begin()
     child = logging.getLogger(f"{NAME}.child")
     for _ in range(3):
@@ -112,14 +112,14 @@ def test_a_summary_is_a_record_of_the_first_ones_logger_level_and_line(kept: Kep
     assert (summary.pathname, summary.lineno, summary.funcName) == (first.pathname, first.lineno, first.funcName)
     assert summary.getMessage() == "no room on /data [so far: 2 more, 3 in 0.0 s]"
     fields = summary.__dict__["outlast"]
-    assert fields["outlast.key"] == "WARNING guarded.child: no room on %s | /data"
+    assert fields["outlast.key"] == "WARNING folded.child: no room on %s | /data"
     assert (fields["outlast.count"], fields["outlast.total"]) == (2, 3)
     assert fields["outlast.since"].endswith("+00:00")
     assert (fields["outlast.what"], fields["outlast.over"]) == ("reminder", True)
     assert "outlast.incident" not in fields
 
 
-def test_the_first_keeps_its_extra_its_exception_and_its_stack(kept: Kept, begin: Callable[..., LogGuard]) -> None:
+def test_the_first_keeps_its_extra_its_exception_and_its_stack(kept: Kept, begin: Callable[..., Folding]) -> None:
     begin()
     for attempt in range(3):
         try:
@@ -131,14 +131,14 @@ def test_the_first_keeps_its_extra_its_exception_and_its_stack(kept: Kept, begin
     assert record.exc_info is not None
     assert str(record.exc_info[1]) == "attempt 0"
     assert "test_stdlib.py" in (record.stack_info or "")
-    assert "logs/guard.py" not in (record.stack_info or "").splitlines()[-2]
+    assert "logs/stdlib.py" not in (record.stack_info or "").splitlines()[-2]
 
 
 def wrapper(message: str) -> None:
     log.error(message, stacklevel=2)
 
 
-def test_the_caller_is_named_as_without_a_guard(kept: Kept, begin: Callable[..., LogGuard]) -> None:
+def test_the_caller_is_named_as_without_folding(kept: Kept, begin: Callable[..., Folding]) -> None:
     begin()
     line = sys._getframe().f_lineno
     log.error("one")
@@ -147,19 +147,19 @@ def test_the_caller_is_named_as_without_a_guard(kept: Kept, begin: Callable[...,
     log.log(logging.ERROR, "four")
     log.exception("five")  # noqa: LOG004
     assert [record.lineno - line for record in kept.records] == [1, 2, 3, 4, 5]
-    assert {record.funcName for record in kept.records} == {"test_the_caller_is_named_as_without_a_guard"}
+    assert {record.funcName for record in kept.records} == {"test_the_caller_is_named_as_without_folding"}
     assert {record.filename for record in kept.records} == {"test_stdlib.py"}
 
 
-def test_the_caller_is_named_under_two_guards(kept: Kept, begin: Callable[..., LogGuard]) -> None:
+def test_the_caller_is_named_under_two_foldings(kept: Kept, begin: Callable[..., Folding]) -> None:
     begin()
     begin()
     log.error("one")
     wrapper("two")
-    assert {record.funcName for record in kept.records} == {"test_the_caller_is_named_under_two_guards"}
+    assert {record.funcName for record in kept.records} == {"test_the_caller_is_named_under_two_foldings"}
 
 
-def test_the_options_that_a_guard_takes_are_those_that_have_a_default() -> None:
+def test_the_options_that_fold_takes_are_those_that_have_a_default() -> None:
     assert ["policy", *Options.__annotations__] == [field.name for field in dataclasses.fields(FoldOptions)]
 
 
@@ -176,7 +176,7 @@ def test_an_option_that_makes_no_sense_is_refused_before_anything_is_replaced(
 ) -> None:
     before = logging.Logger._log
     with pytest.raises(error, match=re.escape(said)):
-        guard(**wrong)
+        fold(**wrong)
     assert logging.Logger._log is before
 
 
@@ -188,8 +188,8 @@ class OwnWay(logging.Logger):
         return path, line, "somebody else", stack
 
 
-def test_a_logger_that_finds_its_caller_in_its_own_way_is_asked(begin: Callable[..., LogGuard]) -> None:
-    logger, handler = OwnWay("guarded.own"), Kept()
+def test_a_logger_that_finds_its_caller_in_its_own_way_is_asked(begin: Callable[..., Folding]) -> None:
+    logger, handler = OwnWay("folded.own"), Kept()
     logger.addHandler(handler)
     begin(logger=None)
     logger.error("one")
@@ -197,7 +197,7 @@ def test_a_logger_that_finds_its_caller_in_its_own_way_is_asked(begin: Callable[
 
 
 def test_what_somebody_put_in_the_place_of_a_method_of_logging_is_called(
-    kept: Kept, begin: Callable[..., LogGuard], monkeypatch: pytest.MonkeyPatch
+    kept: Kept, begin: Callable[..., Folding], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[str] = []
     for name in ("_log", "findCaller"):
@@ -217,7 +217,7 @@ def test_what_somebody_put_in_the_place_of_a_method_of_logging_is_called(
     assert [record.getMessage() for record in kept.records] == ["one", "one [so far: 1 more, 2 in 0.0 s]"]
 
 
-def test_a_folded_record_is_not_formatted(kept: Kept, begin: Callable[..., LogGuard]) -> None:
+def test_a_folded_record_is_not_formatted(kept: Kept, begin: Callable[..., Folding]) -> None:
     formatted = 0
 
     class Number(int):
@@ -238,7 +238,7 @@ def test_a_folded_record_is_not_formatted(kept: Kept, begin: Callable[..., LogGu
     assert len(kept.lines) == 1
 
 
-def test_loggers_and_levels_are_told_apart(kept: Kept, begin: Callable[..., LogGuard]) -> None:
+def test_loggers_and_levels_are_told_apart(kept: Kept, begin: Callable[..., Folding]) -> None:
     begin()
     for _ in range(3):
         log.error("away")
@@ -247,7 +247,7 @@ def test_loggers_and_levels_are_told_apart(kept: Kept, begin: Callable[..., LogG
     assert len(kept.records) == 3
 
 
-def test_critical_and_what_is_below_the_level_are_never_folded(kept: Kept, begin: Callable[..., LogGuard]) -> None:
+def test_critical_and_what_is_below_the_level_are_never_folded(kept: Kept, begin: Callable[..., Folding]) -> None:
     handle = begin()
     for _ in range(3):
         log.critical("corrupt")
@@ -256,7 +256,7 @@ def test_critical_and_what_is_below_the_level_are_never_folded(kept: Kept, begin
     assert handle.totals.seen == 0
 
 
-def test_progress_is_folded_on_demand(kept: Kept, begin: Callable[..., LogGuard]) -> None:
+def test_progress_is_folded_on_demand(kept: Kept, begin: Callable[..., Folding]) -> None:
     begin(level=logging.DEBUG)
     for _ in range(3):
         log.info("served")
@@ -264,7 +264,7 @@ def test_progress_is_folded_on_demand(kept: Kept, begin: Callable[..., LogGuard]
 
 
 @pytest.mark.parametrize("exempt", [{logging.ERROR}, {NAME}, {"away: %s"}])
-def test_levels_loggers_and_templates_are_exempted(exempt: Any, kept: Kept, begin: Callable[..., LogGuard]) -> None:
+def test_levels_loggers_and_templates_are_exempted(exempt: Any, kept: Kept, begin: Callable[..., Folding]) -> None:
     handle = begin(exempt=exempt)
     for _ in range(3):
         log.error("away: %s", "a")
@@ -277,7 +277,7 @@ def test_levels_loggers_and_templates_are_exempted(exempt: Any, kept: Kept, begi
 
 
 @pytest.mark.parametrize("which", [NAME, logging.getLogger(NAME)])
-def test_a_part_of_the_loggers_is_guarded(which: Any, kept: Kept, begin: Callable[..., LogGuard]) -> None:
+def test_a_part_of_the_loggers_is_folded(which: Any, kept: Kept, begin: Callable[..., Folding]) -> None:
     handle = begin(which)
     outside = logging.getLogger(f"{NAME}-not")
     outside.addHandler(kept)
@@ -293,21 +293,21 @@ def test_a_part_of_the_loggers_is_guarded(which: Any, kept: Kept, begin: Callabl
     assert handle.totals.seen == 6
 
 
-def test_the_root_logger_means_all_of_them(kept: Kept, begin: Callable[..., LogGuard]) -> None:
+def test_the_root_logger_means_all_of_them(kept: Kept, begin: Callable[..., Folding]) -> None:
     begin(logging.getLogger())
     log.error("away")
     log.error("away")
     assert len(kept.records) == 1
 
 
-def test_lines_of_outlast_are_folded_already_and_pass(kept: Kept, begin: Callable[..., LogGuard]) -> None:
+def test_lines_of_outlast_are_folded_already_and_pass(kept: Kept, begin: Callable[..., Folding]) -> None:
     begin()
     for _ in range(3):
         log.error("%s", "db is down", extra={"outlast": {}})
     assert len(kept.records) == 3
 
 
-def test_levels_disabled_loggers_and_filters_hold(kept: Kept, begin: Callable[..., LogGuard]) -> None:
+def test_levels_disabled_loggers_and_filters_hold(kept: Kept, begin: Callable[..., Folding]) -> None:
     handle = begin()
     log.setLevel(logging.ERROR)
     log.warning("not enabled")
@@ -324,7 +324,7 @@ def test_levels_disabled_loggers_and_filters_hold(kept: Kept, begin: Callable[..
 
 
 def test_a_record_that_cannot_be_formatted_is_loggings_business(
-    kept: Kept, begin: Callable[..., LogGuard], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    kept: Kept, begin: Callable[..., Folding], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     handle = begin()
     # pytest's own handler would raise.
@@ -340,7 +340,7 @@ def test_a_record_that_cannot_be_formatted_is_loggings_business(
     monkeypatch.undo()
 
 
-def test_a_value_that_cannot_be_judged_passes(kept: Kept, begin: Callable[..., LogGuard]) -> None:
+def test_a_value_that_cannot_be_judged_passes(kept: Kept, begin: Callable[..., Folding]) -> None:
     class Hostile(str):
         __slots__ = ()
 
@@ -355,7 +355,7 @@ def test_a_value_that_cannot_be_judged_passes(kept: Kept, begin: Callable[..., L
 
 
 def test_a_template_whose_values_are_always_new_is_one_kind_in_the_end(
-    kept: Kept, begin: Callable[..., LogGuard], clock: Clock
+    kept: Kept, begin: Callable[..., Folding], clock: Clock
 ) -> None:
     handle = begin(variants_max=5)
     names = [chr(ord("a") + number % 26) * (1 + number // 26) for number in range(100)]
@@ -367,13 +367,13 @@ def test_a_template_whose_values_are_always_new_is_one_kind_in_the_end(
     handle.due()
     said = [record.__dict__["outlast"] for record in kept.records[12:]]
     assert [fields["outlast.count"] for fields in said] == [94, 94]
-    assert said[0]["outlast.key"] == "ERROR guarded: no user %s | other values"
+    assert said[0]["outlast.key"] == "ERROR folded: no user %s | other values"
     assert "other values from" in said[1]["outlast.key"]
     log.error("no user %s", "somebody new")
     assert kept.lines[-1] == "no user somebody new", "when the storm is over there is room again"
 
 
-def test_a_flood_of_kinds_is_bounded_in_every_place(kept: Kept, begin: Callable[..., LogGuard], clock: Clock) -> None:
+def test_a_flood_of_kinds_is_bounded_in_every_place(kept: Kept, begin: Callable[..., Folding], clock: Clock) -> None:
     handle = begin(policy=FoldPolicy(keys_max=50))
     for number in range(10_000):
         log.error(f"{number:x} %s".translate(LETTERS), "a")
@@ -388,7 +388,7 @@ def test_a_flood_of_kinds_is_bounded_in_every_place(kept: Kept, begin: Callable[
 LETTERS = str.maketrans("0123456789", "ghijklmnop")
 
 
-def test_a_template_that_never_sees_a_value_again_looks_at_what_it_says(kept: Kept, begin: Callable[..., LogGuard]) -> None:
+def test_a_template_that_never_sees_a_value_again_looks_at_what_it_says(kept: Kept, begin: Callable[..., Folding]) -> None:
     begin()
     for number in range(5_000):
         log.error("order %s failed", f"A-{number + 10**6}")
@@ -396,7 +396,7 @@ def test_a_template_that_never_sees_a_value_again_looks_at_what_it_says(kept: Ke
     assert len(kept.records) == 2
 
 
-def test_summaries_name_the_incident_they_fell_into(kept: Kept, begin: Callable[..., LogGuard], clock: Clock) -> None:
+def test_summaries_name_the_incident_they_fell_into(kept: Kept, begin: Callable[..., Folding], clock: Clock) -> None:
     class Incident:
         said: str | None = None
 
@@ -418,18 +418,18 @@ def test_summaries_name_the_incident_they_fell_into(kept: Kept, begin: Callable[
     assert away["outlast.incident"] == "db down since 1.0 s (1 fault)"
 
 
-def test_resolved_is_said_by_those_who_know(kept: Kept, begin: Callable[..., LogGuard]) -> None:
+def test_resolved_is_said_by_those_who_know(kept: Kept, begin: Callable[..., Folding]) -> None:
     handle = begin()
     log.error("away")
     log.error("away")
-    assert handle.resolve("ERROR guarded: away")
-    assert not handle.resolve("ERROR guarded: away")
+    assert handle.resolve("ERROR folded: away")
+    assert not handle.resolve("ERROR folded: away")
     assert kept.lines == ["away", "away [resolved: 1 more, 2 in 0.0 s]"]
     log.error("away")
     assert kept.lines[2:] == ["away"]
 
 
-def test_a_closed_guard_passes_everything(kept: Kept, begin: Callable[..., LogGuard]) -> None:
+def test_closed_folding_passes_everything(kept: Kept, begin: Callable[..., Folding]) -> None:
     handle = begin()
     log.error("away")
     held = logging.Logger._log
@@ -443,7 +443,7 @@ def test_a_closed_guard_passes_everything(kept: Kept, begin: Callable[..., LogGu
 
 def test_who_replaced_the_function_after_us_keeps_it(kept: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(logging.Logger, "_log", logging.Logger._log)
-    handle = guard(timer=False)
+    handle = fold(timer=False)
     ours = logging.Logger._log
 
     def theirs(*args: Any, **options: Any) -> None:
@@ -458,7 +458,7 @@ def test_who_replaced_the_function_after_us_keeps_it(kept: Kept, monkeypatch: py
 
 
 def test_a_summary_that_cannot_be_written_stops_nothing(
-    kept: Kept, begin: Callable[..., LogGuard], monkeypatch: pytest.MonkeyPatch
+    kept: Kept, begin: Callable[..., Folding], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     failed: list[Any] = []
     monkeypatch.setattr(threading, "excepthook", failed.append)
@@ -471,7 +471,7 @@ def test_a_summary_that_cannot_be_written_stops_nothing(
     assert [type(hook.exc_value) for hook in failed] == [ZeroDivisionError] * 2
 
 
-def test_threads_lose_no_record_and_count_none_twice(kept: Kept, begin: Callable[..., LogGuard], clock: Clock) -> None:
+def test_threads_lose_no_record_and_count_none_twice(kept: Kept, begin: Callable[..., Folding], clock: Clock) -> None:
     handle = begin(policy=FoldPolicy(burst=2, quiet_s=3.0, keys_max=8))
     start, each, threads = threading.Barrier(5), 3_000, 4
 

@@ -18,19 +18,19 @@ from outlast.logs import _delivery as delivery
 from outlast.logs import loguru
 from outlast.logs._folding import folder
 from outlast.logs._lines import write
-from outlast.logs.stdlib import guard
-from outlast.logs.structlog import fold
+from outlast.logs.stdlib import fold
+from outlast.logs.structlog import fold as structlog_fold
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-log = logging.getLogger("guarded.summaries")
+log = logging.getLogger("folded.summaries")
 Handler: TypeAlias = "logging.StreamHandler[io.StringIO]"
 
 
 @pytest.fixture
 def handler() -> Iterator[logging.StreamHandler[io.StringIO]]:
-    """A handler of the guarded logger."""
+    """A handler of the folded logger."""
     made = logging.StreamHandler(io.StringIO())
     log.addHandler(made)
     log.propagate = False
@@ -64,7 +64,7 @@ def reported(monkeypatch: pytest.MonkeyPatch) -> list[type[BaseException]]:
 
 
 def storm(count: int = 3, **extra: object) -> None:
-    with guard(timer=False):
+    with fold(timer=False):
         for _ in range(count):
             log.error("away", extra=extra or None)
 
@@ -88,12 +88,12 @@ def test_a_formatter_that_raises_for_a_summary_costs_no_count(handler: Handler) 
             return f"{super().format(record)} at {record.args['at']}"  # type: ignore[index,call-overload]
 
     handler.setFormatter(Picky())
-    with guard(timer=False):
+    with fold(timer=False):
         for _ in range(3):
             log.error("away", {"at": "noon"})  # noqa: PLE1205  # a formatter of the test shows it
     first, summary = handler.stream.getvalue().splitlines()
     assert first == "away at noon"
-    assert summary.endswith("ERROR guarded.summaries: away [so far: 2 more, 3 in 0.0 s]")
+    assert summary.endswith("ERROR folded.summaries: away [so far: 2 more, 3 in 0.0 s]")
     assert (handler.formatter.__class__, "handleError" in handler.__dict__) == (Picky, False)
 
 
@@ -101,7 +101,7 @@ def test_a_formatter_that_raises_in_a_queue_handler_costs_no_count(handler: Hand
     taken: queue.SimpleQueue[logging.LogRecord] = queue.SimpleQueue()
     queued = logging.handlers.QueueHandler(taken)
     log.addHandler(queued)
-    with guard(timer=False):
+    with fold(timer=False):
         log.error("away")
         log.error("away")
         queued.setFormatter(logging.Formatter("%(missing)s"))
@@ -125,13 +125,13 @@ def test_each_handler_gets_the_summary_although_another_one_raises(out: io.Strin
 
 
 def test_a_handler_that_can_write_nothing_leaves_the_count_to_standard_error(handler: Handler, last_words: list[str]) -> None:
-    with guard(timer=False):
+    with fold(timer=False):
         for _ in range(3):
             log.error("away")
         handler.format = raises  # type: ignore[method-assign]
     assert handler.stream.getvalue() == "away\n"
     (line,) = last_words
-    assert line.endswith("ERROR guarded.summaries: away [so far: 2 more, 3 in 0.0 s] [StreamHandler failed: RuntimeError]")
+    assert line.endswith("ERROR folded.summaries: away [so far: 2 more, 3 in 0.0 s] [StreamHandler failed: RuntimeError]")
 
 
 def test_a_place_that_cannot_be_written_leaves_the_count_to_standard_error(
@@ -140,7 +140,7 @@ def test_a_place_that_cannot_be_written_leaves_the_count_to_standard_error(
     def full(_text: str) -> int:
         raise OSError(28, "No space left on device")
 
-    with guard(timer=False):
+    with fold(timer=False):
         for _ in range(3):
             log.error("away")
         monkeypatch.setattr(out, "write", full)
@@ -152,7 +152,7 @@ def test_a_place_that_cannot_be_written_leaves_the_count_to_standard_error(
 def test_a_filter_that_raises_costs_no_count(
     where: str, handler: Handler, reported: list[type[BaseException]], last_words: list[str]
 ) -> None:
-    with guard(timer=False):
+    with fold(timer=False):
         for _ in range(3):
             log.error("away")
         (log if where == "logger" else handler).addFilter(raises)
@@ -163,7 +163,7 @@ def test_a_filter_that_raises_costs_no_count(
 def test_a_factory_that_raises_costs_no_count(
     out: io.StringIO, reported: list[type[BaseException]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with guard(timer=False):
+    with fold(timer=False):
         for _ in range(3):
             log.error("away")
         monkeypatch.setattr(logging, "_logRecordFactory", raises)
@@ -179,8 +179,8 @@ def test_a_logger_with_a_way_of_its_own_keeps_it_and_where_that_raises_standard_
             if "outlast" in record.__dict__:
                 raises()
 
-    own = OwnWay("guarded.own")
-    with guard(timer=False):
+    own = OwnWay("folded.own")
+    with fold(timer=False):
         for _ in range(3):
             own.error("away")
     assert reported == [RuntimeError]
@@ -193,7 +193,7 @@ def test_a_line_of_an_incident_is_written_although_the_formatter_raises(handler:
     write(log, line, ValueError("no order 17"))
     write(log, None)
     first, *_, last = handler.stream.getvalue().splitlines()
-    assert first.endswith("ERROR guarded.summaries: db is down")
+    assert first.endswith("ERROR folded.summaries: db is down")
     assert last == "ValueError: no order 17"
 
 
@@ -221,7 +221,7 @@ def test_a_processor_that_reads_a_field_finds_that_of_the_first_and_one_that_rai
     native = structlog.make_filtering_bound_logger(20)
     for attempt in range(2):
         broken = bool(attempt)
-        with fold(timer=False) as folding:
+        with structlog_fold(timer=False) as folding:
             structlog.configure(
                 processors=[*([folding] if way == "processor" else []), render],
                 wrapper_class=native if way == "processor" else folding.wrap(native),
@@ -240,10 +240,10 @@ def test_a_format_of_loguru_finds_the_values_of_the_first_or_a_stand_in() -> Non
     lines: list[str] = []
     loguru_logger.remove()
     sink = loguru_logger.add(lines.append, format="{extra[order]} {extra[shop]} {message}", catch=False)
-    with loguru.guard(timer=False):
+    with loguru.fold(timer=False):
         for _ in range(3):
             loguru_logger.bind(shop="s").error("away", order="A-1")
-    with loguru.guard(timer=False):
+    with loguru.fold(timer=False):
         for _ in range(3):
             loguru_logger.bind(shop="s").opt(lazy=True).error("away {order}", order=lambda: "A-1")
     loguru_logger.remove(sink)

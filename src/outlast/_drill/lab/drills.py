@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from outlast._drill.lab.observer import Observer, Phase
+from outlast._drill.lab.observer import ArmState, Observer
 from outlast._drill.lab.options import DrillOptions
 from outlast._drill.lab.result import A, DrillResult
 
@@ -51,7 +51,7 @@ class Drill(Generic[Options, A]):
         options.validate()
         started_at = datetime.now(UTC).isoformat(timespec="seconds")
         for name in options.arms:
-            observer.arm_phase(name, Phase.WAITING)
+            observer.arm_state(name, ArmState.WAITING)
         outcomes = self._run_arms(options, observer, cancel or threading.Event())
         by_name = {arm.arm: arm for arm, _ in outcomes}
         proven, storming = by_name.get(PROVEN_ARM), by_name.get(STORMING_ARM)
@@ -73,7 +73,7 @@ class Drill(Generic[Options, A]):
     def _run_arms(self, options: Options, observer: Observer, cancel: threading.Event) -> Sequence[tuple[A, str]]:
         def run(name: str) -> tuple[A, str]:
             arm, version = self.arm_run(options, name, observer, cancel).run()
-            observer.arm_phase(name, Phase.DONE)
+            observer.arm_state(name, ArmState.DONE)
             observer.arm_done(name, self.describe(arm))
             return arm, version
 

@@ -86,7 +86,7 @@ class ServerFault(StagedFault[PostgresTarget]):
         return target.answers()
 
 
-class Stop(ServerFault):
+class Shutdown(ServerFault):
     """The server is shut down (fast mode: sessions are told 57P01), and started again on the same port."""
 
     name = "stop"
@@ -309,7 +309,7 @@ def may_mount() -> bool:
 
 
 FAULTS: Mapping[str, type[ServerFault]] = MappingProxyType(
-    {fault.name: fault for fault in (Stop, Freeze, Refuse, ReadOnly, KillBackends, Flap, RowLock, TablespaceFull)}
+    {fault.name: fault for fault in (Shutdown, Freeze, Refuse, ReadOnly, KillBackends, Flap, RowLock, TablespaceFull)}
 )
 
 

@@ -7,7 +7,7 @@ from enum import Enum
 from typing import Protocol
 
 
-class Phase(Enum):
+class ArmState(Enum):
     """Where an arm is."""
 
     WAITING = "waiting"
@@ -34,8 +34,8 @@ class Sample:
 class Observer(Protocol):
     """Watches a drill; called from the threads that carry it out, so an implementation must be thread-safe."""
 
-    def arm_phase(self, arm: str, phase: Phase, lasts_s: float | None = None) -> None:
-        """`arm` enters `phase`, which is planned to last that long."""
+    def arm_state(self, arm: str, state: ArmState, lasts_s: float | None = None) -> None:
+        """`arm` enters `state`, which is planned to last that long."""
 
     def arm_sample(self, arm: str, sample: Sample) -> None:
         """The present rates of `arm`."""
@@ -47,7 +47,7 @@ class Observer(Protocol):
 class Silent:
     """An observer that shows nothing."""
 
-    def arm_phase(self, arm: str, phase: Phase, lasts_s: float | None = None) -> None:
+    def arm_state(self, arm: str, state: ArmState, lasts_s: float | None = None) -> None:
         """Show nothing."""
 
     def arm_sample(self, arm: str, sample: Sample) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeVar
 
+from outlast._core.quantities import size_text
 from outlast._drill.lab.result import ArmResult
 
 if TYPE_CHECKING:
@@ -62,22 +63,12 @@ def _exit(arm: ArmResult) -> str:
 LOG_LINES: Column[ArmResult] = Column(
     "log lines", "", "lines written from the fault to the request to stop", lambda arm: f"{arm.log_lines:,}"
 )
-LOG_SIZE: Column[ArmResult] = Column("log size", "", "bytes of those lines", lambda arm: format_bytes(arm.log_bytes))
+LOG_SIZE: Column[ArmResult] = Column("log size", "", "bytes of those lines", lambda arm: size_text(arm.log_bytes))
 CPU_OUTAGE: Column[ArmResult] = Column(
     "CPU", "outage", "share of one core during the fault", lambda arm: f"{arm.cpu_outage_percent:.1f} %"
 )
 ATTEMPTED: Column[ArmResult] = Column("attempts", "outage", "connections tried during the fault", lambda arm: f"{arm.attempts:,}")
 EXIT: Column[ArmResult] = Column("exit", "code", "exit code after SIGTERM", _exit)
-
-
-def format_bytes(size: int) -> str:
-    """A size with three digits at most and a binary unit."""
-    value = float(size)
-    for unit in ("B", "KiB", "MiB"):
-        if value < 1000:
-            return f"{value:.0f} {unit}" if unit == "B" or value >= 100 else f"{value:.1f} {unit}"
-        value /= 1024
-    return f"{value:.1f} GiB"
 
 
 def promise_line(promise: Promise) -> str:

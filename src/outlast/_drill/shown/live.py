@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from outlast._core.duration import format_duration
-from outlast._drill.lab.observer import Phase, Sample
+from outlast._drill.lab.observer import ArmState, Sample
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,11 +36,11 @@ _OTHER_CHARS = 78
 
 _PLAIN_EVERY_S = 5.0
 _STYLES = {
-    Phase.WAITING: "dim",
-    Phase.HEALTHY: "green",
-    Phase.OUTAGE: "bold red",
-    Phase.RECOVERY: "yellow",
-    Phase.DONE: "bold green",
+    ArmState.WAITING: "dim",
+    ArmState.HEALTHY: "green",
+    ArmState.OUTAGE: "bold red",
+    ArmState.RECOVERY: "yellow",
+    ArmState.DONE: "bold green",
 }
 
 
@@ -64,19 +64,19 @@ def condense(values: Sequence[float], chars: int) -> list[float]:
 class _Row:
     """What is known of one arm."""
 
-    phase: Phase = Phase.WAITING
-    phase_began_s: float = 0.0
-    phase_lasts_s: float | None = None
+    state: ArmState = ArmState.WAITING
+    state_began_s: float = 0.0
+    state_lasts_s: float | None = None
     sample: Sample = field(default_factory=lambda: Sample(0, 0, 0, 0, 0))
     lines: deque[float] = field(default_factory=lambda: deque(maxlen=_SAMPLES_MAX))
     work: deque[float] = field(default_factory=lambda: deque(maxlen=_SAMPLES_MAX))
 
     def left(self) -> str:
-        """The phase with the seconds left of it."""
-        if self.phase_lasts_s is None or self.phase in {Phase.DONE, Phase.DRAINING}:
-            return self.phase.value
-        left_s = max(0.0, self.phase_lasts_s - (time.monotonic() - self.phase_began_s))
-        return f"{self.phase.value} {left_s:.0f} s"
+        """The state with the seconds left of it."""
+        if self.state_lasts_s is None or self.state in {ArmState.DONE, ArmState.DRAINING}:
+            return self.state.value
+        left_s = max(0.0, self.state_lasts_s - (time.monotonic() - self.state_began_s))
+        return f"{self.state.value} {left_s:.0f} s"
 
 
 class LiveView:
@@ -101,11 +101,11 @@ class LiveView:
     def __exit__(self, *exc_info: object) -> None:
         self._live.stop()
 
-    def arm_phase(self, arm: str, phase: Phase, lasts_s: float | None = None) -> None:
-        """Show the phase and count it down."""
+    def arm_state(self, arm: str, state: ArmState, lasts_s: float | None = None) -> None:
+        """Show the state and count it down."""
         with self._lock:
             row = self._rows[arm]
-            row.phase, row.phase_began_s, row.phase_lasts_s = phase, time.monotonic(), lasts_s
+            row.state, row.state_began_s, row.state_lasts_s = state, time.monotonic(), lasts_s
 
     def arm_sample(self, arm: str, sample: Sample) -> None:
         """Show the rates."""
@@ -116,7 +116,7 @@ class LiveView:
             row.work.append(getattr(sample, f"{self._work}_per_s"))
 
     def arm_done(self, arm: str, words: str) -> None:
-        """The phase says so already."""
+        """The state says so already."""
 
     def _render(self) -> RenderableType:
         with self._lock:
@@ -125,7 +125,7 @@ class LiveView:
     def _header(self) -> RenderableType:
         passed_s = time.monotonic() - self._began_s
         left_s = max(0.0, self._planned_s - passed_s)
-        done = sum(1 for row in self._rows.values() if row.phase is Phase.DONE)
+        done = sum(1 for row in self._rows.values() if row.state is ArmState.DONE)
         text = f"{done} of {len(self._rows)} arms done, {format_duration(passed_s)} passed, about {format_duration(left_s)} left"
         grid = Table.grid(padding=(0, 1))
         grid.add_row(Text(self._title, style="bold"), ProgressBar(total=self._planned_s, completed=passed_s, width=30), text)
@@ -133,7 +133,7 @@ class LiveView:
 
     def _table(self) -> RenderableType:
         table = Table(show_edge=False, pad_edge=False, header_style="dim")
-        for title in ("arm", "phase"):
+        for title in ("arm", "state"):
             table.add_column(title, no_wrap=True)
         for title in (*(f"{name}/s" for name in self._rates), "CPU"):
             table.add_column(title, justify="right", no_wrap=True, min_width=max(5, len(title)))
@@ -141,25 +141,25 @@ class LiveView:
         table.add_column("lines", no_wrap=True, style="red")
         for arm, row in self._rows.items():
             sample = row.sample
-            quiet = row.phase in {Phase.WAITING, Phase.DONE}
+            quiet = row.state in {ArmState.WAITING, ArmState.DONE}
             numbers = [getattr(sample, f"{name}_per_s") for name in self._rates]
             rates = (*(f"{number:,.0f}" for number in numbers), f"{sample.cpu_percent:.0f} %")
             shown = ("",) * len(rates) if quiet else rates
-            phase = Text(row.left(), style=_STYLES.get(row.phase, ""))
+            state = Text(row.left(), style=_STYLES.get(row.state, ""))
             sparks = [sparkline(condense(list(values), self._spark_chars)) for values in (row.work, row.lines)]
-            table.add_row(arm, phase, *shown, *sparks)
+            table.add_row(arm, state, *shown, *sparks)
         return table
 
 
 class PlainView:
-    """An observer that prints a line at each phase and every few seconds of an outage."""
+    """An observer that prints a line at each state and every few seconds of an outage."""
 
     def __init__(self, console: Console, series: Sequence[Series]) -> None:
         """Print to `console`; `series` are the rates of interest."""
         self._console = console
         self._rates = [name for name in _RATES if name in {each.field for each in series}]
         self._began_s = time.monotonic()
-        self._phases: dict[str, Phase] = {}
+        self._states: dict[str, ArmState] = {}
         self._printed_s: dict[str, float] = {}
         self._lock = threading.Lock()
 
@@ -169,19 +169,19 @@ class PlainView:
     def __exit__(self, *exc_info: object) -> None:
         """Nothing to put back."""
 
-    def arm_phase(self, arm: str, phase: Phase, lasts_s: float | None = None) -> None:
-        """Print the phase."""
+    def arm_state(self, arm: str, state: ArmState, lasts_s: float | None = None) -> None:
+        """Print the state."""
         with self._lock:
-            self._phases[arm] = phase
+            self._states[arm] = state
             self._printed_s[arm] = time.monotonic()
-        if phase is not Phase.WAITING and phase is not Phase.DONE:
-            most = "up to " if phase is Phase.DRAINING else ""
-            self._print(arm, phase.value + (f", {most}{format_duration(lasts_s)}" if lasts_s else ""))
+        if state is not ArmState.WAITING and state is not ArmState.DONE:
+            most = "up to " if state is ArmState.DRAINING else ""
+            self._print(arm, state.value + (f", {most}{format_duration(lasts_s)}" if lasts_s else ""))
 
     def arm_sample(self, arm: str, sample: Sample) -> None:
         """Print the rates now and then while the fault lasts."""
         with self._lock:
-            due = self._phases.get(arm) is Phase.OUTAGE and time.monotonic() - self._printed_s[arm] >= _PLAIN_EVERY_S
+            due = self._states.get(arm) is ArmState.OUTAGE and time.monotonic() - self._printed_s[arm] >= _PLAIN_EVERY_S
             if due:
                 self._printed_s[arm] = time.monotonic()
         if due:

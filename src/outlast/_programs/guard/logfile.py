@@ -12,7 +12,7 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from outlast._core.faults import ConfigurationError
-from outlast._core.quantities import size as tell_size
+from outlast._core.quantities import size_text
 from outlast._programs.guard.rotation import Files, Limits, plan
 from outlast.logs._places import BATCH_BYTES
 
@@ -96,7 +96,7 @@ class LogFile:
         """Write whole lines as far as there is room; raises OSError when there is none for even one."""
         self._maintain()
         if self.paused:
-            allowed = tell_size(self.cap_bytes)
+            allowed = size_text(self.cap_bytes)
             raise OSError(errno.ENOSPC, f"the disk is nearly full and allows this log {allowed}")
         if self._inside and not self._continues:
             self._size += os.write(self._fd, b"\n")

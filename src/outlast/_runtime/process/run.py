@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from outlast._core.stop_report import StopReport
     from outlast._runtime.service.service import Service
     from outlast._serve.health import HealthEndpoint
-    from outlast.logs.stdlib import LogGuard
+    from outlast.logs.stdlib import Folding
 
 OFFSPRING_SHARE: Final = 0.02
 """The share of the deadline in which child processes that are still there may end by themselves after SIGTERM."""
@@ -54,7 +54,7 @@ def run(
 
     `listen` is where to answer `/livez`, `/readyz` and `/statusz` ("127.0.0.1:8080"; ":8080" is loopback too). `report` is a
     file that takes the report of the stop as JSON. `fold_logs` folds what the loggers of the process repeat, as
-    `outlast.logs.stdlib.guard` does, with the incidents of the service's dependencies. systemd is told what it wants to
+    `outlast.logs.stdlib.fold` does, with the incidents of the service's dependencies. systemd is told what it wants to
     know. If the program has not configured logging, logs go to stderr at INFO, as text or, with `log_format="json"`, one
     object a line, through a sink: where nobody reads them they are dropped and counted, and the work goes on.
     Raises `ConfigurationError`.
@@ -90,11 +90,11 @@ class Process:
             from outlast._serve.health import HealthEndpoint  # noqa: PLC0415
 
             self._endpoint = HealthEndpoint(listen, self.status)
-        self._folding: LogGuard | None = None
+        self._folding: Folding | None = None
         if fold_logs:
-            from outlast.logs.stdlib import guard  # noqa: PLC0415 - only who folds pays for it
+            from outlast.logs.stdlib import fold  # noqa: PLC0415 - only who folds pays for it
 
-            self._folding = guard(incidents=[dependency.incident for dependency in service.all_dependencies()])
+            self._folding = fold(incidents=[dependency.incident for dependency in service.all_dependencies()])
 
     async def main(self) -> int:
         """Run it to its end."""

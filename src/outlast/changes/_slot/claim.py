@@ -11,8 +11,7 @@ from psycopg import errors
 from outlast import Backoff
 from outlast.changes._slot.catalog import settle
 from outlast.extend import BackoffState, clean
-from outlast.postgres.replication import format_lsn
-from outlast.postgres.sessions import holder
+from outlast.postgres.replication import format_lsn, read_slot
 
 if TYPE_CHECKING:
     import random
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
 
     from outlast import Stop
     from outlast.postgres import Postgres
-    from outlast.postgres.replication import Replication, SlotState
+    from outlast.postgres.replication import Replication, Slot
     from outlast.postgres.sessions import Session
 
 LOOK_S: Final = (0.005, 0.5)
@@ -106,7 +105,7 @@ class Claim:
         level, self._streamed = (logging.DEBUG if self._streamed else logging.INFO), True
         logger.log(level, "changes %s: streaming from %s", self._name, format_lsn(at))
 
-    async def until_free(self, replication: Replication, stop: Stop) -> SlotState | None:
+    async def until_free(self, replication: Replication, stop: Stop) -> Slot | None:
         """Wait until nobody reads the slot; gives what the server knows of it then.
 
         Looks twice a second, by one query on the connection that will stream: nobody wakes who stands by.
@@ -115,7 +114,7 @@ class Claim:
         try:
             while True:
                 state = await replication.slot_state(self._slot)
-                self._reader = 0 if state is None else state.active_pid or 0
+                self._reader = 0 if state is None or state.holder is None else state.holder.pid
                 if not self._reader:
                     return state
                 if pause_s >= LOOK_S[1] and not self._told:
@@ -145,7 +144,8 @@ class Claim:
     async def _holder(self) -> Session | None:
         async with self._db.connection() as conn:
             await settle(conn)
-            return await holder(conn, self._slot)
+            slot = await read_slot(conn, self._slot)
+        return None if slot is None else slot.holder
 
     def _tell(self, reader: Session | None, refusal: str = "") -> None:
         """Say who reads the slot, or what the server said, once until we have read it."""

@@ -11,7 +11,8 @@ from psycopg import sql
 from outlast import ConfigurationError, Fault, Kind, Scope
 from outlast.changes._slot.catalog import settle
 from outlast.changes._slot.findings import create_slot
-from outlast.changes._slot.watch import GIB, KIB, MIB, Report, Sample, SlotState, SlotWatch, Thresholds
+from outlast.changes._slot.watch import MIB, Report, Sample, SlotState, SlotWatch, Thresholds
+from outlast.extend import size_text
 from outlast.postgres.sessions import Session
 
 if TYPE_CHECKING:
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger("outlast.changes")
 
 EVERY_S: Final = 10.0
-_UNITS: Final = ((GIB, "GiB"), (MIB, "MiB"), (KIB, "KiB"))
 
 _SAMPLE: Final = """
 SELECT (CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_lsn() END - '0/0')::bigint,
@@ -168,7 +168,7 @@ def fault_of(slot: str, report: Report, source: str = "") -> Fault | None:
 def describe(slot: str, report: Report) -> str:
     """One sentence for people."""
     sample = report.sample
-    lag = f"{bytes_text(report.lag_bytes)} and {'at least ' if report.lag_s_is_least else ''}{report.lag_s:.0f} s behind"
+    lag = f"{size_text(report.lag_bytes)} and {'at least ' if report.lag_s_is_least else ''}{report.lag_s:.0f} s behind"
     holder = f"used by {sample.holder}" if sample.holder else "used by nobody"
     match report.state:
         case SlotState.UNKNOWN:
@@ -183,7 +183,7 @@ def describe(slot: str, report: Report) -> str:
         case SlotState.LOST:
             return f"slot {slot} is lost ({sample.invalidation or 'its WAL was removed'}): nothing can be streamed from it"
         case SlotState.ENDANGERED:
-            room = f"{bytes_text(max(0, sample.safe_bytes or 0))} of WAL left at {bytes_text(report.growth_rate)}/s"
+            room = f"{size_text(max(0, sample.safe_bytes or 0))} of WAL left at {size_text(report.growth_rate)}/s"
             if report.lost_by_idleness:
                 holder = f"used by nobody for {sample.idle_s:.0f} s"
                 room = f"the server gives it up after {sample.idle_limit_s:.0f} s unused (idle_replication_slot_timeout)"
@@ -195,11 +195,3 @@ def loss_text(report: Report) -> str:
     if report.loss_s is None:
         return "if it goes on like this"
     return "any time now" if report.loss_s < 1 else f"in about {report.loss_s:.0f} s"
-
-
-def bytes_text(count: float) -> str:
-    """A size in the largest unit that fits: `9.8 MiB`."""
-    for size, unit in _UNITS:
-        if count >= size:
-            return f"{count / size:.1f} {unit}"
-    return f"{count:.0f} B"

@@ -21,12 +21,11 @@ from outlast import Fault, Kind, Scope
 from outlast.extend import clean
 from outlast.postgres import DeadlineExceededError
 from outlast.postgres.replication import PHASE, SlotWaitsError, StreamEndedError
-from outlast.postgres.sessions import holder, lock_holder
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["Meaning", "Names", "ReplicationRule", "holder", "lock_holder", "meaning_of"]
+__all__ = ["Meaning", "Names", "ReplicationRule", "meaning_of"]
 
 
 class Meaning(enum.Enum):

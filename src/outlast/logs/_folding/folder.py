@@ -1,4 +1,4 @@
-"""A fold with a lock, a clock and a timer: what the guards of the Python loggers share."""
+"""A fold with a lock, a clock and a timer: what the foldings of the Python loggers share."""
 
 from __future__ import annotations
 
@@ -232,7 +232,7 @@ def tell(summary: Summary) -> str:
 
 
 class Handle:
-    """What a guard gives its user: exact counts, and its end. As a context manager it closes itself."""
+    """What `fold` returns: exact counts, and the end of folding. As a context manager it closes itself."""
 
     folder: Folder
     unjudged: int = 0
@@ -262,6 +262,6 @@ class Handle:
     def close(self) -> None:
         """Write what is pending; everything passes from now on. May be called again.
 
-        Where somebody else has replaced what the guard had replaced, that stays, and the guard only passes everything on.
+        Where somebody else has since replaced the logger's function, that stays, and ours only passes everything on.
         """
         self.folder.close()

@@ -28,7 +28,7 @@ LOOK_AGAIN_S: Final = 1.0
 
 
 class Kinds:
-    """The kinds of one guard, with bounds: `CACHED_MAX` of each sort, `variants_max` open kinds of a template."""
+    """The kinds of one folding, with bounds: `CACHED_MAX` of each sort, `variants_max` open kinds of a template."""
 
     def __init__(self, folder: Folder, options: FoldOptions, *, name: str | None) -> None:
         """Find kinds for `folder`. Loggers outside `name`, and what is exempt, are no kind: they pass."""

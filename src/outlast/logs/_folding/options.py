@@ -1,4 +1,4 @@
-"""What the guards of the Python loggers can be told, declared, described and checked once for all of them."""
+"""The options of folding for Python loggers, declared, described and checked once for all of them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Incident(Protocol):
 
 
 class Options(TypedDict, total=False):
-    """The keyword arguments of every guard. Their defaults are those of `FoldOptions`."""
+    """The keyword arguments of every `fold`. Their defaults are those of `FoldOptions`."""
 
     exempt: Collection[int | str]
     """What is never folded: levels (as numbers), loggers with their descendants, and message templates or events."""
@@ -41,7 +41,7 @@ class Options(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True)
 class FoldOptions:
-    """All `Options` of one guard, with its policy. Raises ValueError and TypeError for what makes no sense."""
+    """All `Options` of one folding, with its policy. Raises ValueError and TypeError for what makes no sense."""
 
     policy: FoldPolicy = FOLD
     exempt: Collection[int | str] = ()

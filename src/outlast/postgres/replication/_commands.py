@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 from psycopg import sql
 
 from outlast import ConfigurationError
-from outlast.postgres.replication._lsn import format_lsn, parse_lsn
+from outlast.postgres.replication._lsn import format_lsn
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 SLOT_NAME: Final = re.compile(r"[a-z0-9_]{1,63}")
 IDENTIFY: Final = sql.SQL("IDENTIFY_SYSTEM")
 TIMEOUT_QUERY: Final = sql.SQL("SELECT setting::bigint AS ms FROM pg_catalog.pg_settings WHERE name = 'wal_sender_timeout'")
-_SLOT_QUERY: Final = sql.SQL("SELECT pg_catalog.to_jsonb(s) AS slot FROM pg_catalog.pg_replication_slots s WHERE slot_name = {}")
 _PG15: Final = 150_000
 _PG17: Final = 170_000
 
@@ -41,32 +40,6 @@ class CreatedSlot:
     consistent_lsn: int
     snapshot: str | None
     """For SET TRANSACTION SNAPSHOT, on another connection, until this session's next command or its end."""
-
-
-@dataclass(frozen=True, slots=True)
-class SlotState:
-    """A row of pg_replication_slots. What the server's version does not have is None."""
-
-    name: str
-    plugin: str | None
-    database: str | None
-    active_pid: int | None
-    confirmed_lsn: int | None
-    restart_lsn: int | None
-    wal_status: str | None
-    """"reserved", "extended", "unreserved" or "lost"."""
-    safe_wal_bytes: int | None
-    temporary: bool
-    two_phase: bool | None
-    failover: bool | None
-    """Since PostgreSQL 17."""
-    invalidation_reason: str | None
-    """Since PostgreSQL 17."""
-
-    @property
-    def lost(self) -> bool:
-        """Whether nothing can be read from it any more."""
-        return self.wal_status == "lost" or self.invalidation_reason is not None
 
 
 def create_slot_command(
@@ -113,31 +86,7 @@ def start_command(slot: str, lsn: int, options: Mapping[str, str]) -> sql.Compos
     return start + sql.SQL(" ({})").format(sql.SQL(", ").join(pairs)) if pairs else start
 
 
-def slot_query(name: str) -> sql.Composed:
-    """One row with one column, `slot`: all that this version of the server knows of it."""
-    return _SLOT_QUERY.format(sql.Literal(name))
-
-
 def check_slot_name(name: str) -> None:
     """Raise `ConfigurationError` for what PostgreSQL does not take as the name of a slot."""
     if SLOT_NAME.fullmatch(name) is None:
         raise ConfigurationError(f"{name!r} is no name for a slot: 1 to 63 of a-z, 0-9 and _")
-
-
-def slot_state_of(row: Mapping[str, Any]) -> SlotState:
-    """Read what `slot_query` gave."""
-    confirmed, restart = row.get("confirmed_flush_lsn"), row.get("restart_lsn")
-    return SlotState(
-        name=row["slot_name"],
-        plugin=row.get("plugin"),
-        database=row.get("database"),
-        active_pid=row.get("active_pid"),
-        confirmed_lsn=None if confirmed is None else parse_lsn(confirmed),
-        restart_lsn=None if restart is None else parse_lsn(restart),
-        wal_status=row.get("wal_status"),
-        safe_wal_bytes=row.get("safe_wal_size"),
-        temporary=bool(row.get("temporary")),
-        two_phase=row.get("two_phase"),
-        failover=row.get("failover"),
-        invalidation_reason=row.get("invalidation_reason"),
-    )

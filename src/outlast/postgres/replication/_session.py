@@ -21,17 +21,15 @@ from outlast.postgres.replication._commands import (
     IDENTIFY,
     TIMEOUT_QUERY,
     CreatedSlot,
-    SlotState,
     System,
     create_slot_command,
     drop_slot_command,
-    slot_query,
-    slot_state_of,
     start_command,
 )
 from outlast.postgres.replication._dial import Keepalive, dial
-from outlast.postgres.replication._lsn import format_lsn, parse_lsn
-from outlast.postgres.replication._stream import CopyStream, StreamEndedError, shut_down
+from outlast.postgres.replication._lsn import parse_lsn
+from outlast.postgres.replication._slots import Slot, read_slot
+from outlast.postgres.replication._stream import CopyStream, shut_down
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Mapping, Sequence
@@ -40,18 +38,6 @@ if TYPE_CHECKING:
     from outlast.postgres._connection import Connection
     from outlast.postgres._dependency import Postgres
     from outlast.postgres.replication._dial import Rule
-
-__all__ = [
-    "CreatedSlot",
-    "Keepalive",
-    "Replication",
-    "SlotState",
-    "SlotWaitsError",
-    "StreamEndedError",
-    "System",
-    "format_lsn",
-    "parse_lsn",
-]
 
 PHASE: Final = "replication"
 """What rules are told: the same SQLSTATE means another thing here than in a query."""
@@ -206,10 +192,10 @@ class Replication:
         """Drop a slot, and with it the promise that its changes are kept. With `wait`, wait until nobody uses it."""
         await self._command(drop_slot_command(name, wait=wait))
 
-    async def slot_state(self, name: str) -> SlotState | None:
-        """What the server knows of a slot; None when there is no such slot."""
-        rows = await self._command(slot_query(name))
-        return slot_state_of(rows[0]["slot"]) if rows else None
+    async def slot_state(self, name: str) -> Slot | None:
+        """Return what the server knows of a slot; None when there is no such slot."""
+        async with self._used():
+            return await read_slot(self.conn, name)
 
     async def start(
         self, slot: str, lsn: int = 0, options: Mapping[str, str] | None = None, *, buffer_bytes_max: int = BUFFER_BYTES_MAX

@@ -13,7 +13,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Final, Literal, Self
 
 from outlast.testing._network.ports import free_port
-from outlast.testing._network.proxied_link import Link, reset_at_close
+from outlast.testing._network.proxied_link import Relay, reset_at_close
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -58,7 +58,7 @@ class FaultProxy:
         self._mode: Mode = "pass"
         self._running: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
-        self._links: set[Link] = set()
+        self._links: set[Relay] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._listener: socket.socket | None = None
 
@@ -116,7 +116,7 @@ class FaultProxy:
         """Whether it forwards nothing now."""
         return self._mode == "blackhole"
 
-    def opened(self, link: Link, opening: bytes) -> None:
+    def opened(self, link: Relay, opening: bytes) -> None:
         """Pass on what a client says first to whoever watches."""
         if self._watch is not None:
             self._watch(link.accepted_s, opening)
@@ -186,7 +186,7 @@ class FaultProxy:
     def _admit(self, raw: socket.socket, now_s: float) -> None:
         raw.setblocking(False)
         raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        link = Link(self._loop, self, self._links.discard)
+        link = Relay(self._loop, self, self._links.discard)
         link.accepted_s = now_s
         self._links.add(link)
         self._keep(self._loop.create_task(self._take_in(link, raw)))
@@ -195,7 +195,7 @@ class FaultProxy:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _take_in(self, link: Link, raw: socket.socket) -> None:
+    async def _take_in(self, link: Relay, raw: socket.socket) -> None:
         await self._loop.connect_accepted_socket(lambda: link.client, raw)
         if link.over:
             # Cut while it was being taken in.
@@ -203,12 +203,12 @@ class FaultProxy:
         elif not self.holding:
             self._dial(link)
 
-    def _dial(self, link: Link) -> None:
+    def _dial(self, link: Relay) -> None:
         if link.dialling is None and link.live:
             link.dialling = self._loop.create_task(self._connect(link))
             self._keep(link.dialling)
 
-    async def _connect(self, link: Link) -> None:
+    async def _connect(self, link: Relay) -> None:
         try:
             async with asyncio.timeout(DIAL_S_MAX):
                 await self._loop.create_connection(lambda: link.target, *self.target)

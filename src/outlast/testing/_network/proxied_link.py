@@ -33,7 +33,7 @@ class Conditions(Protocol):
         """How much later everything arrives."""
         ...
 
-    def opened(self, link: Link, opening: bytes) -> None:
+    def opened(self, link: Relay, opening: bytes) -> None:
         """Take what the client has sent so far, after each piece until there are 64 bytes of it."""
         ...
 
@@ -41,7 +41,7 @@ class Conditions(Protocol):
 class End(asyncio.Protocol):
     """One end of a link: a connection with the client or with the target."""
 
-    def __init__(self, link: Link) -> None:
+    def __init__(self, link: Relay) -> None:
         """An end that is not connected yet."""
         self._link = link
         self.transport: asyncio.Transport | None = None
@@ -110,10 +110,10 @@ class End(asyncio.Protocol):
         self.transport.abort()
 
 
-class Link:
+class Relay:
     """Both ends of one client's connection; passes on what the proxy's conditions let pass."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, conditions: Conditions, forget: Callable[[Link], None]) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, conditions: Conditions, forget: Callable[[Relay], None]) -> None:
         """A link without connections; `forget` is called when it is given up or both ends are gone."""
         self._loop = loop
         self._conditions = conditions

@@ -20,7 +20,7 @@ import outlast
 from outlast.postgres import Postgres
 from outlast.postgres.ownership._epochs import FencedError
 from outlast.postgres.ownership._standby import BEAT_S, Standby, StandbyState
-from outlast.postgres.replication._session import Keepalive
+from outlast.postgres.replication import Keepalive
 from outlast.postgres.sessions import lock_holder
 from outlast.testing import FaultProxy
 

@@ -31,7 +31,7 @@ from outlast import Kind, Scope, State
 from outlast._core.faults import attached
 from outlast.changes._slot.troubles import Meaning, meaning_of
 from outlast.postgres import DeadlineExceededError, Postgres
-from outlast.postgres.replication._session import Replication, SlotWaitsError, StreamEndedError, parse_lsn
+from outlast.postgres.replication import Replication, SlotWaitsError, StreamEndedError, parse_lsn
 from outlast.testing import FaultProxy, PostgresServer
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def test_it_streams_confirms_and_says_goodbye(source: PostgresServer, run_async:
             assert slot.consistent_lsn >= system.flushed_lsn
             state = await session.slot_state("s")
             assert state is not None
-            assert (state.plugin, state.active_pid, state.lost) == ("pgoutput", None, False)
+            assert (state.plugin, state.holder, state.is_lost) == ("pgoutput", None, False)
             assert await session.slot_state("other") is None
             await session.start("s", slot.consistent_lsn, OPTIONS)
             await asyncio.to_thread(sql, source, "INSERT INTO t VALUES (1, 'a'), (2, 'b')")

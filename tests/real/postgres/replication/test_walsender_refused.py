@@ -17,9 +17,9 @@ from walsender import (
 )
 
 from outlast import Kind, State
-from outlast.changes._slot.troubles import Meaning, holder
+from outlast.changes._slot.troubles import Meaning
 from outlast.postgres import Postgres
-from outlast.postgres.replication._session import Replication
+from outlast.postgres.replication import Replication, read_slot
 from outlast.testing import PostgresServer
 
 if TYPE_CHECKING:
@@ -85,11 +85,13 @@ def test_a_slot_that_is_taken_is_contended_and_its_holder_is_known(source: Postg
             error = await refused(source, start_slot)
             expect(error, Meaning.SLOT_IN_USE, Kind.CONTENDED, "WHERE slot_name = 's'")
             async with db.connection() as conn:
-                who = await holder(conn, "s")
-                assert who is not None
+                slot = await read_slot(conn, "s")
+                assert slot is not None
+                assert slot.holder is not None
+                who = slot.holder
                 assert (who.pid, who.application) == (session.backend_pid, "outlast changes")
                 assert "since 20" in str(who)
-                assert await holder(conn, "no_such_slot") is None
+                assert await read_slot(conn, "no_such_slot") is None
         await db.close()
 
     run_async(main)
@@ -173,7 +175,7 @@ def test_a_slot_that_is_lost(run_async: RunAsync) -> None:
             async with await Replication.connect(db) as session:
                 state = await session.slot_state("s")
                 assert state is not None
-                assert state.lost
+                assert state.is_lost
             await db.close()
             expect(await refused(server, start_slot), Meaning.SLOT_LOST, Kind.PERMANENT, "pg_drop_replication_slot('s')")
 

@@ -11,7 +11,7 @@ from psycopg.pq import DiagnosticField
 from outlast import Kind, Scope
 from outlast._core.faults import attached
 from outlast.changes._slot.troubles import Meaning, Names, ReplicationRule, meaning_of
-from outlast.postgres.replication._session import Replication, parse_lsn
+from outlast.postgres.replication import Replication, parse_lsn
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -12,7 +12,7 @@ from psycopg import errors
 
 from outlast import Stop
 from outlast.changes._slot.claim import BACKOFF, LOOK_S, Claim
-from outlast.postgres.replication._commands import slot_state_of
+from outlast.postgres.replication._slots import slot_of
 from outlast.postgres.sessions import Session
 from outlast.testing import run_virtual
 
@@ -36,7 +36,7 @@ class Watched(Claim):
         return Session(self.reader) if self.reader else None
 
     async def slot_state(self, name: str) -> Any:
-        return slot_state_of({"slot_name": name, "active_pid": self.reader or None})
+        return slot_of({"slot_name": name, "active_pid": self.reader or None})
 
     async def give_up(self, times: int) -> None:
         """Be cancelled so often, each time after the reader was seen."""

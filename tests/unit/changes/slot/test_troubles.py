@@ -9,7 +9,7 @@ from psycopg.pq import DiagnosticField
 from outlast import Kind, Scope
 from outlast.changes._slot.troubles import RULES, TABLE, Meaning, Names, ReplicationRule, Row, meaning_of
 from outlast.postgres import DeadlineExceededError
-from outlast.postgres.replication._session import StreamEndedError
+from outlast.postgres.replication import StreamEndedError
 
 NAMES = Names(slot="shop", publication="shop_pub", user="app")
 SAID = {

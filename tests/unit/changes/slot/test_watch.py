@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from outlast import Kind
-from outlast.changes._slot.monitor import bytes_text, describe, fault_of
+from outlast.changes._slot.monitor import describe, fault_of
 from outlast.changes._slot.watch import (
     GIB,
     MIB,
@@ -308,4 +308,3 @@ def test_what_people_are_told() -> None:
     gone = fault_of("shop", watch.take(sample(6.0, 11 * GIB, wal_status=None)))
     assert gone is not None
     assert gone.hint.startswith("SELECT pg_create_logical_replication_slot")
-    assert (bytes_text(0), bytes_text(2048), bytes_text(1.5 * GIB)) == ("0 B", "2.0 KiB", "1.5 GiB")

@@ -1,4 +1,4 @@
-"""Which records are the same kind for the guard of stdlib logging."""
+"""Which records are the same kind for the folding of stdlib logging."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from uuid import UUID
 
 import pytest
 
-from outlast.logs.stdlib import guard
+from outlast.logs.stdlib import fold
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-log = logging.getLogger("guarded.kinds")
+log = logging.getLogger("folded.kinds")
 
 
 class Kept(logging.Handler):
@@ -30,10 +30,10 @@ class Kept(logging.Handler):
 
 @pytest.fixture
 def kept() -> Iterator[Kept]:
-    """The records that passed a guard, without its summaries."""
+    """The records that were shown, without summaries."""
     handler = Kept()
     log.addHandler(handler)
-    with guard(timer=False) as handle:
+    with fold(timer=False) as handle:
         yield handler
         assert handle.unjudged == 0
         log.removeHandler(handler)

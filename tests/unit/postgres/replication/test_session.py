@@ -11,10 +11,11 @@ from psycopg.conninfo import conninfo_to_dict
 
 from outlast import ConfigurationError
 from outlast.postgres import Postgres
-from outlast.postgres.replication._commands import create_slot_command, drop_slot_command, slot_state_of, start_command
+from outlast.postgres.replication import Keepalive, format_lsn, parse_lsn
+from outlast.postgres.replication._commands import create_slot_command, drop_slot_command, start_command
 from outlast.postgres.replication._dial import _conninfo
 from outlast.postgres.replication._heartbeat import Beat, Heartbeat
-from outlast.postgres.replication._session import Keepalive, format_lsn, parse_lsn
+from outlast.postgres.replication._slots import slot_of
 
 # Positions.
 
@@ -62,10 +63,14 @@ def test_options_of_the_plugin_are_quoted() -> None:
 
 
 def test_the_state_of_a_slot_is_read_from_any_version() -> None:
-    old = slot_state_of({"slot_name": "shop", "restart_lsn": "0/10", "confirmed_flush_lsn": None, "wal_status": "reserved"})
-    assert (old.restart_lsn, old.confirmed_lsn, old.failover, old.lost) == (16, None, None, False)
-    assert slot_state_of({"slot_name": "shop", "wal_status": "lost"}).lost
-    assert slot_state_of({"slot_name": "shop", "invalidation_reason": "idle_timeout"}).lost
+    old = slot_of({"slot_name": "shop", "restart_lsn": "0/10", "confirmed_flush_lsn": None, "wal_status": "reserved"})
+    assert (old.restart_lsn, old.confirmed_lsn, old.failover, old.is_lost) == (16, None, False, False)
+    assert slot_of({"slot_name": "shop", "wal_status": "lost"}).is_lost
+    assert slot_of({"slot_name": "shop", "invalidation_reason": "idle_timeout"}).is_lost
+    assert slot_of({"slot_name": "shop", "conflicting": True}).invalidation == "conflict"
+    assert slot_of({"slot_name": "shop"}).wal_status == "reserved", "one that is being made has none yet"
+    read = slot_of({"slot_name": "shop", "active_pid": 7, "backend_start": "2026-11-29T21:42:21.5+01:00", "inactive_s": None})
+    assert str(read.holder) == "pid 7 (no application name, since 2026-11-29T21:42:21+01:00)"
 
 
 # How it is dialled.

@@ -15,8 +15,8 @@ from psycopg import pq
 
 from outlast._core.faults import attached
 from outlast.postgres import Postgres
+from outlast.postgres.replication import Replication, StreamEndedError
 from outlast.postgres.replication import _stream as replication_stream
-from outlast.postgres.replication._session import Replication, StreamEndedError
 from outlast.postgres.replication._stream import CopyStream
 
 if TYPE_CHECKING:

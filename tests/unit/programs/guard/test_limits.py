@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from outlast._core.quantities import amount, size
 from outlast._programs.guard.rotation import KEPT_BYTES_MIN, Files, Limits, plan
 from outlast._programs.guard.spin import SpinLimits, SpinWatch
 from outlast._programs.guard.streams import LINE_BYTES_MAX, WholeLines
@@ -347,8 +346,3 @@ def test_a_fold_that_fails_lets_every_line_through_and_says_so_once() -> None:
     assert folding.next_due_at() is None
     assert folding.feed(b"two\n", 2.0) + folding.due(3.0) + folding.end(3.0) == b"two\n"
     assert said == ["folding failed, everything is passed on as it comes: KeyError: 1.0"]
-
-
-def test_numbers_in_lines() -> None:
-    assert [amount(1, "line"), amount(12_345, "line")] == ["1 line", "12,345 lines"]
-    assert [size(512), size(4096), size(64 * MIB), size(5 << 40)] == ["512 B", "4.0 KiB", "64.0 MiB", "5.0 TiB"]

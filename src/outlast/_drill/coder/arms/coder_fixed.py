@@ -12,7 +12,7 @@ import asyncio
 from outlast._drill.coder.arms import ledger
 from outlast._drill.coder.arms.dialing_pool import DialingPool
 from outlast._drill.coder.arms.plain_queue import acquire, complete
-from outlast._drill.lab.arm.service import POLL_S, Service, one_line
+from outlast._drill.lab.arm.service import POLL_S, PlainService, one_line
 
 RETRY_S_MIN = 0.01
 RETRY_S_MAX = 1.0
@@ -37,7 +37,7 @@ class Retrier:
         self._wait_s = RETRY_S_MIN
 
 
-class CoderFixed(Service):
+class CoderFixed(PlainService):
     """Job loops with a backoff each, and a controller that asks the database before it resets its own."""
 
     def __init__(self) -> None:

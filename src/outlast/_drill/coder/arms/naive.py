@@ -11,14 +11,14 @@ import asyncio
 from outlast._drill.coder.arms import ledger
 from outlast._drill.coder.arms.dialing_pool import DialingPool
 from outlast._drill.coder.arms.plain_queue import acquire, complete
-from outlast._drill.lab.arm.service import POLL_S, Service, one_line
+from outlast._drill.lab.arm.service import POLL_S, PlainService, one_line
 
 HEARTBEAT_S = 1.0
 RETRY_S_MIN = 0.05
 RETRY_S_MAX = 10.0
 
 
-class Naive(Service):
+class Naive(PlainService):
     """Job loops without a backoff, and a controller whose backoff is reset by a pre-check."""
 
     def __init__(self) -> None:

@@ -13,7 +13,7 @@ from tenacity import before_sleep_log, retry, wait_exponential_jitter
 
 from outlast._drill.coder.arms import ledger, plain_queue
 from outlast._drill.coder.arms.dialing_pool import DialingPool
-from outlast._drill.lab.arm.service import POLL_S, Service
+from outlast._drill.lab.arm.service import POLL_S, PlainService
 
 WAIT_S_MAX = 10.0
 
@@ -41,7 +41,7 @@ async def enter(pool: DialingPool) -> None:
         await ledger.write(conn)
 
 
-class Tenacity(Service):
+class Tenacity(PlainService):
     """Job loops whose calls are retried for ever."""
 
     def __init__(self) -> None:

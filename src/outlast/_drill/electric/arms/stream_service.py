@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import psycopg
 from psycopg import errors, pq
 
-from outlast._drill.lab.arm.service import Service
+from outlast._drill.lab.arm.service import PlainService
 from outlast._drill.lab.worklog import STREAM_LOOP
 from outlast.changes import Decoder, Insert
 
@@ -22,7 +22,7 @@ _START = f"START_REPLICATION SLOT {NAME} LOGICAL 0/0 (proto_version '1', publica
 _WAL_DATA, _KEEPALIVE = ord("w"), ord("k")
 
 
-class StreamService(Service):
+class StreamService(PlainService):
     """The service: its loops, and a stream that raises whatever it meets."""
 
     async def tick(self, loop: int) -> None:

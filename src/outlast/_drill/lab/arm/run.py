@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 from outlast._drill.lab.arm.figures import Course
 from outlast._drill.lab.errors import DrillCancelled, DrillError
 from outlast._drill.lab.faults import Outage, StagedFault, mend
-from outlast._drill.lab.observer import Observer, Phase
+from outlast._drill.lab.observer import ArmState, Observer
 from outlast._drill.lab.result import A
 from outlast._drill.lab.watch import Watch
 
@@ -72,7 +72,7 @@ class ArmRun(ABC, Generic[A, T]):
 
     def run(self) -> tuple[A, str]:
         """Carry it out; returns the result and the server's version. Nothing it started is left behind."""
-        self.phase(Phase.STARTING)
+        self.enter(ArmState.STARTING)
         with ExitStack() as stack:
             directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="outlast-drill-")))
             version = self.set_up(stack, directory)
@@ -84,17 +84,17 @@ class ArmRun(ABC, Generic[A, T]):
         try:
             self.begin_work()
             self._await_readiness()
-            self.phase(Phase.HEALTHY, self.options.warmup_s)
+            self.enter(ArmState.HEALTHY, self.options.warmup_s)
             healthy_s = time.monotonic()
             self.pause(self.options.warmup_s)
             outage = self.stage_fault()
-            self.phase(Phase.RECOVERY, self.options.cooldown_s)
+            self.enter(ArmState.RECOVERY, self.options.cooldown_s)
             self.pause(self.options.cooldown_s)
         finally:
             self.end_work()
         fed_until_s = time.monotonic()
         self._drain()
-        self.phase(Phase.STOPPING)
+        self.enter(ArmState.STOPPING)
         term_s = time.monotonic()
         processes = [instance.process for instance in self.instances if not instance.process.killed]
         died = any(process.exit_code is not None for process in processes)
@@ -112,7 +112,7 @@ class ArmRun(ABC, Generic[A, T]):
     def stage_fault(self) -> Outage:
         """Break it, let it be broken, mend it."""
         target = self.target()
-        self.phase(Phase.OUTAGE, self.options.outage_s)
+        self.enter(ArmState.OUTAGE, self.options.outage_s)
         self.refresh()
         began_s = time.monotonic()
         try:
@@ -136,9 +136,9 @@ class ArmRun(ABC, Generic[A, T]):
             msg = "the drill was cancelled"
             raise DrillCancelled(msg)
 
-    def phase(self, phase: Phase, lasts_s: float | None = None) -> None:
-        """Tell the observer."""
-        self.observer.arm_phase(self.kind.name, phase, lasts_s)
+    def enter(self, state: ArmState, lasts_s: float | None = None) -> None:
+        """Report the arm's state to the observer."""
+        self.observer.arm_state(self.kind.name, state, lasts_s)
 
     def _await_readiness(self) -> None:
         deadline_s = time.monotonic() + START_LIMIT_S
@@ -159,7 +159,7 @@ class ArmRun(ABC, Generic[A, T]):
         """Let the arm finish what it was given: until all is done, or nothing has moved for the kind's grace."""
         if not self.fault.heals:
             return
-        self.phase(Phase.DRAINING, self.kind.grace_s)
+        self.enter(ArmState.DRAINING, self.kind.grace_s)
         moved_s, before = time.monotonic(), -1
         while any(instance.process.exit_code is None for instance in self.instances):
             self.refresh()

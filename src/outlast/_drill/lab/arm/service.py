@@ -95,7 +95,7 @@ def one_line(exc: BaseException) -> str:
     return f"{type(exc).__name__}: {exc}".replace("\n", "\\n")
 
 
-class Service:
+class PlainService:
     """Runs loops side by side until SIGTERM: the plainest service there is."""
 
     def __init__(self, name: str) -> None:

@@ -1,13 +1,13 @@
 """What a folded record costs, in shares of an emitted one: stdlib logging, structlog, loguru, and a filter from PyPI.
 
-    python bench/logging_guard.py            # median of 41 rounds of 1,000 calls
+    python bench/logging_fold.py            # median of 41 rounds of 1,000 calls
 
 Records go to a StreamHandler (or what structlog and loguru have in its place) that writes to the null device. A case and the
 emitted record it is compared with take short turns, one after the other, so that a slow moment of the machine falls on both;
 the figure is the median of the ratios, in processor time. The exit code is 1 when a promise does not hold:
 
 - a folded record costs at most 1/8 of an emitted one, structlog's at most 1/10, `logger.exception` ten frames deep at most 1/10;
-- a record that passes costs at most 1.15 times what it costs without the guard.
+- a record that passes costs at most 1.15 times what it costs without folding.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from structlog.typing import BindableLogger, Processor
 
     from outlast._core.fold import FoldPolicy
-    from outlast.logs.stdlib import LogGuard
+    from outlast.logs.stdlib import Folding
 
 NUMBERS = itertools.count()
 NULL = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123  # for the life of the process
@@ -64,11 +64,11 @@ def nothing() -> Iterator[None]:
     yield
 
 
-def guarded(policy: FoldPolicy | None = None) -> Callable[[], LogGuard]:
+def folding(policy: FoldPolicy | None = None) -> Callable[[], Folding]:
     from outlast._core.fold import FoldPolicy
-    from outlast.logs.stdlib import guard
+    from outlast.logs.stdlib import fold
 
-    return lambda: guard(policy=policy or FoldPolicy())
+    return lambda: fold(policy=policy or FoldPolicy())
 
 
 def raises(frames: int) -> None:
@@ -89,14 +89,14 @@ def stdlib_cases() -> Iterator[Case]:
     }
     for name, call in messages.items():
         yield Case(f"stdlib, {name}: emitted", call, nothing)
-        yield Case(f"stdlib, {name}: folded", call, guarded(), f"stdlib, {name}: emitted", 1 / 8)
-        yield Case(f"stdlib, {name}: passes", call, guarded(policy=shows_all), f"stdlib, {name}: emitted", 1.15)
+        yield Case(f"stdlib, {name}: folded", call, folding(), f"stdlib, {name}: emitted", 1 / 8)
+        yield Case(f"stdlib, {name}: passes", call, folding(policy=shows_all), f"stdlib, {name}: emitted", 1.15)
 
     def info() -> None:
         plain.info("served %s in %d ms", "/orders", 7)
 
     yield Case("stdlib, below the level: emitted", info, nothing)
-    yield Case("stdlib, below the level: passes", info, guarded(), "stdlib, below the level: emitted", 1.15)
+    yield Case("stdlib, below the level: passes", info, folding(), "stdlib, below the level: emitted", 1.15)
 
     refused = OSError(111, "refused")
     harder: dict[str, Callable[[], object]] = {
@@ -107,7 +107,7 @@ def stdlib_cases() -> Iterator[Case]:
     }
     for name, call in harder.items():
         yield Case(f"stdlib, {name}: emitted", call, nothing)
-        yield Case(f"stdlib, {name}: folded", call, guarded(), f"stdlib, {name}: emitted")
+        yield Case(f"stdlib, {name}: folded", call, folding(), f"stdlib, {name}: emitted")
 
     def exception() -> None:
         try:
@@ -116,7 +116,7 @@ def stdlib_cases() -> Iterator[Case]:
             plain.exception("failed")
 
     yield Case("stdlib, exception ten deep: emitted", exception, nothing, share=0.05)
-    yield Case("stdlib, exception ten deep: folded", exception, guarded(), "stdlib, exception ten deep: emitted", 1 / 10, 0.2)
+    yield Case("stdlib, exception ten deep: folded", exception, folding(), "stdlib, exception ten deep: emitted", 1 / 10, 0.2)
 
 
 def filter_from_pypi() -> Iterator[Case]:
@@ -171,7 +171,7 @@ def loguru_cases() -> Iterator[Case]:
     from loguru import logger
 
     from outlast._core.fold import FoldPolicy
-    from outlast.logs.loguru import guard
+    from outlast.logs.loguru import fold
 
     logger.remove()
     logger.add(NULL, format="{time} {level} {name} {message}")
@@ -180,8 +180,8 @@ def loguru_cases() -> Iterator[Case]:
         logger.error("cannot reach {}", "db-1")
 
     yield Case("loguru: emitted", call, nothing, share=0.5)
-    yield Case("loguru: folded", call, guard, "loguru: emitted", 1 / 8)
-    yield Case("loguru: passes", call, lambda: guard(policy=FoldPolicy(burst=10**9)), "loguru: emitted", share=0.5)
+    yield Case("loguru: folded", call, fold, "loguru: emitted", 1 / 8)
+    yield Case("loguru: passes", call, lambda: fold(policy=FoldPolicy(burst=10**9)), "loguru: emitted", share=0.5)
 
 
 def seconds(case: Case, calls: int) -> float:
