@@ -19,8 +19,8 @@ from string import Formatter
 from typing import TYPE_CHECKING, Any, Final
 
 from outlast._core.fold import Storm
-from outlast.logs._folding.masks import CODE_BEFORE, TEXT_CHARS_MAX, masked, said
 from outlast.logs._folding.values import raw_value, tell_value
+from outlast.logs._masking.texts import CODE, INSTANCE, TEXT_CHARS_MAX, masked, said, sorts_in
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
@@ -119,22 +119,31 @@ class Site:
 
 def site_of(name: str, template: str) -> Site:
     """Read a %-template once: which of its values can matter."""
-    kept: list[tuple[Any, bool]] = []
-    position, is_named = 0, False
+    labels: list[str | None] = []
+    numeric: list[bool] = []
+    pieces, piece, at = list[str](), "", 0
     for match in PLACEHOLDER.finditer(template):
         label, width, precision, conversion = match.groups()
+        piece, at = piece + template[at : match.start()], match.end()
         if conversion == "%":
+            piece += "%"
             continue
         if "*" in {width, precision}:
             return Site(name, None)
-        is_named = is_named or label is not None
-        code = bool(CODE_BEFORE.search(template, max(0, match.start() - 40), match.start()))
-        if code or conversion in TEXT_CONVERSIONS:
-            kept.append((label or position, code))
-        position += 1
+        labels.append(label)
+        numeric.append(conversion not in TEXT_CONVERSIONS)
+        pieces.append(piece)
+        piece = ""
+    sorts = sorts_in([*pieces, piece + template[at:]], numeric)
+    kept: list[tuple[Any, bool]] = [
+        (label or position, sort is CODE)
+        for position, (label, sort, is_number) in enumerate(zip(labels, sorts, numeric, strict=True))
+        if sort is CODE or not (is_number or sort is INSTANCE)
+    ]
+    is_named = any(label is not None for label in labels)
     only = kept[0][0] if len(kept) == 1 and not is_named else -1
     # Values without placeholders belong to another style of template: all of them may matter.
-    return Site(name, tuple(kept) if position else None, only, is_named=is_named)
+    return Site(name, tuple(kept) if labels else None, only, is_named=is_named)
 
 
 def site_of_braces(name: str, template: str) -> Site:
@@ -142,18 +151,22 @@ def site_of_braces(name: str, template: str) -> Site:
 
     Where there are names, the values come in one mapping, in which the others have their position.
     """
-    kept: list[tuple[Any, bool]] = []
-    before, automatic = "", 0
+    fields: list[str] = []
+    pieces, piece = list[str](), ""
     for literal, field_name, _, _ in Formatter().parse(template):
-        before += literal
-        if field_name is None:
-            continue
-        base = re.split(r"[.\[]", field_name, maxsplit=1)[0]
-        code = bool(CODE_BEFORE.search(before[-40:]))
+        piece += literal
+        if field_name is not None:
+            fields.append(re.split(r"[.\[]", field_name, maxsplit=1)[0])
+            pieces.append(piece)
+            piece = ""
+    kept: list[tuple[Any, bool]] = []
+    automatic = 0
+    for base, sort in zip(fields, sorts_in([*pieces, piece], [False] * len(fields)), strict=True):
         if not base or base.isdecimal():
-            kept.append((int(base) if base else automatic, code))
+            if sort is not INSTANCE:
+                kept.append((int(base) if base else automatic, sort is CODE))
             automatic += 1
-        elif code:
+        elif sort is CODE:
             kept.append((base, True))
     only = kept[0][0] if len(kept) == 1 and isinstance(kept[0][0], int) else -1
     return Site(name, tuple(kept), only)
