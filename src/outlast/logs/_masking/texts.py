@@ -34,7 +34,7 @@ class Sort(Enum):
     CODE = 2
     """A number here is a code, or part of a name."""
     INSTANCE = 3
-    """It names one occurrence, and nothing that two of them have in common."""
+    """It counts, or names one occurrence, and nothing that two of them have in common."""
 
 
 # Names of the module are read in a third of the time that members of an Enum take on Python 3.11.
@@ -76,12 +76,11 @@ def sorts_in(pieces: Sequence[str], numeric: Sequence[bool]) -> list[Sort]:
     for gap, word in enumerate(words):
         at = len(_filled(raw[: gap + 1], samples))
         slots = plan(_filled(raw, [*samples[:gap], NUMBER, *samples[gap + 1 :]])).slots
-        if word not in of_words:
+        is_code = any(start <= at < end for start, end in slots) or (gap and raw[gap] == b":" and not numeric[gap - 1])
+        if word not in of_words or (numeric[gap] and not is_code):
             sorts.append(INSTANCE)
-        elif any(start <= at < end for start, end in slots) or (gap and raw[gap] == b":" and not numeric[gap - 1]):
-            sorts.append(CODE)
         else:
-            sorts.append(VALUE)
+            sorts.append(CODE if is_code else VALUE)
     return sorts
 
 

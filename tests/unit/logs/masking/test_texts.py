@@ -75,9 +75,9 @@ def test_what_is_masked(text: str, result: str) -> None:
     ("pieces", "numeric", "sorts"),
     [
         (("errno=", ""), (True,), [CODE]),
-        (("took ", " ms"), (True,), [VALUE]),
+        (("took ", " ms"), (True,), [INSTANCE]),
         (("request_id=", ""), (False,), [INSTANCE]),
-        (("attempt ", " at ", ":", ""), (True, False, True), [VALUE, VALUE, CODE]),
+        (("attempt ", " at ", ":", ""), (True, False, True), [INSTANCE, VALUE, CODE]),
         (("no place",), (), []),
     ],
 )
