@@ -56,7 +56,7 @@ STAMP = "outlast-stamp"
 PROBE = "import ensurepip, sys, venv; print(sys.version_info.major, sys.version_info.minor)"
 
 OTHER_PYTHONS = "other Pythons"
-SHARES_S = {"lint": 50, "tests/unit": 60, "tests/sim": 20, "tests/real": 370, OTHER_PYTHONS: 160}
+SHARES_S = {"lint": 50, "tests/unit": 55, "tests/contract": 5, "tests/sim": 20, "tests/real": 370, OTHER_PYTHONS: 160}
 """What each part of `test` may cost at most: seconds of processor time, user and system, of all its processes.
 
 Together 660, 11 minutes on two cores, for the systems that stand: a runtime, a job queue, a change stream. Each system to come
@@ -234,7 +234,9 @@ def pytest_on_all(ready: dict[Version, Path]) -> list[Part]:
     (main_version, main_python), *others = ready.items()
     # The tests in tests/real stage outages and mostly wait, so everything else has its turn beside them.
     with ThreadPoolExecutor(max_workers=1) as pool:
-        beside = [pool.submit(pytest, name, main_version, main_python, [name]) for name in ("tests/unit", "tests/sim")]
+        beside = [
+            pool.submit(pytest, name, main_version, main_python, [name]) for name in ("tests/unit", "tests/contract", "tests/sim")
+        ]
         beside += [pool.submit(pytest, OTHER_PYTHONS, *other, ["--any-python"]) for other in others]
         say(f"tests/real on Python {dotted(main_version)}, everything else beside it")
         parts = [pytest("tests/real", main_version, main_python, ["tests/real"], at_once=True)]
