@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from outlast.jobs._model import Outcome
     from outlast.jobs._needs import Needs, Share
     from outlast.jobs._recorder import Recorder
+    from outlast.jobs._running import Running
     from outlast.jobs._statements import Statements
     from outlast.postgres import Postgres
 
@@ -43,6 +45,7 @@ class Acquirer:
         db: Postgres,
         said: Statements,
         recorder: Recorder,
+        running: Running,
         *,
         worker: str,
         queues: tuple[str, ...],
@@ -51,10 +54,10 @@ class Acquirer:
         poll_s: float,
         incident: Incident,
     ) -> None:
-        """Belong to one worker process."""
         self._db = db
         self._said = said
         self._recorder = recorder
+        self._running = running
         self._worker = worker
         self._queues = queues
         self._needs = needs
@@ -66,10 +69,6 @@ class Acquirer:
         self._wanted = asyncio.Event()
         self._maybe = asyncio.Event()
         self._rng = random.Random()
-        self.lock = asyncio.Lock()
-        """Held while jobs are under way from the database to `running`."""
-        self.running: dict[int, Job] = {}
-        """The jobs of this process, by id: acquired and not yet safely recorded."""
         self.turn = 0
 
     def wake(self) -> None:
@@ -109,27 +108,27 @@ class Acquirer:
     def _room(self) -> int:
         """How many outcomes the journal has room for, beside those of the jobs that run."""
         journal = self._recorder.journal
-        return journal.entries_max - len(journal.entries) - len(self.running)
+        return journal.entries_max - len(journal.entries) - len(self._running)
 
     async def _turn(self, wanted: int, stop: Stop) -> int:
         """Acquire once and hand out; gives how many jobs were acquired."""
-        async with self.lock:
+        async with self._running.acquiring:
             jobs, unread = self._read(await self._acquire(wanted, stop))
+            for job in (*jobs, *(job for job, _ in unread)):
+                self._running.add(job)
             undelivered = self._hand_out(jobs)
             outcomes = [(job, give_back(job, 0.0)) for job in undelivered] + unread
-            self.running.update((job.id, job) for job, _ in unread)
         await asyncio.gather(*(self._end(job, outcome) for job, outcome in outcomes))
         return len(jobs) + len(unread)
 
     async def _end(self, job: Job, outcome: Outcome) -> None:
         await self._recorder.record(outcome)
-        self.running.pop(job.id, None)
+        self._running.remove(job)
 
     def _hand_out(self, jobs: list[Job]) -> list[Job]:
         """Give each job to the one who has waited longest; gives those that nobody waits for any more."""
         left: list[Job] = []
         for job in jobs:
-            self.running[job.id] = job
             future = next((future for future in self._waiting if not future.done()), None)
             if future is None:
                 left.append(job)
@@ -196,14 +195,9 @@ class Acquirer:
         return min([pause_s, *(wait_s for wait_s in others if wait_s is not None)])
 
     async def _until_set(self, event: asyncio.Event, stop: Stop, timeout_s: float | None) -> None:
-        forget = stop.on_fire(lambda _: event.set())
-        try:
-            async with asyncio.timeout(timeout_s):
+        with suppress(TimeoutError):
+            async with stop.timeout(timeout_s):
                 await event.wait()
-        except TimeoutError:
-            return
-        finally:
-            forget()
 
 
 def _job(row: Row, payload: Any) -> Job:  # noqa: ANN401 - anything that is JSON

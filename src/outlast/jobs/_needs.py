@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import enum
 import random
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from outlast import Backoff, Dependency, State, Stopping, Unavailable
@@ -287,10 +288,7 @@ def _nothing() -> None:
     """Nobody acquires yet."""
 
 
-async def _set_within(event: asyncio.Event, seconds: float | None) -> bool:
-    try:
+async def _set_within(event: asyncio.Event, seconds: float | None) -> None:
+    with suppress(TimeoutError):
         async with asyncio.timeout(seconds):
             await event.wait()
-    except TimeoutError:
-        return False
-    return True

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from outlast import Fault, Kind
-from outlast.jobs._refusals import NOT_THE_OUTCOMES, refusal
+from outlast.jobs._refusals import CAUSE_MAX, NOT_THE_OUTCOMES, refusal
 
 if TYPE_CHECKING:
     from outlast import Incident
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
 LEFT_OUT_MAX: Final = 1_000
 """Rows that are left out until the process ends."""
-CAUSE_MAX: Final = 20
-"""As many in a row that cannot be changed have a cause in common: it is held against no further one."""
 
 
 class Picker:

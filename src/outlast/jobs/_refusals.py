@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from outlast.postgres import Postgres
 
 BYTES_MAX: Final = 8 * 1024 * 1024
+CAUSE_MAX: Final = 20
+"""As many in a row that are refused one by one have a cause in common: it is held against no further one."""
 NOT_THE_OUTCOMES: Final = frozenset({Kind.TRANSIENT, Kind.CONTENDED, Kind.EXHAUSTED, Kind.OVERLOADED})
 """Kinds that say "not now", not "not this": a lock, a deadlock, no room."""
 

@@ -6,8 +6,9 @@ import json
 from typing import TYPE_CHECKING, Any, Final
 
 from outlast import Kind
+from outlast.extend import Once
 from outlast.jobs import _statements as statements
-from outlast.jobs._refusals import NOT_THE_OUTCOMES, Refusals, dead_instead, refusal
+from outlast.jobs._refusals import CAUSE_MAX, NOT_THE_OUTCOMES, Refusals, dead_instead, refusal
 
 if TYPE_CHECKING:
     from outlast import Fault
@@ -16,8 +17,6 @@ if TYPE_CHECKING:
     from outlast.jobs._threads import OwnThread
     from outlast.postgres import Postgres
 
-CAUSE_MAX: Final = 20
-"""As many in a row that can neither be recorded nor be recorded dead have a cause in common: no more are tried now."""
 LOCK_S: Final = 0.1
 """How long a row that somebody else holds is waited for, while the one is looked for that holds up the others."""
 UNRECORDABLE_MAX: Final = 1_000
@@ -39,7 +38,7 @@ class Sieve:
         self._disk = disk
         self.refusals = refusals
         self.recorded = self.late = 0
-        self._unrecordable: dict[int, None] = {}
+        self._unrecordable = Once(UNRECORDABLE_MAX)
         """Jobs that could not even be recorded dead. They are told once."""
 
     async def record(self, entries: list[Entry]) -> list[Entry]:
@@ -93,12 +92,10 @@ class Sieve:
             if refusal(self._db, exc).kind not in {Kind.REJECTED, Kind.BUG}:
                 return False
             dead = False
-        if outcome.id in self._unrecordable:
+        if self._unrecordable.said(outcome.id) is not None:
             return True
         if not dead:
-            self._unrecordable[outcome.id] = None
-            if len(self._unrecordable) > UNRECORDABLE_MAX:
-                del self._unrecordable[next(iter(self._unrecordable))]
+            self._unrecordable.news(subject=outcome.id)
         where = await self._disk.run(self.refusals.keep, entry, fault)
         self.refusals.tell(outcome, fault, where, dead=dead)
         return True

@@ -69,7 +69,7 @@ def test_handlers_that_block_keep_no_outcome_from_the_journal(server: PostgresSe
         process = jobs.work(service, workers=20)
         running = asyncio.create_task(service.run(stop))
         try:
-            await until_true(lambda: len(process.acquirer.running) == 18)
+            await until_true(lambda: len(process.running) == 18)
             await stopped(server)
             others_may.set()
             await until_true(lambda: process.recorder.journalled == 10)
