@@ -241,7 +241,11 @@ def pytest_on_all(ready: dict[Version, Path]) -> list[Part]:
     (main_version, main_python), *others = ready.items()
     # The tests in tests/real stage outages and mostly wait, so everything else has its turn beside them.
     with ThreadPoolExecutor(max_workers=1) as pool:
-        beside = [pool.submit(pytest, name, main_version, main_python, [name]) for name in ("tests/unit", "tests/sim")]
+        quick = {"tests/unit": ["tests/unit", "tests/contract"], "tests/sim": ["tests/sim"]}
+        beside = [
+            pool.submit(pytest, name, main_version, main_python, [folder for folder in folders if (ROOT / folder).exists()])
+            for name, folders in quick.items()
+        ]
         beside += [pool.submit(pytest, OTHER_PYTHONS, *other, ["--any-python"]) for other in others]
         say(f"tests/real on Python {dotted(main_version)}, everything else beside it")
         parts = [pytest("tests/real", main_version, main_python, ["tests/real"], at_once=True)]
