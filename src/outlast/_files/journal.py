@@ -49,7 +49,7 @@ class NewerFormatError(ConfigurationError):
 
 
 class Found(NamedTuple, Generic[T]):
-    """What the bytes of a journal hold."""
+    """The content of a journal's bytes."""
 
     records: list[T]
     damaged: list[bytes]
