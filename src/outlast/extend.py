@@ -12,12 +12,16 @@ from outlast._core.quantities import size_text
 from outlast._core.ramp import due as ramp_due
 from outlast._core.ramp import length_s as ramp_length_s
 from outlast._core.redact import clean, cut
+from outlast._runtime.adapter.line import Line
+from outlast._runtime.adapter.pacer import Pacer
 
 __all__ = [
     "FLOOR_SPREAD",
     "BackoffState",
     "Jitter",
+    "Line",
     "Once",
+    "Pacer",
     "attach",
     "attached",
     "clean",
