@@ -16,6 +16,7 @@ from outlast._core.redact import clean, cut
 from outlast._core.shown import Act, Figure, FigureKind, Lag, Shown, SystemHealth, Unit
 from outlast._files.append import AppendFile, Sync, TornFileError
 from outlast._files.journal import Journal, JournalFullError, NewerFormatError
+from outlast._runtime.process.own_thread import OwnThread
 
 __all__ = [
     "FLOOR_SPREAD",
@@ -30,6 +31,7 @@ __all__ = [
     "Lag",
     "NewerFormatError",
     "Once",
+    "OwnThread",
     "Reaction",
     "Shown",
     "Sync",
