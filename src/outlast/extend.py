@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from outlast._core.backoff import FLOOR_SPREAD, BackoffState, Jitter
 from outlast._core.faults import attach, attached
+from outlast._core.once import Once
 from outlast._core.quantities import size_text
 from outlast._core.ramp import due as ramp_due
 from outlast._core.ramp import length_s as ramp_length_s
@@ -21,6 +22,7 @@ __all__ = [
     "FigureKind",
     "Jitter",
     "Lag",
+    "Once",
     "Shown",
     "SystemHealth",
     "Unit",

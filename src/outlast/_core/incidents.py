@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from outlast._core.faults import RULES, Kind
+from outlast._core.once import Once
 from outlast._core.redact import clean
 
 if TYPE_CHECKING:
@@ -81,7 +82,8 @@ class IncidentBook:
     interval_s: float = 0.0
     incidents: int = 0
     """How many incidents this book has opened."""
-    told_better: bool = False
+    told_better: Once = field(default_factory=Once)
+    """Said once an incident, by its number."""
 
     @property
     def is_open(self) -> bool:
@@ -113,7 +115,6 @@ class IncidentBook:
         self.incidents += 1
         self.opened_at, self.first, self.better_at = now, fault, None
         self.faults, self.others, self.refused, self.relapses = 1, 0, 0, 0
-        self.told_better = False
         self.distinct = {fault.key: Distinct(fault, now, 1)}
         self.interval_s = self.reminders.first_s
         self.remind_at = now + self.interval_s
@@ -124,9 +125,8 @@ class IncidentBook:
         if self.opened_at is None or self.better_at is not None:
             return None
         self.better_at = now
-        if self.told_better:
+        if not self.told_better.news(self.incidents):
             return None
-        self.told_better = True
         text = f"{self.subject} is back after {now - self.opened_at:.1f} s ({self._counts()}); watching it"
         return Line(INFO, text, self._fields(now))
 

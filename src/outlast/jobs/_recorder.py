@@ -10,7 +10,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Final
 
 from outlast import Backoff, Fault, Incident, Kind, Stop, Stopping, Unavailable
-from outlast.extend import BackoffState
+from outlast.extend import BackoffState, Once
 from outlast.jobs._journal import Entry, Journal, JournalFullError
 from outlast.jobs._refusals import Refusals
 from outlast.jobs._sieve import Sieve
@@ -56,7 +56,7 @@ class Recorder:
         self._held_wait = BackoffState()
         self._held_until = 0.0
         self._rng = random.Random()
-        self._told_in: float | None = -1.0
+        self._once = Once()
         self._limit_s: float | None = None
         self._limit: asyncio.Timeout | None = None
 
@@ -109,8 +109,7 @@ class Recorder:
 
     def _tell_recorded(self, recorded: int, late: int) -> None:
         # Once an incident: one that comes and goes would say it each time.
-        level = logging.DEBUG if self._told_in == self._db.health.opened_at else logging.INFO
-        self._told_in = self._db.health.opened_at
+        level = logging.INFO if self._once.news(self._db.health.opened_at) else logging.DEBUG
         message = "jobs: %d outcomes kept in the journal are recorded (%d of them somebody else's by now)"
         logger.log(level, message, recorded, late)
 

@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any, Final
 
 from outlast import Kind
+from outlast.extend import Once
 from outlast.jobs import _statements as statements
 from outlast.jobs._refusals import CAUSE_MAX, NOT_THE_OUTCOMES, Refusals, dead_instead, refusal
 
@@ -37,7 +38,7 @@ class Sieve:
         self._disk = disk
         self.refusals = refusals
         self.recorded = self.late = 0
-        self._unrecordable: dict[int, None] = {}
+        self._unrecordable = Once(UNRECORDABLE_MAX)
         """Jobs that could not even be recorded dead. They are told once."""
 
     async def record(self, entries: list[Entry]) -> list[Entry]:
@@ -91,12 +92,10 @@ class Sieve:
             if refusal(self._db, exc).kind not in {Kind.REJECTED, Kind.BUG}:
                 return False
             dead = False
-        if outcome.id in self._unrecordable:
+        if self._unrecordable.said(outcome.id) is not None:
             return True
         if not dead:
-            self._unrecordable[outcome.id] = None
-            if len(self._unrecordable) > UNRECORDABLE_MAX:
-                del self._unrecordable[next(iter(self._unrecordable))]
+            self._unrecordable.news(subject=outcome.id)
         where = await self._disk.run(self.refusals.keep, entry, fault)
         self.refusals.tell(outcome, fault, where, dead=dead)
         return True
