@@ -127,9 +127,9 @@ class ShownJobs:
         yield Figure.counter("ended", text, dict(recorder.ended), labels=("outcome",))
         yield Figure.gauge("running", "Jobs this process has, until their outcome is safe.", len(process.running))
         yield Figure.gauge("workers", "How many jobs this process does at a time.", process.needs.workers)
-        yield Figure.gauge("journal_outcomes", "Outcomes kept on disk until they can be recorded.", len(recorder.journal.entries))
+        yield Figure.gauge("journal_outcomes", "Outcomes kept on disk until they can be recorded.", len(recorder.journal.records))
         text = "Share of the journal that is used; at 1 no more jobs are taken."
-        used = len(recorder.journal.entries) / recorder.journal.entries_max
+        used = len(recorder.journal.records) / recorder.journal.records_max
         yield Figure.gauge("journal_used", text, used, unit=Unit.RATIO)
         yield Figure.counter(
             "late_outcomes", "Outcomes sent twice, or whose job was somebody else's by then.", recorder.sieve.late
@@ -149,7 +149,7 @@ class ShownJobs:
         if recorder.incident.is_open:
             book = recorder.incident.book
             return SystemHealth(False, "the journal is failing", book.first, book.opened_at)
-        if recorder.journal.entries:
+        if recorder.journal.records:
             return SystemHealth(False, "recording what the journal holds")
         if incident.is_open:
             return SystemHealth(True, "working; jobs fail", incident.first, incident.book.opened_at)
