@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
@@ -13,6 +14,7 @@ from outlast.jobs._decide import dead, give_back
 from outlast.jobs._model import Job
 from outlast.jobs._picker import Picker
 from outlast.jobs._plain_json import NotJsonError, from_json
+from outlast.jobs._schema import TABLES
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from outlast.jobs._model import Outcome
     from outlast.jobs._needs import Needs, Share
     from outlast.jobs._recorder import Recorder
+    from outlast.jobs._running import Running
     from outlast.jobs._statements import Statements
     from outlast.postgres import Postgres
 
@@ -43,6 +46,7 @@ class Acquirer:
         db: Postgres,
         said: Statements,
         recorder: Recorder,
+        running: Running,
         *,
         worker: str,
         queues: tuple[str, ...],
@@ -51,10 +55,10 @@ class Acquirer:
         poll_s: float,
         incident: Incident,
     ) -> None:
-        """Belong to one worker process."""
         self._db = db
         self._said = said
         self._recorder = recorder
+        self._running = running
         self._worker = worker
         self._queues = queues
         self._needs = needs
@@ -66,10 +70,6 @@ class Acquirer:
         self._wanted = asyncio.Event()
         self._maybe = asyncio.Event()
         self._rng = random.Random()
-        self.lock = asyncio.Lock()
-        """Held while jobs are under way from the database to `running`."""
-        self.running: dict[int, Job] = {}
-        """The jobs of this process, by id: acquired and not yet safely recorded."""
         self.turn = 0
 
     def wake(self) -> None:
@@ -89,6 +89,9 @@ class Acquirer:
     async def run(self, stop: Stop) -> None:
         """Acquire for whoever waits, until the stop. Raises the database's faults: its supervisor waits with it."""
         self._maybe.set()
+        async with self._db.connection() as conn:
+            # Tables that a later version has made are refused before a job is taken from them.
+            await TABLES.format(conn, self._said.schema)
         while not stop.requested:
             if not self._waiting:
                 self._wanted.clear()
@@ -109,27 +112,27 @@ class Acquirer:
     def _room(self) -> int:
         """How many outcomes the journal has room for, beside those of the jobs that run."""
         journal = self._recorder.journal
-        return journal.entries_max - len(journal.entries) - len(self.running)
+        return journal.records_max - len(journal.records) - len(self._running)
 
     async def _turn(self, wanted: int, stop: Stop) -> int:
         """Acquire once and hand out; gives how many jobs were acquired."""
-        async with self.lock:
+        async with self._running.acquiring:
             jobs, unread = self._read(await self._acquire(wanted, stop))
+            for job in (*jobs, *(job for job, _ in unread)):
+                self._running.add(job)
             undelivered = self._hand_out(jobs)
             outcomes = [(job, give_back(job, 0.0)) for job in undelivered] + unread
-            self.running.update((job.id, job) for job, _ in unread)
         await asyncio.gather(*(self._end(job, outcome) for job, outcome in outcomes))
         return len(jobs) + len(unread)
 
     async def _end(self, job: Job, outcome: Outcome) -> None:
         await self._recorder.record(outcome)
-        self.running.pop(job.id, None)
+        self._running.remove(job)
 
     def _hand_out(self, jobs: list[Job]) -> list[Job]:
         """Give each job to the one who has waited longest; gives those that nobody waits for any more."""
         left: list[Job] = []
         for job in jobs:
-            self.running[job.id] = job
             future = next((future for future in self._waiting if not future.done()), None)
             if future is None:
                 left.append(job)
@@ -196,14 +199,9 @@ class Acquirer:
         return min([pause_s, *(wait_s for wait_s in others if wait_s is not None)])
 
     async def _until_set(self, event: asyncio.Event, stop: Stop, timeout_s: float | None) -> None:
-        forget = stop.on_fire(lambda _: event.set())
-        try:
-            async with asyncio.timeout(timeout_s):
+        with suppress(TimeoutError):
+            async with stop.timeout(timeout_s):
                 await event.wait()
-        except TimeoutError:
-            return
-        finally:
-            forget()
 
 
 def _job(row: Row, payload: Any) -> Job:  # noqa: ANN401 - anything that is JSON

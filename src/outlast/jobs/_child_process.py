@@ -11,16 +11,14 @@ import socket
 import subprocess
 import sys
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final
 
 from outlast import Fault, Kind, OutlastError, Scope
-from outlast.extend import attach
 from outlast.jobs._process_child import LENGTH, frame, of_job
 
 if TYPE_CHECKING:
     from outlast.jobs._model import Job
 
-E = TypeVar("E", bound=OutlastError)
 NAME: Final = "child process pool"
 """The dependency that children can be started: it is the source of the faults by which they cannot."""
 KILL_S: Final = 5.0
@@ -143,21 +141,22 @@ class ChildProcess:
         """Make the error of a child that ended, or broke off its stream, in the middle of a job."""
         code, how = await self._how()
         fault = _death(code, f"the child process {self.pid} of job {job.id} ({job.kind}) {how}", job.kind)
-        return with_fault(ChildDiedError(fault.reason), fault)
+        return ChildDiedError(fault.reason, fault)
 
     async def not_started(self, answer: dict[str, Any] | None) -> ChildDiedError:
         """Make the error of a child that could not import the handlers."""
         if answer is not None:
             self.close()
-            error = ChildDiedError(f"a child process cannot import the handlers: {answer['failed']}")
-            error.add_note(str(answer.get("traceback", "")))
+            reason = f"a child process cannot import the handlers: {answer['failed']}"
             hint = "import the module of each handler with process=True alone, and mend what it raises"
-            return with_fault(error, Fault(Kind.PERMANENT, "child start", str(error), NAME, hint=hint))
+            error = ChildDiedError(reason, Fault(Kind.PERMANENT, "child start", reason, NAME, hint=hint))
+            error.add_note(str(answer.get("traceback", "")))
+            return error
         code, how = await self._how()
         fault = replace(_death(code, f"a child process {how} before it was ready", NAME), scope=Scope.DEPENDENCY)
         if fault.kind is Kind.BUG:
             fault = replace(fault, kind=Kind.PERMANENT, hint="look at what the modules of the handlers do")
-        return with_fault(ChildDiedError(fault.reason), fault)
+        return ChildDiedError(fault.reason, fault)
 
     async def _how(self) -> tuple[int | None, str]:
         """Wait for the end of a child that says no more; gives its exit code, and how it ended in words."""
@@ -176,12 +175,6 @@ class ChildProcess:
         if self.expiry is not None:
             self.expiry.cancel()
         return code
-
-
-def with_fault(error: E, fault: Fault) -> E:
-    """Attach the fault, and give the error."""
-    attach(error, fault)
-    return error
 
 
 def _death(code: int | None, reason: str, source: str) -> Fault:

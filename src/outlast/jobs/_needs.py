@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import enum
 import random
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from outlast import Backoff, Dependency, State, Stopping, Unavailable
@@ -226,8 +227,8 @@ class Needs:
                     job = await self._try(hold, OFFER_S, OFFER_S)
                 else:
                     now = asyncio.get_running_loop().time()
-                    state, wait_s = UNKNOWN.next(state, now, self._rng, min(UNKNOWN.cap_s, hold.retry_after_s))
-                    await stop.sleep(UNKNOWN.cap_s if wait_s is None else wait_s)
+                    state, wait_s = UNKNOWN.next_always(state, now, self._rng, min(UNKNOWN.cap_s, hold.retry_after_s))
+                    await stop.sleep(wait_s)
                     job = await self._try(hold, None, TRIAL_S)
                 if isinstance(key, str):
                     if hold.passed is not False:
@@ -287,10 +288,7 @@ def _nothing() -> None:
     """Nobody acquires yet."""
 
 
-async def _set_within(event: asyncio.Event, seconds: float | None) -> bool:
-    try:
+async def _set_within(event: asyncio.Event, seconds: float | None) -> None:
+    with suppress(TimeoutError):
         async with asyncio.timeout(seconds):
             await event.wait()
-    except TimeoutError:
-        return False
-    return True

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from outlast import Classifiers, Dependency, Fault, Kind, OutlastError, Scope, Unavailable
-from outlast.jobs._child_process import NAME, ChildDiedError, ChildProcess, with_fault
+from outlast.jobs._child_process import NAME, ChildDiedError, ChildProcess
 from outlast.jobs._importable import MAIN, main_source
 from outlast.jobs._plain_json import NotJsonError, TooLargeError
 
@@ -186,7 +186,7 @@ def _result(answer: dict[str, Any], job: Job) -> ChildResult:
     if "unavailable" in error:
         dependency, since_s, retry_after_s = error["unavailable"]
         raise Unavailable(dependency, fault, since_s, retry_after_s)
-    raised = with_fault(ChildError(error["text"]), fault)
+    raised = ChildError(error["text"], fault)
     raised.add_note(f"in the child process of job {job.id}:\n{error['traceback']}")
     raise raised
 

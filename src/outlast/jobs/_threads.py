@@ -19,6 +19,7 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
 
 from outlast import Fault, Kind, Unavailable
+from outlast.extend import Once
 from outlast.jobs._contained import escaped
 
 if TYPE_CHECKING:
@@ -140,7 +141,7 @@ class HandlerThreads:
         self._idle: deque[OwnThread] = deque()
         self._left: dict[ThreadBody, OwnThread] = {}
         self._made = 0
-        self._told: set[str] = set()
+        self._no_room = Once()
         """The kinds of which it was said that there is no room."""
 
     def has_room(self, kind: str) -> bool:
@@ -190,9 +191,8 @@ class HandlerThreads:
     def _leave_behind(self, body: ThreadBody, thread: OwnThread, call: asyncio.Future[Any]) -> None:
         self._left[body] = thread
         call.add_done_callback(partial(self._came_back, body))
-        if self.has_room(body.kind) or body.kind in self._told:
+        if self.has_room(body.kind) or not self._no_room.news(subject=body.kind):
             return
-        self._told.add(body.kind)
         left = self._left_by(body.kind)
         logger.warning(
             "jobs: %d handlers of %s that were given up still hold their threads (limit %d): %s; no job of this kind is acquired "
@@ -213,8 +213,7 @@ class HandlerThreads:
         else:
             thread.close()
         left = len(self._left_by(body.kind))
-        if body.kind in self._told and left <= self.left_max // 2:
-            self._told.discard(body.kind)
+        if left <= self.left_max // 2 and self._no_room.clear(body.kind):
             logger.info("jobs: only %d handlers of %s that were given up still hold their threads", left, body.kind)
         self._freed()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from outlast import Fault, Kind, State, progress
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from outlast.jobs._acquirer import Acquirer
     from outlast.jobs._quiet import Quiet
     from outlast.jobs._recorder import Recorder
+    from outlast.jobs._running import Attempt, Running
     from outlast.jobs._statements import Picking, Statements
     from outlast.postgres import Postgres
 
@@ -44,26 +46,25 @@ class Upkeep:
         said: Statements,
         acquirer: Acquirer,
         recorder: Recorder,
+        running: Running,
         *,
         worker: str,
         name: str,
         lease_s: float,
         retention_s: float | None,
         shortest_runs: Callable[[], str],
-        interrupt: Callable[[int, bool], None],
         quiet: Quiet,
     ) -> None:
-        """Belong to one worker process; `interrupt(id, requested)` cancels the handler of a job."""
         self._db = db
         self._said = said
         self._acquirer = acquirer
         self._recorder = recorder
+        self._running = running
         self._worker = worker
         self._name = name
         self._lease_s = lease_s
         self._retention_s = retention_s
         self._shortest_runs = shortest_runs
-        self._interrupt = interrupt
         self._quiet = quiet
         self._usable_since: float | None = None
         self._purged_at = float("-inf")
@@ -78,26 +79,20 @@ class Upkeep:
     async def run(self, stop: Stop) -> None:
         """One round every third of a lease, until the stop."""
         loop = asyncio.get_running_loop()
-        forget = stop.on_fire(lambda _: self._due.set())
-        try:
-            while not stop.requested:
-                if self._usable_since is None:
-                    self._usable_since = loop.time()
-                self._due.clear()
-                await self._round(loop.time())
-                self._quiet.look(loop.time())
-                progress()
-                try:
-                    async with asyncio.timeout(self._lease_s / HEARTBEATS):
-                        await self._due.wait()
-                except TimeoutError:
-                    continue
-        finally:
-            forget()
+        while True:
+            if self._usable_since is None:
+                self._usable_since = loop.time()
+            self._due.clear()
+            await self._round(loop.time())
+            self._quiet.look(loop.time())
+            progress()
+            with suppress(TimeoutError):
+                async with stop.timeout(self._lease_s / HEARTBEATS):
+                    await self._due.wait()
 
     async def leave(self) -> None:
         """Say good-bye: a worker that is gone and holds nothing needs no lease."""
-        if self._db.passable and not self._acquirer.running:
+        if self._db.passable and not self._running:
             async with self._db.connection() as conn:
                 await conn.execute(self._said(statements.LEAVE), {"worker": self._worker})
 
@@ -108,13 +103,13 @@ class Upkeep:
 
     async def _round(self, now: float) -> None:
         values = {"worker": self._worker, "name": self._name, "lease_s": self._lease_s}
-        async with self._acquirer.lock, self._db.connection() as conn:
-            # Under the acquirer's lock: what is running by the table is then running by our own list as well.
-            known = dict(self._acquirer.running)
-            finished = {outcome.id for _, outcome in self._recorder.journal.entries}
+        async with self._running.acquiring, self._db.connection() as conn:
+            # No job is on its way from the table to us: what runs by the table runs by our own list as well.
+            known = self._running.attempts()
+            finished = {(outcome.id, outcome.attempt) for _, outcome in self._recorder.journal.records}
             await conn.execute(self._said(statements.HEARTBEAT), values)
             cursor = await conn.execute(self._said(statements.MINE), values)
-            mine = {row[0]: (row[1], row[2]) for row in await cursor.fetchall() if row[0] not in finished}
+            mine = {(row[0], row[1]): row[2] for row in await cursor.fetchall() if (row[0], row[1]) not in finished}
         await self._reconcile(known, mine)
         await self._expire()
         if self._usable_since is not None and now - self._usable_since >= self._lease_s / 2:
@@ -123,18 +118,18 @@ class Upkeep:
             self._purged_at = now
             self.purged += await self.purge(self._retention_s)
 
-    async def _reconcile(self, known: dict[int, Job], mine: dict[int, tuple[int, bool]]) -> None:
+    async def _reconcile(self, known: set[Attempt], mine: dict[Attempt, bool]) -> None:
         """Compare what we run with what the table says we run."""
-        for job_id, (attempt, cancel_requested) in mine.items():
-            if job_id not in known:
+        for attempt, cancel_requested in mine.items():
+            if attempt not in known:
                 # Acquired, but the reply was lost: nobody runs it, so it goes back without costing an attempt.
-                await self._recorder.record(give_back(Job(job_id, "", None, attempt, attempt), 0.0))
+                job_id, number = attempt
+                await self._recorder.record(give_back(Job(job_id, "", None, number, number), 0.0))
             elif cancel_requested:
-                self._interrupt(job_id, True)
-        for job_id in known.keys() - mine.keys():
-            if job_id in self._acquirer.running:
-                # Somebody took it for lost and may run it by now.
-                self._interrupt(job_id, False)
+                self._running.interrupt(attempt, requested=True)
+        for attempt in known - mine.keys():
+            # Unless it has ended meanwhile: somebody took it for lost and may run it by now.
+            self._running.interrupt(attempt, requested=False)
 
     async def _expire(self) -> None:
         values = {"run_s": self._shortest_runs()}

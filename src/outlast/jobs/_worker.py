@@ -14,17 +14,19 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
-from outlast import Classifiers, Fault, Incident, Kind, Link, Stop, Stopping, progress
+from outlast import Classifiers, Fault, Incident, Kind, Link, Stop, progress
+from outlast.extend import Reaction
 from outlast.jobs._acquirer import Acquirer
 from outlast.jobs._bodies import Bodies, result_json
 from outlast.jobs._contained import contained
 from outlast.jobs._decide import Handling, after_fault, dead, give_back, refusal_in
-from outlast.jobs._journal import Journal
+from outlast.jobs._journal import outcomes_journal
 from outlast.jobs._model import Job, JobState, Outcome
 from outlast.jobs._needs import Needs
 from outlast.jobs._plain_json import NotJsonError, TooLargeError
 from outlast.jobs._quiet import Quiet
 from outlast.jobs._recorder import Recorder
+from outlast.jobs._running import Running
 from outlast.jobs._upkeep import Upkeep
 from outlast.postgres import wait_on_purpose
 
@@ -72,17 +74,17 @@ class WorkerProcess:
         self._result_bytes_max = result_bytes_max
         self._rng = random.Random()
         self._runs_s: dict[str, float] = {}
-        self._tasks: dict[int, asyncio.Task[Any]] = {}
-        self._cancelled: dict[int, bool] = {}
         self._slots: deque[int] = deque()
         self._release_s = 0.5
         self.incident = Incident("jobs", verb="are failing")
-        self.recorder = Recorder(db, said, Journal(journal_path), self.id)
+        self.recorder = Recorder(db, said, outcomes_journal(journal_path), self.id)
+        self.running = Running()
         self.needs = Needs(self._needed)
         self.acquirer = Acquirer(
             db,
             said,
             self.recorder,
+            self.running,
             worker=self.id,
             queues=queues,
             needs=self.needs,
@@ -97,12 +99,12 @@ class WorkerProcess:
             said,
             self.acquirer,
             self.recorder,
+            self.running,
             worker=self.id,
             name=f"{socket.gethostname()}:{os.getpid()}",
             lease_s=lease_s,
             retention_s=retention_s,
             shortest_runs=self._shortest_runs,
-            interrupt=self._interrupt,
             quiet=self._quiet,
         )
 
@@ -146,8 +148,8 @@ class WorkerProcess:
         except Exception as exc:  # noqa: BLE001 - the lease runs out by itself
             logger.debug("jobs: could not say good-bye: %s", exc)
         journal = self.recorder.journal
-        if journal.entries:
-            logger.info("jobs: %d outcomes stay in the journal %s until the next start", len(journal.entries), journal.path)
+        if journal.records:
+            logger.info("jobs: %d outcomes stay in the journal %s until the next start", len(journal.records), journal.path)
         await self.recorder.disk.run(journal.close)
         self.recorder.disk.close()
 
@@ -158,12 +160,12 @@ class WorkerProcess:
         job = await self.acquirer.next(stop)
         slot = self._slots.popleft() if self._slots else 0
         try:
-            outcome = await self._run(_in_slot(job, slot), stop)
+            outcome = await self._run(replace(job, worker=slot), stop)
             self.needs.ended(job, worked=outcome.state == JobState.DONE.value)
             await self._safe(outcome)
         finally:
             self._slots.append(slot)
-            self.acquirer.running.pop(job.id, None)
+            self.running.remove(job)
         progress()
 
     async def _run(self, job: Job, stop: Stop) -> Outcome:
@@ -171,8 +173,7 @@ class WorkerProcess:
         loop = asyncio.get_running_loop()
         handling = self._handlers[job.kind][1]
         started_at = loop.time()
-        task = asyncio.ensure_future(contained(self._bodies.call(job), job.kind, stop))
-        self._tasks[job.id] = task
+        task = self.running.begin(job, contained(self._bodies.call(job), job.kind, stop))
         try:
             await asyncio.wait({task})
         except asyncio.CancelledError:
@@ -182,9 +183,7 @@ class WorkerProcess:
             await asyncio.wait({task})
             await self._safe(self._finished(job, task) or give_back(job, 0.0))
             raise
-        finally:
-            del self._tasks[job.id]
-            requested = self._cancelled.pop(job.id, None)
+        requested = self.running.interrupted(job)
         if task.cancelled() and requested is not None:
             # Our own doing: somebody asked for it, or the job was taken from us.
             return Outcome(job.id, job.attempt, JobState.CANCELLED.value) if requested else give_back(job, 0.0)
@@ -212,11 +211,8 @@ class WorkerProcess:
         return self._told(dead(job, fault), fault, None)
 
     def _after_fault(self, job: Job, exc: BaseException, handling: Handling, stop: Stop) -> Outcome:
-        fault = self._classifiers.classify(exc, source=job.kind)
-        if fault.kind is Kind.STOPPING and not stop.requested:
-            # A stop, but not ours: somebody the handler works with is going away.
-            fault = replace(fault, kind=Kind.TRANSIENT)
-        if fault.kind is Kind.FATAL:
+        fault = self._classifiers.classify(exc, source=job.kind).met_while(stopping=stop.requested)
+        if fault.reaction is Reaction.LEAVE:
             # The place, for whoever is to look at it.
             fault = replace(fault, reason=f"job {job.id} of {job.kind}: {fault.reason}")
         refusal = refusal_in(exc)
@@ -250,12 +246,6 @@ class WorkerProcess:
     def _shortest_runs(self) -> str:
         return json.dumps({kind: round(seconds * SHORTEST, 3) for kind, seconds in self._runs_s.items()})
 
-    def _interrupt(self, job_id: int, requested: bool) -> None:  # noqa: FBT001
-        task = self._tasks.get(job_id)
-        if task is not None:
-            self._cancelled[job_id] = requested
-            task.cancel("cancelled by request" if requested else "the lease of the job was lost")
-
     # The listener.
 
     @asynccontextmanager
@@ -274,20 +264,8 @@ class WorkerProcess:
             await conn.close()
 
     async def _listen(self, conn: Connection, stop: Stop) -> None:
-        hearing = asyncio.ensure_future(self._hear(conn))
-
-        def end(_: Stop) -> None:
-            hearing.cancel()
-
-        forget = stop.on_fire(end)
-        try:
-            await asyncio.wait({hearing})
-        finally:
-            forget()
-            hearing.cancel()
-        if stop.requested:
-            raise Stopping(stop.reason or "")
-        hearing.result()
+        async with stop.timeout(None):
+            await self._hear(conn)
 
     async def _hear(self, conn: Connection) -> None:
         try:
@@ -307,19 +285,3 @@ def _raised(task: asyncio.Task[Any]) -> BaseException | None:
         return task.exception()
     except asyncio.CancelledError as exc:
         return exc
-
-
-def _in_slot(job: Job, slot: int) -> Job:
-    return Job(
-        job.id,
-        job.kind,
-        job.payload,
-        job.attempt,
-        job.attempts_max,
-        job.queue,
-        job.priority,
-        job.unique_key,
-        job.enqueued_at,
-        job.deadline_at,
-        slot,
-    )

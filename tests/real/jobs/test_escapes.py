@@ -65,8 +65,8 @@ ESCAPES: list[tuple[Callable[[], object], str, str]] = [
     (cancels_itself, "bug", "cancelled"),
     (exits, "bug", "SystemExit"),
     (is_interrupted, "bug", "KeyboardInterrupt"),
-    (closes, "bug", "GeneratorExit@test_jobs_escapes"),
-    (raises_a_base_exception, "bug", "OwnError@test_jobs_escapes"),
+    (closes, "bug", f"GeneratorExit@{__name__}"),
+    (raises_a_base_exception, "bug", f"OwnError@{__name__}"),
     (works_with_one_that_stops, "transient", "stopping"),
 ]
 

@@ -368,3 +368,33 @@ def test_a_thousand_idle_workers_take_few_connections(database: str, tmp_path: P
         assert len(slots) > 500
 
     on_queue(database, tmp_path, test)
+
+
+def test_a_job_taken_from_a_worker_may_come_to_it_again_while_its_lost_attempt_ends(database: str, tmp_path: Path) -> None:
+    async def test(jobs: Jobs) -> None:
+        begun, lost = [asyncio.Event(), asyncio.Event()], asyncio.Event()
+
+        @jobs.handler("slow")
+        async def slow(job: Job) -> str:
+            begun[job.attempt - 1].set()
+            if job.attempt == 1:
+                try:
+                    await asyncio.sleep(3600)
+                finally:
+                    lost.set()
+            await lost.wait()
+            return f"attempt {job.attempt}"
+
+        await jobs.enqueue("slow")
+        async with working(jobs, workers=2):
+            await begun[0].wait()
+            with psycopg.connect(database) as conn:
+                conn.execute("UPDATE outlast.jobs SET state = 'available', worker = NULL")
+            async with asyncio.timeout(60):
+                await begun[1].wait()
+                await lost.wait()
+            await until(lambda: settled(jobs))
+        (record,) = await jobs.list()
+        assert (record.state, record.attempt, record.result) == (JobState.DONE, 2, "attempt 2")
+
+    on_queue(database, tmp_path, test, lease_s=1.5, poll_s=0.1)

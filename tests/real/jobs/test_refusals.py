@@ -222,11 +222,11 @@ async def running(jobs: Jobs, job_id: int) -> bool:
 
 
 GUARDED = """
-CREATE FUNCTION outlast._programs.guard() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+CREATE FUNCTION outlast.guard() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
     IF OLD.payload::text = '"guarded"' AND NEW.state <> OLD.state THEN RAISE EXCEPTION 'nobody touches this one'; END IF;
     RETURN NEW;
 END $$;
-CREATE TRIGGER guard BEFORE UPDATE ON outlast.jobs FOR EACH ROW EXECUTE FUNCTION outlast._programs.guard();
+CREATE TRIGGER guard BEFORE UPDATE ON outlast.jobs FOR EACH ROW EXECUTE FUNCTION outlast.guard();
 INSERT INTO outlast.jobs (token, queue, kind, payload, priority, run_at, attempt, attempts_max, worker, state, started_at)
 VALUES (gen_random_uuid(), 'default', 'note', '"guarded"', 9, now(), 3, 3, gen_random_uuid(), 'running', '-infinity'),
     (gen_random_uuid(), 'default', 'note', '"lost"', 9, now(), 3, 3, gen_random_uuid(), 'running', '-infinity')

@@ -69,7 +69,7 @@ def test_handlers_that_block_keep_no_outcome_from_the_journal(server: PostgresSe
         process = jobs.work(service, workers=20)
         running = asyncio.create_task(service.run(stop))
         try:
-            await until_true(lambda: len(process.acquirer.running) == 18)
+            await until_true(lambda: len(process.running) == 18)
             await stopped(server)
             others_may.set()
             await until_true(lambda: process.recorder.journalled == 10)
@@ -161,7 +161,7 @@ def test_one_that_hangs_costs_its_own_job_and_the_stop_names_it(database: str, t
         assert noted.result == f"jobs note {other.id}"
         assert service.report is not None
         assert [unfinished.what for unfinished in service.report.unfinished] == [f"jobs hang {job.id}"]
-        assert any("test_jobs_threads" in line for line in service.report.unfinished[0].stack)
+        assert any("test_threads" in line for line in service.report.unfinished[0].stack)
 
     on_queue(database, tmp_path, test)
 

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Final
 
 from psycopg.rows import dict_row
 
-from outlast import ConfigurationError, Kind
+from outlast import ConfigurationError
 from outlast.changes._slot.catalog import settle
 from outlast.changes._slot.findings import keep_more
 from outlast.changes._slot.troubles import TROUBLES, Meaning, Names, lost_text
 from outlast.changes._slot.troubles import fault_of as told
 from outlast.changes._slot.watch import Report, Sample, SlotState, SlotWatch, Thresholds
-from outlast.extend import size_text
+from outlast.extend import Once, size_text
 from outlast.postgres.replication import read_slot
 from outlast.postgres.sessions import lock_waiters
 
@@ -69,8 +69,8 @@ class Monitor:
         self._watch = SlotWatch(thresholds)
         self._on_change = on_change
         self._told_elsewhere = told_elsewhere
-        self._untold = False
-        """Whether of the present state nothing was said here."""
+        self._once = Once()
+        self._once.news(SlotState.OK)
 
     @property
     def state(self) -> SlotState:
@@ -122,15 +122,17 @@ class Monitor:
         if self._on_change is not None:
             self._on_change(report)
             return
-        untold, self._untold = self._untold, self._told_elsewhere(report.state)
-        if self._untold or (untold and report.state is SlotState.OK):
+        if self._told_elsewhere(report.state):
+            # That this is over is no news here either.
+            self._once.news(SlotState.OK)
+            return
+        if not self._once.news(report.state):
             return
         fault = fault_of(self.slot, report, self.db.name)
         if fault is None or (report.announced is SlotState.ENDANGERED and report.state is SlotState.LAGGING):
             logger.info("changes: %s", describe(self.slot, report))
         else:
-            level = logging.ERROR if fault.kind is Kind.PERMANENT else logging.WARNING
-            logger.log(level, "changes: %s; %s", fault.reason, fault.hint)
+            logger.log(fault.level, "changes: %s; %s", fault.reason, fault.hint)
 
 
 def fault_of(slot: str, report: Report, source: str = "") -> Fault | None:

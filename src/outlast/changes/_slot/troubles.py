@@ -19,7 +19,7 @@ import psycopg
 from psycopg import sql
 
 from outlast import Fault, Kind, Scope
-from outlast.extend import clean
+from outlast.extend import Once, clean
 from outlast.postgres import DeadlineExceededError
 from outlast.postgres.replication import PHASE, SlotWaitsError, StreamEndedError
 
@@ -270,13 +270,12 @@ class PublicationNotice:
 
     def __init__(self, stream: str, names: Names) -> None:
         self._stream, self._names = stream, names
-        self._told = False
+        self._once = Once()
 
     def __call__(self, notice: Diagnostic) -> None:
         """Take a notice of the session."""
-        if self._told or notice.source_function != "LoadPublications":
+        if notice.source_function != "LoadPublications" or not self._once.news():
             return
-        self._told = True
         logger.error(
             "changes %s: the server leaves out what changes while there is no publication %s; "
             "look for it (SELECT * FROM pg_publication), CREATE PUBLICATION again, and take a new snapshot of what was left out",
