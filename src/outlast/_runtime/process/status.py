@@ -1,4 +1,4 @@
-"""How a service is, as the health endpoint tells it: asked from any thread, also while the event loop stands still."""
+"""The state of a service for the health endpoint: asked from any thread, also while the event loop stands still."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from outlast._serve.health import HealthStatus
 
 SHOWN_MAX = 100
-"""How many dependencies are listed."""
+"""The most dependencies that are listed."""
 
 
 class Status:
@@ -29,7 +29,7 @@ class Status:
         self._since = time.monotonic()
 
     def __call__(self) -> HealthStatus:
-        """Give the status now."""
+        """Return the status now."""
         from outlast._serve.health import DependencyStatus, HealthStatus  # noqa: PLC0415 - only who listens pays
 
         now = time.monotonic()
