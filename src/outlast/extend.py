@@ -17,6 +17,8 @@ from outlast._core.shown import Act, Figure, FigureKind, Lag, Shown, SystemHealt
 from outlast._files.append import AppendFile, Sync, TornFileError
 from outlast._files.journal import Journal, JournalFullError, NewerFormatError
 from outlast._files.room import NO_ROOM, Levels, Room, room
+from outlast._runtime.adapter.line import Line
+from outlast._runtime.adapter.pacer import Pacer
 from outlast._runtime.process.own_thread import OwnThread
 
 __all__ = [
@@ -32,9 +34,11 @@ __all__ = [
     "JournalFullError",
     "Lag",
     "Levels",
+    "Line",
     "NewerFormatError",
     "Once",
     "OwnThread",
+    "Pacer",
     "Reaction",
     "Room",
     "Shown",

@@ -8,7 +8,7 @@ import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -27,6 +27,7 @@ from outlast.changes import (
     QuarantineFullError,
     Relation,
     ReplicaIdentity,
+    SourcePolicy,
     StdoutSink,
     StreamOverError,
     Transaction,
@@ -273,12 +274,12 @@ def test_two_servers_of_one_name_are_refused() -> None:
     assert [need.name for need in other.needs] == ["postgres", "warehouse"]
 
 
-@pytest.mark.parametrize("options", [{"snapshot": True}, {"lost": "snapshot"}])
-def test_a_snapshot_needs_a_sink_that_takes_one(options: dict[str, Any]) -> None:
+@pytest.mark.parametrize("policy", [SourcePolicy(snapshot=True), SourcePolicy(lost="snapshot")])
+def test_a_snapshot_needs_a_sink_that_takes_one(policy: SourcePolicy) -> None:
     source = Postgres("postgresql://localhost/shop")
     with pytest.raises(ConfigurationError, match="a StdoutSink takes no snapshot; a PostgresSink does"):
-        Changes(source, "shop", sink=StdoutSink(), **options)
-    Changes(source, "shop", sink=PostgresSink(source), **options)
+        Changes(source, "shop", sink=StdoutSink(), source=policy)
+    Changes(source, "shop", sink=PostgresSink(source), source=policy)
 
 
 def test_a_stream_has_a_sink_or_is_iterated_over() -> None:
