@@ -27,8 +27,6 @@ OWED = {
     # --
     "src/outlast/_runtime/service",
     # --
-    "src/outlast/_serve",
-    # --
     "src/outlast/logs",
     # --
     "src/outlast/postgres",

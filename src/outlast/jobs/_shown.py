@@ -1,4 +1,4 @@
-"""What a worker process of a queue shows of itself: through the port of `outlast.extend`."""
+"""A worker process of a queue, as it shows itself through the port of `outlast.extend`."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class ShownJobs:
         """The counts, for how long the oldest due job has waited, and when they were read."""
 
     def attach(self, service: Service) -> None:
-        """Have the service show it, and count now and then."""
+        """Add it to what the service shows, with a loop that counts now and then."""
         service.show(self)
         service.loop(needs=self._jobs.db, name="jobs counts")(self.count)
 
