@@ -10,10 +10,9 @@ from collections import Counter, deque
 from typing import TYPE_CHECKING, Final
 
 from outlast import Backoff, Fault, Incident, Kind, Stop, Stopping, Unavailable
-from outlast.extend import BackoffState, Journal, JournalFullError, Once
+from outlast.extend import BackoffState, Journal, JournalFullError, Once, OwnThread
 from outlast.jobs._refusals import Refusals
 from outlast.jobs._sieve import Sieve
-from outlast.jobs._threads import OwnThread
 
 if TYPE_CHECKING:
     from outlast.jobs._journal import Entry
