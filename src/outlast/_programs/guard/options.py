@@ -1,4 +1,4 @@
-"""What a guard is told."""
+"""The options of a guard."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Options:
     """Whether the output goes to the log file alone, not to our stdout and stderr as well."""
     listen: str | None = None
     ready_after_s: float = 1.0
-    """How long the program must have run to count as ready."""
+    """Seconds that the program must have run to count as ready."""
     spin: SpinLimits | None = field(default_factory=SpinLimits)
     """None: processor time is not watched."""
     backlog_bytes_max: int = 4 * 1024 * 1024

@@ -129,7 +129,7 @@ class Snapshot:
                 sum(each.done for each in table.ranges),
                 len(table.ranges),
             )
-            for table in self._tables.values()
+            for table in tuple(self._tables.values())  # It may be asked from any thread.
         )
 
     async def run(self, origin_lsn: int, source: Source) -> tuple[TableState, ...]:
