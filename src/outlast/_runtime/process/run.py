@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Final
 
 from outlast._core.phases import EXIT_FORCED, worst
 from outlast._runtime.process import offspring
+from outlast._runtime.process.last_resort import leave
 from outlast._runtime.process.log import ProcessLog, ending
-from outlast._runtime.process.signals import Signals, leave
+from outlast._runtime.process.signals import Signals
 from outlast._runtime.process.status import Status
 from outlast._runtime.process.systemd import Notifier
 from outlast._runtime.process.watchdog import Watchdog
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
     from outlast._core.stop_report import StopReport
     from outlast._runtime.service.service import Service
-    from outlast._serve.health import HealthEndpoint
+    from outlast._serve.endpoint import Endpoint
     from outlast.logs.stdlib import Folding
 
 OFFSPRING_SHARE: Final = 0.02
@@ -52,8 +53,8 @@ def run(
     process at once with exit code 131. Child processes that are left are ended. What hangs for good ends the process
     at the deadline with exit code 75, without the clean-up of the interpreter, which would hang with it.
 
-    `listen` is where to answer `/livez`, `/readyz` and `/statusz` ("127.0.0.1:8080"; ":8080" is loopback too). `report` is a
-    file that takes the report of the stop as JSON. `fold_logs` folds what the loggers of the process repeat, as
+    `listen` is where to answer `/livez`, `/readyz`, `/statusz` and `/metrics` ("127.0.0.1:8080"; ":8080" is loopback too).
+    `report` is a file that takes the report of the stop as JSON. `fold_logs` folds what the loggers of the process repeat, as
     `outlast.logs.stdlib.fold` does, with the incidents of the service's dependencies. systemd is told what it wants to
     know. If the program has not configured logging, logs go to stderr at INFO, as text or, with `log_format="json"`, one
     object a line, through a sink: where nobody reads them they are dropped and counted, and the work goes on.
@@ -79,17 +80,20 @@ class Process:
         self.service = service
         self.stop = Stop()
         self.signals = Signals(service.name, service.deadline_s, self._on_signal)
-        service.stood_still_s = self.signals.stood_still_s
         self.watchdog = watchdog
         self.notifier = Notifier.from_environment(os.environ)
         self.status = Status(service, self.stop, self.signals, watchdog)
         self._report_path = report
-        self._endpoint: HealthEndpoint | None = None
+        self._endpoint: Endpoint | None = None
         if listen is not None:
             # http.server takes longer to import than everything else here.
-            from outlast._serve.health import HealthEndpoint  # noqa: PLC0415
+            from outlast._runtime.process.figures import OwnFigures  # noqa: PLC0415
+            from outlast._serve.endpoint import Endpoint  # noqa: PLC0415
+            from outlast._serve.health import health_pages  # noqa: PLC0415
+            from outlast._serve.metrics import Collector  # noqa: PLC0415
 
-            self._endpoint = HealthEndpoint(listen, self.status)
+            metrics = Collector(OwnFigures(service, self.status, watchdog), service.all_shown)
+            self._endpoint = Endpoint(listen, health_pages(self.status) | {"/metrics": metrics})
         self._folding: Folding | None = None
         if fold_logs:
             from outlast.logs.stdlib import fold  # noqa: PLC0415 - only who folds pays for it
@@ -102,11 +106,11 @@ class Process:
         self.stop.on_fire(self._stopping)
         if self._endpoint is not None:
             self._endpoint.start()
-            logger.info("%s: health on port %d: /livez /readyz /statusz", self.service.name, self._endpoint.port)
+            logger.info("%s: health on port %d: /livez /readyz /statusz /metrics", self.service.name, self._endpoint.port)
         self.watchdog.start()
         manager = asyncio.create_task(self._tell_manager(), name="outlast tells systemd")
         try:
-            code = await self.service.run(self.stop)
+            code = await self.service.run(self.stop, clock=self.signals.clock)
             return await self._end(code)
         finally:
             manager.cancel()
@@ -117,7 +121,7 @@ class Process:
         if self._folding is not None:
             self._folding.close()
         # Still under our signal handlers: a second SIGTERM must not end the process with another exit code.
-        log.flush(self.signals.left_s())
+        log.flush(self.signals.last_resort.left_s())
         self.notifier.close()
         self.signals.close()
         if self._endpoint is not None:
@@ -131,7 +135,7 @@ class Process:
             self.stop.fire(number.name)
 
     def _stopping(self, stop: Stop) -> None:
-        self.signals.stopping()
+        self.signals.last_resort.begin()
         self.notifier.stopping(f"stopping: {stop.reason}")
         self.notifier.extend_timeout(self.service.deadline_s * 1.1 + 1.0)
         logger.info("%s stops within %g s: %s", self.service.name, self.service.deadline_s, stop.reason)

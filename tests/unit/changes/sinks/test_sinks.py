@@ -6,8 +6,9 @@ import asyncio
 import json
 import os
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -26,6 +27,7 @@ from outlast.changes import (
     QuarantineFullError,
     Relation,
     ReplicaIdentity,
+    SourcePolicy,
     StdoutSink,
     StreamOverError,
     Transaction,
@@ -147,30 +149,31 @@ def test_a_write_that_fails_is_taken_back(tmp_path: Path, monkeypatch: pytest.Mo
     path = tmp_path / "changes"
     written(path, transaction(100, row(1)))
     before = path.read_bytes()
-    real = os.pwrite
+    real, calls = os.write, list[int]()
 
-    def full(descriptor: int, data: bytes, at: int) -> int:
-        if at >= len(before) + 20:
+    def full(descriptor: int, data: bytes) -> int:
+        calls.append(len(data))
+        if len(calls) == 2:
             raise OSError(28, "No space left on device")
-        return real(descriptor, bytes(data)[:20], at)
+        return real(descriptor, bytes(data)[:20])
 
-    monkeypatch.setattr(os, "pwrite", full)
+    monkeypatch.setattr(os, "write", full)
     with pytest.raises(OSError, match="No space left"):
         written(path, transaction(200, row(2)))
     assert path.read_bytes() == before
 
 
 def test_a_cancel_leaves_the_thread_alone_and_closing_waits_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    go_on, real = threading.Event(), os.pwrite
+    go_on, real = threading.Event(), os.write
 
-    def slow(descriptor: int, data: bytes, at: int) -> int:
+    def slow(descriptor: int, data: bytes) -> int:
         go_on.wait(10)
-        return real(descriptor, data, at)
+        return real(descriptor, data)
 
     async def main() -> None:
         sink = JsonLinesSink(tmp_path / "changes")
         await sink.open("shop", 1)
-        monkeypatch.setattr(os, "pwrite", slow)
+        monkeypatch.setattr("outlast._files.append.os.write", slow)
         writing = asyncio.create_task(sink.write(transaction(100, row(1))))
         await asyncio.sleep(0)
         await asyncio.sleep(0)
@@ -223,6 +226,26 @@ def test_standard_output_gets_the_same_lines() -> None:
         assert [json.loads(line)["op"] for line in pipe] == ["insert", "commit"]
 
 
+def test_a_full_default_executor_holds_up_no_sink_and_no_quarantine(tmp_path: Path) -> None:
+    door = threading.Event()
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_default_executor(ThreadPoolExecutor(1))
+        blocked = loop.run_in_executor(None, door.wait, 60)
+        sink = JsonLinesSink(tmp_path / "changes")
+        await sink.open("shop", 1)
+        await sink.write(transaction(100, row(1)))
+        assert await sink.flush() == 110
+        await sink.close()
+        await Quarantine(tmp_path / "quarantine").take(transaction(100, row(1)), Fault(Kind.REJECTED, "23514", "refused"))
+        assert not blocked.done()
+        door.set()
+        await blocked
+
+    asyncio.run(main())
+
+
 def test_a_quarantine_has_a_limit_and_holds_whole_transactions_only(tmp_path: Path) -> None:
     quarantine = Quarantine(tmp_path / "quarantine", bytes_max=600)
     fault = Fault(Kind.REJECTED, "23514", "refused")
@@ -251,12 +274,12 @@ def test_two_servers_of_one_name_are_refused() -> None:
     assert [need.name for need in other.needs] == ["postgres", "warehouse"]
 
 
-@pytest.mark.parametrize("options", [{"snapshot": True}, {"lost": "snapshot"}])
-def test_a_snapshot_needs_a_sink_that_takes_one(options: dict[str, Any]) -> None:
+@pytest.mark.parametrize("policy", [SourcePolicy(snapshot=True), SourcePolicy(lost="snapshot")])
+def test_a_snapshot_needs_a_sink_that_takes_one(policy: SourcePolicy) -> None:
     source = Postgres("postgresql://localhost/shop")
     with pytest.raises(ConfigurationError, match="a StdoutSink takes no snapshot; a PostgresSink does"):
-        Changes(source, "shop", sink=StdoutSink(), **options)
-    Changes(source, "shop", sink=PostgresSink(source), **options)
+        Changes(source, "shop", sink=StdoutSink(), source=policy)
+    Changes(source, "shop", sink=PostgresSink(source), source=policy)
 
 
 def test_a_stream_has_a_sink_or_is_iterated_over() -> None:
