@@ -12,12 +12,12 @@ from outlast import Classifiers, ConfigurationError, Fault, Link, Stop, Stopping
 from outlast.changes._decoding.decoder import Decoder
 from outlast.changes._decoding.spool import FileSpool
 from outlast.changes._decoding.transactions import Assembler
+from outlast.changes._ground import Preparation
 from outlast.changes._own_tables import OwnTables
 from outlast.changes._policies import DeliveryPolicy, OwnerPolicy, SourcePolicy
 from outlast.changes._positions import Positions
-from outlast.changes._preparation import Preparation
 from outlast.changes._pump import Pump, while_owner
-from outlast.changes._sinks.iteration import Handing, iterate
+from outlast.changes._sinks.iterator import Handing, iterate
 from outlast.changes._sinks.poison import Poison, StreamOverError
 from outlast.changes._sinks.port import needs_of
 from outlast.changes._slot.catalog import check_names
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     import psycopg
 
     from outlast import Dependency, Service
-    from outlast.changes._preparation import Ground
+    from outlast.changes._ground import Ground
     from outlast.changes._sinks.port import Delivery, Sink
     from outlast.changes._snapshot.reader import TableProgress
     from outlast.postgres import Postgres

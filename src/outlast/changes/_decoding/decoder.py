@@ -28,8 +28,8 @@ from outlast.changes._decoding.messages import (
     Truncate,
     Update,
 )
+from outlast.changes._decoding.payload import EPOCH, Converters, Known, PgOutputError, Plan, Reading
 from outlast.changes._decoding.plain import read_plain
-from outlast.changes._decoding.reading import EPOCH, Converters, Known, PgOutputError, Plan, Reading
 from outlast.changes._decoding.values import text_decoder
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from outlast.changes._decoding.messages import (
 
 if TYPE_CHECKING:
     from outlast.changes._decoding.messages import AnyMessage
-    from outlast.changes._decoding.reading import Reading
+    from outlast.changes._decoding.payload import Reading
 
 
 def read_plain(reading: Reading, tag: bytes, xid: int | None) -> AnyMessage:

@@ -27,7 +27,7 @@ from outlast.changes._decoding.messages import (
     Truncate,
     Update,
 )
-from outlast.changes._decoding.reading import PgOutputError
+from outlast.changes._decoding.payload import PgOutputError
 from outlast.changes._decoding.spool import MemorySpool, SpoolFullError
 
 if TYPE_CHECKING:

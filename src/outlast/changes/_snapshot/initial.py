@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from outlast import Fault, Kind, Scope
 from outlast.changes._sinks.poison import StreamOverError
-from outlast.changes._slot.creation import naming_blockers
+from outlast.changes._slot.blockers import naming_blockers
 from outlast.changes._snapshot.model import SnapshotState, Source
 from outlast.changes._snapshot.reader import Snapshot
 from outlast.postgres.replication import format_lsn

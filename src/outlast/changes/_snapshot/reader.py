@@ -17,8 +17,8 @@ from outlast import ConfigurationError, Fault, Kind, Scope
 from outlast.changes._decoding.messages import ReplicaIdentity
 from outlast.changes._own_tables import OwnTables
 from outlast.changes._slot.catalog import TABLES_MAX
+from outlast.changes._snapshot.batches import copied_batches
 from outlast.changes._snapshot.copy_text import parse_line
-from outlast.changes._snapshot.copying import copied_batches
 from outlast.changes._snapshot.model import (
     RangeState,
     SnapshotBatch,

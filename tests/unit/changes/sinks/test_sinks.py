@@ -34,7 +34,7 @@ from outlast.changes import (
     Truncate,
     Update,
 )
-from outlast.changes._sinks.iteration import Handing, iterate
+from outlast.changes._sinks.iterator import Handing, iterate
 from outlast.postgres import Postgres
 from outlast.testing import run_virtual
 
