@@ -16,6 +16,7 @@ from outlast.changes import (
     Insert,
     JsonLinesSink,
     Message,
+    OwnerPolicy,
     PostgresSink,
     Quarantine,
     Sink,
@@ -112,6 +113,7 @@ changes = Changes(
     sink=Printing(),
     source=SourcePolicy(lost="snapshot"),
     delivery=DeliveryPolicy(poison="skip", quarantine=Quarantine("q.jsonl")),
+    owner=OwnerPolicy(schema="shop"),
 )
 changes.attach(service)
 assert_type(changes.epoch, int)

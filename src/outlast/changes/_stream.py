@@ -17,6 +17,7 @@ from outlast.changes._own_tables import OwnTables
 from outlast.changes._policies import DeliveryPolicy, OwnerPolicy, SourcePolicy
 from outlast.changes._positions import Positions
 from outlast.changes._pump import Pump, while_owner
+from outlast.changes._shown import ShownChanges
 from outlast.changes._sinks.iterator import Handing, iterate
 from outlast.changes._sinks.poison import Poison, StreamOverError
 from outlast.changes._sinks.port import needs_of
@@ -27,7 +28,7 @@ from outlast.changes._slot.troubles import Names, PublicationNotice, Replication
 from outlast.changes._slot.watch import SlotState
 from outlast.changes._snapshot.initial import InitialSnapshot
 from outlast.extend import Once
-from outlast.postgres.ownership import Fences, Standby, lock_key
+from outlast.postgres.ownership import Fences, Standby, StandbyState, lock_key
 from outlast.postgres.replication import Replication
 
 if TYPE_CHECKING:
@@ -100,7 +101,7 @@ class Changes:
         self._claim = Claim(db, self.slot, self.name, options=options, rng=self.owner.rng or random.Random())
         self._fences = Fences(self.name, self.owner.schema)
         self._pump: Pump | None = None
-        self._received, self._stop = 0, Stop()
+        self._received, self._delivered, self._stop = 0, 0, Stop()
         self._owned, self._ended = asyncio.Event(), asyncio.Event()
         self._over: StreamOverError | None = None
         self._standby: Standby | None = None
@@ -119,6 +120,11 @@ class Changes:
         return self._received + (0 if self._pump is None else self._pump.received)
 
     @property
+    def delivered(self) -> int:
+        """How many transactions the sink of this process made durable."""
+        return self._delivered + (0 if self._pump is None else self._pump.delivered)
+
+    @property
     def positions(self) -> Positions:
         """Where the newest session of this process stands."""
         return Positions.begin() if self._pump is None else self._pump.positions
@@ -134,6 +140,11 @@ class Changes:
         return 0 if self._standby is None else self._standby.epoch
 
     @property
+    def ownership(self) -> StandbyState:
+        """Whether this process owns the stream, or stands by."""
+        return StandbyState.IDLE if self._standby is None else self._standby.state
+
+    @property
     def over(self) -> Fault | None:
         """Why the stream has ended for this process, if it has: a person must act, and restart it."""
         return None if self._over is None else self._over.fault
@@ -146,6 +157,7 @@ class Changes:
             msg = f"changes {self.name} has no sink: give it one, or iterate over stream() in a loop of your own"
             raise ConfigurationError(msg)
         service.task(needs=self.needs, name=f"changes {self.name}")(self.run)
+        service.show(ShownChanges(self))
         if monitor:
             service.loop(needs=self.db, name=f"monitor of slot {self.slot}")(self.watch)
 
@@ -154,9 +166,9 @@ class Changes:
 
         A stop is heeded at once, but what the sink is doing has 2 s to finish.
         """
-        self._stop = stop
         owner = self.owner
         self._standby = Standby(self.db, self.name, schema=owner.schema, keepalive=owner.keepalive, stop=stop, once=self._once)
+        self._stop = stop
         await self.link.run(stop)
 
     async def watch(self, stop: Stop) -> None:
@@ -263,7 +275,7 @@ class Changes:
     # Being the owner.
 
     async def _serve(self, session: _Session, stop: Stop) -> None:
-        self._received = self.received
+        self._received, self._delivered = self.received, self.delivered
         ground = session.ground
         self._pump = pump = Pump(self.sink, self.poison, ground.position, copied=ground.tables)
         left_out = OwnTables(self.owner.schema, self.sink)

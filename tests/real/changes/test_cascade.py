@@ -81,7 +81,7 @@ def test_a_cascade_of_one_name_keeps_each_position(three: list[str], tmp_path: P
 
 def test_being_fenced_without_end_is_told_once_with_what_to_do(three: list[str], run_async: RunAsync, expected_logs: Any) -> None:
     """The epochs of the source were put back by a restore; what the hint says puts it right."""
-    expected_logs(r"^ERROR outlast: .*fenced 3 times in a row, with the lock in hand")
+    expected_logs(r"^ERROR outlast: link changes shop: .*fenced 3 times in a row, with the lock in hand")
     source, sink, _ = three
 
     async def main() -> None:

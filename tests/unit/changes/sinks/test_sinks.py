@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -206,6 +207,26 @@ def test_standard_output_gets_the_same_lines() -> None:
     os.close(writer)
     with os.fdopen(reader, "rb") as pipe:
         assert [json.loads(line)["op"] for line in pipe] == ["insert", "commit"]
+
+
+def test_a_full_default_executor_holds_up_no_sink_and_no_quarantine(tmp_path: Path) -> None:
+    door = threading.Event()
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_default_executor(ThreadPoolExecutor(1))
+        blocked = loop.run_in_executor(None, door.wait, 60)
+        sink = JsonLinesSink(tmp_path / "changes")
+        await sink.open("shop", 1)
+        await sink.write(transaction(100, row(1)))
+        assert await sink.flush() == 110
+        await sink.close()
+        await Quarantine(tmp_path / "quarantine").take(transaction(100, row(1)), Fault(Kind.REJECTED, "23514", "refused"))
+        assert not blocked.done()
+        door.set()
+        await blocked
+
+    asyncio.run(main())
 
 
 def test_a_quarantine_has_a_limit_and_holds_whole_transactions_only(tmp_path: Path) -> None:
