@@ -24,7 +24,6 @@ OWED = {
     # --
     "src/outlast/postgres",
     # --
-    "src/outlast/changes",
     # --
     "src/outlast/jobs",
     # --
@@ -36,7 +35,6 @@ OWED = {
     # --
     "src/outlast/_cli",
     # --
-    "docs/changes.md",
     # --
     "bench",
     # --
