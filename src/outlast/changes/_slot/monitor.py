@@ -139,8 +139,7 @@ class Monitor:
         if fault is None or (report.announced is SlotState.ENDANGERED and report.state is SlotState.LAGGING):
             logger.info("changes: %s", describe(self.slot, report))
         else:
-            level = logging.ERROR if fault.kind is Kind.PERMANENT else logging.WARNING
-            logger.log(level, "changes: %s; %s", fault.reason, fault.hint)
+            logger.log(fault.level, "changes: %s; %s", fault.reason, fault.hint)
 
 
 def fault_of(slot: str, report: Report, source: str = "") -> Fault | None:
