@@ -23,7 +23,7 @@ PLAIN: Final = logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)
 """What a line is written with where the handler's own formatter raises."""
 
 
-class Place(NamedTuple):
+class Origin(NamedTuple):
     """Who writes, at which level, as from which line of code, and with which fields that a formatter may expect."""
 
     logger: logging.Logger
@@ -34,26 +34,26 @@ class Place(NamedTuple):
     extra: Mapping[str, object]
 
 
-def deliver(place: Place, text: str, fields: Mapping[str, object], exc: BaseException | None = None) -> None:
+def deliver(origin: Origin, text: str, fields: Mapping[str, object], exc: BaseException | None = None) -> None:
     """Hand a line to the handlers of its logger, with `fields` as `record.outlast`, and with the traceback of `exc`."""
-    if not place.logger.isEnabledFor(place.level):
+    if not origin.logger.isEnabledFor(origin.level):
         return
-    record = _record(place, text, dict(fields), None if exc is None else (type(exc), exc, exc.__traceback__))
-    if is_own(type(place.logger).handle) and is_own(type(place.logger).callHandlers):
-        _handle(place.logger, record)
+    record = _record(origin, text, dict(fields), None if exc is None else (type(exc), exc, exc.__traceback__))
+    if is_own(type(origin.logger).handle) and is_own(type(origin.logger).callHandlers):
+        _handle(origin.logger, record)
     else:
-        place.logger.handle(record)
+        origin.logger.handle(record)
 
 
-def _record(place: Place, text: str, fields: dict[str, object], exc_info: ExcInfo | None) -> logging.LogRecord:
-    where = (place.path, place.line, "%s", (text,), exc_info, place.function)
+def _record(origin: Origin, text: str, fields: dict[str, object], exc_info: ExcInfo | None) -> logging.LogRecord:
+    where = (origin.path, origin.line, "%s", (text,), exc_info, origin.function)
     try:
         # A formatter that shows a field of the first record finds it here as well.
-        extra = {**place.extra, "outlast": fields}
-        return place.logger.makeRecord(place.logger.name, place.level, *where, extra)
+        extra = {**origin.extra, "outlast": fields}
+        return origin.logger.makeRecord(origin.logger.name, origin.level, *where, extra)
     except Exception as failed:  # noqa: BLE001  # whatever a factory raises, or a name that a record has already
         report(failed)
-    record = logging.LogRecord(place.logger.name, place.level, *where)
+    record = logging.LogRecord(origin.logger.name, origin.level, *where)
     record.__dict__["outlast"] = fields
     return record
 

@@ -1,4 +1,4 @@
-"""Where a sink writes to: a descriptor, or a text stream that has none."""
+"""Where a writer writes to: a descriptor, or a text stream that has none."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ TEXT_BYTES: Final = 64 * 1024
 """Given at a time to a text stream, which may lose it all."""
 
 
-class Place(Protocol):
+class LogPlace(Protocol):
     """Used from one thread; its methods may block."""
 
     batch_bytes: int
@@ -133,7 +133,7 @@ class TextStream:
         """Leave it open: it is not ours."""
 
 
-def place_of(stream: Stream) -> tuple[Place, str]:
+def place_of(stream: Stream) -> tuple[LogPlace, str]:
     """The place that a stream is, and the encoding of what is written there: its file, past its buffer, where it has one."""
     try:
         descriptor = Descriptor(int(cast("Any", stream).fileno()), stream)

@@ -18,7 +18,7 @@ from outlast.logs._folding.folder import Folder, Handle, tell
 from outlast.logs._folding.kinds import is_exempt, put, variant_of
 from outlast.logs._folding.options import FOLD, FoldOptions
 from outlast.logs._folding.raised import raised_in, raw_raised, tell_raised
-from outlast.logs._folding.sameness import PASSES, Kind, Site, first_words, site_of_braces
+from outlast.logs._folding.sameness import PASSES, RecordKind, Site, first_words, site_of_braces
 from outlast.logs._folding.values import raw_fields, tell_fields
 from outlast.logs._masking.texts import masked
 
@@ -37,7 +37,7 @@ DEPTH, LAZY, CAPTURE, PATCHERS, EXTRA = 1, 3, 6, 7, 8
 """Where loguru keeps these among the options of a logger."""
 
 
-class Place(NamedTuple):
+class Origin(NamedTuple):
     """Who wrote the first record of a kind, and where."""
 
     logger: Any
@@ -77,7 +77,7 @@ class Folding(Handle):
         self._exempt = frozenset(options.exempt)
         self._variants_max = options.variants_max
         self._level = options.level
-        self._kinds: dict[Hashable, Kind] = {}
+        self._kinds: dict[Hashable, RecordKind] = {}
         self._sites: dict[Hashable, Site] = {}
         self.unjudged = 0
         self._class = cast("Any", type(logger))
@@ -155,7 +155,7 @@ class Folding(Handle):
             put(self._sites, where, site)
         return site
 
-    def _kind(self, log: Any, key: tuple[Any, ...], frame: FrameType, number: int, call: tuple[Any, ...]) -> Kind:  # noqa: ANN401
+    def _kind(self, log: Any, key: tuple[Any, ...], frame: FrameType, number: int, call: tuple[Any, ...]) -> RecordKind:  # noqa: ANN401
         """The kind of a record that is not recognised at once."""
         options, message, args, kwargs = call
         name, level, *_ = key
@@ -175,12 +175,12 @@ class Folding(Handle):
         if exc is not None:
             variant = f"{variant} ! {tell_raised(exc)}"
 
-        def make(key: str) -> Kind:
+        def make(key: str) -> RecordKind:
             code = frame.f_code
             values = dict(kwargs) if options[CAPTURE] and not options[LAZY] else {}
-            place = Place(log, level, name, code.co_filename, frame.f_lineno, code.co_name, values)
+            origin = Origin(log, level, name, code.co_filename, frame.f_lineno, code.co_name, values)
             said = message if plain or options[LAZY] else formatted(message, args, kwargs)
-            return Kind(key, first_words(said, (), exc), place)
+            return RecordKind(key, first_words(said, (), exc), origin)
 
         kind = variant_of(site, variant, self.folder, self._variants_max, make)
         # A text with numbers in it will hardly come again; the kind of other values ends.
@@ -190,11 +190,13 @@ class Folding(Handle):
 
     def _say(self, summary: Summary) -> None:
         kind = summary.example
-        if isinstance(kind, Kind):
-            place: Place = kind.about
+        if isinstance(kind, RecordKind):
+            origin: Origin = kind.about
             # A format that shows a value of the first record finds it here as well.
-            log = place.logger.opt().bind(**{**place.values, "outlast": self.folder.fields(summary)}).patch(partial(move, place))
-            log.log(place.level, "{}", tell(summary))
+            log = (
+                origin.logger.opt().bind(**{**origin.values, "outlast": self.folder.fields(summary)}).patch(partial(move, origin))
+            )
+            log.log(origin.level, "{}", tell(summary))
 
 
 def together(args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[int | str, Any]:
@@ -212,12 +214,12 @@ def formatted(message: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) ->
         return message
 
 
-def move(place: Place, record: Any) -> None:  # noqa: ANN401  # loguru's record
-    """Let a record say that it comes from `place`."""
-    name = PurePath(place.path).name
-    record.update(name=place.name, line=place.line, function=place.function, module=name.removesuffix(".py"))
+def move(origin: Origin, record: Any) -> None:  # noqa: ANN401  # loguru's record
+    """Let a record say that it comes from `origin`."""
+    name = PurePath(origin.path).name
+    record.update(name=origin.name, line=origin.line, function=origin.function, module=name.removesuffix(".py"))
     record["extra"] = Forgiving(record["extra"])
-    record["file"] = type(record["file"])(name, place.path)
+    record["file"] = type(record["file"])(name, origin.path)
 
 
 def raw_in(exc_info: object) -> Hashable:

@@ -22,7 +22,7 @@ from outlast.logs._folding.folder import Folder, Handle, tell
 from outlast.logs._folding.kinds import is_exempt, put, variant_of
 from outlast.logs._folding.options import FOLD, FoldOptions
 from outlast.logs._folding.raised import raised_in, raw_raised, tell_raised
-from outlast.logs._folding.sameness import PASSES, Kind, Site, first_words
+from outlast.logs._folding.sameness import PASSES, RecordKind, Site, first_words
 from outlast.logs._folding.values import raw_fields, raw_value, sort_of, tell_fields, tell_value
 from outlast.logs._masking.texts import VALUE, masked
 
@@ -70,8 +70,8 @@ class Folding(Handle):
         self._exempt = frozenset(options.exempt)
         self._variants_max = options.variants_max
         self.levels = {name: number for name, number in LEVELS.items() if number >= options.level}
-        self._kinds: dict[Hashable, Kind] = {}
-        self._bound: dict[Hashable, dict[Hashable, Kind]] = {}
+        self._kinds: dict[Hashable, RecordKind] = {}
+        self._bound: dict[Hashable, dict[Hashable, RecordKind]] = {}
         self._sites: dict[Hashable, Site] = {}
         self.unjudged = 0
 
@@ -113,17 +113,17 @@ class Folding(Handle):
             methods |= {name: asks_first(self, name, proxy) for name, level in self.levels.items() if level >= floor}
         return type(f"Folded{wrapper_class.__name__}", (wrapper_class,), methods)
 
-    def kinds_of(self, bound: Bound) -> dict[Hashable, Kind]:
+    def kinds_of(self, bound: Bound) -> dict[Hashable, RecordKind]:
         """The kinds of what is bound to a logger, which finds them at once from now on."""
         context = (name_of(bound._logger), raw_fields(structlog.get_context(bound)))  # noqa: SLF001  # as above
         kinds = self._bound.get(context)
         if kinds is None:
-            kinds = dict["Hashable", Kind]()
+            kinds = dict["Hashable", RecordKind]()
             put(self._bound, context, kinds)
         bound._outlast_kinds = kinds  # noqa: SLF001  # our own, in a class of structlog's
         return kinds
 
-    def kind_of(self, bound: Bound, method: str, event: object, args: Args, fields: dict[str, Any]) -> Kind:
+    def kind_of(self, bound: Bound, method: str, event: object, args: Args, fields: dict[str, Any]) -> RecordKind:
         """The kind of an event of a bound logger, which remembers it by what these methods look up."""
         if "outlast.key" in fields:
             return PASSES
@@ -152,7 +152,7 @@ class Folding(Handle):
 
     def _kind(
         self, name: str, method: str, event: object, args: Args, fields: Mapping[str, Any], writer: Callable[[], Any]
-    ) -> tuple[Kind, bool]:
+    ) -> tuple[RecordKind, bool]:
         """The kind of an event, and whether it is worth remembering."""
         if is_exempt(self._exempt, name, self.levels[method], event):
             return PASSES, True
@@ -173,26 +173,26 @@ class Folding(Handle):
             variant,
             self.folder,
             self._variants_max,
-            lambda key: Kind(key, first_words(event, args, exc), Writer(writer(), method, carried(fields))),
+            lambda key: RecordKind(key, first_words(event, args, exc), Origin(writer(), method, carried(fields))),
         )
         # A text with numbers in it will hardly come again; the kind of other values ends.
         return kind, kind is not site.others and text == event
 
     def _say(self, summary: Summary) -> None:
         kind = summary.example
-        if isinstance(kind, Kind):
-            writer: Writer = kind.about
-            method = "error" if writer.method == "exception" else writer.method
+        if isinstance(kind, RecordKind):
+            origin: Origin = kind.about
+            method = "error" if origin.method == "exception" else origin.method
             fields = self.folder.fields(summary)
             try:
                 # A processor that reads a field of the first event finds it here as well.
-                getattr(writer.logger, method)(tell(summary), **{**writer.fields, **fields})
+                getattr(origin.logger, method)(tell(summary), **{**origin.fields, **fields})
             except Exception as failed:  # noqa: BLE001  # whatever a processor of the user's raises: it costs no count
                 report(failed)
-                getattr(writer.logger._logger, method)(f"{tell(summary)} {fields}")  # noqa: SLF001  # past the chain
+                getattr(origin.logger._logger, method)(f"{tell(summary)} {fields}")  # noqa: SLF001  # past the chain
 
 
-class Writer(NamedTuple):
+class Origin(NamedTuple):
     """Who writes the summaries of a kind, and at which level."""
 
     logger: Any

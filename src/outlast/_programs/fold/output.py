@@ -14,7 +14,7 @@ PASSING: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG})
 """What a disk may say now and not later."""
 
 
-class Sink:
+class Output:
     """Writes all of what it is given. A full disk costs what does not fit, with a count, and never ends the program.
 
     Raises BrokenPipeError when nobody reads any more. A reader that is slow makes `write` wait, as in any pipe.

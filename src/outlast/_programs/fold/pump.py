@@ -1,4 +1,4 @@
-"""Carry bytes from a source through a fold to a sink: clocks, timers, signals, and what happens when something fails."""
+"""Carry bytes from a source through a fold to an output: clocks, timers, signals, and what happens when something fails."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
-    from outlast._programs.fold.output import Sink
+    from outlast._programs.fold.output import Output
     from outlast._programs.fold.source import Source
     from outlast._programs.fold.spool import Spool
     from outlast.logs.text._safely import Safely
@@ -39,17 +39,19 @@ class StoppedTwice(BaseException):
 
 
 class Pump:
-    """Runs until the source ends, a signal comes, or nobody reads the sink.
+    """Runs until the source ends, a signal comes, or nobody reads the output.
 
     `run` gives the exit code: 0 at the end of input, 128 + n after signal n, 141 when nobody reads the output, 74 when the
     input could not be read to its end or some of the output not be written. If the fold itself fails, that is said in one
     line, and all the rest passes unfolded.
     """
 
-    def __init__(self, source: Source, fold: Safely, sink: Sink, say: Callable[[str], None], spool: Spool | None = None) -> None:
+    def __init__(
+        self, source: Source, fold: Safely, output: Output, say: Callable[[str], None], spool: Spool | None = None
+    ) -> None:
         self._source = source
         self._fold = fold
-        self._sink = sink
+        self._output = output
         self._say = say
         self._spool = spool
         self._signal = 0
@@ -72,7 +74,7 @@ class Pump:
                 self._spool.close()
         if self._signal:
             return 128 + self._signal
-        return IO_ERROR if self._sink.lost_bytes or self._unread else 0
+        return IO_ERROR if self._output.lost_bytes or self._unread else 0
 
     def _carry(self, out_fd: int, woken: int) -> None:
         poll = select.poll()
@@ -126,13 +128,13 @@ class Pump:
         due_at = self._fold.next_due_at()
         if due_at is not None and due_at <= now:
             out += self._fold.due(now)
-        self._sink.write(out)
+        self._output.write(out)
         if self._spool is not None and now >= self._flush_at:
             self._spool.flush(now)
             self._flush_at = now + SPOOL_FLUSH_S
 
     def _finish(self) -> None:
-        self._sink.write(self._fold.end(time.monotonic()))
+        self._output.write(self._fold.end(time.monotonic()))
 
     @contextlib.contextmanager
     def _signals(self) -> Generator[int]:

@@ -24,7 +24,7 @@ _LOOK_S: Final = 10.0
 
 
 class LogFile:
-    """A `Place` (see `logs/_places.py`). One process writes one log: the file is locked while it is open.
+    """A `LogPlace` (see `logs/_places.py`). One process writes one log: the file is locked while it is open.
 
     Rotated files are `NAME.000001`, `NAME.000002`, …: numbers, because clocks step. A write that the disk refuses
     half-way is taken back to the end of its last whole line with `ftruncate`, so that the file ends with a whole line at

@@ -73,7 +73,7 @@ class Status:
 
     def _of_output(self) -> Iterator[Figure]:
         streams = {stream.name: stream for stream in self._guard.places.streams}
-        sinks = {sink.name: sink for sink in self._guard.places.sinks}
+        writers = {writer.name: writer for writer in self._guard.places.writers}
         by = ("stream",)
         read = {at: stream.bytes_read for at, stream in streams.items()}
         read_lines = {at: stream.lines_read for at, stream in streams.items()}
@@ -82,9 +82,9 @@ class Status:
         yield Figure.counter("read", "Bytes the program wrote.", read, labels=by, unit=Unit.BYTES)
         yield Figure.counter("shown_lines", "Lines left after folding.", written_lines, labels=by)
         by = ("place",)
-        waiting = {at: sink.waiting_bytes for at, sink in sinks.items()}
-        lines = {at: sink.dropped[0] for at, sink in sinks.items()}
-        dropped = {at: sink.dropped[1] for at, sink in sinks.items()}
+        waiting = {at: writer.waiting_bytes for at, writer in writers.items()}
+        lines = {at: writer.dropped[0] for at, writer in writers.items()}
+        dropped = {at: writer.dropped[1] for at, writer in writers.items()}
         yield Figure.gauge("waiting", "Bytes that wait for a slow place.", waiting, labels=by, unit=Unit.BYTES)
         yield Figure.counter("dropped_lines", "Lines a place had no room for.", lines, labels=by)
         yield Figure.counter("dropped", "Bytes a place had no room for.", dropped, labels=by, unit=Unit.BYTES)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Protocol
 
 if TYPE_CHECKING:
-    from outlast.logs._sink import Sink
+    from outlast.logs._writer import LogWriter
 
 LINE_BYTES_MAX: Final = 1 << 20
 """A longer line is broken in the log file, where the lines of two streams meet and each has to be whole."""
@@ -93,9 +93,9 @@ class Stream:
 
     name: str
     folder: Folder
-    passed_to: Sink | None
+    passed_to: LogWriter | None
     """The guard's own stdout or stderr; None when the output goes to the log file alone."""
-    log: Sink | None = None
+    log: LogWriter | None = None
     lines_read: int = 0
     bytes_read: int = 0
     lines_written: int = 0
@@ -143,4 +143,4 @@ class Stream:
 
     def holds(self, now: float) -> bool:
         """Whether to read no more for the moment, so that a quick place catches up."""
-        return any(sink.holds(now) for sink in (self.passed_to, self.log) if sink is not None)
+        return any(writer.holds(now) for writer in (self.passed_to, self.log) if writer is not None)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, Self
 from outlast._core.fold import Fold, What
 from outlast.logs._delivery import report
 from outlast.logs._folding.forked import remember
-from outlast.logs._folding.sameness import Kind
+from outlast.logs._folding.sameness import RecordKind
 from outlast.logs._last_words import say
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ class Folder:
         self._is_idle = self._wants_timer
         self._thread = None
 
-    def _decide(self) -> Callable[[Kind], bool]:
+    def _decide(self) -> Callable[[RecordKind], bool]:
         """The function that counts one record of a kind and says whether it is to be shown: all its names are local.
 
         A caller may hold the lock and count in `kind.storm` instead, as that says.
@@ -92,7 +92,7 @@ class Folder:
             self.release_if_owned,
         )
 
-        def passes(kind: Kind) -> bool:
+        def passes(kind: RecordKind) -> bool:
             now = clock()
             try:
                 # A third of what `with` costs.
@@ -128,7 +128,7 @@ class Folder:
         with contextlib.suppress(RuntimeError):
             self.lock.release()
 
-    def _shown(self, kind: Kind) -> None:
+    def _shown(self, kind: RecordKind) -> None:
         kind.incident = self._open_incident()
         if not self._is_idle:
             return
@@ -192,7 +192,7 @@ class Folder:
     def _tell(self, summaries: list[Summary]) -> None:
         for summary in summaries:
             try:
-                if self._incidents and isinstance(summary.example, Kind):
+                if self._incidents and isinstance(summary.example, RecordKind):
                     summary.example.incident = self._open_incident() or summary.example.incident
                 self._say(summary)
             except Exception as failed:  # noqa: BLE001  # a summary that cannot be written stops nothing
@@ -217,14 +217,14 @@ class Folder:
             "outlast.what": summary.what.value,
             "outlast.over": summary.over,
         }
-        if isinstance(summary.example, Kind) and summary.example.incident is not None:
+        if isinstance(summary.example, RecordKind) and summary.example.incident is not None:
             fields["outlast.incident"] = summary.example.incident
         return fields
 
 
 def tell(summary: Summary) -> str:
     """A summary as a sentence: what it is about, then the counts in brackets."""
-    about = summary.example.text if isinstance(summary.example, Kind) else str(summary.key)
+    about = summary.example.text if isinstance(summary.example, RecordKind) else str(summary.key)
     span_s = summary.last_at - summary.first_at
     counts = f"{summary.count} more, {summary.total} in {span_s:.1f} s"
     said = WORDS[summary.what] if summary.what is not What.REMINDER or not summary.over else "so far"

@@ -6,9 +6,9 @@ import logging
 import sys
 from typing import TYPE_CHECKING, Any, Final
 
-from outlast.logs._delivery import LOGGING, Place
+from outlast.logs._delivery import LOGGING, Origin
 from outlast.logs._folding.raised import raised_in, raw_raised, tell_raised
-from outlast.logs._folding.sameness import PASSES, Kind, Site, first_words, site_of
+from outlast.logs._folding.sameness import PASSES, RecordKind, Site, first_words, site_of
 from outlast.logs._folding.values import raw_fields, tell_fields
 from outlast.logs._masking.texts import masked
 
@@ -36,9 +36,9 @@ class Kinds:
         self._name = name
         self._exempt = frozenset(options.exempt)
         self._variants_max = options.variants_max
-        self.texts: dict[Hashable, Kind] = {}
+        self.texts: dict[Hashable, RecordKind] = {}
         self.templates: dict[Hashable, Site] = {}
-        self._others: dict[Hashable, Kind] = {}
+        self._others: dict[Hashable, RecordKind] = {}
         """Of records with an exception or with fields of their own."""
         self._lines: dict[tuple[str, int, CodeType, int], Site] = {}
 
@@ -51,7 +51,7 @@ class Kinds:
         exc_info: object,
         stacklevel: int,
         extra: Mapping[str, object] | None,
-    ) -> Kind:
+    ) -> RecordKind:
         """The kind of any record; `PASSES` for what is exempt. What was seen before is found in `texts` and `templates`.
 
         Any field of `extra` may be shown by a formatter, so each of them counts, as a field of structlog does.
@@ -86,10 +86,10 @@ class Kinds:
         if more:
             variant = with_more(plain, extra, exc)
 
-        def make(key: str) -> Kind:
+        def make(key: str) -> RecordKind:
             frame = calling_frame(called, stacklevel)
-            place = Place(logger, level, frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name, dict(extra or {}))
-            return Kind(key, first_words(msg, args, exc), place)
+            origin = Origin(logger, level, frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name, dict(extra or {}))
+            return RecordKind(key, first_words(msg, args, exc), origin)
 
         kind = owner.variants.get(variant) or variant_of(owner, variant, self._folder, self._variants_max, make)
         if kind is owner.others:
@@ -145,7 +145,7 @@ def is_exempt(exempt: frozenset[int | str], name: str, level: int, msg: object) 
     return level in exempt or bool(above & exempt) or (isinstance(msg, str) and msg in exempt)
 
 
-def variant_of(site: Site, variant: str, folder: Folder, variants_max: int, make: Callable[[str], Kind]) -> Kind:
+def variant_of(site: Site, variant: str, folder: Folder, variants_max: int, make: Callable[[str], RecordKind]) -> RecordKind:
     """The kind of a variant of a site, or, when `variants_max` of them are open, the one of all others; `make(key)` makes one."""
     known = site.variants.get(variant)
     if known is not None:

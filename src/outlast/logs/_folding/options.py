@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 FOLD: Final = FoldPolicy()
 
 
-class Incident(Protocol):
+class IncidentSource(Protocol):
     """What can say which incident is open: the `incident` of a dependency, for one."""
 
     def summary(self) -> str | None:
@@ -31,7 +31,7 @@ class Options(TypedDict, total=False):
     """Records below it are not looked at, since progress is no storm: WARNING by default. CRITICAL is never folded."""
     variants_max: int
     """How many different fillings of one template are open at a time (32); see `sameness`."""
-    incidents: Iterable[Incident]
+    incidents: Iterable[IncidentSource]
     """What says which incident is open, such as `dependency.incident`; summaries carry it as `outlast.incident`."""
     timer: bool
     """Without it the caller calls `due`, by `clock`."""
@@ -47,7 +47,7 @@ class FoldOptions:
     exempt: Collection[int | str] = ()
     level: int = logging.WARNING
     variants_max: int = 32
-    incidents: Iterable[Incident] = ()
+    incidents: Iterable[IncidentSource] = ()
     timer: bool = True
     clock: Callable[[], float] = time.monotonic
 

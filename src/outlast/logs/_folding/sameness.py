@@ -40,7 +40,7 @@ NO_STORM: Final = Storm("", None, 0.0, 0.0, 0.0)
 
 
 @dataclass(slots=True, eq=False)
-class Kind:
+class RecordKind:
     """What records have in common, and what a summary says about them. `key` alone decides about sameness."""
 
     key: str
@@ -54,7 +54,7 @@ class Kind:
     """The open incident during which it was folded."""
 
 
-PASSES: Final = Kind("", "", None)
+PASSES: Final = RecordKind("", "", None)
 """Stands for what is exempt."""
 
 
@@ -69,10 +69,10 @@ class Site:
     """The position of the only value that can matter, where there is just one."""
     is_named: bool = False
     """Whether the template names its values: they come as one mapping."""
-    kinds: dict[Hashable, Kind] = field(default_factory=dict["Hashable", Kind])
+    kinds: dict[Hashable, RecordKind] = field(default_factory=dict["Hashable", RecordKind])
     """By raw values. Those that are the same kind share it."""
-    variants: dict[str, Kind] = field(default_factory=dict[str, Kind])
-    others: Kind | None = None
+    variants: dict[str, RecordKind] = field(default_factory=dict[str, RecordKind])
+    others: RecordKind | None = None
     overflows: int = 0
     """How often it met more raw values than it remembers: if that is normal, values are masked before they are looked up."""
     look_again_at: float = float("-inf")
@@ -80,7 +80,7 @@ class Site:
     place: str = ""
     """Where the code stands, for a site that is a line of code."""
 
-    def remember(self, raw: Hashable, kind: Kind) -> None:
+    def remember(self, raw: Hashable, kind: RecordKind) -> None:
         """Find `kind` by these raw values from now on. Neither the kind of other values, which ends, nor a huge one."""
         if kind is not self.others and (type(raw) is not str or len(raw) <= TEXT_CHARS_MAX):
             if len(self.kinds) >= RAW_MAX:

@@ -50,7 +50,7 @@ MASKED_BYTES_MAX: Final = 32_768
 
 
 @dataclass(slots=True, eq=False)
-class Kind:
+class LineKind:
     """All records with one canonical key."""
 
     key: bytes
@@ -60,7 +60,7 @@ class Kind:
     """How many there were in the chunk at hand."""
 
 
-Found = list[tuple[Kind, bytes]]
+Found = list[tuple[LineKind, bytes]]
 """The kinds of a chunk in the order of their first records, which stand beside them."""
 
 
@@ -79,7 +79,7 @@ class Keys:
         self._shapes: dict[bytes, tuple[Parts | None, dict[Any, Leaf]]] = {}
         self._quick: dict[bytes, Quick] = {}
         self._quick_digits: dict[bytes, tuple[Parts | None, Any]] = {}
-        self._kinds: dict[bytes, Kind] = {}
+        self._kinds: dict[bytes, LineKind] = {}
         self._known = 0
         self._known_bytes = 0
         self.misses = 0
@@ -106,14 +106,14 @@ class Keys:
                 raise
         return found
 
-    def kind_of(self, record: bytes) -> Kind:
+    def kind_of(self, record: bytes) -> LineKind:
         """The kind of one record."""
         hexed = record.translate(HEX)
         digit = record.translate(DIGITS)
         try:
             cut, leaves = self._shapes[hexed]
             slots, kind, _ = leaves[digit if cut is None else cut(digit)]
-            known: Kind = kind if slots is None else kind[slots(record)]
+            known: LineKind = kind if slots is None else kind[slots(record)]
         except KeyError:
             return self._learn(record, digit, hexed)
         return known
@@ -162,7 +162,7 @@ class Keys:
             if count == 1:
                 found.append((kind, line))
 
-    def _kind_at(self, line: bytes, digit: bytes, hexed: bytes | None) -> Kind:
+    def _kind_at(self, line: bytes, digit: bytes, hexed: bytes | None) -> LineKind:
         """The kind of a line that the quick way does not know; it may know the next one of this shape."""
         if is_suspect(line):
             raise MayContinue
@@ -178,7 +178,7 @@ class Keys:
                 self._quick[hexed] = (first, digit[first], behind, behind(digit), slots, kinds)
         return kind
 
-    def _learn(self, record: bytes, digit: bytes, hexed: bytes) -> Kind:
+    def _learn(self, record: bytes, digit: bytes, hexed: bytes) -> LineKind:
         """Take the slow way and remember it."""
         self.misses += 1
         if len(record) > MASKED_BYTES_MAX:
@@ -198,20 +198,20 @@ class Keys:
             self._known += 1
         slots, kinds, what = leaf
         if slots is None:
-            kind: Kind = kinds
+            kind: LineKind = kinds
         else:
             kind = kinds[slots(record)] = self._kind(what.key(record))
             self._known += 1
         return kind
 
-    def _kind(self, key: bytes) -> Kind:
+    def _kind(self, key: bytes) -> LineKind:
         if self._select is not None:
             key = self._select(key)
         name = short(key)
         kind = self._kinds.get(name)
         if kind is None:
             always = self._always is not None and self._always(key)
-            kind = self._kinds[name] = Kind(name, always)
+            kind = self._kinds[name] = LineKind(name, always)
             self._known += 1
         return kind
 

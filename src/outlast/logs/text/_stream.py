@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from outlast._core.fold import Summary
-    from outlast.logs.text._keys import Found, Kind
+    from outlast.logs.text._keys import Found, LineKind
 
 KEYS_MAX: Final = 50_000
 """How many storms a stream may have by name, unless told otherwise: at most 40 MB."""
@@ -150,7 +150,7 @@ class TextFold:
             batch = self._records.regroup(batch)
             found = self._keys.count(batch)
         shown: list[bytes] = []
-        more: dict[Kind, int] = {}
+        more: dict[LineKind, int] = {}
         folded = False
         came = 0
         for kind, record in found:
@@ -175,7 +175,7 @@ class TextFold:
             self._folded(_without(batch.records, shown))
         return b"\n".join([*shown, b""])
 
-    def _in_order(self, batch: Batch, found: Found, firsts: list[bytes], more: dict[Kind, int]) -> list[bytes]:
+    def _in_order(self, batch: Batch, found: Found, firsts: list[bytes], more: dict[LineKind, int]) -> list[bytes]:
         """Where more than the first of a kind are shown: pick them in the order in which they came."""
         left = dict.fromkeys((kind for kind, _ in found), 0)
         ones = set(firsts)

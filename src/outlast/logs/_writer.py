@@ -1,6 +1,6 @@
-"""A sink that never makes the work wait: behind it, in a thread, is a place that may be slow, full, unread or gone.
+"""A writer that never makes the work wait: behind it, in a thread, is a place that may be slow, full, unread or gone.
 
-logging.getLogger().addHandler(SinkHandler(sys.stderr))
+logging.getLogger().addHandler(QueuedHandler(sys.stderr))
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from outlast._core.backoff import BackoffState
     from outlast.logs._gaps import Gap
-    from outlast.logs._places import Place, Stream
+    from outlast.logs._places import LogPlace, Stream
 
 LOST: Final = "{lines} log lines ({size} bytes{levels}) lost in {seconds:.1f} s: {why}"
 UNREAD: Final = "the log was not read quickly enough"
@@ -45,7 +45,7 @@ KEPT: Final = "the program goes on, up to {} of its output wait, what is beyond 
 
 
 @dataclass(frozen=True, slots=True)
-class SinkTotals:
+class WriterTotals:
     """Exact counts of lines; `taken == written + dropped + waiting`. What is being written is waiting."""
 
     taken: int
@@ -62,7 +62,7 @@ def lost(gap: Gap) -> str:
     )
 
 
-class Sink:
+class LogWriter:
     """Takes lines (`put`) or a stream of bytes (`offer`), never blocks, never raises; a daemon thread writes them to a place.
 
     At most `lines_max` lines and `bytes_max` bytes wait. What comes when there is no room is dropped, lines of low levels
@@ -72,14 +72,14 @@ class Sink:
     A stream with a file behind it is written to directly, past its buffer, each byte once: while that fails (the disk is full)
     it is tried again with growing pauses. Another stream that raises loses what was being written; it may have arrived in part.
 
-    `close` waits at most `close_s` for what is queued. A sink that nobody closes is closed at exit.
+    `close` waits at most `close_s` for what is queued. A writer that nobody closes is closed at exit.
     """
 
     def __init__(
         self,
         stream: Stream | None = None,
         *,
-        place: Place | None = None,
+        place: LogPlace | None = None,
         name: str = "the log",
         lines_max: int | None = 10_000,
         bytes_max: int = 16 * 2**20,
@@ -101,7 +101,7 @@ class Sink:
         """Whether the reader has gone away for good: everything is dropped from now on."""
         if place is None:
             if stream is None:
-                raise TypeError("a sink writes to a stream or to a place")
+                raise TypeError("a writer writes to a stream or to a place")
             place, self._encoding = place_of(stream)
         else:
             self._encoding = "utf-8"
@@ -131,11 +131,11 @@ class Sink:
     # What may be asked from every thread
 
     @property
-    def totals(self) -> SinkTotals:
+    def totals(self) -> WriterTotals:
         """Counts of the lines that `put` was given, at this instant."""
         with self._changed:
             taken, written, dropped = self._backlog.taken_lines, self._backlog.written_lines, self._backlog.dropped_lines
-        return SinkTotals(taken, written, dropped, taken - written - dropped)
+        return WriterTotals(taken, written, dropped, taken - written - dropped)
 
     @property
     def dropped(self) -> tuple[int, int]:
@@ -348,11 +348,11 @@ class Sink:
             self._changed.notify_all()
 
 
-class SinkHandler(logging.Handler):
-    """A handler that formats in the thread that logs, and leaves the writing to a `Sink`: it never waits for the stream.
+class QueuedHandler(logging.Handler):
+    """A handler that formats in the thread that logs, and leaves the writing to a `LogWriter`: it never waits for the stream.
 
-    `options` are those of `Sink`. Where there is no room, records of low levels are dropped before those of higher ones; what
-    was lost is told by a WARNING in the handler's own format. `close`, which `logging.shutdown` calls at exit, waits at most
+    `options` are those of `LogWriter`. Where there is no room, records of low levels are dropped before those of higher ones;
+    what was lost is told by a WARNING in the handler's own format. `close`, which `logging.shutdown` calls at exit, waits at most
     `close_s`.
     """
 
@@ -361,7 +361,7 @@ class SinkHandler(logging.Handler):
     def __init__(self, stream: Stream, level: int = logging.NOTSET, **options: float) -> None:
         """Write to `stream`."""
         super().__init__(level)
-        self.sink = Sink(stream, tell=self.tell, **cast("dict[str, Any]", options))
+        self.writer = LogWriter(stream, tell=self.tell, **cast("dict[str, Any]", options))
 
     def emit(self, record: logging.LogRecord) -> None:
         """Format and queue; what cannot be formatted is logging's business."""
@@ -370,7 +370,7 @@ class SinkHandler(logging.Handler):
         except Exception:  # noqa: BLE001  # as every handler of logging
             self.handleError(record)
         else:
-            self.sink.put(line, record.levelno or logging.NOTSET)
+            self.writer.put(line, record.levelno or logging.NOTSET)
 
     def tell(self, gap: Gap) -> str:
         """The line of a gap, in the handler's format if it has one, and if that can be used."""
@@ -385,10 +385,10 @@ class SinkHandler(logging.Handler):
             return f"outlast: {lost(gap)}"
 
     def flush(self) -> None:
-        """Wait for what is queued, at most the sink's `close_s`."""
-        self.sink.flush()
+        """Wait for what is queued, at most the writer's `close_s`."""
+        self.writer.flush()
 
     def close(self) -> None:
         """Write what is queued, for at most `close_s`."""
-        self.sink.close()
+        self.writer.close()
         super().close()
