@@ -79,7 +79,7 @@ class Folding(Handle):
             logging.Logger._log = self._original  # type: ignore[method-assign]  # noqa: SLF001  # as above
 
     def _replace(self) -> Callable[..., None]:  # noqa: C901  # one function, since each call costs a tenth of the whole
-        """The function in the origin of `Logger._log`. Everything it needs for a record that is folded is a local name."""
+        """The function in the place of `Logger._log`. Everything it needs for a record that is folded is a local name."""
         folding, is_stdlib = self, is_own(self._original)
         original, folder, kind_of = self._original, self.folder, self._kinds.kind_of
         passes, takes_room = folder.passes, folder.takes_room
