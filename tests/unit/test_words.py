@@ -29,15 +29,11 @@ OWED = {
     # --
     "src/outlast/_serve",
     # --
-    "src/outlast/logs",
-    # --
     "src/outlast/postgres",
     # --
     "src/outlast/changes",
     # --
     "src/outlast/jobs",
-    # --
-    "src/outlast/_programs",
     # --
     "src/outlast/testing",
     # --

@@ -43,7 +43,7 @@ class Alarm:
         return self._read.fileno()
 
     def install(self) -> None:
-        """Begin to take signals."""
+        """Begin to take signals, and remember the handlers that were there."""
         self._fd_before = signal.set_wakeup_fd(self._write.fileno(), warn_on_full_buffer=False)
         for number in (*FORWARDED, signal.SIGCHLD):
             before = signal.getsignal(number)
@@ -56,7 +56,7 @@ class Alarm:
             self._came.append(number)
 
     def taken(self) -> list[int]:
-        """Give the signals that came since the last call."""
+        """Return the signals that came since the last call, in order."""
         with contextlib.suppress(BlockingIOError):
             while self._read.recv(4096):
                 pass

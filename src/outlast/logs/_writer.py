@@ -36,10 +36,10 @@ UNREAD: Final = "the log was not read quickly enough"
 RETRY: Final = Backoff(base_s=0.1, cap_s=1.5, jitter=Jitter.NONE)
 """A full disk is looked at again after 0.1 s, growing to 1.5 s: a look costs one failed write."""
 ROOM_S: Final = 1.0
-"""How long the thread waits for room before it looks whether somebody has given up waiting for it."""
+"""The time that the thread waits for room before it checks whether somebody has given up waiting for it."""
 BRIEF_S: Final = 0.01
 TOLD_AGAIN_S: Final = 60.0
-"""A disk that fills up again and again is told once in this time; what is dropped is told by the sums."""
+"""A disk that fills up again and again is reported once in this time; what is dropped is reported by the sums."""
 NOTICES_MAX: Final = 16
 KEPT: Final = "the program goes on, up to {} of its output wait, what is beyond is counted"
 
@@ -55,7 +55,7 @@ class WriterTotals:
 
 
 def lost(gap: Gap) -> str:
-    """The line that tells a gap in a log."""
+    """Return the line that reports a gap in a log."""
     levels = ", ".join(f"{lines} {logging.getLevelName(rank * 10)}" for rank, lines in gap.by_rank)
     return LOST.format(
         lines=gap.lines, size=gap.size, levels=levels and f"; {levels}", seconds=gap.lasted_s, why=gap.why or UNREAD
@@ -66,8 +66,8 @@ class LogWriter:
     """Takes lines (`put`) or a stream of bytes (`offer`), never blocks, never raises; a daemon thread writes them to a place.
 
     At most `lines_max` lines and `bytes_max` bytes wait. What comes when there is no room is dropped, lines of low levels
-    before those of higher ones, the newest first, and counted; when half of the room is free again, one line in the place tells
-    how many were lost, in which time and why.
+    before those of higher ones, the newest first, and counted; when half of the room is free again, one line in the place
+    says how many were lost, in which time and why.
 
     A stream with a file behind it is written to directly, past its buffer, each byte once: while that fails (the disk is full)
     it is tried again with growing pauses. Another stream that raises loses what was being written; it may have arrived in part.
@@ -114,7 +114,7 @@ class LogWriter:
         atexit.register(self.close)
 
     def begin_again(self) -> None:
-        """In a child after a fork: what is queued is written by the parent, and there is no thread."""
+        """Begin again in a child after a fork: what is queued is written by the parent, and there is no thread."""
         # It protects everything below. Reentrant: a line may be logged by a destructor that runs while this thread holds it.
         self._changed = threading.Condition(threading.RLock())
         self._backlog = Backlog(0 if self._has_given_up or self.is_gone else self._bytes_max, self._lines_max)
@@ -128,7 +128,7 @@ class LogWriter:
         self._trouble_at = self._trouble_told_at = 0.0
         self._thread: threading.Thread | None = None
 
-    # What may be asked from every thread
+    # May be called from every thread
 
     @property
     def totals(self) -> WriterTotals:
@@ -179,11 +179,11 @@ class LogWriter:
             self._awake()
 
     def holds(self, now: float) -> bool:
-        """Whether to read no more for the moment; see `Patience`."""
+        """Return whether to read no more for the moment; see `Patience`."""
         return not self.is_gone and self._patience.holds(self._backlog.size, self._backlog.bytes_max, now)
 
     def notices(self, now: float, *, last: bool = False) -> list[str]:
-        """Return the lines to be written elsewhere about this place; with `last`, all that has not been told."""
+        """Return the lines to be written elsewhere about this place; with `last`, all that has not been reported."""
         with self._changed:
             lines = [*self._lines]
             self._lines.clear()
@@ -228,7 +228,7 @@ class LogWriter:
         self._changed.notify_all()
 
     def _awake(self) -> None:
-        """See to it that the thread looks."""
+        """Start the thread, or wake it. Called with the lock."""
         if self._thread is None and not self._is_closing:
             thread = threading.Thread(target=self._run, name=f"outlast writes {self.name}", daemon=True)
             # When no thread can be had, what is queued waits for the next line to try again.
@@ -239,7 +239,7 @@ class LogWriter:
             self._changed.notify_all()
 
     def _note(self, gap: Gap | None) -> None:
-        """Tell a gap that has ended."""
+        """Report a gap that has ended. Called with the lock."""
         if gap is None or self.is_gone:
             return
         self._book.add(gap)
@@ -373,7 +373,7 @@ class QueuedHandler(logging.Handler):
             self.writer.put(line, record.levelno or logging.NOTSET)
 
     def tell(self, gap: Gap) -> str:
-        """The line of a gap, in the handler's format if it has one, and if that can be used."""
+        """Return the line of a gap, in the handler's format if it has one, and if that can be used."""
         if self.formatter is None:
             return f"outlast: {lost(gap)}"
         record = logging.LogRecord("outlast", logging.WARNING, __file__, 0, "%s", (lost(gap),), None, "tell")

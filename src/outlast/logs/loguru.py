@@ -34,11 +34,11 @@ __all__ = ["Folding", "fold"]
 
 CRITICAL: Final = 50
 DEPTH, LAZY, CAPTURE, PATCHERS, EXTRA = 1, 3, 6, 7, 8
-"""Where loguru keeps these among the options of a logger."""
+"""The positions of these among the options of a loguru logger."""
 
 
 class Origin(NamedTuple):
-    """Who wrote the first record of a kind, and where."""
+    """The logger that wrote the first record of a kind, and its line of code."""
 
     logger: Any
     level: str | int
@@ -47,11 +47,11 @@ class Origin(NamedTuple):
     line: int
     function: str
     values: Mapping[str, Any]
-    """What was given by name, which loguru adds to what is bound."""
+    """The values that were passed by name, which loguru adds to what is bound."""
 
 
 class Forgiving(dict[str, Any]):
-    """What is bound to a summary: a format that asks for what is not there costs no count."""
+    """The values bound to a summary: a format that asks for one that is not there costs no count."""
 
     def __missing__(self, name: str) -> str:
         """Return what stands for a value that is not there."""
@@ -90,7 +90,7 @@ class Folding(Handle):
             self._class._log = self._original  # noqa: SLF001  # as above
 
     def _replace(self) -> Callable[..., None]:
-        """The function in the place of loguru's `Logger._log`: the hot path, so all its names are local."""
+        """Return the function that stands for loguru's `Logger._log`: the hot path, so all its names are local."""
         original, folder, kinds, kind_of, folding = self._original, self.folder, self._kinds, self._kind, self
         passes, floor, clock, acquire, release = (
             folder.passes,
@@ -139,7 +139,7 @@ class Folding(Handle):
         return _log
 
     def raw_values(self, name: str, level: Any, message: str, args: Any, kwargs: dict[str, Any], options: Any) -> Hashable:  # noqa: ANN401
-        """What of a record's values decides about sameness."""
+        """Return what of a record's values decides about sameness."""
         if options[LAZY]:
             return ()
         site = self._site(name, level, message)
@@ -156,7 +156,7 @@ class Folding(Handle):
         return site
 
     def _kind(self, log: Any, key: tuple[Any, ...], frame: FrameType, number: int, call: tuple[Any, ...]) -> RecordKind:  # noqa: ANN401
-        """The kind of a record that is not recognised at once."""
+        """Return the kind of a record that is not recognised at once."""
         options, message, args, kwargs = call
         name, level, *_ = key
         if is_exempt(self._exempt, name, number, message):
@@ -200,14 +200,14 @@ class Folding(Handle):
 
 
 def together(args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[int | str, Any]:
-    """All values, by position and by name."""
+    """Return all values, by position and by name."""
     values: dict[int | str, Any] = dict(enumerate(args))
     values.update(kwargs)
     return values
 
 
 def formatted(message: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
-    """The message as loguru writes it; the template where that fails, since loguru says what is wrong."""
+    """Return the message as loguru writes it; the template where that fails, since loguru says what is wrong."""
     try:
         return message.format(*args, **kwargs)
     except Exception:  # noqa: BLE001  # whatever a value's own methods raise
@@ -223,6 +223,6 @@ def move(origin: Origin, record: Any) -> None:  # noqa: ANN401  # loguru's recor
 
 
 def raw_in(exc_info: object) -> Hashable:
-    """What decides about sameness of the exception that is logged, if any."""
+    """Return what decides about sameness of the exception that is logged, if any."""
     exc = raised_in(exc_info)
     return None if exc is None else raw_raised(exc)

@@ -30,7 +30,7 @@ __all__ = ["Folding", "fold"]
 
 
 Its: TypeAlias = Any
-"""What a call of a logger gives, whatever it is."""
+"""An argument of a call of a logger, whatever it is."""
 
 
 def fold(
@@ -79,7 +79,7 @@ class Folding(Handle):
             logging.Logger._log = self._original  # type: ignore[method-assign]  # noqa: SLF001  # as above
 
     def _replace(self) -> Callable[..., None]:  # noqa: C901  # one function, since each call costs a tenth of the whole
-        """The function in the place of `Logger._log`. Everything it needs for a record that is folded is a local name."""
+        """Return the function that stands for `Logger._log`. Everything it needs for a record that is folded is a local name."""
         folding, is_stdlib = self, is_own(self._original)
         original, folder, kind_of = self._original, self.folder, self._kinds.kind_of
         passes, takes_room = folder.passes, folder.takes_room
@@ -156,7 +156,7 @@ def write(
 
 
 def exc_info_of(exc_info: Its) -> Its:
-    """What a record holds for this argument of a call, as logging makes it."""
+    """Return what a record holds for this argument of a call, as logging makes it."""
     if isinstance(exc_info, BaseException):
         return (type(exc_info), exc_info, exc_info.__traceback__)
     return cast("Its", exc_info) if isinstance(exc_info, tuple) else sys.exc_info()

@@ -43,11 +43,11 @@ Bound: TypeAlias = Any
 Method: TypeAlias = Any
 """A method of a bound logger."""
 Its: TypeAlias = Any
-"""What the caller of such a method passes: an event, and whatever belongs to it."""
+"""An argument of such a method: an event, and whatever belongs to it."""
 SAME: Final = {"exception": "error", "warn": "warning", "msg": "info"}
-"""What structlog's filtering logger calls by another name."""
+"""Methods that structlog's filtering logger calls by another name."""
 LEVELS: Final = {"debug": 10, "info": 20, "msg": 20, "warn": 30, "warning": 30, "error": 40, "err": 40, "exception": 40}
-"""What is not listed here, critical above all, is never folded."""
+"""Levels that are not listed here, critical above all, are never folded."""
 
 
 def fold(policy: FoldPolicy = FOLD, **options: Unpack[Options]) -> Folding:
@@ -76,7 +76,7 @@ class Folding(Handle):
         self.unjudged = 0
 
     def __call__(self, logger: WrappedLogger, method_name: str, event_dict: EventDict) -> EventDict:
-        """The processor. Its summaries are written by a logger of structlog's global configuration."""
+        """Process an event. Its summaries are written by a logger of structlog's global configuration."""
         if method_name not in self.levels or "outlast.key" in event_dict:
             return event_dict
         try:
@@ -99,7 +99,7 @@ class Folding(Handle):
         return event_dict
 
     def wrap(self, wrapper_class: type[Any]) -> type[Any]:
-        """A wrapper class that asks before the context is copied and the chain runs: a fold at a fraction of the price.
+        """Return a wrapper class that asks before the context is copied and the chain runs: a fold at a fraction of the price.
 
         With the classes of `structlog.make_filtering_bound_logger` it asks before anything is formatted. The summaries are
         written by the bound logger of the first event, with what was bound to it.
@@ -114,7 +114,7 @@ class Folding(Handle):
         return type(f"Folded{wrapper_class.__name__}", (wrapper_class,), methods)
 
     def kinds_of(self, bound: Bound) -> dict[Hashable, RecordKind]:
-        """The kinds of what is bound to a logger, which finds them at once from now on."""
+        """Return the kinds of what is bound to a logger, which finds them at once from now on."""
         context = (name_of(bound._logger), raw_fields(structlog.get_context(bound)))  # noqa: SLF001  # as above
         kinds = self._bound.get(context)
         if kinds is None:
@@ -124,7 +124,7 @@ class Folding(Handle):
         return kinds
 
     def kind_of(self, bound: Bound, method: str, event: object, args: Args, fields: dict[str, Any]) -> RecordKind:
-        """The kind of an event of a bound logger, which remembers it by what these methods look up."""
+        """Return the kind of an event of a bound logger, which remembers it by what these methods look up."""
         if "outlast.key" in fields:
             return PASSES
         kinds = bound._outlast_kinds or self.kinds_of(bound)  # noqa: SLF001  # as above
@@ -153,7 +153,7 @@ class Folding(Handle):
     def _kind(
         self, name: str, method: str, event: object, args: Args, fields: Mapping[str, Any], writer: Callable[[], Any]
     ) -> tuple[RecordKind, bool]:
-        """The kind of an event, and whether it is worth remembering."""
+        """Return the kind of an event, and whether it is worth remembering."""
         if is_exempt(self._exempt, name, self.levels[method], event):
             return PASSES, True
         text = masked(str(event))
@@ -193,7 +193,7 @@ class Folding(Handle):
 
 
 class Origin(NamedTuple):
-    """Who writes the summaries of a kind, and at which level."""
+    """The logger that writes the summaries of a kind, and the method by which it does."""
 
     logger: Any
     method: str
@@ -202,12 +202,12 @@ class Origin(NamedTuple):
 
 
 def carried(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of the first event that its summaries carry: not its text, and not its exception."""
+    """Return the fields of the first event that its summaries carry: not its text, and not its exception."""
     return {name: value for name, value in fields.items() if name not in {"event", "exc_info", "stack_info", "exception"}}
 
 
 def name_of(logger: WrappedLogger) -> str:
-    """The name of a stdlib logger; others have none."""
+    """Return the name of a stdlib logger; others have none."""
     sort = type(cast("object", logger))
     known = _named.get(sort)
     if known is None:
@@ -222,7 +222,7 @@ _named: dict[type[Any], bool] = {}
 
 
 def asks(folding: Folding) -> Method:
-    """A function that says whether an event of a bound logger is to be shown."""
+    """Return a function that decides whether an event of a bound logger is to be shown."""
     folder, kind_of = folding.folder, folding.kind_of
 
     def passes(bound: Its, method: str, event: Its, args: Its, fields: Its) -> bool:
@@ -237,7 +237,7 @@ def asks(folding: Folding) -> Method:
 
 
 def asks_in_proxy(folding: Folding, proxy: Method) -> Method:
-    """The method through which all methods of a wrapper class go."""
+    """Return the method through which all methods of a wrapper class go."""
     passes, levels = asks(folding), folding.levels
 
     def _proxy_to_logger(self: Its, method_name: str, event: Its = None, *args: Its, **fields: Its) -> Its:
@@ -249,7 +249,7 @@ def asks_in_proxy(folding: Folding, proxy: Method) -> Method:
 
 
 def asks_first(folding: Folding, name: str, proxy: Method) -> Method:
-    """A method of structlog's filtering logger that asks before it does what that one does. All its names are local."""
+    """Return a method of structlog's filtering logger that asks before it does what that one does. All its names are local."""
     passes, to, is_exception = asks(folding), SAME.get(name, name), name == "exception"
     folder, clock, takes_room = folding.folder, folding.folder.clock, folding.folder.takes_room
     acquire, release, released = folder.lock.acquire, folder.lock.release, folder.release_if_owned
@@ -287,6 +287,6 @@ def asks_first(folding: Folding, name: str, proxy: Method) -> Method:
 
 
 def as_structlog(function: Method) -> Method:
-    """The same function, in a module whose name structlog skips when it looks for the line of code that logs."""
+    """Return the same function, in a module whose name structlog skips when it looks for the line of code that logs."""
     scope = {**globals(), "__name__": "structlog.outlast"}
     return FunctionType(function.__code__, scope, function.__name__, function.__defaults__, function.__closure__)

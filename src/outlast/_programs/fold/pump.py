@@ -18,16 +18,16 @@ if TYPE_CHECKING:
     from outlast.logs.text._safely import Safely
 
 FOLLOW_S: Final = 0.2
-"""How often a followed file is looked at."""
+"""A followed file is looked at this often."""
 
 SPOOL_FLUSH_S: Final = 1.0
-"""What was folded is readable in the spool after this long."""
+"""Folded records are readable in the spool after this long."""
 
 GRACE_S: Final = 1.0
-"""After a signal so long is still read, so that the last words of a program that got the same signal come through."""
+"""Reading goes on this long after a signal, so that the last words of a program that got the same signal come through."""
 
 GONE: Final = select.POLLERR | select.POLLHUP | select.POLLNVAL
-"""What poll says of an output that nobody reads any more."""
+"""The events by which `poll` reports an output that nobody reads any more."""
 
 BROKEN_PIPE: Final = 128 + signal.SIGPIPE
 IO_ERROR: Final = 74
@@ -41,9 +41,9 @@ class StoppedTwice(BaseException):
 class Pump:
     """Runs until the source ends, a signal comes, or nobody reads the output.
 
-    `run` gives the exit code: 0 at the end of input, 128 + n after signal n, 141 when nobody reads the output, 74 when the
-    input could not be read to its end or some of the output not be written. If the fold itself fails, that is said in one
-    line, and all the rest passes unfolded.
+    `run` returns the exit code: 0 at the end of input, 128 + n after signal n, 141 when nobody reads the output, 74 when the
+    input could not be read to its end or some of the output not be written. If the fold itself fails, one line says so, and
+    the rest passes unfolded.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class Pump:
         self._flush_at = 0.0
 
     def run(self, out_fd: int) -> int:
-        """Carry everything. `out_fd` is watched for a reader that went away."""
+        """Carry everything, and return the exit code. `out_fd` is watched for a reader that went away."""
         try:
             with self._signals() as woken:
                 self._carry(out_fd, woken)
@@ -110,7 +110,7 @@ class Pump:
                 return
 
     def _wait_ms(self, now: float, *, quiet: bool) -> int:
-        """How long to wait for the next bytes, at most."""
+        """Return how long to wait for the next bytes at most, in milliseconds; -1 means without end."""
         waits: list[float] = []
         if self._source.waits_for is None:
             waits.append(FOLLOW_S if quiet else 0.0)
@@ -138,7 +138,7 @@ class Pump:
 
     @contextlib.contextmanager
     def _signals(self) -> Generator[int]:
-        """Note SIGTERM, SIGINT and SIGHUP; gives a descriptor that wakes the poll."""
+        """Take note of SIGTERM, SIGINT and SIGHUP; yields the descriptor that wakes the poll."""
         woken, wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
         before = {number: signal.signal(number, self._stop) for number in numbers}

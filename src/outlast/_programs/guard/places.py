@@ -1,4 +1,4 @@
-"""Where the program's output goes, and where the guard writes lines of its own."""
+"""The places that the program's output goes to, and the lines of the guard's own."""
 
 from __future__ import annotations
 
@@ -48,11 +48,11 @@ class Places:
 
     @property
     def writers(self) -> list[LogWriter]:
-        """All of them, stderr last."""
+        """The writers of all places, stderr last."""
         return [self.stdout, *([self.log] if self.log is not None else []), self.stderr]
 
     def next_due_at(self) -> float | None:
-        """When `due` wants to be called."""
+        """Return when `due` is to be called; None while there is nothing to wait for."""
         times = [stream.folder.next_due_at() for stream in self.streams]
         return min((at for at in times if at is not None), default=None)
 
@@ -72,7 +72,7 @@ class Places:
                 self.say(text)
 
     def close(self) -> None:
-        """Write what is held and what waits, within the time that slow places are given; say what they did not take."""
+        """Write what is held and what waits, for at most `flush_s`, and report what the places did not take."""
         now = time.monotonic()
         for stream in self.streams:
             stream.end(now)
@@ -89,7 +89,7 @@ class Places:
 
 
 def _writer(name: str, place: LogPlace, bytes_max: int, tell: Callable[[Gap], str] | None = None) -> LogWriter:
-    """A writer for a stream of bytes, whose gaps are told on stderr, and with `tell` in the place as well."""
+    """Return a writer for a stream of bytes. Its gaps are reported on stderr, and with `tell` in the place as well."""
     writer = LogWriter(
         place=place, name=name, lines_max=None, bytes_max=bytes_max, tell=tell, told_elsewhere=True, reader_returns=False
     )

@@ -1,4 +1,4 @@
-"""What the guard answers to those who look after it."""
+"""The answers of the guard to those who look after it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from outlast._core.shown import Figure, Unit
-from outlast._programs.guard.supervisor import Phase
+from outlast._programs.guard.supervisor import GuardPhase
 from outlast._serve.health import verdict
 from outlast._serve.metrics import Collector, Group
 
@@ -44,7 +44,7 @@ class Status:
         lives, reason = self.live()
         if not lives:
             return False, reason
-        if supervisor.phase is not Phase.RUNNING:
+        if supervisor.phase is not GuardPhase.RUNNING:
             return False, f"{supervisor.name} is {supervisor.phase.value}; last exit code {supervisor.exit_code}"
         ran_s = time.monotonic() - (supervisor.started_at or 0.0)
         enough = ran_s >= self._options.ready_after_s
@@ -62,7 +62,7 @@ class Status:
 
     def _of_program(self) -> Iterator[Figure]:
         supervisor = self._guard.supervisor
-        running = supervisor.phase in {Phase.RUNNING, Phase.STOPPING}
+        running = supervisor.phase in {GuardPhase.RUNNING, GuardPhase.STOPPING}
         up_s = time.monotonic() - supervisor.started_at if running and supervisor.started_at is not None else 0.0
         yield Figure.gauge("up", "Whether the program runs.", running)
         yield Figure.gauge("ready", "Whether the program is ready.", self.ready()[0])

@@ -40,10 +40,10 @@ if TYPE_CHECKING:
     Quick = tuple[slice, bytes, Parts, Any, Parts | None, Any]
 
 KNOWN_MAX: Final = 16_384
-"""How many shapes and keys are known at a time; about 1.5 KB each."""
+"""The number of shapes and keys that are known at a time; about 1.5 KB each."""
 
 KNOWN_BYTES_MAX: Final = 8 << 20
-"""How many bytes of shapes are known at a time."""
+"""The bytes of shapes that are known at a time."""
 
 MASKED_BYTES_MAX: Final = 32_768
 """A longer record is its own key, unmasked: it folds only with its exact likes."""
@@ -57,7 +57,7 @@ class LineKind:
     always: bool
     """Whether it is never folded."""
     count: int = 0
-    """How many there were in the chunk at hand."""
+    """The number of them in the chunk at hand."""
 
 
 Found = list[tuple[LineKind, bytes]]
@@ -83,12 +83,12 @@ class Keys:
         self._known = 0
         self._known_bytes = 0
         self.misses = 0
-        """How often the slow way was taken."""
+        """The number of times that the slow way was taken."""
 
     def count(self, batch: Batch) -> Found:
-        """Count the records by kind; `count` of the kinds given holds for them until the caller sets it to 0 again.
+        """Count the records by kind; `count` of the kinds returned holds for them until the caller sets it to 0 again.
 
-        Raises MayContinue for lines that have to be grouped first; then nothing was counted.
+        Raises `MayContinue` for lines that have to be grouped first; then nothing was counted.
         """
         if self._known > KNOWN_MAX or self._known_bytes > KNOWN_BYTES_MAX:
             self._forget()
@@ -107,7 +107,7 @@ class Keys:
         return found
 
     def kind_of(self, record: bytes) -> LineKind:
-        """The kind of one record."""
+        """Return the kind of one record."""
         hexed = record.translate(HEX)
         digit = record.translate(DIGITS)
         try:
@@ -149,7 +149,7 @@ class Keys:
                 found.append((kind, line))
 
     def _without_hex_runs(self, lines: list[bytes], digits: list[bytes], found: Found) -> None:
-        """The same where no line holds a hex run: the digit shape says everything."""
+        """Count lines of which none holds a hex run: the digit shape says everything."""
         quick = self._quick_digits
         for line, digit in zip(lines, digits, strict=True):
             try:
@@ -163,7 +163,7 @@ class Keys:
                 found.append((kind, line))
 
     def _kind_at(self, line: bytes, digit: bytes, hexed: bytes | None) -> LineKind:
-        """The kind of a line that the quick way does not know; it may know the next one of this shape."""
+        """Return the kind of a line that the quick way does not know; it may know the next one of this shape."""
         if is_suspect(line):
             raise MayContinue
         kind = self.kind_of(line)
