@@ -24,8 +24,6 @@ OWED = {
     # --
     "Place",
     # --
-    "Slot",
-    # --
     "Spool",
     # --
 }
