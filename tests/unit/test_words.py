@@ -33,7 +33,6 @@ OWED = {
     # --
     "src/outlast/postgres",
     # --
-    "src/outlast/changes",
     # --
     "src/outlast/jobs",
     # --
@@ -45,7 +44,6 @@ OWED = {
     # --
     "src/outlast/_cli",
     # --
-    "docs/changes.md",
     # --
     "bench",
     # --

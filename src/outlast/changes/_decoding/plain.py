@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def read_plain(reading: Reading, tag: bytes, xid: int | None) -> AnyMessage:
-    """The message whose tag has been read; `xid` is that of a message within a streamed piece."""
+    """Read the rest of the message whose tag has been read; `xid` is that of a message within a streamed piece."""
     match tag:
         case b"B":
             return Begin(reading.lsn("the final LSN"), reading.time("the commit time"), reading.xid())
