@@ -39,7 +39,8 @@ CREATE TABLE {schema}.change_positions (
 )
 """
 """`filled`: what is in the tables came from this stream. `snapshot_due`: it is to be read again, or has half been.
-`copied_until`: up to there changes come that a snapshot has brought already; those of mixed tables up to `mixed_until`, and not left out."""
+`copied_until`: up to there changes come that a snapshot has brought already; those of mixed tables up to `mixed_until`, and
+not left out."""
 POSITIONS: Final = Tables("changes positions", (_FIRST,), ("change_positions", "mixed_until"))
 _TAKE: Final = """
 INSERT INTO {schema}.change_positions AS p (stream, lsn, epoch, updated_at) VALUES (%s, '0/0', %s, clock_timestamp())
