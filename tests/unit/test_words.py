@@ -39,11 +39,7 @@ OWED = {
     # --
     "src/outlast/_programs",
     # --
-    "src/outlast/testing",
-    # --
     "src/outlast/_drill",
-    # --
-    "src/outlast/_cli",
     # --
     "docs/changes.md",
     # --

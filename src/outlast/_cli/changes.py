@@ -40,7 +40,7 @@ def changes() -> None:
 
 
 def on_server(command: Callable[..., int]) -> Callable[..., int]:
-    """Give a command the options that name a server."""
+    """Add the options that name a server to a command."""
     dsn = click.option("--dsn", envvar="OUTLAST_DSN", required=True, help="The server; by default $OUTLAST_DSN.")
     return dsn(as_json_option(command))
 

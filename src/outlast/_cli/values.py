@@ -1,4 +1,4 @@
-"""What people type where the command expects a duration, a time or JSON."""
+"""Types of the command line: a duration, a time, JSON, names."""
 
 from __future__ import annotations
 
