@@ -39,8 +39,6 @@ OWED = {
     # --
     "src/outlast/_programs",
     # --
-    "src/outlast/_drill",
-    # --
     "docs/changes.md",
     # --
     "bench",

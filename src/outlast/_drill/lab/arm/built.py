@@ -1,4 +1,4 @@
-"""How an arm that is built on Outlast runs."""
+"""The run of an arm that is built on Outlast."""
 
 from __future__ import annotations
 

@@ -56,7 +56,7 @@ class Instance:
         return measure.value_at(self._cpu, at_s)
 
     def ends(self, *, stream: bool) -> list[WorkRecord]:
-        """The ends of its jobs, or the changes it received."""
+        """Return the ends of its jobs, or the changes it received."""
         return [record for record in self.records if record.step is Step.END and (record.loop == STREAM_LOOP) is stream]
 
 
