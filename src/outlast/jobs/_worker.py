@@ -19,7 +19,7 @@ from outlast.jobs._acquirer import Acquirer
 from outlast.jobs._bodies import Bodies, result_json
 from outlast.jobs._contained import contained
 from outlast.jobs._decide import Handling, after_fault, dead, give_back, refusal_in
-from outlast.jobs._journal import Journal
+from outlast.jobs._journal import outcomes_journal
 from outlast.jobs._model import Job, JobState, Outcome
 from outlast.jobs._needs import Needs
 from outlast.jobs._plain_json import NotJsonError, TooLargeError
@@ -76,7 +76,7 @@ class WorkerProcess:
         self._slots: deque[int] = deque()
         self._release_s = 0.5
         self.incident = Incident("jobs", verb="are failing")
-        self.recorder = Recorder(db, said, Journal(journal_path), self.id)
+        self.recorder = Recorder(db, said, outcomes_journal(journal_path), self.id)
         self.running = Running()
         self.needs = Needs(self._needed)
         self.acquirer = Acquirer(
@@ -147,8 +147,8 @@ class WorkerProcess:
         except Exception as exc:  # noqa: BLE001 - the lease runs out by itself
             logger.debug("jobs: could not say good-bye: %s", exc)
         journal = self.recorder.journal
-        if journal.entries:
-            logger.info("jobs: %d outcomes stay in the journal %s until the next start", len(journal.entries), journal.path)
+        if journal.records:
+            logger.info("jobs: %d outcomes stay in the journal %s until the next start", len(journal.records), journal.path)
         await self.recorder.disk.run(journal.close)
         self.recorder.disk.close()
 
