@@ -41,8 +41,6 @@ OWED = {
     # --
     "docs/changes.md",
     # --
-    "bench",
-    # --
 }
 
 

@@ -24,12 +24,12 @@ READ_BYTES: Final = 1 << 20
 
 
 class Sync(enum.Enum):
-    """When what was appended outlives a power cut."""
+    """The moment from which what was appended outlives a power cut."""
 
     EACH = "each"
-    """When `append` returns."""
+    """As `append` returns."""
     ASKED = "asked"
-    """When `sync` returns."""
+    """As `sync` returns."""
     NEVER = "never"
     """Whenever the kernel writes it. It still outlives the process."""
 

@@ -50,7 +50,7 @@ class NewerFormatError(ConfigurationError):
 
 
 class Found(NamedTuple, Generic[T]):
-    """What the bytes of a journal hold."""
+    """The contents of a journal's bytes."""
 
     records: list[T]
     damaged: list[bytes]
