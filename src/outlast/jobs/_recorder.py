@@ -130,8 +130,8 @@ class Recorder:
             self._held_wait = BackoffState()
         elif left:
             now = asyncio.get_running_loop().time()
-            self._held_wait, wait_s = HELD.next(self._held_wait, now, self._rng)
-            self._held_until = now + (HELD.cap_s if wait_s is None else wait_s)
+            self._held_wait, wait_s = HELD.next_always(self._held_wait, now, self._rng)
+            self._held_until = now + wait_s
 
     def hurry(self, limit_s: float) -> None:
         """Give the database no longer than this from now on, then use the journal: the service ends."""

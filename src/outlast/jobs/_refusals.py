@@ -7,7 +7,7 @@ from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Final
 
 from outlast import Fault, Incident, Kind, Stopping, Unavailable
-from outlast.extend import AppendFile, Sync
+from outlast.extend import AppendFile, Reaction, Sync
 from outlast.jobs._journal import as_json
 from outlast.jobs._model import JobState, Outcome, fault_record
 
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 BYTES_MAX: Final = 8 * 1024 * 1024
 CAUSE_MAX: Final = 20
 """As many in a row that are refused one by one have a cause in common: it is held against no further one."""
-NOT_THE_OUTCOMES: Final = frozenset({Kind.TRANSIENT, Kind.CONTENDED, Kind.EXHAUSTED, Kind.OVERLOADED})
-"""Kinds that say "not now", not "not this": a lock, a deadlock, no room."""
 
 
 class Refusals:
@@ -76,7 +74,7 @@ def refusal(db: Postgres, exc: Exception) -> Fault:
     if isinstance(exc, Unavailable | Stopping):
         raise exc
     fault = db.classifiers.classify(exc, source=db.name)
-    if fault.is_evidence or fault.kind in {Kind.STOPPING, Kind.FATAL}:
+    if fault.is_evidence or fault.reaction in {Reaction.END, Reaction.LEAVE}:
         raise exc
     return fault
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, Final
 
-from outlast import Kind
-from outlast.extend import Once
+from outlast.extend import Once, Reaction
 from outlast.jobs import _statements as statements
-from outlast.jobs._refusals import CAUSE_MAX, NOT_THE_OUTCOMES, Refusals, dead_instead, refusal
+from outlast.jobs._refusals import CAUSE_MAX, Refusals, dead_instead, refusal
 
 if TYPE_CHECKING:
     from outlast import Fault
@@ -49,7 +48,7 @@ class Sieve:
             fault = refusal(self._db, exc)
         else:
             return []
-        if fault.kind is not Kind.REJECTED:
+        if fault.reaction is not Reaction.ANSWER:
             # Is it the table? Without an outcome there is none to refuse.
             await self._write([])
         return await self._sift(entries)
@@ -82,14 +81,15 @@ class Sieve:
 
     async def _set_aside(self, entry: Entry, fault: Fault) -> bool:
         """Record the job dead and keep the outcome; False if it is not the outcome that is refused."""
-        if fault.kind in NOT_THE_OUTCOMES:
+        if fault.reaction is Reaction.WAIT:
+            # "Not now", not "not this": a lock, a deadlock, no room.
             return False
         worker, outcome = entry
         dead = True
         try:
             await self._write([(worker, dead_instead(outcome, fault))], lock_s=LOCK_S)
         except Exception as exc:  # noqa: BLE001 - whatever it is, it is classified
-            if refusal(self._db, exc).kind not in {Kind.REJECTED, Kind.BUG}:
+            if refusal(self._db, exc).reaction not in {Reaction.ANSWER, Reaction.RESTART}:
                 return False
             dead = False
         if self._unrecordable.said(outcome.id) is not None:

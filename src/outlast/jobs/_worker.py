@@ -15,6 +15,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from outlast import Classifiers, Fault, Incident, Kind, Link, Stop, progress
+from outlast.extend import Reaction
 from outlast.jobs._acquirer import Acquirer
 from outlast.jobs._bodies import Bodies, result_json
 from outlast.jobs._contained import contained
@@ -210,11 +211,8 @@ class WorkerProcess:
         return self._told(dead(job, fault), fault, None)
 
     def _after_fault(self, job: Job, exc: BaseException, handling: Handling, stop: Stop) -> Outcome:
-        fault = self._classifiers.classify(exc, source=job.kind)
-        if fault.kind is Kind.STOPPING and not stop.requested:
-            # A stop, but not ours: somebody the handler works with is going away.
-            fault = replace(fault, kind=Kind.TRANSIENT)
-        if fault.kind is Kind.FATAL:
+        fault = self._classifiers.classify(exc, source=job.kind).met_while(stopping=stop.requested)
+        if fault.reaction is Reaction.LEAVE:
             # The place, for whoever is to look at it.
             fault = replace(fault, reason=f"job {job.id} of {job.kind}: {fault.reason}")
         refusal = refusal_in(exc)

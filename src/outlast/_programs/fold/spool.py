@@ -121,8 +121,8 @@ class Spool:
         self._dirty = 0
         if self._again_at is None:
             self._say(f"spool {self._folder}: {error.strerror or error}; folded records are only counted until it can be written")
-        self._trouble, again_s = AGAIN.next(self._trouble, self._now, self._rng)
-        self._again_at = self._now + (AGAIN.cap_s if again_s is None else again_s)
+        self._trouble, again_s = AGAIN.next_always(self._trouble, self._now, self._rng)
+        self._again_at = self._now + again_s
         if self._file is not None:
             with contextlib.suppress(OSError):
                 self._file.close()

@@ -131,8 +131,7 @@ class Claim:
         """Take note of an attempt in vain; gives the seconds until the next."""
         now = asyncio.get_running_loop().time()
         self._forget_before_outage()
-        self._backoff, wait_s = BACKOFF.next(self._backoff, now, self._rng)
-        wait_s = BACKOFF.cap_s if wait_s is None else wait_s
+        self._backoff, wait_s = BACKOFF.next_always(self._backoff, now, self._rng)
         self._next_at = now + wait_s
         return wait_s
 
