@@ -16,6 +16,8 @@ from outlast._core.redact import clean, cut
 from outlast._core.shown import Act, Figure, FigureKind, Lag, Shown, SystemHealth, Unit
 from outlast._files.append import AppendFile, Sync, TornFileError
 from outlast._files.journal import Journal, JournalFullError, NewerFormatError
+from outlast._runtime.adapter.line import Line
+from outlast._runtime.adapter.pacer import Pacer
 
 __all__ = [
     "FLOOR_SPREAD",
@@ -28,8 +30,10 @@ __all__ = [
     "Journal",
     "JournalFullError",
     "Lag",
+    "Line",
     "NewerFormatError",
     "Once",
+    "Pacer",
     "Reaction",
     "Shown",
     "Sync",

@@ -16,7 +16,7 @@ TOPS = {path.name for path in ROOT.iterdir() if path.is_dir() and path.name in {
 INNER = {path.name for path in PACKAGE.iterdir() if path.is_dir() and not path.name.startswith("__")}
 EXAMPLE = "echo"
 """The system that CONTRIBUTING.md makes in a copy."""
-TO_COME = {"tests/contract"}
+
 CODE = re.compile(r"`([^`\n]+)`")
 PATH = re.compile(r"(?<![\w./<{])((?:[\w-]+/)+[\w.-]*\w|\w+\.(?:py|toml|md))(?![\w*<{/])")
 LINK = re.compile(r"\]\(([^)\s]+)\)")
@@ -38,7 +38,7 @@ def anchors(text: str) -> set[str]:
 def paths_named(text: str) -> set[str]:
     """The paths of this repository in code between backticks; `jobs/_queue.py` is one below src/outlast."""
     named = {match for code in CODE.findall(without_fences(text)) for match in PATH.findall(code)}
-    named = {name for name in named if EXAMPLE not in name and name not in TO_COME}
+    named = {name for name in named if EXAMPLE not in name}
     return {name for name in named if name.split("/")[0] in TOPS | INNER or ("/" not in name and (ROOT / name).suffix == ".toml")}
 
 

@@ -27,11 +27,11 @@ class Sync(enum.Enum):
     """The moment from which what was appended outlives a power cut."""
 
     EACH = "each"
-    """As `append` returns."""
+    """From the return of `append` on."""
     ASKED = "asked"
-    """As `sync` returns."""
+    """From the return of `sync` on."""
     NEVER = "never"
-    """Whenever the kernel writes it. It still outlives the process."""
+    """Some time later, when the kernel writes it. It outlives the process at once."""
 
 
 class TornFileError(OSError):

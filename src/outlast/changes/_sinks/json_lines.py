@@ -122,10 +122,14 @@ class JsonLinesSink:
         self._work = None
 
     def _open(self) -> None:
-        # A restart of the stream opens it again, and the lock of an earlier opening would be in the way.
-        self._file = file = AppendFile.open(self.path, sync=Sync.ASKED)
-        size, self._durable_lsn = _last_commit(file)
-        file.cut(size)
+        file = AppendFile.open(self.path, sync=Sync.ASKED)
+        try:
+            size, self._durable_lsn = _last_commit(file)
+            file.cut(size)
+        except BaseException:
+            file.close()
+            raise
+        self._file = file
         self._complete_lsn = self._durable_lsn
 
     def _write(self, delivery: Delivery) -> None:
