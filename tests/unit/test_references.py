@@ -18,7 +18,7 @@ EXAMPLE = "echo"
 """The system that CONTRIBUTING.md makes in a copy."""
 
 CODE = re.compile(r"`([^`\n]+)`")
-PATH = re.compile(r"(?<![\w./<{])((?:[\w-]+/)+[\w.-]*\w|\w+\.(?:py|toml|md))(?![\w*<{/])")
+PATH = re.compile(r"(?<![\w./<{])((?:[\w-]+/)+[\w.-]*\w|\w+\.(?:py|toml|md))/?(?![\w*<{/])")
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
 TEST_NAME = re.compile(r"\btest_\w+\b(?!\.py)")
@@ -95,6 +95,11 @@ def test_the_picture_shows_what_there_is() -> None:
 
 
 def test_what_is_not_there_is_found() -> None:
-    text = "`tests/unit/gone.py`, `python bench/gone.py --calls 5`, `jobs/_gone.py`, `/readyz`, `src/*.py`, `jobs/_queue.py`"
-    assert {name for name in paths_named(text) if not exists(name)} == {"tests/unit/gone.py", "bench/gone.py", "jobs/_gone.py"}
+    text = "`tests/unit/gone.py`, `tests/gone/`, `python bench/gone.py --calls 5`, `jobs/_gone.py`, `/readyz`, `src/*.py`, `jobs/_queue.py`"
+    assert {name for name in paths_named(text) if not exists(name)} == {
+        "tests/unit/gone.py",
+        "tests/gone",
+        "bench/gone.py",
+        "jobs/_gone.py",
+    }
     assert anchors("# A `b`: c, d\n\n## Any program's output\n") == {"a-b-c-d", "any-programs-output"}

@@ -26,7 +26,7 @@ class Duration(_Seconds):
     name = "duration"
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Read it."""
+        """Return it in seconds; a usage error for anything else."""
         if isinstance(value, float | int):
             return float(value)
         try:
@@ -41,7 +41,7 @@ class Time(_Moment):
     name = "time"
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
-        """Read it."""
+        """Return it with an offset; a usage error for anything else."""
         if isinstance(value, datetime):
             return value
         try:

@@ -60,7 +60,7 @@ class StagedFault(Generic[T]):
         pause(max(0.0, until_s - time.monotonic()))
 
     def end(self, target: T, /) -> None:
-        """Mend it; returns when the repair is made, which may be after the first client got in."""
+        """Mend it; return when the repair is made, which may be after the first client got in."""
 
     def over(self, target: T, /) -> bool:
         """Return whether a client that comes now can work."""
@@ -329,7 +329,7 @@ class Outage:
 
 
 def mend(fault: StagedFault[T], target: T, pause: Pause, limit_s: float = 60.0) -> float:
-    """End the fault; returns the monotonic time at which clients could work, which is asked every 5 ms.
+    """End the fault; return the monotonic time at which clients could work, which is asked every 5 ms.
 
     The repair runs in a thread of its own, because the server lets clients in before its launcher notices.
     """

@@ -77,7 +77,7 @@ def value_at(curve: Sequence[tuple[float, float]], time_s: float) -> float:
 
 
 def recovery(records: Iterable[WorkRecord], accepted_ns: int, loops: int) -> Recovery:
-    """Time until each loop has finished a job that it *began* after `accepted_ns`.
+    """Return the time until each loop has finished a job that it *began* after `accepted_ns`.
 
     A median or maximum is given over all loops or not at all: while some loop never recovers the maximum does not
     exist, and neither does the median when it is more than half of them.

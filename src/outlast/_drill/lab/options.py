@@ -65,7 +65,7 @@ class DrillOptions:
 
     @property
     def planned_s(self) -> float:
-        """About how long the drill takes."""
+        """Seconds that the drill takes, roughly."""
         each_s = self.warmup_s + self.outage_s + self.cooldown_s + SETUP_S
         return each_s * (1 if self.parallel else len(self.arms))
 

@@ -119,7 +119,7 @@ class DrillResult(Generic[A]):
 
     @property
     def exit_code(self) -> int:
-        """0 all held; 1 a promise was broken; 2 the naive arm did not storm, so the drill proves nothing."""
+        """The exit code: 0 all held; 1 a promise was broken; 2 the naive arm did not storm, so the drill proves nothing."""
         if not all(promise.held for promise in self.promises):
             return EXIT_BROKEN
         if self.stormed is False:

@@ -52,7 +52,7 @@ class Instance:
                     self.loops_seen.add(record.loop)
 
     def cpu_s(self, at_s: float) -> float:
-        """Processor seconds used until that monotonic time."""
+        """Return the processor seconds used until that monotonic time."""
         return measure.value_at(self._cpu, at_s)
 
     def ends(self, *, stream: bool) -> list[WorkRecord]:

@@ -122,7 +122,7 @@ class ServiceProcess:
             self.output.feed(data, time.monotonic())
 
     def sample(self) -> float:
-        """Processor seconds used so far; takes note of the memory in use. After the end: the last value seen."""
+        """Return the processor seconds used so far, and record the memory in use. After the end: the last value seen."""
         if self.ended_at_s is None and self._process.poll() is not None:
             self.ended_at_s = time.monotonic()
         with contextlib.suppress(psutil.Error):

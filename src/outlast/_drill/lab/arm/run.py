@@ -44,7 +44,7 @@ class ArmRun(ABC, Generic[A, T]):
 
     @abstractmethod
     def set_up(self, stack: ExitStack, directory: Path) -> str:
-        """Launch the server and the `instances`; returns the server's version."""
+        """Launch the server and the `instances`; return the server's version."""
 
     @abstractmethod
     def target(self) -> T:
@@ -71,7 +71,7 @@ class ArmRun(ABC, Generic[A, T]):
         """Return the figures of the arm, when its processes have ended."""
 
     def run(self) -> tuple[A, str]:
-        """Carry it out; returns the result and the server's version. Nothing it started is left behind."""
+        """Carry it out; return the result and the server's version. Nothing it started is left behind."""
         self.enter(ArmState.STARTING)
         with ExitStack() as stack:
             directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="outlast-drill-")))
