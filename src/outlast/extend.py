@@ -18,6 +18,7 @@ from outlast._files.append import AppendFile, Sync, TornFileError
 from outlast._files.journal import Journal, JournalFullError, NewerFormatError
 from outlast._runtime.adapter.line import Line
 from outlast._runtime.adapter.pacer import Pacer
+from outlast._runtime.process.own_thread import OwnThread
 
 __all__ = [
     "FLOOR_SPREAD",
@@ -33,6 +34,7 @@ __all__ = [
     "Line",
     "NewerFormatError",
     "Once",
+    "OwnThread",
     "Pacer",
     "Reaction",
     "Shown",

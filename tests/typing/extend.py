@@ -21,6 +21,7 @@ from outlast.extend import (
     Line,
     NewerFormatError,
     Once,
+    OwnThread,
     Pacer,
     Reaction,
     Shown,
@@ -79,6 +80,11 @@ def decode(data: bytes) -> tuple[int, str]:
 
 journal = Journal("outbox.journal", "outbox", encode=encode, decode=decode, version=2)
 assert_type(journal, Journal[tuple[int, str]])
+
+
+async def write_beside_the_loop(record: tuple[int, str]) -> None:
+    thread = OwnThread("outbox journal")
+    assert_type(await thread.run(keep, record), bool)
 
 
 def keep(record: tuple[int, str]) -> bool:

@@ -45,4 +45,5 @@ def test_it_uses_every_name_of_the_doors(door: ModuleType) -> None:
                 used |= {alias.name for alias in node.names}
             elif isinstance(node, ast.Attribute) and ast.unparse(node.value) == door.__name__:
                 used.add(node.attr)
-    assert sorted(set(door.__all__) - used) == []
+    missing = sorted(set(door.__all__) - used)
+    assert not missing, f"use them in tests/typing as their users do, with assert_type: {', '.join(missing)}"
