@@ -25,14 +25,6 @@ OWED = {
     # --
     "src/outlast/jobs",
     # --
-    "src/outlast/testing",
-    # --
-    "src/outlast/_drill",
-    # --
-    "src/outlast/_cli",
-    # --
-    # --
-    "bench",
     # --
 }
 

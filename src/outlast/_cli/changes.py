@@ -50,7 +50,7 @@ def on_server(command: Callable[..., int]) -> Callable[..., int]:
 @click.argument("slot", required=False, default="")
 @click.option("--table", "tables", multiple=True, metavar="NAME", help="Publish this table (repeatable); without it, all.")
 @click.option("--check", is_flag=True, help="Look only; create nothing.")
-@click.option("--failover", is_flag=True, help="Have the slot carried over to a standby (PostgreSQL 17).")
+@click.option("--failover", is_flag=True, help="Let the slot be carried over to a standby (PostgreSQL 17).")
 @click.option("--wait", "wait_s", type=Duration(), default="60s", show_default=True, help="Longest wait for open transactions.")
 @on_server
 def setup(
