@@ -15,7 +15,6 @@ from outlast._lazily import lazily
 if TYPE_CHECKING:
     from outlast.changes._decoding.decoder import Decoder as Decoder
     from outlast.changes._decoding.messages import UNCHANGED as UNCHANGED
-    from outlast.changes._decoding.messages import BinaryValue as BinaryValue
     from outlast.changes._decoding.messages import Change as Change
     from outlast.changes._decoding.messages import Column as Column
     from outlast.changes._decoding.messages import Delete as Delete
@@ -69,7 +68,6 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Assembler": "_decoding.transactions",
-    "BinaryValue": "_decoding.messages",
     "Change": "_decoding.messages",
     "Changes": "_stream",
     "Column": "_decoding.messages",
@@ -126,7 +124,6 @@ _HOMES = {
 __all__ = [
     "UNCHANGED",
     "Assembler",
-    "BinaryValue",
     "Change",
     "Changes",
     "Column",

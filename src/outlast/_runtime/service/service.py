@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     Needs = Dependency | tuple[Dependency, ...]
 
 F = TypeVar("F", bound="Callable[[Stop], Awaitable[Any]]")
+Hook = TypeVar("Hook", bound="Callable[[], Awaitable[None]]")
 
 HOOKED: Final = (Phase.REFUSE, Phase.FLUSH, Phase.CLOSE)
 """The phases that take hooks."""
@@ -152,11 +153,12 @@ class Service:
         """Run another service inside this one: started after it, stopped before it."""
         self.children.append(child)
 
-    def on_start(self, function: Callable[[], Awaitable[None]]) -> None:
+    def on_start(self, function: Hook) -> Hook:
         """Await `function()` once, after the dependencies are open and before the loops start."""
         self._starters.append(function)
+        return function
 
-    def on_stop(self, function: Callable[[], Awaitable[None]], *, phase: Phase = Phase.FLUSH) -> None:
+    def on_stop(self, function: Hook, *, phase: Phase = Phase.FLUSH) -> Hook:
         """Await `function()` once in a phase of the stop; in each phase the one that was added last comes first.
 
         `REFUSE`: stop taking in work (close a listener). `FLUSH`: make durable what is not. `CLOSE`: let go, before the
@@ -166,6 +168,7 @@ class Service:
             msg = f"service {self.name}: on_stop takes phase {', '.join(each.name for each in HOOKED)}, not {phase.name}"
             raise ValueError(msg)
         self.hooks.append((phase, function))
+        return function
 
     # What others see of it.
 

@@ -1,8 +1,8 @@
-"""Reads pgoutput, the binary form in which PostgreSQL sends changes, protocol versions 1 to 4: bytes in, messages out.
+"""Reads pgoutput, the binary form in which PostgreSQL sends changes, protocol versions 1 and 2: bytes in, messages out.
 
 There are two ways through it. `Decoder.decode_rows` reads rows in a tight loop that checks little and cannot be fooled: it
-gives up at the slightest oddity. `Reading` then reads the message again, with care: it decodes what is merely rare (binary
-values, very large rows), and says of what is wrong where and how. Every other message is read with care at once.
+gives up at the slightest oddity. `Reading` then reads the message again, with care: it decodes what is merely rare (very
+large rows), and says of what is wrong where and how. Every other message is read with care at once.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from outlast.changes._decoding.binary_values import binary_decoder
 from outlast.changes._decoding.messages import (
     UNCHANGED,
     AnyMessage,
@@ -24,7 +23,6 @@ from outlast.changes._decoding.messages import (
     Relation,
     StreamAbort,
     StreamCommit,
-    StreamPrepare,
     StreamStart,
     StreamStop,
     Truncate,
@@ -41,8 +39,8 @@ if TYPE_CHECKING:
 
 __all__ = ["PROTOCOL_VERSIONS", "RELATIONS_MAX", "Decoder", "PgOutputError"]
 
-PROTOCOL_VERSIONS: Final = (1, 2, 3, 4)
-"""1: PostgreSQL 10; 2, streamed transactions: 14; 3, two-phase commit: 15; 4, streaming = parallel: 16."""
+PROTOCOL_VERSIONS: Final = (1, 2)
+"""1: PostgreSQL 10; 2, streamed transactions: 14."""
 RELATIONS_MAX: Final = 100_000
 """Tables, partitions counted one by one, whose shape is kept: at some 2 KB each for ten columns, 200 MB."""
 
@@ -75,7 +73,6 @@ _new_update: Final[Callable[[type[Update], tuple[object, ...]], Update]] = _new
 _new_delete: Final[Callable[[type[Delete], tuple[object, ...]], Delete]] = _new
 """What the class of a named tuple does when it is called, without the call in Python."""
 _OF_STREAMS: Final = b"SEcA"
-_OF_TWO_PHASE: Final = b"bPKrp"
 _WITHIN_PIECES: Final = b"IUDTRYMOE"
 _WITH_XID: Final = b"IUDTRYM"
 
@@ -197,7 +194,7 @@ class Decoder:
             try:
                 if data[0] == _INSERT:
                     # The row is read in place: a call of its own costs a tenth of the whole.
-                    relation, width, converters, _, _ = heads[data[head]]
+                    relation, width, converters, _ = heads[data[head]]
                     at = body
                     # One byte, one character: slices are cheap, and those of ASCII only are right already.
                     text = str(data, "latin-1")
@@ -265,7 +262,7 @@ class Decoder:
         reading = Reading(data)
         tag = data[:1]
         streaming = self._xid
-        if (tag in _OF_STREAMS and self.proto_version < 2) or (tag in _OF_TWO_PHASE and self.proto_version < 3):
+        if tag in _OF_STREAMS and self.proto_version < 2:
             reading.refuse(f"protocol version {self.proto_version} has no such message", 0)
         if streaming is not None and tag not in _WITHIN_PIECES:
             reading.refuse(f"it comes within a piece of the streamed transaction {streaming}", 0)
@@ -280,7 +277,7 @@ class Decoder:
             case b"T":
                 message = self._truncate(reading, xid)
             case _:
-                message = read_plain(reading, tag, xid, self.proto_version)
+                message = read_plain(reading, tag, xid)
         reading.end()
         self._heed(message, reading)
         return message
@@ -337,8 +334,6 @@ class Decoder:
                 self._relations.add_all(self._streams.pop(message.xid, Known()))
             case StreamAbort() if message.xid == message.subxid:
                 self._streams.pop(message.xid, None)
-            case StreamPrepare():
-                self._streams.pop(message.xid, None)
             case _:
                 pass
 
@@ -348,12 +343,11 @@ class Decoder:
             if count >= self.relations_max:
                 reading.refuse(f"{count} relations are known, the limit is {self.relations_max}: raise relations_max", 0)
         decoders = [
-            (place, text_decoder(column.type_oid, json=self._json), binary_decoder(column.type_oid, json=self._json))
+            (place, text_decoder(column.type_oid, json=self._json))
             for place, column in enumerate(relation.columns if self._typed else ())
         ]
-        from_text = tuple([(place, convert) for place, convert, _ in decoders if convert is not None])
-        from_binary = tuple([(place, convert) for place, _, convert in decoders if convert is not None])
-        self._known.add(Plan(relation, len(relation.columns), from_text, from_binary, self._leaves_out(relation)))
+        converters = tuple([(place, convert) for place, convert in decoders if convert is not None])
+        self._known.add(Plan(relation, len(relation.columns), converters, self._leaves_out(relation)))
 
     def _leaves_out(self, relation: Relation) -> bool:
         return relation in self._left_out

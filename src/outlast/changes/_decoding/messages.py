@@ -1,4 +1,4 @@
-"""What pgoutput says, as values: the messages of logical replication, protocol versions 1 to 4.
+"""What pgoutput says, as values: the messages of logical replication, protocol versions 1 and 2.
 
 Formats: "Logical Replication Message Formats" in the PostgreSQL manual. A position in the log (LSN) is an int, the number
 of bytes since the beginning of the log. Inside a streamed transaction each message carries the `xid` it belongs to, that of
@@ -30,15 +30,8 @@ UNCHANGED: Final = Unchanged.UNCHANGED
 """Stands for a large value (TOAST) that an update left alone: the server does not send it, and nobody may invent it."""
 
 
-@dataclass(frozen=True, slots=True)
-class BinaryValue:
-    """A value in the type's binary format that was not decoded: no decoder for the type, or `typed` is off."""
-
-    data: bytes
-
-
 Value: TypeAlias = object
-"""A column: None (NULL), a str, `UNCHANGED`, a `BinaryValue`, or what `typed` makes of it (see `values`)."""
+"""A column: None (NULL), a str, `UNCHANGED`, or what `typed` makes of it (see `values`)."""
 Values: TypeAlias = tuple[Value, ...]
 
 
@@ -269,93 +262,16 @@ class StreamCommit:
 
 @dataclass(frozen=True, slots=True)
 class StreamAbort:
-    """`subxid` of the streamed transaction `xid` was rolled back; all of it when they are equal.
-
-    Where and when is known with `streaming = parallel` (protocol 4) only.
-    """
+    """`subxid` of the streamed transaction `xid` was rolled back; all of it when they are equal."""
 
     xid: int
     subxid: int
-    abort_lsn: int | None = None
-    abort_at: datetime | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class BeginPrepare:
-    """A prepared transaction begins (two-phase commit, protocol 3)."""
-
-    prepare_lsn: int
-    end_lsn: int
-    prepare_at: datetime
-    xid: int
-    gid: str
-
-
-@dataclass(frozen=True, slots=True)
-class Prepare:
-    """The end of a transaction that was prepared, and not yet committed."""
-
-    prepare_lsn: int
-    end_lsn: int
-    prepare_at: datetime
-    xid: int
-    gid: str
-
-
-@dataclass(frozen=True, slots=True)
-class CommitPrepared:
-    """`COMMIT PREPARED`."""
-
-    commit_lsn: int
-    end_lsn: int
-    commit_at: datetime
-    xid: int
-    gid: str
-
-
-@dataclass(frozen=True, slots=True)
-class RollbackPrepared:
-    """`ROLLBACK PREPARED`."""
-
-    prepare_end_lsn: int
-    rollback_end_lsn: int
-    prepare_at: datetime
-    rollback_at: datetime
-    xid: int
-    gid: str
-
-
-@dataclass(frozen=True, slots=True)
-class StreamPrepare:
-    """A streamed transaction was prepared."""
-
-    prepare_lsn: int
-    end_lsn: int
-    prepare_at: datetime
-    xid: int
-    gid: str
 
 
 Change: TypeAlias = Insert | Update | Delete | Truncate | Message
 """What a transaction consists of. A `Message` here is a transactional one."""
 
-AnyMessage: TypeAlias = (
-    Begin
-    | Commit
-    | Origin
-    | Relation
-    | Type
-    | Change
-    | StreamStart
-    | StreamStop
-    | StreamCommit
-    | StreamAbort
-    | BeginPrepare
-    | Prepare
-    | CommitPrepared
-    | RollbackPrepared
-    | StreamPrepare
-)
+AnyMessage: TypeAlias = Begin | Commit | Origin | Relation | Type | Change | StreamStart | StreamStop | StreamCommit | StreamAbort
 
 MESSAGE_NAMES: Final[Mapping[int, str]] = {
     ord(tag): name
@@ -374,11 +290,8 @@ MESSAGE_NAMES: Final[Mapping[int, str]] = {
         "E": "StreamStop",
         "c": "StreamCommit",
         "A": "StreamAbort",
-        "b": "BeginPrepare",
-        "P": "Prepare",
-        "K": "CommitPrepared",
-        "r": "RollbackPrepared",
-        "p": "StreamPrepare",
     }.items()
 }
 """The first byte of each message, and what it is called."""
+TWO_PHASE: Final = frozenset(b"bPKrp")
+"""How messages about prepared transactions begin: not read here, and sent at any protocol version if the slot has `two_phase`."""

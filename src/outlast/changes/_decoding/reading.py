@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import struct
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Final, NamedTuple, NoReturn, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Final, NamedTuple, NoReturn, TypeAlias
 
 from outlast import Fault, Kind, OutlastError, Scope
 from outlast.changes._decoding.messages import (
     MESSAGE_NAMES,
+    TWO_PHASE,
     UNCHANGED,
-    BinaryValue,
     Column,
     Relation,
     ReplicaIdentity,
@@ -21,7 +21,6 @@ from outlast.changes._decoding.messages import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-T = TypeVar("T")
 EPOCH: Final = datetime(2000, 1, 1, tzinfo=UTC)
 """PostgreSQL counts microseconds from here (src/include/datatype/timestamp.h, POSTGRESEPOCH_JDATE)."""
 _COLUMN_BYTES_MIN: Final = 10
@@ -63,8 +62,6 @@ class Plan(NamedTuple):
     relation: Relation
     width: int
     converters: Converters
-    binary_converters: tuple[tuple[int, Callable[[bytes], Value]], ...] = ()
-    """The same for values in binary form."""
     left_out: bool = False
     """Whether its changes are not passed on. The tight loop leaves them to whoever reads with care."""
 
@@ -108,6 +105,9 @@ class Reading:
         if not data:
             self.refuse("it has no first byte, the type of the message")
         self.kind = MESSAGE_NAMES.get(data[0], f"0x{data[0]:02X}")
+        if data[0] in TWO_PHASE:
+            self.kind = "of two-phase commit"
+            self.refuse("two-phase commit is not supported; create the slot without two_phase")
         if data[0] not in MESSAGE_NAMES:
             self.refuse("no message begins with this byte")
         self.at = 1
@@ -228,17 +228,12 @@ class Reading:
             value = values[place]
             if isinstance(value, str):
                 values[place] = self._converted(convert, value, plan, place, start)
-        for place, convert_binary in plan.binary_converters:
-            value = values[place]
-            if isinstance(value, BinaryValue):
-                converted = self._converted(convert_binary, value.data, plan, place, start)
-                values[place] = value if converted is None else converted
         return values
 
-    def _converted(self, convert: Callable[[T], Value], value: T, plan: Plan, place: int, start: int) -> Value:
+    def _converted(self, convert: Callable[[str], Value], value: str, plan: Plan, place: int, start: int) -> Value:
         try:
             return convert(value)
-        except (ValueError, ArithmeticError, IndexError, struct.error, RecursionError):
+        except (ValueError, ArithmeticError, RecursionError):
             column = plan.relation.columns[place]
             self.refuse(
                 f"column {column.name} of {plan.relation.qualified_name} is not what type {column.type_oid} looks like; "
@@ -253,10 +248,12 @@ class Reading:
             return None
         if kind == b"u":
             return UNCHANGED
-        if kind not in {b"t", b"b"}:
-            self.refuse("a value's kind is one of n, u, t, b", start)
+        if kind == b"b":
+            self.refuse(f"column {column.name} came in binary form; start the stream without the option binary", start)
+        if kind != b"t":
+            self.refuse("a value's kind is one of n, u, t", start)
         raw = self.take(self.u32("a value's length"), f"column {column.name}")
-        return BinaryValue(raw) if kind == b"b" else self.decoded(raw, f"column {column.name}", start + 5)
+        return self.decoded(raw, f"column {column.name}", start + 5)
 
     def key(self, plan: Plan) -> Values:
         """The values of the replica identity, out of a row that has only those."""

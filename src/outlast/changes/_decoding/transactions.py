@@ -1,7 +1,7 @@
 """Puts messages together into transactions, in memory that is bounded however large the transaction is.
 
 A small transaction is one `Transaction`. A large one comes as several `TransactionPart`s, in order and with nothing in
-between. Transactions that the server streams while they are in progress (protocol 2 and later) wait in a `Spool` until they
+between. Transactions that the server streams while they are in progress (protocol 2) wait in a `Spool` until they
 are committed, and what was rolled back by then never appears.
 """
 
@@ -25,7 +25,6 @@ from outlast.changes._decoding.messages import (
     StreamStart,
     StreamStop,
     Truncate,
-    Type,
     Update,
 )
 from outlast.changes._decoding.reading import PgOutputError
@@ -242,8 +241,6 @@ class Assembler:
                 self._open.origin = message
             case Message():
                 return self._add(message, len(payload)) if message.transactional else (message,)
-            case Relation() | Type():
-                pass
             case StreamStart():
                 self._begin_piece(message)
             case StreamCommit():
@@ -255,7 +252,8 @@ class Assembler:
             case StreamAbort():
                 self._abort(message)
             case _:
-                _refuse(message, "two-phase commit is not supported; create the slot without two_phase")
+                # What describes a table or a type: the decoder has taken it in.
+                pass
         return ()
 
     def _commit(self, message: Commit) -> tuple[Transaction | TransactionPart, ...]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, ParamSpec
 
 from outlast import Fault, Kind, Scope
-from outlast.changes._decoding.messages import UNCHANGED, BinaryValue, Delete, Insert, Truncate, Update
+from outlast.changes._decoding.messages import UNCHANGED, Delete, Insert, Truncate, Update
 from outlast.extend import attach
 from outlast.postgres.replication import format_lsn, parse_lsn
 
@@ -67,8 +67,6 @@ def as_json(line: dict[str, Any]) -> bytes:
 
 
 def _plain(value: object) -> str:
-    if isinstance(value, BinaryValue):
-        return base64.b64encode(value.data).decode()
     if isinstance(value, bytes):
         return base64.b64encode(value).decode()
     return str(value)

@@ -72,7 +72,6 @@ class PublishedTable:
     """Whether an UPDATE or DELETE can be published; without it the server refuses them."""
     unique_index: str | None
     """An index that could serve as the identity."""
-    may_select: bool
 
     @property
     def identifier(self) -> sql.Identifier:
@@ -182,8 +181,7 @@ SELECT space.nspname, class.relname, class.relreplident, key.present,
         WHERE indrelid = class.oid AND indisunique AND indimmediate AND indisvalid AND indpred IS NULL AND indexprs IS NULL
             AND NOT EXISTS (SELECT FROM pg_attribute
                 WHERE attrelid = class.oid AND attnum = ANY(indkey) AND NOT attnotnull)
-        ORDER BY indnkeyatts, index.relname LIMIT 1),
-    has_table_privilege(class.oid, 'SELECT')
+        ORDER BY indnkeyatts, index.relname LIMIT 1)
 FROM pg_publication_tables AS published
 JOIN pg_namespace AS root_space ON root_space.nspname = published.schemaname
 JOIN pg_class AS root ON root.relnamespace = root_space.oid AND root.relname = published.tablename

@@ -33,7 +33,6 @@ class Meaning(enum.Enum):
 
     SLOT_IN_USE = "slot in use"
     SLOT_MISSING = "slot missing"
-    SLOT_EXISTS = "slot exists"
     SLOT_LOST = "slot lost"
     """Ask the catalog before acting on it: what follows cannot be undone."""
     SLOT_SYNCED = "slot synced"
@@ -72,10 +71,6 @@ RULES: Final[Mapping[Meaning, tuple[Kind, str]]] = {
             "SELECT pg_create_logical_replication_slot({slot}, 'pgoutput'); and a new copy. After a failover it is missing "
             "unless it was made with failover = true (PostgreSQL 17)"
         ),
-    ),
-    Meaning.SLOT_EXISTS: (
-        Kind.REJECTED,
-        "use it, or drop it: SELECT pg_drop_replication_slot({slot});",
     ),
     Meaning.SLOT_LOST: (
         Kind.PERMANENT,
@@ -151,7 +146,6 @@ def _row(state: str, meaning: Meaning, functions: str = "", words: str = "") -> 
 
 TABLE: Final[tuple[Row, ...]] = (
     _row("55006", Meaning.SLOT_IN_USE),
-    _row("42710", Meaning.SLOT_EXISTS, "ReplicationSlotCreate", r"^replication slot "),
     _row("42704", Meaning.PUBLICATION_MISSING, "get_publication_oid GetPublicationByName", r"^publication "),
     _row("42704", Meaning.SLOT_MISSING, "ReplicationSlotAcquire ReplicationSlotAcquireInternal", r"^replication slot "),
     _row("42501", Meaning.NO_RIGHT, "CheckSlotPermissions check_permissions InitPostgres", r"replication|WAL sender|walsender"),

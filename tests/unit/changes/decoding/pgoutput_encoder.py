@@ -14,22 +14,16 @@ from outlast.changes._decoding.messages import (
     UNCHANGED,
     AnyMessage,
     Begin,
-    BeginPrepare,
-    BinaryValue,
     Column,
     Commit,
-    CommitPrepared,
     Delete,
     Insert,
     Message,
     Origin,
-    Prepare,
     Relation,
     ReplicaIdentity,
-    RollbackPrepared,
     StreamAbort,
     StreamCommit,
-    StreamPrepare,
     StreamStart,
     StreamStop,
     Truncate,
@@ -59,8 +53,6 @@ def row(values: Values) -> bytes:
             case str():
                 raw = value.encode()
                 parts.append(b"t" + struct.pack(">I", len(raw)) + raw)
-            case BinaryValue(data):
-                parts.append(b"b" + struct.pack(">I", len(data)) + data)
             case _:
                 assert value is UNCHANGED
                 parts.append(b"u")
@@ -115,10 +107,10 @@ def _body(message: Any) -> bytes:  # noqa: PLR0911 - one case a message
             head = struct.pack(">BQ", message.transactional, message.lsn) + text(message.prefix)
             return head + struct.pack(">I", len(message.content)) + message.content
         case _:
-            return _stream_or_two_phase(message)
+            return _stream(message)
 
 
-def _stream_or_two_phase(message: Any) -> bytes:  # noqa: PLR0911 - one case a message
+def _stream(message: Any) -> bytes:
     match message:
         case StreamStart():
             return struct.pack(">IB", message.xid, message.first)
@@ -127,23 +119,7 @@ def _stream_or_two_phase(message: Any) -> bytes:  # noqa: PLR0911 - one case a m
         case StreamCommit():
             return struct.pack(">IBQQq", message.xid, 0, message.lsn, message.end_lsn, micros(message.commit_at))
         case StreamAbort():
-            head = struct.pack(">II", message.xid, message.subxid)
-            if message.abort_lsn is None or message.abort_at is None:
-                return head
-            return head + struct.pack(">Qq", message.abort_lsn, micros(message.abort_at))
-        case BeginPrepare():
-            times = struct.pack(">QQq", message.prepare_lsn, message.end_lsn, micros(message.prepare_at))
-            return times + struct.pack(">I", message.xid) + text(message.gid)
-        case Prepare() | StreamPrepare():
-            times = struct.pack(">BQQq", 0, message.prepare_lsn, message.end_lsn, micros(message.prepare_at))
-            return times + struct.pack(">I", message.xid) + text(message.gid)
-        case CommitPrepared():
-            times = struct.pack(">BQQq", 0, message.commit_lsn, message.end_lsn, micros(message.commit_at))
-            return times + struct.pack(">I", message.xid) + text(message.gid)
-        case RollbackPrepared():
-            ends = struct.pack(">BQQ", 0, message.prepare_end_lsn, message.rollback_end_lsn)
-            times = struct.pack(">qq", micros(message.prepare_at), micros(message.rollback_at))
-            return ends + times + struct.pack(">I", message.xid) + text(message.gid)
+            return struct.pack(">II", message.xid, message.subxid)
         case _:
             raise AssertionError(message)
 
@@ -154,8 +130,8 @@ oids = st.integers(0, 2**32 - 1)
 moments = st.datetimes(timezones=st.just(UTC))
 names = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=20)
 schemas = names.map(lambda name: name or "pg_catalog")
-values = st.none() | st.just(UNCHANGED) | st.text(max_size=300) | st.binary(max_size=20).map(BinaryValue)
-"""`UNCHANGED` and binary values anywhere: the decoder need not know where the server would not send them."""
+values = st.none() | st.just(UNCHANGED) | st.text(max_size=300)
+"""`UNCHANGED` anywhere: the decoder need not know where the server would not send it."""
 columns = st.builds(Column, names, oids, st.integers(-(2**31), 2**31 - 1), st.booleans())
 relations = st.builds(
     Relation, oids, schemas, names, st.sampled_from(ReplicaIdentity), st.lists(columns, max_size=6).map(tuple), st.none()
@@ -168,12 +144,6 @@ plain = st.one_of(
     st.builds(Message, st.booleans(), lsns, names, st.binary(max_size=50)),
     st.builds(StreamCommit, xids, lsns, lsns, moments),
     st.builds(StreamAbort, xids, xids),
-    st.builds(StreamAbort, xids, xids, lsns, moments),
-    st.builds(BeginPrepare, lsns, lsns, moments, xids, names),
-    st.builds(Prepare, lsns, lsns, moments, xids, names),
-    st.builds(CommitPrepared, lsns, lsns, moments, xids, names),
-    st.builds(RollbackPrepared, lsns, lsns, moments, moments, xids, names),
-    st.builds(StreamPrepare, lsns, lsns, moments, xids, names),
 )
 """Messages that need no relation and may come outside of a piece."""
 

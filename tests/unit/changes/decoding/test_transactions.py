@@ -17,7 +17,6 @@ from pgoutput_encoder import EPOCH, encode, in_piece
 from outlast import Classifiers, Kind, Scope
 from outlast.changes import (
     Assembler,
-    BinaryValue,
     Decoder,
     Delete,
     FileSpool,
@@ -35,7 +34,6 @@ from outlast.changes import (
 )
 from outlast.changes._decoding.messages import (
     Begin,
-    BeginPrepare,
     Column,
     Commit,
     Origin,
@@ -118,11 +116,9 @@ def test_parts_are_bounded_by_bytes_too_and_a_huge_row_is_a_part_of_its_own() ->
 
 def test_messages_together_give_what_they_give_one_by_one() -> None:
     said = Message(transactional=True, lsn=5, prefix="p", content=b"c")
-    binary = Insert(TABLE, (BinaryValue(b"7"),))
     changes = [
         row(1),
         Delete(TABLE, old_key=("1",)),
-        binary,
         Update(TABLE, ("3",)),
         said,
         *map(row, range(5)),
@@ -169,12 +165,11 @@ def test_a_message_of_no_transaction_comes_at_once() -> None:
         ([StreamStart(8, first=False)], "the first piece of transaction 8 is missing"),
         ([*piece(8, first=True), StreamStart(8, first=True)], "the first piece of transaction 8 came before"),
         ([StreamCommit(8, 1, 2, AT)], "no piece of transaction 8 has come"),
-        ([BeginPrepare(1, 2, AT, 7, "g")], "create the slot without two_phase"),
     ],
 )
 def test_what_comes_out_of_order_is_refused(messages: list[Any], problem: str) -> None:
     with pytest.raises(PgOutputError, match=problem) as caught:
-        fed(assembler(3), *messages)
+        fed(assembler(), *messages)
     assert caught.value.seen == encode(messages[-1])[0]
 
 

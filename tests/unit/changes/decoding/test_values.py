@@ -1,10 +1,9 @@
-"""Values of the common types: the same from PostgreSQL's text and from its binary form, and damage is refused."""
+"""Values of the common types, out of PostgreSQL's text, and damage is refused."""
 
 from __future__ import annotations
 
 import datetime as dt
 import math
-import struct
 import uuid
 from decimal import Decimal
 from typing import Any
@@ -14,8 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from outlast.changes import Interval
-from outlast.changes._decoding.binary_values import binary_decoder
-from outlast.changes._decoding.values import ELEMENTS, text_decoder
+from outlast.changes._decoding.values import text_decoder
 
 BOOL, BYTEA, INT8, INT4, FLOAT8, DATE, TIME, TIMESTAMP, TIMESTAMPTZ = 16, 17, 20, 23, 701, 1082, 1083, 1114, 1184
 INTERVAL, TIMETZ, NUMERIC, UUID, JSON, JSONB, TEXT_ARRAY, INT4_ARRAY, NUMERIC_ARRAY = (
@@ -35,12 +33,6 @@ def from_text(oid: int, text: str, **options: Any) -> object:
     decode = text_decoder(oid, **options)
     assert decode is not None
     return decode(text)
-
-
-def from_binary(oid: int, data: bytes, **options: Any) -> object:
-    decode = binary_decoder(oid, **options)
-    assert decode is not None
-    return decode(data)
 
 
 @pytest.mark.parametrize(
@@ -125,14 +117,6 @@ def test_any_text_is_read_or_refused(oid: int, text: str) -> None:
         return
 
 
-@given(st.sampled_from([*ELEMENTS, *ELEMENTS.values(), TIMETZ, INTERVAL]), st.binary(max_size=80))
-def test_any_bytes_are_read_or_refused(oid: int, data: bytes) -> None:
-    try:
-        from_binary(oid, data)
-    except (ValueError, ArithmeticError, struct.error):
-        return
-
-
 @given(
     st.recursive(
         st.lists(st.none() | st.text(max_size=8), min_size=1, max_size=3),
@@ -159,33 +143,14 @@ def test_json_is_text_unless_asked() -> None:
     assert text_decoder(JSONB) is None
     assert from_text(JSONB, '{"a": [1]}', json=True) == {"a": [1]}
     assert from_text(3807, '{"{\\"a\\": 1}",NULL}', json=True) == [{"a": 1}, None]
-    assert from_binary(JSONB, b'\1{"a": 1}') == '{"a": 1}'
-    assert from_binary(JSONB, b'\1{"a": 1}', json=True) == {"a": 1}
-    with pytest.raises(ValueError, match="unknown version"):
-        from_binary(JSONB, b"\2{}")
 
 
 def test_other_types_stay_as_they_are() -> None:
     assert text_decoder(25) is None
     assert text_decoder(600) is None
-    assert binary_decoder(600) is None
 
 
 def test_an_interval_without_months_has_a_length() -> None:
     assert Interval(0, 1, 500_000).as_timedelta() == dt.timedelta(days=1, seconds=0.5)
     with pytest.raises(ValueError, match="2 months has no fixed length"):
         Interval(2).as_timedelta()
-
-
-def test_binary_forms_that_python_cannot_hold() -> None:
-    assert from_binary(DATE, struct.pack(">i", 2**31 - 1)) == "infinity"
-    assert from_binary(TIMESTAMPTZ, struct.pack(">q", -(2**63))) == "-infinity"
-    assert from_binary(DATE, struct.pack(">i", -(10**6))) is None
-    assert from_binary(TIMESTAMP, struct.pack(">q", 2**62)) is None
-    assert from_binary(TIME, struct.pack(">q", 86_400_000_000)) is None
-    assert from_binary(INTERVAL, struct.pack(">qii", 2**63 - 1, 2**31 - 1, 2**31 - 1)) is None
-
-
-def test_a_binary_array_that_claims_more_than_it_has_is_refused() -> None:
-    with pytest.raises(ValueError, match="more elements than it has room for"):
-        from_binary(INT4_ARRAY, struct.pack(">iiIiiii", 2, 0, INT4, 2**30, 1, 2**30, 1))

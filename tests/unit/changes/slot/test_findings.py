@@ -38,7 +38,7 @@ SERVER = Server(
     senders_max=10,
     wal_keep_bytes=None,
 )
-TABLE = PublishedTable("public", "orders", "d", True, True, "orders_pkey", True)
+TABLE = PublishedTable("public", "orders", "d", True, True, "orders_pkey")
 PUBLICATION = Publication("pub", False, ("insert", "update", "delete", "truncate"), (TABLE,))
 SLOT = Slot("slot", "pgoutput", "shop", False, None, "reserved", None, False)
 GOOD = Survey("pub", "slot", SERVER, PUBLICATION, SLOT)

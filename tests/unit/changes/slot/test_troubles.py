@@ -14,7 +14,6 @@ from outlast.postgres.replication import StreamEndedError
 NAMES = Names(slot="shop", publication="shop_pub", user="app")
 SAID = {
     ("55006", Meaning.SLOT_IN_USE): ['replication slot "shop" is active for PID 4797'],
-    ("42710", Meaning.SLOT_EXISTS): ['replication slot "shop" already exists'],
     ("42704", Meaning.PUBLICATION_MISSING): ['publication "shop_pub" does not exist'],
     ("42704", Meaning.SLOT_MISSING): ['replication slot "shop" does not exist'],
     ("42501", Meaning.NO_RIGHT): [
