@@ -11,7 +11,7 @@ from outlast import Classifiers, Dependency, Fault, Kind, OutlastError, Scope
 KINDS: Final = {401: Kind.PERMANENT, 403: Kind.PERMANENT, 404: Kind.PERMANENT, 408: Kind.TRANSIENT, 429: Kind.OVERLOADED}
 
 
-class Answered(OutlastError):
+class AnswerError(OutlastError):
     """The peer answered with another status than 2xx."""
 
     def __init__(self, status: int, retry_after_s: float | None = None) -> None:
@@ -24,7 +24,7 @@ def classify(exc: BaseException, _phase: str) -> Fault | None:
     """Return the fault of an answer. The errors of sockets are known to Outlast."""
     if isinstance(exc, ValueError | IndexError | asyncio.LimitOverrunError):
         return Fault(Kind.TRANSIENT, "no HTTP", "the peer answered what is no HTTP")
-    if not isinstance(exc, Answered):
+    if not isinstance(exc, AnswerError):
         return None
     kind = KINDS.get(exc.status, Kind.TRANSIENT if exc.status >= 500 else Kind.REJECTED)
     scope = Scope.CALL if kind is Kind.REJECTED else Scope.DEPENDENCY
@@ -44,7 +44,7 @@ class HttpPeer(Dependency):
         await self._request("HEAD", "", b"")
 
     async def post(self, key: str, body: bytes) -> None:
-        """Have the peer take a message; `key` lets it recognise one that it has already. Raises what `use` does, and `Answered`."""
+        """Post a message; the peer recognises by `key` what it has already. Raises what `use` raises, and `AnswerError`."""
         async with self.use("post"):
             await self._request("POST", f"Idempotency-Key: {key}\r\n", body)
 
@@ -60,4 +60,4 @@ class HttpPeer(Dependency):
         status = int(answer[0].split()[1])
         waits = [line.split(":")[1].strip() for line in answer if line.startswith("retry-after:")]
         if not 200 <= status < 300:
-            raise Answered(status, float(waits[0]) if waits and waits[0].isdigit() else None)
+            raise AnswerError(status, float(waits[0]) if waits and waits[0].isdigit() else None)

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from outlast import ConfigurationError, Dependency, Kind, Service, State, Stop, Unavailable, progress
+from outlast import ConfigurationError, Dependency, Fault, Kind, Service, State, Stop, Unavailable, progress
 from outlast.extend import Act, Figure, Journal, JournalFullError, Lag, Once, SystemHealth, attached
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ class Outbox:
         service.show(self)
 
     async def put(self, body: bytes) -> str:
-        """Accept a message and return its key: it is on disk then. Raises `Unavailable`, and `Stopping` when the service stops."""
+        """Accept a message and return its key: it is on disk then. Raises `Unavailable`, or `Stopping` at a stop."""
         async with self._gate.enter("outbox put"):
             # The disk does not stop for a caller that is cancelled, so this is brought to its end.
             return await asyncio.shield(asyncio.create_task(self._accept(Message(uuid.uuid4().hex, time.time(), body))))
@@ -124,13 +124,16 @@ class Outbox:
             if fault is None or fault.kind is not Kind.REJECTED:
                 self._queue.put_nowait(message)
                 raise
-            self.refused[message.key] = message
-            if self._said_refused.news(subject=fault.code):
-                logger.error("the peer refused message %s (%s): it is set aside", message.key, fault.code)
-            progress()
-            return
-        del self.open[message.key]
-        self.counts["delivered"] += 1
+            self._set_aside(message, fault)
+        else:
+            del self.open[message.key]
+            self.counts["delivered"] += 1
+
+    def _set_aside(self, message: Message, fault: Fault) -> None:
+        self.refused[message.key] = message
+        progress()
+        if self._said_refused.news(subject=fault.code):
+            logger.error("the peer refused message %s (%s): it is set aside", message.key, fault.code)
 
     async def _start(self) -> None:
         await self._on_disk(self._journal.open)

@@ -7,15 +7,27 @@ from __future__ import annotations
 
 from outlast._core.backoff import FLOOR_SPREAD, BackoffState, Jitter
 from outlast._core.faults import attach, attached
+from outlast._core.once import Once
 from outlast._core.quantities import size_text
 from outlast._core.ramp import due as ramp_due
 from outlast._core.ramp import length_s as ramp_length_s
+from outlast._core.reaction import Reaction
 from outlast._core.redact import clean, cut
+from outlast._files.append import AppendFile, Sync, TornFileError
+from outlast._files.journal import Journal, JournalFullError, NewerFormatError
 
 __all__ = [
     "FLOOR_SPREAD",
+    "AppendFile",
     "BackoffState",
     "Jitter",
+    "Journal",
+    "JournalFullError",
+    "NewerFormatError",
+    "Once",
+    "Reaction",
+    "Sync",
+    "TornFileError",
     "attach",
     "attached",
     "clean",

@@ -128,6 +128,13 @@ class Backoff:
             return BackoffState(attempt, state.wait_s, started_at), None
         return BackoffState(attempt, wait_s, started_at), wait_s
 
+    def next_always(
+        self, state: BackoffState, now: float, rng: random.Random, retry_after_s: float | None = None
+    ) -> tuple[BackoffState, float]:
+        """Return the same as `next` for whoever never gives up: once a limit is used up, the wait is `cap_s`."""
+        state, wait_s = self.next(state, now, rng, retry_after_s)
+        return state, self.cap_s if wait_s is None else wait_s
+
     def _range(self, state: BackoffState) -> tuple[float, float]:
         if self.jitter is Jitter.DECORRELATED:
             last = max(state.wait_s, self.base_s) if state.attempt else self.base_s

@@ -6,7 +6,8 @@ import errno
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final, cast
 
-from outlast._core.faults import SEVERITY, Fault, Kind, Scope, Unavailable, attached
+from outlast._core.faults import Fault, Kind, Scope, Unavailable, attached
+from outlast._core.reaction import SEVERITY, Reaction
 from outlast._core.redact import clean
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ class Classifiers:
                 continue
             seen.add(id(hidden))
             fault = self._known(hidden, "", DEPTH_MAX, set())
-            if fault is not None and fault.kind is Kind.FATAL:
+            if fault is not None and fault.reaction is Reaction.LEAVE:
                 return hidden, fault
             if isinstance(hidden, BaseExceptionGroup):
                 waiting += cast("BaseExceptionGroup[BaseException]", hidden).exceptions[:MEMBERS_MAX]

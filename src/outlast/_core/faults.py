@@ -1,36 +1,13 @@
-"""Faults: their kinds, what each kind means for a loop, and the errors that carry one."""
+"""Faults: classified failures, and the errors that carry one. What follows from a kind is in `_core.reaction`."""
 
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from dataclasses import dataclass, replace
+from typing import Final
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-
-class Kind(enum.Enum):
-    """What a failure means for whoever met it. `RULES` says what follows from it."""
-
-    TRANSIENT = "transient"
-    """May pass by itself: connection refused, 57P01, 503."""
-    CONTENDED = "contended"
-    """Somebody else holds it: 55006, lock not available."""
-    EXHAUSTED = "exhausted"
-    """There is no room: ENOSPC, 53100, 53300."""
-    OVERLOADED = "overloaded"
-    """The peer asks for less: 429, Retry-After."""
-    REJECTED = "rejected"
-    """This request is wrong; the next one may be right: 23505, bad input."""
-    PERMANENT = "permanent"
-    """A person has to act: 28P01, a missing database, a revoked right."""
-    STOPPING = "stopping"
-    """Caused by our own stop."""
-    FATAL = "fatal"
-    """The ground is gone: EIO, EROFS, corruption."""
-    BUG = "bug"
-    """Not classified: a programming error until somebody knows better."""
+from outlast._core.reaction import RULES, Reaction
+from outlast._core.reaction import Kind as Kind  # noqa: PLC0414 - whoever makes a fault finds its kinds beside it
 
 
 class Scope(enum.Enum):
@@ -40,66 +17,6 @@ class Scope(enum.Enum):
     """Everyone who uses its source."""
     CALL = "call"
     """This call only: a deadlock, a revoked table, a statement timeout."""
-
-
-class Reaction(enum.Enum):
-    """What a loop does about a fault."""
-
-    WAIT = "wait"
-    STAND_BY = "stand by"
-    WAIT_AND_SHED = "wait and shed"
-    ANSWER = "answer the caller"
-    WAIT_LONG = "wait long"
-    END = "end quietly"
-    LEAVE = "leave service"
-    RESTART = "restart with backoff"
-
-
-@dataclass(frozen=True, slots=True)
-class KindRule:
-    """One row of the table: what a loop does, how it is logged, how a process ends by it."""
-
-    reaction: Reaction
-    level: int
-    """The level of the stdlib's logging for the first line."""
-    folded: bool
-    """Whether repetitions are only counted."""
-    exit_code: int | None
-    """The exit code of a process that leaves because of it; None: no process ever does."""
-    hint: str
-    """What an operator should do, where the fault itself does not say."""
-
-
-DEBUG, INFO, WARNING, ERROR, CRITICAL = 10, 20, 30, 40, 50
-
-RULES: Final[Mapping[Kind, KindRule]] = {
-    Kind.TRANSIENT: KindRule(Reaction.WAIT, WARNING, True, None, "wait; look at the dependency if it lasts"),
-    Kind.CONTENDED: KindRule(Reaction.STAND_BY, INFO, True, None, "find out who holds it"),
-    Kind.EXHAUSTED: KindRule(Reaction.WAIT_AND_SHED, WARNING, True, None, "make room: disk, memory, connections"),
-    Kind.OVERLOADED: KindRule(Reaction.WAIT, WARNING, True, None, "send less, or give the peer more"),
-    Kind.REJECTED: KindRule(Reaction.ANSWER, WARNING, True, None, "correct the request"),
-    Kind.PERMANENT: KindRule(Reaction.WAIT_LONG, ERROR, True, None, "somebody has to act; it heals when put right"),
-    Kind.STOPPING: KindRule(Reaction.END, DEBUG, True, None, "nothing: the service was asked to stop"),
-    Kind.FATAL: KindRule(Reaction.LEAVE, CRITICAL, False, 74, "do not restart before the cause is found"),
-    Kind.BUG: KindRule(Reaction.RESTART, ERROR, True, 70, "read the traceback"),
-}
-"""The exhaustive table. 74 and 70 are EX_IOERR and EX_SOFTWARE of sysexits.h."""
-
-SEVERITY: Final = (
-    Kind.FATAL,
-    Kind.BUG,
-    Kind.PERMANENT,
-    Kind.EXHAUSTED,
-    Kind.OVERLOADED,
-    Kind.CONTENDED,
-    Kind.TRANSIENT,
-    Kind.REJECTED,
-    Kind.STOPPING,
-)
-"""Worst first: what an exception group of several kinds counts as."""
-
-EVIDENCE: Final = frozenset({Kind.TRANSIENT, Kind.EXHAUSTED, Kind.OVERLOADED, Kind.PERMANENT})
-"""The kinds that can say that a dependency is down. The others are about the caller, or about us."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +46,27 @@ class Fault:
     @property
     def is_evidence(self) -> bool:
         """Whether it says that its source is down for everyone."""
-        return self.scope is Scope.DEPENDENCY and self.kind in EVIDENCE
+        return self.scope is Scope.DEPENDENCY and RULES[self.kind].is_evidence
+
+    @property
+    def reaction(self) -> Reaction:
+        """What to do about it, by its kind."""
+        return RULES[self.kind].reaction
+
+    @property
+    def level(self) -> int:
+        """The level of the stdlib's logging for a line about it."""
+        return RULES[self.kind].level
+
+    def floor_s(self, long_s: float) -> float | None:
+        """Return the seconds before which it is not worth trying again: what the peer asked for, and at least `long_s` where a
+        person has to act. None: no such bound.
+        """
+        return max(long_s, self.retry_after_s or 0.0) if self.reaction is Reaction.WAIT_LONG else self.retry_after_s
+
+    def met_while(self, *, stopping: bool) -> Fault:
+        """Return it as it is for one who stops, or does not: a stop that is not one's own passes, as an outage of a peer does."""
+        return replace(self, kind=Kind.TRANSIENT) if self.kind is Kind.STOPPING and not stopping else self
 
 
 class OutlastError(Exception):

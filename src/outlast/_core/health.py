@@ -101,7 +101,7 @@ class HealthPolicy:
                 opened = Health(State.DOWN, now, now, first=fault, last=fault, epoch=health.epoch)
                 return self._wait(opened, fault, now, rng), Action.OPEN
             case State.RECOVERING:
-                relapse, wait_s = self.relapse.next(health.relapse, now, rng, fault.retry_after_s)
+                relapse, hold_s = self.relapse.next_always(health.relapse, now, rng, fault.retry_after_s)
                 held = replace(
                     health,
                     state=State.DOWN,
@@ -112,8 +112,7 @@ class HealthPolicy:
                     worked=False,
                 )
                 held = self._wait(held, fault, now, rng)
-                hold_until = now + (self.relapse.cap_s if wait_s is None else wait_s)
-                return replace(held, probe_at=max(hold_until, held.probe_at or 0.0)), Action.HOLD
+                return replace(held, probe_at=max(now + hold_s, held.probe_at or 0.0)), Action.HOLD
 
     def probe_failed(self, health: Health, fault: Fault, now: float, rng: random.Random) -> Health:
         """Take the failure of a probe: the next one comes later."""
@@ -157,9 +156,8 @@ class HealthPolicy:
 
     def _wait(self, health: Health, fault: Fault, now: float, rng: random.Random) -> Health:
         rule = self.permanent if fault.kind is Kind.PERMANENT else self.probe
-        probe, wait_s = rule.next(health.probe, now, rng, fault.retry_after_s)
-        # A probe has no limit of attempts: whoever sets one still gets probes, at the cap.
-        return replace(health, probe=probe, probe_at=now + (rule.cap_s if wait_s is None else wait_s))
+        probe, wait_s = rule.next_always(health.probe, now, rng, fault.retry_after_s)
+        return replace(health, probe=probe, probe_at=now + wait_s)
 
     def present_wait_s(self, health: Health) -> float:
         """The prober's present wait: what it drew last, never less than `base_s`."""

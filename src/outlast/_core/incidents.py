@@ -10,7 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from outlast._core.faults import RULES, Kind
+from outlast._core.once import Once
+from outlast._core.reaction import RULES, Kind, Reaction
 from outlast._core.redact import clean
 
 if TYPE_CHECKING:
@@ -81,7 +82,8 @@ class IncidentBook:
     interval_s: float = 0.0
     incidents: int = 0
     """How many incidents this book has opened."""
-    told_better: bool = False
+    told_better: Once = field(default_factory=Once)
+    """Said once an incident, by its number."""
 
     @property
     def is_open(self) -> bool:
@@ -97,12 +99,12 @@ class IncidentBook:
         if known is not None:
             known.count += 1
             # Rule 3: CRITICAL is never folded away.
-            return self._line(fault, f"{self.subject}: {tell(fault)}") if fault.kind is Kind.FATAL else None
+            return None if RULES[fault.kind].folded else self._line(fault, f"{self.subject}: {tell(fault)}")
         if len(self.distinct) < self.distinct_max:
             self.distinct[fault.key] = Distinct(fault, now, 1)
             return self._line(fault, f"{self.subject}: also {tell(fault)}")
         self.others += 1
-        if fault.kind is Kind.FATAL:
+        if not RULES[fault.kind].folded:
             return self._line(fault, f"{self.subject}: {tell(fault)}")
         if self.others == 1:
             text = f"{self.subject}: more than {self.distinct_max} different faults; others are only counted"
@@ -113,7 +115,6 @@ class IncidentBook:
         self.incidents += 1
         self.opened_at, self.first, self.better_at = now, fault, None
         self.faults, self.others, self.refused, self.relapses = 1, 0, 0, 0
-        self.told_better = False
         self.distinct = {fault.key: Distinct(fault, now, 1)}
         self.interval_s = self.reminders.first_s
         self.remind_at = now + self.interval_s
@@ -124,9 +125,8 @@ class IncidentBook:
         if self.opened_at is None or self.better_at is not None:
             return None
         self.better_at = now
-        if self.told_better:
+        if not self.told_better.news(self.incidents):
             return None
-        self.told_better = True
         text = f"{self.subject} is back after {now - self.opened_at:.1f} s ({self._counts()}); watching it"
         return Line(INFO, text, self._fields(now))
 
@@ -185,7 +185,7 @@ class IncidentBook:
 
     def _line(self, fault: Fault, text: str) -> Line:
         fields = {"outlast.kind": fault.kind.value, "outlast.code": fault.code, "outlast.source": fault.source}
-        return Line(RULES[fault.kind].level, text, fields, with_traceback=fault.kind is Kind.BUG)
+        return Line(fault.level, text, fields, with_traceback=fault.reaction is Reaction.RESTART)
 
     def _fields(self, now: float) -> dict[str, object]:
         since_s = 0.0 if self.opened_at is None else now - self.opened_at

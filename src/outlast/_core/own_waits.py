@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from outlast._core.backoff import INITIAL, Backoff, BackoffState, Jitter
-from outlast._core.faults import Kind
 
 if TYPE_CHECKING:
     import random
@@ -27,8 +26,6 @@ REFUSED_SPREAD_S_MAX: Final = 1.0
 """Those who were refused at one time come within a second, as waiters over their ramp."""
 TAKEN_BACK_MAX: Final = 3
 """Failures that an outage explains afterwards: a session broke, its dial failed, and then it was refused."""
-EXPLAINABLE: Final = frozenset({Kind.TRANSIENT, Kind.CONTENDED, Kind.EXHAUSTED, Kind.OVERLOADED})
-"""What an outage may bring about in whoever works with the dependency. The others say something that it does not explain."""
 
 
 @dataclass(slots=True)
@@ -45,21 +42,17 @@ class OwnWaits:
 
     def failed(self, fault: Fault, now: float, rng: random.Random) -> float:
         """Take a failure of its own; returns the seconds to wait."""
-        floor_s = fault.retry_after_s
-        if fault.kind is Kind.PERMANENT:
-            floor_s = max(PERMANENT_S, floor_s or 0.0)
         self._before = (*self._before, self.state)[-TAKEN_BACK_MAX:]
-        self.state, wait_s = self.policy.next(self.state, now, rng, floor_s)
-        return self.policy.cap_s if wait_s is None else wait_s
+        self.state, wait_s = self.policy.next_always(self.state, now, rng, fault.floor_s(PERMANENT_S))
+        return wait_s
 
     def in_rhythm(self, now: float, rng: random.Random, retry_after_s: float | None = None) -> float:
         """Take a failure that the rhythm of a dependency bounds; returns the seconds to wait.
 
         They are at most 5, unless the peer itself asks for more.
         """
-        rule = self._rhythm()
-        self.rhythm, wait_s = rule.next(self.rhythm, now, rng, retry_after_s)
-        return rule.cap_s if wait_s is None else wait_s
+        self.rhythm, wait_s = self._rhythm().next_always(self.rhythm, now, rng, retry_after_s)
+        return wait_s
 
     def take_back(self) -> None:
         """Take back the newest failures: an outage explains them."""

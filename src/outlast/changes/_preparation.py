@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from psycopg import sql
 
@@ -13,6 +13,7 @@ from outlast.changes._sinks.poison import StreamOverError
 from outlast.changes._sinks.port import Copying
 from outlast.changes._slot.setup import drop_slot, set_up
 from outlast.changes._slot.troubles import Meaning, ReplicationRule
+from outlast.extend import Once
 from outlast.postgres.replication import format_lsn
 
 if TYPE_CHECKING:
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
     from outlast.postgres.replication import Replication
 
 OnLoss: TypeAlias = Literal["stop", "snapshot"]
-BLOCKERS_MAX: Final = 100
-"""Of whom it is remembered that they were named."""
 logger = logging.getLogger("outlast.changes")
 
 
@@ -76,7 +75,7 @@ class Preparation:
         self._publication, self._slot = rule.names.publication, rule.names.slot
         self._create, self._tables = create, tables
         self._snapshot, self._on_loss = snapshot, on_loss
-        self._named: set[str] = set()
+        self._once = Once()
 
     async def begin(self, replication: Replication, position: int) -> Ground:
         """See that publication and slot are there; make them if that is allowed and loses nothing.
@@ -135,8 +134,5 @@ class Preparation:
 
     def _name_blocker(self, fault: Fault) -> None:
         """Name who keeps a slot from being made, once, however often it is tried."""
-        if fault.hint not in self._named:
-            if len(self._named) >= BLOCKERS_MAX:
-                self._named.clear()
-            self._named.add(fault.hint)
+        if self._once.news(subject=fault.hint):
             logger.info("changes %s: %s; %s", self._name, fault.reason, fault.hint)

@@ -26,6 +26,7 @@ from outlast.changes._slot.notices import PublicationNotice
 from outlast.changes._slot.troubles import Names, ReplicationRule
 from outlast.changes._slot.watch import SlotState
 from outlast.changes._snapshot.initial import InitialSnapshot
+from outlast.extend import Once
 from outlast.postgres.ownership import Fences, Standby, lock_key
 from outlast.postgres.replication import Keepalive, Replication
 
@@ -140,6 +141,8 @@ class Changes:
         self._owned, self._ended = asyncio.Event(), asyncio.Event()
         self._over: StreamOverError | None = None
         self._standby: Standby | None = None
+        self._once = Once()
+        """What its standbys said last: a loop that crashes and is restarted says nothing twice."""
 
     def _tells(self, state: SlotState) -> bool:
         """Whether the stream itself has a line for it: that the slot is lost, or that it is somebody else's meanwhile."""
@@ -188,12 +191,8 @@ class Changes:
 
         A stop is heeded at once, but what the sink is doing has 2 s to finish.
         """
-        before = self._standby
-        self._standby = Standby(self.db, self.name, schema=self._schema, keepalive=self._keepalive, stop=stop)
-        if before is not None:
-            # A loop that crashes and is restarted says nothing twice.
-            self._standby.said = before.said
         self._stop = stop
+        self._standby = Standby(self.db, self.name, schema=self._schema, keepalive=self._keepalive, stop=stop, once=self._once)
         await self.link.run(stop)
 
     async def watch(self, stop: Stop) -> None:

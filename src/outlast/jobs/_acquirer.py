@@ -108,7 +108,7 @@ class Acquirer:
     def _room(self) -> int:
         """Return how many outcomes the journal has room for, beside those of the jobs that run."""
         journal = self._recorder.journal
-        return journal.entries_max - len(journal.entries) - len(self._running)
+        return journal.records_max - len(journal.records) - len(self._running)
 
     async def _turn(self, wanted: int, stop: Stop) -> int:
         """Acquire once, hand out the jobs, and return how many they were."""

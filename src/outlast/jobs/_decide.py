@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, assert_never, cast
 
 from outlast import Backoff, Dependency, Fault, Kind, Unavailable
-from outlast.extend import FLOOR_SPREAD, BackoffState, Jitter
+from outlast.extend import FLOOR_SPREAD, BackoffState, Jitter, Reaction
 from outlast.jobs._limits import bounded_delay_s
 from outlast.jobs._model import JobState, Outcome, fault_record
 
@@ -79,17 +79,15 @@ def after_fault(
         return give_back(job, 0.0 if held else floor_s * rng.uniform(1.0, 1.0 + FLOOR_SPREAD))
     if fault.source == database and (fault.is_evidence or fault.kind is Kind.OVERLOADED or fault.code == DISK_FULL):
         return give_back(job, 0.0 if fault.is_evidence else ROOM_S * rng.uniform(0.5, 1.5))
-    match fault.kind:
-        case Kind.STOPPING:
+    match fault.reaction:
+        case Reaction.END:
             return give_back(job, 0.0)
-        case Kind.REJECTED | Kind.FATAL:
+        case Reaction.ANSWER | Reaction.LEAVE:
             return dead(job, fault)
-        case Kind.TRANSIENT | Kind.CONTENDED | Kind.EXHAUSTED | Kind.OVERLOADED | Kind.BUG:
-            return _again(job, fault, handling, fault.retry_after_s, rng)
-        case Kind.PERMANENT:
-            return _again(job, fault, handling, max(PERMANENT_S, fault.retry_after_s or 0.0), rng)
+        case Reaction.WAIT | Reaction.WAIT_LONG | Reaction.RESTART:
+            return _again(job, fault, handling, rng)
         case _:
-            assert_never(fault.kind)
+            assert_never(fault.reaction)
 
 
 def give_back(job: Job, delay_s: float) -> Outcome:
@@ -102,10 +100,10 @@ def dead(job: Job, fault: Fault) -> Outcome:
     return Outcome(job.id, job.attempt, JobState.DEAD.value, fault=fault_record(fault))
 
 
-def _again(job: Job, fault: Fault, handling: Handling, floor_s: float | None, rng: random.Random) -> Outcome:
+def _again(job: Job, fault: Fault, handling: Handling, rng: random.Random) -> Outcome:
     if job.attempt >= job.attempts_max:
         return dead(job, fault)
-    _, wait_s = handling.backoff.next(BackoffState(attempt=job.attempt - 1), 0.0, rng, floor_s)
-    delay_s = handling.backoff.cap_s if wait_s is None else wait_s
+    state = BackoffState(attempt=job.attempt - 1)
+    _, delay_s = handling.backoff.next_always(state, 0.0, rng, fault.floor_s(PERMANENT_S))
     delay_s = bounded_delay_s(delay_s, handling.backoff.floor_s)
     return Outcome(job.id, job.attempt, JobState.AVAILABLE.value, fault=fault_record(fault), delay_s=delay_s)

@@ -226,8 +226,8 @@ class Needs:
                     job = await self._try(hold, OFFER_S, OFFER_S)
                 else:
                     now = asyncio.get_running_loop().time()
-                    state, wait_s = UNKNOWN.next(state, now, self._rng, min(UNKNOWN.cap_s, hold.retry_after_s))
-                    await stop.sleep(UNKNOWN.cap_s if wait_s is None else wait_s)
+                    state, wait_s = UNKNOWN.next_always(state, now, self._rng, min(UNKNOWN.cap_s, hold.retry_after_s))
+                    await stop.sleep(wait_s)
                     job = await self._try(hold, None, TRIAL_S)
                 if isinstance(key, str):
                     if hold.passed is not False:

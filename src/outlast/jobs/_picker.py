@@ -8,7 +8,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from outlast import Fault, Kind
-from outlast.jobs._refusals import CAUSE_MAX, NOT_THE_OUTCOMES, refusal
+from outlast.extend import Reaction
+from outlast.jobs._refusals import CAUSE_MAX, refusal
 
 if TYPE_CHECKING:
     from outlast import Incident
@@ -48,7 +49,7 @@ class Picker:
     def check(self, exc: Exception) -> Fault:
         """Return the fault of an error that may concern one row; raise any other error."""
         fault = refusal(self._db, exc)
-        if fault.kind in NOT_THE_OUTCOMES:
+        if fault.reaction is Reaction.WAIT:
             raise exc
         return fault
 

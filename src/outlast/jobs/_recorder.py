@@ -10,13 +10,13 @@ from collections import deque
 from typing import TYPE_CHECKING, Final
 
 from outlast import Backoff, Fault, Incident, Kind, Stop, Stopping, Unavailable
-from outlast.extend import BackoffState
-from outlast.jobs._journal import Entry, Journal, JournalFullError
+from outlast.extend import BackoffState, Journal, JournalFullError, Once
 from outlast.jobs._refusals import Refusals
 from outlast.jobs._sieve import Sieve
 from outlast.jobs._threads import OwnThread
 
 if TYPE_CHECKING:
+    from outlast.jobs._journal import Entry
     from outlast.jobs._model import Outcome
     from outlast.jobs._statements import Statements
     from outlast.postgres import Postgres
@@ -39,7 +39,7 @@ class Recorder:
     other outcome waits for them. Used on the event loop's thread only.
     """
 
-    def __init__(self, db: Postgres, said: Statements, journal: Journal, worker: str) -> None:
+    def __init__(self, db: Postgres, said: Statements, journal: Journal[Entry], worker: str) -> None:
         self._db = db
         self.journal = journal
         self.disk = OwnThread("outlast jobs journal")
@@ -56,7 +56,7 @@ class Recorder:
         self._held_wait = BackoffState()
         self._held_until = 0.0
         self._rng = random.Random()
-        self._told_in: float | None = -1.0
+        self._once = Once()
         self._limit_s: float | None = None
         self._limit: asyncio.Timeout | None = None
 
@@ -66,13 +66,13 @@ class Recorder:
         await self.disk.run(journal.open)
         if journal.torn_bytes:
             logger.warning("jobs: cut %d torn bytes off the end of the journal %s", journal.torn_bytes, journal.path)
-        if journal.foreign:
-            count = len(journal.foreign)
-            where = await self.disk.run(self.sieve.refusals.keep_lines, journal.foreign)
+        if journal.damaged:
+            count = sum(each.rstrip(b"\n").count(b"\n") + 1 for each in journal.damaged)
+            where = await self.disk.run(self.sieve.refusals.keep_damaged, journal.damaged)
             await self.disk.run(journal.drop, 0)
             logger.error("jobs: %d lines of the journal %s cannot be read: the last of them %s", count, journal.path, where)
-        if journal.entries:
-            logger.info("jobs: the journal holds %d outcomes of an earlier process", len(journal.entries))
+        if journal.records:
+            logger.info("jobs: the journal holds %d outcomes of an earlier process", len(journal.records))
 
     async def record(self, outcome: Outcome) -> None:
         """Return when the outcome is safe. Waiters are bounded by the workers: each awaits its own."""
@@ -85,7 +85,7 @@ class Recorder:
     @property
     def is_behind(self) -> bool:
         """Whether the journal holds what could be recorded now."""
-        return bool(self.journal.entries) and bool(self._places(1))
+        return bool(self.journal.records) and bool(self._places(1))
 
     def due_in_s(self) -> float | None:
         """Return the seconds until held outcomes are worth another try; None if there are none."""
@@ -96,12 +96,12 @@ class Recorder:
         while self.is_behind and not stop.requested:
             async with self._journal_lock:
                 places = self._places()
-                entries = [self.journal.entries[place] for place in places]
+                entries = [self.journal.records[place] for place in places]
                 before, late = self.sieve.recorded, self.sieve.late
                 left = await self.sieve.record(entries)
                 again = {_key(entry) for entry in left}
                 done = {place for place, entry in zip(places, entries, strict=True) if _key(entry) not in again}
-                kept = set(range(len(self.journal.entries))) - done
+                kept = set(range(len(self.journal.records))) - done
                 await self.disk.run(self.journal.keep_only, kept)
                 self._hold(left, entries)
             if done:
@@ -109,15 +109,14 @@ class Recorder:
 
     def _tell_recorded(self, recorded: int, late: int) -> None:
         # Once an incident: one that comes and goes would say it each time.
-        level = logging.DEBUG if self._told_in == self._db.health.opened_at else logging.INFO
-        self._told_in = self._db.health.opened_at
+        level = logging.INFO if self._once.news(self._db.health.opened_at) else logging.DEBUG
         message = "jobs: %d outcomes kept in the journal are recorded (the jobs of %d of them were taken over meanwhile)"
         logger.log(level, message, recorded, late)
 
     def _places(self, count: int = BATCH_MAX) -> list[int]:
         """Return the places of the next batch: of what is not held, or of everything when what is held is due."""
         due = self._due()
-        places = (place for place, entry in enumerate(self.journal.entries) if due or _key(entry) not in self._held)
+        places = (place for place, entry in enumerate(self.journal.records) if due or _key(entry) not in self._held)
         return list(itertools.islice(places, count))
 
     def _due(self) -> bool:
@@ -131,8 +130,8 @@ class Recorder:
             self._held_wait = BackoffState()
         elif left:
             now = asyncio.get_running_loop().time()
-            self._held_wait, wait_s = HELD.next(self._held_wait, now, self._rng)
-            self._held_until = now + (HELD.cap_s if wait_s is None else wait_s)
+            self._held_wait, wait_s = HELD.next_always(self._held_wait, now, self._rng)
+            self._held_until = now + wait_s
 
     def hurry(self, limit_s: float) -> None:
         """Wait no longer than `limit_s` seconds for the database from now on, then use the journal: the service ends."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import os
+import zlib
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Final
 
 from outlast import Fault, Incident, Kind, Stopping, Unavailable
-from outlast.jobs._journal import append_whole, line
+from outlast.extend import AppendFile, Reaction, Sync
+from outlast.jobs._journal import as_json
 from outlast.jobs._model import JobState, Outcome, fault_record
 
 if TYPE_CHECKING:
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
 BYTES_MAX: Final = 8 * 1024 * 1024
 CAUSE_MAX: Final = 20
 """After this many refused one by one, in a row, they are taken to have a cause in common: it counts against no further one."""
-NOT_THE_OUTCOMES: Final = frozenset({Kind.TRANSIENT, Kind.CONTENDED, Kind.EXHAUSTED, Kind.OVERLOADED})
-"""Kinds that say "not now", not "not this": a lock, a deadlock, no room."""
 
 
 class Refusals:
@@ -41,11 +40,13 @@ class Refusals:
     def keep(self, entry: Entry, fault: Fault) -> str:
         """Keep a refused outcome; it is on disk when this returns. Return where it is now, for people. Never raises."""
         worker, outcome = entry
-        return self._write(line({"worker": worker, **asdict(outcome), "refused": fault_record(fault)}))
+        fields = {"worker": worker, **asdict(outcome), "refused": fault_record(fault)}
+        body = as_json(fields)
+        return self._write(b"%08x %s\n" % (zlib.crc32(body), body))
 
-    def keep_lines(self, lines: list[bytes]) -> str:
-        """Keep lines of the journal that cannot be read; return where the last of them is, for people."""
-        return [self._write(text + b"\n") for text in lines][-1]
+    def keep_damaged(self, stretches: list[bytes]) -> str:
+        """Keep what cannot be read of the journal; return where the last of it is, for people."""
+        return [self._write(each) for each in stretches][-1]
 
     def tell(self, outcome: Outcome, fault: Fault, where: str, *, dead: bool) -> None:
         """Log one ERROR for each different fault; count the others."""
@@ -55,15 +56,12 @@ class Refusals:
 
     def _write(self, data: bytes) -> str:
         try:
-            file = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            try:
-                size = os.fstat(file).st_size
-                if size + len(data) <= self.bytes_max:
-                    append_whole(file, data, size)
+            with AppendFile.open(self.path, sync=Sync.EACH) as file:
+                file.cut_line()
+                if file.size + len(data) <= self.bytes_max:
+                    file.append(data)
                     self.kept += 1
                     return f"is kept in {self.path}"
-            finally:
-                os.close(file)
         except OSError as error:
             self.lost += 1
             return f"is lost: {self.path} could not be written ({error.strerror})"
@@ -76,7 +74,7 @@ def refusal(db: Postgres, exc: Exception) -> Fault:
     if isinstance(exc, Unavailable | Stopping):
         raise exc
     fault = db.classifiers.classify(exc, source=db.name)
-    if fault.is_evidence or fault.kind in {Kind.STOPPING, Kind.FATAL}:
+    if fault.is_evidence or fault.reaction in {Reaction.END, Reaction.LEAVE}:
         raise exc
     return fault
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, Final
 
-from outlast import Kind
+from outlast.extend import Once, Reaction
 from outlast.jobs import _statements as statements
-from outlast.jobs._refusals import CAUSE_MAX, NOT_THE_OUTCOMES, Refusals, dead_instead, refusal
+from outlast.jobs._refusals import CAUSE_MAX, Refusals, dead_instead, refusal
 
 if TYPE_CHECKING:
     from outlast import Fault
@@ -37,7 +37,7 @@ class Sieve:
         self._disk = disk
         self.refusals = refusals
         self.recorded = self.late = 0
-        self._unrecordable: dict[int, None] = {}
+        self._unrecordable = Once(UNRECORDABLE_MAX)
         """Jobs that could not even be recorded dead. They are logged once."""
 
     async def record(self, entries: list[Entry]) -> list[Entry]:
@@ -48,7 +48,7 @@ class Sieve:
             fault = refusal(self._db, exc)
         else:
             return []
-        if fault.kind is not Kind.REJECTED:
+        if fault.reaction is not Reaction.ANSWER:
             # Is it the table? Without an outcome there is none to refuse.
             await self._write([])
         return await self._sift(entries)
@@ -81,22 +81,21 @@ class Sieve:
 
     async def _set_aside(self, entry: Entry, fault: Fault) -> bool:
         """Record the job dead and keep the outcome; return False if it is not the outcome that is refused."""
-        if fault.kind in NOT_THE_OUTCOMES:
+        if fault.reaction is Reaction.WAIT:
+            # "Not now", not "not this": a lock, a deadlock, no room.
             return False
         worker, outcome = entry
         dead = True
         try:
             await self._write([(worker, dead_instead(outcome, fault))], lock_s=LOCK_S)
         except Exception as exc:  # noqa: BLE001 - whatever it is, it is classified
-            if refusal(self._db, exc).kind not in {Kind.REJECTED, Kind.BUG}:
+            if refusal(self._db, exc).reaction not in {Reaction.ANSWER, Reaction.RESTART}:
                 return False
             dead = False
-        if outcome.id in self._unrecordable:
+        if self._unrecordable.said(outcome.id) is not None:
             return True
         if not dead:
-            self._unrecordable[outcome.id] = None
-            if len(self._unrecordable) > UNRECORDABLE_MAX:
-                del self._unrecordable[next(iter(self._unrecordable))]
+            self._unrecordable.news(subject=outcome.id)
         where = await self._disk.run(self.refusals.keep, entry, fault)
         self.refusals.tell(outcome, fault, where, dead=dead)
         return True

@@ -19,6 +19,7 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
 
 from outlast import Fault, Kind, Unavailable
+from outlast.extend import Once
 from outlast.jobs._contained import escaped
 
 if TYPE_CHECKING:
@@ -39,19 +40,18 @@ LEFT_BEHIND_MIN: Final = 4
 """Threads that may be left behind in any case: with one worker too, a single handler that hangs does not end all work."""
 NAMED_MAX: Final = 5
 NO_THREAD_S: Final = 1.0
-"""When it is worth trying again to start a thread: there is no better estimate."""
+"""The `retry_after_s` of a refusal when the system gives no thread: there is no better estimate."""
 logger = logging.getLogger("outlast.jobs")
 
 
 class OwnThread:
     """One thread that carries out what it is given, in that order, and nothing else.
 
-    A daemon: if it blocks for ever, the process can end all the same. It starts with the first call, and ends after `close` or
+    A daemon: if it blocks forever, the process can end all the same. It starts with the first call, and ends after `close` or
     when nobody holds this object any more. The methods are for the event loop's thread only, so nothing here needs a lock.
     """
 
     def __init__(self, name: str, *, waiting_max: int = WAITING_MAX) -> None:
-        """Start nothing yet."""
         self.name = name
         self.waiting_max = waiting_max
         self._waiting = 0
@@ -59,9 +59,9 @@ class OwnThread:
         self._ending: Callable[[], object] | None = None
 
     def start(self, function: Callable[[], T]) -> asyncio.Future[T]:
-        """Have the thread call `function`; the future takes what comes of it.
+        """Let the thread call `function`, and return a future of its outcome.
 
-        To cancel the future ends the waiting, not the work. Raises `RuntimeError` if the system gives no thread, or
+        To cancel the future ends the waiting, not the work. Raises `RuntimeError` if the system starts no thread, or
         `waiting_max` calls have not ended yet.
         """
         if self._waiting >= self.waiting_max:
@@ -75,11 +75,11 @@ class OwnThread:
         return future
 
     async def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Call `function` in the thread and give its result. If this is cancelled, the thread does it all the same."""
+        """Call `function` in the thread and return its result. If this is cancelled, the thread does it all the same."""
         return await self.start(partial(function, *args, **kwargs))
 
     def close(self) -> None:
-        """Have the thread end once it has done what it was given; nobody waits for that. The next call starts another."""
+        """Let the thread end once it has done what it was given; nobody waits for that. The next call starts another."""
         if self._ending is not None:
             self._ending()
         self._inbox = self._ending = None
@@ -132,7 +132,7 @@ class HandlerThreads:
     """
 
     def __init__(self, gate: Gate, workers: int, freed: Callable[[], None]) -> None:
-        """Belong to a service's `gate`; `freed` is called when a thread that was left behind has ended its job."""
+        """`gate` is the service's; `freed` is called when a thread that was left behind has ended its job."""
         self.workers = workers
         self.left_max = max(LEFT_BEHIND_MIN, workers)
         self._gate = gate
@@ -140,11 +140,11 @@ class HandlerThreads:
         self._idle: deque[OwnThread] = deque()
         self._left: dict[ThreadBody, OwnThread] = {}
         self._made = 0
-        self._told: set[str] = set()
+        self._no_room = Once()
         """The kinds of which it was said that there is no room."""
 
     def has_room(self, kind: str) -> bool:
-        """Whether jobs of this kind may be acquired."""
+        """Return whether jobs of this kind may be acquired."""
         return len(self._left) < self.left_max or len(self._left_by(kind)) < self.left_max
 
     @property
@@ -153,10 +153,10 @@ class HandlerThreads:
         return tuple(body.name for body in self._left)
 
     async def run(self, function: Callable[[Job], Any], job: Job, timeout_s: float | None) -> Any:  # noqa: ANN401
-        """Call `function(job)` in a thread, with the context variables of the caller, and give its result.
+        """Call `function(job)` in a thread, with the context variables of the caller, and return its result.
 
         Raises `TimeoutError` when it has run for `timeout_s` seconds, counted from its first step, `Stopping` if it
-        has not begun when the service stops, and `Unavailable` if the system gives no thread.
+        has not begun when the service stops, and `Unavailable` if the system starts no thread.
         """
         body = ThreadBody(function, job, self._gate)
         thread = self._take()
@@ -190,9 +190,8 @@ class HandlerThreads:
     def _leave_behind(self, body: ThreadBody, thread: OwnThread, call: asyncio.Future[Any]) -> None:
         self._left[body] = thread
         call.add_done_callback(partial(self._came_back, body))
-        if self.has_room(body.kind) or body.kind in self._told:
+        if self.has_room(body.kind) or not self._no_room.news(subject=body.kind):
             return
-        self._told.add(body.kind)
         left = self._left_by(body.kind)
         logger.warning(
             "jobs: %d handlers of %s that were given up still hold their threads (limit %d): %s; no job of this kind is acquired "
@@ -213,8 +212,7 @@ class HandlerThreads:
         else:
             thread.close()
         left = len(self._left_by(body.kind))
-        if body.kind in self._told and left <= self.left_max // 2:
-            self._told.discard(body.kind)
+        if left <= self.left_max // 2 and self._no_room.clear(body.kind):
             logger.info("jobs: only %d handlers of %s that were given up still hold their threads", left, body.kind)
         self._freed()
 
@@ -253,7 +251,7 @@ class ThreadBody:
             thread.name = own_name
 
     def ran_s(self) -> float:
-        """For how many seconds it has run; 0 before its first step."""
+        """Return for how many seconds it has run; 0 before its first step."""
         return 0.0 if self._began_at is None else time.monotonic() - self._began_at
 
 

@@ -106,7 +106,7 @@ class Upkeep:
         async with self._running.acquiring, self._db.connection() as conn:
             # No job is on its way from the table to us: what runs by the table runs by our own list as well.
             known = self._running.attempts()
-            finished = {(outcome.id, outcome.attempt) for _, outcome in self._recorder.journal.entries}
+            finished = {(outcome.id, outcome.attempt) for _, outcome in self._recorder.journal.records}
             await conn.execute(self._said(statements.HEARTBEAT), values)
             cursor = await conn.execute(self._said(statements.MINE), values)
             mine = {(row[0], row[1]): row[2] for row in await cursor.fetchall() if (row[0], row[1]) not in finished}

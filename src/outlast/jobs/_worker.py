@@ -15,11 +15,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from outlast import Classifiers, Fault, Incident, Kind, Link, Stop, progress
+from outlast.extend import Reaction
 from outlast.jobs._acquirer import Acquirer
 from outlast.jobs._bodies import Bodies, result_json
 from outlast.jobs._contained import contained
 from outlast.jobs._decide import Handling, after_fault, dead, give_back, refusal_in
-from outlast.jobs._journal import Journal
+from outlast.jobs._journal import outcomes_journal
 from outlast.jobs._model import Job, JobState, Outcome
 from outlast.jobs._needs import Needs
 from outlast.jobs._plain_json import NotJsonError, TooLargeError
@@ -78,7 +79,7 @@ class WorkerProcess:
         self._slots: deque[int] = deque()
         self._release_s = 0.5
         self.incident = Incident("jobs", verb="are failing")
-        self.recorder = Recorder(db, said, Journal(journal_path), self.id)
+        self.recorder = Recorder(db, said, outcomes_journal(journal_path), self.id)
         self.running = Running()
         self.needs = Needs(self._needed)
         self.acquirer = Acquirer(
@@ -149,8 +150,8 @@ class WorkerProcess:
         except Exception as exc:  # noqa: BLE001 - the lease runs out by itself
             logger.debug("jobs: could not delete the lease of this worker: %s", exc)
         journal = self.recorder.journal
-        if journal.entries:
-            logger.info("jobs: %d outcomes stay in the journal %s until the next start", len(journal.entries), journal.path)
+        if journal.records:
+            logger.info("jobs: %d outcomes stay in the journal %s until the next start", len(journal.records), journal.path)
         await self.recorder.disk.run(journal.close)
         self.recorder.disk.close()
 
@@ -212,11 +213,8 @@ class WorkerProcess:
         return self._told(dead(job, fault), fault, None)
 
     def _after_fault(self, job: Job, exc: BaseException, handling: Handling, stop: Stop) -> Outcome:
-        fault = self._classifiers.classify(exc, source=job.kind)
-        if fault.kind is Kind.STOPPING and not stop.requested:
-            # A stop, but not ours: something that the handler works with is ending.
-            fault = replace(fault, kind=Kind.TRANSIENT)
-        if fault.kind is Kind.FATAL:
+        fault = self._classifiers.classify(exc, source=job.kind).met_while(stopping=stop.requested)
+        if fault.reaction is Reaction.LEAVE:
             # The place, for the person who is to look at it.
             fault = replace(fault, reason=f"job {job.id} of {job.kind}: {fault.reason}")
         refusal = refusal_in(exc)

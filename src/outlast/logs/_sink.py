@@ -313,9 +313,8 @@ class Sink:
                 self._note_trouble(error, why, now)
             elif not self._has_given_up:
                 self._backlog.lose(now, why)
-            state, wait_s = RETRY.next(state, now, rng)
+            state, wait_s = RETRY.next_always(state, now, rng)
             self._changed.notify_all()
-            wait_s = RETRY.cap_s if wait_s is None else wait_s
             # Somebody who waits for the end is served in short steps.
             if not self._changed.wait_for(lambda: self._is_closing, wait_s) or self._has_given_up:
                 return state

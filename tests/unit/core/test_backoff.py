@@ -135,6 +135,14 @@ def test_attempts_are_limited() -> None:
     assert state.attempt == 5
 
 
+def test_whoever_never_gives_up_waits_for_the_cap_once_a_limit_is_used_up() -> None:
+    rule, rng = Backoff(base_s=1.0, cap_s=7.0, attempts_max=1), random.Random(1)
+    state, wait_s = rule.next_always(INITIAL, 0.0, rng)
+    assert (state, wait_s) == rule.next(INITIAL, 0.0, random.Random(1))
+    state, wait_s = rule.next_always(state, 1.0, rng)
+    assert (state.attempt, wait_s) == (2, 7.0)
+
+
 def test_elapsed_time_is_limited() -> None:
     backoff = Backoff(1.0, 1.0, jitter=Jitter.NONE, elapsed_s_max=10.0)
     rng = random.Random(1)

@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import zlib
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,13 +14,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import outlast
-from outlast.jobs._journal import Journal, JournalFullError, decode, encode
+from outlast._files.journal import framed, read
+from outlast.extend import Journal, JournalFullError
+from outlast.jobs._journal import Entry, decode, encode, outcomes_journal
 from outlast.jobs._model import Outcome
 from outlast.jobs._refusals import Refusals
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
     from typing import Any
 
 JSON = st.recursive(
@@ -40,121 +42,99 @@ OUTCOMES = st.builds(
 ENTRIES = st.lists(st.tuples(st.uuids().map(str), OUTCOMES), max_size=6)
 
 
+HEADER = b"outlast journal 1 jobs 2\n"
+SAMPLE = Path(__file__).parent / "journal_format_0"
+
+
 @given(ENTRIES)
-def test_what_is_written_is_read_again(entries: list[tuple[str, Outcome]]) -> None:
-    data = b"".join(encode(worker, outcome) for worker, outcome in entries)
-    assert decode(data) == (entries, [], len(data))
-
-
-@given(ENTRIES, st.data())
-def test_a_torn_tail_costs_nothing_but_itself(entries: list[tuple[str, Outcome]], data: st.DataObject) -> None:
-    lines = [encode(worker, outcome) for worker, outcome in entries]
-    whole = b"".join(lines)
-    cut = data.draw(st.integers(0, len(whole)))
-    read, foreign, good = decode(whole[:cut] + data.draw(st.binary(max_size=8).filter(lambda junk: b"\n" not in junk)))
-    complete = 0
-    while complete < len(lines) and sum(map(len, lines[: complete + 1])) <= cut:
-        complete += 1
-    assert (read, foreign) == (entries[:complete], [])
-    assert good == sum(map(len, lines[:complete]))
-
-
-@given(ENTRIES.filter(bool), st.data())
-def test_a_flipped_byte_is_noticed(entries: list[tuple[str, Outcome]], data: st.DataObject) -> None:
-    whole = bytearray(b"".join(encode(worker, outcome) for worker, outcome in entries))
-    at = data.draw(st.integers(0, len(whole) - 1))
-    whole[at] ^= data.draw(st.integers(1, 255))
-    read, foreign, _ = decode(bytes(whole))
-    # A newline that is no more makes one line of two.
-    assert len(entries) - 2 <= len(read)
-    rest = iter(entries)
-    assert all(entry in rest for entry in read), "what is read is what was written, in its order"
-    assert all(line in bytes(whole) for line in foreign)
+def test_what_is_encoded_is_decoded_again(entries: list[Entry]) -> None:
+    assert [decode(encode(each)) for each in entries] == entries
 
 
 def old_line(fields: dict[str, Any]) -> bytes:
+    """A line of the format that had no header."""
     body = json.dumps(fields).encode()
     return b"%08x %s\n" % (zlib.crc32(body), body)
 
 
-def test_a_line_of_somebody_elses_costs_none_of_those_behind_it() -> None:
-    good = encode(*entry(1)), encode(*entry(2))
+def test_a_record_that_is_no_outcome_costs_none_of_those_behind_it() -> None:
+    good = framed(encode(entry(1))), framed(encode(entry(2)))
     bad = [
-        b"not a line",
-        b"00000000 {}",
-        old_line({"worker": "w"})[:-1],
-        old_line({"worker": "w", "id": "1", "attempt": 1, "state": "done"})[:-1],
-        old_line({"worker": "w", "id": 1, "attempt": 1, "state": "lost"})[:-1],
+        b"not a line\n",
+        framed(b"{}"),
+        framed(b'{"worker": "w"}'),
+        framed(b'{"worker": "w", "id": "1", "attempt": 1, "state": "done"}'),
+        framed(b'{"worker": "w", "id": 1, "attempt": 1, "state": "lost"}'),
     ]
-    data = good[0] + b"\n".join([*bad, good[1]])
-    assert decode(data) == ([entry(1), entry(2)], bad, len(data))
+    found = read(good[0] + b"".join(bad) + good[1], len(good[0]), decode)
+    assert found == ([entry(2)], bad, b"")
 
 
 def test_the_lines_of_the_version_before_are_read() -> None:
     fields = {"worker": "w", "id": 1, "attempt": 1, "state": "done", "fault": None, "delay_s": 0.0, "give_back": False}
     data = b"".join(old_line({**fields, "result": result}) for result in (None, {"n": 1}, [float("nan")]))
-    entries, foreign, _ = decode(data)
-    assert [outcome.result_json for _, outcome in entries] == [None, '{"n": 1}', "[NaN]"]
-    assert foreign == []
+    found = read(data, 0, decode)
+    assert [outcome.result_json for _, outcome in found.records] == [None, '{"n": 1}', "[NaN]"]
+    assert found.damaged == []
 
 
-def entry(number: int) -> tuple[str, Outcome]:
+def entry(number: int) -> Entry:
     return "worker", Outcome(number, 1, "done", result_json=f'{{"number": {number}}}')
 
 
 @pytest.fixture
-def journal(tmp_path: Path) -> Iterator[Journal]:
-    journal = Journal(tmp_path / "deep" / "journal", entries_max=5, bytes_max=10_000)
+def journal(tmp_path: Path) -> Iterator[Journal[Entry]]:
+    journal = outcomes_journal(tmp_path / "deep" / "journal", records_max=5, bytes_max=10_000)
     journal.open()
     yield journal
     journal.close()
 
 
-def reopened(journal: Journal) -> Journal:
+def reopened(journal: Journal[Entry]) -> Journal[Entry]:
     journal.close()
-    again = Journal(journal.path)
+    again = outcomes_journal(journal.path)
     again.open()
     again.close()
     return again
 
 
-def test_entries_outlive_the_process_and_are_dropped_from_the_front(journal: Journal) -> None:
+def test_entries_outlive_the_process_and_are_dropped_from_the_front(journal: Journal[Entry]) -> None:
     journal.append([entry(1), entry(2)])
     journal.append([entry(3)])
     journal.drop(1)
     journal.append([entry(4)])
-    assert [outcome.id for _, outcome in reopened(journal).entries] == [2, 3, 4]
+    assert [outcome.id for _, outcome in reopened(journal).records] == [2, 3, 4]
 
 
-def test_dropping_all_empties_the_file(journal: Journal) -> None:
+def test_dropping_all_empties_the_file(journal: Journal[Entry]) -> None:
     journal.append([entry(1), entry(2)])
     journal.drop(2)
     assert journal.path.read_bytes() == b""
     journal.append([entry(3)])
-    assert [outcome.id for _, outcome in reopened(journal).entries] == [3]
+    assert [outcome.id for _, outcome in reopened(journal).records] == [3]
 
 
-def test_its_bounds_hold(journal: Journal) -> None:
+def test_its_bounds_hold(journal: Journal[Entry]) -> None:
     journal.append([entry(number) for number in range(5)])
-    with pytest.raises(JournalFullError, match="5 of 5 entries"):
+    with pytest.raises(JournalFullError, match="5 of 5 records"):
         journal.append([entry(6)])
     journal.drop(5)
     with pytest.raises(JournalFullError, match="of 10000 bytes"):
         journal.append([("worker", Outcome(1, 1, "done", result_json="x" * 20_000))])
-    assert reopened(journal).entries == []
+    assert reopened(journal).records == []
 
 
-def test_a_torn_tail_is_cut_off_and_counted(journal: Journal) -> None:
+def test_a_torn_tail_is_cut_off_and_counted(journal: Journal[Entry]) -> None:
     journal.append([entry(1)])
     journal.close()
     with journal.path.open("ab") as file:
         file.write(b"0123")
     again = reopened(journal)
-    assert (len(again.entries), again.torn_bytes) == (1, 4)
-    assert journal.path.read_bytes() == encode(*entry(1))
+    assert (len(again.records), again.torn_bytes) == (1, 4)
+    assert journal.path.read_bytes() == HEADER + framed(encode(entry(1)))
 
 
-def test_a_write_that_fails_halfway_leaves_nothing(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_write_that_fails_halfway_leaves_nothing(journal: Journal[Entry], monkeypatch: pytest.MonkeyPatch) -> None:
     """Near the end of a disk a write is short, and the next one fails."""
     journal.append([entry(1)])
     write, room = os.write, 30
@@ -171,46 +151,46 @@ def test_a_write_that_fails_halfway_leaves_nothing(journal: Journal, monkeypatch
         patch.setattr(os, "write", scarce)
         with pytest.raises(OSError, match="no space left"):
             journal.append([entry(2)])
-    assert journal.path.read_bytes() == encode(*entry(1))
+    assert journal.path.read_bytes() == HEADER + framed(encode(entry(1)))
     journal.append([entry(3)])
-    assert [outcome.id for _, outcome in reopened(journal).entries] == [1, 3]
+    assert [outcome.id for _, outcome in reopened(journal).records] == [1, 3]
 
 
-def test_foreign_lines_are_handed_over_and_go_with_the_next_drop(journal: Journal) -> None:
+def test_foreign_lines_are_handed_over_and_go_with_the_next_drop(journal: Journal[Entry]) -> None:
     journal.append([entry(1)])
     journal.close()
-    journal.path.write_bytes(b"foreign\n" + encode(*entry(1)) + b"damaged\n" + b"torn")
-    again = Journal(journal.path)
+    journal.path.write_bytes(HEADER + b"foreign\n" + framed(encode(entry(1))) + b"damaged\n" + b"torn")
+    again = outcomes_journal(journal.path)
     again.open()
-    assert (again.foreign, again.torn_bytes, again.entries) == ([b"foreign", b"damaged"], 4, [entry(1)])
+    assert (again.damaged, again.torn_bytes, again.records) == ([b"foreign\n", b"damaged\n"], 4, [entry(1)])
     again.append([entry(2)])
     again.drop(0)
     again.close()
-    assert again.path.read_bytes() == encode(*entry(1)) + encode(*entry(2))
+    assert again.path.read_bytes() == HEADER + framed(encode(entry(1))) + framed(encode(entry(2)))
 
 
-def test_one_that_is_too_large_keeps_no_other_out(journal: Journal) -> None:
+def test_one_that_is_too_large_keeps_no_other_out(journal: Journal[Entry]) -> None:
     large = "worker", Outcome(9, 1, "done", result_json="x" * 20_000)
     assert journal.fitting([entry(1), large, entry(2)]) == ([entry(1), entry(2)], [large])
     journal.append([entry(number) for number in range(4)])
     assert journal.fitting([entry(5), entry(6)]) == ([entry(5)], [entry(6)])
 
 
-def test_some_in_the_middle_may_stay(journal: Journal) -> None:
+def test_some_in_the_middle_may_stay(journal: Journal[Entry]) -> None:
     journal.append([entry(number) for number in range(5)])
     journal.keep_only({1, 3})
     journal.append([entry(6)])
-    assert [outcome.id for _, outcome in reopened(journal).entries] == [1, 3, 6]
+    assert [outcome.id for _, outcome in reopened(journal).records] == [1, 3, 6]
 
 
 def test_two_journals_of_one_stem_do_not_meet(tmp_path: Path) -> None:
-    first, second = Journal(tmp_path / "shop.1"), Journal(tmp_path / "shop.2")
+    first, second = outcomes_journal(tmp_path / "shop.1"), outcomes_journal(tmp_path / "shop.2")
     for journal in (first, second):
         journal.open()
         journal.append([entry(1), entry(2)])
         (tmp_path / "shop.new").mkdir(exist_ok=True)
         journal.drop(1)
-        assert [outcome.id for _, outcome in reopened(journal).entries] == [2]
+        assert [outcome.id for _, outcome in reopened(journal).records] == [2]
 
 
 def test_what_is_refused_is_kept_within_a_bound(tmp_path: Path) -> None:
@@ -227,12 +207,33 @@ def test_what_is_refused_is_kept_within_a_bound(tmp_path: Path) -> None:
     assert "could not be written" in refusals.keep(entry(4), fault)
 
 
-def test_one_process_holds_it(journal: Journal) -> None:
+def test_one_process_holds_it(journal: Journal[Entry]) -> None:
     with pytest.raises(outlast.ConfigurationError, match="held by another process"):
-        Journal(journal.path).open()
+        outcomes_journal(journal.path).open()
 
 
 def test_a_place_that_cannot_be_written_is_a_clear_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
-    with pytest.raises(outlast.ConfigurationError, match="give another journal_path"):
-        Journal(tmp_path / "file" / "journal").open()
+    with pytest.raises(outlast.ConfigurationError, match="give another path"):
+        outcomes_journal(tmp_path / "file" / "journal").open()
+
+
+def test_the_journal_of_an_upgraded_process_is_not_lost(tmp_path: Path) -> None:
+    """The sample was written before there was a header: a line of version 1, four of version 2, and a torn end."""
+    path = tmp_path / "journal"
+    path.write_bytes(SAMPLE.read_bytes())
+    journal = outcomes_journal(path)
+    journal.open()
+    assert [(outcome.id, outcome.state, outcome.result_json) for _, outcome in journal.records] == [
+        (40, "done", "[1, 2]"),
+        (41, "done", '{"sent": true}'),
+        (42, "dead", None),
+        (43, "available", None),
+        (44, "available", None),
+    ]
+    assert journal.records[2][1].fault == {"kind": "rejected", "code": "422", "reason": "café closed"}
+    assert (journal.records[3][1].delay_s, journal.records[4][1].give_back) == (12.5, True)
+    assert (journal.torn_bytes, journal.damaged) == (70, [])
+    journal.append([entry(45)])
+    assert path.read_bytes().startswith(HEADER)
+    assert reopened(journal).records == journal.records

@@ -9,12 +9,12 @@ on a full disk what does not fit is dropped with a count, and tried again later.
 from __future__ import annotations
 
 import contextlib
-import os
 import random
 import zlib
 from typing import TYPE_CHECKING, Final
 
 from outlast._core.backoff import INITIAL, Backoff, Jitter
+from outlast._files.append import AppendFile, Sync
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,8 +44,7 @@ class Spool:
         self._now = now
         self._stamp = stamp
         self._number = 0
-        self._fd = -1
-        self._size = 0
+        self._file: AppendFile | None = None
         self._packer = zlib.compressobj(1, zlib.DEFLATED, GZIP)
         self._dirty = 0
         self._rng = random.Random()
@@ -63,12 +62,11 @@ class Spool:
             self.dropped += len(records)
             return
         try:
-            if self._fd < 0:
-                self._open()
-            self._append(self._packer.compress(b"\n".join(records) + b"\n"))
+            file = self._file or self._open()
+            file.append(self._packer.compress(b"\n".join(records) + b"\n"))
             self._dirty += len(records)
-            if self._size >= self._bytes_max // SEGMENTS:
-                self._finish()
+            if file.size >= self._bytes_max // SEGMENTS:
+                self._finish(file)
         except OSError as error:
             self.dropped += len(records)
             self._fail(error)
@@ -76,10 +74,10 @@ class Spool:
     def flush(self, now: float) -> None:
         """Make what was added readable; also tells the time."""
         self._now = now
-        if self._fd < 0 or not self._dirty:
+        if self._file is None or not self._dirty:
             return
         try:
-            self._append(self._packer.flush(zlib.Z_FULL_FLUSH))
+            self._file.append(self._packer.flush(zlib.Z_FULL_FLUSH))
         except OSError as error:
             self._fail(error)
             return
@@ -87,40 +85,27 @@ class Spool:
 
     def close(self) -> None:
         """Finish the file at hand."""
-        if self._fd < 0:
+        if self._file is None:
             return
         try:
-            self._finish()
+            self._finish(self._file)
         except OSError as error:
             self._fail(error)
 
-    def _open(self) -> None:
+    def _open(self) -> AppendFile:
         self._folder.mkdir(parents=True, exist_ok=True)
         name = self._folder / f"folded-{self._stamp}-{self._number:06}.log.gz"
-        self._fd = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
+        self._file = file = AppendFile.open(name, sync=Sync.NEVER, lock=False, mode=0o640)
         self._number += 1
         self._packer = zlib.compressobj(1, zlib.DEFLATED, GZIP)
-        self._size = 0
         self._delete_oldest(name.name)
+        return file
 
-    def _append(self, data: bytes) -> None:
-        """Write all of it or nothing: a torn end would spoil what comes behind it."""
-        view = memoryview(data)
-        written = 0
-        while written < len(data):
-            try:
-                written += os.write(self._fd, view[written:])
-            except OSError:
-                with contextlib.suppress(OSError):
-                    os.ftruncate(self._fd, self._size)
-                raise
-        self._size += written
-
-    def _finish(self) -> None:
-        self._append(self._packer.flush(zlib.Z_FINISH))
+    def _finish(self, file: AppendFile) -> None:
+        file.append(self._packer.flush(zlib.Z_FINISH))
         self._settle()
-        os.close(self._fd)
-        self._fd = -1
+        file.close()
+        self._file = None
 
     def _settle(self) -> None:
         """What was added is written, and readable."""
@@ -136,12 +121,12 @@ class Spool:
         self._dirty = 0
         if self._again_at is None:
             self._say(f"spool {self._folder}: {error.strerror or error}; folded records are only counted until it can be written")
-        self._trouble, again_s = AGAIN.next(self._trouble, self._now, self._rng)
-        self._again_at = self._now + (AGAIN.cap_s if again_s is None else again_s)
-        if self._fd >= 0:
+        self._trouble, again_s = AGAIN.next_always(self._trouble, self._now, self._rng)
+        self._again_at = self._now + again_s
+        if self._file is not None:
             with contextlib.suppress(OSError):
-                os.close(self._fd)
-            self._fd = -1
+                self._file.close()
+            self._file = None
 
     def _delete_oldest(self, newest: str) -> None:
         """Keep within the bound, with room for the file just begun. Files of earlier runs count, others do not."""

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import os
 import re
-import stat
 import time
 from typing import TYPE_CHECKING, Final
 
 from outlast._core.faults import ConfigurationError
 from outlast._core.quantities import size_text
+from outlast._files.append import AppendFile, Sync
 from outlast._programs.guard.rotation import Files, Limits, plan
 from outlast.logs._places import BATCH_BYTES
 
@@ -43,8 +42,7 @@ class LogFile:
         self.rotations = 0
         self.removed = 0
         self._limits = limits
-        self._fd = -1
-        self._size = 0
+        self._file: AppendFile | None = None
         self._opened_at = 0.0
         self._inside = False
         self._continues = False
@@ -62,27 +60,17 @@ class LogFile:
     @property
     def size_bytes(self) -> int:
         """Of the written file and the rotated ones."""
-        return self._size + sum(size for _, size in self._rotated)
+        return (self._file.size if self._file else 0) + sum(size for _, size in self._rotated)
 
-    def _open(self) -> None:
-        fd = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK, 0o640)
-        try:
-            status = _regular(fd)
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            inside = status.st_size > 0 and os.pread(fd, 1, status.st_size - 1) != b"\n"
-        except OSError:
-            os.close(fd)
-            raise
-        self._let_go()
-        self._fd, self._size, self._inside = fd, status.st_size, inside
+    def _open(self) -> AppendFile:
+        file = AppendFile.open(self.path, sync=Sync.NEVER, mode=0o640)
+        self.close()
+        self._file = file
+        self._inside = file.size > 0 and file.read(file.size - 1, 1) != b"\n"
         # A file that was there before is at least as old as its last change.
-        age_s = max(0.0, time.time() - status.st_mtime) if status.st_size else 0.0
+        age_s = max(0.0, time.time() - os.fstat(file.descriptor).st_mtime) if file.size else 0.0
         self._opened_at = time.monotonic() - age_s
-
-    def _let_go(self) -> None:
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+        return file
 
     def begin(self) -> None:
         """Nothing to do: it was opened when it was made, so that a file that can never be written is refused at once."""
@@ -94,28 +82,19 @@ class LogFile:
 
     def write(self, data: bytes) -> int:
         """Write whole lines as far as there is room; raises OSError when there is none for even one."""
-        self._maintain()
+        file = self._maintain()
         if self.paused:
             allowed = size_text(self.cap_bytes)
             raise OSError(errno.ENOSPC, f"the disk is nearly full and allows this log {allowed}")
         if self._inside and not self._continues:
-            self._size += os.write(self._fd, b"\n")
+            file.append(b"\n")
             self._inside = False
-        view = memoryview(data)
-        written = 0
-        try:
-            while written < len(data):
-                written += os.write(self._fd, view[written:])
-        except OSError:
-            kept = data.rfind(b"\n", 0, written) + 1
-            if kept < written and (kept or not self._inside):
-                # Taken back: the rest comes again, and a reader never sees half a line.
-                with contextlib.suppress(OSError):
-                    os.ftruncate(self._fd, self._size + kept)
-                    written = kept
-            if not written:
-                raise
-        self._size += written
+
+        def keep(written: int) -> int:
+            # Whole lines: the rest comes again, and a reader never sees half a line, unless it is one that had begun before.
+            return data.rfind(b"\n", 0, written) + 1 or written * self._inside
+
+        written = file.append(data, keep=keep)
         self._inside = data[written - 1 : written] != b"\n"
         self._continues = self._inside
         return written
@@ -124,15 +103,14 @@ class LogFile:
         """Rotate by age, give way on a disk that fills up, find out that the file was moved."""
         self._maintain()
 
-    def _maintain(self) -> None:
+    def _maintain(self) -> AppendFile:
         now = time.monotonic()
         if now - self._looked_at >= _LOOK_S:
             self._looked_at = now
             self._look()
-        if self._fd < 0:
-            self._open()
+        file = self._file or self._open()
         disk = os.statvfs(self.path.parent)
-        files = Files(self._size, now - self._opened_at, tuple(self._rotated), disk.f_bavail * disk.f_frsize)
+        files = Files(file.size, now - self._opened_at, tuple(self._rotated), disk.f_bavail * disk.f_frsize)
         due = plan(files, self._limits, paused=self.paused)
         self.cap_bytes, self.paused = due.cap_bytes, due.pause
         for name in due.remove:
@@ -142,19 +120,20 @@ class LogFile:
             self.removed += 1
             self._rotated = [kept for kept in self._rotated if kept[0] != name]
         # A line that has only begun is finished in the same file, unless there is no end of it.
-        if due.rotate and (not self._continues or self._size >= 2 * self._limits.size_bytes_max):
-            self._rotate()
+        if due.rotate and (not self._continues or file.size >= 2 * self._limits.size_bytes_max):
+            return self._rotate(file.size)
+        return file
 
-    def _rotate(self) -> None:
+    def _rotate(self, size: int) -> AppendFile:
         last = max((int(name.rpartition(".")[2]) for name, _ in self._rotated), default=0)
         name = f"{self.path.name}.{last + 1:06d}"
         self.path.rename(self.path.parent / name)
-        self._rotated.append((name, self._size))
+        self._rotated.append((name, size))
         self.rotations += 1
         self._continues = False
         # When the new file cannot be made, the lines wait; the next look finds that there is no file of this name.
         self._looked_at = float("-inf")
-        self._open()
+        return self._open()
 
     def _look(self) -> None:
         """Read the directory; when the file has been moved or removed, let go of it."""
@@ -166,9 +145,9 @@ class LogFile:
                     with contextlib.suppress(OSError):
                         found.append((int(match[1]), entry.name, entry.stat(follow_symlinks=False).st_size))
         self._rotated = [(name, size) for _, name, size in sorted(found)]
-        if self._fd >= 0:
+        if self._file is not None:
             try:
-                there, ours = self.path.stat(), os.fstat(self._fd)
+                there, ours = self.path.stat(), os.fstat(self._file.descriptor)
                 moved = (there.st_dev, there.st_ino) != (ours.st_dev, ours.st_ino)
             except FileNotFoundError:
                 moved = True
@@ -177,14 +156,9 @@ class LogFile:
 
     def close(self) -> None:
         """Let go of the file and its lock."""
-        self._let_go()
-
-
-def _regular(fd: int) -> os.stat_result:
-    status = os.fstat(fd)
-    if not stat.S_ISREG(status.st_mode):
-        raise OSError(errno.EINVAL, "it is no regular file")
-    return status
+        if self._file is not None:
+            self._file.close()
+            self._file = None
 
 
 _MAY_PASS: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM})

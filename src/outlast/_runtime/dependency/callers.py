@@ -9,6 +9,7 @@ from contextvars import ContextVar
 from typing import Final
 from weakref import WeakKeyDictionary
 
+from outlast._core.once import Once
 from outlast._core.turns import Turn, next_turn, refused
 from outlast._runtime.dependency.incident import clock
 from outlast._runtime.service.progress import current
@@ -43,7 +44,7 @@ class Callers:
         # Protects the map, whose entries also vanish by themselves. Nobody is called while it is held.
         self._lock = threading.RLock()
         self._turns: WeakKeyDictionary[asyncio.Task[object] | Place, Turn] = WeakKeyDictionary()
-        self._named: set[str] = set()
+        self._once = Once()
 
     def next_turn(self, now: float, cap_s: float) -> Turn:
         """How this caller will be refused, if it has to be."""
@@ -54,13 +55,10 @@ class Callers:
         """Remember the refusal; the caller's name if it has begun to spin and is to be named."""
         with self._lock:
             self._turns[_caller()] = refused(turn, now)
-            if not turn.begins_to_spin or len(self._named) >= SPINNERS_MAX:
+            if not turn.begins_to_spin or self._once.subjects >= SPINNERS_MAX:
                 return None
             name = _name()
-            if name in self._named:
-                return None
-            self._named.add(name)
-            return name
+            return name if self._once.news(subject=name) else None
 
     async def take_turn(self, cap_s: float) -> None:
         """Wait before a refusal, if it is this caller's turn to wait."""
@@ -79,7 +77,7 @@ class Callers:
     def begin(self) -> None:
         """Name everyone anew: an incident has begun."""
         with self._lock:
-            self._named.clear()
+            self._once = Once()
 
 
 def on_event_loop() -> bool:

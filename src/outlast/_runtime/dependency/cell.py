@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from outlast._core.faults import Fault, Kind, Unavailable, attach
 from outlast._core.health import Action, Health, HealthPolicy, State
+from outlast._core.reaction import Reaction
 from outlast._runtime.dependency.callers import Callers
 from outlast._runtime.dependency.incident import Incident, clock
 from outlast._runtime.dependency.listeners import Listeners
@@ -209,7 +210,7 @@ class Cell:
             return
         if fault.is_evidence and fault.source == self.name:
             self.probe_failed(fault, exc, counted=True)
-        elif fault.kind is Kind.REJECTED:
+        elif fault.reaction is Reaction.ANSWER:
             # It judged our request: so it is there.
             self.probe_passed()
         else:

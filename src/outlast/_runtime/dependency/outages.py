@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, cast
 
 from outlast._core.faults import Kind, Unavailable
 from outlast._core.health import State
-from outlast._core.own_waits import EXPLAINABLE, OwnWaits, refused_s
+from outlast._core.own_waits import OwnWaits, refused_s
+from outlast._core.reaction import Reaction
 
 if TYPE_CHECKING:
     import random
@@ -78,7 +79,7 @@ class Outages:
 
         Not if it was shorter than the wait before it: a peer that lets in and throws out is not asked each time.
         """
-        if fault.kind not in EXPLAINABLE:
+        if fault.reaction is not Reaction.WAIT:
             return
         self._broke_at = asyncio.get_running_loop().time()
         if served_s >= max(self.waits.state.wait_s, self.waits.rhythm.wait_s):
@@ -95,7 +96,7 @@ class Outages:
             if need.passable and not isinstance(exc, Unavailable):
                 # It was met outside of a guarded block.
                 need.observe(fault, exc, self._epochs.get(need))
-        if not theirs and fault.kind not in EXPLAINABLE:
+        if not theirs and fault.reaction is not Reaction.WAIT:
             return Explained.NO
         explained = Explained.NO
         if any(not need.passable for need in self.needs):
@@ -120,7 +121,7 @@ class Outages:
             # By a dependency that is not among the needs, whose prober says when.
             self.waits.take_back()
             await stop.sleep(refused_s(refusal.retry_after_s, self._rng))
-        elif fault.kind not in EXPLAINABLE:
+        elif fault.reaction is not Reaction.WAIT:
             await stop.sleep(self.waits.failed(fault, now, self._rng))
         elif self._in_rhythm(fault):
             if await self._rest(self.waits.in_rhythm(now, self._rng, fault.retry_after_s), stop):

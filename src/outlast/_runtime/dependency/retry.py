@@ -13,16 +13,17 @@ from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar, cast
 from outlast._core.backoff import INITIAL, Backoff, BackoffState, Jitter
 from outlast._core.budget import RetryBudget
 from outlast._core.classify import Classifiers
-from outlast._core.faults import Kind, attach
+from outlast._core.faults import attach
+from outlast._core.reaction import PASSING
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from outlast._core.reaction import Kind
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
-RETRIED: Final = frozenset({Kind.TRANSIENT, Kind.CONTENDED, Kind.OVERLOADED, Kind.EXHAUSTED})
-"""The kinds that may pass by themselves. The others need somebody to act, or to answer."""
 BACKOFF: Final = Backoff(base_s=0.1, cap_s=5.0, jitter=Jitter.FULL, attempts_max=4, elapsed_s_max=30.0)
 """Four retries within half a minute: a caller is waiting."""
 
@@ -34,7 +35,7 @@ class Retry:
         self,
         *,
         backoff: Backoff = BACKOFF,
-        kinds: frozenset[Kind] = RETRIED,
+        kinds: frozenset[Kind] = PASSING,
         budget: RetryBudget | None = None,
         classifiers: Classifiers | None = None,
         rng: random.Random | None = None,
@@ -108,7 +109,7 @@ class Retry:
 def retry(
     *,
     backoff: Backoff = BACKOFF,
-    kinds: frozenset[Kind] = RETRIED,
+    kinds: frozenset[Kind] = PASSING,
     budget: RetryBudget | None = None,
     classifiers: Classifiers | None = None,
     rng: random.Random | None = None,

@@ -14,6 +14,7 @@ import re
 import socket
 from typing import TYPE_CHECKING, Final
 
+from outlast._core.once import Once
 from outlast._core.redact import clean
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ class Notifier:
         self._watchdog_s = watchdog_s
         self._address = _sockaddr(address) if address else None
         self._owed = ""
-        self._losing = False
+        self._loss = Once()
         self._socket: socket.socket | None = None
         if self._address is not None:
             try:
@@ -117,12 +118,11 @@ class Notifier:
             # Nobody listens, or its queue is full: that is the manager's trouble, not the service's.
             self.lost += 1
             self._owed = keep or owed
-            if not self._losing:
-                self._losing = True
+            if self._loss.news():
                 logger.debug("systemd was not told %s: %s", text.partition("\n")[0], error)
         else:
             self._owed = ""
-            self._losing = False
+            self._loss.clear()
 
 
 def _lines(state: str, status: str) -> str:

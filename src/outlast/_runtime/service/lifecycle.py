@@ -7,8 +7,8 @@ import logging
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from outlast._core.faults import Kind
 from outlast._core.phases import EXIT_BUG, EXIT_FATAL, EXIT_FORCED, Phase, Plan, fair_limit_s, worst
+from outlast._core.reaction import Reaction
 from outlast._core.stop_report import KEPT_MAX, PhaseTime, StopReport, Unfinished, listed
 from outlast._runtime.process.stacks import task_stack
 from outlast._runtime.service.stop import Stopping, finish
@@ -370,7 +370,7 @@ class Lifecycle:
                 await asyncio.sleep(0)
             elif not task.cancelled() and (exc := task.exception()) is not None:
                 fault = self._broke(name, exc)
-                if fault.kind is not Kind.STOPPING:
+                if fault.reaction is not Reaction.END:
                     self._lost(phase, f"{name} ({fault.code})")
             elif task.cancelled():
                 self._lost(phase, f"{name} (cancelled)")
@@ -387,10 +387,10 @@ class Lifecycle:
 
     def _broke(self, name: str, exc: BaseException) -> Fault:
         fault = self.service.classifiers.classify(exc, source=self.service.name)
-        if fault.kind is Kind.STOPPING:
+        if fault.reaction is Reaction.END:
             logger.debug("%s: %s ended: %s", self.path, name, exc)
             return fault
-        fatal = fault.kind is Kind.FATAL
+        fatal = fault.reaction is Reaction.LEAVE
         logger.log(logging.CRITICAL if fatal else logging.ERROR, "%s: %s failed", self.path, name, exc_info=exc)
         if fatal:
             self._codes.append(EXIT_FATAL)

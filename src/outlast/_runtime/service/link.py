@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 from outlast._core.backoff import Backoff, Jitter
 from outlast._core.classify import Classifiers
 from outlast._core.faults import Fault, Kind
+from outlast._core.reaction import Reaction
 from outlast._runtime.dependency.incident import Incident
 from outlast._runtime.dependency.outages import Explained, Outages
 from outlast._runtime.service.stop import Stopping
@@ -128,7 +129,8 @@ class Link(Generic[S]):
             raise
         except Exception as exc:
             fault = self._classifiers.classify(exc, source=self.name, phase=self.state.value)
-            if fault.kind is Kind.FATAL or (fault.kind is Kind.STOPPING and stop.requested):
+            fault = fault.met_while(stopping=stop.requested)
+            if fault.reaction in {Reaction.LEAVE, Reaction.END}:
                 # The service's affair: it leaves by the one, and ends quietly by the other.
                 raise
             return fault, exc

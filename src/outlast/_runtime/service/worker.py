@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, NoReturn, cast
 
 from outlast._core.backoff import Backoff
-from outlast._core.faults import RULES, Fault, Kind, Reaction
+from outlast._core.faults import Fault, Kind
 from outlast._core.governor import Ceiling, Governor, Spin
 from outlast._core.intensity import Restart
+from outlast._core.reaction import RULES, Reaction
 from outlast._runtime.dependency.incident import Incident
 from outlast._runtime.dependency.outages import Explained, Outages
 from outlast._runtime.process.watchdog import Spinning
@@ -201,13 +202,10 @@ class Worker:
 
     async def _failed(self, exc: BaseException, stop: Stop) -> None:
         """Classify, log within the incident, and wait as the kind demands."""
-        fault = self._classify(exc)
-        if fault.kind is Kind.STOPPING:
-            if stop.requested:
-                await self._let_out(exc, stop)
-            # A stop, but not ours: somebody we work with is going away.
-            fault = replace(fault, kind=Kind.TRANSIENT)
-        if stop.requested and fault.kind is not Kind.FATAL:
+        fault = self._classify(exc).met_while(stopping=stop.requested)
+        if fault.reaction is Reaction.END:
+            await self._let_out(exc, stop)
+        if stop.requested and fault.reaction is not Reaction.LEAVE:
             exc, fault = self._hidden_in(exc) or (exc, fault)
         explained = self.outages.explain(fault, exc)
         if explained is not Explained.NO:
@@ -217,10 +215,9 @@ class Worker:
         self._troubled, self._healthy_since = True, None
         self.body.failing.add(self.index)
         self.body.incident.fault(fault, exc)
-        reaction = RULES[fault.kind].reaction
-        if reaction is Reaction.LEAVE:
+        if fault.reaction is Reaction.LEAVE:
             raise Leave(f"{self.name} met a FATAL fault: {fault.code} {fault.reason}", _exit_code(fault))
-        if reaction is Reaction.RESTART:
+        if fault.reaction is Reaction.RESTART:
             self.bugs, too_many = self.body.restart.after_bug(self.bugs, now)
             if too_many:
                 reason = (
@@ -235,7 +232,7 @@ class Worker:
         if not isinstance(exc, BaseExceptionGroup):
             return None
         for member in cast("BaseExceptionGroup[BaseException]", exc).exceptions:
-            ended = self._classify(member).kind is Kind.STOPPING
+            ended = self._classify(member).reaction is Reaction.END
             found = self.classifiers.fatal_behind(member) if ended else self._hidden_in(member)
             if found is not None:
                 return found

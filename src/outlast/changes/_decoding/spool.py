@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Protocol
 
 from outlast import Fault, Kind, OutlastError, Scope
+from outlast.extend import AppendFile, Sync
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -98,9 +99,7 @@ class MemorySpool:
 
 @dataclass(slots=True)
 class _File:
-    file: io.FileIO
-    size: int = 0
-    """What has been written; a write that failed half-way does not count, and is written over."""
+    file: AppendFile
     buffer: bytearray = field(default_factory=bytearray)
 
 
@@ -109,7 +108,7 @@ class FileSpool:
 
     The files have no name, so that nothing is left behind however the process ends. They hold rows: give a directory on a
     disk that may hold them. Reads and writes block, for as long as the page cache takes. Raises OSError, as `tempfile` and
-    `os.pwrite` do, when the directory or the disk gives no room.
+    `os.write` do, when the directory or the disk gives no room.
     """
 
     def __init__(
@@ -149,9 +148,9 @@ class FileSpool:
         if file is None:
             return
         self._flush()
-        os.lseek(file.file.fileno(), 0, os.SEEK_SET)
-        with io.BufferedReader(io.FileIO(os.dup(file.file.fileno())), BUFFER_BYTES) as reader:
-            left = file.size
+        os.lseek(file.file.descriptor, 0, os.SEEK_SET)
+        with io.BufferedReader(io.FileIO(os.dup(file.file.descriptor)), BUFFER_BYTES) as reader:
+            left = file.file.size
             while left:
                 (length,) = _length.unpack(reader.read(_LENGTH_BYTES))
                 yield reader.read(length)
@@ -164,7 +163,7 @@ class FileSpool:
             return
         if self._buffered == xid:
             self._buffered = None
-        self.bytes_held -= file.size + len(file.buffer)
+        self.bytes_held -= file.file.size + len(file.buffer)
         file.file.close()
 
     def close(self) -> None:
@@ -175,8 +174,8 @@ class FileSpool:
     def _open(self, xid: int) -> _File:
         if len(self._files) >= self.files_max:
             raise SpoolFullError(xid, "files", len(self._files), self.files_max)
-        nameless = tempfile.TemporaryFile(dir=self.directory, buffering=0)  # noqa: SIM115 - closed by `discard`
-        file = self._files[xid] = _File(nameless)
+        with tempfile.TemporaryFile(dir=self.directory, buffering=0) as nameless:
+            file = self._files[xid] = _File(AppendFile(os.dup(nameless.fileno()), f"spool of transaction {xid}", Sync.NEVER))
         return file
 
     def _flush(self) -> None:
@@ -184,10 +183,6 @@ class FileSpool:
         if self._buffered is None:
             return
         file = self._files[self._buffered]
-        written = 0
-        with memoryview(file.buffer) as view:
-            while written < len(view):
-                written += os.pwrite(file.file.fileno(), view[written:], file.size + written)
-        file.size += written
+        file.file.append(file.buffer)
         file.buffer.clear()
         self._buffered = None

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import fcntl
 import json
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, ParamSpec
 
-from outlast import Fault, Kind, Scope
 from outlast.changes._decoding.messages import UNCHANGED, Delete, Insert, Truncate, Update
-from outlast.extend import attach
+from outlast.extend import AppendFile, Sync
 from outlast.postgres.replication import format_lsn, parse_lsn
 
 if TYPE_CHECKING:
@@ -84,10 +82,9 @@ class JsonLinesSink:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         """Write to `path`; it is made if it is not there, its directory is not."""
         self.path = Path(path)
-        self._descriptor = -1
+        self._file: AppendFile | None = None
         self._work: asyncio.Future[None] | None = None
         """What a thread is doing with the descriptor."""
-        self._size = 0
         self._complete_lsn = 0
         self._durable_lsn = 0
 
@@ -107,7 +104,7 @@ class JsonLinesSink:
         """Have it on disk."""
         if self._complete_lsn != self._durable_lsn:
             complete = self._complete_lsn
-            await self._in_thread(os.fsync, self._descriptor)
+            await self._in_thread(self._opened().sync)
             self._durable_lsn = complete
         return self._durable_lsn
 
@@ -115,9 +112,8 @@ class JsonLinesSink:
         """Close the file, once nothing is done with it any more."""
         if self._work is not None:
             await asyncio.wait({self._work})
-        descriptor, self._descriptor = self._descriptor, -1
-        if descriptor >= 0:
-            os.close(descriptor)
+        if self._file is not None:
+            self._file.close()
 
     async def _in_thread(self, function: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> None:
         """Do what may block; a cancel leaves the thread alone, which nothing can interrupt."""
@@ -126,48 +122,36 @@ class JsonLinesSink:
         self._work = None
 
     def _open(self) -> None:
-        descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            os.close(descriptor)
-            reason = f"another process writes to {self.path}"
-            attach(error, Fault(Kind.CONTENDED, "file in use", reason, scope=Scope.CALL))
-            raise
-        self._descriptor = descriptor
-        self._size, self._durable_lsn = _last_commit(self._descriptor)
-        os.ftruncate(self._descriptor, self._size)
+        # A restart of the stream opens it again, and the lock of an earlier opening would be in the way.
+        self._file = file = AppendFile.open(self.path, sync=Sync.ASKED)
+        size, self._durable_lsn = _last_commit(file)
+        file.cut(size)
         self._complete_lsn = self._durable_lsn
 
     def _write(self, delivery: Delivery) -> None:
+        file = self._opened()
         pieces: list[bytes] = []
         size = 0
         for line in map(as_json, change_lines(delivery)):
             pieces.append(line)
             size += len(line)
             if size >= BUFFER_BYTES_MAX:
-                self._append(b"".join(pieces))
+                file.append(b"".join(pieces))
                 pieces, size = [], 0
-        self._append(b"".join(pieces))
+        file.append(b"".join(pieces))
 
-    def _append(self, data: bytes) -> None:
-        """Write all of it, or take back what was written."""
-        written = 0
-        try:
-            while written < len(data):
-                written += os.pwrite(self._descriptor, memoryview(data)[written:], self._size + written)
-        except OSError:
-            os.ftruncate(self._descriptor, self._size)
-            raise
-        self._size += len(data)
+    def _opened(self) -> AppendFile:
+        if self._file is None:
+            raise RuntimeError(f"the file {self.path} is not open")
+        return self._file
 
 
-def _last_commit(descriptor: int) -> tuple[int, int]:
+def _last_commit(file: AppendFile) -> tuple[int, int]:
     """Where the last whole commit line ends, and its position; (0, 0) if there is none."""
-    end, overlap = os.fstat(descriptor).st_size, b""
+    end, overlap = file.size, b""
     while end > 0:
         begin = max(0, end - TAIL_BYTES)
-        block = os.pread(descriptor, end - begin, begin) + overlap
+        block = file.read(begin, end - begin) + overlap
         at = block.rfind(_COMMIT)
         while at >= 0:
             line_end = block.find(b"\n", at)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from outlast import ConfigurationError, Fault, Kind, OutlastError, Scope
 from outlast.changes._sinks.port import emptied
+from outlast.extend import Reaction
 from outlast.postgres.replication import format_lsn
 
 if TYPE_CHECKING:
@@ -19,8 +20,8 @@ if TYPE_CHECKING:
     from outlast.changes._sinks.quarantine import Quarantine
 
 ATTEMPTS_MAX: Final = 3
-REFUSALS: Final = frozenset({Kind.REJECTED, Kind.BUG})
-"""What says something about the transaction. Every other kind is about the sink: it comes again until it passes."""
+REFUSALS: Final = frozenset({Reaction.ANSWER, Reaction.RESTART})
+"""What says something about the transaction. Every other fault is about the sink: it comes again until it passes."""
 Policy: TypeAlias = Literal["stop", "skip"]
 logger = logging.getLogger("outlast.changes")
 
@@ -79,7 +80,7 @@ class Poison:
     def refused(self, commit_lsn: int, xid: int, exc: Exception) -> Exception:
         """Count what the sink raised at this transaction; gives what to raise for it, without the contents of rows."""
         fault = self._classifiers.classify(exc, source=self.name)
-        if fault.kind not in REFUSALS:
+        if fault.reaction not in REFUSALS:
             return exc
         self._count = self._count + 1 if commit_lsn == self._commit_lsn else 1
         self._commit_lsn, self._fault = commit_lsn, fault
@@ -91,7 +92,7 @@ class Poison:
     def refused_several(self, newest_lsn: int, exc: Exception) -> Exception:
         """Take note that a flush of several failed: which one it was is found out next time, one by one."""
         fault = self._classifiers.classify(exc, source=self.name)
-        if fault.kind not in REFUSALS:
+        if fault.reaction not in REFUSALS:
             return exc
         self.careful_until = max(self.careful_until, newest_lsn)
         reason = f"the sink refused one of several transactions up to {format_lsn(newest_lsn)}: {fault.code}"

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from outlast import Fault, Kind, OutlastError, Scope
 from outlast.changes._sinks.json_lines import as_json, change_lines
+from outlast.extend import AppendFile, Sync
 from outlast.postgres.replication import format_lsn
 
 if TYPE_CHECKING:
+    import os
+
     from outlast.changes._sinks.port import Delivery
 
 BYTES_MAX: Final = 64 << 20
@@ -50,18 +52,8 @@ class Quarantine:
             "reason": fault.reason,
         }
         data = b"".join(map(as_json, [head, *change_lines(delivery)]))
-        descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-        try:
-            size = os.fstat(descriptor).st_size
-            if size + len(data) > self.bytes_max:
-                raise QuarantineFullError(self.path, size, len(data), self.bytes_max)
-            written = 0
-            try:
-                while written < len(data):
-                    written += os.write(descriptor, data[written:])
-                os.fsync(descriptor)
-            except OSError:
-                os.ftruncate(descriptor, size)
-                raise
-        finally:
-            os.close(descriptor)
+        with AppendFile.open(self.path, sync=Sync.EACH) as file:
+            file.cut_line()
+            if file.size + len(data) > self.bytes_max:
+                raise QuarantineFullError(self.path, file.size, len(data), self.bytes_max)
+            file.append(data)

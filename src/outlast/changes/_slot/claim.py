@@ -10,7 +10,7 @@ from psycopg import errors
 
 from outlast import Backoff
 from outlast.changes._slot.catalog import settle
-from outlast.extend import BackoffState, clean
+from outlast.extend import BackoffState, Once, clean
 from outlast.postgres.replication import format_lsn, read_slot
 
 if TYPE_CHECKING:
@@ -53,14 +53,14 @@ class Claim:
         """How often the server had recovered by the last attempt in vain."""
         self._reader = 0
         """The process that read the slot at the last look of a session; 0 when nobody did."""
-        self._told = False
-        """Whether it was told who reads the slot, since the last time that we did."""
-        self._streamed = False
+        self._reader_said = Once()
+        """That somebody else reads the slot: cleared when we do."""
+        self._streaming_said = Once()
 
     @property
     def stands_by(self) -> bool:
         """Whether it was told that somebody else reads the slot, and we have not read it since."""
-        return self._told
+        return self._reader_said.said() is not None
 
     async def until_worthwhile(self, stop: Stop) -> None:
         """Wait until a new session may get the slot, after one that was given up in vain; otherwise return at once.
@@ -99,10 +99,11 @@ class Claim:
                 await stop.sleep(wait_s)
             else:
                 break
-        self._backoff, self._told = BackoffState(), False
+        self._backoff = BackoffState()
+        self._reader_said.clear()
         at = max(position, 0 if state is None else state.confirmed_lsn or 0)
         # Told the first time only: when it goes on after a fault, the incident says that it is over.
-        level, self._streamed = (logging.DEBUG if self._streamed else logging.INFO), True
+        level = logging.INFO if self._streaming_said.news() else logging.DEBUG
         logger.log(level, "changes %s: streaming from %s", self._name, format_lsn(at))
 
     async def until_free(self, replication: Replication, stop: Stop) -> Slot | None:
@@ -117,7 +118,7 @@ class Claim:
                 self._reader = 0 if state is None or state.holder is None else state.holder.pid
                 if not self._reader:
                     return state
-                if pause_s >= LOOK_S[1] and not self._told:
+                if pause_s >= LOOK_S[1] and not self.stands_by:
                     self._tell(await self._holder())
                 await stop.sleep(pause_s)
                 pause_s = min(2 * pause_s, LOOK_S[1])
@@ -130,8 +131,7 @@ class Claim:
         """Take note of an attempt in vain; gives the seconds until the next."""
         now = asyncio.get_running_loop().time()
         self._forget_before_outage()
-        self._backoff, wait_s = BACKOFF.next(self._backoff, now, self._rng)
-        wait_s = BACKOFF.cap_s if wait_s is None else wait_s
+        self._backoff, wait_s = BACKOFF.next_always(self._backoff, now, self._rng)
         self._next_at = now + wait_s
         return wait_s
 
@@ -149,8 +149,6 @@ class Claim:
 
     def _tell(self, reader: Session | None, refusal: str = "") -> None:
         """Say who reads the slot, or what the server said, once until we have read it."""
-        if self._told or not (reader or refusal):
-            return
-        self._told = True
-        what = refusal if reader is None else f"slot {self._slot} is read by {reader}"
-        logger.info("changes %s: standing by, %s", self._name, what)
+        if (reader or refusal) and self._reader_said.news():
+            what = refusal if reader is None else f"slot {self._slot} is read by {reader}"
+            logger.info("changes %s: standing by, %s", self._name, what)

@@ -17,6 +17,7 @@ from psycopg import errors, sql
 from outlast import Fault, Kind, OutlastError, Scope, Unavailable
 from outlast.changes._slot.catalog import settle
 from outlast.changes._slot.findings import create_slot as create_statement
+from outlast.extend import Once
 from outlast.postgres import wait_on_purpose
 from outlast.postgres.sessions import Session
 
@@ -66,14 +67,13 @@ class Blockers:
         self.faults: list[Fault] = []
         self._slot = slot
         self._on_blocked = on_blocked
-        self._named: set[str] = set()
+        self._once = Once()
 
     def found(self, session: Session, prepared: str | None, state: str) -> None:
         """Take one that blocks; it is named if it was not yet, and five at most are."""
         key = prepared if prepared is not None else str(session.pid)
-        if key in self._named or len(self._named) >= NAMED_MAX:
+        if len(self.faults) >= NAMED_MAX or not self._once.news(subject=key):
             return
-        self._named.add(key)
         fault = _blocked(self._slot, session, prepared, state)
         self.faults.append(fault)
         if self._on_blocked is not None:

@@ -12,7 +12,7 @@ from outlast import ConfigurationError, Fault, Kind, Scope
 from outlast.changes._slot.catalog import settle
 from outlast.changes._slot.findings import create_slot
 from outlast.changes._slot.watch import MIB, Report, Sample, SlotState, SlotWatch, Thresholds
-from outlast.extend import size_text
+from outlast.extend import Once, size_text
 from outlast.postgres.sessions import Session
 
 if TYPE_CHECKING:
@@ -83,8 +83,8 @@ class Monitor:
         self._watch = SlotWatch(thresholds)
         self._on_change = on_change
         self._told_elsewhere = told_elsewhere
-        self._untold = False
-        """Whether of the present state nothing was said here."""
+        self._once = Once()
+        self._once.news(SlotState.OK)
 
     @property
     def state(self) -> SlotState:
@@ -129,15 +129,17 @@ class Monitor:
         if self._on_change is not None:
             self._on_change(report)
             return
-        untold, self._untold = self._untold, self._told_elsewhere(report.state)
-        if self._untold or (untold and report.state is SlotState.OK):
+        if self._told_elsewhere(report.state):
+            # That this is over is no news here either.
+            self._once.news(SlotState.OK)
+            return
+        if not self._once.news(report.state):
             return
         fault = fault_of(self.slot, report, self.db.name)
         if fault is None or (report.announced is SlotState.ENDANGERED and report.state is SlotState.LAGGING):
             logger.info("changes: %s", describe(self.slot, report))
         else:
-            level = logging.ERROR if fault.kind is Kind.PERMANENT else logging.WARNING
-            logger.log(level, "changes: %s; %s", fault.reason, fault.hint)
+            logger.log(fault.level, "changes: %s; %s", fault.reason, fault.hint)
 
 
 def fault_of(slot: str, report: Report, source: str = "") -> Fault | None:

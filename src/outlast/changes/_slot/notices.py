@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
+from outlast.extend import Once
+
 if TYPE_CHECKING:
     from psycopg.errors import Diagnostic
 
@@ -22,13 +24,12 @@ class PublicationNotice:
     def __init__(self, stream: str, names: Names) -> None:
         """Speak of this stream and of these names."""
         self._stream, self._names = stream, names
-        self._told = False
+        self._once = Once()
 
     def __call__(self, notice: Diagnostic) -> None:
         """Take a notice of the session."""
-        if self._told or notice.source_function != "LoadPublications":
+        if notice.source_function != "LoadPublications" or not self._once.news():
             return
-        self._told = True
         logger.error(
             "changes %s: the server leaves out what changes while there is no publication %s; "
             "look for it (SELECT * FROM pg_publication), CREATE PUBLICATION again, and take a new snapshot of what was left out",

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Final
 import psycopg
 
 from outlast import Fault, Kind, Scope, Stop
-from outlast.extend import attach, attached, clean
+from outlast.extend import Once, attach, attached, clean
 from outlast.postgres.ownership._epochs import Epochs
 from outlast.postgres.replication import Keepalive, dial, shut_down
 from outlast.postgres.sessions import lock_holder
@@ -99,10 +99,12 @@ class Standby:
         owner: str = "",
         on_lost: Callable[[Fault], None] = lambda _: None,
         stop: Stop | None = None,
+        once: Once | None = None,
     ) -> None:
         """Describe it; nothing is dialled. `owner` is how it is called in the table of epochs: host and process by default.
 
         `on_lost` is called, on the event loop, in the step in which the loss of the lock's session is noticed. It must be quick.
+        `once` remembers what was said last: share it between standbys that follow one another, and no line comes twice.
         """
         self.db = db
         self.name = name
@@ -113,8 +115,7 @@ class Standby:
         self.state = StandbyState.IDLE
         self.epoch = 0
         """The epoch under which it owns, or owned last; 0 before."""
-        self.said = ""
-        """The change of state that was told last."""
+        self._once = once or Once()
         self._on_lost = on_lost
         self._stop = stop or Stop()
         self._conn: Connection | None = None
@@ -151,7 +152,7 @@ class Standby:
             raise
         self._enter(StandbyState.OWNER)
         # Lost, and nobody has owned it meanwhile: that it goes on, the incident says.
-        if self.said != "lost" or self.epoch != before + 1:
+        if self._once.said() != "lost" or self.epoch != before + 1:
             self._say("owner", "%s: taken over, epoch %d", self.name, self.epoch)
         loop = asyncio.get_running_loop()
         self._lost = loop.create_future()
@@ -249,7 +250,7 @@ class Standby:
         self._close(reset=True)
         self._enter(StandbyState.LOST)
         # Whoever waits for `lost` says it, with what follows from it.
-        self.said = "lost"
+        self._once.news("lost")
         logger.debug("%s: lost, no longer the owner: %s", self.name, fault.reason)
         if lost is not None and not lost.done():
             lost.set_result(fault)
@@ -276,8 +277,7 @@ class Standby:
 
     def _say(self, what: str, line: str, *values: object) -> None:
         """Log a change of state; what was said last is not said again."""
-        if what != self.said:
-            self.said = what
+        if self._once.news(what):
             logger.info(line, *values)
 
 

@@ -412,18 +412,18 @@ def test_a_write_that_is_short_and_then_fails_loses_nothing_that_was_kept(
     spool = FileSpool(tmp_path)
     first, second = bytes(200_000), b"\1" * 200_000
     spool.append(1, first)
-    real, calls = os.pwrite, list[int]()
+    real, calls = os.write, list[int]()
 
-    def short_then_full(fd: int, data: Any, offset: int) -> int:
-        calls.append(offset)
+    def short_then_full(fd: int, data: Any) -> int:
+        calls.append(fd)
         if len(calls) == 2:
             raise OSError(errno.ENOSPC, "No space left on device")
-        return real(fd, bytes(data[:1_000]), offset)
+        return real(fd, bytes(data[:1_000]))
 
-    monkeypatch.setattr(os, "pwrite", short_then_full)
+    monkeypatch.setattr(os, "write", short_then_full)
     with pytest.raises(OSError, match="No space left"):
         spool.append(1, second)
-    monkeypatch.setattr(os, "pwrite", real)
+    monkeypatch.setattr(os, "write", real)
     held = spool.bytes_held
     spool.append(1, second)
     assert list(spool.records(1)) == [first, second]

@@ -147,30 +147,31 @@ def test_a_write_that_fails_is_taken_back(tmp_path: Path, monkeypatch: pytest.Mo
     path = tmp_path / "changes"
     written(path, transaction(100, row(1)))
     before = path.read_bytes()
-    real = os.pwrite
+    real, calls = os.write, list[int]()
 
-    def full(descriptor: int, data: bytes, at: int) -> int:
-        if at >= len(before) + 20:
+    def full(descriptor: int, data: bytes) -> int:
+        calls.append(len(data))
+        if len(calls) == 2:
             raise OSError(28, "No space left on device")
-        return real(descriptor, bytes(data)[:20], at)
+        return real(descriptor, bytes(data)[:20])
 
-    monkeypatch.setattr(os, "pwrite", full)
+    monkeypatch.setattr(os, "write", full)
     with pytest.raises(OSError, match="No space left"):
         written(path, transaction(200, row(2)))
     assert path.read_bytes() == before
 
 
 def test_a_cancel_leaves_the_thread_alone_and_closing_waits_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    go_on, real = threading.Event(), os.pwrite
+    go_on, real = threading.Event(), os.write
 
-    def slow(descriptor: int, data: bytes, at: int) -> int:
+    def slow(descriptor: int, data: bytes) -> int:
         go_on.wait(10)
-        return real(descriptor, data, at)
+        return real(descriptor, data)
 
     async def main() -> None:
         sink = JsonLinesSink(tmp_path / "changes")
         await sink.open("shop", 1)
-        monkeypatch.setattr(os, "pwrite", slow)
+        monkeypatch.setattr("outlast._files.append.os.write", slow)
         writing = asyncio.create_task(sink.write(transaction(100, row(1))))
         await asyncio.sleep(0)
         await asyncio.sleep(0)

@@ -101,6 +101,16 @@ def test_its_state_can_be_seen() -> None:
     run_virtual(main)
 
 
+def test_a_stop_of_somebody_else_is_shown_and_the_session_comes_back(caplog: pytest.LogCaptureFixture) -> None:
+    class Leaving(Peer):
+        async def serve(self, session: str, stop: outlast.Stop) -> None:
+            raise outlast.OutlastError("bye", outlast.Fault(outlast.Kind.STOPPING, "stop", "the peer stops"))
+
+    link = keep_up(Leaving(0.0), 10.0)
+    assert link.sessions > 1
+    assert [record.levelname for record in caplog.records if "TRANSIENT the peer stops" in record.message] == ["WARNING"]
+
+
 def test_a_dial_that_hangs_is_a_fault() -> None:
     dials = 0
 
