@@ -7,12 +7,13 @@
     python3 dev.py bench [changes|changes_decode|changes_snapshot|healthy|jobs|logging_fold|logs|slot_held|stop] [arguments]
     python3 dev.py sim   [--hours 1] [--seed 0] [arguments of tests.sim]
     python3 dev.py size  [--json]
+    python3 dev.py picture [--check]
 
 `test` without arguments checks style, types and layers once, runs all tests but the long ones on the newest Python of 3.11 to
 3.13 that the machine has, and on the others those of what can differ between them; it fails when a part costs more processor
 time than its share. With arguments it runs pytest alone, on the newest: `test --long` runs the long tests too.
-`size` counts statements, lines and public names.
-Virtual environments are kept in .venv and .venvs, and made anew when pyproject.toml or constraints.txt change.
+`size` counts statements, lines and public names; `picture` draws docs/architecture.svg from the imports.
+Virtual environments are kept in .venv and .venvs, and made again when pyproject.toml or constraints.txt change.
 """
 
 import glob
@@ -56,10 +57,10 @@ STAMP = "outlast-stamp"
 PROBE = "import ensurepip, sys, venv; print(sys.version_info.major, sys.version_info.minor)"
 
 OTHER_PYTHONS = "other Pythons"
-SHARES_S = {"lint": 50, "tests/unit": 60, "tests/sim": 20, "tests/real": 370, OTHER_PYTHONS: 160}
-"""What each part of `test` may cost at most: seconds of processor time, user and system, of all its processes.
+SHARES_S = {"lint": 50, "tests/unit": 60, "tests/contract": 10, "tests/sim": 20, "tests/real": 370, OTHER_PYTHONS: 160}
+"""The most that each part of `test` may cost: seconds of processor time, user and system, of all its processes.
 
-Together 660, 11 minutes on two cores, for the systems that stand: a runtime, a job queue, a change stream. Each system to come
+Together 670, 11 minutes on two cores, for the systems that stand: a runtime, a job queue, a change stream. Each system to come
 brings a share of its own, and the whole may reach 26 minutes when all are there. A busy machine makes the same work dearer by
 a tenth or two (shared caches and cores): that margin is in the shares, which are compared as they are.
 """
@@ -73,7 +74,7 @@ class SetupError(Exception):
 
 @dataclass(frozen=True)
 class Tally:
-    """What one run of pytest came to."""
+    """The counts of one run of pytest."""
 
     passed: int = 0
     failed: int = 0
@@ -88,7 +89,7 @@ class Tally:
 
 @dataclass(frozen=True)
 class Done:
-    """How a program ended, what it printed unless that was shown at once, and what it and all its children cost."""
+    """The end of a program: exit code, what it printed unless that was shown at once, and the cost of it and its children."""
 
     returncode: int
     printed: str
@@ -112,7 +113,7 @@ def say(text: str) -> None:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run one task; gives the exit code: 0 all is well, 1 a check or test failed, 2 it could not be set up or asked for."""
+    """Run one task; return the exit code: 0 all is well, 1 a check or test failed, 2 it could not be set up or asked for."""
     tasks: dict[str, Callable[[list[str]], int]] = {
         "drill": drill,
         "test": test,
@@ -120,6 +121,7 @@ def main(arguments: Sequence[str]) -> int:
         "bench": bench,
         "sim": sim,
         "size": size,
+        "picture": picture,
     }
     if not arguments or arguments[0] not in tasks:
         print(__doc__)
@@ -159,6 +161,11 @@ def size(arguments: list[str]) -> int:
     return run([Path(sys.executable), "dev_size.py", *arguments])
 
 
+def picture(arguments: list[str]) -> int:
+    """Draw the packages and their imports."""
+    return run([Path(sys.executable), "dev_picture.py", *arguments])
+
+
 def lint_alone(arguments: list[str]) -> int:
     """Set up the development environment and check style, types and layers; `--fix` lays out and mends first what it can."""
     if arguments not in ([], ["--fix"]):
@@ -195,7 +202,7 @@ def test(arguments: list[str]) -> int:
 
 
 def compare_with_shares(costs: Iterable[tuple[str, float]]) -> list[str]:
-    """Print what each part cost beside its share; gives the names of those above it, having said what to do."""
+    """Print what each part cost beside its share, and what to do about those above it; return their names."""
     seen: dict[str, float] = {}
     for name, cpu_s in costs:
         seen[name] = seen.get(name, 0.0) + cpu_s
@@ -234,7 +241,9 @@ def pytest_on_all(ready: dict[Version, Path]) -> list[Part]:
     (main_version, main_python), *others = ready.items()
     # The tests in tests/real stage outages and mostly wait, so everything else has its turn beside them.
     with ThreadPoolExecutor(max_workers=1) as pool:
-        beside = [pool.submit(pytest, name, main_version, main_python, [name]) for name in ("tests/unit", "tests/sim")]
+        beside = [
+            pool.submit(pytest, name, main_version, main_python, [name]) for name in ("tests/unit", "tests/contract", "tests/sim")
+        ]
         beside += [pool.submit(pytest, OTHER_PYTHONS, *other, ["--any-python"]) for other in others]
         say(f"tests/real on Python {dotted(main_version)}, everything else beside it")
         parts = [pytest("tests/real", main_version, main_python, ["tests/real"], at_once=True)]
@@ -247,7 +256,7 @@ def pytest_on_all(ready: dict[Version, Path]) -> list[Part]:
 
 
 def lint(python: Path) -> tuple[list[str], float]:
-    """Check style, types and layers; gives the names of the checks that failed, and the seconds of processor time of all."""
+    """Check style, types and layers; return the names of the checks that failed, and the seconds of processor time of all."""
     tools = python.parent
     checks: dict[str, list[Path | str]] = {
         "ruff check": [tools / "ruff", "check", "--quiet"],
@@ -296,7 +305,7 @@ def measured(command: Sequence[Path | str], *, at_once: bool = False) -> Done:
 
 
 def children_cpu_s() -> float:
-    """The processor time of all children that have ended so far."""
+    """Return the processor time of all children that have ended so far, in seconds."""
     usage = resource.getrusage(resource.RUSAGE_CHILDREN)
     return usage.ru_utime + usage.ru_stime
 
@@ -313,7 +322,7 @@ def tally_of(report: Path) -> Tally:
 
 
 def run(command: Sequence[Path | str]) -> int:
-    """Run a program in the foreground; gives its exit code."""
+    """Run a program in the foreground; return its exit code."""
     return subprocess.run(command, check=False).returncode
 
 
@@ -365,7 +374,7 @@ def dotted(version: Version) -> str:
 
 
 def environment_path(version: Version) -> Path:
-    """Where the virtual environment of one version is kept."""
+    """Return the directory of the virtual environment of one version."""
     return ROOT / ".venvs" / dotted(version)
 
 

@@ -26,7 +26,7 @@ SCRIPTS = "dev.py"
 
 @dataclass(frozen=True)
 class Size:
-    """What there is of some Python."""
+    """The size of some Python files."""
 
     statements: int = 0
     lines: int = 0
@@ -41,7 +41,7 @@ class Size:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Print the table, or with `--json` an object of it; gives the exit code."""
+    """Print the table, or with `--json` an object of it; return the exit code."""
     if list(arguments) not in ([], ["--json"]):
         print(f"size takes no argument but --json, and was given {' '.join(arguments)}", file=sys.stderr)
         return 2

@@ -13,21 +13,29 @@ from outlast._core.ramp import due as ramp_due
 from outlast._core.ramp import length_s as ramp_length_s
 from outlast._core.reaction import Reaction
 from outlast._core.redact import clean, cut
+from outlast._core.shown import Act, Figure, FigureKind, Lag, Shown, SystemHealth, Unit
 from outlast._files.append import AppendFile, Sync, TornFileError
 from outlast._files.journal import Journal, JournalFullError, NewerFormatError
 
 __all__ = [
     "FLOOR_SPREAD",
+    "Act",
     "AppendFile",
     "BackoffState",
+    "Figure",
+    "FigureKind",
     "Jitter",
     "Journal",
     "JournalFullError",
+    "Lag",
     "NewerFormatError",
     "Once",
     "Reaction",
+    "Shown",
     "Sync",
+    "SystemHealth",
     "TornFileError",
+    "Unit",
     "attach",
     "attached",
     "clean",

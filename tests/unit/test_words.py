@@ -49,10 +49,6 @@ OWED = {
     # --
     "bench",
     # --
-    "dev.py",
-    # --
-    "dev_size.py",
-    # --
 }
 
 

@@ -11,12 +11,13 @@ import click
 from outlast._cli.errors import CommandError, Exit
 from outlast._cli.values import Duration
 from outlast._core.faults import ConfigurationError
+from outlast._serve.address import parse_address
 
 if TYPE_CHECKING:
     from outlast._programs.guard.options import Options
 
     _Bytes = click.ParamType[int]
-    _Place = click.ParamType[tuple[str, int]]
+    _Place = click.ParamType[str]
     _Limit = click.ParamType[int | None]
 else:
     # Older versions of click have no type argument here.
@@ -41,16 +42,17 @@ class Size(_Bytes):
 
 
 class Address(_Place):
-    """HOST:PORT, or a port of the loopback interface."""
+    """An address to listen on: HOST:PORT, or a port of the loopback interface."""
 
     name = "address"
 
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, int]:
-        """Read it."""
-        host, _, port = str(value).rpartition(":")
-        if not port.isascii() or not port.isdigit() or int(port) > 65535:
-            self.fail(f"{value!r} is no address; write it as 127.0.0.1:8080, [::1]:8080 or 8080", param, ctx)
-        return host.strip("[]") or "127.0.0.1", int(port)
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Check it: a wrong one is a mistake of the command line."""
+        try:
+            parse_address(str(value))
+        except ConfigurationError as error:
+            self.fail(str(error), param, ctx)
+        return str(value)
 
 
 class Count(_Limit):

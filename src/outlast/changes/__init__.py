@@ -45,7 +45,6 @@ if TYPE_CHECKING:
     from outlast.changes._sinks.quarantine import Quarantine as Quarantine
     from outlast.changes._sinks.quarantine import QuarantineFullError as QuarantineFullError
     from outlast.changes._slot.catalog import Publication as Publication
-    from outlast.changes._slot.catalog import Slot as Slot
     from outlast.changes._slot.findings import Finding as Finding
     from outlast.changes._slot.monitor import Monitor as Monitor
     from outlast.changes._slot.setup import Findings as Findings
@@ -63,6 +62,7 @@ if TYPE_CHECKING:
     from outlast.postgres.ownership import FencedError as FencedError
     from outlast.postgres.ownership import Standby as Standby
     from outlast.postgres.ownership import StandbyState as StandbyState
+    from outlast.postgres.replication import Slot as Slot
     from outlast.postgres.replication import format_lsn as format_lsn
     from outlast.postgres.replication import parse_lsn as parse_lsn
 
@@ -97,7 +97,7 @@ _HOMES = {
     "ReplicaIdentity": "_decoding.messages",
     "Report": "_slot.watch",
     "Sink": "_sinks.port",
-    "Slot": "_slot.catalog",
+    "Slot": "outlast.postgres.replication",
     "SlotState": "_slot.watch",
     "Spool": "_decoding.spool",
     "SpoolFullError": "_decoding.spool",

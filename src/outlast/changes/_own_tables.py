@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 OWN_TABLES: Final[Mapping[str, frozenset[str]]] = {
     "change_epochs": frozenset({"stream", "epoch", "owner", "taken_at"}),
+    "epochs": frozenset({"name", "epoch", "owner", "taken_at"}),
+    "formats": frozenset({"system", "format", "applied_at"}),
     "change_positions": frozenset({"stream", "lsn", "epoch", "updated_at"}),
     "snapshot_ranges": frozenset({"stream", "origin", "place", "table_schema", "table_name", "number", "position", "done"}),
 }

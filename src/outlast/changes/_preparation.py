@@ -12,7 +12,7 @@ from outlast import ConfigurationError
 from outlast.changes._sinks.poison import StreamOverError
 from outlast.changes._sinks.port import Copying
 from outlast.changes._slot.setup import drop_slot, set_up
-from outlast.changes._slot.troubles import Meaning, ReplicationRule
+from outlast.changes._slot.troubles import Meaning, ReplicationRule, lost_text
 from outlast.extend import Once
 from outlast.postgres.replication import format_lsn
 
@@ -114,8 +114,7 @@ class Preparation:
             reason = f"the sink stands at {format_lsn(ground.position)}, and slot {self._slot} is gone"
             return await self._answer_loss(ground, Meaning.SLOT_MISSING, reason)
         if slot is not None and slot.is_lost:
-            reason = f"slot {self._slot} is lost ({slot.invalidation or 'its WAL was removed'})"
-            return await self._answer_loss(ground, Meaning.SLOT_LOST, reason)
+            return await self._answer_loss(ground, Meaning.SLOT_LOST, lost_text(self._slot, slot.invalidation))
         findings.require()
         return ground
 

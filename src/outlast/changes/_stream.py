@@ -22,8 +22,7 @@ from outlast.changes._sinks.port import needs_of
 from outlast.changes._slot.catalog import check_names
 from outlast.changes._slot.claim import Claim
 from outlast.changes._slot.monitor import EVERY_S, Monitor
-from outlast.changes._slot.notices import PublicationNotice
-from outlast.changes._slot.troubles import Names, ReplicationRule
+from outlast.changes._slot.troubles import Names, PublicationNotice, ReplicationRule
 from outlast.changes._slot.watch import SlotState
 from outlast.changes._snapshot.initial import InitialSnapshot
 from outlast.extend import Once

@@ -14,6 +14,7 @@ from outlast.jobs._decide import dead, give_back
 from outlast.jobs._model import Job
 from outlast.jobs._picker import Picker
 from outlast.jobs._plain_json import NotJsonError, from_json
+from outlast.jobs._schema import TABLES
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -88,6 +89,9 @@ class Acquirer:
     async def run(self, stop: Stop) -> None:
         """Acquire jobs for the workers that wait, until the stop. Raises the faults of the database."""
         self._maybe.set()
+        async with self._db.connection() as conn:
+            # Tables that a later version has made are refused before a job is taken from them.
+            await TABLES.format(conn, self._said.schema)
         while not stop.requested:
             if not self._waiting:
                 self._wanted.clear()

@@ -14,7 +14,6 @@ import psycopg
 
 from outlast import Classifiers, ConfigurationError, Dependency, Unavailable
 from outlast.jobs import _limits as limits
-from outlast.jobs import _schema as tables
 from outlast.jobs import _statements as statements
 from outlast.jobs._decide import BACKOFF, Handling
 from outlast.jobs._importable import carry, place_of
@@ -29,6 +28,7 @@ from outlast.jobs._model import (
     PayloadTooLargeError,
 )
 from outlast.jobs._plain_json import NotJsonError, TooLargeError, shown, to_json
+from outlast.jobs._schema import TABLES
 from outlast.jobs._statements import Statements
 from outlast.jobs._worker import WorkerProcess
 
@@ -301,7 +301,7 @@ class Jobs:
     async def migrate(self) -> int:
         """Make or update the tables; return how many migrations were needed. Safe to run at any time, from anywhere."""
         async with self.db.connection() as conn:
-            return await tables.migrate(conn, self.schema)
+            return await TABLES.migrate(conn, self.schema)
 
     async def cancel(self, job_id: int) -> JobState | None:
         """Cancel a job: at once if it waits, by cancelling its handler if it runs.

@@ -1,18 +1,10 @@
-"""The tables, made by numbered migrations that may run from several processes at once, any number of times."""
+"""The tables of the queue, and how they came to be."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import Final
 
-from psycopg import sql
-
-from outlast.postgres import wait_on_purpose
-
-if TYPE_CHECKING:
-    import psycopg
-
-LOCK: Final = 0x6F75_746C_6A6F_6273 % 2**62
-"""The advisory lock under which migrations run: "outljobs" as a number."""
+from outlast.postgres.schema import Tables
 
 _FIRST: Final = """
 CREATE TABLE {schema}.jobs (
@@ -52,26 +44,4 @@ CREATE TABLE {schema}.workers (
 );
 """
 
-MIGRATIONS: Final[tuple[str, ...]] = (_FIRST,)
-"""Number n is the n-th, from 1. One that was released never changes."""
-
-
-async def migrate(conn: psycopg.AsyncConnection[Any], schema: str) -> int:
-    """Bring the schema to the newest version, in one transaction; gives how many migrations were needed."""
-    name = sql.Identifier(schema)
-    await wait_on_purpose(conn, local=True)
-    await conn.execute("SELECT pg_advisory_xact_lock(%s)", (LOCK,))
-    await conn.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(name))
-    await conn.execute(
-        sql.SQL(
-            "CREATE TABLE IF NOT EXISTS {}.migrations "
-            "(version integer PRIMARY KEY, applied_at timestamptz NOT NULL DEFAULT now())"
-        ).format(name)
-    )
-    cursor = await conn.execute(sql.SQL("SELECT coalesce(max(version), 0) FROM {}.migrations").format(name))
-    row = await cursor.fetchone()
-    version: int = row[0] if row else 0
-    for number, text in enumerate(MIGRATIONS[version:], version + 1):
-        await conn.execute(sql.SQL(text).format(schema=name))  # pyright: ignore[reportArgumentType] # our own constant
-        await conn.execute(sql.SQL("INSERT INTO {}.migrations (version) VALUES (%s)").format(name), (number,))
-    return len(MIGRATIONS) - version
+TABLES: Final = Tables("jobs", (_FIRST,), ("jobs", "attempts_max"))

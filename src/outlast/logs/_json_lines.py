@@ -7,7 +7,7 @@ import logging
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, cast
 
-from outlast.logs._folding.masks import said
+from outlast.logs._masking.texts import said
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -16,11 +16,11 @@ from loguru import logger
 
 from outlast.logs._folding.folder import Folder, Handle, tell
 from outlast.logs._folding.kinds import is_exempt, put, variant_of
-from outlast.logs._folding.masks import masked
 from outlast.logs._folding.options import FOLD, FoldOptions
 from outlast.logs._folding.raised import raised_in, raw_raised, tell_raised
 from outlast.logs._folding.sameness import PASSES, Kind, Site, first_words, site_of_braces
 from outlast.logs._folding.values import raw_fields, tell_fields
+from outlast.logs._masking.texts import masked
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Mapping

@@ -20,11 +20,11 @@ import structlog
 from outlast.logs._delivery import report
 from outlast.logs._folding.folder import Folder, Handle, tell
 from outlast.logs._folding.kinds import is_exempt, put, variant_of
-from outlast.logs._folding.masks import masked
 from outlast.logs._folding.options import FOLD, FoldOptions
 from outlast.logs._folding.raised import raised_in, raw_raised, tell_raised
 from outlast.logs._folding.sameness import PASSES, Kind, Site, first_words
-from outlast.logs._folding.values import VALUE, raw_fields, raw_value, sort_of, tell_fields, tell_value
+from outlast.logs._folding.values import raw_fields, raw_value, sort_of, tell_fields, tell_value
+from outlast.logs._masking.texts import VALUE, masked
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable

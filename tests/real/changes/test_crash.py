@@ -340,7 +340,7 @@ def test_a_hundred_kills_of_consumer_source_and_sink(shop: Shop, capsys: pytest.
     assert sessions > counts["consumer"] + counts["sink"]
     ((streams, lsn, epoch),) = ask(shop.sink_dsn, "SELECT count(*), max(lsn) > '0/0', max(epoch) FROM outlast.change_positions")
     assert (streams, lsn) == (1, True)
-    assert epoch == ask(shop.source.dsn(), "SELECT epoch FROM outlast.change_epochs")[0][0]
+    assert epoch == ask(shop.source.dsn(), "SELECT epoch FROM outlast.epochs")[0][0]
 
 
 @pytest.mark.parametrize(("kills_max", "rows"), [(4, 50_000), pytest.param(12, 150_000, marks=pytest.mark.long)])

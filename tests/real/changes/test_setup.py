@@ -74,7 +74,7 @@ def using(run_async: RunAsync, dsn: str, act: Callable[[Postgres], object]) -> F
 def test_it_is_made_once_and_only_when_allowed(logical: PostgresServer, shop: psycopg.Connection, run_async: RunAsync) -> None:
     dsn = logical.dsn("shop")
     looked = using(run_async, dsn, lambda db: set_up(db, "pub", "slot", tables=["orders"]))
-    assert (codes(looked), looked.done) == (["42704", "42704"], ())
+    assert (codes(looked), looked.done) == (["42704 publication missing", "42704 slot missing"], ())
     assert using(run_async, dsn, lambda db: examine(db, "pub", "slot", tables=["orders"])).findings == looked.findings
     made = using(run_async, dsn, lambda db: set_up(db, "pub", "slot", tables=["orders"], create=True))
     assert made.ready
@@ -131,7 +131,7 @@ def test_a_slot_older_than_its_publication(logical: PostgresServer, shop: psycop
     shop.execute("INSERT INTO orders VALUES (1)")
     dsn = logical.dsn("shop")
     findings = using(run_async, dsn, lambda db: set_up(db, "pub", "slot", tables=["orders"], create=True))
-    assert (codes(findings), findings.done) == (["42704"], ())
+    assert (codes(findings), findings.done) == (["42704 publication missing"], ())
     create, advance = findings.findings[0].statements
     shop.execute(create.encode())
     changes = b"SELECT count(*) FROM pg_logical_slot_peek_binary_changes('slot', NULL, NULL,"
@@ -152,7 +152,7 @@ def test_a_user_without_rights(logical: PostgresServer, shop: psycopg.Connection
     try:
         look = lambda: using(run_async, dsn, lambda db: set_up(db, "pub", "slot", tables=["orders"], create=True))  # noqa: E731
         findings = look()
-        assert codes(findings) == ["42501", "42704", "42704"]
+        assert codes(findings) == ["42501", "42704 publication missing", "42704 slot missing"]
         assert findings.done == ()
         shop.execute(findings.findings[0].statements[0].encode())
         shop.execute("GRANT CREATE ON DATABASE shop TO meek")
@@ -259,7 +259,7 @@ def test_a_failover_slot(logical: PostgresServer, shop: psycopg.Connection, run_
     dsn = logical.dsn("shop")
     made = using(run_async, dsn, lambda db: set_up(db, "pub", "slot", tables=["orders"], create=True, failover=True))
     if shop.info.server_version < 170000:
-        assert (codes(made)[-2:], made.done) == (["0A000", "42704"], ())
+        assert (codes(made)[-2:], made.done) == (["0A000", "42704 slot missing"], ())
         return
     assert made.ready
     assert made.survey.slot is not None
@@ -292,7 +292,7 @@ def test_a_server_that_is_not_configured_for_it(run_async: RunAsync) -> None:
             conn.execute("SELECT pg_create_physical_replication_slot('only')")
         look = lambda: using(run_async, server.dsn(), lambda db: set_up(db, "pub", "slot", create=True))  # noqa: E731
         findings = look()
-        assert codes(findings) == ["55000", "53400", "42704", "42704"]
+        assert codes(findings) == ["55000 wal_level", "53400", "42704 publication missing", "42704 slot missing"]
         assert findings.done == ()
         with psycopg.connect(server.dsn(), autocommit=True) as conn:
             repair_settings = [statement for finding in findings.findings[:2] for statement in finding.statements]

@@ -339,11 +339,14 @@ def test_while_it_waits_for_a_restart_it_is_alive_but_not_ready() -> None:
         guarded.finish()
 
 
+HINT = "choose another address, or end the process that has this one"
+
+
 def test_an_address_in_use_is_found_before_the_program_is_started(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         code, _, err = guard("--listen", str(port), "--", "touch", str(tmp_path / "started"))
-    assert (code, err) == (78, f"outlast: cannot listen on 127.0.0.1:{port}: Address already in use\n")
+    assert (code, err) == (78, f"outlast: cannot listen on 127.0.0.1:{port}: Address already in use; {HINT}\n")
     assert not (tmp_path / "started").exists()
 
 

@@ -30,8 +30,9 @@ from outlast.changes._decoding.messages import (
     StreamStop,
 )
 from outlast.changes._own_tables import OWN_TABLES, OwnTables
-from outlast.changes._sinks import postgres as postgres_sink
-from outlast.changes._snapshot import progress as snapshot_progress
+from outlast.changes._sinks.postgres import POSITIONS
+from outlast.changes._snapshot.progress import RANGES
+from outlast.postgres import schema
 from outlast.postgres.ownership import _epochs as epochs
 
 AT = EPOCH + timedelta(days=9_000)
@@ -105,9 +106,13 @@ def test_ours_are_known_by_their_schema_and_elsewhere_by_their_columns() -> None
 
 def test_ours_are_all_that_are_made_and_have_the_columns_they_are_known_by() -> None:
     made = {}
-    for statement in (epochs._CREATE, postgres_sink._CREATE, snapshot_progress._CREATE):
-        (name,) = re.findall(r"CREATE TABLE IF NOT EXISTS \{schema\}\.(\w+)", statement)
-        made[name] = set(re.findall(r"^    (\w+) ", statement, re.MULTILINE))
+    migrations = [each for tables in (epochs.TABLES, POSITIONS, RANGES) for each in tables.migrations]
+    for statements in (*migrations, schema._CREATE):
+        for name, columns in re.findall(
+            r"CREATE TABLE (?:IF NOT EXISTS )?\{schema\}\.(\w+) \((.*?)^\)", statements, re.MULTILINE | re.DOTALL
+        ):
+            made[name] = set(re.findall(r"^    (\w+) ", columns, re.MULTILINE))
+    made["epochs"] = made["change_epochs"] - {"stream"} | {"name"}
     assert made.keys() == OWN_TABLES.keys()
     for name, columns in OWN_TABLES.items():
         assert columns <= made[name]

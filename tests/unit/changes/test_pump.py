@@ -188,7 +188,7 @@ def test_within_a_long_batch_what_is_whole_is_flushed_and_confirmed_now_and_then
     assert source.confirmed == ([210, 410, 610, 810] if parts else [410, 810])
 
 
-@pytest.mark.parametrize("name", ["change_epochs", "change_positions", "snapshot_ranges"])
+@pytest.mark.parametrize("name", ["change_epochs", "epochs", "formats", "change_positions", "snapshot_ranges"])
 def test_our_own_tables_are_passed_over_and_make_no_flush(name: str) -> None:
     """A publication of all tables has them; with the sink in the same database each flush would make the next change."""
     sink = Sink()

@@ -13,7 +13,9 @@ import pytest
 
 from outlast import ConfigurationError
 from outlast._serve import server as bounded_http
-from outlast._serve.health import DependencyStatus, HealthEndpoint, HealthStatus, parse_address
+from outlast._serve.address import parse_address
+from outlast._serve.endpoint import Endpoint
+from outlast._serve.health import DependencyStatus, HealthStatus, health_pages
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -24,8 +26,8 @@ STARTING = HealthStatus("shop", ready=False, live=True, phase="starting")
 
 
 @contextlib.contextmanager
-def serving(status: Callable[[], HealthStatus], *, request_s: float = PATIENT_S) -> Iterator[HealthEndpoint]:
-    endpoint = HealthEndpoint("127.0.0.1:0", status, request_s=request_s)
+def serving(status: Callable[[], HealthStatus], *, request_s: float = PATIENT_S) -> Iterator[Endpoint]:
+    endpoint = Endpoint("127.0.0.1:0", health_pages(status), request_s=request_s)
     endpoint.start()
     try:
         yield endpoint
@@ -33,7 +35,7 @@ def serving(status: Callable[[], HealthStatus], *, request_s: float = PATIENT_S)
         endpoint.close()
 
 
-def ask(endpoint: HealthEndpoint, path: str, method: str = "GET", body: bytes | None = None) -> tuple[int, str, Any]:
+def ask(endpoint: Endpoint, path: str, method: str = "GET", body: bytes | None = None) -> tuple[int, str, Any]:
     connection = http.client.HTTPConnection("127.0.0.1", endpoint.port, timeout=PATIENT_S)
     with contextlib.closing(connection):
         connection.request(method, path, body)
@@ -41,7 +43,7 @@ def ask(endpoint: HealthEndpoint, path: str, method: str = "GET", body: bytes | 
         return response.status, response.read().decode(), response.headers
 
 
-def connect(endpoint: HealthEndpoint, data: bytes = b"") -> socket.socket:
+def connect(endpoint: Endpoint, data: bytes = b"") -> socket.socket:
     client = socket.create_connection(("127.0.0.1", endpoint.port), timeout=PATIENT_S)
     client.sendall(data)
     return client
@@ -151,7 +153,7 @@ def test_it_writes_nothing_to_stderr(capfd: pytest.CaptureFixture[str]) -> None:
 
 
 def test_a_status_that_cannot_be_told_is_unknown_and_said_once(expected_logs: Any) -> None:
-    expected_logs("the status cannot be told; answering 503 unknown")
+    expected_logs("the status cannot be told; /livez answers 503 unknown")
     answers: list[HealthStatus | None] = [None, None, None, WELL]
 
     def status() -> HealthStatus:
@@ -236,6 +238,7 @@ def test_it_answers_while_the_main_thread_is_busy() -> None:
     [
         ("127.0.0.1:8080", ("127.0.0.1", 8080)),
         (":8080", ("127.0.0.1", 8080)),
+        ("8080", ("127.0.0.1", 8080)),
         ("localhost:0", ("127.0.0.1", 0)),
         ("0.0.0.0:65535", ("0.0.0.0", 65535)),  # noqa: S104
         ("[::1]:0", ("::1", 0)),
@@ -249,27 +252,27 @@ def test_addresses(address: str, means: tuple[str, int]) -> None:
 @pytest.mark.parametrize(
     "address",
     [
-        *["", "8080", "127.0.0.1", "127.0.0.1:", ":65536", ":-1", ":8o8o", ":\u0668", ":080000", "a" * 5000],
+        *["", "somewhere", "127.0.0.1", "127.0.0.1:", ":65536", ":-1", ":8o8o", ":\u0668", ":080000", "a" * 5000],
         *["::1:80", "[::1]", "[127.0.0.1]:80", "[]:80", "[localhost]:80", "[fe80::1%lo]:80", "[[::1]]:80"],
         *["example.org:80", "1.2.3:80", "http://127.0.0.1:80", "127.0.0.1:80/livez"],
     ],
 )
 def test_what_is_no_address(address: str) -> None:
     with pytest.raises(ConfigurationError, match=r'is no address to listen on; write "127\.0\.0\.1:8080"') as raised:
-        HealthEndpoint(address, lambda: WELL)
+        Endpoint(address, {})
     assert len(str(raised.value)) < 700
 
 
 def test_an_address_that_somebody_has() -> None:
     with serving(lambda: WELL) as first:
-        second = HealthEndpoint(f"127.0.0.1:{first.port}", lambda: WELL)
+        second = Endpoint(f"127.0.0.1:{first.port}", {})
         with pytest.raises(ConfigurationError, match=rf"cannot listen on 127\.0\.0\.1:{first.port}: .* in use; choose another"):
             second.start()
         second.close()
 
 
 def test_an_address_of_version_six() -> None:
-    endpoint = HealthEndpoint("[::1]:0", lambda: WELL)
+    endpoint = Endpoint("[::1]:0", health_pages(lambda: WELL))
     try:
         endpoint.start()
     except ConfigurationError as error:
@@ -280,7 +283,7 @@ def test_an_address_of_version_six() -> None:
 
 
 def test_start_and_close_may_be_said_twice_and_the_port_is_free_afterwards() -> None:
-    endpoint = HealthEndpoint("127.0.0.1:0", lambda: WELL)
+    endpoint = Endpoint("127.0.0.1:0", health_pages(lambda: WELL))
     assert endpoint.port == 0
     endpoint.start()
     port = endpoint.port
@@ -292,7 +295,7 @@ def test_start_and_close_may_be_said_twice_and_the_port_is_free_afterwards() -> 
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.1", port), timeout=PATIENT_S)
     stuck.close()
-    again = HealthEndpoint(f"127.0.0.1:{port}", lambda: WELL)
+    again = Endpoint(f"127.0.0.1:{port}", health_pages(lambda: WELL))
     again.start()
     assert ask(again, "/livez")[0] == 200
     again.close()

@@ -25,7 +25,7 @@ class Options:
     log_limits: Limits = field(default_factory=Limits)
     log_only: bool = False
     """Whether the output goes to the log file alone, not to our stdout and stderr as well."""
-    listen: tuple[str, int] | None = None
+    listen: str | None = None
     ready_after_s: float = 1.0
     """How long the program must have run to count as ready."""
     spin: SpinLimits | None = field(default_factory=SpinLimits)

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Final
 
 from outlast._programs.alarm import Alarm
 from outlast._programs.guard import processes
-from outlast._programs.guard.endpoint import Asked, Endpoint
 from outlast._programs.guard.logfile import LogFile
 from outlast._programs.guard.places import Places
 from outlast._programs.guard.spin import SpinWatch
 from outlast._programs.guard.status import Status
 from outlast._programs.guard.supervisor import Action, Forward, Phase, Say, Start, Supervisor, Sweep
+from outlast._serve.endpoint import Endpoint
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -43,8 +43,8 @@ def run(options: Options) -> int:
     guard = Guard(options, log)
     endpoint = None
     if options.listen is not None:
-        status = guard.status
-        endpoint = Endpoint(*options.listen, Asked(status.ready, status.live, status.metrics))
+        endpoint = Endpoint(options.listen, guard.status.pages())
+        endpoint.start()
         guard.say(f"listening on {endpoint.address}")
     try:
         return guard.run()

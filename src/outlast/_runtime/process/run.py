@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from outlast._core.stop_report import StopReport
     from outlast._runtime.service.service import Service
-    from outlast._serve.health import HealthEndpoint
+    from outlast._serve.endpoint import Endpoint
     from outlast.logs.stdlib import Folding
 
 OFFSPRING_SHARE: Final = 0.02
@@ -52,8 +52,8 @@ def run(
     process at once with exit code 131. Child processes that are left are ended. What hangs for good ends the process
     at the deadline with exit code 75, without the clean-up of the interpreter, which would hang with it.
 
-    `listen` is where to answer `/livez`, `/readyz` and `/statusz` ("127.0.0.1:8080"; ":8080" is loopback too). `report` is a
-    file that takes the report of the stop as JSON. `fold_logs` folds what the loggers of the process repeat, as
+    `listen` is where to answer `/livez`, `/readyz`, `/statusz` and `/metrics` ("127.0.0.1:8080"; ":8080" is loopback too).
+    `report` is a file that takes the report of the stop as JSON. `fold_logs` folds what the loggers of the process repeat, as
     `outlast.logs.stdlib.fold` does, with the incidents of the service's dependencies. systemd is told what it wants to
     know. If the program has not configured logging, logs go to stderr at INFO, as text or, with `log_format="json"`, one
     object a line, through a sink: where nobody reads them they are dropped and counted, and the work goes on.
@@ -84,12 +84,16 @@ class Process:
         self.notifier = Notifier.from_environment(os.environ)
         self.status = Status(service, self.stop, self.signals, watchdog)
         self._report_path = report
-        self._endpoint: HealthEndpoint | None = None
+        self._endpoint: Endpoint | None = None
         if listen is not None:
             # http.server takes longer to import than everything else here.
-            from outlast._serve.health import HealthEndpoint  # noqa: PLC0415
+            from outlast._runtime.process.figures import OwnFigures  # noqa: PLC0415
+            from outlast._serve.endpoint import Endpoint  # noqa: PLC0415
+            from outlast._serve.health import health_pages  # noqa: PLC0415
+            from outlast._serve.metrics import Collector  # noqa: PLC0415
 
-            self._endpoint = HealthEndpoint(listen, self.status)
+            metrics = Collector(OwnFigures(service, self.status, watchdog), service.all_shown)
+            self._endpoint = Endpoint(listen, health_pages(self.status) | {"/metrics": metrics})
         self._folding: Folding | None = None
         if fold_logs:
             from outlast.logs.stdlib import fold  # noqa: PLC0415 - only who folds pays for it
@@ -102,7 +106,7 @@ class Process:
         self.stop.on_fire(self._stopping)
         if self._endpoint is not None:
             self._endpoint.start()
-            logger.info("%s: health on port %d: /livez /readyz /statusz", self.service.name, self._endpoint.port)
+            logger.info("%s: health on port %d: /livez /readyz /statusz /metrics", self.service.name, self._endpoint.port)
         self.watchdog.start()
         manager = asyncio.create_task(self._tell_manager(), name="outlast tells systemd")
         try:

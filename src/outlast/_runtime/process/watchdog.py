@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import signal
 import sys
 import threading
@@ -40,6 +41,11 @@ class Watchdog:
         self.blocked_s = blocked_s
         self.interrupt_s = interrupt_s
         self._beat_at = 0.0
+        self._due_at = math.inf
+        """When the next beat is due; never before `start` and after `stop`."""
+        self._lag_s = 0.0
+        self.late_s = 0.0
+        """How late the beats of the event loop were in all. Read from any thread, as `lag_s`."""
         self._blocked_s: float | None = None
         self._done = threading.Event()
         self._thread: threading.Thread | None = None
@@ -55,6 +61,7 @@ class Watchdog:
         self._interruptible = threading.current_thread() is threading.main_thread()
         if self._interruptible and self.interrupt_s is not None:
             self._previous = signal.signal(signal.SIGURG, self._interrupt)
+        self._due_at = time.monotonic()
         self._beat(loop)
         self._thread = threading.Thread(target=self._watch, name="outlast watchdog", daemon=True)
         self._thread.start()
@@ -64,6 +71,7 @@ class Watchdog:
         self._done.set()
         if self._timer is not None:
             self._timer.cancel()
+            self._due_at = math.inf
         if self._thread is not None:
             self._thread.join(timeout=1.0)
         if self._interruptible and self.interrupt_s is not None:
@@ -74,8 +82,16 @@ class Watchdog:
         """For how many seconds the event loop has not turned, once that is too long; None while it turns. From any thread."""
         return self._blocked_s
 
+    @property
+    def lag_s(self) -> float:
+        """How late the newest beat of the event loop was, or the next one is by now, in seconds. From any thread."""
+        return max(self._lag_s, time.monotonic() - self._due_at)
+
     def _beat(self, loop: asyncio.AbstractEventLoop) -> None:
         self._beat_at = time.monotonic()
+        self._lag_s = max(0.0, self._beat_at - self._due_at)
+        self.late_s += self._lag_s
+        self._due_at = self._beat_at + self.blocked_s / 2
         self._timer = loop.call_later(self.blocked_s / 2, self._beat, loop)
 
     def _watch(self) -> None:

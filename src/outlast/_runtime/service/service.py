@@ -9,7 +9,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from outlast._core.classify import Classifiers
+from outlast._core.faults import ConfigurationError
 from outlast._core.phases import Phase
+from outlast._core.shown import NAME
 from outlast._core.stop_report import KEPT_MAX
 from outlast._runtime.service.gate import Gate
 from outlast._runtime.service.holdings import Holdings
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from outlast._core.backoff import Backoff
     from outlast._core.governor import Ceiling
     from outlast._core.intensity import Restart
+    from outlast._core.shown import Shown
     from outlast._core.stop_report import StopReport
     from outlast._runtime.dependency.dependency import Dependency
 
@@ -71,6 +74,7 @@ class Service:
         """Awaited with its name before each step of the stop: for tests, which may take their time there."""
         self.stood_still_s: Callable[[], float] = _never
         """How long this process has stood still as a whole during the stop (SIGSTOP), in seconds."""
+        self._shown: list[Shown] = []
         self._dependencies: dict[int, Dependency] = {}
         self._starters: list[Callable[[], Awaitable[None]]] = []
         self._life: Lifecycle | None = None
@@ -153,6 +157,16 @@ class Service:
         """Run another service inside this one: started after it, stopped before it."""
         self.children.append(child)
 
+    def show(self, shown: Shown) -> None:
+        """Have `/metrics` show this system. A system calls it for itself, when it is attached; see `outlast.extend.Shown`.
+
+        Raises `ConfigurationError` for a kind of system that is no name. Of two that are called alike one is shown.
+        """
+        if not NAME.fullmatch(shown.system):
+            msg = f"service {self.name}: a system calls itself {shown.system!r}; write lower case words: order_book"
+            raise ConfigurationError(msg)
+        self._shown.append(shown)
+
     def on_start(self, function: Hook) -> Hook:
         """Await `function()` once, after the dependencies are open and before the loops start."""
         self._starters.append(function)
@@ -179,8 +193,18 @@ class Service:
 
     def all_dependencies(self) -> list[Dependency]:
         """What this service and its children need, each once."""
-        found = {id(dependency): dependency for service in _all(self) for dependency in service.dependencies}
+        found = {id(dependency): dependency for service in self.tree() for dependency in service.dependencies}
         return list(found.values())
+
+    def all_shown(self) -> list[Shown]:
+        """Return the systems that show themselves, of the children too. From any thread."""
+        return [shown for service in self.tree() for shown in list(service._shown)]
+
+    def tree(self) -> Iterator[Service]:
+        """Yield this service and those below it, in the order of starting."""
+        yield self
+        for child in self.children:
+            yield from child.tree()
 
     @property
     def ready(self) -> bool:
@@ -295,19 +319,13 @@ class Service:
 
 
 def _census(service: Service) -> str:
-    services = list(_all(service))
+    services = list(service.tree())
     loops = sum(body.workers for each in services for body in each.bodies if not body.once)
     tasks = sum(1 for each in services for body in each.bodies if body.once)
     parts = [f"{loops} loop worker{'s' * (loops != 1)}", f"{tasks} task{'s' * (tasks != 1)}"]
     if len(services) > 1:
         parts.append(f"{len(services) - 1} child service{'s' * (len(services) != 2)}")
     return ", ".join(parts)
-
-
-def _all(service: Service) -> Iterator[Service]:
-    yield service
-    for child in service.children:
-        yield from _all(child)
 
 
 def _never() -> float:

@@ -46,6 +46,8 @@ class Body:
     once: bool = False
     """A task: done when it returns. A loop is called again."""
     incident: Incident = field(init=False)
+    turns: int = 0
+    """How often it was called."""
     failing: set[int] = field(default_factory=set[int])
     """The workers whose last outcome was a fault of their own."""
 
@@ -131,6 +133,7 @@ class Worker:
         """Call the body once; True if it returned."""
         loop = asyncio.get_running_loop()
         turned_at = self.turned_at = loop.time()
+        self.body.turns += 1
         self.outages.begin()
         task = asyncio.current_task()
         cancelling = 0 if task is None else task.cancelling()

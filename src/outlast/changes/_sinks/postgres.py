@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final, LiteralString
 
 import psycopg
-from psycopg import errors, pq, sql
+from psycopg import pq, sql
 
 from outlast import Fault, Kind, Scope
 from outlast.changes._sinks.postgres_snapshot import PostgresSnapshot
@@ -17,7 +17,7 @@ from outlast.extend import attach, attached
 from outlast.postgres import SLOW, DeadlineExceededError, own_doing
 from outlast.postgres.ownership import FencedError
 from outlast.postgres.replication import Keepalive, dial, format_lsn, parse_lsn, shut_down
-from outlast.postgres.schema import make_table
+from outlast.postgres.schema import Tables
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from outlast.changes._sinks.tables import Name
     from outlast.postgres import Connection, Postgres
 
-_CREATE: Final = """
-CREATE TABLE IF NOT EXISTS {schema}.change_positions (
+_FIRST: Final = """
+CREATE TABLE {schema}.change_positions (
     stream text PRIMARY KEY,
     lsn pg_lsn NOT NULL,
     epoch bigint NOT NULL,
@@ -40,6 +40,7 @@ CREATE TABLE IF NOT EXISTS {schema}.change_positions (
 """
 """`filled`: what is in the tables came from this stream. `snapshot_due`: it is to be read anew, or has half been. `copied_until`:
 up to there changes come that a snapshot has brought already; those of mixed tables up to `mixed_until`, and not left out."""
+POSITIONS: Final = Tables("changes positions", (_FIRST,), ("change_positions", "mixed_until"))
 _TAKE: Final = """
 INSERT INTO {schema}.change_positions AS p (stream, lsn, epoch, updated_at) VALUES (%s, '0/0', %s, clock_timestamp())
 ON CONFLICT (stream) DO UPDATE SET epoch = greatest(p.epoch, excluded.epoch)
@@ -114,11 +115,10 @@ class PostgresSink:
         self._rows.forget()
         self._written.clear()
         async with self._used(conn):
-            try:
-                row = await self._take(conn)
-            except (errors.UndefinedTable, errors.InvalidSchemaName):
-                await make_table(conn, self.schema, _CREATE)
-                row = await self._take(conn)
+            await POSITIONS.migrate(conn, self.schema)
+            async with conn.cursor() as cursor:
+                await cursor.execute(self._sql(_TAKE), (self._stream, self._epoch))
+                row = await cursor.fetchone()
             await conn.set_autocommit(False)
         lsn, newest, copied_until, mixed_until, due = row or ("0/0", epoch, "0/0", "0/0", False)
         if newest != epoch:
@@ -172,11 +172,6 @@ class PostgresSink:
         """Take note of what a snapshot has made durable; 0: it is due."""
         self._complete_lsn = self._durable_lsn = lsn
         self.copied_until, self._mixed_until, self.snapshot_due = copied_until, mixed_until, lsn == 0
-
-    async def _take(self, conn: Connection) -> tuple[str, int, str, str, bool] | None:
-        async with conn.cursor() as cursor:
-            await cursor.execute(self._sql(_TAKE), (self._stream, self._epoch))
-            return await cursor.fetchone()
 
     @asynccontextmanager
     async def _used(self, conn: Connection) -> AsyncGenerator[None]:

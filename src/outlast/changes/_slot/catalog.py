@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from psycopg import errors, sql
+from psycopg.rows import class_row
 
 from outlast import ConfigurationError
-from outlast.postgres.sessions import Session
+from outlast.postgres.replication import Slot, read_slot
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -96,28 +97,6 @@ class Publication:
 
 
 @dataclass(frozen=True, slots=True)
-class Slot:
-    """A replication slot as the server sees it."""
-
-    name: str
-    plugin: str | None
-    """None: a physical slot."""
-    database: str | None
-    temporary: bool
-    holder: Session | None
-    wal_status: str | None
-    """reserved, extended, unreserved or lost."""
-    invalidation: str | None
-    """Why it was invalidated (PostgreSQL 17)."""
-    failover: bool
-
-    @property
-    def is_lost(self) -> bool:
-        """Whether nothing can be read from it any more."""
-        return self.wal_status == "lost" or self.invalidation is not None
-
-
-@dataclass(frozen=True, slots=True)
 class WantedTable:
     """A table that the publication shall publish, as the caller wrote it, and what the server has of that name."""
 
@@ -150,21 +129,22 @@ class Survey:
 
 
 _SERVER: Final = """
-SELECT current_setting('server_version_num')::int, current_database(), current_user, pg_is_in_recovery(),
-    current_setting('transaction_read_only') = 'on',
-    coalesce((SELECT source FROM pg_settings WHERE name = 'default_transaction_read_only'), ''),
-    current_setting('wal_level'),
+SELECT current_setting('server_version_num')::int AS version, current_database() AS database, current_user AS user,
+    pg_is_in_recovery() AS in_recovery, current_setting('transaction_read_only') = 'on' AS read_only,
+    coalesce((SELECT source FROM pg_settings WHERE name = 'default_transaction_read_only'), '') AS read_only_from,
+    current_setting('wal_level') AS wal_level,
     rolsuper OR rolreplication OR coalesce((SELECT pg_has_role(current_user, oid, 'USAGE') FROM pg_roles
-        WHERE rolname = 'rds_replication'), false),
-    EXISTS (SELECT FROM pg_roles WHERE rolname = 'rds_replication'),
-    has_database_privilege(current_database(), 'CREATE'), rolsuper,
-    (SELECT count(*) FROM pg_replication_slots), current_setting('max_replication_slots')::int,
+        WHERE rolname = 'rds_replication'), false) AS may_replicate,
+    EXISTS (SELECT FROM pg_roles WHERE rolname = 'rds_replication') AS is_rds,
+    has_database_privilege(current_database(), 'CREATE') AS may_create, rolsuper AS is_superuser,
+    (SELECT count(*) FROM pg_replication_slots) AS slots_used, current_setting('max_replication_slots')::int AS slots_max,
     ARRAY(SELECT slot_name::text FROM pg_replication_slots WHERE active_pid IS NULL
-        ORDER BY restart_lsn NULLS LAST LIMIT 5),
-    (SELECT count(*) FROM pg_stat_replication), current_setting('max_wal_senders')::int,
-    (SELECT nullif(setting::bigint, -1) * 1048576 FROM pg_settings WHERE name = 'max_slot_wal_keep_size')
+        ORDER BY restart_lsn NULLS LAST LIMIT 5) AS idle_slots,
+    (SELECT count(*) FROM pg_stat_replication) AS senders_used, current_setting('max_wal_senders')::int AS senders_max,
+    (SELECT nullif(setting::bigint, -1) * 1048576 FROM pg_settings WHERE name = 'max_slot_wal_keep_size') AS wal_keep_bytes
 FROM pg_roles WHERE rolname = current_user
 """
+"""The columns are called as the fields of `Server`; so are those of the next queries for `PublishedTable` and `WantedTable`."""
 
 _PUBLICATION: Final = """
 SELECT puballtables, array_remove(ARRAY[CASE WHEN pubinsert THEN 'insert' END, CASE WHEN pubupdate THEN 'update' END,
@@ -173,15 +153,15 @@ FROM pg_publication WHERE pubname = %s
 """
 
 _TABLES: Final = """
-SELECT space.nspname, class.relname, class.relreplident, key.present,
+SELECT space.nspname AS schema, class.relname AS name, class.relreplident AS identity, key.present AS has_primary_key,
     class.relkind = 'p' OR class.relreplident = 'f' OR (class.relreplident = 'd' AND key.present)
         OR (class.relreplident = 'i' AND EXISTS (SELECT FROM pg_index
-            WHERE indrelid = class.oid AND indisreplident AND indisvalid)),
+            WHERE indrelid = class.oid AND indisreplident AND indisvalid)) AS has_identity,
     (SELECT index.relname FROM pg_index JOIN pg_class AS index ON index.oid = indexrelid
         WHERE indrelid = class.oid AND indisunique AND indimmediate AND indisvalid AND indpred IS NULL AND indexprs IS NULL
             AND NOT EXISTS (SELECT FROM pg_attribute
                 WHERE attrelid = class.oid AND attnum = ANY(indkey) AND NOT attnotnull)
-        ORDER BY indnkeyatts, index.relname LIMIT 1)
+        ORDER BY indnkeyatts, index.relname LIMIT 1) AS unique_index
 FROM pg_publication_tables AS published
 JOIN pg_namespace AS root_space ON root_space.nspname = published.schemaname
 JOIN pg_class AS root ON root.relnamespace = root_space.oid AND root.relname = published.tablename
@@ -195,24 +175,14 @@ ORDER BY 1, 2 LIMIT %s
 """
 """A partitioned table is looked at by its partitions: there the server checks the replica identity."""
 
-_SLOT: Final = """
-SELECT row ->> 'plugin', row ->> 'database', (row ->> 'temporary')::bool, row ->> 'wal_status',
-    coalesce(row ->> 'invalidation_reason', CASE WHEN (row ->> 'conflicting')::bool THEN 'conflict' END),
-    coalesce((row ->> 'failover')::bool, false),
-    (row ->> 'active_pid')::int, activity.application_name, activity.usename, activity.backend_start
-FROM (SELECT to_jsonb(slots) AS row FROM pg_replication_slots AS slots WHERE slot_name = %s) AS found
-LEFT JOIN pg_stat_activity AS activity ON activity.pid = (row ->> 'active_pid')::int
-"""
-"""As JSON, since every version of the server has other columns."""
-
 _WANTED: Final = """
-SELECT written, nspname, relname, coalesce(relkind IN ('r', 'p') AND relpersistence = 'p'
-    AND nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast'), false),
+SELECT written, nspname AS schema, relname AS name, coalesce(relkind IN ('r', 'p') AND relpersistence = 'p'
+    AND nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast'), false) AS publishable,
     EXISTS (SELECT FROM pg_publication_tables AS published
         JOIN pg_namespace AS space ON space.nspname = published.schemaname
         JOIN pg_class AS class ON class.relnamespace = space.oid AND class.relname = published.tablename
         WHERE pubname = %s AND (class.oid = pg_class.oid
-            OR class.oid IN (SELECT relid FROM pg_partition_tree(pg_class.oid) WHERE isleaf)))
+            OR class.oid IN (SELECT relid FROM pg_partition_tree(pg_class.oid) WHERE isleaf))) AS published
 FROM unnest(%s::text[]) WITH ORDINALITY AS given(written, place)
 LEFT JOIN pg_class ON pg_class.oid = to_regclass(written)
 LEFT JOIN pg_namespace ON pg_namespace.oid = relnamespace
@@ -261,37 +231,27 @@ async def settle(conn: psycopg.AsyncConnection[Any]) -> None:
 
 
 async def _server(conn: psycopg.AsyncConnection[Any]) -> Server:
-    row = await (await conn.execute(_SERVER)).fetchone()
-    assert row is not None, "the query gives one row for the user who asks"  # noqa: S101 - for the type checker
-    return Server(*row)
+    async with conn.cursor(row_factory=class_row(Server)) as cursor:
+        server = await (await cursor.execute(_SERVER)).fetchone()
+    assert server is not None, "the query returns one row for the user who asks"  # noqa: S101 - for the type checker
+    return server
 
 
 async def _publication(conn: psycopg.AsyncConnection[Any], name: str) -> Publication | None:
     row = await (await conn.execute(_PUBLICATION, (name,))).fetchone()
     if row is None:
         return None
-    tables = await (await conn.execute(_TABLES, (name, TABLES_MAX))).fetchall()
-    return Publication(name, row[0], tuple(row[1]), tuple(PublishedTable(*table) for table in tables))
-
-
-async def read_slot(conn: psycopg.AsyncConnection[Any], name: str) -> Slot | None:
-    """The slot as it is now; None if there is none."""
-    # Within a transaction the server shows activity as it was when first asked; a slot's holder may be newer.
-    await conn.execute("SELECT pg_stat_clear_snapshot()")
-    row = await (await conn.execute(_SLOT, (name,))).fetchone()
-    if row is None:
-        return None
-    plugin, database, temporary, wal_status, invalidation, failover, pid, application, user, since = row
-    holder = None if pid is None else Session(pid, application or "", user or "", since)
-    return Slot(name, plugin, database, temporary, holder, wal_status, invalidation, failover)
+    async with conn.cursor(row_factory=class_row(PublishedTable)) as cursor:
+        tables = await (await cursor.execute(_TABLES, (name, TABLES_MAX))).fetchall()
+    return Publication(name, row[0], tuple(row[1]), tuple(tables))
 
 
 async def _wanted(conn: psycopg.AsyncConnection[Any], publication: str, tables: Sequence[str]) -> tuple[WantedTable, ...]:
     if not tables:
         return ()
     try:
-        rows = await (await conn.execute(_WANTED, (publication, list(tables)))).fetchall()
+        async with conn.cursor(row_factory=class_row(WantedTable)) as cursor:
+            return tuple(await (await cursor.execute(_WANTED, (publication, list(tables)))).fetchall())
     except (errors.InvalidName, errors.SyntaxError, errors.FeatureNotSupported) as error:
         msg = f"a table's name cannot be read ({str(error).splitlines()[0]}): write schema.table, with double quotes as in SQL"
         raise ConfigurationError(msg) from None
-    return tuple(WantedTable(*row) for row in rows)

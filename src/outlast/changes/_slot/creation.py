@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Final
 import psycopg
 from psycopg import errors, sql
 
-from outlast import Fault, Kind, OutlastError, Scope, Unavailable
+from outlast import Fault, OutlastError, Unavailable
 from outlast.changes._slot.catalog import settle
 from outlast.changes._slot.findings import create_slot as create_statement
+from outlast.changes._slot.troubles import Meaning, fault_of
 from outlast.extend import Once
 from outlast.postgres import wait_on_purpose
 from outlast.postgres.sessions import Session
@@ -91,8 +92,8 @@ def _blocked(slot: str, session: Session, prepared: str | None, state: str) -> F
         name = session.application or "no application name"
         user = f" of user {session.user}" if session.user else ""
         who = f"the transaction of pid {session.pid} ({name}{user}, {state or 'state unknown'}), open since {_when(session)}"
-    hint = f"let it end, or: {statement.as_string(None)}"
-    return Fault(Kind.CONTENDED, "55P03", f"the creation of replication slot {slot} waits for {who}", scope=Scope.CALL, hint=hint)
+    reason = f"the creation of replication slot {slot} waits for {who}"
+    return fault_of(Meaning.SLOT_WAITS, reason, (), f"let it end, or: {statement.as_string(None)}")
 
 
 def _when(session: Session) -> str:
@@ -163,4 +164,4 @@ def _last(blockers: Blockers, error: psycopg.Error) -> Fault:
     if blockers.faults:
         return blockers.faults[-1]
     reason = f"the server ended the statement ({error.sqlstate})"
-    return Fault(Kind.CONTENDED, "55P03", reason, scope=Scope.CALL, hint="look for long transactions in pg_stat_activity")
+    return fault_of(Meaning.SLOT_WAITS, reason, (), "look for long transactions in pg_stat_activity")

@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Final
 from psycopg import sql
 
 from outlast import Fault, Kind, Scope
+from outlast.changes._slot.troubles import CREATE, DROP, LOGICAL, Meaning, fault_of, hint_of, lost_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from outlast.changes._slot.catalog import PublishedTable, Server, Slot, Survey, WantedTable
+    from outlast.changes._slot.catalog import PublishedTable, Server, Survey, WantedTable
+    from outlast.postgres.replication import Slot
 
 PLUGIN: Final = "pgoutput"
 VERSION_MIN: Final = 140000
@@ -25,6 +27,7 @@ NAMED_MAX: Final = 20
 ROOM: Final = 10
 """How many more slots or senders a statement of ours asks for: its effect needs a restart of the server."""
 RESTART: Final = "and restart the server"
+MIB: Final = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +62,20 @@ def _finding(
     creatable: bool = False,
 ) -> Finding:
     texts = tuple(statement.as_string(None) for statement in statements)
-    hint = ", ".join(filter(None, ("; ".join(texts), advice)))
-    return Finding(Fault(kind, code, reason, scope=Scope.CALL, hint=hint), texts, blocks, creatable, advice)
+    return Finding(Fault(kind, code, reason, scope=Scope.CALL, hint=hint_of(texts, advice)), texts, blocks, creatable, advice)
+
+
+def _known(
+    meaning: Meaning,
+    reason: str,
+    *statements: sql.Composable,
+    advice: str | None = None,
+    blocks: bool = True,
+    creatable: bool = False,
+) -> Finding:
+    """Return a trouble of the catalogue as a finding, with more exact statements and advice where there are any."""
+    texts = tuple(statement.as_string(None) for statement in statements)
+    return Finding(fault_of(meaning, reason, texts, advice), texts, blocks, creatable, advice or "")
 
 
 def _server(server: Server) -> Iterator[Finding]:
@@ -69,18 +84,17 @@ def _server(server: Server) -> Iterator[Finding]:
         yield _finding(Kind.PERMANENT, "0A000", reason, advice="upgrade the server")
     if server.in_recovery:
         reason = "the server is a standby: it has neither the lock nor the slot of the primary"
-        yield _finding(Kind.TRANSIENT, "25006", reason, advice="connect to the primary, or wait until it is promoted")
+        yield _known(Meaning.STANDBY, reason)
     elif server.read_only:
         reason = f"the server lets us read only: default_transaction_read_only is set by the {server.read_only_from}"
-        yield _finding(Kind.TRANSIENT, "25006", reason, *_make_writable(server))
+        yield _known(Meaning.STANDBY, reason, *_make_writable(server), advice="")
     if server.wal_level != "logical":
-        statement = sql.SQL("ALTER SYSTEM SET wal_level = 'logical'")
-        yield _finding(Kind.PERMANENT, "55000", f"wal_level is {server.wal_level}, not logical", statement, advice=RESTART)
+        yield _known(Meaning.WAL_LEVEL, f"wal_level is {server.wal_level}, not logical", sql.SQL(LOGICAL))
     if not server.may_replicate:
         user = sql.Identifier(server.user)
         text = "GRANT rds_replication TO {}" if server.is_rds else "ALTER ROLE {} REPLICATION"
         reason = f"user {server.user} may not replicate"
-        yield _finding(Kind.PERMANENT, "42501", reason, sql.SQL(text).format(user), advice="as a superuser")
+        yield _known(Meaning.NO_RIGHT, reason, sql.SQL(text).format(user), advice="as a superuser")
 
 
 def _make_writable(server: Server) -> tuple[sql.Composable, ...]:
@@ -99,17 +113,15 @@ def _make_writable(server: Server) -> tuple[sql.Composable, ...]:
 def _room(survey: Survey) -> Iterator[Finding]:
     server = survey.server
     if survey.slot is None and server.slots_used >= server.slots_max:
-        drops = "; ".join(
-            sql.SQL("SELECT pg_drop_replication_slot({})").format(sql.Literal(name)).as_string(None) for name in server.idle_slots
-        )
+        drops = "; ".join(drop_slot(name).as_string(None) for name in server.idle_slots)
         advice = f"{RESTART}; or, if nobody needs them any more, drop slots that are not in use: {drops}" if drops else RESTART
         reason = f"all {server.slots_max} replication slots are used (max_replication_slots)"
-        yield _finding(Kind.EXHAUSTED, "53400", reason, _more("max_replication_slots", server.slots_max), advice=advice)
+        yield _known(Meaning.SLOTS_USED_UP, reason, _more("max_replication_slots", server.slots_max), advice=advice)
     streams = survey.slot is not None and survey.slot.holder is not None
     if server.senders_used >= server.senders_max and not streams:
         reason = f"all {server.senders_max} WAL senders are used (max_wal_senders)"
         advice = f"{RESTART}; the view pg_stat_replication tells who uses them"
-        yield _finding(Kind.EXHAUSTED, "53300", reason, _more("max_wal_senders", server.senders_max), advice=advice)
+        yield _known(Meaning.SENDERS_USED_UP, reason, _more("max_wal_senders", server.senders_max), advice=advice)
 
 
 def _more(setting: str, now: int) -> sql.Composable:
@@ -167,7 +179,7 @@ def _missing_publication(survey: Survey, *, creatable: bool) -> Finding:
         creatable = False
         advice += " (the slot is older than the publication: what it holds from before cannot be decoded, and is skipped)"
     reason = f"publication {name} does not exist in database {server.database}"
-    return _finding(Kind.PERMANENT, "42704", reason, *statements, advice=advice.strip(), creatable=creatable)
+    return _known(Meaning.PUBLICATION_MISSING, reason, *statements, advice=advice.strip(), creatable=creatable)
 
 
 def _unpublishable(table: WantedTable) -> Finding:
@@ -202,18 +214,15 @@ def _slot(survey: Survey) -> Iterator[Finding]:
         creatable = not survey.failover or server.has_failover_slots
         statement = create_slot(survey.slot_name, failover=survey.failover)
         reason = f"replication slot {survey.slot_name} does not exist"
-        yield _finding(Kind.PERMANENT, "42704", reason, statement, creatable=creatable)
+        yield _known(Meaning.SLOT_MISSING, reason, statement, advice="", creatable=creatable)
         return
     yield from _unfit(slot, server)
     if slot.is_lost:
-        drop = sql.SQL("SELECT pg_drop_replication_slot({})").format(sql.Literal(slot.name))
-        reason = f"replication slot {slot.name} is lost ({slot.invalidation or 'its WAL was removed'})"
-        advice = "and take a new snapshot: what was not streamed cannot be had any more"
-        yield _finding(Kind.PERMANENT, "55000", reason, drop, create_slot(slot.name, failover=survey.failover), advice=advice)
+        how = drop_slot(slot.name), create_slot(slot.name, failover=survey.failover)
+        yield _known(Meaning.SLOT_LOST, lost_text(slot.name, slot.invalidation), *how)
     elif slot.wal_status == "unreserved":
         reason = f"replication slot {slot.name} holds more WAL than the server keeps: it is lost at the next checkpoint"
-        raise_limit = sql.SQL("ALTER SYSTEM SET max_slot_wal_keep_size = {}").format(sql.Literal(_doubled(server)))
-        yield _finding(Kind.EXHAUSTED, "unreserved", reason, raise_limit, sql.SQL("SELECT pg_reload_conf()"), blocks=False)
+        yield _known(Meaning.SLOT_ENDANGERED, reason, *keep_more(server.wal_keep_bytes), blocks=False)
     if survey.failover and server.has_failover_slots and not slot.failover:
         alter = sql.SQL("ALTER_REPLICATION_SLOT {} ( FAILOVER true )").format(sql.Identifier(slot.name))
         reason = f"replication slot {slot.name} is not carried over to a standby"
@@ -222,14 +231,17 @@ def _slot(survey: Survey) -> Iterator[Finding]:
 
 def create_slot(name: str, *, failover: bool = False) -> sql.Composed:
     """The statement that creates the slot, as a function call that any connection may make."""
-    call = "SELECT pg_create_logical_replication_slot({}, {})"
-    if failover:
-        call = "SELECT pg_create_logical_replication_slot({}, {}, failover => true)"
-    return sql.SQL(call).format(sql.Literal(name), sql.Literal(PLUGIN))
+    call = "SELECT pg_create_logical_replication_slot({slot}, 'pgoutput', failover => true)" if failover else CREATE
+    return sql.SQL(call).format(slot=sql.Literal(name))
+
+
+def drop_slot(name: str) -> sql.Composed:
+    """Return the statement that drops the slot."""
+    return sql.SQL(DROP).format(slot=sql.Literal(name))
 
 
 def _unfit(slot: Slot, server: Server) -> Iterator[Finding]:
-    drop = sql.SQL("SELECT pg_drop_replication_slot({})").format(sql.Literal(slot.name))
+    drop = drop_slot(slot.name)
     advice = "if nobody needs it any more; or choose another name for the slot"
     if slot.plugin != PLUGIN:
         what = "a physical slot" if slot.plugin is None else f"made for the plugin {slot.plugin}, not {PLUGIN}"
@@ -243,9 +255,11 @@ def _unfit(slot: Slot, server: Server) -> Iterator[Finding]:
     elif slot.holder is not None:
         look = sql.SQL("SELECT * FROM pg_stat_activity WHERE pid = {}").format(sql.Literal(slot.holder.pid))
         reason = f"replication slot {slot.name} is used by {slot.holder}"
-        yield _finding(Kind.CONTENDED, "55006", reason, look, advice="a stream stands by until it is free", blocks=False)
+        yield _known(Meaning.SLOT_IN_USE, reason, look, blocks=False)
 
 
-def _doubled(server: Server) -> str:
-    mib = (server.wal_keep_bytes or 0) // (1024 * 1024)
-    return f"{max(1024, 2 * mib)}MB"
+def keep_more(limit_bytes: int | None) -> tuple[sql.Composable, sql.Composable]:
+    """Return the statements that make the server keep twice as much WAL for slots, 1 GiB at least."""
+    mib = max(1024, 2 * (limit_bytes or 0) // MIB)
+    raise_limit = sql.SQL("ALTER SYSTEM SET max_slot_wal_keep_size = {}").format(sql.Literal(f"{mib}MB"))
+    return raise_limit, sql.SQL("SELECT pg_reload_conf()")

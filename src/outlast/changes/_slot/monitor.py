@@ -4,53 +4,39 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from psycopg import sql
+from psycopg.rows import dict_row
 
-from outlast import ConfigurationError, Fault, Kind, Scope
+from outlast import ConfigurationError
 from outlast.changes._slot.catalog import settle
-from outlast.changes._slot.findings import create_slot
-from outlast.changes._slot.watch import MIB, Report, Sample, SlotState, SlotWatch, Thresholds
+from outlast.changes._slot.findings import keep_more
+from outlast.changes._slot.troubles import TROUBLES, Meaning, Names, lost_text
+from outlast.changes._slot.troubles import fault_of as told
+from outlast.changes._slot.watch import Report, Sample, SlotState, SlotWatch, Thresholds
 from outlast.extend import Once, size_text
-from outlast.postgres.sessions import Session
+from outlast.postgres.replication import read_slot
+from outlast.postgres.sessions import lock_waiters
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from outlast import Service, Stop
+    from outlast import Fault, Service, Stop
     from outlast.postgres import Postgres
 
 logger = logging.getLogger("outlast.changes")
 
 EVERY_S: Final = 10.0
 
-_SAMPLE: Final = """
-SELECT (CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_lsn() END - '0/0')::bigint,
-    ((row ->> 'confirmed_flush_lsn')::pg_lsn - '0/0')::bigint,
-    ((row ->> 'restart_lsn')::pg_lsn - '0/0')::bigint,
-    -- A slot in the making has no status yet.
-    CASE WHEN row IS NOT NULL THEN coalesce(row ->> 'wal_status', 'reserved') END,
-    (row ->> 'safe_wal_size')::bigint,
+_SERVER: Final = """
+SELECT (CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_lsn() END - '0/0')::bigint AS wal,
     (SELECT CASE WHEN min(setting::bigint) FILTER (WHERE name = 'max_slot_wal_keep_size') >= 0
         THEN max(setting::bigint) * 1048576 END
-        FROM pg_settings WHERE name IN ('max_slot_wal_keep_size', 'wal_keep_size')),
-    coalesce(row ->> 'invalidation_reason', CASE WHEN (row ->> 'conflicting')::bool THEN 'conflict' END),
-    (row ->> 'active_pid')::int, activity.application_name, activity.usename, activity.backend_start,
-    CASE WHEN %(key)s::bigint IS NOT NULL THEN (SELECT count(*) FROM pg_locks
-        WHERE locktype = 'advisory' AND NOT granted AND objsubid = 1
-            AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
-            AND classid = ((%(key)s::bigint >> 32) & 4294967295)::oid AND objid = (%(key)s::bigint & 4294967295)::oid) END,
-    CASE WHEN row ->> 'active_pid' IS NULL
-        THEN extract(epoch FROM clock_timestamp() - (row ->> 'inactive_since')::timestamptz)::float8 END,
-    (SELECT nullif(setting::float8, 0) FROM pg_settings WHERE name = 'idle_replication_slot_timeout')
-FROM (SELECT (SELECT to_jsonb(slots) FROM pg_replication_slots AS slots WHERE slot_name = %(slot)s) AS row) AS found
-LEFT JOIN pg_stat_activity AS activity ON activity.pid = (row ->> 'active_pid')::int
+        FROM pg_settings WHERE name IN ('max_slot_wal_keep_size', 'wal_keep_size')) AS limit_bytes,
+    (SELECT nullif(setting::float8, 0) FROM pg_settings WHERE name = 'idle_replication_slot_timeout') AS idle_limit_s
 """
-"""One row, whether the slot exists or not. As JSON, since every version of the server has other columns.
-
-The server keeps the larger of `max_slot_wal_keep_size` and `wal_keep_size`, unless the former is -1: then everything.
-"""
+"""The server keeps the larger of `max_slot_wal_keep_size` and `wal_keep_size`, unless the former is -1: then everything."""
 
 
 class Monitor:
@@ -96,18 +82,25 @@ class Monitor:
         try:
             async with self.db.connection() as conn:
                 await settle(conn)
-                cursor = await conn.execute(_SAMPLE, {"slot": self.slot, "key": self.lock_key})
-                row = await cursor.fetchone()
+                slot = await read_slot(conn, self.slot)
+                standbys = None if self.lock_key is None else await lock_waiters(conn, self.lock_key)
+                server = await (await conn.cursor(row_factory=dict_row).execute(_SERVER)).fetchone()
         except BaseException:
             self._watch.missed()
             raise
-        assert row is not None, "the query gives one row, with or without a slot"  # noqa: S101 - for the type checker
-        *facts, pid, application, user, since, standbys, idle_s, idle_limit_s = row
-        wal, confirmed, restart, status, safe, limit, invalidation = facts
-        holder = None if pid is None else Session(pid, application or "", user or "", since)
-        at = asyncio.get_running_loop().time()
-        idle = (idle_s, idle_limit_s)
-        sample = Sample(at, wal, confirmed, restart, status, safe, limit, invalidation, holder, standbys, *idle)
+        assert server is not None, "the query returns one row"  # noqa: S101 - for the type checker
+        sample = Sample(asyncio.get_running_loop().time(), standbys=standbys, **server)
+        if slot is not None:
+            sample = replace(
+                sample,
+                confirmed=slot.confirmed_lsn,
+                restart=slot.restart_lsn,
+                wal_status=slot.wal_status,
+                safe_bytes=slot.safe_wal_bytes,
+                invalidation=slot.invalidation,
+                holder=slot.holder,
+                idle_s=slot.inactive_s,
+            )
         self.report = report = self._watch.take(sample)
         if report.announced is not None:
             self._tell(report)
@@ -143,28 +136,21 @@ class Monitor:
 
 
 def fault_of(slot: str, report: Report, source: str = "") -> Fault | None:
-    """The state as a fault, for whoever reports or raises it; None while all is well, or nothing is known."""
-    reason, name = describe(slot, report), sql.Literal(slot)
+    """Return the state as a fault, for whoever reports or raises it; None while all is well, or nothing is known."""
+    reason = describe(slot, report)
     match report.state:
         case SlotState.OK | SlotState.UNKNOWN:
             return None
         case SlotState.LAGGING:
-            hint = "look at the sink's speed" if report.sample.holder else "start the consumer, or drop the slot"
-            return Fault(Kind.TRANSIENT, "lag", reason, source, Scope.CALL, hint=hint)
-        case SlotState.ENDANGERED if report.lost_by_idleness:
-            hint = "start the consumer, or: ALTER SYSTEM SET idle_replication_slot_timeout = 0; SELECT pg_reload_conf()"
-            return Fault(Kind.EXHAUSTED, "idle", reason, source, Scope.CALL, hint=hint)
+            return told(Meaning.SLOT_LAGS, reason, (), "look at the sink's speed" if report.sample.holder else None, source)
+        case SlotState.ENDANGERED if not report.lost_by_idleness:
+            more = (each.as_string(None) for each in keep_more(report.sample.limit_bytes))
+            return told(Meaning.SLOT_ENDANGERED, reason, more, source=source)
         case SlotState.ENDANGERED:
-            mib = 2 * max(512, (report.sample.limit_bytes or 0) // MIB)
-            statement = sql.SQL("ALTER SYSTEM SET max_slot_wal_keep_size = {}").format(sql.Literal(f"{mib}MB"))
-            hint = f"speed up the consumer, or: {statement.as_string(None)}; SELECT pg_reload_conf()"
-            return Fault(Kind.EXHAUSTED, "wal", reason, source, Scope.CALL, hint=hint)
+            return told(Meaning.SLOT_IDLE, reason, TROUBLES[Meaning.SLOT_IDLE].sql(Names(slot)), source=source)
         case SlotState.LOST:
-            drop = sql.SQL("SELECT pg_drop_replication_slot({})").format(name).as_string(None)
-            hint = create_slot(slot).as_string(None)
-            if report.sample.wal_status is not None:
-                hint = f"{drop}; {hint}"
-            return Fault(Kind.PERMANENT, "55000", reason, source, Scope.CALL, hint=f"{hint}, and take a new snapshot")
+            meaning = Meaning.SLOT_MISSING if report.sample.wal_status is None else Meaning.SLOT_LOST
+            return told(meaning, reason, TROUBLES[meaning].sql(Names(slot)), source=source)
 
 
 def describe(slot: str, report: Report) -> str:
@@ -183,7 +169,7 @@ def describe(slot: str, report: Report) -> str:
         case SlotState.LOST if sample.wal_status is None:
             return f"slot {slot} does not exist any more"
         case SlotState.LOST:
-            return f"slot {slot} is lost ({sample.invalidation or 'its WAL was removed'}): nothing can be streamed from it"
+            return f"{lost_text(slot, sample.invalidation)}: nothing can be streamed from it"
         case SlotState.ENDANGERED:
             room = f"{size_text(max(0, sample.safe_bytes or 0))} of WAL left at {size_text(report.growth_rate)}/s"
             if report.lost_by_idleness:

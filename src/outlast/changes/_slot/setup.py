@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 from psycopg import errors, sql
 
 from outlast import Fault, OutlastError
-from outlast.changes._slot.catalog import Survey, read_slot, settle, survey
+from outlast.changes._slot.catalog import Survey, settle, survey
 from outlast.changes._slot.creation import create_slot
 from outlast.changes._slot.findings import Finding, create_publication, findings_of
 from outlast.changes._slot.findings import create_slot as create_slot_statement
+from outlast.postgres.replication import read_slot
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

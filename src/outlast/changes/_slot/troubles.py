@@ -1,4 +1,4 @@
-"""What a walsender and its slot report, by what has to be done about it.
+"""The catalogue of the troubles of a stream with its server: their kinds, codes and hints; and how errors are told apart.
 
 The SQLSTATE says too little here: 55000 is a wrong wal_level, a lost slot and more; 42704 is a missing slot and a missing
 publication. The server's text is translated by its `lc_messages` and changes between versions; but it also sends the name
@@ -10,31 +10,39 @@ psycopg hides all but the text when it cannot connect: in another language the f
 from __future__ import annotations
 
 import enum
+import logging
 import re
-from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, LiteralString
 
 import psycopg
+from psycopg import sql
 
 from outlast import Fault, Kind, Scope
-from outlast.extend import clean
+from outlast.extend import Once, clean
 from outlast.postgres import DeadlineExceededError
 from outlast.postgres.replication import PHASE, SlotWaitsError, StreamEndedError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
-__all__ = ["Meaning", "Names", "ReplicationRule", "meaning_of"]
+    from psycopg.errors import Diagnostic
+
+logger = logging.getLogger("outlast.changes")
 
 
 class Meaning(enum.Enum):
-    """What an error of a replication session means; `RULES` says what follows."""
+    """A trouble of a stream with its server, however it was found out; `TROUBLES` says what follows."""
 
     SLOT_IN_USE = "slot in use"
     SLOT_MISSING = "slot missing"
     SLOT_LOST = "slot lost"
     """Ask the catalog before acting on it: what follows cannot be undone."""
+    SLOT_ENDANGERED = "slot endangered"
+    """The server is about to remove WAL that the slot needs."""
+    SLOT_IDLE = "slot idle"
+    """The server is about to give up a slot that nobody reads (PostgreSQL 18)."""
+    SLOT_LAGS = "slot lags"
     SLOT_SYNCED = "slot synced"
     """A copy on a standby, kept up by PostgreSQL 17 for a failover: nobody reads it before."""
     SLOT_WAITS = "slot waits"
@@ -52,82 +60,136 @@ class Meaning(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Names:
-    """What hints are about."""
+    """The names that hints are about."""
 
     slot: str
     publication: str = ""
     user: str = ""
 
 
-RULES: Final[Mapping[Meaning, tuple[Kind, str]]] = {
-    Meaning.SLOT_IN_USE: (
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """One row of the catalogue."""
+
+    kind: Kind
+    code: str
+    """One for each meaning: a SQLSTATE, with the meaning where several share it. Empty: the SQLSTATE that came."""
+    statements: tuple[LiteralString, ...] = ()
+    """The SQL that puts it right, with {slot}, {publication} and {user}; who knows more of the server puts more exact ones."""
+    advice: str = ""
+    """Something else to do, or who has to do it."""
+
+    def sql(self, names: Names) -> tuple[str, ...]:
+        """Return the statements, about these names."""
+        publication, user = (sql.Identifier(name or "…") for name in (names.publication, names.user))
+        slot = sql.Literal(names.slot)
+        made = (sql.SQL(text).format(slot=slot, publication=publication, user=user) for text in self.statements)
+        return tuple(each.as_string(None) for each in made)
+
+
+DROP: Final = "SELECT pg_drop_replication_slot({slot})"
+CREATE: Final = "SELECT pg_create_logical_replication_slot({slot}, 'pgoutput')"
+LOGICAL: Final = "ALTER SYSTEM SET wal_level = 'logical'"
+TROUBLES: Final[Mapping[Meaning, Trouble]] = {
+    Meaning.SLOT_IN_USE: Trouble(
         Kind.CONTENDED,
-        "somebody else reads the slot: SELECT active_pid FROM pg_replication_slots WHERE slot_name = {slot};",
+        "55006",
+        ("SELECT active_pid FROM pg_replication_slots WHERE slot_name = {slot}",),
+        "a stream stands by until it is free",
     ),
-    Meaning.SLOT_MISSING: (
+    Meaning.SLOT_MISSING: Trouble(
         Kind.PERMANENT,
-        (
-            "changes until now will never come: lost='snapshot' reads all tables anew, with a new slot; by hand: "
-            "SELECT pg_create_logical_replication_slot({slot}, 'pgoutput'); and a new copy. After a failover it is missing "
-            "unless it was made with failover = true (PostgreSQL 17)"
-        ),
+        "42704 slot missing",
+        (CREATE,),
+        "changes until now never come: read all tables again (lost='snapshot' does both). After a failover it is missing "
+        "unless it was made with failover = true (PostgreSQL 17)",
     ),
-    Meaning.SLOT_LOST: (
+    Meaning.SLOT_LOST: Trouble(
         Kind.PERMANENT,
-        (
-            "the log that the slot needs is gone: lost='snapshot' reads all tables anew, with a new slot; by hand: "
-            "SELECT pg_drop_replication_slot({slot}); and a new copy. "
-            "To prevent it: ALTER SYSTEM SET max_slot_wal_keep_size = '…'; (where the reason is idle_timeout: "
-            "idle_replication_slot_timeout;) SELECT pg_reload_conf();"
-        ),
+        "55000 slot lost",
+        (DROP, CREATE),
+        "and read all tables again (lost='snapshot' does all of it): what was not streamed never comes. To prevent it: "
+        "ALTER SYSTEM SET max_slot_wal_keep_size = '…'; (where the reason is idle_timeout: idle_replication_slot_timeout;) "
+        "SELECT pg_reload_conf()",
     ),
-    Meaning.SLOT_SYNCED: (
+    Meaning.SLOT_ENDANGERED: Trouble(Kind.EXHAUSTED, "wal", advice="or speed up the consumer"),
+    Meaning.SLOT_IDLE: Trouble(
+        Kind.EXHAUSTED,
+        "idle",
+        ("ALTER SYSTEM SET idle_replication_slot_timeout = 0", "SELECT pg_reload_conf()"),
+        "or start the consumer",
+    ),
+    Meaning.SLOT_LAGS: Trouble(Kind.TRANSIENT, "lag", advice="start the consumer, or drop the slot"),
+    Meaning.SLOT_SYNCED: Trouble(
         Kind.TRANSIENT,
-        "this is a standby, and its copy of the slot is for after a failover: connect to the primary",
+        "55000 slot synced",
+        advice="this is a standby, and its copy of the slot is for after a failover: connect to the primary",
     ),
-    Meaning.SLOT_WAITS: (
+    Meaning.SLOT_WAITS: Trouble(
         Kind.CONTENDED,
-        (
-            "a slot is made when the transactions that are open now have ended: SELECT pid, xact_start, application_name "
-            "FROM pg_stat_activity WHERE xact_start IS NOT NULL ORDER BY xact_start;"
-        ),
+        "55P03",
+        ("SELECT pid, xact_start, application_name FROM pg_stat_activity WHERE xact_start IS NOT NULL ORDER BY xact_start",),
+        "a slot is made when the transactions that are open now have ended",
     ),
-    Meaning.SLOTS_USED_UP: (
+    Meaning.SLOTS_USED_UP: Trouble(
         Kind.EXHAUSTED,
-        (
-            "drop a slot that nobody needs: SELECT slot_name FROM pg_replication_slots WHERE NOT active; "
-            "SELECT pg_drop_replication_slot('…'); or ALTER SYSTEM SET max_replication_slots = …; and restart the server"
-        ),
+        "53400",
+        ("SELECT slot_name FROM pg_replication_slots WHERE NOT active", "SELECT pg_drop_replication_slot('…')"),
+        "drop a slot that nobody needs; or ALTER SYSTEM SET max_replication_slots = …, and restart the server",
     ),
-    Meaning.SENDERS_USED_UP: (
+    Meaning.SENDERS_USED_UP: Trouble(
         Kind.EXHAUSTED,
-        (
-            "see who replicates: SELECT pid, application_name FROM pg_stat_replication; or ALTER SYSTEM SET max_wal_senders = …; "
-            "and restart the server"
-        ),
+        "53300",
+        ("SELECT pid, application_name FROM pg_stat_replication",),
+        "see who replicates; or ALTER SYSTEM SET max_wal_senders = …, and restart the server",
     ),
-    Meaning.PUBLICATION_MISSING: (
+    Meaning.PUBLICATION_MISSING: Trouble(
         Kind.PERMANENT,
-        (
-            "CREATE PUBLICATION {publication} FOR ALL TABLES; (or FOR TABLE …). Changes from before it exists stay unreadable "
-            "until PostgreSQL 17: SELECT pg_drop_replication_slot({slot}); and begin with a new one"
-        ),
+        "42704 publication missing",
+        ("CREATE PUBLICATION {publication} FOR ALL TABLES",),
+        "(or FOR TABLE …). Changes from before it exists stay unreadable until PostgreSQL 17: drop the slot, and begin with "
+        "a new one",
     ),
-    Meaning.WAL_LEVEL: (Kind.PERMANENT, "ALTER SYSTEM SET wal_level = 'logical'; and restart the server"),
-    Meaning.NO_RIGHT: (
+    Meaning.WAL_LEVEL: Trouble(Kind.PERMANENT, "55000 wal_level", (LOGICAL,), "and restart the server"),
+    Meaning.NO_RIGHT: Trouble(
         Kind.PERMANENT,
-        "ALTER ROLE {user} REPLICATION; (hosted servers have a role for it: GRANT rds_replication TO {user};)",
+        "42501",
+        ("ALTER ROLE {user} REPLICATION",),
+        "as a superuser (hosted servers have a role for it: GRANT rds_replication)",
     ),
-    Meaning.PROTOCOL: (Kind.PERMANENT, "the server is older than the protocol that is asked for: ask for a lower proto_version"),
-    Meaning.STANDBY: (
+    Meaning.PROTOCOL: Trouble(
+        Kind.PERMANENT,
+        "0A000 protocol",
+        advice="the server is older than the protocol that is asked for: ask for a lower proto_version",
+    ),
+    Meaning.STANDBY: Trouble(
         Kind.TRANSIENT,
-        "this server is a standby or read-only: SELECT pg_is_in_recovery(); name all hosts in the DSN to find the primary",
+        "25006",
+        advice="this server is a standby or read-only (SELECT pg_is_in_recovery()): name all hosts in the DSN to find the "
+        "primary, or wait until it is promoted",
     ),
-    Meaning.SHUTTING_DOWN: (Kind.TRANSIENT, ""),
-    Meaning.BROKEN_OFF: (Kind.TRANSIENT, ""),
+    Meaning.SHUTTING_DOWN: Trouble(Kind.TRANSIENT, ""),
+    Meaning.BROKEN_OFF: Trouble(Kind.TRANSIENT, "ECONNRESET"),
 }
-"""By meaning: the kind, and what an operator should do, with the exact SQL. All concern this session alone: the next login
-tells whether the server is there, and that counts for everyone."""
+"""All troubles with slots and publications, by meaning: the only place for their kinds, codes and hints. All concern this session
+alone: the next login tells whether the server is there, and that counts for everyone."""
+
+
+def hint_of(statements: Iterable[str], advice: str) -> str:
+    """Join what an operator has to do: the SQL first."""
+    return "; ".join(filter(None, (*statements, advice)))
+
+
+def fault_of(meaning: Meaning, reason: str, statements: Iterable[str], advice: str | None = None, source: str = "") -> Fault:
+    """Return the fault of a meaning, with statements and, unless it is None, advice of whoever knows more of the server."""
+    row = TROUBLES[meaning]
+    hint = hint_of(statements, row.advice if advice is None else advice)
+    return Fault(row.kind, row.code, reason, source, Scope.CALL, hint=hint)
+
+
+def lost_text(slot: str, invalidation: str | None) -> str:
+    """Return the reason of `Meaning.SLOT_LOST`, with that of the server."""
+    return f"replication slot {slot} is lost ({invalidation or 'its WAL was removed'})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +234,6 @@ _CONNECTING: Final[tuple[tuple[str, Meaning, str], ...]] = (
     (r"to start (walsender|WAL sender)", Meaning.NO_RIGHT, "42501"),
 )
 """What psycopg tells of a refused login, in the language of the server: in another one, a survey finds out."""
-_AMBIGUOUS: Final = frozenset(state for state, count in Counter(row.state for row in TABLE).items() if count > 1)
 
 
 def meaning_of(exc: BaseException, phase: str = PHASE) -> Meaning | None:
@@ -194,13 +255,33 @@ class ReplicationRule:
         return None if found is None else self.fault(found[0], found[1], _text(exc))
 
     def fault(self, meaning: Meaning, state: str = "", reason: str = "") -> Fault:
-        """The fault of a meaning, however it was found out. Its code tells apart what shares a SQLSTATE."""
-        kind, hint = RULES[meaning]
-        code = f"{state} {meaning.value}" if state in _AMBIGUOUS else state or meaning.value
-        literal = "'" + self.names.slot.replace("'", "''") + "'"
-        publication, user = (_quoted(name) for name in (self.names.publication or "…", self.names.user or "…"))
-        hint = hint.format(slot=literal, publication=publication, user=user)
-        return Fault(kind, code, clean(reason or meaning.value), scope=Scope.CALL, hint=hint)
+        """Return the fault of a meaning, however it was found out."""
+        trouble = TROUBLES[meaning]
+        hint = hint_of(trouble.sql(self.names), trouble.advice)
+        code = trouble.code or state or meaning.value
+        return Fault(trouble.kind, code, clean(reason or meaning.value), scope=Scope.CALL, hint=hint)
+
+
+class PublicationNotice:
+    """Logs, once a session, that the server leaves changes out because the publication was not there when they were made.
+
+    PostgreSQL 18 only warns of it, and goes on; older ones end the session (`Meaning.PUBLICATION_MISSING`).
+    """
+
+    def __init__(self, stream: str, names: Names) -> None:
+        self._stream, self._names = stream, names
+        self._once = Once()
+
+    def __call__(self, notice: Diagnostic) -> None:
+        """Take a notice of the session."""
+        if notice.source_function != "LoadPublications" or not self._once.news():
+            return
+        logger.error(
+            "changes %s: the server leaves out what changes while there is no publication %s; "
+            "look for it (SELECT * FROM pg_publication), CREATE PUBLICATION again, and take a new snapshot of what was left out",
+            self._stream,
+            self._names.publication,
+        )
 
 
 def _find(exc: BaseException, phase: str) -> tuple[Meaning, str] | None:
@@ -230,10 +311,6 @@ def _without_state(exc: psycopg.Error, text: str, phase: str) -> tuple[Meaning, 
     if phase == PHASE and isinstance(exc, psycopg.OperationalError) and not isinstance(exc, DeadlineExceededError):
         return Meaning.BROKEN_OFF, "ECONNRESET"
     return None
-
-
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
 
 
 def _text(exc: BaseException) -> str:

@@ -9,7 +9,7 @@ from psycopg import sql
 
 from outlast.changes._snapshot.model import RangeState, SnapshotState, Source, TableState
 from outlast.postgres.replication import format_lsn, parse_lsn
-from outlast.postgres.schema import make_table
+from outlast.postgres.schema import Tables
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
     from outlast.postgres import Connection, Postgres
 
-_CREATE: Final = """
-CREATE TABLE IF NOT EXISTS {schema}.snapshot_ranges (
+_FIRST: Final = """
+CREATE TABLE {schema}.snapshot_ranges (
     stream text NOT NULL,
     origin pg_lsn NOT NULL,
     place integer NOT NULL,
@@ -39,6 +39,7 @@ CREATE TABLE IF NOT EXISTS {schema}.snapshot_ranges (
     PRIMARY KEY (stream, table_schema, table_name, number)
 )
 """
+RANGES: Final = Tables("changes snapshots", (_FIRST,), ("snapshot_ranges", "mixed"))
 _LOAD: Final = """
 SELECT origin::text, place, table_schema, table_name, key_columns, rows_estimated,
     number, low, high, position, rows, done, source_lsn::text, source_name, mixed
@@ -107,7 +108,7 @@ class PostgresProgress:
     async def load(self, stream: str) -> SnapshotState | None:
         """What was kept; None if there is no such table yet."""
         async with self._transaction() as conn:
-            if not await self._is_there(conn):
+            if not await RANGES.format(conn, self.schema):
                 return None
             cursor = await conn.execute(sql.SQL(_LOAD).format(schema=sql.Identifier(self.schema)), (stream,))
             rows = await cursor.fetchall()
@@ -127,7 +128,7 @@ class PostgresProgress:
             for each in table.ranges
         ]
         async with self._transaction() as conn, conn.cursor() as cursor:
-            await make_table(conn, self.schema, _CREATE)
+            await RANGES.migrate(conn, self.schema)
             await cursor.execute(sql.SQL(_FORGET).format(schema=sql.Identifier(self.schema)), (stream,))
             await cursor.executemany(sql.SQL(_INSERT).format(schema=sql.Identifier(self.schema)), rows)
 
@@ -140,12 +141,8 @@ class PostgresProgress:
     async def forget(self, stream: str) -> None:
         """Drop it."""
         async with self._transaction() as conn:
-            if await self._is_there(conn):
+            if await RANGES.format(conn, self.schema):
                 await conn.execute(sql.SQL(_FORGET).format(schema=sql.Identifier(self.schema)), (stream,))
-
-    async def _is_there(self, conn: Connection) -> bool:
-        name = sql.Identifier(self.schema, "snapshot_ranges").as_string(conn)
-        return await (await conn.execute("SELECT to_regclass(%s) IS NOT NULL", (name,))).fetchone() == (True,)
 
 
 def _table(rows: list[tuple[Any, ...]]) -> TableState:

@@ -7,10 +7,10 @@ import sys
 from typing import TYPE_CHECKING, Any, Final
 
 from outlast.logs._delivery import LOGGING, Place
-from outlast.logs._folding.masks import masked
 from outlast.logs._folding.raised import raised_in, raw_raised, tell_raised
 from outlast.logs._folding.sameness import PASSES, Kind, Site, first_words, site_of
 from outlast.logs._folding.values import raw_fields, tell_fields
+from outlast.logs._masking.texts import masked
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Mapping

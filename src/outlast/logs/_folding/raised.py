@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeGuard, TypeVar, cast
 
-from outlast.logs._folding.masks import masked, said
+from outlast.logs._masking.texts import masked, said
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterator

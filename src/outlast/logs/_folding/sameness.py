@@ -12,6 +12,7 @@ what goes beyond shares one further kind, "other values". The same holds for a l
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -19,8 +20,8 @@ from string import Formatter
 from typing import TYPE_CHECKING, Any, Final
 
 from outlast._core.fold import Storm
-from outlast.logs._folding.masks import CODE_BEFORE, TEXT_CHARS_MAX, masked, said
 from outlast.logs._folding.values import raw_value, tell_value
+from outlast.logs._masking.texts import CODE, INSTANCE, TEXT_CHARS_MAX, VALUE, masked, said, sorts_in
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
@@ -119,42 +120,48 @@ class Site:
 
 def site_of(name: str, template: str) -> Site:
     """Read a %-template once: which of its values can matter."""
-    kept: list[tuple[Any, bool]] = []
-    position, is_named = 0, False
+    pieces, numeric, at = [""], list[bool](), 0
+    labels: list[str | None] = []
     for match in PLACEHOLDER.finditer(template):
         label, width, precision, conversion = match.groups()
+        pieces[-1] += template[at : match.start()]
+        at = match.end()
         if conversion == "%":
+            pieces[-1] += "%"
             continue
         if "*" in {width, precision}:
             return Site(name, None)
-        is_named = is_named or label is not None
-        code = bool(CODE_BEFORE.search(template, max(0, match.start() - 40), match.start()))
-        if code or conversion in TEXT_CONVERSIONS:
-            kept.append((label or position, code))
-        position += 1
+        labels.append(label)
+        numeric.append(conversion not in TEXT_CONVERSIONS)
+        pieces.append("")
+    pieces[-1] += template[at:]
+    sorts = zip(labels, sorts_in(pieces, numeric), strict=True)
+    kept: list[tuple[Any, bool]] = [
+        (label or position, sort is CODE) for position, (label, sort) in enumerate(sorts) if sort is not INSTANCE
+    ]
+    is_named = any(labels)
     only = kept[0][0] if len(kept) == 1 and not is_named else -1
     # Values without placeholders belong to another style of template: all of them may matter.
-    return Site(name, tuple(kept) if position else None, only, is_named=is_named)
+    return Site(name, tuple(kept) if labels else None, only, is_named=is_named)
 
 
 def site_of_braces(name: str, template: str) -> Site:
-    """As `site_of`, for the positions of a template of `str.format`, and for those names that stand where a code stands.
+    """Read a template of `str.format` once: as `site_of`, for its positions, and for those names that stand where a code stands.
 
     Where there are names, the values come in one mapping, in which the others have their position.
     """
-    kept: list[tuple[Any, bool]] = []
-    before, automatic = "", 0
+    pieces, labels = [""], list[str]()
     for literal, field_name, _, _ in Formatter().parse(template):
-        before += literal
-        if field_name is None:
-            continue
-        base = re.split(r"[.\[]", field_name, maxsplit=1)[0]
-        code = bool(CODE_BEFORE.search(before[-40:]))
-        if not base or base.isdecimal():
-            kept.append((int(base) if base else automatic, code))
-            automatic += 1
-        elif code:
-            kept.append((base, True))
+        pieces[-1] += literal
+        if field_name is not None:
+            labels.append(re.split(r"[.\[]", field_name, maxsplit=1)[0])
+            pieces.append("")
+    automatic = itertools.count()
+    kept: list[tuple[Any, bool]] = []
+    for label, sort in zip(labels, sorts_in(pieces, [False] * len(labels)), strict=True):
+        position = next(automatic) if not label or label.isdecimal() else None
+        if sort is CODE or (sort is VALUE and position is not None):
+            kept.append((label if position is None else int(label or position), sort is CODE))
     only = kept[0][0] if len(kept) == 1 and isinstance(kept[0][0], int) else -1
     return Site(name, tuple(kept), only)
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from enum import Enum
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from outlast.logs._folding.masks import CODE_WORDS, TEXT_CHARS_MAX, WORDS_CACHED_MAX, masked, said
 from outlast.logs._folding.raised import raw_exception, tell_exception
+from outlast.logs._masking.texts import CODE, INSTANCE, TEXT_CHARS_MAX, Sort, masked, masked_code, said, sorts_in
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Mapping
@@ -28,7 +29,7 @@ def raw_value(value: object, *, code: bool) -> Hashable:
         case int() | float():
             return str(value) if code else type(value).__name__
         case _:
-            return said(value) if code else masked(said(value))
+            return masked_code(said(value)) if code else masked(said(value))
 
 
 def tell_value(value: object, *, code: bool) -> str:
@@ -41,43 +42,25 @@ def tell_value(value: object, *, code: bool) -> str:
         case BaseException():
             return tell_exception(value)
         case _:
-            return said(value) if code else masked(said(value))
+            return masked_code(said(value)) if code else masked(said(value))
 
 
-class Sort(Enum):
-    """What a field's name says about its value."""
-
-    VALUE = 1
-    CODE = 2
-    """A number under this name is a code."""
-    INSTANCE = 3
-    """It names one occurrence, and nothing that two of them have in common."""
-
-
-# Names of the module are read in a third of the time that members of an Enum take on Python 3.11.
-VALUE: Final = Sort.VALUE
-CODE: Final = Sort.CODE
-INSTANCE: Final = Sort.INSTANCE
-INSTANCES: Final = frozenset(
-    {"request", "trace", "span", "correlation", "transaction", "session", "event", "message", "job", "task"}
-)
 TIMES: Final = frozenset({"timestamp", "time", "ts", "elapsed", "duration", "attempt", "pid", "thread", "process"})
-SORTS: Final[dict[str, Sort]] = dict.fromkeys(("event", "exc_info", "stack_info", "level", "outlast.key"), Sort.INSTANCE)
+IDS: Final = ("event_id", "event-id")
+"""In what any program prints `event_id` may be a number of Windows' event log, which is a code. No field of Python's is one."""
+SORTS_MAX: Final = 4_096
+SORTS: Final[dict[str, Sort]] = dict.fromkeys(("event", "exc_info", "stack_info", "level", "outlast.key", "id"), INSTANCE)
 
 
 def sort_of(name: str) -> Sort:
-    """What the name of a field says about its value: `http_status` is a code, `request_id` names an instance."""
+    """Return what the name of a field says about its value: `http_status` is a code, `request_id` names an instance."""
     known = SORTS.get(name)
     if known is None:
-        parts = name.lower().replace("-", "_").split("_")
-        known = Sort.VALUE
-        if parts[-1] in CODE_WORDS:
-            known = Sort.CODE
-        elif parts[0] in TIMES or (parts[-1] == "id" and (len(parts) == 1 or parts[-2] in INSTANCES)):
-            known = Sort.INSTANCE
-        if len(SORTS) >= WORDS_CACHED_MAX:
-            return known
-        SORTS[name] = known
+        known = sorts_in((f"{name}=", ""), (False,))[0]
+        if re.split("[-_]", name.lower(), maxsplit=1)[0] in TIMES or name.lower().endswith(IDS):
+            known = INSTANCE
+        if len(SORTS) < SORTS_MAX:
+            SORTS[name] = known
     return known
 
 
@@ -96,7 +79,7 @@ def raw_fields(fields: Mapping[str, object]) -> tuple[Hashable, ...]:
 def tell_fields(fields: Mapping[str, object]) -> str:
     """As `raw_fields`, masked, as text."""
     return " ".join(
-        f"{name}={tell_value(value, code=sort is Sort.CODE)}"
+        f"{name}={tell_value(value, code=sort is CODE)}"
         for name, value in fields.items()
-        if (sort := sort_of(name)) is not Sort.INSTANCE
+        if (sort := sort_of(name)) is not INSTANCE
     )

@@ -13,8 +13,7 @@ from hashlib import blake2b
 from itertools import repeat
 from typing import TYPE_CHECKING, Any, Final
 
-from outlast.logs.text._records import is_suspect
-from outlast.logs.text._shape import (
+from outlast.logs._masking.shape import (
     DIGITS,
     HEX,
     HEX_RUN_LEAST,
@@ -26,12 +25,13 @@ from outlast.logs.text._shape import (
     plan,
     short,
 )
+from outlast.logs.text._records import is_suspect
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from outlast.logs._masking.shape import Parts, Plan
     from outlast.logs.text._records import Batch
-    from outlast.logs.text._shape import Parts, Plan
 
     # How to go on from a digit shape: cut the slots and look up what they hold, or, for None, the kind itself.
     Leaf = tuple[Parts | None, Any, Plan]

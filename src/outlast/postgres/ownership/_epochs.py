@@ -1,4 +1,4 @@
-"""The fence: a number that every new owner of a stream raises, and that a sink checks in the transaction it writes in."""
+"""The fence: a number that every new owner of a name raises, and that is checked in the transaction that writes for it."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, LiteralString
 
 import psycopg
-from psycopg import errors, pq, sql
+from psycopg import pq, sql
 from psycopg.rows import tuple_row
 
 from outlast import Fault, Kind, OutlastError, Scope
 from outlast.extend import attach
-from outlast.postgres.schema import make_table
+from outlast.postgres.schema import Tables
 
 if TYPE_CHECKING:
     import asyncio
@@ -19,24 +19,32 @@ if TYPE_CHECKING:
 
     from outlast.postgres.replication import Keepalive
 
-_CREATE: Final = """
-CREATE TABLE IF NOT EXISTS {schema}.change_epochs (
+_FIRST: Final = """
+CREATE TABLE {schema}.change_epochs (
     stream text PRIMARY KEY,
     epoch bigint NOT NULL,
     owner text NOT NULL,
     taken_at timestamptz NOT NULL
 )
 """
+_SECOND: Final = """
+ALTER TABLE {schema}.change_epochs RENAME TO epochs;
+ALTER TABLE {schema}.epochs RENAME COLUMN stream TO name;
+CREATE VIEW {schema}.change_epochs AS SELECT name AS stream, epoch, owner, taken_at FROM {schema}.epochs
+"""
+"""Streams are not the only ones that have an owner. Processes of a version that knows format 1 take and check the same epochs
+through the view; without it they would make a table of their own, and begin at 1 again."""
+TABLES: Final = Tables("ownership", (_FIRST, _SECOND), ("change_epochs", "taken_at"))
 _TAKE: Final = """
-INSERT INTO {schema}.change_epochs AS e (stream, epoch, owner, taken_at) VALUES (%s, 1, %s, clock_timestamp())
-ON CONFLICT (stream) DO UPDATE SET epoch = e.epoch + 1, owner = excluded.owner, taken_at = excluded.taken_at
+INSERT INTO {schema}.epochs AS e (name, epoch, owner, taken_at) VALUES (%s, 1, %s, clock_timestamp())
+ON CONFLICT (name) DO UPDATE SET epoch = e.epoch + 1, owner = excluded.owner, taken_at = excluded.taken_at
 RETURNING epoch
 """
 _CHECK: Final = """
 SELECT epoch, owner, set_config('tcp_keepalives_idle', %s, true), set_config('tcp_keepalives_interval', %s, true),
     set_config('tcp_keepalives_count', %s, true), set_config('tcp_user_timeout', %s, true),
     set_config('idle_in_transaction_session_timeout', %s, true)
-FROM {schema}.change_epochs WHERE stream = %s FOR SHARE
+FROM {schema}.epochs WHERE name = %s FOR SHARE
 """
 """The row stays shared until the transaction ends: who takes over waits for it. So its session has to end, too, when its
 machine is gone. So for the length of the transaction it gets the keepalives of the lock's session, and the timeout for what
@@ -49,14 +57,16 @@ FENCED_MAX: Final = 3
 
 
 class FencedError(OutlastError):
-    """Somebody else owns the stream now: what this one was about to write is written by the other. Roll back, and stand by."""
+    """Somebody else owns `name` now: what this one was about to write is written by the other. Roll back, and stand by.
 
-    def __init__(self, stream: str, ours: int, theirs: int | None, owner: str) -> None:
-        """Carry both epochs; `theirs` is None when the stream has none any more."""
+    `theirs` is None when the name has no epoch any more.
+    """
+
+    def __init__(self, name: str, ours: int, theirs: int | None, owner: str) -> None:
         now = f"epoch {theirs} of {owner}" if theirs is not None else "gone from the table of epochs"
-        reason = f"{stream}: our epoch {ours} is over, it is {now}; roll back and stand by"
+        reason = f"{name}: our epoch {ours} is over, it is {now}; roll back and stand by"
         super().__init__(reason, Fault(Kind.CONTENDED, "fenced", reason, scope=Scope.CALL))
-        self.stream = stream
+        self.name = name
         self.ours = ours
         self.theirs = theirs
 
@@ -64,14 +74,13 @@ class FencedError(OutlastError):
 class Fences:
     """Counts how often in a row an owner was fenced although the lock was its own all the time.
 
-    Once is an owner that was slow to learn that it is none any more. Again and again is nothing that passes: somebody writes
-    to the same sink under the same name without asking for the same lock, or the numbers of one side were put back.
+    Once is an owner that was slow to learn that it no longer is one. Again and again does not pass by itself: somebody writes to
+    the same place under the same name without asking for the same lock, or the numbers of one side were put back.
     """
 
-    def __init__(self, stream: str, schema: str) -> None:
-        """Know of none."""
+    def __init__(self, name: str, schema: str) -> None:
         self.count = 0
-        self._stream = stream
+        self._name = name
         self._schema = schema
 
     @contextmanager
@@ -90,63 +99,53 @@ class Fences:
             raise
 
     def written(self) -> None:
-        """Take note that the sink has made something durable for us: nobody was in the way."""
+        """Start counting again: something of ours has become durable, so nobody was in the way."""
         self.count = 0
 
     def _fault(self, error: FencedError) -> Fault:
         reason = f"fenced {FENCED_MAX} times in a row, with the lock in hand: {error}"
-        put_right = sql.SQL("UPDATE {}.change_epochs SET epoch = {} WHERE stream = {}").format(
-            sql.Identifier(self._schema), sql.Literal(error.theirs or 0), sql.Literal(self._stream)
+        put_right = sql.SQL("UPDATE {}.epochs SET epoch = {} WHERE name = {}").format(
+            sql.Identifier(self._schema), sql.Literal(error.theirs or 0), sql.Literal(self._name)
         )
         hint = (
-            "another stream of this name writes to the same sink: give each a name of its own, Changes(..., name=...); if none "
-            f"does, the epochs were put back by a restore or a failover: on the source, {put_right.as_string(None)}"
+            "another owner of this name writes to the same place, under another lock: give each a name of its own (name=...); "
+            f"if none does, the epochs were put back by a restore or a failover: on the source, {put_right.as_string(None)}"
         )
         return Fault(Kind.PERMANENT, "fenced", reason, scope=Scope.CALL, hint=hint)
 
 
 class Epochs:
-    """The epoch of one stream, in the table `change_epochs` of a schema, which is made when it is first needed."""
+    """The epoch of one name, in the table `epochs` of a schema, which is made when it is first needed."""
 
-    def __init__(self, stream: str, schema: str = "outlast") -> None:
-        """Compose the statements; nothing is asked."""
-        self.stream = stream
+    def __init__(self, name: str, schema: str = "outlast") -> None:
+        self.name = name
         self.schema = schema
 
     async def take(self, conn: psycopg.AsyncConnection[Any], owner: str) -> int:
-        """Raise the epoch, in a transaction of its own, and give it. `conn` is in autocommit.
+        """Raise the epoch, in a transaction of its own, and return it. `conn` is in autocommit.
 
-        It waits until the transactions that were fenced with the epoch before have ended.
+        It waits until the transactions that were fenced with the epoch before have ended. Raises `ConfigurationError` when the
+        table has a format of a later version.
         """
-        try:
-            return await self._take(conn, owner)
-        except (errors.UndefinedTable, errors.InvalidSchemaName):
-            await self.create(conn)
-        return await self._take(conn, owner)
-
-    async def create(self, conn: psycopg.AsyncConnection[Any]) -> None:
-        """Make the schema and the table, in one transaction; nothing if they exist. The first owner does it by itself."""
-        await make_table(conn, self.schema, _CREATE)
-
-    async def check(self, conn: psycopg.AsyncConnection[Any], epoch: int, keepalive: Keepalive) -> None:
-        """Raise `FencedError` unless the epoch is still `epoch`; if it is, it stays so until the transaction of `conn` ends."""
-        if conn.autocommit and conn.pgconn.transaction_status == pq.TransactionStatus.IDLE:
-            raise RuntimeError(f"{self.stream}: fence() needs a transaction: outside one it guards nothing")
-        total_ms = str(keepalive.total_s * 1000)
-        times = (str(keepalive.idle_s), str(keepalive.interval_s), str(keepalive.count), total_ms, total_ms)
+        await TABLES.migrate(conn, self.schema)
         async with conn.cursor(row_factory=tuple_row) as cursor:
-            await cursor.execute(self._sql(_CHECK), (*times, self.stream))
-            row = await cursor.fetchone()
-        if row is None or row[0] != epoch:
-            raise FencedError(self.stream, epoch, *((row[0], row[1]) if row is not None else (None, "")))
-
-    async def _take(self, conn: psycopg.AsyncConnection[Any], owner: str) -> int:
-        async with conn.cursor(row_factory=tuple_row) as cursor:
-            await cursor.execute(self._sql(_TAKE), (self.stream, owner))
+            await cursor.execute(self._sql(_TAKE), (self.name, owner))
             row = await cursor.fetchone()
         if row is None:
             raise psycopg.InternalError("RETURNING gave no row")
         return int(row[0])
+
+    async def check(self, conn: psycopg.AsyncConnection[Any], epoch: int, keepalive: Keepalive) -> None:
+        """Raise `FencedError` unless the epoch is still `epoch`; if it is, it stays so until the transaction of `conn` ends."""
+        if conn.autocommit and conn.pgconn.transaction_status == pq.TransactionStatus.IDLE:
+            raise RuntimeError(f"{self.name}: fence() needs a transaction: outside one it guards nothing")
+        total_ms = str(keepalive.total_s * 1000)
+        times = (str(keepalive.idle_s), str(keepalive.interval_s), str(keepalive.count), total_ms, total_ms)
+        async with conn.cursor(row_factory=tuple_row) as cursor:
+            await cursor.execute(self._sql(_CHECK), (*times, self.name))
+            row = await cursor.fetchone()
+        if row is None or row[0] != epoch:
+            raise FencedError(self.name, epoch, *((row[0], row[1]) if row is not None else (None, "")))
 
     def _sql(self, text: LiteralString) -> sql.Composed:
         return sql.SQL(text).format(schema=sql.Identifier(self.schema))

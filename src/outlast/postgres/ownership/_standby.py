@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from outlast.postgres import Connection, Postgres
     from outlast.postgres.sessions import Session
 
-logger = logging.getLogger("outlast.changes")
+logger = logging.getLogger("outlast.postgres")
 LOCK_QUERY: Final = b"SELECT pg_catalog.pg_advisory_lock(%s)"
 TRY_QUERY: Final = b"SELECT pg_catalog.pg_try_advisory_lock(%s)"
 BEAT_S: Final = 0.5

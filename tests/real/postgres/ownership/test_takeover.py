@@ -283,7 +283,7 @@ def test_one_line_when_it_stands_by_and_one_when_it_takes_over(
 
     with caplog.at_level(logging.INFO, "outlast"):
         run_async(main)
-    lines = [record.getMessage() for record in caplog.records if record.name == "outlast.changes"]
+    lines = [record.getMessage() for record in caplog.records if record.name == "outlast.postgres"]
     assert len(lines) == 3, lines
     assert lines[0] == "shop: taken over, epoch 1"
     assert lines[1].startswith("shop: standing by, it belongs to pid ")

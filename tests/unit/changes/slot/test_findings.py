@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 
 from outlast import ConfigurationError, Fault, Kind
 from outlast._core.faults import attached
-from outlast.changes._slot.catalog import Publication, PublishedTable, Server, Slot, Survey, WantedTable, check_names
+from outlast.changes._slot.catalog import Publication, PublishedTable, Server, Survey, WantedTable, check_names
 from outlast.changes._slot.creation import Blockers, SlotCreationError
 from outlast.changes._slot.findings import NAMED_MAX, Finding, findings_of
 from outlast.changes._slot.setup import Findings, NotReadyError
+from outlast.postgres.replication import Slot
 from outlast.postgres.sessions import Session
 
 SINCE = datetime(2026, 1, 31, 12, 0, tzinfo=UTC)
@@ -40,7 +41,21 @@ SERVER = Server(
 )
 TABLE = PublishedTable("public", "orders", "d", True, True, "orders_pkey")
 PUBLICATION = Publication("pub", False, ("insert", "update", "delete", "truncate"), (TABLE,))
-SLOT = Slot("slot", "pgoutput", "shop", False, None, "reserved", None, False)
+SLOT = Slot(
+    name="slot",
+    plugin="pgoutput",
+    database="shop",
+    holder=None,
+    confirmed_lsn=None,
+    restart_lsn=None,
+    wal_status="reserved",
+    safe_wal_bytes=None,
+    inactive_s=None,
+    temporary=False,
+    two_phase=False,
+    failover=False,
+    invalidation=None,
+)
 GOOD = Survey("pub", "slot", SERVER, PUBLICATION, SLOT)
 WANTED = WantedTable("orders", "public", "orders", True, True)
 
@@ -66,7 +81,7 @@ def test_the_server() -> None:
     assert found(seen(version=130009))[:2] == (Kind.PERMANENT, "0A000")
     assert found(seen(in_recovery=True, read_only=True))[:3] == (Kind.TRANSIENT, "25006", ())
     statements = ("ALTER SYSTEM SET wal_level = 'logical'",)
-    assert found(seen(wal_level="replica")) == (Kind.PERMANENT, "55000", statements, True, False)
+    assert found(seen(wal_level="replica")) == (Kind.PERMANENT, "55000 wal_level", statements, True, False)
     assert "restart" in findings_of(seen(wal_level="replica"))[0].fault.hint
 
 
@@ -98,7 +113,7 @@ def test_room_for_a_slot_matters_only_when_one_is_to_be_made() -> None:
     assert (no_room.fault.kind, no_room.fault.code, no_room.creatable) == (Kind.EXHAUSTED, "53400", False)
     assert no_room.statements == ("ALTER SYSTEM SET \"max_replication_slots\" = '20'",)
     assert "SELECT pg_drop_replication_slot('old')" in no_room.fault.hint
-    assert missing.fault.code == "42704"
+    assert missing.fault.code == "42704 slot missing"
 
 
 def test_room_for_a_sender() -> None:
@@ -170,7 +185,7 @@ def test_many_tables_without_replica_identity_are_counted() -> None:
 
 def test_a_missing_slot() -> None:
     statements = ("SELECT pg_create_logical_replication_slot('slot', 'pgoutput')",)
-    assert found(seen(slot=None)) == (Kind.PERMANENT, "42704", statements, True, True)
+    assert found(seen(slot=None)) == (Kind.PERMANENT, "42704 slot missing", statements, True, True)
 
 
 def test_a_failover_slot() -> None:
@@ -202,13 +217,13 @@ def test_a_slot_that_is_used_is_stood_by_for() -> None:
 
 def test_a_slot_that_is_lost_or_nearly() -> None:
     kind, code, statements, blocks, creatable = found(seen(slot=replace(SLOT, wal_status="lost")))
-    assert (kind, code, blocks, creatable) == (Kind.PERMANENT, "55000", True, False)
+    assert (kind, code, blocks, creatable) == (Kind.PERMANENT, "55000 slot lost", True, False)
     assert statements[0] == "SELECT pg_drop_replication_slot('slot')"
     assert len(statements) == 2
     assert "idle_timeout" in findings_of(seen(slot=replace(SLOT, invalidation="idle_timeout")))[0].fault.reason
     nearly = seen(slot=replace(SLOT, wal_status="unreserved"), wal_keep_bytes=2**34)
     kind, code, statements, blocks, _ = found(nearly)
-    assert (kind, code, blocks) == (Kind.EXHAUSTED, "unreserved", False)
+    assert (kind, code, blocks) == (Kind.EXHAUSTED, "wal", False)
     assert statements[0] == "ALTER SYSTEM SET max_slot_wal_keep_size = '32768MB'"
 
 

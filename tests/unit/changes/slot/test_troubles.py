@@ -7,7 +7,7 @@ import pytest
 from psycopg.pq import DiagnosticField
 
 from outlast import Kind, Scope
-from outlast.changes._slot.troubles import RULES, TABLE, Meaning, Names, ReplicationRule, Row, meaning_of
+from outlast.changes._slot.troubles import TABLE, TROUBLES, Meaning, Names, ReplicationRule, Row, meaning_of
 from outlast.postgres import DeadlineExceededError
 from outlast.postgres.replication import StreamEndedError
 
@@ -62,13 +62,13 @@ def test_the_language_of_the_server_does_not_matter(row: Row) -> None:
 
 @pytest.mark.parametrize("meaning", Meaning)
 def test_every_meaning_has_a_rule_and_a_hint_that_can_be_pasted(meaning: Meaning) -> None:
-    kind, hint = RULES[meaning]
+    trouble = TROUBLES[meaning]
     fault = ReplicationRule(NAMES).fault(meaning)
-    assert (fault.kind, fault.scope) == (kind, Scope.CALL)
+    assert (fault.kind, fault.scope) == (trouble.kind, Scope.CALL)
     assert "{" not in fault.hint
-    if kind in {Kind.PERMANENT, Kind.EXHAUSTED} and meaning is not Meaning.PROTOCOL:
+    if trouble.kind in {Kind.PERMANENT, Kind.EXHAUSTED} and meaning not in {Meaning.PROTOCOL, Meaning.SLOT_ENDANGERED}:
         assert ";" in fault.hint, "the exact SQL"
-    if "{slot}" in hint:
+    if any("{slot}" in text for text in trouble.statements):
         assert "'shop'" in fault.hint
 
 
@@ -78,11 +78,16 @@ def test_names_are_quoted_in_hints() -> None:
     assert 'ALTER ROLE "o\'neill" REPLICATION' in rule.fault(Meaning.NO_RIGHT).hint
 
 
-def test_what_shares_a_sqlstate_has_codes_of_its_own() -> None:
+def test_every_meaning_has_one_code_of_its_own_whatever_the_sqlstate() -> None:
     rule = ReplicationRule(NAMES)
-    faults = [rule(error(state, texts[0]), "replication") for (state, _), texts in SAID.items()]
-    keys = [fault.key for fault in faults if fault is not None]
-    assert len(set(keys)) == len(keys) == len(SAID)
+    codes: dict[str, set[Meaning]] = {}
+    for (state, meaning), texts in SAID.items():
+        fault = rule(error(state, texts[0]), "replication")
+        assert fault is not None
+        assert fault.code == (TROUBLES[meaning].code or state)
+        codes.setdefault(fault.code, set()).add(meaning)
+    assert all(len(meanings) == 1 for meanings in codes.values()), codes
+    assert len({trouble.code for trouble in TROUBLES.values()}) == len(TROUBLES)
     in_use = rule(error("55006", SAID["55006", Meaning.SLOT_IN_USE][0]), "replication")
     assert in_use is not None
     assert (in_use.kind, in_use.code) == (Kind.CONTENDED, "55006")

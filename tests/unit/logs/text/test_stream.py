@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from outlast._core.fold import FoldPolicy
+from outlast.logs._masking.shape import canonical
 from outlast.logs.text import TextFold, TextOptions
 from outlast.logs.text._keys import Keys
 from outlast.logs.text._records import LINE_BYTES_MAX, Records
-from outlast.logs.text._shape import canonical
 from outlast.logs.text._stats import STORMS_MAX, Report
 from outlast.logs.text._stream import HOLD_S
 from outlast.logs.text._summaries import format_of

@@ -85,7 +85,7 @@ async def fenced(fences: Fences, times: int, *, lost: bool = False) -> list[Kind
         kinds.append(None if fault is None else fault.kind)
         if fault is not None and fault.kind is Kind.PERMANENT:
             assert "name=" in fault.hint
-            assert "UPDATE \"our own\".change_epochs SET epoch = 40 WHERE stream = 'shop'" in fault.hint
+            assert "UPDATE \"our own\".epochs SET epoch = 40 WHERE name = 'shop'" in fault.hint
     return kinds
 
 

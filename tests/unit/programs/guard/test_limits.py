@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from outlast._programs.guard.rotation import KEPT_BYTES_MIN, Files, Limits, plan
 from outlast._programs.guard.spin import SpinLimits, SpinWatch
 from outlast._programs.guard.streams import LINE_BYTES_MAX, WholeLines
-from outlast._serve.metrics import Figure, exposition, one
 from outlast.logs._backlog import Backlog
 from outlast.logs._gaps import Gap, GapBook, Patience
 from outlast.logs.text._safely import Safely
@@ -310,18 +309,6 @@ def test_only_so_many_processes_are_watched() -> None:
 
 
 # What is told
-
-
-def test_the_text_format_of_prometheus() -> None:
-    figures = [
-        one("up", "gauge", "Whether it runs.", True),
-        Figure("lines_total", "counter", "Lines.", [({"place": 'a "b"\\'}, 12345678.0)]),
-    ]
-    assert exposition(figures) == (
-        "# HELP outlast_guard_up Whether it runs.\n# TYPE outlast_guard_up gauge\noutlast_guard_up 1\n"
-        "# HELP outlast_guard_lines_total Lines.\n# TYPE outlast_guard_lines_total counter\n"
-        'outlast_guard_lines_total{place="a \\"b\\"\\\\"} 12345678\n'
-    )
 
 
 def test_whole_lines_only_and_none_without_end() -> None:

@@ -2,8 +2,8 @@ r"""The patterns that decide what is masked. They are matched against a blanked 
 
 In a shape every digit is `0` and a hex run is a row of `\x1a`, so no pattern can look at a digit's value. The name of the
 group that matched says what happens: `k_` keeps everything, `p_` keeps the group and masks what else was matched, `m_` masks
-all of it, `url` looks closer. Words are matched whole, the plain ones in one go, so that the cost is by the word and not
-by the character; every repetition has a bound, so that junk costs linear time.
+all of it, `a_` is the address of a machine, `url` looks closer. Words are matched whole, the plain ones in one go, so that
+the cost is by the word and not by the character; every repetition has a bound, so that junk costs linear time.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from outlast.logs.text import _words as words
+from outlast.logs._masking import words
 
 NAME: Final = "[0A-Za-z_.@%+~:,=$-]"
 WORD: Final = "[A-Za-z_$][A-Za-z_$.-]{0,200}+"
@@ -22,8 +22,8 @@ BETWEEN: Final = (
     r"(?:\\?[\"'\])]){0,3}[ \t]{0,3}(?:[:=#]|[-=]>)?[ \t]{0,3}"
     rf"(?:(?:{words.FILLERS})\.?[ \t]{{1,2}}){{0,2}}(?:\\?[\"'\[({{<]){{0,3}}"
 )
-CODE: Final = r"(?:-?0x[0A-Fa-f]{1,8}|-?0{1,7}(?:\.0{1,3}){0,2}|[0A-Z]{5})(?:\]? \[0{1,5}\])?(?![0A-Za-z_]|[.:]0)"
-WEAK_CODE: Final = r"(?:0{3}(?![0A-Za-z_]|[.:]0)|-?0{1,7}(?![0A-Za-z_]|[.:]0| [a-z]))"
+CODE: Final = r"(?:-?0x[0A-Fa-f]{1,8}|-?0{1,6}(?:\.0{1,3}){0,2}|[0A-Z]{5})(?:\]? \[0{1,5}\])?(?![0A-Za-z_]|[.:]0)"
+WEAK_CODE: Final = r"(?:0{3}(?![0A-Za-z_]|[.:]0| of\b| (?!status\b)[a-z]{3,30}s\b)|-?0{1,6}(?![0A-Za-z_]|[.:]0| [a-z]))"
 ZONE: Final = r"(?: ?(?:Z|UTC|GMT|[+-]00:?(?:00)?))"
 CLOCK: Final = r"00:00:00(?:[.,]0{1,9}+)?"
 
@@ -54,10 +54,15 @@ LETTER_RULES: Final = (
         rf"|00? (?:{words.MONTHS}) 0{{4}} {CLOCK}(?: GMT| [+-]0{{4}})?)(?![0A-Za-z_]))"
     ),
     # Codes stay.
-    r"(?P<k_proto>HTTP/0(?:\.0)?\"? 0{3}(?![0A-Za-z_]))",
+    r"(?P<k_proto>HTTP/0(?:\.0)?\"? 0{1,5}(?![0A-Za-z_]))",
+    (
+        rf"(?P<k_port>(?<!client )(?<!source )(?!(?i:{words.CLIENT_PORTS})[-_.]?(?i:port))(?:(?i:{PREFIX}port)|[a-z]{{1,64}}Port)"
+        rf"(?i:{BETWEEN})0{{1,5}}(?![0A-Za-z_]|[.:]0))"
+    ),
     rf"(?P<k_code>(?:os )?{WORD}(?=.{{0,4}}(?:[0A-Z]|(?:{words.FILLERS})\b)){_ends_with(words.CODE_WORDS)}(?i:{BETWEEN}){CODE})",
     rf"(?P<k_weak>{WORD}(?=.{{0,4}}(?:0|(?:{words.FILLERS})\b)){_ends_with(words.WEAK_CODE_WORDS)}(?i:{BETWEEN}){WEAK_CODE})",
-    rf"(?P<k_level>(?:{words.LEVELS}) ?[: #\[(-] ?[ (\[]{{0,2}}-?0{{1,5}}(?= {{0,2}}(?:[\]):;,\"'(]|\.(?!0)|\r?$)))",
+    r"(?P<k_error>(?i:error)(?:=|\\?\"[:=] ?)-?0{1,5}(?![0A-Za-z_]|[.:]0))",
+    rf"(?P<k_level>(?:{words.LEVELS}) ?[: #\[(-] ?[ (\[]{{0,2}}-?0{{1,5}}(?= {{0,2}}(?:[\]):;,\"'(]|\.(?!0)|from\b|\r?$)))",
     # URLs and requests: names stay, whole numbers in the path and in the query do not.
     rf"(?P<url>(?:[a-z][a-z+.-]{{1,20}}+://|(?:{words.METHODS}) /)[^\s\"'<>\x1a]{{0,1024}}+)",
     # Names stay: paths, hosts with their port, a source file with its line, tables, versions.
@@ -65,11 +70,13 @@ LETTER_RULES: Final = (
     r"(?P<k_drive>[A-Za-z]:\\[^\s\"']{1,512}+)",
     rf"(?P<p_pooled>(?i:{words.POOLED})[-_#])0{{1,20}}+(?![A-Za-z_.])",
     (
-        rf"(?P<k_host>(?!(?:{words.COUNTED}):)[A-Za-z_$][0A-Za-z_.$-]{{0,128}}+:(?:0{{4,5}}+"
+        rf"(?P<k_host>(?!{PREFIX}(?:{words.COUNTED}):)[A-Za-z_$][0A-Za-z_.$-]{{0,128}}+:(?:0{{4,5}}+"
         r"|(?:(?<=\.[a-z]:)|(?<=[.-][a-z]{2}:)|(?<=[.-][a-z]{3}:)|(?<=[.-][a-z]{4}:)|(?<=localhost:)|(?<=0:))0{1,5}+)(?![0A-Za-z_]|\.0))"
     ),
+    # What is numbered in one row, as orders are: `A-1234567`. Codes of this form have fewer digits: `ORA-12541`, `MY-010055`.
+    r"(?P<p_numbered>[A-Za-z_$][A-Za-z_$.-]{0,128}-)0{7,64}+(?![0A-Za-z_])",
     r"(?P<m_mac_named>[A-Fa-f][0A-Fa-f](?::[0A-Fa-f]{2}){5}(?![0A-Za-z_:]))",
-    r"(?P<m_ip6_named>(?=[A-Fa-f:]{0,39}0)(?:[0A-Fa-f]{1,4}:){1,7}(?::|[0A-Fa-f]{1,4})(?::?[0A-Fa-f]{1,4}){0,6}(?![0A-Za-z_:]))",
+    r"(?P<a_ip6_named>(?=[A-Fa-f:]{0,39}0)(?:[0A-Fa-f]{1,4}:){1,7}(?::|[0A-Fa-f]{1,4})(?::?[0A-Fa-f]{1,4}){0,6}(?![0A-Za-z_:]))",
     r"(?P<k_name>[A-Za-z_$][A-Za-z_$.-]{0,128}+0[0A-Za-z_$.-]{0,128}+)",
     rf"(?P<plain_last>{WORD})",
 )
@@ -81,11 +88,11 @@ DIGIT_RULES: Final = (
         rf"|0?{CLOCK[1:]}{ZONE}?)(?![0A-Za-z_]))"
     ),
     rf"(?P<k_reason>0{{3}}(?= (?:{words.REASONS})))",
-    r"(?P<m_ip>0{1,3}(?:\.0{1,3}){3}(?:[:/]0{1,5}+)?(?![0A-Za-z_]|\.0))",
+    r"(?P<a_ip>0{1,3}(?:\.0{1,3}){3}(?:(?:[:/]|,? port )0{1,5}+)?(?![0A-Za-z_]|\.0))",
     rf"(?P<m_long>(?:0{{1,20}}+(?:\.0{{1,20}}+)?(?:{words.DURATIONS})){{1,6}}(?![0A-Za-z_/]))",
     rf"(?P<m_unit>0{{1,20}}+(?:[.,]0{{1,20}}+)? ?(?:{words.DURATIONS}|{words.SIZES})(?![0A-Za-z_/]))",
     r"(?P<m_mac>[0A-Fa-f]{2}(?::[0A-Fa-f]{2}){5}(?![0A-Za-z_:]))",
-    r"(?P<m_ip6>(?:[0A-Fa-f]{1,4}:){1,7}(?::|[0A-Fa-f]{1,4})(?::?[0A-Fa-f]{1,4}){0,6}(?![0A-Za-z_:]))",
+    r"(?P<a_ip6>(?:[0A-Fa-f]{1,4}:){1,7}(?::|[0A-Fa-f]{1,4})(?::?[0A-Fa-f]{1,4}){0,6}(?![0A-Za-z_:]))",
     r"(?P<m_hex>0x(?:[0A-Fa-f]{1,16}+|\x1a{1,64}+)(?![0A-Za-z_]))",
     r"(?P<m_power>0{1,20}+(?:\.0{1,20}+)?[eE][-+]?0{1,4}+(?![0A-Za-z_]))",
     # A SQLSTATE, a name that begins with a digit.

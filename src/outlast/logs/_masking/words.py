@@ -6,7 +6,7 @@ from typing import Final
 
 CODE_WORDS: Final = (
     "code", "errno", "status", "exit", "signal", "sqlstate", "hresult", "winerror", "wsaerror", "os error",
-    "http", "https", "smtp", "exited", "retval", "event_id", "eventid", "event id",
+    "http", "https", "smtp", "exited", "retval", "event_id", "eventid", "event id", "sig",
 )  # fmt: skip
 """A number behind one of these tells one fault from another: it stays. They may end a longer word: `errorCode`, `http_status`."""
 
@@ -47,6 +47,9 @@ COUNTED: Final = (
 
 POOLED: Final = "thread|pool|exec|executor|fiber|goroutine|conn|connection|request|req|attempt|retry|txn|span"
 """Threads and the like are numbered by the program, `pool-3-thread-7`, where hosts and tables are named by people."""
+
+CLIENT_PORTS: Final = "client|source|src|remote|peer"
+"""Before `_port`: the number that a system gave to one connection. Other ports name a service, and stay."""
 
 METHODS: Final = "GET|POST|PUT|DELETE|PATCH|HEAD|OPTIONS"
 MONTHS: Final = "Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec"

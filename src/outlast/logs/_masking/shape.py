@@ -15,7 +15,7 @@ from hashlib import blake2b
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final
 
-from outlast.logs.text._rules import RULES, URL_ADDRESS, URL_NUMBER, ZEROS
+from outlast.logs._masking.rules import RULES, URL_ADDRESS, URL_NUMBER, ZEROS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -43,6 +43,8 @@ MERGE_BYTES: Final = 64
 
 KEY_BYTES_MAX: Final = 120
 """A longer key is kept as its beginning and 16 bytes of BLAKE2b."""
+
+CLIENT_PORT: Final = b"00000"
 
 Span = tuple[int, int]
 
@@ -94,8 +96,11 @@ def blank(digit_shape: bytes, runs: tuple[Span, ...]) -> bytes:
     return bytes(shape)
 
 
-def plan(shape: bytes) -> Plan:
-    """Decide from a blanked shape what is masked and what stays."""
+def plan(shape: bytes, *, addresses_stay: bool = False) -> Plan:
+    """Decide from a blanked shape what is masked and what stays.
+
+    With `addresses_stay` IP addresses stay, with a port of up to four digits; five are nearly always those of a client.
+    """
     kept: list[bytes] = []
     pieces: list[bytes] = []
     slots: list[Span] = []
@@ -131,10 +136,15 @@ def plan(shape: bytes) -> Plan:
         kept.append(shape[at:start])
         at = end
         if rule == "url":
-            _url(shape, start, end, keep, mask)
+            _url(shape, start, end, keep, mask, addresses_stay=addresses_stay)
         elif rule.startswith("k_"):
             keep(start, end)
-        elif rule.startswith("m_"):
+        elif rule.startswith("a_") and addresses_stay:
+            stays = end - len(CLIENT_PORT) if shape.endswith(CLIENT_PORT, start, end) else end
+            keep(start, stays)
+            if stays < end:
+                mask(stays)
+        elif rule.startswith(("m_", "a_")):
             mask(start)
         else:
             keep(*found.span(rule))
@@ -144,12 +154,17 @@ def plan(shape: bytes) -> Plan:
     return Plan(tuple(pieces), tuple(slots), tuple(spans))
 
 
-def _url(shape: bytes, start: int, end: int, keep: Callable[[int, int], None], mask: Callable[[int], None]) -> None:
-    """Mask addresses and whole numbers between slashes and in the query; the rest, with ports and versions, stands."""
+def _url(
+    shape: bytes, start: int, end: int, keep: Callable[[int, int], None], mask: Callable[[int], None], *, addresses_stay: bool
+) -> None:
+    """Mask addresses, unless they stay, and whole numbers between slashes and in the query.
+
+    The rest, with ports and versions, stands.
+    """
     scheme = shape.find(b"://", start, end)
     path = start if scheme < 0 else shape.find(b"/", scheme + 3, end)
     masks: list[Span] = []
-    if scheme >= 0:
+    if scheme >= 0 and not addresses_stay:
         host = URL_ADDRESS.search(shape, scheme + 2, end if path < 0 else path)
         masks += [host.span()] if host else []
     if path >= 0:
