@@ -68,8 +68,8 @@ class Outbox:
         """The one thread that touches the journal."""
         self._turn = asyncio.Lock()
         """Held while the journal is changed: the places of its records are valid no longer than that."""
-        self._said_full, self._said_refused = Once(), Once()
-        self._full_since = 0.0
+        self._said_refused = Once()
+        self._full_since: float | None = None
 
     def attach(self, service: Service, senders: int = 4) -> None:
         """Add it to a service, which then delivers what `put` accepts."""
@@ -88,31 +88,36 @@ class Outbox:
 
     async def _accept(self, message: Message) -> str:
         try:
-            async with self.disk.use("append"), self._turn:
+            async with self._turn:
                 self._check_room()
-                await self._on_disk(self._journal.append, [message])
+                async with self.disk.use("append"):
+                    await self._on_disk(self._journal.append, [message])
                 self.open[message.key] = message
         except (Unavailable, JournalFullError, OSError) as exc:
             self.counts["turned_away"] += 1
-            raise exc if isinstance(exc, Unavailable) else self._refusal(exc) from exc
+            fault = attached(exc)
+            raise exc if isinstance(exc, Unavailable) or fault is None else self._refusal(fault) from exc
         self.counts["accepted"] += 1
         self._queue.put_nowait(message)
         return message.key
 
     def _check_room(self) -> None:
-        if len(self.open) < self.messages_max * (LEAVE_FULL if self._said_full.said() else 1):
-            if self._said_full.clear():
+        was_full = self._full_since is not None
+        if len(self.open) < self.messages_max * (LEAVE_FULL if was_full else 1):
+            self._full_since = None
+            if was_full:
                 logger.info("the outbox has room again: %d messages (limit %d)", len(self.open), self.messages_max)
             return
-        if self._said_full.news():
+        if not was_full:
             self._full_since = asyncio.get_running_loop().time()
             logger.warning("the outbox is full: %d messages, of which the peer refused %d", len(self.open), len(self.refused))
-        raise JournalFullError(f"the outbox holds {len(self.open)} messages (limit {self.messages_max})")
+        reason = f"it holds {len(self.open)} messages (limit {self.messages_max}), of which the peer refused {len(self.refused)}"
+        raise self._refusal(Fault(Kind.EXHAUSTED, "outbox full", reason, "outbox"))
 
-    def _refusal(self, exc: Exception) -> Unavailable:
+    def _refusal(self, fault: Fault) -> Unavailable:
         retry_after_s = self.peer.unavailable().retry_after_s if self.peer.state is State.DOWN else TRIM_S
-        since_s = asyncio.get_running_loop().time() - self._full_since if self._said_full.said() else 0.0
-        return Unavailable("outbox", self.disk.classifiers.classify(exc, source="outbox"), since_s, retry_after_s)
+        since_s = 0.0 if self._full_since is None else asyncio.get_running_loop().time() - self._full_since
+        return Unavailable("outbox", fault, since_s, retry_after_s)
 
     async def _send(self, stop: Stop) -> None:
         async with stop.timeout(None):
@@ -176,7 +181,7 @@ class Outbox:
         for needed in (self.disk, self.peer):
             if needed.state is State.DOWN:
                 return SystemHealth(False, f"waiting for {needed.name}", needed.fault, needed.health.opened_at)
-        return SystemHealth(True, "full" if self._said_full.said() else "sending")
+        return SystemHealth(self._full_since is None, "sending" if self._full_since is None else "full", since=self._full_since)
 
     def lag(self) -> Lag:
         """Return the age of the oldest message that is to be delivered."""

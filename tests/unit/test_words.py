@@ -35,8 +35,6 @@ OWED = {
     # --
     "src/outlast/changes",
     # --
-    "src/outlast/jobs",
-    # --
     "src/outlast/_programs",
     # --
     "src/outlast/testing",
