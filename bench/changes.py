@@ -37,7 +37,7 @@ import psycopg2
 from psycopg2.extras import LogicalReplicationConnection
 
 from outlast import Stop, Stopping
-from outlast.changes._stream import Changes
+from outlast.changes import Changes, SourcePolicy
 from outlast.postgres import Postgres
 from outlast.postgres.replication._session import Replication, format_lsn, parse_lsn
 from outlast.testing import PostgresServer
@@ -144,7 +144,7 @@ async def decoded(server: PostgresServer, slot: str, until: int, rows: int) -> f
         await start(session, name, lsn, options)
 
     with contextlib.suppress(Stopping), mock.patch.object(Replication, "start", timed):
-        await Changes(db, "bench", slot=slot, sink=sink, create=False).run(stop)
+        await Changes(db, "bench", slot=slot, sink=sink, source=SourcePolicy(create=False)).run(stop)
     await db.close()
     if sink.rows != rows:
         sys.exit(f"bench: {sink.rows} rows came, {rows} were written")

@@ -22,7 +22,7 @@ from contextlib import ExitStack, suppress
 import psycopg
 
 from outlast import Stop, Stopping
-from outlast.changes import Changes, PostgresSink
+from outlast.changes import Changes, PostgresSink, SourcePolicy
 from outlast.postgres import Postgres
 from outlast.testing import PostgresServer
 
@@ -36,7 +36,8 @@ def streamed(source: PostgresServer, target: PostgresServer, workers: int) -> fl
     async def main() -> float:
         here = Postgres(source.dsn("shop"))
         sink = PostgresSink(Postgres(target.dsn("shop"), name="target"))
-        changes = Changes(here, "person", slot="streamed", sink=sink, snapshot=True, snapshot_workers=workers)
+        policy = SourcePolicy(snapshot=True, snapshot_workers=workers)
+        changes = Changes(here, "person", slot="streamed", sink=sink, source=policy)
         stop = Stop()
         began_at = time.perf_counter()
         running = asyncio.create_task(changes.run(stop))

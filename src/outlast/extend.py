@@ -16,6 +16,9 @@ from outlast._core.redact import clean, cut
 from outlast._core.shown import Act, Figure, FigureKind, Lag, Shown, SystemHealth, Unit
 from outlast._files.append import AppendFile, Sync, TornFileError
 from outlast._files.journal import Journal, JournalFullError, NewerFormatError
+from outlast._runtime.adapter.line import Line
+from outlast._runtime.adapter.pacer import Pacer
+from outlast._runtime.process.own_thread import OwnThread
 
 __all__ = [
     "FLOOR_SPREAD",
@@ -28,8 +31,11 @@ __all__ = [
     "Journal",
     "JournalFullError",
     "Lag",
+    "Line",
     "NewerFormatError",
     "Once",
+    "OwnThread",
+    "Pacer",
     "Reaction",
     "Shown",
     "Sync",

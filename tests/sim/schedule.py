@@ -98,7 +98,7 @@ async def _main(world: World, safety: Safety) -> None:
     loop, schedule = asyncio.get_running_loop(), world.schedule
     world.over = loop.create_future()
     stop, service = outlast.Stop(), world.root.service
-    running = asyncio.create_task(service.run(stop), name="run")
+    running = asyncio.create_task(service.run(stop, clock=world), name="run")
     for at_s in schedule.hurry_at:
         loop.call_at(at_s, _hurry, world, running)
     for at_s, index in schedule.alone:

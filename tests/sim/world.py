@@ -14,6 +14,7 @@ import outlast
 from outlast._core.backoff import Backoff
 from outlast._core.faults import attach
 from outlast._core.phases import Phase
+from outlast._runtime.service.clock import Clock
 from outlast.testing import ScriptedPeer
 
 if TYPE_CHECKING:
@@ -106,6 +107,8 @@ class ServiceRecord:
     """When each phase began."""
     delays_s: float = 0.0
     """Delays between steps, so far."""
+    rng: random.Random = field(default_factory=random.Random)
+    """Of the delays between its steps."""
     stop_at: float | None = None
     drained: bool = False
 
@@ -121,8 +124,8 @@ class ServiceRecord:
         return [] if self.parent is None else [self.parent, *self.parent.above()]
 
 
-class World:
-    """The tree of services of one schedule, with everything that is known about it."""
+class World(Clock):
+    """The tree of services of one schedule, with everything that is known about it, and the clock of its stop."""
 
     def __init__(self, schedule: Schedule, trace: Trace) -> None:
         self.schedule = schedule
@@ -144,8 +147,7 @@ class World:
 
     def _build(self, plan: ServicePlan, parent: ServiceRecord | None) -> ServiceRecord:
         service = outlast.Service(plan.name, deadline_s=plan.deadline_s, rng=random.Random(plan.seed))
-        record = ServiceRecord(plan, service, parent)
-        service.between_steps = self._between(record, random.Random(plan.seed + 1))
+        record = ServiceRecord(plan, service, parent, rng=random.Random(plan.seed + 1))
         self.services.append(record)
         for hook in plan.hooks:
             hooked = HookRecord(hook, record)
@@ -172,20 +174,18 @@ class World:
             service.add(record.children[-1].service)
         return record
 
-    def _between(self, record: ServiceRecord, rng: random.Random) -> Callable[[str], Awaitable[None]]:
-        longest_s = record.plan.delay_s_max
-
-        async def between(step: str) -> None:
-            self.trace(f"step {record.plan.name} {step}")
-            record.steps.append(step)
-            if step in PHASES:
-                self.entering(record, step)
-            if longest_s and rng.random() < 0.5:
-                delay_s = rng.choice((0.0, longest_s, rng.random() * longest_s))
-                record.delays_s += delay_s
-                await asyncio.sleep(delay_s)
-
-        return between
+    async def before(self, path: str, step: str) -> None:
+        """Record a step of a stop, and take some time before it."""
+        record = next(record for record in self.services if record.plan.name == path.rpartition("/")[2])
+        self.trace(f"step {record.plan.name} {step}")
+        record.steps.append(step)
+        if step in PHASES:
+            self.entering(record, step)
+        longest_s, rng = record.plan.delay_s_max, record.rng
+        if longest_s and rng.random() < 0.5:
+            delay_s = rng.choice((0.0, longest_s, rng.random() * longest_s))
+            record.delays_s += delay_s
+            await asyncio.sleep(delay_s)
 
     def entering(self, record: ServiceRecord, phase: str) -> None:
         """A phase begins; the invariants look at it by replacing this."""

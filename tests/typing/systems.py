@@ -12,12 +12,15 @@ from outlast.changes import (
     Copying,
     Delete,
     Delivery,
+    DeliveryPolicy,
     Insert,
     JsonLinesSink,
     Message,
+    OwnerPolicy,
     PostgresSink,
     Quarantine,
     Sink,
+    SourcePolicy,
     Transaction,
     TransactionPart,
     Truncate,
@@ -104,7 +107,14 @@ def about(change: Change) -> str:
 sinks: list[Sink] = [Printing(), PostgresSink(db), JsonLinesSink("changes.jsonl")]
 copies: Copying = PostgresSink(db)
 
-changes = Changes(db, "shop", sink=Printing(), poison="skip", quarantine=Quarantine("q.jsonl"), lost="snapshot")
+changes = Changes(
+    db,
+    "shop",
+    sink=Printing(),
+    source=SourcePolicy(lost="snapshot"),
+    delivery=DeliveryPolicy(poison="skip", quarantine=Quarantine("q.jsonl")),
+    owner=OwnerPolicy(schema="shop"),
+)
 changes.attach(service)
 assert_type(changes.epoch, int)
 assert_type(changes.over, outlast.Fault | None)

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import outlast
-from outlast.changes import Changes
+from outlast.changes import Changes, DeliveryPolicy
 from outlast.jobs import Job, Jobs
 from outlast.postgres import Postgres
 
@@ -54,7 +54,7 @@ class NoSink:
 
 Changes(db, "shop", sink=NoSink())  # type: ignore[arg-type]
 Changes(peer, "shop")  # type: ignore[arg-type]
-Changes(db, "shop", poison="ignore")  # type: ignore[arg-type]
+DeliveryPolicy(poison="ignore")  # type: ignore[arg-type]
 outlast.Fault("TRANSIENT", "x", "y")  # type: ignore[arg-type]
 outlast.Service("shop", 10.0)  # type: ignore[call-arg]
 outlast.Stop().requested = True  # type: ignore[misc]

@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("target", metavar="MODULE:SERVICE")
-@click.option("--listen", metavar="ADDRESS", help="Answer /livez, /readyz and /statusz on HOST:PORT; :PORT is on loopback only.")
+@click.option(
+    "--listen", metavar="ADDRESS", help="Answer /livez, /readyz, /statusz and /metrics on HOST:PORT; PORT alone is on loopback."
+)
 @click.option("--report", type=click.Path(dir_okay=False, path_type=Path), help="Write how the stop went to this file, as JSON.")
 @click.option(
     "--fold-logs/--no-fold-logs",

@@ -1,1 +1,1 @@
-"""What every part needs of a disk: appending, journals, and how much room there is. Standard library only, no event loop."""
+"""Files that outlive full disks and crashes: appending, journals, room. Standard library only, and no event loop."""

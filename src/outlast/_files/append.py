@@ -24,14 +24,14 @@ READ_BYTES: Final = 1 << 20
 
 
 class Sync(enum.Enum):
-    """When what was appended outlives a power cut."""
+    """The moment from which what was appended outlives a power cut."""
 
     EACH = "each"
-    """When `append` returns."""
+    """From the return of `append` on."""
     ASKED = "asked"
-    """When `sync` returns."""
+    """From the return of `sync` on."""
     NEVER = "never"
-    """Whenever the kernel writes it. It still outlives the process."""
+    """Some time later, when the kernel writes it. It outlives the process at once."""
 
 
 class TornFileError(OSError):

@@ -32,7 +32,6 @@ BYTES_MAX: Final = 64 * 1024 * 1024
 _HEADER: Final = re.compile(rb"outlast journal (\d{1,9})(?: ([a-z0-9._-]+) (\d{1,9}))?[^\n]*\n")
 _HEADER_BYTES_MAX: Final = 256
 _FRAME: Final = re.compile(rb"([0-9a-f]{8}) ([0-9a-f]{8}) ")
-_FRAME_BYTES: Final = 18
 _OLD_LINE: Final = re.compile(rb"([0-9a-f]{8}) ([^\n]*)\n")
 _NAME: Final = re.compile(r"[a-z0-9._-]{1,40}")
 
@@ -50,7 +49,7 @@ class NewerFormatError(ConfigurationError):
 
 
 class Found(NamedTuple, Generic[T]):
-    """What the bytes of a journal hold."""
+    """The content of a journal's bytes."""
 
     records: list[T]
     damaged: list[bytes]
@@ -257,19 +256,13 @@ def read(data: bytes, start: int, decode: Callable[[bytes], T]) -> Found[T]:
 
 def _whole(data: bytes, at: int, *, old: bool) -> tuple[bytes, int] | None:
     """Return the record that begins here and where it ends; None if none does."""
-    after = _end_of_frame(data, at)
-    if after and zlib.crc32(payload := data[at + _FRAME_BYTES : after - 1]) == int(data[at + 9 : at + 17], 16):
-        return payload, after
+    if frame := _FRAME.match(data, at):
+        end = frame.end() + int(frame[1], 16)
+        if end < len(data) and zlib.crc32(payload := data[frame.end() : end]) == int(frame[2], 16):
+            return payload, end + 1
     if old and (line := _OLD_LINE.match(data, at)) and zlib.crc32(line[2]) == int(line[1], 16):
         return line[2], line.end()
     return None
-
-
-def _end_of_frame(data: bytes, at: int) -> int:
-    """Return where the record ends whose length stands here, whatever its checksum; 0 if it is not all there."""
-    frame = _FRAME.match(data, at)
-    after = at + _FRAME_BYTES + int(frame[1], 16) + 1 if frame else 0
-    return after if 0 < after <= len(data) and data[after - 1] == ord("\n") else 0
 
 
 def _next_whole(data: bytes, at: int, *, old: bool) -> int:
@@ -282,5 +275,7 @@ def _next_whole(data: bytes, at: int, *, old: bool) -> int:
 
 def _end_of_damage(data: bytes, at: int) -> int:
     """Return where a damaged record or line ends behind which there is no whole record; 0 if it is a torn tail."""
-    frame = _FRAME.match(data, at)
-    return _end_of_frame(data, at) if frame else data.find(b"\n", at) + 1
+    if frame := _FRAME.match(data, at):
+        end = frame.end() + int(frame[1], 16)
+        return end + 1 if data[end : end + 1] == b"\n" else 0
+    return data.find(b"\n", at) + 1

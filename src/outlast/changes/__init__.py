@@ -34,6 +34,9 @@ if TYPE_CHECKING:
     from outlast.changes._decoding.transactions import Transaction as Transaction
     from outlast.changes._decoding.transactions import TransactionPart as TransactionPart
     from outlast.changes._decoding.values import Interval as Interval
+    from outlast.changes._policies import DeliveryPolicy as DeliveryPolicy
+    from outlast.changes._policies import OwnerPolicy as OwnerPolicy
+    from outlast.changes._policies import SourcePolicy as SourcePolicy
     from outlast.changes._sinks.json_lines import JsonLinesSink as JsonLinesSink
     from outlast.changes._sinks.json_lines import StdoutSink as StdoutSink
     from outlast.changes._sinks.poison import RefusedError as RefusedError
@@ -75,6 +78,7 @@ _HOMES = {
     "Decoder": "_decoding.decoder",
     "Delete": "_decoding.messages",
     "Delivery": "_sinks.port",
+    "DeliveryPolicy": "_policies",
     "FencedError": "outlast.postgres.ownership",
     "FileSpool": "_decoding.spool",
     "Finding": "_slot.findings",
@@ -87,6 +91,7 @@ _HOMES = {
     "Monitor": "_slot.monitor",
     "NotReadyError": "_slot.setup",
     "Origin": "_decoding.messages",
+    "OwnerPolicy": "_policies",
     "PgOutputError": "_decoding.reading",
     "PostgresSink": "_sinks.postgres",
     "Publication": "_slot.catalog",
@@ -99,6 +104,7 @@ _HOMES = {
     "Sink": "_sinks.port",
     "Slot": "outlast.postgres.replication",
     "SlotState": "_slot.watch",
+    "SourcePolicy": "_policies",
     "Spool": "_decoding.spool",
     "SpoolFullError": "_decoding.spool",
     "Standby": "outlast.postgres.ownership",
@@ -131,6 +137,7 @@ __all__ = [
     "Decoder",
     "Delete",
     "Delivery",
+    "DeliveryPolicy",
     "FencedError",
     "FileSpool",
     "Finding",
@@ -143,6 +150,7 @@ __all__ = [
     "Monitor",
     "NotReadyError",
     "Origin",
+    "OwnerPolicy",
     "PgOutputError",
     "PostgresSink",
     "Publication",
@@ -155,6 +163,7 @@ __all__ = [
     "Sink",
     "Slot",
     "SlotState",
+    "SourcePolicy",
     "Spool",
     "SpoolFullError",
     "Standby",

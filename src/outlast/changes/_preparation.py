@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING
 
 from psycopg import sql
 
@@ -18,13 +18,13 @@ from outlast.postgres.replication import format_lsn
 
 if TYPE_CHECKING:
     from outlast import Fault
+    from outlast.changes._policies import SourcePolicy
     from outlast.changes._sinks.port import Sink
     from outlast.changes._snapshot.initial import InitialSnapshot
     from outlast.changes._snapshot.model import SnapshotState, SnapshotTarget
     from outlast.postgres import Postgres
     from outlast.postgres.replication import Replication
 
-OnLoss: TypeAlias = Literal["stop", "snapshot"]
 logger = logging.getLogger("outlast.changes")
 
 
@@ -57,15 +57,11 @@ class Preparation:
         name: str,
         sink: Sink,
         rule: ReplicationRule,
-        *,
-        create: bool,
-        tables: tuple[str, ...] | None,
-        snapshot: bool,
-        on_loss: OnLoss,
+        source: SourcePolicy,
         initial: InitialSnapshot,
     ) -> None:
         """Describe it; nothing is dialled. Raises `ConfigurationError` if the sink cannot do what it would have to."""
-        if (snapshot or on_loss == "snapshot") and not isinstance(sink, Copying):
+        if source.takes_snapshots and not isinstance(sink, Copying):
             raise ConfigurationError(f"changes {name}: a {type(sink).__name__} takes no snapshot; a PostgresSink does")
         self.initial = initial
         self._db = db
@@ -73,8 +69,7 @@ class Preparation:
         self._sink = sink
         self._rule = rule
         self._publication, self._slot = rule.names.publication, rule.names.slot
-        self._create, self._tables = create, tables
-        self._snapshot, self._on_loss = snapshot, on_loss
+        self._source = source
         self._once = Once()
 
     async def begin(self, replication: Replication, position: int) -> Ground:
@@ -87,9 +82,9 @@ class Preparation:
             target = self._sink.snapshot_target()
             behind = position < target.copied_until
             ground = Ground(position, target, await target.progress.load(self._name) if behind else None)
-        if self._tables is not None or not await self._is_there(replication):
+        if self._source.tables is not None or not await self._is_there(replication):
             ground = await self._set_up(ground)
-        due = ground.target is not None and ground.position == 0 and (self._snapshot or ground.target.due)
+        due = ground.target is not None and ground.position == 0 and (self._source.snapshot or ground.target.due)
         return replace(ground, reads_first=due)
 
     async def read_first(self, replication: Replication, ground: Ground) -> Ground:
@@ -105,9 +100,9 @@ class Preparation:
         return state is not None and not state.is_lost and (await replication.conn.execute(query)).rowcount == 1
 
     async def _set_up(self, ground: Ground) -> Ground:
-        create = self._create and ground.position == 0
+        create = self._source.create and ground.position == 0
         findings = await set_up(
-            self._db, self._publication, self._slot, tables=self._tables, create=create, on_blocked=self._name_blocker
+            self._db, self._publication, self._slot, tables=self._source.tables, create=create, on_blocked=self._name_blocker
         )
         slot = findings.survey.slot
         if ground.position and slot is None:
@@ -119,7 +114,7 @@ class Preparation:
         return ground
 
     async def _answer_loss(self, ground: Ground, meaning: Meaning, reason: str) -> Ground:
-        if ground.target is None or self._on_loss == "stop":
+        if ground.target is None or self._source.lost == "stop":
             raise StreamOverError(self._rule.fault(meaning, reason=reason))
         if ground.position == 0 or ground.position < ground.target.copied_until:
             # It would be lost again.

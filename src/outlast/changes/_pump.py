@@ -81,6 +81,8 @@ class Pump:
         self.positions = Positions.begin(position)
         self.received = 0
         """How many changes the sink was given."""
+        self.delivered = 0
+        """How many transactions the sink made durable."""
         self.flushed = 0
         """How often the sink made durable what it was given."""
         self._sink = sink
@@ -194,6 +196,7 @@ class Pump:
             if error is exc:
                 raise
             raise error from None
+        self.delivered += self._unflushed
         self._unflushed = 0
         self.flushed += 1
         self.positions = self.positions.stored(durable)

@@ -6,16 +6,18 @@ import asyncio
 import random
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
-from outlast import Backoff, Classifiers, ConfigurationError, Fault, Link, Stop, Stopping
+from outlast import Classifiers, ConfigurationError, Fault, Link, Stop, Stopping
 from outlast.changes._decoding.decoder import Decoder
 from outlast.changes._decoding.spool import FileSpool
 from outlast.changes._decoding.transactions import Assembler
 from outlast.changes._own_tables import OwnTables
+from outlast.changes._policies import DeliveryPolicy, OwnerPolicy, SourcePolicy
 from outlast.changes._positions import Positions
 from outlast.changes._preparation import Preparation
 from outlast.changes._pump import Pump, while_owner
+from outlast.changes._shown import ShownChanges
 from outlast.changes._sinks.iteration import Handing, iterate
 from outlast.changes._sinks.poison import Poison, StreamOverError
 from outlast.changes._sinks.port import needs_of
@@ -26,26 +28,19 @@ from outlast.changes._slot.troubles import Names, PublicationNotice, Replication
 from outlast.changes._slot.watch import SlotState
 from outlast.changes._snapshot.initial import InitialSnapshot
 from outlast.extend import Once
-from outlast.postgres.ownership import Fences, Standby, lock_key
-from outlast.postgres.replication import Keepalive, Replication
+from outlast.postgres.ownership import Fences, Standby, StandbyState, lock_key
+from outlast.postgres.replication import Replication
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import AsyncGenerator
 
     import psycopg
 
     from outlast import Dependency, Service
-    from outlast.changes._preparation import Ground, OnLoss
-    from outlast.changes._sinks.poison import Policy
+    from outlast.changes._preparation import Ground
     from outlast.changes._sinks.port import Delivery, Sink
-    from outlast.changes._sinks.quarantine import Quarantine
     from outlast.changes._snapshot.reader import TableProgress
     from outlast.postgres import Postgres
-
-BACKOFF: Final = Backoff(base_s=0.5, cap_s=30.0)
-"""Between two sessions. Lowest sums of the waits: 0.25, 0.75, 1.75, 3.75, 7.75, 15.75, 30.75, 45.75, 60.75, 75.75, 90.75 s:
-at most eleven attempts in 90 s, whatever the fault. While a server is down its own rhythm rules instead."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,21 +59,9 @@ class Changes:
         changes.attach(service)
 
     Any number of processes may run it: one owns it, the others stand by, blocked in the server, and take over when the owner
-    is gone. `slot` and `name` (of the lock and the epoch) are called as the publication unless given. `create`: make the
-    publication (of `tables`, or of all) and the slot if they are missing, but a slot never for a sink that has a position: the
-    changes in between would be lost unnoticed. `streaming`: have large transactions sent while they are in progress
-    (protocol 2), kept in `spool_directory` until they are committed.
-
-    `keepalive` bounds how long an owner whose machine is gone keeps the stream, and so does `wal_sender_timeout_s`, which is
-    as long unless given.
-
-    `snapshot`: the rows that are there already are read first, by `snapshot_workers` at a time, into a sink that has no position
-    yet. After an interruption it goes on where it was; with `keys_change=False`, a promise that no primary key ever changes,
-    also in tables with large values. `lost="snapshot"`: when the slot is gone or lost, all of it is read anew, with one WARNING,
-    once: lost again before the stream has caught up, or with "stop", the stream ends for this process.
-
-    A transaction that the sink refuses three times in a row goes into `quarantine` and is passed over (`poison="skip"`), or
-    ends the stream for this process with one ERROR ("stop"). Faults never end the service: the stream waits as they demand.
+    is gone. `slot` and `name` (of the lock and the epoch) are called as the publication unless given. `source` says what is read,
+    `delivery` how it comes to the sink, `owner` how the owner is watched. Faults never end the service: the stream waits as they
+    demand.
 
     Without a sink, iterate: `async for transaction in changes.stream(stop)`.
     """
@@ -91,23 +74,9 @@ class Changes:
         sink: Sink | None = None,
         slot: str = "",
         name: str = "",
-        create: bool = True,
-        tables: tuple[str, ...] | None = None,
-        snapshot: bool = False,
-        snapshot_workers: int = 2,
-        keys_change: bool = True,
-        lost: OnLoss = "stop",
-        typed: bool = False,
-        streaming: bool = False,
-        spool_directory: str | os.PathLike[str] | None = None,
-        poison: Policy = "stop",
-        quarantine: Quarantine | None = None,
-        wal_sender_timeout_s: float | None = None,
-        keepalive: Keepalive | None = None,
-        schema: str = "outlast",
-        backoff: Backoff = BACKOFF,
-        classifiers: Classifiers | None = None,
-        rng: random.Random | None = None,
+        source: SourcePolicy | None = None,
+        delivery: DeliveryPolicy | None = None,
+        owner: OwnerPolicy | None = None,
     ) -> None:
         """Describe it; nothing is dialled. Raises `ConfigurationError`."""
         self.db = db
@@ -116,27 +85,23 @@ class Changes:
         self.name = name or publication
         check_names(self.publication, self.slot)
         self.sink: Sink = Handing() if sink is None else sink
+        self.source = source or SourcePolicy()
+        self.delivery = delivery or DeliveryPolicy()
+        self.owner = owner or OwnerPolicy()
         self.needs = _distinct(self.name, db, *needs_of(self.sink))
-        """What it cannot work without: the server it reads from, and what the sink needs."""
+        """The dependencies that it cannot work without: the server it reads from, and those of the sink."""
         self.monitor = Monitor(db, self.slot, lock_key=lock_key(self.name), told_elsewhere=self._tells)
-        self._typed, self._streaming, self._spool_directory = typed, streaming, spool_directory
-        self._keepalive, self._schema = keepalive or Keepalive(), schema
-        self._timeout_s = self._keepalive.total_s if wal_sender_timeout_s is None else wal_sender_timeout_s
         self._rule = ReplicationRule(Names(self.slot, publication, db.dsn.user))
-        initial = InitialSnapshot(
-            db, self._rule.names, self.name, workers=snapshot_workers, keys_change=keys_change, schema=schema
-        )
-        self._preparation = Preparation(
-            db, self.name, self.sink, self._rule, create=create, tables=tables, snapshot=snapshot, on_loss=lost, initial=initial
-        )
-        rules = (classifiers or Classifiers()).also(db.classifiers).with_rule(self._rule)
-        self.poison = Poison(self.name, rules, policy=poison, quarantine=quarantine)
-        self.link = self._kept_up(rules, backoff, rng)
-        options = options_of(publication, streaming=streaming)
-        self._claim = Claim(db, self.slot, self.name, options=options, rng=rng or random.Random())
-        self._fences = Fences(self.name, schema)
+        initial = InitialSnapshot(db, self._rule.names, self.name, self.source, schema=self.owner.schema)
+        self._preparation = Preparation(db, self.name, self.sink, self._rule, self.source, initial)
+        rules = (self.delivery.classifiers or Classifiers()).also(db.classifiers).with_rule(self._rule)
+        self.poison = Poison(self.name, rules, policy=self.delivery.poison, quarantine=self.delivery.quarantine)
+        self.link = self._kept_up(rules)
+        options = options_of(publication, streaming=self.delivery.streaming)
+        self._claim = Claim(db, self.slot, self.name, options=options, rng=self.owner.rng or random.Random())
+        self._fences = Fences(self.name, self.owner.schema)
         self._pump: Pump | None = None
-        self._received, self._stop = 0, Stop()
+        self._received, self._delivered, self._stop = 0, 0, Stop()
         self._owned, self._ended = asyncio.Event(), asyncio.Event()
         self._over: StreamOverError | None = None
         self._standby: Standby | None = None
@@ -155,6 +120,11 @@ class Changes:
         return self._received + (0 if self._pump is None else self._pump.received)
 
     @property
+    def delivered(self) -> int:
+        """How many transactions the sink of this process made durable."""
+        return self._delivered + (0 if self._pump is None else self._pump.delivered)
+
+    @property
     def positions(self) -> Positions:
         """Where the newest session of this process stands."""
         return Positions.begin() if self._pump is None else self._pump.positions
@@ -170,6 +140,11 @@ class Changes:
         return 0 if self._standby is None else self._standby.epoch
 
     @property
+    def ownership(self) -> StandbyState:
+        """Whether this process owns the stream, or stands by."""
+        return StandbyState.IDLE if self._standby is None else self._standby.state
+
+    @property
     def over(self) -> Fault | None:
         """Why the stream has ended for this process, if it has: a person must act, and restart it."""
         return None if self._over is None else self._over.fault
@@ -182,6 +157,7 @@ class Changes:
             msg = f"changes {self.name} has no sink: give it one, or iterate over stream() in a loop of your own"
             raise ConfigurationError(msg)
         service.task(needs=self.needs, name=f"changes {self.name}")(self.run)
+        service.show(ShownChanges(self))
         if monitor:
             service.loop(needs=self.db, name=f"monitor of slot {self.slot}")(self.watch)
 
@@ -190,8 +166,9 @@ class Changes:
 
         A stop is heeded at once, but what the sink is doing has 2 s to finish.
         """
+        owner = self.owner
+        self._standby = Standby(self.db, self.name, schema=owner.schema, keepalive=owner.keepalive, stop=stop, once=self._once)
         self._stop = stop
-        self._standby = Standby(self.db, self.name, schema=self._schema, keepalive=self._keepalive, stop=stop, once=self._once)
         await self.link.run(stop)
 
     async def watch(self, stop: Stop) -> None:
@@ -231,16 +208,16 @@ class Changes:
 
     # Becoming the owner.
 
-    def _kept_up(self, rules: Classifiers, backoff: Backoff, rng: random.Random | None) -> Link[_Session]:
+    def _kept_up(self, rules: Classifiers) -> Link[_Session]:
         return Link(
             f"changes {self.name}",
             dial=self._dial,
             serve=self._serve,
             classifiers=rules,
             dial_timeout_s=None,
-            backoff=backoff,
+            backoff=self.owner.backoff,
             needs=self.needs,
-            rng=rng,
+            rng=self.owner.rng,
         )
 
     @asynccontextmanager
@@ -263,8 +240,8 @@ class Changes:
                 replication = await Replication.connect(
                     self.db,
                     application_name=f"outlast changes {self.name}"[:63],
-                    wal_sender_timeout_s=self._timeout_s,
-                    keepalive=self._keepalive,
+                    wal_sender_timeout_s=self.owner.timeout_s,
+                    keepalive=self.owner.keepalive,
                     rule=self._rule,
                 )
                 stack.callback(lambda: replication.close(reset=lost.done()))
@@ -298,12 +275,13 @@ class Changes:
     # Being the owner.
 
     async def _serve(self, session: _Session, stop: Stop) -> None:
-        self._received = self.received
+        self._received, self._delivered = self.received, self.delivered
         ground = session.ground
         self._pump = pump = Pump(self.sink, self.poison, ground.position, copied=ground.tables)
-        left_out = OwnTables(self._schema, self.sink)
-        decoder = Decoder(2 if self._streaming else 1, typed=self._typed, left_out=left_out)
-        spool = FileSpool(self._spool_directory) if self._streaming else None
+        left_out = OwnTables(self.owner.schema, self.sink)
+        delivery = self.delivery
+        decoder = Decoder(2 if delivery.streaming else 1, typed=delivery.typed, left_out=left_out)
+        spool = FileSpool(delivery.spool_directory) if delivery.streaming else None
         assembler = Assembler(decoder, spool=spool)
         try:
             async with while_owner(session.lost, stop):

@@ -120,6 +120,13 @@ class Outcome:
     give_back: bool = False
     """Whether the attempt does not count."""
 
+    @property
+    def end(self) -> str:
+        """How the attempt ended, for figures: done, dead, cancelled, failed (another one follows), or given_back."""
+        if self.give_back:
+            return "given_back"
+        return "failed" if self.state == JobState.AVAILABLE.value else self.state
+
 
 class OutcomeUnknownError(OutlastError):
     """The connection broke while a job was being enqueued: it may or may not be there.

@@ -29,6 +29,7 @@ from outlast.jobs._model import (
 )
 from outlast.jobs._plain_json import NotJsonError, TooLargeError, shown, to_json
 from outlast.jobs._schema import TABLES
+from outlast.jobs._shown import ShownJobs
 from outlast.jobs._statements import Statements
 from outlast.jobs._worker import WorkerProcess
 
@@ -156,6 +157,7 @@ class Jobs:
             classifiers=self._classifiers,
         )
         process.attach(service, workers)
+        ShownJobs(self, process, self._said, queues).attach(service)
         return process
 
     # Enqueueing.

@@ -6,14 +6,13 @@ import asyncio
 import itertools
 import logging
 import random
-from collections import deque
+from collections import Counter, deque
 from typing import TYPE_CHECKING, Final
 
 from outlast import Backoff, Fault, Incident, Kind, Stop, Stopping, Unavailable
-from outlast.extend import BackoffState, Journal, JournalFullError, Once
+from outlast.extend import BackoffState, Journal, JournalFullError, Once, OwnThread
 from outlast.jobs._refusals import Refusals
 from outlast.jobs._sieve import Sieve
-from outlast.jobs._threads import OwnThread
 
 if TYPE_CHECKING:
     from outlast.jobs._journal import Entry
@@ -52,6 +51,8 @@ class Recorder:
         """Held while the journal is read and then changed by it: places in it are valid no longer."""
         self.incident = Incident("jobs journal", verb="is failing")
         self.journalled = 0
+        self.ended: Counter[str] = Counter()
+        """How many attempts came to which end, since the start."""
         self._held: set[Key] = set()
         self._held_wait = BackoffState()
         self._held_until = 0.0
@@ -77,6 +78,7 @@ class Recorder:
     async def record(self, outcome: Outcome) -> None:
         """Return when the outcome is safe. Waiters are bounded by the workers: each awaits its own."""
         future = asyncio.get_running_loop().create_future()
+        self.ended[outcome.end] += 1
         self._pending.append((outcome, future))
         if self._flusher is None or self._flusher.done():
             self._flusher = asyncio.create_task(self._flush(), name="outlast jobs recorder")

@@ -26,6 +26,8 @@ class Running:
 
     def __init__(self) -> None:
         self.acquiring = asyncio.Lock()
+        self.acquired = 0
+        """How many were taken in, since the start."""
         self._bodies: dict[Attempt, asyncio.Task[Any] | None] = {}
         self._interrupted: dict[Attempt, bool] = {}
 
@@ -39,6 +41,7 @@ class Running:
     def add(self, job: Job) -> None:
         """Take in a job that was acquired."""
         self._bodies[job.id, job.attempt] = None
+        self.acquired += 1
 
     def remove(self, job: Job) -> None:
         """Let go of a job whose outcome is safe."""

@@ -11,9 +11,9 @@ from outlast.jobs._refusals import CAUSE_MAX, Refusals, dead_instead, refusal
 
 if TYPE_CHECKING:
     from outlast import Fault
+    from outlast.extend import OwnThread
     from outlast.jobs._journal import Entry
     from outlast.jobs._statements import Statements
-    from outlast.jobs._threads import OwnThread
     from outlast.postgres import Postgres
 
 LOCK_S: Final = 0.1

@@ -1,25 +1,18 @@
-"""Threads of the queue's own: those in which plain functions do jobs, and the one that writes the journal.
-
-They are not those of asyncio, which are few, which everybody shares, and for which the interpreter waits when it ends: there a
-handler that blocks would keep others from their work, the journal from the disk, and the process from its end.
-"""
+"""Threads of the queue's own, in which plain functions do jobs (see `OwnThread` for why they are not those of asyncio)."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import threading
 import time
-import weakref
 from collections import deque
 from contextvars import copy_context
 from functools import partial
-from queue import SimpleQueue
-from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Final
 
 from outlast import Fault, Kind, Unavailable
-from outlast.extend import Once
+from outlast.extend import Once, OwnThread
 from outlast.jobs._contained import escaped
 
 if TYPE_CHECKING:
@@ -28,98 +21,12 @@ if TYPE_CHECKING:
     from outlast import Gate
     from outlast.jobs._model import Job
 
-    Settle = Callable[[Any, Exception | None], None]
-    Call = tuple[asyncio.AbstractEventLoop, Callable[[], Any], Settle]
-    Inbox = SimpleQueue[Call | None]
-
-P = ParamSpec("P")
-T = TypeVar("T")
-WAITING_MAX: Final = 16
-"""Calls that one thread may have before it: those who give it some wait for each, so there are few."""
 LEFT_BEHIND_MIN: Final = 4
 """Threads that may be left behind in any case: with one worker too, a single handler that hangs does not end all work."""
 NAMED_MAX: Final = 5
 NO_THREAD_S: Final = 1.0
 """The `retry_after_s` of a refusal when the system gives no thread: there is no better estimate."""
 logger = logging.getLogger("outlast.jobs")
-
-
-class OwnThread:
-    """One thread that carries out what it is given, in that order, and nothing else.
-
-    A daemon: if it blocks forever, the process can end all the same. It starts with the first call, and ends after `close` or
-    when nobody holds this object any more. The methods are for the event loop's thread only, so nothing here needs a lock.
-    """
-
-    def __init__(self, name: str, *, waiting_max: int = WAITING_MAX) -> None:
-        self.name = name
-        self.waiting_max = waiting_max
-        self._waiting = 0
-        self._inbox: Inbox | None = None
-        self._ending: Callable[[], object] | None = None
-
-    def start(self, function: Callable[[], T]) -> asyncio.Future[T]:
-        """Let the thread call `function`, and return a future of its outcome.
-
-        To cancel the future ends the waiting, not the work. Raises `RuntimeError` if the system starts no thread, or
-        `waiting_max` calls have not ended yet.
-        """
-        if self._waiting >= self.waiting_max:
-            msg = f"the thread {self.name} has {self._waiting} calls to make already (limit {self.waiting_max})"
-            raise RuntimeError(msg)
-        inbox = self._inbox or self._begin()
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[T] = loop.create_future()
-        self._waiting += 1
-        inbox.put((loop, function, partial(self._settle, future)))
-        return future
-
-    async def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Call `function` in the thread and return its result. If this is cancelled, the thread does it all the same."""
-        return await self.start(partial(function, *args, **kwargs))
-
-    def close(self) -> None:
-        """Let the thread end once it has done what it was given; nobody waits for that. The next call starts another."""
-        if self._ending is not None:
-            self._ending()
-        self._inbox = self._ending = None
-
-    def _begin(self) -> Inbox:
-        inbox: Inbox = SimpleQueue()
-        threading.Thread(target=_serve, args=(inbox,), name=self.name, daemon=True).start()
-        # The thread holds the inbox and not this object, so that it can be told when this object is gone.
-        ending = weakref.finalize(self, inbox.put, None)
-        ending.atexit = False
-        self._inbox, self._ending = inbox, ending
-        return inbox
-
-    def _settle(self, future: asyncio.Future[T], result: T, error: Exception | None) -> None:
-        self._waiting -= 1
-        if future.done():
-            return
-        if error is None:
-            future.set_result(result)
-        else:
-            future.set_exception(error)
-
-
-def _serve(inbox: Inbox) -> None:
-    """Carry out calls until there comes None."""
-    while (call := inbox.get()) is not None:
-        _carry_out(*call)
-        # Not kept while waiting for the next one: it holds a job and its context.
-        del call
-
-
-def _carry_out(loop: asyncio.AbstractEventLoop, function: Callable[[], Any], settle: Settle) -> None:
-    result, error = None, None
-    try:
-        result = function()
-    except BaseException as exc:  # noqa: BLE001 - whatever it is, it is the call's and must not end the thread
-        error = escaped(exc, "thread")
-    with contextlib.suppress(RuntimeError):
-        # The loop is closed when the service has ended and left this thread behind.
-        loop.call_soon_threadsafe(settle, result, error)
 
 
 class HandlerThreads:

@@ -23,14 +23,13 @@ from outlast import (
     Stopping,
     Unavailable,
 )
-from outlast.extend import attach
+from outlast.extend import Pacer, attach
 from outlast.postgres import _settings as sessions
 from outlast.postgres._classify import postgres_rule
 from outlast.postgres._connection import Connection, DeadlineExceededError
 from outlast.postgres._dsn import Dsn
 from outlast.postgres._login.probe import READ_ONLY, probe
 from outlast.postgres._login.wire import UnsupportedLoginError
-from outlast.postgres._pacer import Pacer
 from outlast.postgres._pool.endings import Endings
 from outlast.postgres._pool.pool import Connector, Pool
 from outlast.postgres._pool.side import Side
@@ -112,7 +111,6 @@ class Postgres(Dependency):
         self._dedicated: weakref.WeakSet[Connection] = weakref.WeakSet()
         self._probing = asyncio.Lock()
         self._refining = asyncio.Lock()
-        self._answered_at = float("-inf")
         self._modest_size = connections_max
         self._modest_until = float("-inf")
         self.subscribe(self._on_change)
@@ -340,29 +338,13 @@ class Postgres(Dependency):
             return
         fault = own_doing(error, conn, writable=self.writable)
         if fault is None and isinstance(error, DeadlineExceededError):
-            if await self._answers():
+            if await self.answers(ASK_S_MAX):
                 fault = Fault(Kind.TRANSIENT, "timeout", str(error), scope=Scope.CALL, hint=SLOW)
             elif self.is_stopping:
                 # Nobody is asked any more, so nobody knows; the statement is given up on the server like all others.
                 fault = Fault(Kind.TRANSIENT, "timeout", str(error), scope=Scope.CALL)
         if fault is not None:
             attach(error, replace(fault, source=self.name))
-
-    async def _answers(self) -> bool:
-        """Whether the server lets us in, asked once for all who wonder at a time."""
-        loop = asyncio.get_running_loop()
-        async with self._refining:
-            if self.is_stopping or not self.passable:
-                return False
-            if loop.time() - self._answered_at < ASK_S_MAX:
-                return True
-            try:
-                async with asyncio.timeout(ASK_S_MAX):
-                    await self.probe()
-            except Exception:  # noqa: BLE001 - whatever it is, the server did not answer in time
-                return False
-            self._answered_at = loop.time()
-            return True
 
     def _size(self) -> int:
         """How many connections we may have now."""

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 import outlast
 from outlast import Backoff, HealthPolicy
-from outlast.changes import Changes, JsonLinesSink, PostgresSink
+from outlast.changes import Changes, DeliveryPolicy, JsonLinesSink, OwnerPolicy, PostgresSink, SourcePolicy
 from outlast.postgres import Postgres
 
 if TYPE_CHECKING:
@@ -138,10 +138,9 @@ def main() -> int:
         Postgres(environment["WORKER_DSN"], policy=QUICK),
         "shop",
         sink=ToldCopying(sink_of(environment)) if snapshot else Told(sink_of(environment)),
-        snapshot=snapshot,
-        streaming="WORKER_STREAMING" in environment,
-        spool_directory=environment.get("WORKER_SPOOL"),
-        backoff=Backoff(base_s=0.05, cap_s=0.5, sustained_s=5.0),
+        source=SourcePolicy(snapshot=snapshot),
+        delivery=DeliveryPolicy(streaming="WORKER_STREAMING" in environment, spool_directory=environment.get("WORKER_SPOOL")),
+        owner=OwnerPolicy(backoff=Backoff(base_s=0.05, cap_s=0.5, sustained_s=5.0)),
     )
     service = outlast.Service("worker", deadline_s=5.0)
     changes.attach(service)

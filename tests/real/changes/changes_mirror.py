@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import psycopg
 from changes_source import ask, running, streams
 
-from outlast.changes import PostgresSink
+from outlast.changes import PostgresSink, SourcePolicy
 from outlast.changes._decoding.decoder import Decoder
 from outlast.changes._decoding.transactions import Assembler
 from outlast.postgres import Postgres
@@ -130,7 +130,7 @@ async def generated_in_the_sink(mirror: Mirror, kind: str) -> None:
         "INSERT INTO t VALUES (51, 'a', 'b', 'c'); UPDATE t SET name = 'changed', shown = 'x' WHERE id = 51;"
         "UPDATE t SET id = 52 WHERE id = 51; UPDATE t SET shown = 'y' WHERE id < 10; DELETE FROM t WHERE id = 50"
     )
-    async with running(source, PostgresSink(Postgres(sink, name="sink")), snapshot=True):
+    async with running(source, PostgresSink(Postgres(sink, name="sink")), source=SourcePolicy(snapshot=True)):
         await streams(source)
         await asyncio.to_thread(ask, source, work)
         async with asyncio.timeout(30):

@@ -9,7 +9,7 @@ import pytest
 from changes_source import LOGICAL, ask, insert, running, source_database, streams, until
 
 import outlast
-from outlast.changes import JsonLinesSink, PostgresSink
+from outlast.changes import JsonLinesSink, OwnerPolicy, PostgresSink
 from outlast.postgres import Postgres
 from outlast.testing import PostgresServer
 
@@ -60,7 +60,7 @@ def test_a_cascade_of_one_name_keeps_each_position(three: list[str], tmp_path: P
         async with contextlib.AsyncExitStack() as stack:
             last = await stack.enter_async_context(running(second, mirror(third, schema), slot="to_third"))
             lines = await stack.enter_async_context(
-                running(second, JsonLinesSink(file), slot="to_file", name="file", schema=schema)
+                running(second, JsonLinesSink(file), slot="to_file", name="file", owner=OwnerPolicy(schema=schema))
             )
             await until(lambda: lines.link.state.value == last.link.state.value == "serving")
             hops = [last, lines, await stack.enter_async_context(running(first, mirror(second, schema), slot="to_second"))]
@@ -81,7 +81,7 @@ def test_a_cascade_of_one_name_keeps_each_position(three: list[str], tmp_path: P
 
 def test_being_fenced_without_end_is_told_once_with_what_to_do(three: list[str], run_async: RunAsync, expected_logs: Any) -> None:
     """The epochs of the source were put back by a restore; what the hint says puts it right."""
-    expected_logs(r"^ERROR outlast: .*fenced 3 times in a row, with the lock in hand")
+    expected_logs(r"^ERROR outlast: link changes shop: .*fenced 3 times in a row, with the lock in hand")
     source, sink, _ = three
 
     async def main() -> None:
@@ -91,7 +91,7 @@ def test_being_fenced_without_end_is_told_once_with_what_to_do(three: list[str],
             await until(lambda: same(source, sink))
         ask(sink, "UPDATE outlast.change_positions SET epoch = 1000")
         quick = outlast.Backoff(base_s=0.05, cap_s=0.1)
-        async with running(source, mirror(sink, "outlast"), backoff=quick) as changes:
+        async with running(source, mirror(sink, "outlast"), owner=OwnerPolicy(backoff=quick)) as changes:
             await insert(source, 2)
             await until(lambda: any(fault.kind is outlast.Kind.PERMANENT for fault in faults(changes)))
             (fault,) = [fault for fault in faults(changes) if fault.kind is outlast.Kind.PERMANENT]

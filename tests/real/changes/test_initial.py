@@ -15,7 +15,7 @@ from changes_source import LOGICAL, ask, running, source_database, streams, unti
 
 from outlast import Backoff, HealthPolicy
 from outlast._core.faults import attached
-from outlast.changes import Column, FencedError, PostgresSink, Relation, ReplicaIdentity
+from outlast.changes import Column, FencedError, OwnerPolicy, PostgresSink, Relation, ReplicaIdentity, SourcePolicy
 from outlast.changes._sinks.postgres_snapshot import TargetNotEmptyError
 from outlast.changes._snapshot.model import SnapshotBatch
 from outlast.postgres import Postgres
@@ -51,7 +51,8 @@ END $$;
 """A batch of the snapshot takes as long as on a machine with real disks; what the stream brings does not."""
 NAMES = ("keyed", "named", "keyless", "large", "empty", "item")
 QUICK = HealthPolicy(relapse=Backoff(base_s=0.05, cap_s=0.2, sustained_s=5.0), probe=Backoff(base_s=0.05, cap_s=0.2))
-SOON = Backoff(base_s=0.05, cap_s=0.2, sustained_s=5.0)
+SOON = OwnerPolicy(backoff=Backoff(base_s=0.05, cap_s=0.2, sustained_s=5.0))
+FIRST = SourcePolicy(snapshot=True)
 
 
 @pytest.fixture(scope="module")
@@ -146,12 +147,12 @@ def test_what_is_there_comes_first_and_what_changes_meanwhile_after_it(
 ) -> None:
     async def main() -> None:
         with writing(source):
-            async with running(source, into(warehouse), snapshot=True) as changes:
+            async with running(source, into(warehouse), source=FIRST) as changes:
                 await until(lambda: changes.received > 20)
                 # A publication of all tables has our own as well; they are none of what is read.
                 assert {table.name for table in changes.snapshot} == set(NAMES)
                 assert sum(table.rows for table in changes.snapshot) >= 11_000
-        async with running(source, into(warehouse), snapshot=True) as changes:
+        async with running(source, into(warehouse), source=FIRST) as changes:
             await equal(source, warehouse)
             assert changes.snapshot == (), "it is done"
 
@@ -178,7 +179,7 @@ def test_whoever_is_cut_off_while_the_tables_are_read(source: str, warehouse: st
     async def main() -> None:
         cut = 0
         with writing(f"{source}?application_name=writer", seed):
-            async with running(source, into(warehouse), policy=QUICK, backoff=SOON, snapshot=True) as changes:
+            async with running(source, into(warehouse), policy=QUICK, owner=SOON, source=FIRST) as changes:
                 while not changes.received:
                     await asyncio.sleep(rng.uniform(0.0, 0.3))
                     cut += len(await asyncio.to_thread(ask, rng.choice((source, warehouse)), kill))
@@ -186,7 +187,7 @@ def test_whoever_is_cut_off_while_the_tables_are_read(source: str, warehouse: st
                         break
                 await until(lambda: changes.received > 20, 60.0)
         assert cut >= 3
-        async with running(source, into(warehouse), backoff=SOON):
+        async with running(source, into(warehouse), owner=SOON):
             await equal(source, warehouse)
 
     run_async(main)
@@ -196,7 +197,7 @@ def test_a_stop_in_the_middle_leaves_at_once_and_the_next_goes_on(source: str, w
     ask(source, "INSERT INTO item SELECT i, 'x', 1 FROM generate_series(1, 150000) AS i; ANALYZE item")
 
     async def main() -> None:
-        async with running(source, into(warehouse), snapshot=True, snapshot_workers=1) as changes:
+        async with running(source, into(warehouse), source=SourcePolicy(snapshot=True, snapshot_workers=1)) as changes:
             await until(lambda: any(table.name == "item" and table.rows for table in changes.snapshot))
         before = sum(rows for (rows,) in ask(warehouse, "SELECT rows FROM outlast.snapshot_ranges WHERE table_name = 'item'"))
         assert 0 < before < 150_000
@@ -216,7 +217,7 @@ def test_a_table_that_is_not_empty_is_not_touched(
     ask(warehouse, "INSERT INTO keyed VALUES ('mine', 1, 'precious')")
 
     async def main() -> None:
-        async with running(source, into(warehouse), snapshot=True, backoff=SOON) as changes:
+        async with running(source, into(warehouse), source=FIRST, owner=SOON) as changes:
             await until(lambda: changes.link.incident.is_open)
             assert rows_of(warehouse, "keyed") == [("(mine,1,precious)",)]
             await asyncio.to_thread(ask, warehouse, "TRUNCATE keyed")
@@ -241,12 +242,12 @@ def test_a_lost_slot_is_answered_by_reading_all_anew_once(
             await until(lambda: changes.received >= 10)
         ask(source, drop)
         ask(source, "DELETE FROM item WHERE id < 5; UPDATE item SET name = 'y' WHERE id = 7")
-        async with running(source, into(warehouse), lost="snapshot") as changes:
+        async with running(source, into(warehouse), source=SourcePolicy(lost="snapshot")) as changes:
             await equal(source, warehouse)
         # The stream has not passed yet what was read.
         ask(source, drop)
         ask(source, "DELETE FROM item WHERE id = 7")
-        async with running(source, into(warehouse), lost="snapshot") as changes:
+        async with running(source, into(warehouse), source=SourcePolicy(lost="snapshot")) as changes:
             await until(lambda: changes.over)
             assert changes.over is not None
             assert "not caught up with yet" in changes.over.reason
@@ -262,7 +263,7 @@ def test_begun_anew_it_is_ended_by_whoever_comes_next(source: str, warehouse: st
     """Between the loss and the new slot nothing says that rows are missing but what the sink has noted."""
 
     async def main() -> None:
-        async with running(source, into(warehouse), snapshot=True):
+        async with running(source, into(warehouse), source=FIRST):
             await equal(source, warehouse)
         ask(source, "SELECT pg_drop_replication_slot('shop')")
         ask(source, "DELETE FROM keyed WHERE id < 1000")
@@ -285,7 +286,7 @@ def test_a_slot_that_was_read_meanwhile_ends_the_stream(source: str, warehouse: 
     )
 
     async def main() -> None:
-        async with running(source, into(warehouse), snapshot=True, snapshot_workers=1) as changes:
+        async with running(source, into(warehouse), source=SourcePolicy(snapshot=True, snapshot_workers=1)) as changes:
             await until(lambda: any(table.name == "large" and table.ranges for table in changes.snapshot))
             ask(source, "INSERT INTO item VALUES (1, 'gone', 1)")
             advance = "SELECT pg_replication_slot_advance('shop', pg_current_wal_lsn())"

@@ -12,7 +12,7 @@ from changes_source import LOGICAL, ask, running, streams
 
 from outlast import Kind
 from outlast._core.faults import attached
-from outlast.changes import PostgresSink
+from outlast.changes import PostgresSink, SourcePolicy
 from outlast.changes._sinks.tables import TableChangedError
 from outlast.postgres import Postgres
 from outlast.testing import PostgresServer
@@ -76,7 +76,7 @@ def test_a_snapshot_reads_and_empties_every_table_for_itself(mirror: Mirror, run
                 await asyncio.sleep(0.01)
 
     async def main() -> None:
-        async with running(source, PostgresSink(Postgres(sink, name="sink")), snapshot=True):
+        async with running(source, PostgresSink(Postgres(sink, name="sink")), source=SourcePolicy(snapshot=True)):
             await streams(source)
             await equal()
             await asyncio.to_thread(ask, source, "TRUNCATE ONLY m; UPDATE p SET note = 'changed' WHERE id % 10 = 0")

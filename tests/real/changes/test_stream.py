@@ -17,7 +17,7 @@ from held_slot import BEGIN_S, SETTINGS, WAYS, stand_by
 from psycopg.conninfo import make_conninfo
 
 import outlast
-from outlast.changes import Changes, Insert, PostgresSink, StreamOverError, TransactionPart, Update
+from outlast.changes import Changes, DeliveryPolicy, Insert, OwnerPolicy, PostgresSink, StreamOverError, TransactionPart, Update
 from outlast.changes._slot.claim import BACKOFF
 from outlast.postgres import Postgres
 from outlast.testing import PostgresServer
@@ -92,7 +92,7 @@ def test_a_sink_that_is_slow_beyond_the_timeout_keeps_the_connection(source: str
     sink = Memory()
 
     async def main() -> None:
-        async with running(source, sink, wal_sender_timeout_s=1.0) as changes:
+        async with running(source, sink, owner=OwnerPolicy(wal_sender_timeout_s=1.0)) as changes:
             await streams(source)
             sink.delay_s = 3.0
             await insert(source, 1)
@@ -151,7 +151,7 @@ def test_a_large_transaction_reaches_the_sink_whole_or_not_at_all(
 
     async def main() -> None:
         sink = PostgresSink(Postgres(warehouse, name="warehouse"))
-        async with running(source, sink, streaming=streaming, spool_directory=tmp_path) as changes:
+        async with running(source, sink, delivery=DeliveryPolicy(streaming=streaming, spool_directory=tmp_path)) as changes:
             await streams(source)
             ask(source, "INSERT INTO item SELECT g, repeat('x', 5000), 1 FROM generate_series(1, 20) g")
             ask(source, "UPDATE item SET amount = 2 WHERE id <= 10")
@@ -159,7 +159,7 @@ def test_a_large_transaction_reaches_the_sink_whole_or_not_at_all(
             await until(lambda: changes.received > 10_020)
             # In the middle of it.
         assert ask(warehouse, "SELECT count(*) FROM item WHERE id >= 100")[0][0] in {0, 30_001}
-        async with running(source, sink, streaming=streaming, spool_directory=tmp_path):
+        async with running(source, sink, delivery=DeliveryPolicy(streaming=streaming, spool_directory=tmp_path)):
             ask(source, "DELETE FROM item WHERE id % 3 = 0")
             rows = "SELECT id, md5(name), amount FROM item ORDER BY id"
             expected = ask(source, rows)
@@ -263,7 +263,7 @@ def test_a_loop_of_a_service_iterates(source: str, run_async: RunAsync) -> None:
 
     async def main() -> None:
         db = Postgres(source)
-        changes = Changes(db, "shop", typed=True)
+        changes = Changes(db, "shop", delivery=DeliveryPolicy(typed=True))
         service, stop = outlast.Service("shop", deadline_s=5.0), outlast.Stop()
 
         @service.loop(needs=db)

@@ -12,7 +12,7 @@ import pytest
 from changes_source import ITEM, LOGICAL, Memory, ask, insert, running, source_database, streams, until
 
 import outlast
-from outlast.changes import JsonLinesSink, PostgresSink, Quarantine, drop_slot
+from outlast.changes import DeliveryPolicy, JsonLinesSink, PostgresSink, Quarantine, SourcePolicy, drop_slot
 from outlast.changes._slot.watch import SlotState
 from outlast.postgres import Postgres
 from outlast.testing import PostgresServer
@@ -59,7 +59,7 @@ def test_a_poison_transaction_is_quarantined_and_passed_over(
 
     async def main() -> None:
         sink = PostgresSink(Postgres(warehouse, name="warehouse"))
-        async with running(source, sink, poison="skip", quarantine=quarantine) as changes:
+        async with running(source, sink, delivery=DeliveryPolicy(poison="skip", quarantine=quarantine)) as changes:
             await streams(source)
             await insert(source, 1)
             await asyncio.to_thread(ask, source, "INSERT INTO item VALUES (2, 'bad', 4711), (3, 'good', 1)")
@@ -94,7 +94,7 @@ def test_a_flush_that_fails_is_found_out_one_by_one(source: str, warehouse: str,
         ask(source, "SELECT pg_create_logical_replication_slot('shop', 'pgoutput')")
         for number, name in enumerate(["a", "b", "a", "c"]):
             ask(source, "INSERT INTO item VALUES (%s, %s, 1)", (number, name))
-        async with running(source, sink, poison="skip", quarantine=quarantine) as changes:
+        async with running(source, sink, delivery=DeliveryPolicy(poison="skip", quarantine=quarantine)) as changes:
             kept = "SELECT name FROM item ORDER BY id"
             async with asyncio.timeout(60):
                 while await asyncio.to_thread(ask, warehouse, kept) != [("a",), ("b",), ("c",)]:
@@ -138,7 +138,7 @@ def test_what_is_missing_and_may_not_be_made_is_told_with_its_sql(
 ) -> None:
     async def main() -> None:
         sink = Memory()
-        async with running(source, sink, create=False) as changes:
+        async with running(source, sink, source=SourcePolicy(create=False)) as changes:
             await until(lambda: changes.link.incident.is_open)
             assert sink.opened == 1
         async with running(source, sink):

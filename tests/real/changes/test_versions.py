@@ -19,7 +19,7 @@ from changes_source import LOGICAL, Memory, ask, insert, running, source_databas
 from click.testing import CliRunner
 
 from outlast._cli.app import app
-from outlast.changes import PostgresSink
+from outlast.changes import DeliveryPolicy, PostgresSink, SourcePolicy
 from outlast.changes._slot.watch import SlotState
 from outlast.postgres import Postgres
 from outlast.testing import PostgresServer, find_postgres_majors
@@ -166,7 +166,7 @@ def test_everything_reaches_the_mirror(
 
     async def main() -> None:
         sink = PostgresSink(Postgres(warehouse, name="warehouse"))
-        async with running(source, sink, streaming=streaming, spool_directory=tmp_path) as changes:
+        async with running(source, sink, delivery=DeliveryPolicy(streaming=streaming, spool_directory=tmp_path)) as changes:
             await streams(source)
             await asked(source, *WORK)
             await same(source, warehouse)
@@ -174,7 +174,7 @@ def test_everything_reaches_the_mirror(
             await same(source, warehouse)
             assert changes.link.sessions == 1
         # Once more from the position that the sink has stored: nothing comes twice, which a table without a key would show.
-        async with running(source, sink, streaming=streaming, spool_directory=tmp_path):
+        async with running(source, sink, delivery=DeliveryPolicy(streaming=streaming, spool_directory=tmp_path)):
             await asked(source, "INSERT INTO keyless VALUES (4, 'd')")
             await same(source, warehouse)
         streamed = "SELECT stream_txns > 0 FROM pg_stat_replication_slots WHERE slot_name = 'shop'"
@@ -331,7 +331,7 @@ def test_a_publication_that_is_dropped_under_the_stream_is_told(
 
     async def main() -> None:
         sink = Memory()
-        async with running(source, sink, create=False) as changes:
+        async with running(source, sink, source=SourcePolicy(create=False)) as changes:
             await streams(source)
             await insert(source, 1)
             await until(lambda: sink.rows == [1])

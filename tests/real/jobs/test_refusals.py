@@ -142,8 +142,8 @@ def test_an_old_journal_with_a_refused_outcome_stops_nobody(database: str, tmp_p
             old_line({**plain, "id": ids[1], "result": {"score": float("nan")}}),
             old_line({**plain, "id": ids[2], "worker": "nobody", "result": None}),
             b"00000000 a line of somebody else's\n",
-            encode(WORKER, Outcome(ids[3], 1, "done", result_json='{"score": 4}')),
-            encode(WORKER, Outcome(ids[4], 1, "available", delay_s=float("inf"))),
+            old_line(json.loads(encode((WORKER, Outcome(ids[3], 1, "done", result_json='{"score": 4}'))))),
+            old_line(json.loads(encode((WORKER, Outcome(ids[4], 1, "available", delay_s=float("inf")))))),
         ]
         (tmp_path / "journal").write_bytes(b"".join(entries))
         async with working(jobs):

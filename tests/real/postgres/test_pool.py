@@ -14,9 +14,9 @@ import pytest
 import outlast
 from outlast import Kind, Scope, State
 from outlast._core.faults import attached
+from outlast.extend import Pacer
 from outlast.postgres import Connection, DeadlineExceededError, Postgres
 from outlast.postgres._dependency import MODEST_S
-from outlast.postgres._pacer import Pacer
 from outlast.testing import FaultProxy, PostgresServer
 
 if TYPE_CHECKING:

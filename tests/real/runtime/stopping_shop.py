@@ -13,14 +13,12 @@ import threading
 import time
 
 import outlast
+from outlast._runtime.service.clock import Clock
 
 WANTED = json.loads(os.environ.get("SHOP", "{}"))
 RNG = random.Random(WANTED.get("seed", 0))
 STEPS = ("fire", "refuse", "drain", "cancel", "flush", "close", "report", "hook")
 
-service = outlast.Service("shop", deadline_s=WANTED.get("deadline_s", 6.0))
-timeline = outlast.Service("timeline", deadline_s=5.0)
-service.add(timeline)
 peer = outlast.Dependency("peer")
 stopping = threading.Event()
 
@@ -35,13 +33,30 @@ def say(text: str) -> None:
 chosen = RNG.choice(STEPS)
 
 
-async def delay(step: str) -> None:
-    if step == chosen or (chosen == "hook" and " " in step):
-        await asyncio.sleep(0.5)
+class Delaying(Clock):
+    """The clock of the process, which takes its time before the chosen step."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.now = clock.now  # type: ignore[method-assign]
+
+    async def before(self, path: str, step: str) -> None:
+        if WANTED.get("delay") and (step == chosen or (chosen == "hook" and " " in step)):
+            await asyncio.sleep(0.5)
 
 
-if WANTED.get("delay"):
-    service.between_steps = timeline.between_steps = delay
+class Shop(outlast.Service):
+    async def run(self, stop: outlast.Stop | None = None, *, clock: Clock | None = None) -> int:
+        assert stop is not None
+        assert clock is not None
+        if WANTED.get("delay") and chosen == "fire":
+            # In the very step that fires the stop, between two of those that are told.
+            stop.on_fire(lambda _: time.sleep(0.5))
+        return await super().run(stop, clock=Delaying(clock))
+
+
+service = Shop("shop", deadline_s=WANTED.get("deadline_s", 6.0))
+timeline = outlast.Service("timeline", deadline_s=5.0)
+service.add(timeline)
 
 
 # The load: loops, a child that is worked in, and threads.
@@ -191,16 +206,6 @@ for number in range(WANTED.get("children", 0)):
 
 def main() -> int:
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s")
-    if WANTED.get("delay") and chosen == "fire":
-        # In the very step that fires the stop, between two of those that are told.
-        run_stop = outlast.Service.run
-
-        async def run(self: outlast.Service, stop: outlast.Stop | None = None) -> int:
-            assert stop is not None
-            stop.on_fire(lambda _: time.sleep(0.5))
-            return await run_stop(self, stop)
-
-        outlast.Service.run = run  # type: ignore[method-assign]
     return outlast.run(service, listen=WANTED.get("listen"), report=WANTED.get("report"))
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import outlast
-from outlast import Classifiers, ConfigurationError, Fault, Kind, Stop, Stopping
+from outlast import Classifiers, Fault, Kind, Stop, Stopping
 from outlast._core.faults import attached
 from outlast.changes import Assembler, Decoder, Insert, Quarantine, RefusedError, StreamOverError
 from outlast.changes._own_tables import OwnTables
@@ -279,11 +279,6 @@ def test_the_trouble_of_a_sink_is_not_the_transactions() -> None:
     for _ in range(10):
         with pytest.raises(ConnectionResetError):
             pumped(Source((transaction(100, "a", table=TABLE), 0)), sink, poisoned=one)
-
-
-def test_skipping_needs_somewhere_to_put_it() -> None:
-    with pytest.raises(ConfigurationError, match="needs a quarantine"):
-        poison(policy="skip")
 
 
 # Who may go on.

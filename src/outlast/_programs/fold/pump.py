@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import select
 import signal
 import time
 from typing import TYPE_CHECKING, Final
 
+from outlast._runtime.process.signal_pipe import SignalPipe
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable
 
     from outlast._programs.fold.output import Sink
     from outlast._programs.fold.source import Source
@@ -60,8 +61,9 @@ class Pump:
     def run(self, out_fd: int) -> int:
         """Carry everything. `out_fd` is watched for a reader that went away."""
         try:
-            with self._signals() as woken:
-                self._carry(out_fd, woken)
+            with contextlib.closing(SignalPipe()) as signals:
+                signals.install(dict.fromkeys((signal.SIGTERM, signal.SIGINT, signal.SIGHUP), self._stop))
+                self._carry(out_fd, signals)
                 self._finish()
         except BrokenPipeError:
             return BROKEN_PIPE
@@ -74,9 +76,9 @@ class Pump:
             return 128 + self._signal
         return IO_ERROR if self._sink.lost_bytes or self._unread else 0
 
-    def _carry(self, out_fd: int, woken: int) -> None:
+    def _carry(self, out_fd: int, signals: SignalPipe) -> None:
         poll = select.poll()
-        poll.register(woken, select.POLLIN)
+        poll.register(signals.fd, select.POLLIN)
         poll.register(out_fd, 0)
         if self._source.waits_for is not None:
             poll.register(self._source.waits_for, select.POLLIN)
@@ -89,9 +91,8 @@ class Pump:
                 raise BrokenPipeError
             if self._signal and self._stop_at is None:
                 self._stop_at = now + GRACE_S
-            if woken in ready:
-                with contextlib.suppress(BlockingIOError):
-                    os.read(woken, 512)
+            if signals.fd in ready:
+                signals.read()
             data = b""
             readable = self._source.waits_for is None or self._source.waits_for in ready
             if readable:
@@ -133,22 +134,6 @@ class Pump:
 
     def _finish(self) -> None:
         self._sink.write(self._fold.end(time.monotonic()))
-
-    @contextlib.contextmanager
-    def _signals(self) -> Generator[int]:
-        """Note SIGTERM, SIGINT and SIGHUP; gives a descriptor that wakes the poll."""
-        woken, wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-        before = {number: signal.signal(number, self._stop) for number in numbers}
-        wakeup = signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
-        try:
-            yield woken
-        finally:
-            signal.set_wakeup_fd(wakeup)
-            for number, handler in before.items():
-                signal.signal(number, handler)
-            os.close(woken)
-            os.close(wake)
 
     def _stop(self, number: int, frame: object) -> None:
         del frame

@@ -15,11 +15,34 @@ from outlast._programs.guard.supervisor import NOT_EXECUTABLE, NOT_FOUND
 from outlast._runtime.process import proc as process_files
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
+
+    from outlast._runtime.process.signal_pipe import Handler
 
 _PR_SET_PDEATHSIG: Final = 1
 _PR_SET_CHILD_SUBREAPER: Final = 36
 """Of linux/prctl.h."""
+
+
+FORWARDED: Final = (
+    signal.SIGTERM,
+    signal.SIGINT,
+    signal.SIGHUP,
+    signal.SIGQUIT,
+    signal.SIGUSR1,
+    signal.SIGUSR2,
+    signal.SIGWINCH,
+)
+"""Signals that the program gets when the guard does."""
+
+
+def handlers() -> Mapping[signal.Signals, Handler]:
+    """Return a handler that does nothing for each signal that is to reach the guard: what is forwarded, and SIGCHLD.
+
+    What was ignored when we were started stays ignored, as `nohup` wants it.
+    """
+    taken = [number for number in FORWARDED if signal.getsignal(number) is not signal.SIG_IGN]
+    return dict.fromkeys((*taken, signal.SIGCHLD), lambda _number, _frame: None)
 
 
 class NotStartedError(Exception):

@@ -10,13 +10,13 @@ import time
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Final
 
-from outlast._programs.alarm import Alarm
 from outlast._programs.guard import processes
 from outlast._programs.guard.logfile import LogFile
 from outlast._programs.guard.places import Places
 from outlast._programs.guard.spin import SpinWatch
 from outlast._programs.guard.status import Status
 from outlast._programs.guard.supervisor import Action, Forward, Phase, Say, Start, Supervisor, Sweep
+from outlast._runtime.process.signal_pipe import SignalPipe
 from outlast._serve.endpoint import Endpoint
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ class Guard:
         self._options = options
         self._program: processes.Program | None = None
         self._selector = selectors.DefaultSelector()
-        self._alarm = Alarm()
+        self._signals = SignalPipe()
         self._sampled_at = time.monotonic()
         self._held: set[int] = set()
         """Streams that are not read for the moment, because a place has to catch up."""
@@ -77,8 +77,8 @@ class Guard:
 
     def run(self) -> int:
         """Do it all; see `run`."""
-        self._alarm.install()
-        self._selector.register(self._alarm.fd, selectors.EVENT_READ, None)
+        self._signals.install(processes.handlers())
+        self._selector.register(self._signals.fd, selectors.EVENT_READ, None)
         processes.adopt_orphans()
         try:
             self._do([Start()], time.monotonic())
@@ -86,7 +86,7 @@ class Guard:
                 self._turn()
         finally:
             self.places.close()
-            self._alarm.uninstall()
+            self._signals.close()
             self._selector.close()
         return self.supervisor.exit_code
 
@@ -98,8 +98,9 @@ class Guard:
         for key, _ in events:
             if key.data is not None:
                 self._read(key.data, now)
-        for number in self._alarm.taken():
-            self._do(self.supervisor.asked(number, now), now)
+        for number in self._signals.read():
+            if number in processes.FORWARDED:
+                self._do(self.supervisor.asked(number, now), now)
         self._look_after_children(now)
         self._do(self.supervisor.due(now), now)
         self._close_what_nobody_reads()

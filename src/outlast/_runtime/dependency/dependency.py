@@ -190,6 +190,14 @@ class Dependency:
         """Whether the service that uses it is stopping: nothing is probed any more, and nothing is to be dialled."""
         return self._cell.stop is not None
 
+    async def answers(self, limit_s: float) -> bool:
+        """Return whether the peer answers a probe within `limit_s` seconds: is it the peer, or the caller's request alone?
+
+        It is no evidence either way. Whoever wonders meanwhile, or within `limit_s` seconds after a good answer, shares it.
+        False while it is down, without a probe, and during a stop: then nobody is asked.
+        """
+        return await self._prober.answers(limit_s)
+
     def unavailable(self) -> Unavailable:
         """Build the refusal: the first cause, since when, and when it is worth coming back."""
         return self._cell.unavailable()

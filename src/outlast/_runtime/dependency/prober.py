@@ -26,6 +26,9 @@ class Prober:
         self._task: asyncio.Task[None] | None = None
         self._awake: asyncio.Event | None = None
         self._looking: asyncio.Task[None] | None = None
+        self._wondering = asyncio.Lock()
+        """Held by the one who asks for all who wonder whether the peer answers."""
+        self._answered_at = float("-inf")
 
     def ensure(self) -> None:
         """Have the task running on the running loop, unless the service is stopping."""
@@ -47,6 +50,8 @@ class Prober:
             if task is not None:
                 task.cancel()
         self._task = self._looking = None
+        # A lock belongs to the event loop in which somebody waited for it; the next use may be in another one.
+        self._wondering, self._answered_at = asyncio.Lock(), float("-inf")
 
     async def look(self) -> None:
         """Ask once although nothing is known to be wrong. Whoever wonders meanwhile shares the answer."""
@@ -57,6 +62,21 @@ class Prober:
         if self._looking is None or self._looking.done():
             self._looking = loop.create_task(self._look(cell.probe), name=f"outlast prober {cell.name} looks")
         await asyncio.wait({self._looking})
+
+    async def answers(self, limit_s: float) -> bool:
+        """Return whether the peer answers a probe within `limit_s` seconds; for the same time an answer holds for all."""
+        cell, loop = self._cell, asyncio.get_running_loop()
+        async with self._wondering:
+            if cell.probe is None or cell.stop is not None or not cell.passable:
+                return False
+            if loop.time() - self._answered_at >= limit_s:
+                try:
+                    async with asyncio.timeout(limit_s):
+                        await cell.probe()
+                except Exception:  # noqa: BLE001 - whatever it is, the peer did not answer in time
+                    return False
+                self._answered_at = loop.time()
+            return True
 
     async def _run(self) -> None:
         cell = self._cell

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Final
 
 from outlast._core.phases import EXIT_FORCED, worst
 from outlast._runtime.process import offspring
+from outlast._runtime.process.last_resort import leave
 from outlast._runtime.process.log import ProcessLog, ending
-from outlast._runtime.process.signals import Signals, leave
+from outlast._runtime.process.signals import Signals
 from outlast._runtime.process.status import Status
 from outlast._runtime.process.systemd import Notifier
 from outlast._runtime.process.watchdog import Watchdog
@@ -79,7 +80,6 @@ class Process:
         self.service = service
         self.stop = Stop()
         self.signals = Signals(service.name, service.deadline_s, self._on_signal)
-        service.stood_still_s = self.signals.stood_still_s
         self.watchdog = watchdog
         self.notifier = Notifier.from_environment(os.environ)
         self.status = Status(service, self.stop, self.signals, watchdog)
@@ -110,7 +110,7 @@ class Process:
         self.watchdog.start()
         manager = asyncio.create_task(self._tell_manager(), name="outlast tells systemd")
         try:
-            code = await self.service.run(self.stop)
+            code = await self.service.run(self.stop, clock=self.signals.clock)
             return await self._end(code)
         finally:
             manager.cancel()
@@ -121,7 +121,7 @@ class Process:
         if self._folding is not None:
             self._folding.close()
         # Still under our signal handlers: a second SIGTERM must not end the process with another exit code.
-        log.flush(self.signals.left_s())
+        log.flush(self.signals.last_resort.left_s())
         self.notifier.close()
         self.signals.close()
         if self._endpoint is not None:
@@ -135,7 +135,7 @@ class Process:
             self.stop.fire(number.name)
 
     def _stopping(self, stop: Stop) -> None:
-        self.signals.stopping()
+        self.signals.last_resort.begin()
         self.notifier.stopping(f"stopping: {stop.reason}")
         self.notifier.extend_timeout(self.service.deadline_s * 1.1 + 1.0)
         logger.info("%s stops within %g s: %s", self.service.name, self.service.deadline_s, stop.reason)

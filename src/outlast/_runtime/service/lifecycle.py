@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from outlast._core.faults import Fault
+    from outlast._runtime.service.clock import Clock
     from outlast._runtime.service.holdings import Holdings
     from outlast._runtime.service.service import Service
     from outlast._runtime.service.stop import Stop
@@ -33,7 +34,7 @@ logger = logging.getLogger("outlast")
 class Lifecycle:
     """Runs a service whose dependencies are open and whose starters have run. Made anew for each run."""
 
-    def __init__(self, service: Service, stop: Stop, holdings: Holdings, parent: Lifecycle | None = None) -> None:
+    def __init__(self, service: Service, stop: Stop, holdings: Holdings, clock: Clock, parent: Lifecycle | None = None) -> None:
         """Make the lives of the children too; nothing runs yet."""
         self.service = service
         self.stop = stop
@@ -44,7 +45,8 @@ class Lifecycle:
         self.working = False
         """Whether the workers were set to work."""
         holdings.need(service.dependencies)
-        self.children = [Lifecycle(child, stop.child(), holdings, self) for child in service.children]
+        self.children = [Lifecycle(child, stop.child(), holdings, clock, self) for child in service.children]
+        self._clock = clock
         self._parent = parent
         self._holdings = holdings
         self._workers: dict[asyncio.Task[Any], Worker] = {}
@@ -173,10 +175,6 @@ class Lifecycle:
 
     # The stop.
 
-    def _now(self) -> float:
-        """The event loop's time, without that in which the whole process stood still: it counts for no deadline."""
-        return asyncio.get_running_loop().time() - self.service.stood_still_s()
-
     def _refuse(self, stop: Stop) -> None:
         """Close the door, in the step that fires the stop."""
         self.service.gate.close(stop.reason or "")
@@ -188,7 +186,7 @@ class Lifecycle:
         Gives when all this has to be over, on the event loop's clock.
         """
         children_by = max((child.hurry() for child in self.children if child.phase is not Phase.REPORT), default=0.0)
-        now = self._now()
+        now = self._clock.now()
         self._hurried_at = now
         self._plan = self.plan(now).hurried(now, children_by)
         self._ring()
@@ -206,7 +204,7 @@ class Lifecycle:
 
     async def end(self) -> StopReport:
         """Go through the phases; the stop has been fired."""
-        plan = self.plan(self._now())
+        plan = self.plan(self._clock.now())
         for child in self.children:
             child.end_by(plan.children_by)
         await self._timed(Phase.REFUSE, self._hooks(Phase.REFUSE))
@@ -221,7 +219,7 @@ class Lifecycle:
             self.path,
             self.stop.reason or "",
             worst(tuple(self._codes)),
-            self._now() - plan.started_at,
+            self._clock.now() - plan.started_at,
             plan.deadline_s,
             hurried=self._hurried_at is not None,
             phases=tuple(self._times),
@@ -238,37 +236,37 @@ class Lifecycle:
     def end_by(self, close_by: float) -> None:
         """Have a stop that is under way already over in time to be part of the parent's drain."""
         if self._plan is not None and self._plan.close_by > close_by:
-            self._plan = self._plan.within(self._now(), close_by)
+            self._plan = self._plan.within(self._clock.now(), close_by)
             self._ring()
             for child in self.children:
                 child.end_by(self._plan.children_by)
 
     async def _timed(self, phase: Phase, steps: Awaitable[None]) -> None:
         self.phase = phase
-        began_at = self._now()
+        began_at = self._clock.now()
         limit_s = max(0.0, self.plan(began_at).by[phase] - began_at)
         logger.debug("%s: %s, for at most %.2f s", self.path, phase.value, limit_s)
-        await self.service.between_steps(phase.value)
+        await self._clock.before(self.path, phase.value)
         await steps
-        self._times.append(PhaseTime(phase.value, self._now() - began_at, limit_s))
+        self._times.append(PhaseTime(phase.value, self._clock.now() - began_at, limit_s))
 
     async def _drain(self) -> None:
         """Let what is under way finish, then cancel it; name what does not end even so."""
         gate = self.service.gate
         self._emptied = asyncio.ensure_future(gate.empty())
         self._attend(self._emptied)
-        await self._until_empty(lambda: self.plan(self._now()).cancel_at)
+        await self._until_empty(lambda: self.plan(self._clock.now()).cancel_at)
         running = [task for task in self._workers if not task.done()]
         inside = gate.holders
         if running or inside:
-            await self.service.between_steps("cancel")
+            await self._clock.before(self.path, "cancel")
             names = _few([task.get_name() for task in running] + self._inside())
             level = logging.WARNING if self._parent is None else logging.DEBUG
             logger.log(level, "%s: cancelled what still ran: %s", self.path, names)
         for task in (*running, *(holder.task for holder in inside if holder.task is not None)):
             self.stop.cancel(task, f"{self.path} is stopping and its drain time is over")
-        await self._until_empty(lambda: self.plan(self._now()).by[Phase.DRAIN])
-        now = self._now()
+        await self._until_empty(lambda: self.plan(self._clock.now()).by[Phase.DRAIN])
+        now = self._clock.now()
         for task, worker in self._workers.items():
             if not task.done():
                 self._name(worker.name, Phase.DRAIN, now - worker.turned_at, task_stack(task))
@@ -303,10 +301,10 @@ class Lifecycle:
 
     async def _until_empty(self, when: Callable[[], float]) -> None:
         """Wait until nothing is pending, but not beyond `when()`, which a hurry brings nearer."""
-        began_at, remind_s = self._now(), REMIND_S
-        while self._pending and (left_s := when() - self._now()) > 0:
-            await self._wait_for_bell(min(left_s, began_at + remind_s - self._now()))
-            if self._pending and self._now() >= began_at + remind_s:
+        began_at, remind_s = self._clock.now(), REMIND_S
+        while self._pending and (left_s := when() - self._clock.now()) > 0:
+            await self._wait_for_bell(min(left_s, began_at + remind_s - self._clock.now()))
+            if self._pending and self._clock.now() >= began_at + remind_s:
                 self._remind(remind_s)
                 remind_s *= 2
 
@@ -316,7 +314,7 @@ class Lifecycle:
         # Its first step is in this turn of the loop or the next.
         for _ in range(2):
             await asyncio.sleep(0)
-        while not task.done() and (left_s := when() - self._now()) > 0:
+        while not task.done() and (left_s := when() - self._clock.now()) > 0:
             await self._wait_for_bell(left_s)
 
     async def _wait_for_bell(self, limit_s: float | None = None) -> None:
@@ -356,12 +354,12 @@ class Lifecycle:
     async def _carry_out(self, phase: Phase, hooks: list[Hook], later: int = 0) -> None:
         """Run the steps one after the other, each within its fair share of what the phase has left."""
         for index, (name, hook) in enumerate(hooks):
-            await self.service.between_steps(name)
-            began_at = self._now()
+            await self._clock.before(self.path, name)
+            began_at = self._clock.now()
             task: asyncio.Task[None] = asyncio.ensure_future(hook())
             await self._until_done(task, partial(self._share_ends_at, phase, began_at, len(hooks) - index + later))
             if not task.done():
-                took_s = self._now() - began_at
+                took_s = self._clock.now() - began_at
                 self._name(name, phase, took_s, task_stack(task))
                 self.stop.cancel(task, f"{name} did not finish within {took_s:.2f} s")
                 self._lost(phase, name)

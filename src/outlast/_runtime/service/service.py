@@ -13,6 +13,7 @@ from outlast._core.faults import ConfigurationError
 from outlast._core.phases import Phase
 from outlast._core.shown import NAME
 from outlast._core.stop_report import KEPT_MAX
+from outlast._runtime.service.clock import Clock
 from outlast._runtime.service.gate import Gate
 from outlast._runtime.service.holdings import Holdings
 from outlast._runtime.service.lifecycle import Lifecycle
@@ -70,10 +71,6 @@ class Service:
         self.hooks: list[tuple[Phase, Callable[[], Awaitable[None]]]] = []
         self.report: StopReport | None = None
         """How the last stop went."""
-        self.between_steps: Callable[[str], Awaitable[None]] = _at_once
-        """Awaited with its name before each step of the stop: for tests, which may take their time there."""
-        self.stood_still_s: Callable[[], float] = _never
-        """How long this process has stood still as a whole during the stop (SIGSTOP), in seconds."""
         self._shown: list[Shown] = []
         self._dependencies: dict[int, Dependency] = {}
         self._starters: list[Callable[[], Awaitable[None]]] = []
@@ -226,15 +223,15 @@ class Service:
 
     # Running it.
 
-    async def run(self, stop: Stop | None = None) -> int:
+    async def run(self, stop: Stop | None = None, *, clock: Clock | None = None) -> int:
         """Run until `stop` is fired, a worker asks to leave, or every task is done. Gives the exit code.
 
         0: clean. 70: too many bugs. 74: a FATAL fault. 75: something did not finish within `deadline_s`. `report` then
         tells how the stop went. Cancelling this is the same as firing the stop, and then raises `CancelledError`; a second
-        time it hurries.
+        time it hurries. `clock` is what the deadlines of the stop go by.
         """
         stop = stop or Stop()
-        life = asyncio.create_task(self._live(stop), name=f"the life of {self.name}")
+        life = asyncio.create_task(self._live(stop, clock or Clock()), name=f"the life of {self.name}")
         cancelled = False
         while not life.done():
             try:
@@ -259,13 +256,12 @@ class Service:
         if self._life is not None:
             self._life.stop.fire(reason)
 
-    async def _live(self, stop: Stop) -> StopReport:
+    async def _live(self, stop: Stop, clock: Clock) -> StopReport:
         holdings = Holdings()
-        life = Lifecycle(self, stop, holdings)
+        life = Lifecycle(self, stop, holdings, clock)
         lives = life.all()
         for each in lives:
             each.service._life = each
-            each.service.stood_still_s = self.stood_still_s
         incidents = [dependency.incident for dependency in holdings]
         incidents += [body.incident for each in lives for body in each.service.bodies]
         try:
@@ -326,13 +322,3 @@ def _census(service: Service) -> str:
     if len(services) > 1:
         parts.append(f"{len(services) - 1} child service{'s' * (len(services) != 2)}")
     return ", ".join(parts)
-
-
-def _never() -> float:
-    """Nobody looks whether the process stands still."""
-    return 0.0
-
-
-async def _at_once(step: str) -> None:
-    """Take no time."""
-    del step

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import json
 import os
@@ -10,11 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, ParamSpec
 
 from outlast.changes._decoding.messages import UNCHANGED, Delete, Insert, Truncate, Update
-from outlast.extend import AppendFile, Sync
+from outlast.extend import AppendFile, OwnThread, Sync
 from outlast.postgres.replication import format_lsn, parse_lsn
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from outlast.changes._decoding.messages import Change
     from outlast.changes._sinks.port import Delivery
@@ -83,20 +82,20 @@ class JsonLinesSink:
         """Write to `path`; it is made if it is not there, its directory is not."""
         self.path = Path(path)
         self._file: AppendFile | None = None
-        self._work: asyncio.Future[None] | None = None
-        """What a thread is doing with the descriptor."""
+        self._disk = OwnThread("outlast changes json lines")
+        """The one thread that touches the file."""
         self._complete_lsn = 0
         self._durable_lsn = 0
 
     async def open(self, stream: str, epoch: int) -> int:
         """Find the last commit, and cut off what follows it."""
         del stream, epoch
-        await self._in_thread(self._open)
+        await self._disk.run(self._open)
         return self._durable_lsn
 
     async def write(self, delivery: Delivery) -> None:
         """Append a transaction or a part of one."""
-        await self._in_thread(self._write, delivery)
+        await self._disk.run(self._write, delivery)
         if delivery.end_lsn is not None:
             self._complete_lsn = delivery.end_lsn
 
@@ -104,28 +103,29 @@ class JsonLinesSink:
         """Have it on disk."""
         if self._complete_lsn != self._durable_lsn:
             complete = self._complete_lsn
-            await self._in_thread(self._opened().sync)
+            await self._disk.run(self._opened().sync)
             self._durable_lsn = complete
         return self._durable_lsn
 
     async def close(self) -> None:
         """Close the file, once nothing is done with it any more."""
-        if self._work is not None:
-            await asyncio.wait({self._work})
+        await self._disk.run(self._close)
+        self._disk.close()
+
+    def _close(self) -> None:
         if self._file is not None:
             self._file.close()
-
-    async def _in_thread(self, function: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> None:
-        """Do what may block; a cancel leaves the thread alone, which nothing can interrupt."""
-        self._work = work = asyncio.ensure_future(asyncio.to_thread(function, *args, **kwargs))
-        await asyncio.shield(work)
-        self._work = None
+            self._file = None
 
     def _open(self) -> None:
-        # A restart of the stream opens it again, and the lock of an earlier opening would be in the way.
-        self._file = file = AppendFile.open(self.path, sync=Sync.ASKED)
-        size, self._durable_lsn = _last_commit(file)
-        file.cut(size)
+        file = AppendFile.open(self.path, sync=Sync.ASKED)
+        try:
+            size, self._durable_lsn = _last_commit(file)
+            file.cut(size)
+        except BaseException:
+            file.close()
+            raise
+        self._file = file
         self._complete_lsn = self._durable_lsn
 
     def _write(self, delivery: Delivery) -> None:
@@ -168,6 +168,7 @@ class StdoutSink:
     def __init__(self, descriptor: int = 1) -> None:
         """Write to a descriptor."""
         self._descriptor = descriptor
+        self._pipe = OwnThread("outlast changes standard output")
         self._complete_lsn = 0
 
     async def open(self, stream: str, epoch: int) -> int:
@@ -178,7 +179,7 @@ class StdoutSink:
     async def write(self, delivery: Delivery) -> None:
         """Write the lines, and wait for whoever reads them."""
         data = b"".join(map(as_json, change_lines(delivery)))
-        await asyncio.to_thread(_write_all, self._descriptor, data)
+        await self._pipe.run(_write_all, self._descriptor, data)
         if delivery.end_lsn is not None:
             self._complete_lsn = delivery.end_lsn
 
@@ -188,6 +189,7 @@ class StdoutSink:
 
     async def close(self) -> None:
         """Leave the descriptor open: it is not ours."""
+        self._pipe.close()
 
 
 def _write_all(descriptor: int, data: bytes) -> None:

@@ -9,7 +9,7 @@ import logging
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
-from outlast import ConfigurationError, Fault, Kind, OutlastError, Scope
+from outlast import Fault, Kind, OutlastError, Scope
 from outlast.changes._sinks.port import emptied
 from outlast.extend import Reaction
 from outlast.postgres.replication import format_lsn
@@ -57,9 +57,6 @@ class Poison:
     def __init__(
         self, name: str, classifiers: Classifiers, *, policy: Policy = "stop", quarantine: Quarantine | None = None
     ) -> None:
-        """Know of no refusal. Raises `ConfigurationError`."""
-        if policy == "skip" and quarantine is None:
-            raise ConfigurationError(f"changes {name}: poison='skip' needs a quarantine: what is skipped must be somewhere")
         self.name = name
         self.policy: Policy = policy
         self.quarantine = quarantine

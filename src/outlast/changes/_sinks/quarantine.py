@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from outlast import Fault, Kind, OutlastError, Scope
 from outlast.changes._sinks.json_lines import as_json, change_lines
-from outlast.extend import AppendFile, Sync
+from outlast.extend import AppendFile, OwnThread, Sync
 from outlast.postgres.replication import format_lsn
 
 if TYPE_CHECKING:
@@ -37,10 +36,11 @@ class Quarantine:
         """Write to `path`, which is made when it is first needed."""
         self.path = Path(path)
         self.bytes_max = bytes_max
+        self._disk = OwnThread("outlast changes quarantine")
 
     async def take(self, delivery: Delivery, fault: Fault) -> None:
         """Keep one transaction, or a part of one, with the fault. Raises `QuarantineFullError`, OSError."""
-        await asyncio.to_thread(self._take, delivery, fault)
+        await self._disk.run(self._take, delivery, fault)
 
     def _take(self, delivery: Delivery, fault: Fault) -> None:
         # The reason may quote a row, as do the lines that follow: here is the one place for both.

@@ -20,6 +20,7 @@ from outlast.postgres.replication import format_lsn
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from outlast.changes._policies import SourcePolicy
     from outlast.changes._slot.troubles import Names
     from outlast.changes._snapshot.model import SnapshotTarget
     from outlast.changes._snapshot.reader import TableProgress
@@ -36,14 +37,13 @@ logger = logging.getLogger("outlast.changes")
 class InitialSnapshot:
     """Reads the tables of a publication for the stream `name`, and tells how far it is."""
 
-    def __init__(self, db: Postgres, names: Names, name: str, *, workers: int, keys_change: bool, schema: str) -> None:
+    def __init__(self, db: Postgres, names: Names, name: str, source: SourcePolicy, *, schema: str) -> None:
         """Describe it; nothing is dialled."""
         self._db = db
         self._publication = names.publication
         self._slot = names.slot
         self._name = name
-        self._workers = workers
-        self._keys_change = keys_change
+        self._source = source
         self._schema = schema
         self._snapshot: Snapshot | None = None
 
@@ -67,8 +67,8 @@ class InitialSnapshot:
             stream=self._name,
             into=target,
             progress=target.progress,
-            workers=self._workers,
-            keys_change=self._keys_change,
+            workers=self._source.snapshot_workers,
+            keys_change=self._source.keys_change,
             schema=self._schema,
         )
         # Named after the session, so that one which another session has left behind is not in the way.

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
     from psycopg.pq.abc import PGcancel, PGcancelConn
 
+    from outlast.extend import Pacer
     from outlast.postgres._connection import Connection
-    from outlast.postgres._pacer import Pacer
 
 WAITS_S: Final = (1.5, 3.0, 6.0, 12.0)
 """Between two cancel requests for one statement; the last one again and again. The first is longer than the server's own look."""

@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 import psycopg
 
 from outlast import Fault, Kind, Scope
-from outlast.extend import attach
-from outlast.postgres._pool.line import Line
+from outlast.extend import Line, attach
 from outlast.postgres._pool.places import GRACE_S, IDLE_S_MAX, Places
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Final
 
-from outlast.postgres._pool.line import Line
+from outlast.extend import Line
 from outlast.postgres._pool.places import GRACE_S, Places
 from outlast.postgres._pool.pool import UNENDED, no_connection
 

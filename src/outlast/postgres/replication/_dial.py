@@ -11,9 +11,8 @@ import psycopg
 from psycopg.conninfo import make_conninfo
 
 from outlast import ConfigurationError, Fault, Kind, Scope, Stopping
-from outlast.extend import attach, attached, clean
+from outlast.extend import Pacer, attach, attached, clean
 from outlast.postgres._connection import Connection
-from outlast.postgres._pacer import Pacer
 from outlast.postgres._settings import TIMEOUTS, look_for_us, wait_on_purpose
 
 if TYPE_CHECKING:

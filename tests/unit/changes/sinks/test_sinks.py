@@ -6,8 +6,9 @@ import asyncio
 import json
 import os
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -26,6 +27,7 @@ from outlast.changes import (
     QuarantineFullError,
     Relation,
     ReplicaIdentity,
+    SourcePolicy,
     StdoutSink,
     StreamOverError,
     Transaction,
@@ -224,6 +226,26 @@ def test_standard_output_gets_the_same_lines() -> None:
         assert [json.loads(line)["op"] for line in pipe] == ["insert", "commit"]
 
 
+def test_a_full_default_executor_holds_up_no_sink_and_no_quarantine(tmp_path: Path) -> None:
+    door = threading.Event()
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_default_executor(ThreadPoolExecutor(1))
+        blocked = loop.run_in_executor(None, door.wait, 60)
+        sink = JsonLinesSink(tmp_path / "changes")
+        await sink.open("shop", 1)
+        await sink.write(transaction(100, row(1)))
+        assert await sink.flush() == 110
+        await sink.close()
+        await Quarantine(tmp_path / "quarantine").take(transaction(100, row(1)), Fault(Kind.REJECTED, "23514", "refused"))
+        assert not blocked.done()
+        door.set()
+        await blocked
+
+    asyncio.run(main())
+
+
 def test_a_quarantine_has_a_limit_and_holds_whole_transactions_only(tmp_path: Path) -> None:
     quarantine = Quarantine(tmp_path / "quarantine", bytes_max=600)
     fault = Fault(Kind.REJECTED, "23514", "refused")
@@ -252,12 +274,12 @@ def test_two_servers_of_one_name_are_refused() -> None:
     assert [need.name for need in other.needs] == ["postgres", "warehouse"]
 
 
-@pytest.mark.parametrize("options", [{"snapshot": True}, {"lost": "snapshot"}])
-def test_a_snapshot_needs_a_sink_that_takes_one(options: dict[str, Any]) -> None:
+@pytest.mark.parametrize("policy", [SourcePolicy(snapshot=True), SourcePolicy(lost="snapshot")])
+def test_a_snapshot_needs_a_sink_that_takes_one(policy: SourcePolicy) -> None:
     source = Postgres("postgresql://localhost/shop")
     with pytest.raises(ConfigurationError, match="a StdoutSink takes no snapshot; a PostgresSink does"):
-        Changes(source, "shop", sink=StdoutSink(), **options)
-    Changes(source, "shop", sink=PostgresSink(source), **options)
+        Changes(source, "shop", sink=StdoutSink(), source=policy)
+    Changes(source, "shop", sink=PostgresSink(source), source=policy)
 
 
 def test_a_stream_has_a_sink_or_is_iterated_over() -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 
-from outlast.postgres._pacer import Pacer
+from outlast.extend import Pacer
 from outlast.postgres._pool.endings import DRAIN_BYTES_MAX, WAITS_S, Endings
 from outlast.testing import run_virtual
 

@@ -11,7 +11,7 @@ import pytest
 
 from outlast import Kind, Scope
 from outlast._core.faults import attached
-from outlast.postgres._pacer import SPACING_S, Pacer
+from outlast._runtime.adapter.pacer import SPACING_S, Pacer
 from outlast.postgres._pool.places import GRACE_S, IDLE_S_MAX, Places
 from outlast.postgres._pool.pool import Connector, NoConnectionError, Pool
 from outlast.postgres._pool.side import PLACES, Side
@@ -383,7 +383,7 @@ def test_turns_lie_apart_on_a_machine_that_stutters_too(monkeypatch: pytest.Monk
             await pacer.turn()
             times.append(asyncio.get_running_loop().time())
 
-        monkeypatch.setattr("outlast.postgres._pacer.asyncio.sleep", wake_late)
+        monkeypatch.setattr("outlast._runtime.adapter.pacer.asyncio.sleep", wake_late)
         await asyncio.gather(*(ask() for _ in range(30)))
         return times
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import outlast
+from outlast._runtime.service.clock import Clock
 from outlast._runtime.service.link import Link
 from outlast.testing import run_virtual
 
@@ -22,13 +23,13 @@ if TYPE_CHECKING:
 LONG = 3600.0
 
 
-def stopped(service: outlast.Service, after_s: float = 1.0) -> tuple[StopReport, float]:
+def stopped(service: outlast.Service, after_s: float = 1.0, clock: Clock | None = None) -> tuple[StopReport, float]:
     """Run a service, stop it after a while; gives its report, and how long the stop took."""
 
     async def main() -> tuple[StopReport, float]:
         stop, loop = outlast.Stop(), asyncio.get_running_loop()
         loop.call_later(after_s, stop.fire, "test")
-        code = await service.run(stop)
+        code = await service.run(stop, clock=clock)
         assert service.report is not None
         assert service.report.exit_code == code
         took_s = loop.time() - after_s
@@ -346,7 +347,10 @@ def test_two_thousand_idle_children_stop_at_once_in_a_few_lines(caplog: pytest.L
 
 def test_the_time_in_which_the_process_stood_still_counts_for_no_deadline() -> None:
     service, still_s = outlast.Service("shop", deadline_s=10.0), 0.0
-    service.stood_still_s = lambda: still_s
+
+    class Still(Clock):
+        def now(self) -> float:
+            return super().now() - still_s
 
     @service.loop()
     async def work(stop: outlast.Stop) -> None:
@@ -361,7 +365,7 @@ def test_the_time_in_which_the_process_stood_still_counts_for_no_deadline() -> N
         # As far as deadlines go, 45 of the next 50 seconds do not pass.
         still_s = 45.0
 
-    report, took_s = stopped(service)
+    report, took_s = stopped(service, clock=Still())
     assert took_s == pytest.approx(52)
     assert report.took_s == pytest.approx(7)
     assert report.exit_code == 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from outlast.postgres._pacer import Pacer
+from outlast.extend import Pacer
 from outlast.testing import run_virtual
 
 

@@ -1,4 +1,4 @@
-"""A line of tasks that wait for something, first come, first served, each for a bounded time."""
+"""A line of tasks that wait for something, first come, first served."""
 
 from __future__ import annotations
 
@@ -8,22 +8,23 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from outlast._runtime.service.stop import Stop
+
 T = TypeVar("T")
 
 
 class Line(Generic[T]):
     """Waiters of one event loop. A thing that is given to a waiter reaches it, or comes back: nothing is lost in between.
 
-    `returned` is called with what was given to a waiter that was cancelled in the same instant.
+    `returned` is called with what was given to a waiter that was cancelled in the same instant. How many may wait is for the
+    owner to bound. On the event loop's thread only, except for `len`.
     """
 
     def __init__(self, returned: Callable[[T], None]) -> None:
-        """Start with nobody waiting."""
         self._returned = returned
         self._waiters: dict[asyncio.Future[T], None] = {}
 
     def __len__(self) -> int:
-        """How many wait."""
         return len(self._waiters)
 
     def join(self) -> asyncio.Future[T]:
@@ -32,19 +33,31 @@ class Line(Generic[T]):
         self._waiters[future] = None
         return future
 
-    async def wait(self, future: asyncio.Future[T], timeout_s: float, too_late: Callable[[], Exception]) -> T:
-        """Return what is given to this waiter; raise what it is refused with, or `too_late()` after `timeout_s` seconds."""
-        timer = asyncio.get_running_loop().call_later(timeout_s, self._expire, future, too_late)
+    async def wait(
+        self,
+        future: asyncio.Future[T],
+        timeout_s: float | None,
+        too_late: Callable[[], Exception] = TimeoutError,
+        stop: Stop | None = None,
+    ) -> T:
+        """Return what is given to this waiter; raise what it is refused with, or `too_late()` after `timeout_s` seconds.
+
+        Raises `Stopping` when `stop` is fired. Cancelled, it leaves the line.
+        """
+        timer = None
+        if timeout_s is not None:
+            timer = asyncio.get_running_loop().call_later(timeout_s, self._expire, future, too_late)
         try:
-            return await future
+            return await (future if stop is None else stop.until(future))
         except asyncio.CancelledError:
             # The cancellation may have come in the instant after the gift: asking for the exception also marks it as seen.
             if future.done() and not future.cancelled() and future.exception() is None:
                 self._returned(future.result())
             raise
         finally:
-            timer.cancel()
             self._waiters.pop(future, None)
+            if timer is not None:
+                timer.cancel()
 
     def give(self, thing: T) -> bool:
         """Give `thing` to the first in line; return False when nobody waits."""
