@@ -122,7 +122,7 @@ class Outcome:
 
     @property
     def end(self) -> str:
-        """How the attempt ended, for figures: done, dead, cancelled, failed (another one follows), or given_back."""
+        """The end of the attempt, for figures: done, dead, cancelled, failed (another one follows), or given_back."""
         if self.give_back:
             return "given_back"
         return "failed" if self.state == JobState.AVAILABLE.value else self.state

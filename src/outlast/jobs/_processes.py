@@ -133,9 +133,7 @@ class ChildProcesses:
             async with self._starts, self.dependency.use("start"), asyncio.timeout(START_S):
                 return await self._start()
         except (OSError, ChildDiedError) as exc:
-            if not self.dependency.passable:
-                raise self.dependency.unavailable() from exc
-            raise Unavailable(NAME, self.dependency.classifiers.classify(exc, source=NAME), 0.0, AGAIN_S) from exc
+            raise self.dependency.refusal(exc, retry_after_s=AGAIN_S) from exc
 
     async def _start(self) -> ChildProcess:
         handlers = self._handlers()

@@ -1,4 +1,4 @@
-"""What a worker process of a queue shows of itself: through the port of `outlast.extend`."""
+"""The figures, health, lag and acts of a worker process, for the port of `outlast.extend`."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ logger = logging.getLogger("outlast.jobs")
 
 
 class ShownJobs:
-    """One worker process to those who run it. What the table holds is counted by a loop, and shown with its age."""
+    """One worker process, as it is shown to those who run it. A loop counts what the table holds, which is shown with its age."""
 
     system = "jobs"
 
@@ -57,7 +57,7 @@ class ShownJobs:
         """The counts, for how long the oldest due job has waited, and when they were read."""
 
     def attach(self, service: Service) -> None:
-        """Have the service show it, and count now and then."""
+        """Let the service show it, and count now and then."""
         service.show(self)
         service.loop(needs=self._jobs.db, name="jobs counts")(self.count)
 
@@ -79,7 +79,7 @@ class ShownJobs:
             fault = self._jobs.db.classifiers.classify(exc, source=self._jobs.db.name)
             if fault.is_evidence:
                 raise
-            # Too many rows, or no table, which upkeep meets and tells. What was counted before grows old, and is left out then.
+            # Too many rows, or no table, which upkeep meets and logs. What was counted before grows old, and is left out then.
             logger.debug("jobs: not counted: %s", fault.code)
         progress()
         await stop.sleep(max(EVERY_S, (loop.time() - began_at) / SHARE))
@@ -132,7 +132,7 @@ class ShownJobs:
         used = len(recorder.journal.records) / recorder.journal.records_max
         yield Figure.gauge("journal_used", text, used, unit=Unit.RATIO)
         yield Figure.counter(
-            "late_outcomes", "Outcomes sent twice, or whose job was somebody else's by then.", recorder.sieve.late
+            "late_outcomes", "Outcomes sent twice, or whose job another process had by then.", recorder.sieve.late
         )
 
     def _of_upkeep(self) -> Iterator[Figure]:

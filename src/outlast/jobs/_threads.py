@@ -25,7 +25,7 @@ LEFT_BEHIND_MIN: Final = 4
 """Threads that may be left behind in any case: with one worker too, a single handler that hangs does not end all work."""
 NAMED_MAX: Final = 5
 NO_THREAD_S: Final = 1.0
-"""The `retry_after_s` of a refusal when the system gives no thread: there is no better estimate."""
+"""The `retry_after_s` of a refusal when the system starts no thread: there is no better estimate."""
 logger = logging.getLogger("outlast.jobs")
 
 
