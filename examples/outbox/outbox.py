@@ -7,15 +7,13 @@ import logging
 import time
 import uuid
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from outlast import ConfigurationError, Dependency, Fault, Kind, Service, State, Stop, Unavailable, progress
-from outlast.extend import Act, Figure, Journal, JournalFullError, Lag, Once, SystemHealth, attached
+from outlast.extend import Act, Figure, Journal, JournalFullError, Lag, Once, OwnThread, SystemHealth, attached
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
     from http_peer import HttpPeer
@@ -64,7 +62,7 @@ class Outbox:
         """Those of them that the peer refused."""
         self._queue: asyncio.Queue[Message] = asyncio.Queue()
         self._journal = Journal(path, "outbox", encode=encode, decode=decode, records_max=2 * messages_max)
-        self._thread = ThreadPoolExecutor(1, "outbox disk")
+        self._thread = OwnThread("outbox disk")
         """The one thread that touches the journal."""
         self._turn = asyncio.Lock()
         """Held while the journal is changed: the places of its records are valid no longer than that."""
@@ -91,33 +89,28 @@ class Outbox:
             async with self._turn:
                 self._check_room()
                 async with self.disk.use("append"):
-                    await self._on_disk(self._journal.append, [message])
+                    await self._thread.run(self._journal.append, [message])
                 self.open[message.key] = message
         except (Unavailable, JournalFullError, OSError) as exc:
             self.counts["turned_away"] += 1
-            fault = attached(exc)
-            raise exc if isinstance(exc, Unavailable) or fault is None else self._refusal(fault) from exc
+            raise self.disk.refusal(exc) from exc
         self.counts["accepted"] += 1
         self._queue.put_nowait(message)
         return message.key
 
     def _check_room(self) -> None:
-        was_full = self._full_since is not None
-        if len(self.open) < self.messages_max * (LEAVE_FULL if was_full else 1):
-            self._full_since = None
-            if was_full:
+        if len(self.open) < self.messages_max * (1 if self._full_since is None else LEAVE_FULL):
+            if self._full_since is not None:
                 logger.info("the outbox has room again: %d messages (limit %d)", len(self.open), self.messages_max)
+            self._full_since = None
             return
-        if not was_full:
+        if self._full_since is None:
             self._full_since = asyncio.get_running_loop().time()
             logger.warning("the outbox is full: %d messages, of which the peer refused %d", len(self.open), len(self.refused))
         reason = f"it holds {len(self.open)} messages (limit {self.messages_max}), of which the peer refused {len(self.refused)}"
-        raise self._refusal(Fault(Kind.EXHAUSTED, "outbox full", reason, "outbox"))
-
-    def _refusal(self, fault: Fault) -> Unavailable:
+        since_s = asyncio.get_running_loop().time() - self._full_since
         retry_after_s = self.peer.unavailable().retry_after_s if self.peer.state is State.DOWN else TRIM_S
-        since_s = 0.0 if self._full_since is None else asyncio.get_running_loop().time() - self._full_since
-        return Unavailable("outbox", fault, since_s, retry_after_s)
+        raise Unavailable("outbox", Fault(Kind.EXHAUSTED, "outbox full", reason, "outbox"), since_s, retry_after_s)
 
     async def _send(self, stop: Stop) -> None:
         async with stop.timeout(None):
@@ -141,7 +134,7 @@ class Outbox:
             logger.error("the peer refused message %s (%s): it is set aside", message.key, fault.code)
 
     async def _start(self) -> None:
-        await self._on_disk(self._journal.open)
+        await self._thread.run(self._journal.open)
         if self._journal.damaged:
             msg = f"{self._journal.path} is damaged in {len(self._journal.damaged)} places: mend it, or move it away"
             raise ConfigurationError(msg)
@@ -153,7 +146,8 @@ class Outbox:
         try:
             await self._trim()
         finally:
-            await self._on_disk(self._journal.close)
+            await self._thread.run(self._journal.close)
+            self._thread.close()
             logger.info("%d messages stay in the outbox until the next start", len(self.open))
 
     async def _trim(self, _stop: Stop | None = None) -> None:
@@ -161,10 +155,7 @@ class Outbox:
             return
         async with self.disk.use("trim"), self._turn:
             places = {place for place, message in enumerate(self._journal.records) if message.key in self.open}
-            await self._on_disk(self._journal.keep_only, places)
-
-    def _on_disk(self, function: Callable[..., None], *values: object) -> asyncio.Future[None]:
-        return asyncio.get_running_loop().run_in_executor(self._thread, function, *values)
+            await self._thread.run(self._journal.keep_only, places)
 
     # What it shows. This is read from another thread, so collections are copied in one step.
 
