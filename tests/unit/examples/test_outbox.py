@@ -7,6 +7,7 @@ import asyncio
 import errno
 import io
 import logging
+import re
 import sys
 import tokenize
 from contextlib import asynccontextmanager
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from outlast import Kind, Service, State, Stop, Stopping, Unavailable
+from outlast import Kind, Service, State, Stop, Stopping, Unavailable, extend
 from outlast.testing import run_virtual
 
 pytestmark = pytest.mark.expected_logs
@@ -296,3 +297,9 @@ def test_it_has_less_than_150_lines_of_code_without_its_adapter() -> None:
     quiet = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER}
     lines = {token.start[0] for token in tokenize.generate_tokens(io.StringIO(text).readline) if token.type not in quiet}
     assert len(lines - texts) < 150
+
+
+def test_the_page_about_the_second_door_explains_each_of_its_names() -> None:
+    text = (HERE.parents[1] / "docs" / "extend.md").read_text(encoding="utf-8")
+    explained = set(re.findall(r"`([A-Za-z_]+)[`(.]", text))
+    assert set(extend.__all__) - explained == set()
