@@ -79,7 +79,7 @@ class Figure:
     name: str
     kind: FigureKind
     text: str
-    """One sentence about it for whoever reads `/metrics`."""
+    """One sentence for whoever reads `/metrics`."""
     samples: Sequence[tuple[tuple[str, ...], float]]
     labels: tuple[str, ...] = ()
     unit: Unit = Unit.NONE
@@ -141,7 +141,7 @@ def _samples(values: Values) -> Sequence[tuple[tuple[str, ...], float]]:
 
 @dataclass(frozen=True, slots=True)
 class SystemHealth:
-    """The health of a system.
+    """The state of a system.
 
     `well` is None where it is not known: a system that cannot tell never says that all is well. `state` is one of the
     system's own words: "owner", "standing by". `cause` is the first cause of what is wrong, and `since` when that, or the
@@ -182,7 +182,7 @@ class Act:
 
 
 class Shown(Protocol):
-    """The port by which a system shows itself. The head of this file says which thread calls what."""
+    """A system as it shows itself. The head of this file says which thread calls what."""
 
     @property
     def system(self) -> str:

@@ -57,7 +57,7 @@ def run(
     `report` is a file that takes the report of the stop as JSON. `fold_logs` folds what the loggers of the process repeat, as
     `outlast.logs.stdlib.fold` does, with the incidents of the service's dependencies. systemd is told what it wants to
     know. If the program has not configured logging, logs go to stderr at INFO, as text or, with `log_format="json"`, one
-    object a line, through a sink: where nobody reads them they are dropped and counted, and the work goes on.
+    object a line, through a queue: where nobody reads them they are dropped and counted, and the work goes on.
     Raises `ConfigurationError`.
     """
     end = ending()
