@@ -87,7 +87,7 @@ class Outages:
                 await need.look()
 
     def explain(self, fault: Fault, exc: BaseException | None) -> Explained:
-        """Say whether an outage explains the failure; a fault that is evidence of one is taken as such."""
+        """Return whether an outage explains the failure; record a fault that is evidence of one."""
         theirs = False
         for need in self.needs:
             if need.name != fault.source or not (fault.is_evidence or isinstance(exc, Unavailable)):

@@ -56,7 +56,6 @@ class Service:
         classifiers: Classifiers | None = None,
         rng: random.Random | None = None,
     ) -> None:
-        """Start out empty."""
         if deadline_s <= 0:
             msg = f"service {name}: deadline_s must be above 0, not {deadline_s}"
             raise ValueError(msg)
