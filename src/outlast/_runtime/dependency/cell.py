@@ -71,7 +71,7 @@ class Cell:
         self.rng = rng
         self.waiters_max = waiters_max
         self.probe = probe
-        """What asks whether the dependency is usable. None: callers are the trial, one at a time."""
+        """The question whether the dependency is usable: raises if not. None: callers are the trial, one at a time."""
         self.probe_timeout_s = probe_timeout_s
         self.counts = counts
         self.lock = threading.RLock()

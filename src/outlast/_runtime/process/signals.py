@@ -32,7 +32,7 @@ class Signals:
     def __init__(self, name: str, deadline_s: float, on_signal: Callable[[signal.Signals], None]) -> None:
         self.name = name
         self.arrived_at: float | None = None
-        """When the first TERM or INT arrived, on the monotonic clock. Written by the last resort's thread alone."""
+        """The time at which the first TERM or INT arrived, on the monotonic clock. Written by the last resort's thread alone."""
         self.clock = Standstill()
         self.last_resort = LastResort(name, deadline_s, self.clock, self._arrived)
         self._on_signal = on_signal

@@ -92,7 +92,7 @@ class Worker:
         self.busy = False
         """Whether the body is running now, rather than waiting to be called."""
         self.turned_at = 0.0
-        """When the body was last called, on the event loop's clock."""
+        """The time at which the body was last called, on the event loop's clock."""
         self.outages = Outages(body.name, body.needs, body.backoff, rng)
         self.bugs: tuple[float, ...] = ()
         self.governor = Governor(body.ceiling)
