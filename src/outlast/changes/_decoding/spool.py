@@ -1,4 +1,4 @@
-"""Where the pieces of transactions that are still in progress wait for their commit: in memory, or in nameless files."""
+"""The wait of transactions in progress for their commit: their pieces are kept in memory, or in files without names."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class SpoolFullError(OutlastError):
     """
 
     def __init__(self, xid: int, what: str, seen: int, limit: int) -> None:
-        """Name the transaction that found no room, and the limit it met."""
+        """`what` is what there is too much of, bytes or files; `seen` of them are held, `limit` may be."""
         reason = f"kept a piece of the streamed transaction {xid}: {seen} {what} are held, the limit is {limit}"
         hint = "give the spool more room, or connect with streaming off"
         super().__init__(reason, Fault(Kind.EXHAUSTED, "spool full", reason, scope=Scope.CALL, hint=hint))
@@ -47,7 +47,7 @@ class Spool(Protocol):
 
     @property
     def bytes_held(self) -> int:
-        """How much is kept."""
+        """The bytes that are kept."""
         ...
 
     def append(self, xid: int, record: bytes) -> None:
@@ -55,7 +55,7 @@ class Spool(Protocol):
         ...
 
     def records(self, xid: int) -> Iterator[bytes]:
-        """All records of the transaction, in memory that does not grow with their number; none when it is not known."""
+        """Yield all records of the transaction, in memory that does not grow with their number; none when it is not known."""
         ...
 
     def discard(self, xid: int) -> None:
@@ -71,7 +71,7 @@ class MemorySpool:
     """Keeps the records in memory, `bytes_max` of them at most: for tests, and for streams that are known to be small."""
 
     def __init__(self, bytes_max: int | None = MEMORY_BYTES_MAX) -> None:
-        """Keep nothing yet. `bytes_max` counts the records' bytes; None is no limit."""
+        """`bytes_max` counts the records' bytes; None is no limit."""
         self.bytes_max = bytes_max
         self.bytes_held = 0
         self._records: dict[int, list[bytes]] = {}
@@ -84,7 +84,7 @@ class MemorySpool:
         self.bytes_held += len(record)
 
     def records(self, xid: int) -> Iterator[bytes]:
-        """All records of the transaction."""
+        """Yield all records of the transaction."""
         yield from self._records.get(xid, ())
 
     def discard(self, xid: int) -> None:
@@ -106,9 +106,9 @@ class _File:
 class FileSpool:
     """Keeps the records in one file a transaction, in `directory`, and 256 KiB of one transaction in memory.
 
-    The files have no name, so that nothing is left behind however the process ends. They hold rows: give a directory on a
-    disk that may hold them. Reads and writes block, for as long as the page cache takes. Raises OSError, as `tempfile` and
-    `os.write` do, when the directory or the disk gives no room.
+    The files have no name, so that nothing is left behind however the process ends. They hold rows: choose a directory on a
+    disk that may hold them. Reads and writes block, for as long as the page cache takes. Raises `OSError`, as `tempfile` and
+    `os.write` do, when the directory or the disk has no room.
     """
 
     def __init__(
@@ -118,7 +118,7 @@ class FileSpool:
         bytes_max: int | None = FILE_BYTES_MAX,
         files_max: int = FILES_MAX,
     ) -> None:
-        """Keep nothing yet. Without a directory the system's for temporary files, which may be memory (tmpfs)."""
+        """Without a directory the system's for temporary files is used, which may be memory (tmpfs)."""
         self.directory = directory
         self.bytes_max = bytes_max
         self.files_max = files_max
@@ -143,7 +143,7 @@ class FileSpool:
         self.bytes_held += needed
 
     def records(self, xid: int) -> Iterator[bytes]:
-        """All records of the transaction. It must not be discarded or added to before the last has been taken."""
+        """Yield all records of the transaction. It must not be discarded or added to before the last has been taken."""
         file = self._files.get(xid)
         if file is None:
             return
