@@ -1,4 +1,4 @@
-"""The cost of a folded record, in shares of an emitted one: stdlib logging, structlog, loguru, and a filter from PyPI.
+"""Measure what a folded record costs, in shares of an emitted one: stdlib logging, structlog, loguru, and a filter from PyPI.
 
     python bench/logging_fold.py            # median of 41 rounds of 1,000 calls
 
@@ -197,7 +197,7 @@ def seconds(case: Case, calls: int) -> float:
 
 
 def measured(case: Case, base: Case | None, arguments: argparse.Namespace) -> tuple[float, float]:
-    """Measure the seconds a call, and the ratio to the base: medians of many short turns, each next to one of the base."""
+    """Return seconds a call, and the ratio to the base: medians of many short turns, each next to one of the base."""
     turns, ratios = [], []
     calls = max(20, int(arguments.calls * case.share))
     for _ in range(arguments.rounds):

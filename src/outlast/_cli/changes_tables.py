@@ -1,4 +1,4 @@
-"""Tables and lines of `outlast changes`, for people."""
+"""The texts and tables that `outlast changes` prints for people."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def _slot(slot: Slot | None) -> str:
 
 
 def print_reports(reports: Mapping[str, Report]) -> None:
-    """Print four lines a slot: what is known of one does not fit into one line."""
+    """Print four lines a slot: what is known of one does not fit beside one another."""
     if not reports:
         Console().print("no logical replication slots in this database")
     for slot, report in reports.items():

@@ -60,7 +60,7 @@ def up(
 
 @contextlib.contextmanager
 def early_signals() -> Generator[None]:
-    """End the process with exit code 0 at SIGTERM and SIGINT, in the block and until a service takes over: nothing has begun."""
+    """End the process with exit code 0 at SIGTERM and SIGINT, until the service takes over: nothing has begun."""
 
     def end(number: int, _frame: FrameType | None) -> NoReturn:
         last_words.say(f"outlast: {signal.Signals(number).name} before the service had started: nothing to stop")
