@@ -1,4 +1,4 @@
-"""What a folded record costs, in shares of an emitted one: stdlib logging, structlog, loguru, and a filter from PyPI.
+"""Measure what a folded record costs, in shares of an emitted one: stdlib logging, structlog, loguru, and a filter from PyPI.
 
     python bench/logging_fold.py            # median of 41 rounds of 1,000 calls
 
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from outlast.logs.stdlib import Folding
 
 NUMBERS = itertools.count()
+WORDS = itertools.cycle(["".join(letters) for letters in itertools.product("abcdefghijklmnopqrstuvwxyz", repeat=3)])
 NULL = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123  # for the life of the process
 
 
@@ -46,7 +47,7 @@ class Case(NamedTuple):
     base: str = ""
     limit: float | None = None
     share: float = 1.0
-    """Which share of the calls is run: slow ones need fewer."""
+    """The share of the calls that is run: slow ones need fewer."""
 
 
 def stdlib_logger(name: str, format_: str) -> logging.Logger:
@@ -103,6 +104,7 @@ def stdlib_cases() -> Iterator[Case]:
         "a field of extra": lambda: plain.error("cannot reach", extra={"host": "db-1"}),
         "an exception as a value": lambda: plain.error("failed: %s", refused),
         "a text made by an f-string": lambda: plain.error(f"attempt {next(NUMBERS)}: cannot reach db-1"),
+        "a text with a word that never repeats": lambda: plain.error(f"cannot serve {next(WORDS)}: no such thing in 17 places"),
         "an id that never repeats": lambda: plain.error("no order %s", f"A-{next(NUMBERS) + 10**6}"),
     }
     for name, call in harder.items():
@@ -197,7 +199,7 @@ def seconds(case: Case, calls: int) -> float:
 
 
 def measured(case: Case, base: Case | None, arguments: argparse.Namespace) -> tuple[float, float]:
-    """Seconds a call, and the ratio to the base: medians of many short turns, each next to one of the base."""
+    """Return seconds a call, and the ratio to the base: medians of many short turns, each next to one of the base."""
     turns, ratios = [], []
     calls = max(20, int(arguments.calls * case.share))
     for _ in range(arguments.rounds):

@@ -1,8 +1,8 @@
-"""Which position may be confirmed to the server: decided from what was received, what is durable, and keepalives.
+"""The position that may be confirmed to the server: decided from what was received, what is durable, and keepalives.
 
 What is confirmed never comes again. So the confirmed position follows what the sink says is durable, and moves past it in one
-case only: when everything that was received is durable, and a keepalive tells that the server has read further and found
-nothing for us. Without that a quiet stream on a busy server would make it keep its log for ever, and its shutdown wait.
+case only: when everything that was received is durable, and a keepalive says that the server has read further and found
+nothing for us. Without that a quiet stream on a busy server would make it keep its log forever, and its shutdown wait.
 
 When to send a status update is decided beside the session, by the heartbeat of `outlast.postgres.replication`.
 """
@@ -15,12 +15,12 @@ from outlast.postgres.replication import format_lsn
 
 
 class PositionError(ValueError):
-    """A position that cannot be: the sink said durable what it was never given. Confirmed, changes would be lost."""
+    """A position that cannot be: the sink called durable what it was never sent. Confirmed, changes would be lost."""
 
 
 @dataclass(frozen=True, slots=True)
 class Positions:
-    """Where one session of a stream stands. Every position is a byte offset in the server's log, as `wal_end` of a message.
+    """The positions of one session of a stream. Every position is a byte offset in the server's log, as `wal_end` of a message.
 
     `confirmable` only grows. It is never beyond the end of a transaction that was received and is not durable.
     """
@@ -30,11 +30,11 @@ class Positions:
     confirmable: int
     """Everything for us that ends up to here is durable, so this may be confirmed."""
     idle: int = 0
-    """How far the server had read, by the last keepalive: up to here everything for us was sent."""
+    """The position that the server had read to, by the last keepalive: up to here everything for us was sent."""
 
     @classmethod
     def begin(cls, durable: int = 0) -> Positions:
-        """Where a session starts: at the position that the sink holds, or at what the slot was confirmed to."""
+        """Return the start of a session: at the position that the sink holds, or at what the slot was confirmed to."""
         return cls(durable, durable)
 
     @property
@@ -43,11 +43,11 @@ class Positions:
         return self.confirmable < self.received
 
     def is_repeated(self, end: int) -> bool:
-        """Whether a transaction that ends here is durable already: after a restart the server may send it again."""
+        """Return whether a transaction that ends here is durable already: after a restart the server may send it again."""
         return end <= self.confirmable
 
     def transaction(self, end: int) -> Positions:
-        """Take note of a transaction that was received whole, its commit included; `end` is the end of the commit record.
+        """Record a transaction that was received whole, its commit included; `end` is the end of the commit record.
 
         One that is still open need not be known: the server sends what is not committed at the confirmed position again, whole.
         """
@@ -55,13 +55,13 @@ class Positions:
         return Positions(end, self.confirmable, self.idle) if end > self.received and not self.is_repeated(end) else self
 
     def keepalive(self, server: int) -> Positions:
-        """Take note of a keepalive: the server has read up to `server`, and sent before it whatever ends there."""
+        """Record a keepalive: the server has read up to `server`, and sent before it whatever ends there."""
         if server <= self.idle:
             return self
         return replace(self, idle=server, confirmable=self.confirmable if self.pending else max(self.confirmable, server))
 
     def stored(self, durable: int) -> Positions:
-        """Take note that the sink has everything up to `durable`. Raises `PositionError` when it was never given that much.
+        """Record that the sink has everything up to `durable`. Raises `PositionError` when it was never sent that much.
 
         A lower position than before changes nothing.
         """
@@ -76,5 +76,5 @@ class Positions:
         return replace(self, confirmable=max(durable, self.idle) if durable >= self.received else durable)
 
     def lag_bytes(self, server: int) -> int:
-        """How much of the server's log is not known to be durable here; `server` is the end of its log."""
+        """Return the bytes of the server's log that are not known to be durable here; `server` is the end of its log."""
         return max(0, server - self.confirmable)

@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 
 _TICK_S: Final = 1.0
 _LOOK_S: Final = 10.0
-"""How often the directory is read again: somebody else may have removed a rotated file."""
+"""The directory is read again this often: somebody else may have removed a rotated file."""
 
 
 class LogFile:
-    """A `Place` (see `logs/_places.py`). One process writes one log: the file is locked while it is open.
+    """A `LogPlace` (see `logs/_places.py`). One process writes one log: the file is locked while it is open.
 
     Rotated files are `NAME.000001`, `NAME.000002`, …: numbers, because clocks step. A write that the disk refuses
     half-way is taken back to the end of its last whole line with `ftruncate`, so that the file ends with a whole line at
@@ -74,10 +74,10 @@ class LogFile:
         return file
 
     def begin(self) -> None:
-        """Nothing to do: it was opened when it was made, so that a file that can never be written is refused at once."""
+        """Do nothing: the file was opened by `__init__`, so that one that can never be written is refused at once."""
 
     def has_room(self, timeout_s: float) -> bool:
-        """Nobody can know: `write` says so."""
+        """Return True: only `write` can know, and raises where there is no room."""
         del timeout_s
         return True
 

@@ -1,4 +1,4 @@
-"""Who is told when a dependency changes: each change, in order, outside of every lock."""
+"""The listeners to changes of a dependency: called for each change, in order, outside of every lock."""
 
 from __future__ import annotations
 
@@ -20,16 +20,19 @@ logger = logging.getLogger("outlast")
 
 
 class Listeners:
-    """`note` is called under the lock of the state that changes; `deliver` on the event loop's thread, without it."""
+    """Keeps changes and calls the listeners. `note` is called under the lock of the state that changes, from any thread;
+    `deliver` on the event loop's thread, without that lock: a listener may take any lock of its own.
+    """
 
     def __init__(self, name: str) -> None:
         self._name = name
+        # Added to and taken from by any thread, in one step each; `deliver` calls those of a copy.
         self._listeners: list[Listener] = []
         self._changes: deque[tuple[State, Fault | None]] = deque(maxlen=CHANGES_MAX)
         self._delivering = False
 
     def add(self, listener: Listener) -> Callable[[], None]:
-        """Tell `listener` from now on; returns what ends that."""
+        """Call `listener` from now on; return the function that ends that."""
         self._listeners.append(listener)
 
         def end() -> None:
@@ -43,11 +46,11 @@ class Listeners:
         self._changes.append((state, first))
 
     def forget(self) -> None:
-        """Nobody is to be told what happened so far."""
+        """Drop what happened so far: nobody is called for it."""
         self._changes.clear()
 
     def deliver(self) -> None:
-        """Tell every listener of every change. A change that a listener brings about comes after this one, for all."""
+        """Call every listener with every change. A change that a listener brings about comes after this one, for all."""
         if self._delivering:
             return
         self._delivering = True

@@ -46,6 +46,7 @@ class Retry:
         self.budget = budget or RetryBudget()
         self.classifiers = classifiers or Classifiers()
         self._rng = rng or random.Random()
+        # Protects `_rng` and the budget, which the calls of several threads share. Nobody is called while it is held.
         self._lock = threading.Lock()
 
     def called(self) -> None:
@@ -53,7 +54,7 @@ class Retry:
         self.budget.call()
 
     def after(self, exc: BaseException, state: BackoffState, now: float) -> tuple[BackoffState, float | None]:
-        """Give the wait before the next attempt; None means that `exc` is the answer."""
+        """Return the wait before the next attempt; None means that `exc` is the answer."""
         fault = self.classifiers.classify(exc)
         attach(exc, fault)
         if fault.kind not in self.kinds:

@@ -1,4 +1,4 @@
-"""What must be empty before a stop goes on: it refuses newcomers once closed, and names who is still inside."""
+"""A gate that must be empty before a stop goes on: it refuses newcomers once closed, and names who is still inside."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 HOLDERS_MAX: Final = 10_000
 FULL_RETRY_S: Final = 1.0
-"""When it is worth coming back to a gate that is full: there is no better estimate."""
+"""The seconds after which it is worth coming back to a gate that is full: there is no better estimate."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class Holder:
     thread_id: int
 
     def stack(self) -> tuple[str, ...]:
-        """Where it stands, outermost first."""
+        """Return the frames in which it stands, outermost first."""
         return thread_stack(self.thread_id) if self.task is None else task_stack(self.task)
 
 
@@ -53,12 +53,14 @@ class Gate:
         self.name = name
         self.holders_max = holders_max
         self.closed: str | None = None
-        """Why it is closed; None while it is open."""
+        """The reason why it is closed; None while it is open."""
         self.refused = 0
-        """How often somebody was turned away."""
+        """The number of those who were turned away."""
         self._holders: dict[Pass, Holder] = {}
         self.callers = Callers()
-        """Who was refused last."""
+        """The memory of who was refused last."""
+        # Protects the holders, the reason of being closed, the count of the refused and those who wait for it to be empty.
+        # Who waits is woken when it is free: a future belongs to the thread of its event loop.
         self._lock = threading.Lock()
         self._waiting: list[tuple[asyncio.AbstractEventLoop, asyncio.Future[None]]] = []
 
@@ -67,11 +69,11 @@ class Gate:
         return f"<Gate {self.name} {'open' if self.closed is None else 'closed'}, {len(self._holders)} inside>"
 
     def __len__(self) -> int:
-        """How many are inside."""
+        """Return how many are inside."""
         return len(self._holders)
 
     def enter(self, name: str) -> Pass:
-        """Give what to hold, with `async with` or `with`, while inside; `name` says who that is."""
+        """Return what to hold, with `async with` or `with`, while inside; `name` says who that is."""
         return Pass(self, name)
 
     @property
@@ -82,7 +84,7 @@ class Gate:
 
     @property
     def holders(self) -> tuple[Holder, ...]:
-        """Who is inside now, the longest first."""
+        """The holders that are inside now, the longest first."""
         with self._lock:
             return tuple(self._holders.values())
 

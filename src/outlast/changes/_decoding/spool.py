@@ -1,4 +1,4 @@
-"""The wait of transactions in progress for their commit: their pieces are kept in memory, or in files without names."""
+"""Spools: the pieces of transactions that are still in progress, kept until their commit in memory or in nameless files."""
 
 from __future__ import annotations
 

@@ -147,7 +147,7 @@ class JsonLinesSink:
 
 
 def _last_commit(file: AppendFile) -> tuple[int, int]:
-    """Return where the last whole commit line ends, and its position; (0, 0) if there is none."""
+    """Return the byte at which the last whole commit line ends, and its position; (0, 0) if there is none."""
     end, overlap = file.size, b""
     while end > 0:
         begin = max(0, end - TAIL_BYTES)
@@ -183,7 +183,7 @@ class StdoutSink:
             self._complete_lsn = delivery.end_lsn
 
     async def flush(self) -> int:
-        """Return the position of the last commit: nothing is held back."""
+        """Return the end of the last whole transaction: it is written already."""
         return self._complete_lsn
 
     async def close(self) -> None:

@@ -1,4 +1,4 @@
-"""A file of JSON lines for the transactions that a sink keeps refusing, with their positions, for a person to look at."""
+"""The quarantine of transactions that a sink keeps refusing: a file of JSON lines, with the position, for a person to look at."""
 
 from __future__ import annotations
 

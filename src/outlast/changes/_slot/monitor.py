@@ -1,4 +1,4 @@
-"""Watches a replication slot: lag, retained WAL, and how long until the server gives the slot up. Warns before it does."""
+"""Watches a replication slot: lag, retained WAL, and the time until the server drops what it needs. Warns before it does."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Final
 from psycopg.rows import dict_row
 
 from outlast import ConfigurationError
+from outlast.changes._slot import troubles
 from outlast.changes._slot.catalog import settle
 from outlast.changes._slot.findings import keep_more
 from outlast.changes._slot.troubles import TROUBLES, Meaning, Names, lost_text
-from outlast.changes._slot.troubles import fault_of as told
 from outlast.changes._slot.watch import Report, Sample, SlotState, SlotWatch, Thresholds
 from outlast.extend import Once, size_text
 from outlast.postgres.replication import read_slot
@@ -74,7 +74,7 @@ class Monitor:
 
     @property
     def state(self) -> SlotState:
-        """Where the slot stands: UNKNOWN before the first look, and after one that failed."""
+        """The state of the slot: UNKNOWN before the first look, and after one that failed."""
         return self._watch.state
 
     async def sample(self) -> Report:
@@ -103,7 +103,7 @@ class Monitor:
             )
         self.report = report = self._watch.take(sample)
         if report.announced is not None:
-            self._tell(report)
+            self._log(report)
         return report
 
     def attach(self, service: Service, *, every_s: float = EVERY_S) -> None:
@@ -118,7 +118,7 @@ class Monitor:
 
         service.loop(needs=self.db, name=f"monitor of slot {self.slot}")(look)
 
-    def _tell(self, report: Report) -> None:
+    def _log(self, report: Report) -> None:
         if self._on_change is not None:
             self._on_change(report)
             return
@@ -142,19 +142,21 @@ def fault_of(slot: str, report: Report, source: str = "") -> Fault | None:
         case SlotState.OK | SlotState.UNKNOWN:
             return None
         case SlotState.LAGGING:
-            return told(Meaning.SLOT_LAGS, reason, (), "look at the sink's speed" if report.sample.holder else None, source)
+            return troubles.fault_of(
+                Meaning.SLOT_LAGS, reason, (), "look at the sink's speed" if report.sample.holder else None, source
+            )
         case SlotState.ENDANGERED if not report.lost_by_idleness:
             more = (each.as_string(None) for each in keep_more(report.sample.limit_bytes))
-            return told(Meaning.SLOT_ENDANGERED, reason, more, source=source)
+            return troubles.fault_of(Meaning.SLOT_ENDANGERED, reason, more, source=source)
         case SlotState.ENDANGERED:
-            return told(Meaning.SLOT_IDLE, reason, TROUBLES[Meaning.SLOT_IDLE].sql(Names(slot)), source=source)
+            return troubles.fault_of(Meaning.SLOT_IDLE, reason, TROUBLES[Meaning.SLOT_IDLE].sql(Names(slot)), source=source)
         case SlotState.LOST:
             meaning = Meaning.SLOT_MISSING if report.sample.wal_status is None else Meaning.SLOT_LOST
-            return told(meaning, reason, TROUBLES[meaning].sql(Names(slot)), source=source)
+            return troubles.fault_of(meaning, reason, TROUBLES[meaning].sql(Names(slot)), source=source)
 
 
 def describe(slot: str, report: Report) -> str:
-    """One sentence for people."""
+    """Return one sentence for people."""
     sample = report.sample
     lag = f"{size_text(report.lag_bytes)} and {'at least ' if report.lag_s_is_least else ''}{report.lag_s:.0f} s behind"
     holder = f"used by {sample.holder}" if sample.holder else "used by nobody"
@@ -174,12 +176,12 @@ def describe(slot: str, report: Report) -> str:
             room = f"{size_text(max(0, sample.safe_bytes or 0))} of WAL left at {size_text(report.growth_rate)}/s"
             if report.lost_by_idleness:
                 holder = f"used by nobody for {sample.idle_s:.0f} s"
-                room = f"the server gives it up after {sample.idle_limit_s:.0f} s unused (idle_replication_slot_timeout)"
+                room = f"the server invalidates it after {sample.idle_limit_s:.0f} s unused (idle_replication_slot_timeout)"
             return f"slot {slot} will be lost {loss_text(report)}: {room}, wal_status {sample.wal_status}, {lag}, {holder}"
 
 
 def loss_text(report: Report) -> str:
-    """When the slot will be lost."""
+    """Return when the slot will be lost, for a sentence."""
     if report.loss_s is None:
         return "if it goes on like this"
     return "any time now" if report.loss_s < 1 else f"in about {report.loss_s:.0f} s"

@@ -2,7 +2,7 @@
 
 The SQLSTATE says too little here: 55000 is a wrong wal_level, a lost slot and more; 42704 is a missing slot and a missing
 publication. The server's text is translated by its `lc_messages` and changes between versions; but it also sends the name
-of the C function that reports, which is neither. That decides first, and the English words where it does not tell enough.
+of the C function that reports, which is neither. That decides first, and the English words where it does not say enough.
 psycopg hides all but the text when it cannot connect: in another language the fault is then "session refused" (see
 `outlast.postgres.replication._dial`), and `survey`, which asks the catalog by an ordinary connection, finds out.
 """
@@ -172,7 +172,7 @@ TROUBLES: Final[Mapping[Meaning, Trouble]] = {
     Meaning.BROKEN_OFF: Trouble(Kind.TRANSIENT, "ECONNRESET"),
 }
 """All troubles with slots and publications, by meaning: the only place for their kinds, codes and hints. All concern this session
-alone: the next login tells whether the server is there, and that counts for everyone."""
+alone: the next login shows whether the server is there, and that counts for everyone."""
 
 
 def hint_of(statements: Iterable[str], advice: str) -> str:
@@ -233,11 +233,11 @@ _CONNECTING: Final[tuple[tuple[str, Meaning, str], ...]] = (
     (r"max_wal_senders", Meaning.SENDERS_USED_UP, "53300"),
     (r"to start (walsender|WAL sender)", Meaning.NO_RIGHT, "42501"),
 )
-"""What psycopg tells of a refused login, in the language of the server: in another one, a survey finds out."""
+"""The texts by which psycopg reports a refused login, in English: in another language, a survey finds out."""
 
 
 def meaning_of(exc: BaseException, phase: str = PHASE) -> Meaning | None:
-    """What an exception means for a replication session in `phase` ("connect", "replication"); None when nothing special."""
+    """Return what an exception means for a replication session in `phase` ("connect", "replication"); None: nothing special."""
     found = _find(exc, phase)
     return None if found is None else found[0]
 
@@ -250,7 +250,7 @@ class ReplicationRule:
         self.names = names
 
     def __call__(self, exc: BaseException, phase: str) -> Fault | None:
-        """The fault of what a replication session raised; None for what is no different there."""
+        """Return the fault of what a replication session raised; None for what is no different there."""
         found = _find(exc, phase)
         return None if found is None else self.fault(found[0], found[1], _text(exc))
 
