@@ -23,8 +23,6 @@ OWED = {
     "src/outlast/postgres",
     # --
     # --
-    "src/outlast/jobs",
-    # --
     # --
 }
 

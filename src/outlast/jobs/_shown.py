@@ -43,7 +43,7 @@ logger = logging.getLogger("outlast.jobs")
 
 
 class ShownJobs:
-    """One worker process to those who run it. What the table holds is counted by a loop, and shown with its age."""
+    """One worker process, as it is shown to those who run it. A loop counts what the table holds, which is shown with its age."""
 
     system = "jobs"
 
@@ -81,7 +81,7 @@ class ShownJobs:
             fault = self._jobs.db.classifiers.classify(exc, source=self._jobs.db.name)
             if fault.is_evidence:
                 raise
-            # Too many rows, or no table, which upkeep meets and tells. What was counted before grows old, and is left out then.
+            # Too many rows, or no table, which upkeep meets and logs. What was counted before grows old, and is left out then.
             logger.debug("jobs: not counted: %s", fault.code)
         progress()
         await stop.sleep(max(EVERY_S, (loop.time() - began_at) / SHARE))
@@ -134,7 +134,7 @@ class ShownJobs:
         used = len(recorder.journal.records) / recorder.journal.records_max
         yield Figure.gauge("journal_used", text, used, unit=Unit.RATIO)
         yield Figure.counter(
-            "late_outcomes", "Outcomes sent twice, or whose job was somebody else's by then.", recorder.sieve.late
+            "late_outcomes", "Outcomes sent twice, or whose job another process had by then.", recorder.sieve.late
         )
 
     def _of_upkeep(self) -> Iterator[Figure]:

@@ -6,6 +6,7 @@ import random
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from outlast._core.classify import Classifiers
+from outlast._core.faults import Unavailable
 from outlast._core.health import Health, HealthPolicy, State
 from outlast._runtime.dependency import door
 from outlast._runtime.dependency.cell import Cell
@@ -16,7 +17,7 @@ from outlast._runtime.service.stop import Stop, Stopping
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from outlast._core.faults import Fault, Unavailable
+    from outlast._core.faults import Fault
     from outlast._runtime.dependency.blocking import BlockingDependency
     from outlast._runtime.dependency.incident import Incident
 
@@ -201,6 +202,19 @@ class Dependency:
     def unavailable(self) -> Unavailable:
         """Build the refusal: the first cause, since when, and when it is worth coming back."""
         return self._cell.unavailable()
+
+    def refusal(self, exc: BaseException, *, retry_after_s: float = 1.0) -> Unavailable:
+        """Return the refusal to raise in place of an error that left a block of `use`: the first are refused as those after them.
+
+        It is that of everyone who comes after, if the error has brought the dependency down; otherwise it carries the fault of
+        the error, and the fault's `retry_after_s` or else the one that is given.
+        """
+        if isinstance(exc, Unavailable):
+            return exc
+        if not self.passable:
+            return self.unavailable()
+        fault = self.classifiers.classify(exc, source=self.name)
+        return Unavailable(self.name, fault, 0.0, retry_after_s if fault.retry_after_s is None else fault.retry_after_s)
 
     # What a service calls, and an adapter may extend.
 
