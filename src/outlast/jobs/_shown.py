@@ -1,4 +1,4 @@
-"""The figures, health, lag and acts of a worker process, for the port of `outlast.extend`."""
+"""A worker process of a queue, as it shows itself through the port of `outlast.extend`."""
 
 from __future__ import annotations
 
@@ -52,12 +52,14 @@ class ShownJobs:
         self._process = process
         self._said = said
         self._queues = list(queues)
+        self._service: Service | None = None
         # Replaced together and whole by the loop's thread; read by others, who take the tuple once.
         self._counted: tuple[Counts, float | None, float | None] = ({}, None, None)
         """The counts, for how long the oldest due job has waited, and when they were read."""
 
     def attach(self, service: Service) -> None:
-        """Let the service show it, and count now and then."""
+        """Add it to what the service shows, with a loop that counts now and then."""
+        self._service = service
         service.show(self)
         service.loop(needs=self._jobs.db, name="jobs counts")(self.count)
 
@@ -143,6 +145,8 @@ class ShownJobs:
 
     def health(self) -> SystemHealth:
         """Return whether it works: jobs that fail are theirs, and no trouble of the queue."""
+        if self._service is None or not self._service.ready:
+            return SystemHealth(None, "not at work")
         db, recorder, incident = self._jobs.db, self._process.recorder, self._process.incident
         if not db.passable:
             return SystemHealth(False, "waiting for the database", db.fault, db.health.opened_at)

@@ -108,7 +108,7 @@ class Dependency:
 
     @property
     def waiting(self) -> int:
-        """How many wait in `ready`, or their turn to be refused, now."""
+        """The number of those who wait now, in `ready` or for their turn to be refused."""
         return len(self._cell.waiters)
 
     async def ready(self, timeout_s: float | None = None, stop: Stop | None = None) -> None:
@@ -149,7 +149,7 @@ class Dependency:
         return self._cell.report(exc, phase, epoch)
 
     def observe(self, fault: Fault, exc: BaseException | None = None, epoch: int | None = None) -> None:
-        """As `report`, for a fault that is classified already. From any thread."""
+        """Take a fault that is classified already as `report` does. From any thread."""
         self._cell.observe(fault, exc, epoch)
 
     def subscribe(self, listener: Callable[[State, Fault | None], None]) -> Callable[[], None]:
@@ -178,7 +178,7 @@ class Dependency:
 
     @property
     def epoch(self) -> int:
-        """How often it has recovered. What was opened in an older epoch is to be given up."""
+        """The number of its recoveries. What was opened in an older epoch is to be given up."""
         return self._cell.epoch
 
     @property
@@ -245,7 +245,7 @@ class Dependency:
             await self._probe()
 
     def counts(self, exc: BaseException) -> bool:
-        """Whether an exception that leaves a guarded block can say anything about this dependency. An adapter overrides this.
+        """Return whether an exception that leaves a guarded block says anything about this dependency. An adapter overrides this.
 
         It is asked before the exception is classified, and never about a cancellation. What does not count trips nothing.
         """
