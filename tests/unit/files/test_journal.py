@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import zlib
 from typing import TYPE_CHECKING
 
@@ -177,3 +179,27 @@ def test_it_is_full_at_its_bounds_and_says_what_did_not_fit(tmp_path: Path) -> N
 def test_a_name_is_one_word(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="a journal is named by 1 to 40 of a-z"):
         made(tmp_path / "file", name="two words")
+
+
+def test_a_full_disk_keeps_nobody_from_reading_and_emptying_an_old_journal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A start needs no room. The rewrite that an append needs is refused, and the old file stays as it was."""
+    old = b"".join(b"%08x %s\n" % (zlib.crc32(record), record) for record in (b"first", b"second"))
+
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    (tmp_path / "file").write_bytes(old)
+    monkeypatch.setattr(os, "write", full)
+    journal = made(tmp_path / "file")
+    journal.open()
+    with pytest.raises(OSError, match="No space left"):
+        journal.append([b"third"])
+    with pytest.raises(OSError, match="No space left"):
+        journal.drop(1)
+    assert (journal.records, journal.path.read_bytes()) == ([b"first", b"second"], old)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+    journal.drop(2)
+    assert (journal.records, journal.path.read_bytes()) == ([], b"")
+    journal.close()
