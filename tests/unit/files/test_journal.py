@@ -78,6 +78,7 @@ def test_damage_in_the_middle_is_no_torn_tail(tmp_path: Path, at: int) -> None:
     assert journal.damaged == [bytes(data[len(HEADER) : len(HEADER) + len(framed(b"first record"))])]
     assert journal.path.read_bytes() == data, "nothing is cut off"
     journal.append([b"fourth"])
+    assert journal.path.read_bytes() == data + framed(b"fourth"), "an append does not destroy it"
     journal.drop(0)
     journal.close()
     assert journal.path.read_bytes() == file_of([b"second", b"third", b"fourth"])
@@ -148,6 +149,16 @@ def test_a_file_without_a_header_is_read_and_rewritten_with_the_next_append(tmp_
     journal.append([b"third"])
     journal.close()
     assert journal.path.read_bytes() == file_of([b"first", b"second", b"third"])
+
+
+def test_damage_in_an_old_file_outlives_its_rewrite(tmp_path: Path) -> None:
+    old = b"%08x first\n" % zlib.crc32(b"first")
+    journal = opened(tmp_path / "file", b"what is this\n" + old)
+    journal.append([b"second"])
+    journal.close()
+    again = opened(tmp_path / "file", journal.path.read_bytes())
+    assert (again.records, again.damaged) == ([b"first", b"second"], [b"what is this\n"])
+    again.close()
 
 
 def test_records_of_an_earlier_version_are_rewritten_with_the_next_append(tmp_path: Path) -> None:
