@@ -31,8 +31,6 @@ OWED = {
     # --
     "src/outlast/logs",
     # --
-    "src/outlast/postgres",
-    # --
     "src/outlast/changes",
     # --
     "src/outlast/jobs",

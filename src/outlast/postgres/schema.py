@@ -24,7 +24,7 @@ __all__ = ["Tables"]
 _LOCK: Final = 0x6F75_746C_6173_7421 % 2**62
 """The advisory lock under which every system's tables are made and changed: "outlast!" as a number. It never changes."""
 LOCK_S_MAX: Final = 5
-"""How long a migration waits for the lock of a table: whoever uses the table after it was asked for waits behind it."""
+"""The longest that a migration waits for the lock of a table: whoever uses the table meanwhile waits behind it."""
 _LOOK: Final = """
 SELECT pg_catalog.to_regclass(%s) IS NOT NULL, EXISTS (SELECT FROM pg_catalog.pg_attribute
     WHERE attrelid = pg_catalog.to_regclass(%s) AND attname = %s AND NOT attisdropped)
