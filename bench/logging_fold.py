@@ -1,4 +1,4 @@
-"""What a folded record costs, in shares of an emitted one: stdlib logging, structlog, loguru, and a filter from PyPI.
+"""Measure what a folded record costs, in shares of an emitted one: stdlib logging, structlog, loguru, and a filter from PyPI.
 
     python bench/logging_fold.py            # median of 41 rounds of 1,000 calls
 
@@ -46,7 +46,7 @@ class Case(NamedTuple):
     base: str = ""
     limit: float | None = None
     share: float = 1.0
-    """Which share of the calls is run: slow ones need fewer."""
+    """The share of the calls that is run: slow ones need fewer."""
 
 
 def stdlib_logger(name: str, format_: str) -> logging.Logger:
@@ -197,7 +197,7 @@ def seconds(case: Case, calls: int) -> float:
 
 
 def measured(case: Case, base: Case | None, arguments: argparse.Namespace) -> tuple[float, float]:
-    """Seconds a call, and the ratio to the base: medians of many short turns, each next to one of the base."""
+    """Return seconds a call, and the ratio to the base: medians of many short turns, each next to one of the base."""
     turns, ratios = [], []
     calls = max(20, int(arguments.calls * case.share))
     for _ in range(arguments.rounds):

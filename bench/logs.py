@@ -1,4 +1,4 @@
-"""How fast `outlast logs fold` folds, and whether it counts right: against cat, uniq, drain3 and a loop over lines, in one run.
+"""Measure how fast `outlast logs fold` is, and whether it counts right, against cat, uniq, drain3 and a loop over lines.
 
     python bench/logs.py                     # 4,000,000 lines of a storm, 10,000,000 distinct keys, best of 3 rounds
     python bench/logs.py --keys 0            # without the flood of keys, which takes some minutes
@@ -32,7 +32,7 @@ VARYING_LEAST = 800_000
 CAT_TIMES_MAX = 15.0
 MEMORY_KB_MAX = 100_000
 SLOW_LINES = 100_000
-"""What costs microseconds a line gets the beginning of the file only."""
+"""Candidates that need microseconds for a line read this many lines only, the beginning of the file."""
 
 STORM = b"2026-01-31T12:00:00.000Z ERROR shop.orders: connection to db1.internal:5432 refused (errno 111), will retry"
 KINDS = ("refused (errno 111)", "no route (errno 113)", "answered with status 500", "answered with status 503")
@@ -73,7 +73,7 @@ class Run:
 
 
 def high_water_kb(pid: int) -> int:
-    """The most memory the process had so far; 0 once it is gone. What wait4 tells includes the program before exec."""
+    """Return the most memory the process had so far; 0 once it is gone. What wait4 tells includes the program before exec."""
     with contextlib.suppress(OSError):
         found = re.search(r"VmHWM:\s*(\d+)", Path(f"/proc/{pid}/status").read_text(encoding="ascii"))
         return int(found[1]) if found else 0
@@ -114,7 +114,7 @@ def write_plain(path: Path, lines: int) -> None:
 
 
 def write_storm(path: Path, lines: int) -> None:
-    """One line in a hundred is of a kind of its own, at a place that nobody can foretell."""
+    """Write lines of which one in a hundred is of a kind of its own, at a place that nobody can foretell."""
     chance = random.Random(1)
     with path.open("wb") as file:
         for begin in range(0, lines, 100):
@@ -126,7 +126,7 @@ def write_storm(path: Path, lines: int) -> None:
 
 
 def write_varying(path: Path, lines: int, *, as_json: bool) -> None:
-    """Every line differs in its time, its numbers and a UUID."""
+    """Write lines that differ in their time, their numbers and a UUID."""
     chance = random.Random(2)
     with path.open("w") as file:
         for number in range(lines):
@@ -228,7 +228,7 @@ def main() -> int:
 
 
 def _others_agree(out: Path, keys: int) -> tuple[bool, int]:
-    """Of a flood only the sum can be compared: what had no place is counted, not named."""
+    """Compare the sum: of a flood, kinds that had no place are counted, not named."""
     told = shown = 0
     with out.open() as lines:
         for line in lines:

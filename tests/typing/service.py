@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, assert_never, assert_type
 
 import outlast
 from outlast import Fault, Kind, Link, Phase, State, Stop, Unavailable
-from outlast.logs import FoldPolicy, SinkHandler
+from outlast.logs import FoldPolicy, QueuedHandler
 from outlast.logs.stdlib import fold
 
 if TYPE_CHECKING:
@@ -163,7 +163,7 @@ link.attach(service, needs=(Peer("peer"), peer))
 
 
 def main() -> int:
-    logging.getLogger("shop").addHandler(SinkHandler(sys.stderr, lines_max=10_000))
+    logging.getLogger("shop").addHandler(QueuedHandler(sys.stderr, lines_max=10_000))
     with fold("shop", FoldPolicy(burst=3), incidents=[peer.incident]):
         try:
             return assert_type(outlast.run(service, listen="127.0.0.1:8080", fold_logs=True), int)

@@ -19,15 +19,10 @@ WORDS = [word for entry in ENTRIES for word in re.findall(r"\*\*([\w ]+)\*\*", e
 
 OWED = {
     # Words that name several classes still; who has renamed all but one deletes the line.
-    "Incident",
     # (the lines between keep deletions apart)
-    "Kind",
-    # --
     "Phase",
     # --
     "Place",
-    # --
-    "Sink",
     # --
     "Spool",
     # --

@@ -42,7 +42,7 @@ def logs() -> None:
 @click.option("--key-fields", type=Names(), default=None, help="Fields of JSON or logfmt that make the key, e.g. level,msg.")
 @click.option("--never-fold", default=None, metavar="REGEX", help="Show everything whose key matches; CRITICAL is always shown.")
 @click.option("--summaries", type=click.Choice(["auto", "text", "json", "logfmt"]), default="auto", show_default=True)
-@click.option("--stats", is_flag=True, help="At the end, tell on stderr what was folded.")
+@click.option("--stats", is_flag=True, help="At the end, write to stderr what was folded.")
 @click.option("--report", is_flag=True, help="At the end, list the greatest storms on stderr, with rates and times.")
 @click.option("--spool", type=click.Path(file_okay=False, path_type=Path), default=None, help="Keep what is folded there.")
 @click.option(
@@ -63,7 +63,7 @@ def fold(
     The first record of each kind is shown at once; what repeats is counted, and told by reminders and when it is over. Exit
     code 0: the input ended; 128 + n: signal n came, 141 also when nobody reads the output; 74: output was lost for want of space.
     """
-    from outlast._programs.fold.output import Sink
+    from outlast._programs.fold.output import Output
     from outlast._programs.fold.pump import Pump
     from outlast._programs.fold.source import keep_buffers
     from outlast._programs.fold.spool import Spool
@@ -84,7 +84,7 @@ def fold(
         stamp = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{os.getpid()}"
         keeper = Spool(spool, spool_size, _say, began, stamp)
     folding = TextFold(options, wall_offset_s=wall_offset_s, folded=keeper.add if keeper else None)
-    code = Pump(source, Safely(folding, _say), Sink(STDOUT, _say), _say, keeper).run(STDOUT)
+    code = Pump(source, Safely(folding, _say), Output(STDOUT, _say), _say, keeper).run(STDOUT)
     source.close()
     if stats:
         kept = (

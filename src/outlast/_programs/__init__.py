@@ -1,1 +1,1 @@
-"""What works for any program in any language."""
+"""Commands that work for any program in any language."""

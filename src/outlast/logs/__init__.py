@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from outlast._core.fold import FoldPolicy
-from outlast.logs._sink import SinkHandler
+from outlast.logs._writer import QueuedHandler
 
-__all__ = ["FoldPolicy", "SinkHandler"]
+__all__ = ["FoldPolicy", "QueuedHandler"]

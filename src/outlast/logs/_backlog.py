@@ -1,4 +1,4 @@
-"""What waits to be written to a place that may be slow or full: bounded, in order, never a torn line, drops counted."""
+"""The lines that wait for a place that may be slow or full: bounded, in order, never a torn line, drops counted."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ STREAM: Final = 0
 
 
 class Piece(NamedTuple):
-    """What was put in at once."""
+    """Bytes that were put in at once."""
 
     order: int
     data: bytes
@@ -25,11 +25,11 @@ class Piece(NamedTuple):
     lines: int
     """Lines it counts as. Pieces of a stream count as 0: their lines are counted when they are dropped."""
     gap: Gap | None = None
-    """The gap that this line tells: if the line is lost, the gap has to be told again."""
+    """The gap that this line reports: if the line is lost, the gap has to be reported again."""
 
 
 class Mark(NamedTuple):
-    """Where in all that is written a piece of the front ends."""
+    """The end of a piece of the front, counted in all bytes that are ever written."""
 
     end: int
     piece: Piece
@@ -41,7 +41,7 @@ class Backlog:
 
     It takes in either a stream of bytes (`put`) or whole lines with a rank (`put_line`). What does not fit is dropped and
     counted, newest first: the first line of a kind tells more than the thousandth. A line of a higher rank gets the
-    room of lower ones: the newest of the lowest rank go first. What `peek` has given is out of reach.
+    room of lower ones: the newest of the lowest rank go first. What `peek` has returned is out of reach.
 
     Dropping starts when it is full and ends when it is half empty, so that one slow spell is one gap. Meanwhile nothing is
     taken in of a rank that was dropped. In a stream a gap starts and ends between lines: the rest of a line that was dropped
@@ -73,10 +73,10 @@ class Backlog:
     _bytes: list[int] = field(default_factory=lambda: [0] * (NOTICE + 1))
     """Bytes in each queue."""
     _notice_bytes: int = 0
-    """Bytes of lines that tell a gap, which take no room."""
+    """Bytes of lines that report a gap, which take no room."""
     _order: int = 0
     _front: bytes = b""
-    """What was taken off the queues to be written."""
+    """The bytes that were taken off the queues to be written."""
     _head: int = 0
     """Bytes of the front that have been let go of."""
     _loaded: int = 0
@@ -230,7 +230,7 @@ class Backlog:
     def insert(self, line: bytes, gap: Gap | None = None) -> None:
         """Put a line about ourselves at the back, whatever the room: these are few. A line of its own.
 
-        With `gap`, which it tells and nothing else does: if the line is lost, the gap is part of the next one.
+        With `gap`, which nothing else reports: if the line is lost, the gap is part of the next one.
         """
         data = b"\n" + line if self._kept_inside else line
         self.added += len(data)
@@ -258,7 +258,7 @@ class Backlog:
         return data
 
     def _oldest(self) -> tuple[deque[Piece], int]:
-        """The queue in which the oldest piece is, and the number of the oldest one in the others: until there it comes first."""
+        """Return the queue with the oldest piece, and the number of the oldest one in the others: until there it comes first."""
         heads = sorted((queue[0].order, rank) for rank, queue in enumerate(self._queues) if queue)
         return self._queues[heads[0][1]], heads[1][0] if len(heads) > 1 else self._order + 1
 
@@ -285,7 +285,7 @@ class Backlog:
         return self.settle(now)
 
     def _note_written(self, mark: Mark, written: int, size: int) -> None:
-        """Of a line about a gap, count what the last `size` bytes that were written have of it: it takes no room any more."""
+        """Count what the last `size` bytes that were written hold of a line about a gap: it takes no room any more."""
         if mark.piece.gap is not None:
             begin = mark.end - len(mark.piece.data)
             self._notice_bytes -= max(0, min(mark.end, written) - max(begin, written - size))

@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 LOGGING: Final = logging.addLevelName.__code__.co_filename
 """The file of logging's own code; found as logging does, by a function that nobody replaces."""
 PLAIN: Final = logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
-"""What a line is written with where the handler's own formatter raises."""
+"""Writes a line where the handler's own formatter raises."""
 
 
-class Place(NamedTuple):
-    """Who writes, at which level, as from which line of code, and with which fields that a formatter may expect."""
+class Origin(NamedTuple):
+    """The logger, level and line of code that a line is written as from, and the fields that a formatter may expect."""
 
     logger: logging.Logger
     level: int
@@ -34,32 +34,32 @@ class Place(NamedTuple):
     extra: Mapping[str, object]
 
 
-def deliver(place: Place, text: str, fields: Mapping[str, object], exc: BaseException | None = None) -> None:
+def deliver(origin: Origin, text: str, fields: Mapping[str, object], exc: BaseException | None = None) -> None:
     """Hand a line to the handlers of its logger, with `fields` as `record.outlast`, and with the traceback of `exc`."""
-    if not place.logger.isEnabledFor(place.level):
+    if not origin.logger.isEnabledFor(origin.level):
         return
-    record = _record(place, text, dict(fields), None if exc is None else (type(exc), exc, exc.__traceback__))
-    if is_own(type(place.logger).handle) and is_own(type(place.logger).callHandlers):
-        _handle(place.logger, record)
+    record = _record(origin, text, dict(fields), None if exc is None else (type(exc), exc, exc.__traceback__))
+    if is_own(type(origin.logger).handle) and is_own(type(origin.logger).callHandlers):
+        _handle(origin.logger, record)
     else:
-        place.logger.handle(record)
+        origin.logger.handle(record)
 
 
-def _record(place: Place, text: str, fields: dict[str, object], exc_info: ExcInfo | None) -> logging.LogRecord:
-    where = (place.path, place.line, "%s", (text,), exc_info, place.function)
+def _record(origin: Origin, text: str, fields: dict[str, object], exc_info: ExcInfo | None) -> logging.LogRecord:
+    where = (origin.path, origin.line, "%s", (text,), exc_info, origin.function)
     try:
         # A formatter that shows a field of the first record finds it here as well.
-        extra = {**place.extra, "outlast": fields}
-        return place.logger.makeRecord(place.logger.name, place.level, *where, extra)
+        extra = {**origin.extra, "outlast": fields}
+        return origin.logger.makeRecord(origin.logger.name, origin.level, *where, extra)
     except Exception as failed:  # noqa: BLE001  # whatever a factory raises, or a name that a record has already
         report(failed)
-    record = logging.LogRecord(place.logger.name, place.level, *where)
+    record = logging.LogRecord(origin.logger.name, origin.level, *where)
     record.__dict__["outlast"] = fields
     return record
 
 
 def _handle(logger: logging.Logger, record: logging.LogRecord) -> None:
-    """As `Logger.handle`, one handler after the other, none of which can make the others go without."""
+    """Do what `Logger.handle` does, one handler after the other: none that raises keeps the record from the others."""
     if logger.disabled:
         return
     try:
@@ -78,7 +78,7 @@ def _handle(logger: logging.Logger, record: logging.LogRecord) -> None:
 
 
 def _handlers_of(logger: logging.Logger) -> Iterator[logging.Handler]:
-    """The handlers that a record of this logger goes to, as `Logger.callHandlers` finds them."""
+    """Yield the handlers that a record of this logger goes to, as `Logger.callHandlers` finds them."""
     above: logging.Logger | None = logger
     while above is not None:
         yield from above.handlers
@@ -99,7 +99,7 @@ def _emit(handler: logging.Handler, record: logging.LogRecord) -> None:
 
 
 def _tried(handler: Any, act: Callable[[], object], formatter: logging.Formatter | None = None) -> Exception | None:  # noqa: ANN401
-    """Call `act` and return what it raised, or gave to `handleError`, or None.
+    """Call `act`, and return what it raised or passed to `handleError`, or None.
 
     The handler is changed meanwhile, under the lock in which it writes: no other record is affected.
     """
@@ -127,11 +127,11 @@ def _tried(handler: Any, act: Callable[[], object], formatter: logging.Formatter
 
 
 def report(failed: Exception) -> None:
-    """Give what a line met to `threading.excepthook`, which may print it, and may not wait for ever to do so."""
+    """Pass what a line met to `threading.excepthook`, which may print it, and may not wait forever to do so."""
     bounded(lambda: threading.excepthook(threading.ExceptHookArgs((type(failed), failed, failed.__traceback__, None))))
 
 
 def is_own(function: Callable[..., object]) -> bool:
-    """Whether a function is logging's own, and nobody's wrapper: those have its name and module, but not its code."""
+    """Return whether a function is logging's own, and nobody's wrapper: those have its name and module, but not its code."""
     code: CodeType | None = getattr(function, "__code__", None)
     return code is not None and code.co_filename == LOGGING

@@ -1,4 +1,4 @@
-"""Output that was dropped for want of room: how much it was, and in how few lines that is told."""
+"""Output that was dropped for want of room: how much it was, and how few lines report it."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ class Gap:
     by_rank: tuple[tuple[int, int], ...] = ()
     """(rank, lines), lowest rank first, where lines have ranks."""
     why: str = ""
-    """What the place said, if it said anything; otherwise it was only slow."""
+    """The error that the place reported, if any; otherwise it was only slow."""
 
     def tell(self) -> str:
-        """Return how much it is."""
+        """Return how much it was, as half a sentence."""
         return f"{amount(self.lines, 'line')} ({amount(self.size, 'byte')}) dropped within {self.lasted_s:.1f} s"
 
 
@@ -40,7 +40,7 @@ class Patience:
     _rests_until: float = float("-inf")
 
     def holds(self, size: int, bytes_max: int, now: float) -> bool:
-        """Whether to wait, with `size` bytes waiting of `bytes_max`."""
+        """Return whether to wait, with `size` bytes waiting of `bytes_max`."""
         if self._since is None:
             if size > bytes_max // 2 and now >= self._rests_until:
                 self._since = now
@@ -53,9 +53,9 @@ class Patience:
 
 @dataclass(slots=True)
 class GapBook:
-    """Says what was dropped in few lines: the first gap at once, then sums at intervals that grow from `first_s` to `cap_s`.
+    """Reports what was dropped in few lines: the first gap at once, then sums at intervals that grow from `first_s` to `cap_s`.
 
-    After `cap_s` without a gap it begins anew. No gap is left out of the sums.
+    After `cap_s` without a gap it begins again. No gap is left out of the sums.
     """
 
     first_s: float = 5.0

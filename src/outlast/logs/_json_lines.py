@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 OWN: Final = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
-"""What every record has; all else came with `extra`."""
+"""The attributes that every record has; all others came with `extra`."""
 
 
 class JsonLines(logging.Formatter):
@@ -44,7 +44,7 @@ class JsonLines(logging.Formatter):
 
 
 def _fields(record: logging.LogRecord) -> Iterator[tuple[str, object]]:
-    """The fields of `extra`; ours, which come in one dict, as `outlast.count` and so on."""
+    """Yield the fields of `extra`; ours, which come in one dict, as `outlast.count` and so on."""
     for name, value in record.__dict__.items():
         if name == "outlast" and isinstance(value, dict):
             for own, told in cast("dict[object, object]", value).items():

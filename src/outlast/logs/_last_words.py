@@ -1,4 +1,4 @@
-"""What has to be written to a standard stream although nobody may be reading it: within a bounded time, or not at all."""
+"""Lines for a standard stream that perhaps nobody reads: written within a bounded time, or not at all."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 WAIT_S: Final = 0.5
-"""How long a last word may take. A reader that is only slow takes it within milliseconds."""
+"""The time that a last word may take. A reader that is only slow takes it within milliseconds."""
 STDERR: Final = 2
 
 
@@ -26,7 +26,8 @@ def bounded(act: Callable[[], object], seconds: float = WAIT_S) -> bool:
     although `poll` has found room, because another process has taken the room meanwhile. Nobody needs to wait for this thread:
     the end of the process leaves it behind.
 
-    May be called from a signal handler. Hence `_thread`: the handler may have interrupted `threading` while it holds its lock.
+    May be called from a signal handler. That is why it uses `_thread`: the handler may have interrupted `threading` while that
+    holds its lock.
     """
     helper = Helper.start()
     return helper is not None and helper.does(act, seconds)
@@ -97,7 +98,7 @@ def _has_room(fd: int, seconds: float) -> bool:
 def flush_streams(helper: Helper, seconds: float = 0.2) -> bool:
     """Flush standard output and standard error, for at most `seconds`; return whether the process can end by itself.
 
-    The interpreter flushes them when it ends, and would wait for ever for a reader that has stopped. So a stream without
+    The interpreter flushes them when it ends, and would wait forever for a reader that has stopped. So a stream without
     room is sent to /dev/null from here on: what is left in its buffer is lost. False means that another thread stands in a
     write and holds the stream; then the interpreter cannot end, and the process has to leave.
     """

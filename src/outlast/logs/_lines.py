@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from outlast.logs._delivery import Place, deliver
+from outlast.logs._delivery import Origin, deliver
 
 if TYPE_CHECKING:
     import logging
@@ -20,5 +20,5 @@ def write(logger: logging.Logger, line: Line | None, exc: BaseException | None =
     """
     if line is None:
         return
-    place = Place(logger, line.level, __file__, write.__code__.co_firstlineno, "write", {})
-    deliver(place, line.text, line.fields, exc if line.with_traceback else None)
+    origin = Origin(logger, line.level, __file__, write.__code__.co_firstlineno, "write", {})
+    deliver(origin, line.text, line.fields, exc if line.with_traceback else None)

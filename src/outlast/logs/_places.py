@@ -1,4 +1,4 @@
-"""Where a sink writes to: a descriptor, or a text stream that has none."""
+"""The places that a `LogWriter` writes to: a descriptor, or a text stream that has none."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from typing import Any, Final, Protocol, cast
 BATCH_BYTES: Final = 256 * 1024
 """Written at a time to what is no pipe."""
 TEXT_BYTES: Final = 64 * 1024
-"""Given at a time to a text stream, which may lose it all."""
+"""Written at a time to a text stream, which may lose it all."""
 
 
-class Place(Protocol):
-    """Used from one thread; its methods may block."""
+class LogPlace(Protocol):
+    """A place that lines are written to. It is used from one thread; its methods may block."""
 
     batch_bytes: int
-    """How much it wants at a time."""
+    """The bytes to be written at a time."""
     resumes: bool
     """Whether what `write` refused can be written again: it has kept nothing of it, or said how much."""
     tick_s: float | None
-    """How often it wants `tick` to be called while nothing is written; None: never."""
+    """The interval at which `tick` is called while nothing is written; None: never."""
 
     def begin(self) -> None:
         """Get ready; called once, before everything else. Raises nothing."""
@@ -34,7 +34,7 @@ class Place(Protocol):
         ...
 
     def write(self, data: bytes) -> int:
-        """Write something and return how many bytes; raises OSError. What was not written comes again."""
+        """Write some of `data` and return how many bytes; raises `OSError`. The rest comes again."""
         ...
 
     def tick(self) -> None:
@@ -42,7 +42,7 @@ class Place(Protocol):
         ...
 
     def close(self) -> None:
-        """Let go."""
+        """Release what `begin` or `__init__` has opened."""
         ...
 
 
@@ -85,14 +85,14 @@ class Descriptor:
         return bool(self._poll.poll(timeout_s * 1000))
 
     def write(self, data: bytes) -> int:
-        """Write; 0 bytes where somebody else has made the descriptor non-blocking and the room is gone."""
+        """Write; return 0 where somebody else has made the descriptor non-blocking and the room is gone."""
         try:
             return os.write(self._fd, data)
         except BlockingIOError:
             return 0
 
     def tick(self) -> None:
-        """Nothing to do."""
+        """Do nothing."""
 
     def close(self) -> None:
         """Leave it open: it is not ours."""
@@ -116,7 +116,7 @@ class TextStream:
             self._stream.flush()
 
     def has_room(self, timeout_s: float) -> bool:
-        """Nobody can know: `write` waits."""
+        """Return True: nobody can know, and `write` waits."""
         del timeout_s
         return True
 
@@ -127,14 +127,14 @@ class TextStream:
         return len(data)
 
     def tick(self) -> None:
-        """Nothing to do."""
+        """Do nothing."""
 
     def close(self) -> None:
         """Leave it open: it is not ours."""
 
 
-def place_of(stream: Stream) -> tuple[Place, str]:
-    """The place that a stream is, and the encoding of what is written there: its file, past its buffer, where it has one."""
+def place_of(stream: Stream) -> tuple[LogPlace, str]:
+    """Return the place that a stream is (its file, past its buffer, where it has one), and its encoding."""
     try:
         descriptor = Descriptor(int(cast("Any", stream).fileno()), stream)
     except (AttributeError, OSError, ValueError, TypeError):

@@ -18,7 +18,7 @@ from outlast.logs._folding.folder import Folder, Handle, tell
 from outlast.logs._folding.kinds import is_exempt, put, variant_of
 from outlast.logs._folding.options import FOLD, FoldOptions
 from outlast.logs._folding.raised import raised_in, raw_raised, tell_raised
-from outlast.logs._folding.sameness import PASSES, Kind, Site, first_words, site_of_braces
+from outlast.logs._folding.sameness import PASSES, RecordKind, Site, first_words, site_of_braces
 from outlast.logs._folding.values import raw_fields, tell_fields
 from outlast.logs._masking.texts import masked
 
@@ -34,11 +34,11 @@ __all__ = ["Folding", "fold"]
 
 CRITICAL: Final = 50
 DEPTH, LAZY, CAPTURE, PATCHERS, EXTRA = 1, 3, 6, 7, 8
-"""Where loguru keeps these among the options of a logger."""
+"""The positions of these among the options of a loguru logger."""
 
 
-class Place(NamedTuple):
-    """Who wrote the first record of a kind, and where."""
+class Origin(NamedTuple):
+    """The logger that wrote the first record of a kind, and its line of code."""
 
     logger: Any
     level: str | int
@@ -47,11 +47,11 @@ class Place(NamedTuple):
     line: int
     function: str
     values: Mapping[str, Any]
-    """What was given by name, which loguru adds to what is bound."""
+    """The values that were passed by name, which loguru adds to what is bound."""
 
 
 class Forgiving(dict[str, Any]):
-    """What is bound to a summary: a format that asks for what is not there costs no count."""
+    """The values bound to a summary: a format that asks for one that is not there costs no count."""
 
     def __missing__(self, name: str) -> str:
         """Return what stands for a value that is not there."""
@@ -77,7 +77,7 @@ class Folding(Handle):
         self._exempt = frozenset(options.exempt)
         self._variants_max = options.variants_max
         self._level = options.level
-        self._kinds: dict[Hashable, Kind] = {}
+        self._kinds: dict[Hashable, RecordKind] = {}
         self._sites: dict[Hashable, Site] = {}
         self.unjudged = 0
         self._class = cast("Any", type(logger))
@@ -90,7 +90,7 @@ class Folding(Handle):
             self._class._log = self._original  # noqa: SLF001  # as above
 
     def _replace(self) -> Callable[..., None]:
-        """The function in the place of loguru's `Logger._log`: the hot path, so all its names are local."""
+        """Return the function that stands for loguru's `Logger._log`: the hot path, so all its names are local."""
         original, folder, kinds, kind_of, folding = self._original, self.folder, self._kinds, self._kind, self
         passes, floor, clock, acquire, release = (
             folder.passes,
@@ -139,7 +139,7 @@ class Folding(Handle):
         return _log
 
     def raw_values(self, name: str, level: Any, message: str, args: Any, kwargs: dict[str, Any], options: Any) -> Hashable:  # noqa: ANN401
-        """What of a record's values decides about sameness."""
+        """Return what of a record's values decides about sameness."""
         if options[LAZY]:
             return ()
         site = self._site(name, level, message)
@@ -155,8 +155,8 @@ class Folding(Handle):
             put(self._sites, where, site)
         return site
 
-    def _kind(self, log: Any, key: tuple[Any, ...], frame: FrameType, number: int, call: tuple[Any, ...]) -> Kind:  # noqa: ANN401
-        """The kind of a record that is not recognised at once."""
+    def _kind(self, log: Any, key: tuple[Any, ...], frame: FrameType, number: int, call: tuple[Any, ...]) -> RecordKind:  # noqa: ANN401
+        """Return the kind of a record that is not recognised at once."""
         options, message, args, kwargs = call
         name, level, *_ = key
         if is_exempt(self._exempt, name, number, message):
@@ -175,12 +175,12 @@ class Folding(Handle):
         if exc is not None:
             variant = f"{variant} ! {tell_raised(exc)}"
 
-        def make(key: str) -> Kind:
+        def make(key: str) -> RecordKind:
             code = frame.f_code
             values = dict(kwargs) if options[CAPTURE] and not options[LAZY] else {}
-            place = Place(log, level, name, code.co_filename, frame.f_lineno, code.co_name, values)
+            origin = Origin(log, level, name, code.co_filename, frame.f_lineno, code.co_name, values)
             said = message if plain or options[LAZY] else formatted(message, args, kwargs)
-            return Kind(key, first_words(said, (), exc), place)
+            return RecordKind(key, first_words(said, (), exc), origin)
 
         kind = variant_of(site, variant, self.folder, self._variants_max, make)
         # A text with numbers in it will hardly come again; the kind of other values ends.
@@ -190,37 +190,39 @@ class Folding(Handle):
 
     def _say(self, summary: Summary) -> None:
         kind = summary.example
-        if isinstance(kind, Kind):
-            place: Place = kind.about
+        if isinstance(kind, RecordKind):
+            origin: Origin = kind.about
             # A format that shows a value of the first record finds it here as well.
-            log = place.logger.opt().bind(**{**place.values, "outlast": self.folder.fields(summary)}).patch(partial(move, place))
-            log.log(place.level, "{}", tell(summary))
+            log = (
+                origin.logger.opt().bind(**{**origin.values, "outlast": self.folder.fields(summary)}).patch(partial(move, origin))
+            )
+            log.log(origin.level, "{}", tell(summary))
 
 
 def together(args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[int | str, Any]:
-    """All values, by position and by name."""
+    """Return all values, by position and by name."""
     values: dict[int | str, Any] = dict(enumerate(args))
     values.update(kwargs)
     return values
 
 
 def formatted(message: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
-    """The message as loguru writes it; the template where that fails, since loguru says what is wrong."""
+    """Return the message as loguru writes it; the template where that fails, since loguru says what is wrong."""
     try:
         return message.format(*args, **kwargs)
     except Exception:  # noqa: BLE001  # whatever a value's own methods raise
         return message
 
 
-def move(place: Place, record: Any) -> None:  # noqa: ANN401  # loguru's record
-    """Let a record say that it comes from `place`."""
-    name = PurePath(place.path).name
-    record.update(name=place.name, line=place.line, function=place.function, module=name.removesuffix(".py"))
+def move(origin: Origin, record: Any) -> None:  # noqa: ANN401  # loguru's record
+    """Let a record say that it comes from `origin`."""
+    name = PurePath(origin.path).name
+    record.update(name=origin.name, line=origin.line, function=origin.function, module=name.removesuffix(".py"))
     record["extra"] = Forgiving(record["extra"])
-    record["file"] = type(record["file"])(name, place.path)
+    record["file"] = type(record["file"])(name, origin.path)
 
 
 def raw_in(exc_info: object) -> Hashable:
-    """What decides about sameness of the exception that is logged, if any."""
+    """Return what decides about sameness of the exception that is logged, if any."""
     exc = raised_in(exc_info)
     return None if exc is None else raw_raised(exc)

@@ -13,11 +13,11 @@ import logging
 import sys
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, Unpack, cast
 
-from outlast.logs._delivery import Place, deliver, is_own
+from outlast.logs._delivery import Origin, deliver, is_own
 from outlast.logs._folding.folder import Folder, Handle, tell
 from outlast.logs._folding.kinds import Kinds, calling_frame
 from outlast.logs._folding.options import FOLD, FoldOptions
-from outlast.logs._folding.sameness import PASSES, Kind
+from outlast.logs._folding.sameness import PASSES, RecordKind
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,7 +30,7 @@ __all__ = ["Folding", "fold"]
 
 
 Its: TypeAlias = Any
-"""What a call of a logger gives, whatever it is."""
+"""An argument of a call of a logger, whatever it is."""
 
 
 def fold(
@@ -69,17 +69,17 @@ class Folding(Handle):
 
     def _say(self, summary: Summary) -> None:
         kind = summary.example
-        if not isinstance(kind, Kind):
+        if not isinstance(kind, RecordKind):
             return
-        place: Place = kind.about
-        deliver(place, tell(summary), self.folder.fields(summary))
+        origin: Origin = kind.about
+        deliver(origin, tell(summary), self.folder.fields(summary))
 
     def _restore(self) -> None:
         if logging.Logger._log is self._replacement:  # noqa: SLF001  # as above
             logging.Logger._log = self._original  # type: ignore[method-assign]  # noqa: SLF001  # as above
 
     def _replace(self) -> Callable[..., None]:  # noqa: C901  # one function, since each call costs a tenth of the whole
-        """The function in the place of `Logger._log`. Everything it needs for a record that is folded is a local name."""
+        """Return the function that stands for `Logger._log`. Everything it needs for a record that is folded is a local name."""
         folding, is_stdlib = self, is_own(self._original)
         original, folder, kind_of = self._original, self.folder, self._kinds.kind_of
         passes, takes_room = folder.passes, folder.takes_room
@@ -101,7 +101,7 @@ class Folding(Handle):
         ) -> None:
             if floor <= level < ceiling and (extra is None or "outlast" not in extra):
                 try:
-                    kind: Kind | None = None
+                    kind: RecordKind | None = None
                     if not exc_info and type(msg) is str and not extra:
                         if not args:
                             kind = texts.get((self.name, level, msg))
@@ -156,7 +156,7 @@ def write(
 
 
 def exc_info_of(exc_info: Its) -> Its:
-    """What a record holds for this argument of a call, as logging makes it."""
+    """Return what a record holds for this argument of a call, as logging makes it."""
     if isinstance(exc_info, BaseException):
         return (type(exc_info), exc_info, exc_info.__traceback__)
     return cast("Its", exc_info) if isinstance(exc_info, tuple) else sys.exc_info()

@@ -22,7 +22,7 @@ from outlast.logs._folding.folder import Folder, Handle, tell
 from outlast.logs._folding.kinds import is_exempt, put, variant_of
 from outlast.logs._folding.options import FOLD, FoldOptions
 from outlast.logs._folding.raised import raised_in, raw_raised, tell_raised
-from outlast.logs._folding.sameness import PASSES, Kind, Site, first_words
+from outlast.logs._folding.sameness import PASSES, RecordKind, Site, first_words
 from outlast.logs._folding.values import raw_fields, raw_value, sort_of, tell_fields, tell_value
 from outlast.logs._masking.texts import VALUE, masked
 
@@ -43,11 +43,11 @@ Bound: TypeAlias = Any
 Method: TypeAlias = Any
 """A method of a bound logger."""
 Its: TypeAlias = Any
-"""What the caller of such a method passes: an event, and whatever belongs to it."""
+"""An argument of such a method: an event, and whatever belongs to it."""
 SAME: Final = {"exception": "error", "warn": "warning", "msg": "info"}
-"""What structlog's filtering logger calls by another name."""
+"""Methods that structlog's filtering logger calls by another name."""
 LEVELS: Final = {"debug": 10, "info": 20, "msg": 20, "warn": 30, "warning": 30, "error": 40, "err": 40, "exception": 40}
-"""What is not listed here, critical above all, is never folded."""
+"""Levels that are not listed here, critical above all, are never folded."""
 
 
 def fold(policy: FoldPolicy = FOLD, **options: Unpack[Options]) -> Folding:
@@ -70,13 +70,13 @@ class Folding(Handle):
         self._exempt = frozenset(options.exempt)
         self._variants_max = options.variants_max
         self.levels = {name: number for name, number in LEVELS.items() if number >= options.level}
-        self._kinds: dict[Hashable, Kind] = {}
-        self._bound: dict[Hashable, dict[Hashable, Kind]] = {}
+        self._kinds: dict[Hashable, RecordKind] = {}
+        self._bound: dict[Hashable, dict[Hashable, RecordKind]] = {}
         self._sites: dict[Hashable, Site] = {}
         self.unjudged = 0
 
     def __call__(self, logger: WrappedLogger, method_name: str, event_dict: EventDict) -> EventDict:
-        """The processor. Its summaries are written by a logger of structlog's global configuration."""
+        """Process an event. Its summaries are written by a logger of structlog's global configuration."""
         if method_name not in self.levels or "outlast.key" in event_dict:
             return event_dict
         try:
@@ -99,7 +99,7 @@ class Folding(Handle):
         return event_dict
 
     def wrap(self, wrapper_class: type[Any]) -> type[Any]:
-        """A wrapper class that asks before the context is copied and the chain runs: a fold at a fraction of the price.
+        """Return a wrapper class that asks before the context is copied and the chain runs: a fold at a fraction of the price.
 
         With the classes of `structlog.make_filtering_bound_logger` it asks before anything is formatted. The summaries are
         written by the bound logger of the first event, with what was bound to it.
@@ -113,18 +113,18 @@ class Folding(Handle):
             methods |= {name: asks_first(self, name, proxy) for name, level in self.levels.items() if level >= floor}
         return type(f"Folded{wrapper_class.__name__}", (wrapper_class,), methods)
 
-    def kinds_of(self, bound: Bound) -> dict[Hashable, Kind]:
-        """The kinds of what is bound to a logger, which finds them at once from now on."""
+    def kinds_of(self, bound: Bound) -> dict[Hashable, RecordKind]:
+        """Return the kinds of what is bound to a logger, which finds them at once from now on."""
         context = (name_of(bound._logger), raw_fields(structlog.get_context(bound)))  # noqa: SLF001  # as above
         kinds = self._bound.get(context)
         if kinds is None:
-            kinds = dict["Hashable", Kind]()
+            kinds = dict["Hashable", RecordKind]()
             put(self._bound, context, kinds)
         bound._outlast_kinds = kinds  # noqa: SLF001  # our own, in a class of structlog's
         return kinds
 
-    def kind_of(self, bound: Bound, method: str, event: object, args: Args, fields: dict[str, Any]) -> Kind:
-        """The kind of an event of a bound logger, which remembers it by what these methods look up."""
+    def kind_of(self, bound: Bound, method: str, event: object, args: Args, fields: dict[str, Any]) -> RecordKind:
+        """Return the kind of an event of a bound logger, which remembers it by what these methods look up."""
         if "outlast.key" in fields:
             return PASSES
         kinds = bound._outlast_kinds or self.kinds_of(bound)  # noqa: SLF001  # as above
@@ -152,8 +152,8 @@ class Folding(Handle):
 
     def _kind(
         self, name: str, method: str, event: object, args: Args, fields: Mapping[str, Any], writer: Callable[[], Any]
-    ) -> tuple[Kind, bool]:
-        """The kind of an event, and whether it is worth remembering."""
+    ) -> tuple[RecordKind, bool]:
+        """Return the kind of an event, and whether it is worth remembering."""
         if is_exempt(self._exempt, name, self.levels[method], event):
             return PASSES, True
         text = masked(str(event))
@@ -173,27 +173,27 @@ class Folding(Handle):
             variant,
             self.folder,
             self._variants_max,
-            lambda key: Kind(key, first_words(event, args, exc), Writer(writer(), method, carried(fields))),
+            lambda key: RecordKind(key, first_words(event, args, exc), Origin(writer(), method, carried(fields))),
         )
         # A text with numbers in it will hardly come again; the kind of other values ends.
         return kind, kind is not site.others and text == event
 
     def _say(self, summary: Summary) -> None:
         kind = summary.example
-        if isinstance(kind, Kind):
-            writer: Writer = kind.about
-            method = "error" if writer.method == "exception" else writer.method
+        if isinstance(kind, RecordKind):
+            origin: Origin = kind.about
+            method = "error" if origin.method == "exception" else origin.method
             fields = self.folder.fields(summary)
             try:
                 # A processor that reads a field of the first event finds it here as well.
-                getattr(writer.logger, method)(tell(summary), **{**writer.fields, **fields})
+                getattr(origin.logger, method)(tell(summary), **{**origin.fields, **fields})
             except Exception as failed:  # noqa: BLE001  # whatever a processor of the user's raises: it costs no count
                 report(failed)
-                getattr(writer.logger._logger, method)(f"{tell(summary)} {fields}")  # noqa: SLF001  # past the chain
+                getattr(origin.logger._logger, method)(f"{tell(summary)} {fields}")  # noqa: SLF001  # past the chain
 
 
-class Writer(NamedTuple):
-    """Who writes the summaries of a kind, and at which level."""
+class Origin(NamedTuple):
+    """The logger that writes the summaries of a kind, and the method by which it does."""
 
     logger: Any
     method: str
@@ -202,12 +202,12 @@ class Writer(NamedTuple):
 
 
 def carried(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of the first event that its summaries carry: not its text, and not its exception."""
+    """Return the fields of the first event that its summaries carry: not its text, and not its exception."""
     return {name: value for name, value in fields.items() if name not in {"event", "exc_info", "stack_info", "exception"}}
 
 
 def name_of(logger: WrappedLogger) -> str:
-    """The name of a stdlib logger; others have none."""
+    """Return the name of a stdlib logger; others have none."""
     sort = type(cast("object", logger))
     known = _named.get(sort)
     if known is None:
@@ -222,7 +222,7 @@ _named: dict[type[Any], bool] = {}
 
 
 def asks(folding: Folding) -> Method:
-    """A function that says whether an event of a bound logger is to be shown."""
+    """Return a function that decides whether an event of a bound logger is to be shown."""
     folder, kind_of = folding.folder, folding.kind_of
 
     def passes(bound: Its, method: str, event: Its, args: Its, fields: Its) -> bool:
@@ -237,7 +237,7 @@ def asks(folding: Folding) -> Method:
 
 
 def asks_in_proxy(folding: Folding, proxy: Method) -> Method:
-    """The method through which all methods of a wrapper class go."""
+    """Return the method through which all methods of a wrapper class go."""
     passes, levels = asks(folding), folding.levels
 
     def _proxy_to_logger(self: Its, method_name: str, event: Its = None, *args: Its, **fields: Its) -> Its:
@@ -249,7 +249,7 @@ def asks_in_proxy(folding: Folding, proxy: Method) -> Method:
 
 
 def asks_first(folding: Folding, name: str, proxy: Method) -> Method:
-    """A method of structlog's filtering logger that asks before it does what that one does. All its names are local."""
+    """Return a method of structlog's filtering logger that asks before it does what that one does. All its names are local."""
     passes, to, is_exception = asks(folding), SAME.get(name, name), name == "exception"
     folder, clock, takes_room = folding.folder, folding.folder.clock, folding.folder.takes_room
     acquire, release, released = folder.lock.acquire, folder.lock.release, folder.release_if_owned
@@ -287,6 +287,6 @@ def asks_first(folding: Folding, name: str, proxy: Method) -> Method:
 
 
 def as_structlog(function: Method) -> Method:
-    """The same function, in a module whose name structlog skips when it looks for the line of code that logs."""
+    """Return the same function, in a module whose name structlog skips when it looks for the line of code that logs."""
     scope = {**globals(), "__name__": "structlog.outlast"}
     return FunctionType(function.__code__, scope, function.__name__, function.__defaults__, function.__closure__)

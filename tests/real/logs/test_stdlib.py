@@ -1,4 +1,4 @@
-"""Folding with its timer, with threads, across a fork and at exit; the sink in front of a pipe and a full disk."""
+"""Folding with its timer, with threads, across a fork and at exit; the writer in front of a pipe and a full disk."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from outlast._core.fold import FoldPolicy
-from outlast.logs._sink import Sink, SinkHandler
+from outlast.logs._writer import LogWriter, QueuedHandler
 from outlast.logs.stdlib import fold
 
 pytestmark = [pytest.mark.short]
@@ -162,12 +162,12 @@ def test_a_pipe_that_nobody_reads_stops_nobody() -> None:
     stream = os.fdopen(writes, "w", encoding="utf-8")
     logger = logging.getLogger("unread")
     logger.propagate = False
-    handler = SinkHandler(stream, lines_max=100, close_s=0.1)
+    handler = QueuedHandler(stream, lines_max=100, close_s=0.1)
     logger.addHandler(handler)
     # One that waited for the reader would wait for ever.
     for number in range(20_000):
         logger.error("%s", f"{number:0>100}")
-    totals = handler.sink.totals
+    totals = handler.writer.totals
     assert totals.taken == 20_000
     assert totals.dropped == totals.taken - totals.written - totals.waiting > 0
 
@@ -179,9 +179,9 @@ def test_a_pipe_that_nobody_reads_stops_nobody() -> None:
 
     reader = threading.Thread(target=read)
     reader.start()
-    assert handler.sink.flush(30.0)
+    assert handler.writer.flush(30.0)
     logger.error("later")
-    assert handler.sink.flush(30.0)
+    assert handler.writer.flush(30.0)
     logger.removeHandler(handler)
     handler.close()
     stream.close()
@@ -191,14 +191,14 @@ def test_a_pipe_that_nobody_reads_stops_nobody() -> None:
     assert received[-1] == "later\n"
     assert numbers == sorted(numbers)
     assert sum(gaps) + len(numbers) == 20_000
-    assert sum(gaps) == handler.sink.totals.dropped
+    assert sum(gaps) == handler.writer.totals.dropped
 
 
 def test_a_process_ends_although_its_log_is_not_read() -> None:
     program = """
         import logging, sys
-        from outlast.logs._sink import SinkHandler
-        logging.getLogger().addHandler(SinkHandler(sys.stderr, close_s=0.2))
+        from outlast.logs._writer import QueuedHandler
+        logging.getLogger().addHandler(QueuedHandler(sys.stderr, close_s=0.2))
         for number in range(20_000):
             logging.error("%s", "x" * 100)
     """
@@ -219,8 +219,8 @@ def test_a_process_ends_although_its_log_is_not_read() -> None:
 def test_a_child_writes_its_own_lines_and_the_parent_the_rest() -> None:
     said = run("""
         import logging, os, sys
-        from outlast.logs._sink import SinkHandler
-        logging.basicConfig(handlers=[SinkHandler(sys.stderr)], format="%(message)s")
+        from outlast.logs._writer import QueuedHandler
+        logging.basicConfig(handlers=[QueuedHandler(sys.stderr)], format="%(message)s")
         logging.error("before")
         child = os.fork()
         logging.error("child" if child == 0 else "parent")
@@ -240,16 +240,16 @@ def test_a_file_that_is_full_for_a_while_gets_every_byte_once(tmp_path: Path) ->
     try:
         with path.open("w", encoding="utf-8") as stream:
             resource.setrlimit(resource.RLIMIT_FSIZE, (1_005, before[1]))
-            sink = Sink(stream, close_s=0.1)
+            writer = LogWriter(stream, close_s=0.1)
             for number in range(200):
-                sink.put(f"{number:0>9}\n")
-            assert not sink.flush(0.3)
+                writer.put(f"{number:0>9}\n")
+            assert not writer.flush(0.3)
             assert path.stat().st_size == 1_005
             resource.setrlimit(resource.RLIMIT_FSIZE, before)
-            assert sink.flush(30.0)
-            sink.close()
+            assert writer.flush(30.0)
+            writer.close()
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
         signal.signal(signal.SIGXFSZ, ignored)
     assert path.read_text(encoding="utf-8") == "".join(f"{number:0>9}\n" for number in range(200))
-    assert sink.totals.dropped == 0
+    assert writer.totals.dropped == 0

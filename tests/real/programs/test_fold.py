@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from outlast._programs.fold.output import Sink
+from outlast._programs.fold.output import Output
 from outlast._programs.fold.pump import Pump
 from outlast._programs.fold.source import Descriptor
 from outlast.logs.text import TextFold
@@ -301,7 +301,7 @@ def test_if_the_fold_fails_everything_passes_unharmed(monkeypatch: pytest.Monkey
     monkeypatch.setattr(TextFold, "feed", failing)
     with source.open("rb") as reading, target.open("wb") as writing:
         pump = Pump(
-            Descriptor(reading.fileno()), Safely(TextFold(), said.append), Sink(writing.fileno(), said.append), said.append
+            Descriptor(reading.fileno()), Safely(TextFold(), said.append), Output(writing.fileno(), said.append), said.append
         )
         assert pump.run(writing.fileno()) == 0
     out = target.read_bytes()

@@ -1,4 +1,4 @@
-"""What every place of a sink promises: what `write` counts has arrived, in order, and what it did not count can come again."""
+"""What every place of a writer promises: what `write` counts has arrived, in order, and what it did not count can come again."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import pytest
 
 from outlast._programs.guard.logfile import LogFile
 from outlast._programs.guard.rotation import Limits
-from outlast.logs._places import Descriptor, Place, TextStream, place_of
-from outlast.logs._sink import Sink
+from outlast.logs._places import Descriptor, LogPlace, TextStream, place_of
+from outlast.logs._writer import LogWriter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -25,7 +25,7 @@ LIMIT_S = 60.0
 class Target:
     """A place, what has arrived there, and how it is made to refuse the next write, if it can."""
 
-    def __init__(self, place: Place, arrived: Callable[[], bytes], refuse: Callable[[pytest.MonkeyPatch], None]) -> None:
+    def __init__(self, place: LogPlace, arrived: Callable[[], bytes], refuse: Callable[[pytest.MonkeyPatch], None]) -> None:
         self.place, self.arrived, self.refuse = place, arrived, refuse
 
 
@@ -116,16 +116,16 @@ def test_a_place_that_resumes_has_kept_nothing_of_what_it_refused(target: Target
 
 
 def test_a_sink_writes_there_and_counts(target: Target, monkeypatch: pytest.MonkeyPatch) -> None:
-    sink = Sink(place=target.place, close_s=LIMIT_S)
+    writer = LogWriter(place=target.place, close_s=LIMIT_S)
     for number in range(100):
-        assert sink.put(f"{number}\n")
-    assert sink.flush(LIMIT_S)
+        assert writer.put(f"{number}\n")
+    assert writer.flush(LIMIT_S)
     target.refuse(monkeypatch)
-    sink.put("refused\n")
-    assert sink.flush(LIMIT_S)
+    writer.put("refused\n")
+    assert writer.flush(LIMIT_S)
     monkeypatch.undo()
-    sink.close()
-    totals = sink.totals
+    writer.close()
+    totals = writer.totals
     assert (totals.taken, totals.written + totals.dropped, totals.dropped) == (101, 101, int(not target.place.resumes))
     *lines, last = target.arrived().decode().splitlines()
     assert lines == [str(number) for number in range(100)]

@@ -1,4 +1,4 @@
-"""Where the bytes go: a descriptor that may be full for a while, or have nobody who reads."""
+"""The descriptor that the bytes go to, which may be full for a while, or have no reader."""
 
 from __future__ import annotations
 
@@ -7,17 +7,19 @@ import os
 import select
 from typing import TYPE_CHECKING, Final
 
+from outlast._files.room import NO_ROOM
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-PASSING: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG})
-"""What a disk may say now and not later."""
+PASSING: Final = NO_ROOM | {errno.EIO}
+"""Errors of a disk that may pass."""
 
 
-class Sink:
-    """Writes all of what it is given. A full disk costs what does not fit, with a count, and never ends the program.
+class Output:
+    """Writes everything to one descriptor. A full disk costs the bytes that do not fit, with a count, and never ends the program.
 
-    Raises BrokenPipeError when nobody reads any more. A reader that is slow makes `write` wait, as in any pipe.
+    Raises `BrokenPipeError` when nobody reads any more. A reader that is slow makes `write` wait, as in any pipe.
     """
 
     def __init__(self, fd: int, say: Callable[[str], None]) -> None:
@@ -28,7 +30,7 @@ class Sink:
         self.lost_bytes = 0
 
     def write(self, data: bytes) -> None:
-        """Write it, and say in one line what was lost before and when writing goes on."""
+        """Write `data`. One line is said when bytes are lost, and one, with their number, when writing goes on."""
         if not data:
             return
         view = memoryview(data)

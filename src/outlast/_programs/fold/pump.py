@@ -1,4 +1,4 @@
-"""Carry bytes from a source through a fold to a sink: clocks, timers, signals, and what happens when something fails."""
+"""Carry bytes from a source through a fold to an output: clocks, timers, signals, and what happens when something fails."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from outlast._runtime.process.signal_pipe import SignalPipe
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from outlast._programs.fold.output import Sink
+    from outlast._programs.fold.output import Output
     from outlast._programs.fold.source import Source
     from outlast._programs.fold.spool import Spool
     from outlast.logs.text._safely import Safely
 
 FOLLOW_S: Final = 0.2
-"""How often a followed file is looked at."""
+"""A followed file is looked at this often."""
 
 SPOOL_FLUSH_S: Final = 1.0
-"""What was folded is readable in the spool after this long."""
+"""Folded records are readable in the spool after this long."""
 
 GRACE_S: Final = 1.0
-"""After a signal so long is still read, so that the last words of a program that got the same signal come through."""
+"""Reading goes on this long after a signal, so that the last words of a program that got the same signal come through."""
 
 GONE: Final = select.POLLERR | select.POLLHUP | select.POLLNVAL
-"""What poll says of an output that nobody reads any more."""
+"""The events by which `poll` reports an output that nobody reads any more."""
 
 BROKEN_PIPE: Final = 128 + signal.SIGPIPE
 IO_ERROR: Final = 74
@@ -40,17 +40,19 @@ class StoppedTwice(BaseException):
 
 
 class Pump:
-    """Runs until the source ends, a signal comes, or nobody reads the sink.
+    """Runs until the source ends, a signal comes, or nobody reads the output.
 
-    `run` gives the exit code: 0 at the end of input, 128 + n after signal n, 141 when nobody reads the output, 74 when the
-    input could not be read to its end or some of the output not be written. If the fold itself fails, that is said in one
-    line, and all the rest passes unfolded.
+    `run` returns the exit code: 0 at the end of input, 128 + n after signal n, 141 when nobody reads the output, 74 when the
+    input could not be read to its end or some of the output not be written. If the fold itself fails, one line says so, and
+    the rest passes unfolded.
     """
 
-    def __init__(self, source: Source, fold: Safely, sink: Sink, say: Callable[[str], None], spool: Spool | None = None) -> None:
+    def __init__(
+        self, source: Source, fold: Safely, output: Output, say: Callable[[str], None], spool: Spool | None = None
+    ) -> None:
         self._source = source
         self._fold = fold
-        self._sink = sink
+        self._output = output
         self._say = say
         self._spool = spool
         self._signal = 0
@@ -59,7 +61,7 @@ class Pump:
         self._flush_at = 0.0
 
     def run(self, out_fd: int) -> int:
-        """Carry everything. `out_fd` is watched for a reader that went away."""
+        """Carry everything, and return the exit code. `out_fd` is watched for a reader that went away."""
         try:
             with contextlib.closing(SignalPipe()) as signals:
                 signals.install(dict.fromkeys((signal.SIGTERM, signal.SIGINT, signal.SIGHUP), self._stop))
@@ -74,7 +76,7 @@ class Pump:
                 self._spool.close()
         if self._signal:
             return 128 + self._signal
-        return IO_ERROR if self._sink.lost_bytes or self._unread else 0
+        return IO_ERROR if self._output.lost_bytes or self._unread else 0
 
     def _carry(self, out_fd: int, signals: SignalPipe) -> None:
         poll = select.poll()
@@ -109,7 +111,7 @@ class Pump:
                 return
 
     def _wait_ms(self, now: float, *, quiet: bool) -> int:
-        """How long to wait for the next bytes, at most."""
+        """Return how long to wait for the next bytes at most, in milliseconds; -1 means without end."""
         waits: list[float] = []
         if self._source.waits_for is None:
             waits.append(FOLLOW_S if quiet else 0.0)
@@ -127,13 +129,13 @@ class Pump:
         due_at = self._fold.next_due_at()
         if due_at is not None and due_at <= now:
             out += self._fold.due(now)
-        self._sink.write(out)
+        self._output.write(out)
         if self._spool is not None and now >= self._flush_at:
             self._spool.flush(now)
             self._flush_at = now + SPOOL_FLUSH_S
 
     def _finish(self) -> None:
-        self._sink.write(self._fold.end(time.monotonic()))
+        self._output.write(self._fold.end(time.monotonic()))
 
     def _stop(self, number: int, frame: object) -> None:
         del frame

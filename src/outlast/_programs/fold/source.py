@@ -1,4 +1,4 @@
-"""Where the bytes come from: a descriptor until its end, or a file that is followed through its rotations."""
+"""Sources of bytes: a descriptor until its end, or a file that is followed through its rotations."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 READ_BYTES: Final = 1 << 17
-"""At a time: enough to be worth the shapes of a whole chunk, and little enough to stay in a cache with them."""
+"""Read at a time: enough to be worth the shapes of a whole chunk, and little enough to stay in a cache with them."""
 
 KEPT_BYTES: Final = 4 << 20
 """More than a chunk with its shapes."""
 
 PIPE_BYTES: Final = 1 << 20
-"""What Linux lets anybody ask for, unless told otherwise."""
+"""The largest pipe that Linux grants to anybody by default (`/proc/sys/fs/pipe-max-size`)."""
 
 
 def keep_buffers() -> None:
@@ -30,7 +30,7 @@ def keep_buffers() -> None:
 
 
 class Source(Protocol):
-    """Bytes to be had without waiting for more than the descriptor says."""
+    """Bytes that can be read without blocking once the descriptor is ready."""
 
     waits_for: int | None
     """The descriptor to be polled before `read`; None: `read` never blocks."""
@@ -38,11 +38,11 @@ class Source(Protocol):
     """Whether no bytes mean that it is over."""
 
     def read(self) -> bytes:
-        """What there is; nothing at the end."""
+        """Return the bytes there are; none at the end."""
         ...
 
     def close(self) -> None:
-        """Let go of it."""
+        """Close it, if it is ours to close."""
         ...
 
 
@@ -58,11 +58,11 @@ class Descriptor:
             fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
 
     def read(self) -> bytes:
-        """What there is."""
+        """Read what there is, at most `READ_BYTES`."""
         return os.read(self.waits_for if self.waits_for is not None else -1, READ_BYTES)
 
     def close(self) -> None:
-        """Nothing to do."""
+        """Leave the descriptor open: it is the caller's."""
 
 
 class Followed:
@@ -72,13 +72,13 @@ class Followed:
     waits_for: int | None = None
 
     def __init__(self, path: Path) -> None:
-        """Open it; raises OSError if it is not there."""
+        """Open `path`; raises `OSError` if it is not there."""
         self._path = path
         self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         self._replaced = False
 
     def read(self) -> bytes:
-        """What was appended, until the file that replaced it, if any, begins."""
+        """Return what was appended; the file that replaced it, if any, begins after its end."""
         data = os.read(self._fd, READ_BYTES)
         if data:
             return data
@@ -106,5 +106,5 @@ class Followed:
         return None
 
     def close(self) -> None:
-        """Close it."""
+        """Close the file."""
         os.close(self._fd)

@@ -108,7 +108,7 @@ class Spool:
         self._file = None
 
     def _settle(self) -> None:
-        """What was added is written, and readable."""
+        """Count what was added as kept: it is written, and readable."""
         self.kept += self._dirty
         self._dirty = 0
         if self._again_at is not None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 from outlast._core.faults import ConfigurationError
 from outlast._core.quantities import size_text
 from outlast._files.append import AppendFile, Sync
+from outlast._files.room import NO_ROOM, room
 from outlast._programs.guard.rotation import Files, Limits, plan
 from outlast.logs._places import BATCH_BYTES
 
@@ -20,11 +21,11 @@ if TYPE_CHECKING:
 
 _TICK_S: Final = 1.0
 _LOOK_S: Final = 10.0
-"""How often the directory is read again: somebody else may have removed a rotated file."""
+"""The directory is read again this often: somebody else may have removed a rotated file."""
 
 
 class LogFile:
-    """A `Place` (see `logs/_places.py`). One process writes one log: the file is locked while it is open.
+    """A `LogPlace` (see `logs/_places.py`). One process writes one log: the file is locked while it is open.
 
     Rotated files are `NAME.000001`, `NAME.000002`, …: numbers, because clocks step. A write that the disk refuses
     half-way is taken back to the end of its last whole line with `ftruncate`, so that the file ends with a whole line at
@@ -73,10 +74,10 @@ class LogFile:
         return file
 
     def begin(self) -> None:
-        """Nothing to do: it was opened when it was made, so that a file that can never be written is refused at once."""
+        """Do nothing: the file was opened by `__init__`, so that one that can never be written is refused at once."""
 
     def has_room(self, timeout_s: float) -> bool:
-        """Nobody can know: `write` says so."""
+        """Return True: only `write` can know, and raises where there is no room."""
         del timeout_s
         return True
 
@@ -109,8 +110,7 @@ class LogFile:
             self._looked_at = now
             self._look()
         file = self._file or self._open()
-        disk = os.statvfs(self.path.parent)
-        files = Files(file.size, now - self._opened_at, tuple(self._rotated), disk.f_bavail * disk.f_frsize)
+        files = Files(file.size, now - self._opened_at, tuple(self._rotated), room(self.path.parent).available_bytes)
         due = plan(files, self._limits, paused=self.paused)
         self.cap_bytes, self.paused = due.cap_bytes, due.pause
         for name in due.remove:
@@ -161,4 +161,4 @@ class LogFile:
             self._file = None
 
 
-_MAY_PASS: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM})
+_MAY_PASS: Final = NO_ROOM | {errno.EMFILE, errno.ENFILE, errno.ENOMEM}

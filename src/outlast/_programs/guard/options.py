@@ -1,4 +1,4 @@
-"""What a guard is told."""
+"""The options of `outlast guard`."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ class Options:
     """Whether the output goes to the log file alone, not to our stdout and stderr as well."""
     listen: str | None = None
     ready_after_s: float = 1.0
-    """How long the program must have run to count as ready."""
+    """The program counts as ready when it has run this long."""
     spin: SpinLimits | None = field(default_factory=SpinLimits)
     """None: processor time is not watched."""
     backlog_bytes_max: int = 4 * 1024 * 1024
     """Kept for each place that is slow or full."""
     flush_s: float = 3.0
-    """At the end: how long a slow place is given to take what waits."""
+    """The time at the end in which a slow place may take what waits."""

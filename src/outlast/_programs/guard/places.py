@@ -1,4 +1,4 @@
-"""Where the program's output goes, and where the guard writes lines of its own."""
+"""The places that the program's output goes to, and the lines of the guard's own."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from outlast._programs.guard.streams import Stream, Unfolded
 from outlast.logs._places import Descriptor
-from outlast.logs._sink import Sink
+from outlast.logs._writer import LogWriter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -16,23 +16,23 @@ if TYPE_CHECKING:
     from outlast._programs.guard.options import Options
     from outlast._programs.guard.streams import Folder
     from outlast.logs._gaps import Gap
-    from outlast.logs._places import Place
+    from outlast.logs._places import LogPlace
 
 STDOUT: Final = 1
 STDERR: Final = 2
 
 
 class Places:
-    """The two streams and their sinks: our stdout, our stderr, and the log file that takes both."""
+    """The two streams and their writers: our stdout, our stderr, and the log file that takes both."""
 
     def __init__(self, options: Options, log: LogFile | None) -> None:
         """Begin to write; each place has its thread."""
         self._flush_s = options.flush_s
         bytes_max = options.backlog_bytes_max
-        self.stdout = _sink("standard output", Descriptor(STDOUT), bytes_max)
-        self.stderr = _sink("standard error", Descriptor(STDERR), bytes_max)
-        self.log = None if log is None else _sink(str(log.path), log, bytes_max, lambda gap: f"outlast guard: {gap.tell()}")
-        passed: Sequence[Sink | None] = (None, None) if options.log_only else (self.stdout, self.stderr)
+        self.stdout = _writer("standard output", Descriptor(STDOUT), bytes_max)
+        self.stderr = _writer("standard error", Descriptor(STDERR), bytes_max)
+        self.log = None if log is None else _writer(str(log.path), log, bytes_max, lambda gap: f"outlast guard: {gap.tell()}")
+        passed: Sequence[LogWriter | None] = (None, None) if options.log_only else (self.stdout, self.stderr)
         self.streams = (
             Stream("stdout", self._folder(fold=options.fold), passed[0], self.log),
             Stream("stderr", self._folder(fold=options.fold), passed[1], self.log),
@@ -47,12 +47,12 @@ class Places:
         return text_folding(self.say)
 
     @property
-    def sinks(self) -> list[Sink]:
-        """All of them, stderr last."""
+    def writers(self) -> list[LogWriter]:
+        """The writers of all places, stderr last."""
         return [self.stdout, *([self.log] if self.log is not None else []), self.stderr]
 
     def next_due_at(self) -> float | None:
-        """When `due` wants to be called."""
+        """Return when `due` is to be called; None while there is nothing to wait for."""
         times = [stream.folder.next_due_at() for stream in self.streams]
         return min((at for at in times if at is not None), default=None)
 
@@ -67,29 +67,31 @@ class Places:
         """Write what time makes due."""
         for stream in self.streams:
             stream.due(now)
-        for sink in self.sinks:
-            for text in sink.notices(now):
+        for writer in self.writers:
+            for text in writer.notices(now):
                 self.say(text)
 
     def close(self) -> None:
-        """Write what is held and what waits, within the time that slow places are given; say what they did not take."""
+        """Write what is held and what waits, for at most `flush_s`, and report what the places did not take."""
         now = time.monotonic()
         for stream in self.streams:
             stream.end(now)
         until = now + self._flush_s
-        sinks = self.sinks
-        for sink in sinks[:-1]:
-            sink.begin_close()
-        for sink in sinks[:-1]:
-            sink.close(until)
-        for sink in sinks:
-            for text in sink.notices(time.monotonic(), last=True):
+        writers = self.writers
+        for writer in writers[:-1]:
+            writer.begin_close()
+        for writer in writers[:-1]:
+            writer.close(until)
+        for writer in writers:
+            for text in writer.notices(time.monotonic(), last=True):
                 self.stderr.offer(f"outlast guard: {text}\n".encode(errors="replace"), notice=True)
         self.stderr.close(max(until, time.monotonic() + 1.0))
 
 
-def _sink(name: str, place: Place, bytes_max: int, tell: Callable[[Gap], str] | None = None) -> Sink:
-    """A sink for a stream of bytes, whose gaps are told on stderr, and with `tell` in the place as well."""
-    sink = Sink(place=place, name=name, lines_max=None, bytes_max=bytes_max, tell=tell, told_elsewhere=True, reader_returns=False)
-    sink.start()
-    return sink
+def _writer(name: str, place: LogPlace, bytes_max: int, tell: Callable[[Gap], str] | None = None) -> LogWriter:
+    """Return a writer for a stream of bytes. Its gaps are reported on stderr, and with `tell` in the place as well."""
+    writer = LogWriter(
+        place=place, name=name, lines_max=None, bytes_max=bytes_max, tell=tell, told_elsewhere=True, reader_returns=False
+    )
+    writer.start()
+    return writer

@@ -49,7 +49,6 @@ class NotStartedError(Exception):
     """The program could not be started: the exit code a shell would give, and the reason in one line."""
 
     def __init__(self, code: int, reason: str) -> None:
-        """Carry both."""
         super().__init__(reason)
         self.code = code
 
@@ -81,12 +80,12 @@ def ensure_standard_descriptors() -> None:
 
 
 def adopt_orphans() -> bool:
-    """Become the parent of every descendant that loses its own (Linux); False where that cannot be had."""
+    """Become the parent of every descendant that loses its own (Linux); return whether that worked."""
     return _PRCTL is not None and _PRCTL(_PR_SET_CHILD_SUBREAPER, 1) == 0
 
 
 def _end_with_the_guard() -> None:
-    """Between fork and exec: the kernel sends SIGTERM when the guard is gone, even by SIGKILL.
+    """Ask the kernel, between fork and exec, for a SIGTERM when the guard is gone, even by SIGKILL.
 
     The function was bound before the fork; nothing is imported and no lock is taken here.
     """
@@ -120,7 +119,7 @@ class Program:
             _widen(fd)
 
     def is_open(self, index: int) -> bool:
-        """Whether our end of its stdout (0) or stderr (1) is open."""
+        """Return whether our end of its stdout (0) or stderr (1) is open."""
         pipe = (self._process.stdout, self._process.stderr)[index]
         return pipe is not None and not pipe.closed
 
@@ -197,7 +196,7 @@ def sweep(group: int, number: int) -> None:
 
 
 def cpu_s_of(pids: Sequence[int]) -> dict[int, float]:
-    """Processor seconds used so far by each process that can be read."""
+    """Return the processor seconds used so far by each process that can be read."""
     ticks_per_s = os.sysconf("SC_CLK_TCK")
     found: dict[int, float] = {}
     for pid in pids:

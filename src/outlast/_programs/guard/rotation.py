@@ -1,17 +1,20 @@
-"""When a log file is rotated, what is removed, and when writing pauses: decided from sizes, ages and the room on the disk."""
+"""Decides when a log file is rotated, which files are removed and when writing pauses, from sizes, ages and free space."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Final
 
+from outlast._files.room import Levels
+
 KEPT_BYTES_MIN: Final = 64 * 1024
 """A file smaller than this says too little about what just happened to be worth rotating for room."""
+_PAUSE: Final = Levels(enter=2 * KEPT_BYTES_MIN, leave=4 * KEPT_BYTES_MIN)
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How large, how old and how many the files of one log may be. Sizes are bytes, ages seconds.
+    """Limits of the size, age and number of the files of one log. Sizes are bytes, ages seconds.
 
     `share` is the part of the disk that the log may use of what is *available to it*: what is free for this user plus
     what the log itself holds. So a log that is alone on the disk grows to its share and stays there, and gives way when
@@ -40,19 +43,19 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Files:
-    """What there is: the file that is written, and the rotated ones from the oldest to the newest."""
+    """The files of one log: the one that is written, and the rotated ones from the oldest to the newest."""
 
     current_bytes: int
     age_s: float
     rotated: tuple[tuple[str, int], ...]
     """(name, bytes)."""
     available_bytes: int
-    """What this user may still write on the disk."""
+    """The bytes that this user may still write on the disk."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to do now, in this order: remove, rotate, and write or pause."""
+    """The steps to take now, in this order: remove, rotate, and write or pause."""
 
     rotate: bool
     remove: tuple[str, ...]
@@ -70,7 +73,7 @@ def plan(files: Files, limits: Limits, *, paused: bool) -> Plan:
     """
     own = files.current_bytes + sum(size for _, size in files.rotated)
     cap = int(limits.share * (max(0, files.available_bytes) + own))
-    pause = cap < 2 * KEPT_BYTES_MIN * (2 if paused else 1)
+    pause = _PAUSE.is_low(cap, was_low=paused)
     too_large = files.current_bytes >= min(limits.size_bytes_max, max(KEPT_BYTES_MIN, cap // 2))
     rotate = files.current_bytes > 0 and (too_large or files.age_s >= limits.age_s_max)
     count = len(files.rotated) + rotate

@@ -15,7 +15,7 @@ from outlast._programs.guard.logfile import LogFile
 from outlast._programs.guard.places import Places
 from outlast._programs.guard.spin import SpinWatch
 from outlast._programs.guard.status import Status
-from outlast._programs.guard.supervisor import Action, Forward, Phase, Say, Start, Supervisor, Sweep
+from outlast._programs.guard.supervisor import Action, Forward, GuardPhase, Say, Start, Supervisor, Sweep
 from outlast._runtime.process.signal_pipe import SignalPipe
 from outlast._serve.endpoint import Endpoint
 
@@ -33,10 +33,10 @@ _SPIN_S: Final = 5.0
 
 
 def run(options: Options) -> int:
-    """Run the program until it has ended for good; gives the exit code, as a shell would put it.
+    """Run the program until it has ended for good, and return its exit code as a shell would.
 
     Owns the process it is called in: its signal handlers, all its children, and its standard descriptors. Raises
-    ConfigurationError, before anything is started, when the log file or the endpoint cannot work.
+    `ConfigurationError`, before anything is started, when the log file or the endpoint cannot work.
     """
     processes.ensure_standard_descriptors()
     log = LogFile(options.log, options.log_limits) if options.log is not None else None
@@ -76,13 +76,13 @@ class Guard:
         self.places.say(text)
 
     def run(self) -> int:
-        """Do it all; see `run`."""
+        """Run the program to its end, and return the exit code; see `run`."""
         self._signals.install(processes.handlers())
         self._selector.register(self._signals.fd, selectors.EVENT_READ, None)
         processes.adopt_orphans()
         try:
             self._do([Start()], time.monotonic())
-            while self.supervisor.phase is not Phase.ENDED:
+            while self.supervisor.phase is not GuardPhase.ENDED:
                 self._turn()
         finally:
             self.places.close()
@@ -91,7 +91,7 @@ class Guard:
         return self.supervisor.exit_code
 
     def _turn(self) -> None:
-        """Wait for something, and see to it."""
+        """Wait for output, a signal, a child's end or the time, and deal with it."""
         wait_s = self._wait_s(time.monotonic())
         events = self._selector.select(wait_s)
         now = self.beat_at = time.monotonic()
@@ -109,7 +109,7 @@ class Guard:
         self._sample(now)
 
     def _wait_s(self, now: float) -> float:
-        if self.supervisor.phase is Phase.CLEARING:
+        if self.supervisor.phase is GuardPhase.CLEARING:
             return _CLEARING_TICK_S
         if self._held:
             return _HELD_TICK_S
@@ -119,7 +119,7 @@ class Guard:
 
     def _do(self, actions: Sequence[Action], now: float) -> None:
         """Carry out what was decided, and what follows from that."""
-        if self.supervisor.phase is Phase.WAITING:
+        if self.supervisor.phase is GuardPhase.WAITING:
             # Another run will follow: its first line, and ours about this end, are lines of their own.
             for stream in self.places.streams:
                 stream.cut(now)
@@ -147,7 +147,7 @@ class Guard:
         return self.supervisor.started(now)
 
     def _read(self, index: int, now: float) -> bool:
-        """Read once; False when there is nothing more for now, or ever."""
+        """Read once; return False when there is nothing more for now, or for good."""
         program = self._program
         if program is None or not program.is_open(index):
             return False
@@ -201,7 +201,7 @@ class Guard:
             if not left:
                 self._finish_reading(now)
             self._do(self.supervisor.ended(status, now, left=left), now)
-        elif self.supervisor.phase is Phase.CLEARING:
+        elif self.supervisor.phase is GuardPhase.CLEARING:
             below = processes.descendants(os.getpid())
             if not below:
                 self._finish_reading(now)
@@ -214,7 +214,7 @@ class Guard:
             self._do(self.supervisor.given_up(below, now), now)
 
     def _finish_reading(self, now: float) -> None:
-        """Nobody writes any more: what is in the pipes is all there will be."""
+        """Read the pipes to their end: nobody writes any more."""
         if self._program is None:
             return
         for index, stream in enumerate(self.places.streams):

@@ -1,4 +1,4 @@
-"""Whether a process spins on a processor: decided from the processor time it has used, sampled now and then."""
+"""Decides whether a process spins on a processor, from samples of the processor time it has used."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class _Watched:
     at: float
     cpu_s: float
     busy_at: float | None = None
-    """When it was first above `enter`."""
+    """The time at which it was first above `enter`."""
     busy_cpu_s: float = 0.0
     spins: bool = False
 
@@ -58,7 +58,7 @@ class SpinWatch:
         return any(watched.spins for watched in self._watched.values())
 
     def sample(self, cpu_s_of: Mapping[int, float], now: float) -> list[Spinning]:
-        """Take the processor seconds used so far by each process id; gives what changed."""
+        """Take the processor seconds used so far by each process id, and return what has changed."""
         for pid in [pid for pid in self._watched if pid not in cpu_s_of]:
             del self._watched[pid]
         self.share = 0.0

@@ -1,4 +1,4 @@
-"""What the guard answers to those who look after it."""
+"""The answers of the guard to those who look after it: readiness, liveness, figures."""
 
 from __future__ import annotations
 

@@ -6,33 +6,33 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Protocol
 
 if TYPE_CHECKING:
-    from outlast.logs._sink import Sink
+    from outlast.logs._writer import LogWriter
 
 LINE_BYTES_MAX: Final = 1 << 20
 """A longer line is broken in the log file, where the lines of two streams meet and each has to be whole."""
 
 
 class Folder(Protocol):
-    """Folds one stream. Times are seconds of one monotonic clock; what comes back is to be written at once."""
+    """Folds one stream. Times are seconds of one monotonic clock; what is returned is to be written at once."""
 
     def feed(self, data: bytes, now: float) -> bytes:
-        """Take what was read; give what is to be shown."""
+        """Take what was read; return what is to be shown."""
         ...
 
     def due(self, now: float) -> bytes:
-        """Give what time makes due: reminders, ends of storms, a record that waited for its continuation."""
+        """Return what time makes due: reminders, ends of storms, a record that waited for its continuation."""
         ...
 
     def next_due_at(self) -> float | None:
-        """When `due` wants to be called."""
+        """Return when `due` is to be called; None while there is nothing to wait for."""
         ...
 
     def flush(self, now: float) -> bytes:
-        """Give the record that waits for its continuation, which will not come. An unfinished line stays held."""
+        """Return the record that waits for its continuation, which will not come. An unfinished line stays held."""
         ...
 
     def end(self, now: float) -> bytes:
-        """Give everything that is still held."""
+        """Return everything that is still held."""
         ...
 
 
@@ -40,26 +40,26 @@ class Unfolded:
     """A `Folder` that folds nothing."""
 
     def feed(self, data: bytes, now: float) -> bytes:
-        """Give it back."""
+        """Return it as it is."""
         del now
         return data
 
     def due(self, now: float) -> bytes:
-        """Nothing ever is."""
+        """Return nothing."""
         del now
         return b""
 
     def next_due_at(self) -> float | None:
-        """Never."""
+        """Return None: nothing is ever due."""
         return None
 
     def flush(self, now: float) -> bytes:
-        """Nothing waits."""
+        """Return nothing: no record waits."""
         del now
         return b""
 
     def end(self, now: float) -> bytes:
-        """Nothing is held."""
+        """Return nothing: no record is held."""
         del now
         return b""
 
@@ -71,7 +71,7 @@ class WholeLines:
     _rest: bytearray = field(default_factory=bytearray)
 
     def feed(self, data: bytes) -> bytes:
-        """Take the next piece, give the lines that are whole by now."""
+        """Take the next piece; return the lines that are whole by now."""
         cut = data.rfind(b"\n") + 1
         whole = b""
         if cut:
@@ -81,7 +81,7 @@ class WholeLines:
         return whole + self.end() if len(self._rest) >= LINE_BYTES_MAX else whole
 
     def end(self) -> bytes:
-        """Give the rest, as a line."""
+        """Return the rest as a line."""
         rest = bytes(self._rest)
         self._rest.clear()
         return rest + b"\n" if rest else b""
@@ -93,9 +93,9 @@ class Stream:
 
     name: str
     folder: Folder
-    passed_to: Sink | None
+    passed_to: LogWriter | None
     """The guard's own stdout or stderr; None when the output goes to the log file alone."""
-    log: Sink | None = None
+    log: LogWriter | None = None
     lines_read: int = 0
     bytes_read: int = 0
     lines_written: int = 0
@@ -142,5 +142,5 @@ class Stream:
             self.log.offer(self._whole.feed(data))
 
     def holds(self, now: float) -> bool:
-        """Whether to read no more for the moment, so that a quick place catches up."""
-        return any(sink.holds(now) for sink in (self.passed_to, self.log) if sink is not None)
+        """Return whether to read no more for the moment, so that a quick place catches up."""
+        return any(writer.holds(now) for writer in (self.passed_to, self.log) if writer is not None)

@@ -1,4 +1,4 @@
-"""What the guard does about its program: started, asked to end, ended, cleared away, started again. Pure, given its time.
+"""Decides what the guard does about its program: start, ask to end, clear away, start again. Pure, given its time.
 
 | phase | set by | is left by |
 |---|---|---|
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 NOT_FOUND: Final = 127
 NOT_EXECUTABLE: Final = 126
 SIGNAL_BASE: Final = 128
-"""What shells answer: 127 and 126 for what cannot be run, 128 + n for the end by signal n."""
+"""The exit codes of shells: 127 and 126 for what cannot be run, 128 + n for the end by signal n."""
 
 GIVE_UP_S: Final = 5.0
 """After SIGKILL: a process that is still there then waits in the kernel, for a disk or a network, and cannot be ended."""
@@ -39,8 +39,8 @@ WAYS_MAX: Final = 32
 """Different ways to end that are told apart in a row; what comes beyond is told at 1, 2, 4, 8, … like the others."""
 
 
-class Phase(enum.Enum):
-    """Where the guard stands; the table is at the head of this file."""
+class GuardPhase(enum.Enum):
+    """The phases of one guard; the table is at the head of this file."""
 
     STARTING = "starting"
     RUNNING = "running"
@@ -96,7 +96,7 @@ ENDS: Final = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGQUIT})
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """How the program is restarted and stopped. Durations are seconds.
+    """Rules by which the program is restarted and stopped. Durations are seconds.
 
     `intensity` counts restarts of any reason: a program that ends with 0 at once, always restarted, is a hot loop too.
     """
@@ -110,14 +110,14 @@ class Rules:
 
 @dataclass(slots=True)
 class Supervisor:
-    """The decisions about one program. Every method takes the time, in seconds of one monotonic clock, and gives actions."""
+    """The decisions about one program. Every method takes the time, in seconds of one monotonic clock, and returns actions."""
 
     name: str
     rules: Rules
     rng: random.Random
-    phase: Phase = Phase.STARTING
+    phase: GuardPhase = GuardPhase.STARTING
     exit_code: int = 0
-    """What the guard exits with, as a shell would put it. Final in phase ENDED."""
+    """The exit code of the guard, as a shell would put it. Final in phase ENDED."""
     started_at: float | None = None
     starts: int = 0
     restarts: int = 0
@@ -126,7 +126,7 @@ class Supervisor:
     _backoff: BackoffState = INITIAL
     _times: tuple[float, ...] = ()
     _streak: dict[str, int] = field(default_factory=dict[str, int])
-    """How often the program ended in which way since it was last healthy. The 1st, 2nd, 4th, 8th … end in a row is told, and
+    """Ends of the program since it was last healthy, by the way it ended. The 1st, 2nd, 4th, 8th … end in a row is logged, and
     each in a new way."""
     _ending: bool = False
     """Whether somebody wants it all to end."""
@@ -136,15 +136,15 @@ class Supervisor:
     _start_at: float | None = None
 
     def next_due_at(self) -> float | None:
-        """When `due` wants to be called; None when it waits for something else than time."""
+        """Return when `due` is to be called; None when it waits for something other than time."""
         times = [self._kill_at, self._start_at, None if self._killed_at is None else self._killed_at + GIVE_UP_S]
-        if self.phase is Phase.RUNNING and self.started_at is not None and self._streak:
+        if self.phase is GuardPhase.RUNNING and self.started_at is not None and self._streak:
             times.append(self.started_at + self.rules.backoff.reset_after_s(self._backoff))
         return min((at for at in times if at is not None), default=None)
 
     def started(self, now: float) -> list[Action]:
         """Note that the program runs. One that was asked to end meanwhile is told so."""
-        self.phase, self.started_at, self.starts = Phase.RUNNING, now, self.starts + 1
+        self.phase, self.started_at, self.starts = GuardPhase.RUNNING, now, self.starts + 1
         return self.asked(signal.SIGTERM, now) if self._ending else []
 
     def not_started(self, code: int, reason: str, now: float) -> list[Action]:
@@ -153,7 +153,7 @@ class Supervisor:
         A program that vanishes while it is restarted is often one that is being replaced.
         """
         if not self.starts:
-            self.exit_code, self.phase = code, Phase.ENDED
+            self.exit_code, self.phase = code, GuardPhase.ENDED
             return [Say(reason)]
         self.exit_code = code
         return self._next(now, 0.0, f"could not be started: {reason}")
@@ -163,14 +163,14 @@ class Supervisor:
         self._hung_up = self._hung_up or number == signal.SIGHUP
         if number in ENDS:
             self._ending = True
-        if self.phase is Phase.WAITING and (number in ENDS or number == signal.SIGHUP):
+        if self.phase is GuardPhase.WAITING and (number in ENDS or number == signal.SIGHUP):
             # There is nobody to hand it to. Without a program to reload, a hang-up means the end as well.
-            self.phase, self._start_at = Phase.ENDED, None
+            self.phase, self._start_at = GuardPhase.ENDED, None
             return []
-        if self.phase not in {Phase.RUNNING, Phase.STOPPING}:
+        if self.phase not in {GuardPhase.RUNNING, GuardPhase.STOPPING}:
             return []
         if number == signal.SIGTERM:
-            self.phase = Phase.STOPPING
+            self.phase = GuardPhase.STOPPING
             if self._kill_at is None and self._killed_at is None:
                 self._kill_at = now + self.rules.stop_after_s
         return [Forward(number, group=number in GROUP)]
@@ -186,7 +186,7 @@ class Supervisor:
         self.failures += status != 0
         if not left:
             return self.cleared(now)
-        self.phase = Phase.CLEARING
+        self.phase = GuardPhase.CLEARING
         if self._killed_at is not None:
             return [Sweep(signal.SIGKILL)]
         if self._kill_at is None:
@@ -200,7 +200,7 @@ class Supervisor:
         failed = self.exit_code != 0
         again = self.rules.when is When.ALWAYS or (self.rules.when is When.ON_FAILURE and failed)
         if self._ending or not again:
-            self.phase = Phase.ENDED
+            self.phase = GuardPhase.ENDED
             return []
         return self._next(now, ran_s, f"ended with {_tell(self.exit_code)} after {ran_s:.1f} s")
 
@@ -214,11 +214,11 @@ class Supervisor:
         self._times, too_many = self.rules.intensity.after_bug(self._times, now)
         self._backoff, wait_s = self.rules.backoff.next(self._backoff, now, self.rng)
         if too_many or wait_s is None:
-            self.phase = Phase.ENDED
+            self.phase = GuardPhase.ENDED
             limit = self.rules.intensity
             within = f"{amount(limit.bugs_max or 0, 'restart')} within {limit.period_s:g} s did not help"
             return [Say(f"{self.name} {what}; {within}: the guard gives up with exit code {self.exit_code}")]
-        self.phase, self._start_at = Phase.WAITING, now + wait_s
+        self.phase, self._start_at = GuardPhase.WAITING, now + wait_s
         count = sum(self._streak.values())
         if not new and count & (count - 1):
             return []
@@ -233,7 +233,7 @@ class Supervisor:
     def given_up(self, pids: list[int], now: float) -> list[Action]:
         """Note that some processes cannot be ended: they are named, and left."""
         told = ", ".join(map(str, sorted(pids)[:8]))
-        if self.phase is Phase.STOPPING:
+        if self.phase is GuardPhase.STOPPING:
             self.exit_code = SIGNAL_BASE + signal.SIGKILL
         return [
             Say(f"{len(pids)} of the processes of {self.name} cannot be killed and are left behind: {told}"),
@@ -245,15 +245,15 @@ class Supervisor:
         actions: list[Action] = []
         if self._kill_at is not None and now >= self._kill_at:
             self._kill_at, self._killed_at = None, now
-            what = self.name if self.phase is Phase.STOPPING else f"what {self.name} left behind"
+            what = self.name if self.phase is GuardPhase.STOPPING else f"what {self.name} left behind"
             actions += [
                 Say(f"{what} did not end within {self.rules.stop_after_s:g} s of SIGTERM and is killed"),
                 Sweep(signal.SIGKILL),
             ]
         if self._start_at is not None and now >= self._start_at:
-            self._start_at, self.phase, self.restarts = None, Phase.STARTING, self.restarts + 1
+            self._start_at, self.phase, self.restarts = None, GuardPhase.STARTING, self.restarts + 1
             actions.append(Start())
-        if self.phase is Phase.RUNNING and self._streak and self.started_at is not None:
+        if self.phase is GuardPhase.RUNNING and self._streak and self.started_at is not None:
             ran_s = now - self.started_at
             if self._healthy(ran_s):
                 count = sum(self._streak.values())
@@ -267,7 +267,7 @@ class Supervisor:
         return self._killed_at is not None
 
     def is_overdue(self, now: float) -> bool:
-        """Whether SIGKILL was sent so long ago that what is left cannot be ended."""
+        """Return whether SIGKILL was sent so long ago that what is left cannot be ended."""
         return self._killed_at is not None and now >= self._killed_at + GIVE_UP_S
 
 

@@ -1,4 +1,4 @@
-"""The log of a process whose program has configured none: standard error, behind a sink that never makes the work wait."""
+"""The log of a process whose program has configured none: standard error, through a handler that never makes the work wait."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 from outlast._core.faults import ConfigurationError
 from outlast.logs import _last_words as last_words
 from outlast.logs._json_lines import JsonLines
-from outlast.logs._sink import SinkHandler
+from outlast.logs._writer import QueuedHandler
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,7 +25,7 @@ FORMATS: Final[dict[str, Callable[[], logging.Formatter]]] = {"text": lambda: lo
 FLUSH_S: Final = 2.0
 """At the end what is queued gets this long, or the rest of the deadline if that is less."""
 MARGIN_S: Final = 0.1
-"""What is left of the deadline when the log has been waited for."""
+"""The rest of the deadline that is left when the log has been waited for."""
 LAST_S: Final = 0.3
 """Each of three last things before the process leaves: lines that are queued, why it leaves, what `print` has buffered."""
 logger = logging.getLogger("outlast")
@@ -42,7 +42,7 @@ class ProcessLog:
         """Install it; `format_` is "text" (the default) or "json"."""
         if format_ not in {None, *FORMATS}:
             raise ConfigurationError(f"log_format is one of {', '.join(FORMATS)}, not {format_!r}")
-        self.handler: SinkHandler | None = None
+        self.handler: QueuedHandler | None = None
         root = logging.getLogger()
         if root.handlers:
             if format_ is not None:
@@ -50,7 +50,7 @@ class ProcessLog:
             return
         if sys.stderr is None:  # pyright: ignore[reportUnnecessaryComparison]  # Python leaves it out if descriptor 2 is closed.
             return
-        self.handler = SinkHandler(sys.stderr)
+        self.handler = QueuedHandler(sys.stderr)
         self.handler.setFormatter(FORMATS[format_ or "text"]())
         root.addHandler(self.handler)
         if root.level == logging.WARNING:
@@ -60,8 +60,8 @@ class ProcessLog:
     def flush(self, seconds: float) -> None:
         """Wait for what is queued, at most `seconds`; with what is waited for when the process ends, at most `FLUSH_S`."""
         limit_s = max(MARGIN_S / 2, min(FLUSH_S, seconds - MARGIN_S))
-        if self.handler is not None and not self.handler.sink.flush(limit_s):
-            self.handler.sink.close_s = FLUSH_S - limit_s
+        if self.handler is not None and not self.handler.writer.flush(limit_s):
+            self.handler.writer.close_s = FLUSH_S - limit_s
 
 
 def _log_what_python_says() -> None:
@@ -110,7 +110,7 @@ class Ending:
 
 @cache
 def ending() -> Ending:
-    """The one of this process, made at the first call."""
+    """Return the one of this process, made at the first call."""
     return Ending()
 
 
@@ -129,10 +129,10 @@ def _flush(handlers: list[logging.Handler]) -> None:
 
 
 def _formatted(text: str, handlers: list[logging.Handler]) -> str:
-    """The line in the format of the log, if that is ours."""
+    """Return the line in the format of the log, if that is ours."""
     record = logging.LogRecord("outlast", logging.ERROR, __file__, 0, "%s", (text,), None)
     for handler in handlers:
-        if isinstance(handler, SinkHandler) and handler.formatter is not None:
+        if isinstance(handler, QueuedHandler) and handler.formatter is not None:
             with contextlib.suppress(Exception):
                 return handler.format(record)
     return f"outlast: {text}"

@@ -1,1 +1,1 @@
-"""When log records say the same, and what becomes of those that do."""
+"""Decides which log records say the same, and counts those that do."""

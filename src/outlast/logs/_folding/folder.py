@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, Self
 from outlast._core.fold import Fold, What
 from outlast.logs._delivery import report
 from outlast.logs._folding.forked import remember
-from outlast.logs._folding.sameness import Kind
+from outlast.logs._folding.sameness import RecordKind
 from outlast.logs._last_words import say
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 POLL_S: Final = 1.0
 """While a storm is open the timer looks at the schedule this often: a record that is folded needs to wake nobody."""
 JOIN_S: Final = 2.0
-"""How long `close` waits for a summary that is being written."""
+"""The time that `close` waits for a summary that is being written."""
 
 
 WORDS: Final = {
@@ -37,10 +37,10 @@ WORDS: Final = {
 
 
 class Folder:
-    """Says which records pass, and hands summaries to `say` when they are due. Safe for threads.
+    """Decides which records pass, and hands summaries to `say` when they are due. Safe for threads.
 
     `say` is called without the lock, in the thread of the timer, or in that of `due` and `close`. What it raises is
-    given to `threading.excepthook` and stops nothing; the summary goes to standard error instead. The timer is one daemon
+    passed to `threading.excepthook` and stops nothing; the summary goes to standard error instead. The timer is one daemon
     thread that starts with the first record and sleeps while no storm is open. `close` is called at exit, so that what is
     pending is said.
 
@@ -72,15 +72,15 @@ class Folder:
         atexit.register(self.close)
 
     def begin_again(self) -> None:
-        """In a child after a fork: what is pending is said by the parent, and there is no thread."""
+        """Begin again in a child after a fork: what is pending is said by the parent, and there is no thread."""
         self.lock._at_fork_reinit()  # type: ignore[attr-defined]  # noqa: SLF001  # as threading does with its own locks
         self.fold.end(self.clock())
         self._wake = threading.Event()
         self._is_idle = self._wants_timer
         self._thread = None
 
-    def _decide(self) -> Callable[[Kind], bool]:
-        """The function that counts one record of a kind and says whether it is to be shown: all its names are local.
+    def _decide(self) -> Callable[[RecordKind], bool]:
+        """Make the function that counts one record of a kind and returns whether it is to be shown: all its names are local.
 
         A caller may hold the lock and count in `kind.storm` instead, as that says.
         """
@@ -92,7 +92,7 @@ class Folder:
             self.release_if_owned,
         )
 
-        def passes(kind: Kind) -> bool:
+        def passes(kind: RecordKind) -> bool:
             now = clock()
             try:
                 # A third of what `with` costs.
@@ -113,7 +113,7 @@ class Folder:
         return passes
 
     def takes_room(self, storm: Storm) -> bool:
-        """Count one record that the burst of an open storm has room for; False if another thread was quicker."""
+        """Count one record that the burst of an open storm has room for; return False if another thread was quicker."""
         now = self.clock()
         with self.lock:
             if not storm.room:
@@ -124,11 +124,11 @@ class Folder:
             return True
 
     def release_if_owned(self) -> None:
-        """Give the lock back if this thread holds it, for callers who were interrupted at an unknown line."""
+        """Release the lock if this thread holds it, for callers who were interrupted at an unknown line."""
         with contextlib.suppress(RuntimeError):
             self.lock.release()
 
-    def _shown(self, kind: Kind) -> None:
+    def _shown(self, kind: RecordKind) -> None:
         kind.incident = self._open_incident()
         if not self._is_idle:
             return
@@ -146,11 +146,11 @@ class Folder:
             return self.fold.totals
 
     def is_open(self, key: str) -> bool:
-        """Whether a storm of `key` is open."""
+        """Return whether a storm of `key` is open."""
         return key in self.fold
 
     def resolve(self, key: str) -> bool:
-        """Say that the storm of `key` is resolved; whether one was open."""
+        """Say that the storm of `key` is resolved; return whether one was open."""
         with self.lock:
             summary = self.fold.resolve(key, self.clock())
         if summary is not None:
@@ -158,7 +158,7 @@ class Folder:
         return summary is not None
 
     def due(self) -> None:
-        """Say what is due."""
+        """Hand over the summaries that are due."""
         now = self.clock()
         with self.lock:
             at = self.fold.next_due_at()
@@ -166,7 +166,7 @@ class Folder:
         self._tell(summaries)
 
     def close(self) -> None:
-        """Say what is pending, and end the timer. Records pass from now on. May be called again."""
+        """Hand over what is pending, and end the timer. Records pass from now on. May be called again."""
         with self.lock:
             self.is_closed = True
             summaries = self.fold.end(self.clock())
@@ -192,7 +192,7 @@ class Folder:
     def _tell(self, summaries: list[Summary]) -> None:
         for summary in summaries:
             try:
-                if self._incidents and isinstance(summary.example, Kind):
+                if self._incidents and isinstance(summary.example, RecordKind):
                     summary.example.incident = self._open_incident() or summary.example.incident
                 self._say(summary)
             except Exception as failed:  # noqa: BLE001  # a summary that cannot be written stops nothing
@@ -205,7 +205,7 @@ class Folder:
         return "; ".join(said) or None
 
     def fields(self, summary: Summary) -> dict[str, object]:
-        """The structured fields of a summary. `outlast.since` is a date with time zone, ISO 8601."""
+        """Return the structured fields of a summary. `outlast.since` is a date with time zone, ISO 8601."""
         since_s = self.clock() - summary.first_at
         since = datetime.fromtimestamp(time.time() - since_s, UTC)
         fields: dict[str, object] = {
@@ -217,14 +217,14 @@ class Folder:
             "outlast.what": summary.what.value,
             "outlast.over": summary.over,
         }
-        if isinstance(summary.example, Kind) and summary.example.incident is not None:
+        if isinstance(summary.example, RecordKind) and summary.example.incident is not None:
             fields["outlast.incident"] = summary.example.incident
         return fields
 
 
 def tell(summary: Summary) -> str:
-    """A summary as a sentence: what it is about, then the counts in brackets."""
-    about = summary.example.text if isinstance(summary.example, Kind) else str(summary.key)
+    """Return a summary as a sentence: what it is about, then the counts in brackets."""
+    about = summary.example.text if isinstance(summary.example, RecordKind) else str(summary.key)
     span_s = summary.last_at - summary.first_at
     counts = f"{summary.count} more, {summary.total} in {span_s:.1f} s"
     said = WORDS[summary.what] if summary.what is not What.REMINDER or not summary.over else "so far"
@@ -232,14 +232,14 @@ def tell(summary: Summary) -> str:
 
 
 class Handle:
-    """What `fold` returns: exact counts, and the end of folding. As a context manager it closes itself."""
+    """The handle that `fold` returns: exact counts, and the end of folding. As a context manager it closes itself."""
 
     folder: Folder
     unjudged: int = 0
-    """How many records passed because they could not be judged: a value could not be hashed or told."""
+    """The number of records that passed because they could not be judged: a value could not be hashed or turned into text."""
 
     def __enter__(self) -> Self:
-        """Give the handle."""
+        """Return the handle."""
         return self
 
     def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None) -> None:
@@ -256,7 +256,7 @@ class Handle:
         self.folder.due()
 
     def resolve(self, key: str) -> bool:
-        """Write "resolved" for the storm of this `outlast.key`, because its cause is known to be gone; whether it was open."""
+        """Write "resolved" for the storm of this `outlast.key`: its cause is known to be gone. Return whether it was open."""
         return self.folder.resolve(key)
 
     def close(self) -> None:

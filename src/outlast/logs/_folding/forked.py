@@ -1,4 +1,4 @@
-"""Tells what has a lock and a thread that it lives in a child after a fork, where its thread does not run."""
+"""Lets what has a lock and a thread begin again in a child after a fork, where its thread does not run."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ class Forked(Protocol):
     """Something that begins again in a child."""
 
     def begin_again(self) -> None:
-        """Make a lock that is free, forget the thread, and leave to the parent what is the parent's."""
+        """Make a lock that is free, forget the thread, and leave to the parent what the parent still has to write."""
 
 
 _all: weakref.WeakSet[Forked] = weakref.WeakSet()

@@ -6,9 +6,9 @@ import logging
 import sys
 from typing import TYPE_CHECKING, Any, Final
 
-from outlast.logs._delivery import LOGGING, Place
+from outlast.logs._delivery import LOGGING, Origin
 from outlast.logs._folding.raised import raised_in, raw_raised, tell_raised
-from outlast.logs._folding.sameness import PASSES, Kind, Site, first_words, site_of
+from outlast.logs._folding.sameness import PASSES, RecordKind, Site, first_words, site_of
 from outlast.logs._folding.values import raw_fields, tell_fields
 from outlast.logs._masking.texts import masked
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from outlast.logs._folding.values import Args
 
 CACHED_MAX: Final = 4_096
-"""How many templates, ready-made texts and raised exceptions are recognised at once; beyond, they are looked into again.
+"""The number of templates, ready-made texts and raised exceptions that are recognised at once; beyond it they are judged again.
 Since kinds are told apart by their text, forgetting changes no storm."""
 LOOK_AGAIN_S: Final = 1.0
 """A template whose variants are all in use looks this often for some that are over."""
@@ -36,9 +36,9 @@ class Kinds:
         self._name = name
         self._exempt = frozenset(options.exempt)
         self._variants_max = options.variants_max
-        self.texts: dict[Hashable, Kind] = {}
+        self.texts: dict[Hashable, RecordKind] = {}
         self.templates: dict[Hashable, Site] = {}
-        self._others: dict[Hashable, Kind] = {}
+        self._others: dict[Hashable, RecordKind] = {}
         """Of records with an exception or with fields of their own."""
         self._lines: dict[tuple[str, int, CodeType, int], Site] = {}
 
@@ -51,8 +51,8 @@ class Kinds:
         exc_info: object,
         stacklevel: int,
         extra: Mapping[str, object] | None,
-    ) -> Kind:
-        """The kind of any record; `PASSES` for what is exempt. What was seen before is found in `texts` and `templates`.
+    ) -> RecordKind:
+        """Return the kind of any record; `PASSES` for what is exempt. What was seen before is found in `texts` and `templates`.
 
         Any field of `extra` may be shown by a formatter, so each of them counts, as a field of structlog does.
         """
@@ -86,10 +86,10 @@ class Kinds:
         if more:
             variant = with_more(plain, extra, exc)
 
-        def make(key: str) -> Kind:
+        def make(key: str) -> RecordKind:
             frame = calling_frame(called, stacklevel)
-            place = Place(logger, level, frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name, dict(extra or {}))
-            return Kind(key, first_words(msg, args, exc), place)
+            origin = Origin(logger, level, frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name, dict(extra or {}))
+            return RecordKind(key, first_words(msg, args, exc), origin)
 
         kind = owner.variants.get(variant) or variant_of(owner, variant, self._folder, self._variants_max, make)
         if kind is owner.others:
@@ -103,7 +103,7 @@ class Kinds:
         return kind
 
     def _template(self, name: str, level: int, msg: object, args: Args) -> tuple[Site, Args]:
-        """The site of a record that carries values, and these values."""
+        """Return the site of a record that carries values, and these values."""
         template = msg if isinstance(msg, str) else None
         key = (name, level, type(msg) if template is None else template)
         site = self.templates.get(key)
@@ -120,7 +120,7 @@ class Kinds:
         return site, args
 
     def _line(self, name: str, level: int, frame: FrameType) -> Site:
-        """The site of a record that came as ready-made text: the line of code that logs it."""
+        """Return the site of a record that came as ready-made text: the line of code that logs it."""
         key = (name, level, frame.f_code, frame.f_lasti)
         site = self._lines.get(key)
         if site is None:
@@ -130,14 +130,14 @@ class Kinds:
         return site
 
     def _is_exempt(self, name: str, level: int, msg: object) -> bool:
-        """Whether a record passes, by where it comes from, its level or its template."""
+        """Return whether a record passes, by where it comes from, its level or its template."""
         if self._name is not None and name != self._name and not name.startswith(f"{self._name}."):
             return True
         return is_exempt(self._exempt, name, level, msg)
 
 
 def is_exempt(exempt: frozenset[int | str], name: str, level: int, msg: object) -> bool:
-    """Whether a level, a logger or one above it, or a message template is named in `exempt`."""
+    """Return whether a level, a logger or one above it, or a message template is named in `exempt`."""
     if not exempt:
         return False
     parts = name.split(".")
@@ -145,8 +145,8 @@ def is_exempt(exempt: frozenset[int | str], name: str, level: int, msg: object) 
     return level in exempt or bool(above & exempt) or (isinstance(msg, str) and msg in exempt)
 
 
-def variant_of(site: Site, variant: str, folder: Folder, variants_max: int, make: Callable[[str], Kind]) -> Kind:
-    """The kind of a variant of a site, or, when `variants_max` of them are open, the one of all others; `make(key)` makes one."""
+def variant_of(site: Site, variant: str, folder: Folder, variants_max: int, make: Callable[[str], RecordKind]) -> RecordKind:
+    """Return the kind of a variant of a site, made by `make(key)`, or the one of all others when `variants_max` are open."""
     known = site.variants.get(variant)
     if known is not None:
         return known
@@ -166,7 +166,7 @@ def variant_of(site: Site, variant: str, folder: Folder, variants_max: int, make
 
 
 def with_more(variant: str, extra: Mapping[str, object] | None, exc: BaseException | None) -> str:
-    """A variant with what fields of its own and an exception add to it."""
+    """Return a variant with what fields of its own and an exception add to it."""
     fields = tell_fields(extra) if extra else ""
     told = f"{variant} {fields}".strip() if fields else variant
     return told if exc is None else f"{told} ! {tell_raised(exc)}"
@@ -180,7 +180,7 @@ def put(cache: dict[Any, Any], key: Hashable, value: object) -> None:
 
 
 def calling_frame(frame: FrameType, stacklevel: int) -> FrameType:
-    """The frame of the code that logs, found from a frame below it as `Logger.findCaller` finds it."""
+    """Return the frame of the code that logs, found from a frame below it as `Logger.findCaller` finds it."""
     while True:
         if frame.f_code.co_filename != LOGGING:
             stacklevel -= 1

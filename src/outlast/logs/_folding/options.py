@@ -15,24 +15,24 @@ if TYPE_CHECKING:
 FOLD: Final = FoldPolicy()
 
 
-class Incident(Protocol):
-    """What can say which incident is open: the `incident` of a dependency, for one."""
+class IncidentSource(Protocol):
+    """An object that knows which incident is open: the `incident` of a dependency, for one."""
 
     def summary(self) -> str | None:
-        """Half a sentence about what is open; None when all is well."""
+        """Return half a sentence about what is open; None when all is well."""
 
 
 class Options(TypedDict, total=False):
     """The keyword arguments of every `fold`. Their defaults are those of `FoldOptions`."""
 
     exempt: Collection[int | str]
-    """What is never folded: levels (as numbers), loggers with their descendants, and message templates or events."""
+    """Records that are never folded: levels (as numbers), loggers with their descendants, and message templates or events."""
     level: int
     """Records below it are not looked at, since progress is no storm: WARNING by default. CRITICAL is never folded."""
     variants_max: int
-    """How many different fillings of one template are open at a time (32); see `sameness`."""
-    incidents: Iterable[Incident]
-    """What says which incident is open, such as `dependency.incident`; summaries carry it as `outlast.incident`."""
+    """The number of different fillings of one template that are open at a time (32); see `sameness`."""
+    incidents: Iterable[IncidentSource]
+    """Sources of the open incident, such as `dependency.incident`; summaries carry it as `outlast.incident`."""
     timer: bool
     """Without it the caller calls `due`, by `clock`."""
     clock: Callable[[], float]
@@ -47,12 +47,12 @@ class FoldOptions:
     exempt: Collection[int | str] = ()
     level: int = logging.WARNING
     variants_max: int = 32
-    incidents: Iterable[Incident] = ()
+    incidents: Iterable[IncidentSource] = ()
     timer: bool = True
     clock: Callable[[], float] = time.monotonic
 
     def __post_init__(self) -> None:
-        """Check."""
+        """Refuse options under which nothing could be folded."""
         if isinstance(self.exempt, str):
             raise TypeError(f"exempt is a collection of levels and names, such as {{{self.exempt!r}}}, not one text")
         if self.variants_max < 1:

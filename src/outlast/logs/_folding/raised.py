@@ -1,4 +1,4 @@
-"""What decides about sameness of exceptions: type, code, what they say, the raising line, their causes and members."""
+"""Sameness of exceptions: type, code, what they say, the raising line, their causes and members."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 CHAIN_MAX: Final = 4
-"""How many causes of an exception are part of its kind."""
+"""The number of causes of an exception that are part of its kind."""
 MEMBERS_MAX: Final = 32
-"""How many members of an exception group, and of the groups in it, are part of its kind."""
+"""The number of members of an exception group, and of the groups in it, that are part of its kind."""
 T = TypeVar("T", bound="Hashable")
 Group: TypeAlias = BaseExceptionGroup[Any]
 
 
 def is_group(exc: BaseException) -> TypeGuard[Group]:
-    """Whether it is a group of exceptions, as a task group raises it."""
+    """Return whether it is a group of exceptions, as a task group raises it."""
     return isinstance(exc, BaseExceptionGroup)
 
 
 def raw_exception(exc: BaseException) -> Hashable:
-    """What decides about sameness of an exception that is a value: its type and what it carries, members of a group too."""
+    """Return what decides about an exception that is a value: its type and what it carries, members of a group too."""
     if is_group(exc):
         return (*_raw_group(exc), _members(exc, _raw_one))
     return _raw_one(exc)
 
 
 def _raw_one(exc: BaseException) -> Hashable:
-    """As `raw_exception`, without members."""
+    """Return what `raw_exception` does, without members."""
     if is_group(exc):
         return _raw_group(exc)
     carried = (type(exc), exc.args, *exc.__dict__.values())
@@ -46,12 +46,12 @@ def _raw_one(exc: BaseException) -> Hashable:
 
 
 def _raw_group(exc: Group) -> tuple[Hashable, ...]:
-    """A group's type and code, and its message; what `str` makes of it also has the number of its members."""
+    """Return a group's type and code, and its message: what `str` makes of it also has the number of its members."""
     return (_named(exc), masked(exc.message))
 
 
 def tell_exception(exc: BaseException) -> str:
-    """Type, code and words of an exception and of its members, masked.
+    """Return type, code and words of an exception and of its members, masked.
 
     A code is what `errno`, `sqlstate`, `status` or `code` holds.
     """
@@ -59,14 +59,14 @@ def tell_exception(exc: BaseException) -> str:
 
 
 def _tell_one(exc: BaseException) -> str:
-    """As `tell_exception`, without members."""
+    """Return what `tell_exception` does, without members."""
     if is_group(exc):
         return f"{_named(exc)} {masked(exc.message)}"
     return f"{_named(exc)} {masked(said(exc))}"
 
 
 def _named(exc: BaseException) -> str:
-    """Type and code."""
+    """Return type and code."""
     codes = [
         str(code)
         for name in ("errno", "sqlstate", "status", "status_code", "code")
@@ -76,12 +76,12 @@ def _named(exc: BaseException) -> str:
 
 
 def raw_raised(exc: BaseException) -> Hashable:
-    """What decides about sameness of an exception that is logged with its traceback: it, its raising line, its causes."""
+    """Return what decides about an exception that is logged with its traceback: it, its raising line, its causes."""
     return tuple([(*_raw_line(link), _members(link, _raw_chain)) for link in _chain(exc)])
 
 
 def _raw_chain(exc: BaseException) -> Hashable:
-    """As `raw_raised`, for a member of a group."""
+    """Return what `raw_raised` does, for a member of a group."""
     return tuple([_raw_line(link) for link in _chain(exc)])
 
 
@@ -90,7 +90,7 @@ def _raw_line(exc: BaseException) -> tuple[Hashable, Hashable]:
 
 
 def tell_raised(exc: BaseException) -> str:
-    """As `raw_raised`, masked, as text."""
+    """Return what `raw_raised` does, masked, as text."""
     return " from ".join([f"{_tell_line(link)}{_tell_members(link, _tell_chain)}" for link in _chain(exc)])
 
 
@@ -104,7 +104,7 @@ def _tell_line(exc: BaseException) -> str:
 
 
 def _chain(exc: BaseException) -> Iterator[BaseException]:
-    """The exception and its causes, as a traceback shows them, at most `CHAIN_MAX`."""
+    """Yield the exception and its causes, as a traceback shows them, at most `CHAIN_MAX`."""
     link: BaseException | None = exc
     for _ in range(CHAIN_MAX):
         if link is None:
@@ -114,7 +114,7 @@ def _chain(exc: BaseException) -> Iterator[BaseException]:
 
 
 def _members(exc: BaseException, one: Callable[[BaseException], T]) -> frozenset[T]:
-    """What `one` makes of the members of a group and of the groups in it, whatever their order, each once; of others nothing.
+    """Return what `one` makes of the members of a group and of the groups in it, in any order, each once; of others nothing.
 
     Tasks fail in any order, and how many of them failed in one way is a count, which decides about nothing.
     """
@@ -133,7 +133,7 @@ def _tell_members(exc: BaseException, one: Callable[[BaseException], str]) -> st
 
 
 def raising_line(traceback: TracebackType | None) -> tuple[str, int]:
-    """File and number of the innermost line of a traceback."""
+    """Return file and number of the innermost line of a traceback."""
     if traceback is None:
         return "", 0
     while traceback.tb_next is not None:
@@ -142,7 +142,7 @@ def raising_line(traceback: TracebackType | None) -> tuple[str, int]:
 
 
 def raised_in(exc_info: object) -> BaseException | None:
-    """The exception that a call's `exc_info` means, if any."""
+    """Return the exception that a call's `exc_info` means, if any."""
     if isinstance(exc_info, BaseException):
         return exc_info
     if isinstance(exc_info, tuple):

@@ -1,10 +1,10 @@
-"""What counts as the same message, for Python loggers: as little is formatted as can be, and nothing distinct is merged.
+"""Decides which messages of Python loggers are the same: as little is formatted as can be, and nothing distinct is merged.
 
 Two records are the same **kind** when they come from the same logger at the same level with the same template, and when
 what was put into the template says the same thing. Values that count or name an instance are left out: numbers, times,
 UUIDs, long hexadecimal and decimal ids. Values that name a *thing* are part of it: words, paths, host and table names,
-IP addresses, exceptions (their type, their code and what they say), and numbers that are codes because the word before
-them says so (errno, status, code, exit, signal, port, HTTP, SQLSTATE).
+IP addresses, exceptions (their type, their code and what they say), and numbers that are codes. The rules are those of
+`outlast.logs._masking`, for a template as for the text that it makes.
 
 A template whose values differ every time would be a flood of kinds. So a template has at most `variants_max` open kinds;
 what goes beyond shares one further kind, "other values". The same holds for a line of code that logs ready-made text.
@@ -29,10 +29,10 @@ if TYPE_CHECKING:
     from outlast.logs._folding.values import Args
 
 RAW_MAX: Final = 64
-"""How many raw values a template remembers, to find their kind without looking into them."""
+"""The number of raw values that a template remembers, to find their kind without looking into them."""
 OVERFLOWS_MAX: Final = 2
 WORDS_MAX: Final = 300
-"""How much of the first message a summary repeats."""
+"""The length of the part of the first message that a summary repeats."""
 PLACEHOLDER = re.compile(r"%(?:\((\w+)\))?[-#0 +]*(\*|\d+)?(?:\.(\*|\d+))?[hlL]?([diouxXeEfFgGcrsa%])")
 TEXT_CONVERSIONS: Final = "rsac"
 
@@ -40,21 +40,21 @@ NO_STORM: Final = Storm("", None, 0.0, 0.0, 0.0)
 
 
 @dataclass(slots=True, eq=False)
-class Kind:
-    """What records have in common, and what a summary says about them. `key` alone decides about sameness."""
+class RecordKind:
+    """All records that say the same, and what a summary says about them. `key` alone decides about sameness."""
 
     key: str
     text: str
     """The first message of the kind, as it was written."""
     about: Any
-    """What the caller needs to write a summary: its logger, level and place in the code."""
+    """The logger, level and line of code that the caller needs to write a summary."""
     storm: Storm = NO_STORM
     """The storm it was folded into last: to be counted in while that is folding."""
     incident: str | None = None
     """The open incident during which it was folded."""
 
 
-PASSES: Final = Kind("", "", None)
+PASSES: Final = RecordKind("", "", None)
 """Stands for what is exempt."""
 
 
@@ -64,23 +64,26 @@ class Site:
 
     name: str
     kept: tuple[tuple[Any, bool], ...] | None
-    """Which values can matter, and whether the word before says that a number is a code; None: all of them."""
+    """The values that can matter, each with whether a number there is a code; None: all of them."""
     only: int = -1
     """The position of the only value that can matter, where there is just one."""
     is_named: bool = False
     """Whether the template names its values: they come as one mapping."""
-    kinds: dict[Hashable, Kind] = field(default_factory=dict["Hashable", Kind])
+    kinds: dict[Hashable, RecordKind] = field(default_factory=dict["Hashable", RecordKind])
     """By raw values. Those that are the same kind share it."""
-    variants: dict[str, Kind] = field(default_factory=dict[str, Kind])
-    others: Kind | None = None
+    variants: dict[str, RecordKind] = field(default_factory=dict[str, RecordKind])
+    others: RecordKind | None = None
     overflows: int = 0
-    """How often it met more raw values than it remembers: if that is normal, values are masked before they are looked up."""
+    """The number of times that it met more raw values than it remembers.
+
+    From `OVERFLOWS_MAX` on they are masked before they are looked up.
+    """
     look_again_at: float = float("-inf")
     join: str = " | "
     place: str = ""
-    """Where the code stands, for a site that is a line of code."""
+    """File and line, for a site that is a line of code."""
 
-    def remember(self, raw: Hashable, kind: Kind) -> None:
+    def remember(self, raw: Hashable, kind: RecordKind) -> None:
         """Find `kind` by these raw values from now on. Neither the kind of other values, which ends, nor a huge one."""
         if kind is not self.others and (type(raw) is not str or len(raw) <= TEXT_CHARS_MAX):
             if len(self.kinds) >= RAW_MAX:
@@ -91,7 +94,7 @@ class Site:
             self.kinds[raw] = kind
 
     def raw(self, args: Args) -> Hashable:
-        """The values that can matter, cheaply: where these are equal, so is what `tell` gives."""
+        """Return the values that can matter, cheaply: where these are equal, so is what `tell` returns."""
         if self.is_named and isinstance(args[0], Mapping):
             args = args[0]
         if self.kept is None:
@@ -110,7 +113,7 @@ class Site:
         return tuple(values)
 
     def tell(self, args: Args) -> str:
-        """What the values say, masked: the part of a key that tells the kinds of one template apart."""
+        """Return what the values say, masked: the part of a key that tells the kinds of one template apart."""
         if self.is_named and isinstance(args[0], Mapping):
             args = args[0]
         if self.kept is None:
@@ -167,7 +170,7 @@ def site_of_braces(name: str, template: str) -> Site:
 
 
 def first_words(msg: object, args: Args, exc: BaseException | None) -> str:
-    """The first message of a kind as one line, for its summaries."""
+    """Return the first message of a kind as one line, for its summaries."""
     try:
         values = args[0] if len(args) == 1 and isinstance(args[0], Mapping) and args[0] else args
         text = str(msg) % values if args else str(msg)

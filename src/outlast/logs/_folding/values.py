@@ -1,4 +1,4 @@
-"""What decides about sameness of the values of a record: names and codes do, counts and dates do not."""
+"""Sameness of the values of a record: names and codes decide about it, counts and dates do not."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Args: TypeAlias = Any
 
 
 def raw_value(value: object, *, code: bool) -> Hashable:
-    """What of a value decides about sameness: itself where it is a name or a code, what it says where it is a thing."""
+    """Return what of a value decides about sameness: itself where it is a name or a code, its text where it is an object."""
     match value:
         case BaseException():
             return raw_exception(value)
@@ -33,7 +33,7 @@ def raw_value(value: object, *, code: bool) -> Hashable:
 
 
 def tell_value(value: object, *, code: bool) -> str:
-    """What one value adds to a key."""
+    """Return what one value adds to a key."""
     match value:
         case bool() | None:
             return str(value)
@@ -65,7 +65,7 @@ def sort_of(name: str) -> Sort:
 
 
 def raw_fields(fields: Mapping[str, object]) -> tuple[Hashable, ...]:
-    """What of named values decides about sameness, cheaply."""
+    """Return what of named values decides about sameness, cheaply."""
     raw: list[Hashable] = []
     for name, value in fields.items():
         sort = SORTS.get(name)
@@ -77,7 +77,7 @@ def raw_fields(fields: Mapping[str, object]) -> tuple[Hashable, ...]:
 
 
 def tell_fields(fields: Mapping[str, object]) -> str:
-    """As `raw_fields`, masked, as text."""
+    """Return what `raw_fields` does, masked, as text."""
     return " ".join(
         f"{name}={tell_value(value, code=sort is CODE)}"
         for name, value in fields.items()

@@ -1,4 +1,4 @@
-r"""The patterns that decide what is masked. They are matched against a blanked digit shape (see `shape`), never a record.
+r"""The patterns that decide which parts of a line are masked. They are matched against a blanked digit shape, never a record.
 
 In a shape every digit is `0` and a hex run is a row of `\x1a`, so no pattern can look at a digit's value. The name of the
 group that matched says what happens: `k_` keeps everything, `p_` keeps the group and masks what else was matched, `m_` masks

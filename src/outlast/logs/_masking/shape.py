@@ -1,10 +1,10 @@
-"""When are two records the same? The canonical key, and the shapes that determine it.
+"""The canonical key, by which two records are the same, and the shapes that determine it.
 
 The **digit shape** of a record has every digit as `0`; its **hex shape** has every hex digit so. Both keep the length. The hex
 shape alone says where the **hex runs** are: UUIDs, and words of eight or more hex digits. The digit shape with its hex runs
 blanked is all that decides what is masked, so the digits that stay, the **slots**, lie at places that the shapes know. The
 canonical key is made from the blanked shape and the slots and from nothing else: whoever has looked up the hex shape, the
-digit shape outside the hex runs, and the slots, has looked up the key. That is what the fast way in `keys` does.
+digit shape outside the hex runs, and the slots, has looked up the key. That is what the fast way in `text/_keys.py` does.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ Span = tuple[int, int]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Plan:
-    """What becomes of a blanked shape: `pieces` and the digits at `slots` take turns and make the key."""
+    """The decision about a blanked shape: `pieces` and the digits at `slots` take turns and make the key."""
 
     pieces: tuple[bytes, ...]
     slots: tuple[Span, ...]
@@ -59,7 +59,7 @@ class Plan:
     """The slots, joined where nothing masked lies between: to look up by."""
 
     def key(self, record: bytes) -> bytes:
-        """The canonical key of a record that has this plan's shapes."""
+        """Return the canonical key of a record that has this plan's shapes."""
         if not self.slots:
             return self.pieces[0]
         parts = [self.pieces[0]]
@@ -69,14 +69,14 @@ class Plan:
 
 
 def hex_runs(hex_shape: bytes) -> tuple[Span, ...]:
-    """Where the hex runs are."""
+    """Return the spans of the hex runs."""
     if HEX_RUN_LEAST not in hex_shape:
         return ()
     return tuple(found.span() for found in HEX_RUN.finditer(hex_shape))
 
 
 def outside(runs: tuple[Span, ...], length: int) -> tuple[Span, ...]:
-    """The spans between `runs` in a record of `length` bytes."""
+    """Return the spans between `runs` in a record of `length` bytes."""
     edges = [0, *(edge for run in runs for edge in run), length]
     return tuple((start, end) for start, end in zip(edges[::2], edges[1::2], strict=True))
 
@@ -87,7 +87,7 @@ def parts_of(spans: Sequence[Span]) -> Parts:
 
 
 def blank(digit_shape: bytes, runs: tuple[Span, ...]) -> bytes:
-    """The digit shape with its hex runs blanked; the length stays."""
+    """Return the digit shape with its hex runs blanked; the length stays."""
     if not runs:
         return digit_shape
     shape = bytearray(digit_shape)
@@ -178,13 +178,13 @@ def _url(
 
 
 def canonical(record: bytes) -> bytes:
-    """The canonical key of a record, the slow way. Equal keys are the same storm."""
+    """Return the canonical key of a record, the slow way. Equal keys are the same storm."""
     runs = hex_runs(record.translate(HEX))
     return plan(blank(record.translate(DIGITS), runs)).key(record)
 
 
 def short(key: bytes) -> bytes:
-    """A key of at most `KEY_BYTES_MAX` bytes for a key of any length; different keys stay different but for chance (2^-64)."""
+    """Return a key of at most `KEY_BYTES_MAX` bytes; different keys stay different but for chance (2^-64)."""
     if len(key) <= KEY_BYTES_MAX:
         return key
     return key[: KEY_BYTES_MAX - 17] + MARK + blake2b(key, digest_size=16).digest()

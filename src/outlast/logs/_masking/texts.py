@@ -19,7 +19,7 @@ TEXT_CHARS_MAX: Final = 2_000
 """Texts are compared, and kept, up to this length."""
 PLANS_MAX: Final = 2_048
 SHAPE_BYTES_MAX: Final = 512
-"""How many shapes are recognised at once, and how long: 2,048 of them are about 2 MB. The others are looked at each time."""
+"""The number and length of the shapes that are recognised at once, about 2 MB in all. Others are judged each time."""
 CODE_CHARS_MAX: Final = 10
 """A longer text where a code stands is masked like any other: as long as `0xC0000005`."""
 NUMBER: Final = b"000"
@@ -28,7 +28,7 @@ _plans: dict[bytes, Plan] = {}
 
 
 class Sort(Enum):
-    """What the text before a value, or a field's name, says about it."""
+    """The meaning of a value, by the text before it or by the name of its field."""
 
     VALUE = 1
     CODE = 2

@@ -16,7 +16,7 @@ WEAK_CODE_WORDS: Final = (
 """The same, but where a noun follows they count it: `returned -1` and `got 503 from` stay, `got 12 rows` does not."""
 
 FILLERS: Final = "is|was|of|with|by|code|status|number|no|value|response"
-"""What may stand between such a word and its number, as in "exited with code 137"."""
+"""Words that may stand between such a word and its number, as in "exited with code 137"."""
 
 LEVELS: Final = "ERROR|Error|error|FATAL|PANIC|WARNING|WARN|ORA|Errno"
 """Words before a code that are before much else too: the number stays if punctuation follows, as in `ERROR 1045 (28000)`."""
@@ -25,13 +25,13 @@ REASONS: Final = (
     "Bad Gateway|Bad Request|Conflict|Forbidden|Found|Gateway|Gone|Internal|Method Not|Moved|Not |OK\\b|Payload|Precondition|"
     "Request|Service|Temporary|Too Many|Unauthori[sz]ed|Unavailable|Unprocessable"
 )
-"""How the reason behind an HTTP status begins."""
+"""The beginnings of the reason behind an HTTP status."""
 
 IDENTIFIED: Final = (
     "request|req|trace|span|correlation|session|transaction|txn|tx|user|customer|account|order|message|msg|job|task|batch|run|"
     "thread|process|connection|conn|client|parent|root|item|object|document|doc|record|row|uu|gu"
 )
-"""What a field `..._id` may name. Such a value says which one, not what: it is masked whatever it looks like."""
+"""The things that a field `..._id` may name. Its value is one of many: it is masked whatever it looks like."""
 
 VALUE_WORDS: Final = (
     "values?|literal|input|user|username|user name|login|e-?mail|customer|account|token|cookie|session|search|text|string|"
@@ -43,7 +43,7 @@ COUNTED: Final = (
     "pid|tid|id|uid|gid|attempts?|try|tries|retry|retries|count|total|n|num|size|len|length|offset|took|elapsed|duration|"
     "latency|time|ts|ms|us|ns|bytes|seq|index|idx|age|pos|rows?|col|lag|depth|port"
 )
-"""What is no host before `:5432`."""
+"""Words that are no host before `:5432`."""
 
 POOLED: Final = "thread|pool|exec|executor|fiber|goroutine|conn|connection|request|req|attempt|retry|txn|span"
 """Threads and the like are numbered by the program, `pool-3-thread-7`, where hosts and tables are named by people."""

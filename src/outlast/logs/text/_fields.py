@@ -12,10 +12,10 @@ VALUE: Final = r"(?:\"(?P<string{n}>(?:[^\"\\]|\\.)*+)\"|(?P<plain{n}>[^\s,}}\]\
 
 
 def by_fields(names: Sequence[str]) -> Callable[[bytes], bytes]:
-    """Make a function that gives the named fields of a canonical key, of JSON or logfmt.
+    """Make a function that returns the named fields of a canonical key, of JSON or logfmt.
 
     It looks at the key, not at the record, so that the fast way to the key stays right. A field is found by its name at any
-    depth, the first one counts. A key without any of the fields is given back whole, so that other lines keep their own.
+    depth, the first one counts. A key without any of the fields is returned whole, so that other lines keep their own.
     """
     patterns = [
         re.compile(rf"(?:\"{re.escape(name)}\"\s*:\s*|(?:^|[\s{{]){re.escape(name)}=){VALUE.format(n='')}".encode())

@@ -40,27 +40,27 @@ if TYPE_CHECKING:
     Quick = tuple[slice, bytes, Parts, Any, Parts | None, Any]
 
 KNOWN_MAX: Final = 16_384
-"""How many shapes and keys are known at a time; about 1.5 KB each."""
+"""The number of shapes and keys that are known at a time; about 1.5 KB each."""
 
 KNOWN_BYTES_MAX: Final = 8 << 20
-"""How many bytes of shapes are known at a time."""
+"""The bytes of shapes that are known at a time."""
 
 MASKED_BYTES_MAX: Final = 32_768
 """A longer record is its own key, unmasked: it folds only with its exact likes."""
 
 
 @dataclass(slots=True, eq=False)
-class Kind:
+class LineKind:
     """All records with one canonical key."""
 
     key: bytes
     always: bool
     """Whether it is never folded."""
     count: int = 0
-    """How many there were in the chunk at hand."""
+    """The number of them in the chunk at hand."""
 
 
-Found = list[tuple[Kind, bytes]]
+Found = list[tuple[LineKind, bytes]]
 """The kinds of a chunk in the order of their first records, which stand beside them."""
 
 
@@ -79,16 +79,16 @@ class Keys:
         self._shapes: dict[bytes, tuple[Parts | None, dict[Any, Leaf]]] = {}
         self._quick: dict[bytes, Quick] = {}
         self._quick_digits: dict[bytes, tuple[Parts | None, Any]] = {}
-        self._kinds: dict[bytes, Kind] = {}
+        self._kinds: dict[bytes, LineKind] = {}
         self._known = 0
         self._known_bytes = 0
         self.misses = 0
-        """How often the slow way was taken."""
+        """The number of times that the slow way was taken."""
 
     def count(self, batch: Batch) -> Found:
-        """Count the records by kind; `count` of the kinds given holds for them until the caller sets it to 0 again.
+        """Count the records by kind; `count` of the kinds returned holds for them until the caller sets it to 0 again.
 
-        Raises MayContinue for lines that have to be grouped first; then nothing was counted.
+        Raises `MayContinue` for lines that have to be grouped first; then nothing was counted.
         """
         if self._known > KNOWN_MAX or self._known_bytes > KNOWN_BYTES_MAX:
             self._forget()
@@ -106,14 +106,14 @@ class Keys:
                 raise
         return found
 
-    def kind_of(self, record: bytes) -> Kind:
-        """The kind of one record."""
+    def kind_of(self, record: bytes) -> LineKind:
+        """Return the kind of one record."""
         hexed = record.translate(HEX)
         digit = record.translate(DIGITS)
         try:
             cut, leaves = self._shapes[hexed]
             slots, kind, _ = leaves[digit if cut is None else cut(digit)]
-            known: Kind = kind if slots is None else kind[slots(record)]
+            known: LineKind = kind if slots is None else kind[slots(record)]
         except KeyError:
             return self._learn(record, digit, hexed)
         return known
@@ -149,7 +149,7 @@ class Keys:
                 found.append((kind, line))
 
     def _without_hex_runs(self, lines: list[bytes], digits: list[bytes], found: Found) -> None:
-        """The same where no line holds a hex run: the digit shape says everything."""
+        """Count lines of which none holds a hex run: the digit shape says everything."""
         quick = self._quick_digits
         for line, digit in zip(lines, digits, strict=True):
             try:
@@ -162,8 +162,8 @@ class Keys:
             if count == 1:
                 found.append((kind, line))
 
-    def _kind_at(self, line: bytes, digit: bytes, hexed: bytes | None) -> Kind:
-        """The kind of a line that the quick way does not know; it may know the next one of this shape."""
+    def _kind_at(self, line: bytes, digit: bytes, hexed: bytes | None) -> LineKind:
+        """Return the kind of a line that the quick way does not know; it may know the next one of this shape."""
         if is_suspect(line):
             raise MayContinue
         kind = self.kind_of(line)
@@ -178,7 +178,7 @@ class Keys:
                 self._quick[hexed] = (first, digit[first], behind, behind(digit), slots, kinds)
         return kind
 
-    def _learn(self, record: bytes, digit: bytes, hexed: bytes) -> Kind:
+    def _learn(self, record: bytes, digit: bytes, hexed: bytes) -> LineKind:
         """Take the slow way and remember it."""
         self.misses += 1
         if len(record) > MASKED_BYTES_MAX:
@@ -198,20 +198,20 @@ class Keys:
             self._known += 1
         slots, kinds, what = leaf
         if slots is None:
-            kind: Kind = kinds
+            kind: LineKind = kinds
         else:
             kind = kinds[slots(record)] = self._kind(what.key(record))
             self._known += 1
         return kind
 
-    def _kind(self, key: bytes) -> Kind:
+    def _kind(self, key: bytes) -> LineKind:
         if self._select is not None:
             key = self._select(key)
         name = short(key)
         kind = self._kinds.get(name)
         if kind is None:
             always = self._always is not None and self._always(key)
-            kind = self._kinds[name] = Kind(name, always)
+            kind = self._kinds[name] = LineKind(name, always)
             self._known += 1
         return kind
 

@@ -31,16 +31,16 @@ REPEATS_LEAST: Final = 4
 """Lines are counted as they are while each comes this often in a chunk, on average."""
 
 TRY_AGAIN_CHUNKS: Final = 16
-"""After how many chunks of different lines counting is tried again."""
+"""The number of chunks of different lines after which counting is tried again."""
 
 NEARLY_ALL: Final = 0.95
 """If one line is this share of a chunk, the next chunk is searched for rows of it."""
 
 ROW_LINES: Final = (64, 16, 4, 1)
-"""How long the rows are that are compared at once, in lines."""
+"""The lengths of the rows that are compared at once, in lines."""
 
 is_suspect: Final = re.compile(rb"[ \t)}\]\r\n]|Tr|Ca|\.\.|Du|The |gor|cr|\Z").match
-"""Whether a line may continue the record before it."""
+"""Matches a line that may continue the record before it."""
 _SUSPECT_IN: Final = re.compile(rb"\n(?:[ \t)}\]\r\n]|Tr|Ca|\.\.|Du|The |gor|cr)")
 _CUT: Final = re.compile(rb"\n(?!" + CONTINUES + rb")")
 _CUT_GO: Final = re.compile(rb"\n(?!" + CONTINUES + GO_FRAME + rb")")
@@ -63,7 +63,7 @@ class Batch:
     ) -> None:
         self.joined = joined
         self.counts = counts
-        """How often each record is among them, if that was worth counting."""
+        """The number of each record among them, if that was worth counting."""
         self.raw = raw
         """The beginning of a line that is too long; to be handed on as it is, after the records."""
         self._pieces = pieces
@@ -77,7 +77,7 @@ class Batch:
 
 
 class Records:
-    """Takes bytes as they come and gives whole records, in order, every byte once.
+    """Takes bytes as they come and returns whole records, in order, every byte once.
 
     The last record is held until it is known that nothing continues it: by the next line, or by `flush`. Not more than
     `LINE_BYTES_MAX` bytes and one chunk are held.
@@ -87,17 +87,17 @@ class Records:
 
     def __init__(self) -> None:
         self.held: bytes = b""
-        """What came and was not given yet."""
+        """The bytes that came and were not returned yet."""
         self.overlong = False
         """Whether the bytes to come belong to a line that is too long."""
         self.overlong_lines = 0
-        """How many lines were too long."""
+        """The number of lines that were too long."""
         self._different_in = 0
         self._careful_in = 0
         self._rows: list[bytes] = []
 
     def skip(self, data: bytes) -> tuple[bytes, bytes]:
-        """What of `data` belongs to the line that is too long, with its newline, and the rest."""
+        """Return the part of `data` that belongs to the line that is too long, with its newline, and the rest."""
         if not self.overlong:
             return b"", data
         end = data.find(b"\n") + 1
@@ -107,7 +107,7 @@ class Records:
         return data[:end], data[end:]
 
     def feed(self, data: bytes) -> Batch:
-        """Give the records that are complete. What `skip` took does not come here."""
+        """Take bytes, and return the records that are complete. What `skip` took does not come here."""
         data = self.held + data if self.held else data
         end = data.rfind(b"\n")
         # The last whole line may be continued by what comes.
@@ -122,7 +122,7 @@ class Records:
         return batch if len(self.held) <= LINE_BYTES_MAX else self._cut(batch)
 
     def flush(self) -> Batch:
-        """Give the whole lines that are held, as if nothing continued them. The beginning of a line stays."""
+        """Return the whole lines that are held, as if nothing continued them. The beginning of a line stays."""
         end = self.held.rfind(b"\n")
         if end < 0:
             return Batch()
@@ -130,19 +130,19 @@ class Records:
         return Batch(pieces=pieces)
 
     def rest(self) -> bytes:
-        """Give what `flush` left: a last line without its newline, or nothing."""
+        """Return what `flush` left: a last line without its newline, or nothing."""
         data, self.held = self.held, b""
         return data
 
     def regroup(self, batch: Batch) -> Batch:
-        """Cut a batch of lines again, with care: some line in it may continue another. `batch` is the last that was given."""
+        """Cut a batch of lines again, with care: some line in it may continue another. `batch` is the last that was returned."""
         self._careful_in = TRY_AGAIN_CHUNKS
         data = (batch.joined or b"") + b"\n" + self.held
         regrouped, self.held = self._grouped(data, data.rfind(b"\n"))
         return regrouped
 
     def _lines(self, data: bytes) -> Batch | None:
-        """Every line a record, or None if some line is known to continue another. Lines that were not counted may do so."""
+        """Return every line as a record; None if a line is known to continue another. Lines that were not counted may do so."""
         if self._careful_in:
             self._careful_in -= 1
             if _SUSPECT_IN.search(data) or is_suspect(data):
@@ -198,7 +198,7 @@ class Records:
         return Batch(pieces=pieces), b"\n".join(reversed(held)) + data[end:]
 
     def _cut(self, batch: Batch) -> Batch:
-        """Do not hold more than the bound: give the whole lines, then call the rest too long."""
+        """Keep to the bound: return the whole lines that are held, then call the rest too long."""
         records = [*batch.records, *self.flush().records]
         raw = b""
         if len(self.held) > LINE_BYTES_MAX:
@@ -225,7 +225,7 @@ def _pieces(data: bytes) -> list[bytes]:
 
 
 def _lacks_its_exception(record: bytes) -> bool:
-    """Whether the record ends within the frames of a traceback: the line with the exception is still to come."""
+    """Return whether the record ends within the frames of a traceback: the line with the exception is still to come."""
     head = record.rfind(_HEAD)
     if head < 0 or (head and record[head - 1 : head] != b"\n"):
         return False

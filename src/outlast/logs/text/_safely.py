@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 class Safely:
     """A `TextFold` that never raises.
 
-    When the fold fails, `say` is given one line, what it held comes out, and everything after that passes unfolded. What
-    it had only counted until then is told at the end.
+    When the fold fails, `say` gets one line, the bytes it held are returned, and everything after that passes unfolded. What
+    it had only counted until then is reported at the end.
     """
 
     def __init__(self, fold: TextFold, say: Callable[[str], None]) -> None:
@@ -33,7 +33,7 @@ class Safely:
         return self._tried(lambda: self._fold.due(now))
 
     def next_due_at(self) -> float | None:
-        """When `due` wants to be called."""
+        """Return when `due` is to be called; None while there is nothing to wait for."""
         return None if self.has_failed else self._fold.next_due_at()
 
     def flush(self, now: float) -> bytes:
@@ -64,5 +64,5 @@ class Safely:
 
 
 def text_folding(say: Callable[[str], None]) -> Safely:
-    """The fold of `outlast logs fold`, with its defaults."""
+    """Return the fold of `outlast logs fold`, with its defaults."""
     return Safely(TextFold(wall_offset_s=time.time() - time.monotonic()), say)

@@ -1,4 +1,4 @@
-"""What was folded: exact counts of the stream, and its greatest storms."""
+"""Exact counts of a stream that was folded, and its greatest storms."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 EXAMPLE_CHARS: Final = 120
 
 STORMS_MAX: Final = 4096
-"""How many storms a report knows; the smallest half is forgotten, with exact sums, when there are more."""
+"""The number of storms that a report knows; the smallest half is forgotten, with exact sums, when there are more."""
 
 
 @dataclass(slots=True)
@@ -38,7 +38,7 @@ class Stats:
     bytes_out: int = 0
 
     def text(self, seconds: float) -> str:
-        """One line for a person."""
+        """Return one line for a person."""
         folded = self.summarised + self.pending
         share = 100 * folded / self.records if self.records else 0.0
         rate = self.records / seconds if seconds > 0 else 0.0
@@ -60,7 +60,7 @@ class Tally:
 
 
 class Report:
-    """Adds up summaries by key and tells the greatest storms, with rates and first and last times."""
+    """Adds up summaries by key and lists the greatest storms, with rates and first and last times."""
 
     __slots__ = ("_forgotten", "_tallies", "forgotten_folded")
 
@@ -70,7 +70,7 @@ class Report:
         self.forgotten_folded = 0
 
     def add(self, summary: Summary) -> None:
-        """Count what a summary tells."""
+        """Add the counts of a summary."""
         tally = self._tallies.get(summary.key)
         if tally is None:
             if len(self._tallies) >= STORMS_MAX:
@@ -80,11 +80,11 @@ class Report:
         tally.last_at = summary.last_at
 
     def top(self, number: int = 10) -> list[Tally]:
-        """The storms of which most was folded."""
+        """Return the storms of which most was folded."""
         return sorted(self._tallies.values(), key=lambda tally: -tally.folded)[:number]
 
     def text(self, wall_offset_s: float, number: int = 10) -> str:
-        """The greatest storms as a table for a person."""
+        """Return the greatest storms as a table for a person."""
         rows = [f"{'folded':>12} {'a second':>10} {'first':<9} {'last':<9} record"]
         for tally in self.top(number):
             lasted_s = max(tally.last_at - tally.first_at, 1e-3)

@@ -17,21 +17,21 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from outlast._core.fold import Summary
-    from outlast.logs.text._keys import Found, Kind
+    from outlast.logs.text._keys import Found, LineKind
 
 KEYS_MAX: Final = 50_000
-"""How many storms a stream may have by name, unless told otherwise: at most 40 MB."""
+"""The number of storms that a stream has by name unless the options say otherwise: at most 40 MB."""
 
 HOLD_S: Final = 0.1
-"""A record is held so long for a line that continues it."""
+"""A record is held this long for a line that continues it."""
 
 CRITICAL: Final = re.compile(rb"\bCRITICAL\b|(?i:\b(?:level|severity|lvl)\b\"?\s?[:=]\s?\"?critical)")
-"""What is never folded away, whatever the options."""
+"""Matches keys that are never folded away, whatever the options."""
 
 
 @dataclass(frozen=True, slots=True)
 class TextOptions:
-    """How a stream is folded. The defaults are those of `outlast logs fold`."""
+    """Options of one fold. The defaults are those of `outlast logs fold`."""
 
     policy: FoldPolicy = field(default_factory=lambda: FoldPolicy(keys_max=KEYS_MAX))
     key_fields: tuple[str, ...] = ()
@@ -45,10 +45,10 @@ class TextOptions:
 class TextFold:
     """Folds one stream. Not safe for threads.
 
-    `feed`, `due` and `end` give the bytes to be written. Order is kept, the first of a kind is always among them, and
-    what is not is counted. Give every folded record to `folded`, if that is set: without its newline, in order.
+    `feed`, `due` and `end` return the bytes to be written. Order is kept, the first of a kind is always among them, and
+    the others are counted. `folded`, if it is set, gets every folded record: without its newline, in order.
 
-    If `feed`, `due` or `end` raises, it gave nothing: pass on `unsaid()` and then the data. Some of it may be counted.
+    If `feed`, `due` or `end` raises, nothing is lost: pass on `unsaid()` and then the data. Some of it may be counted.
     """
 
     def __init__(
@@ -85,11 +85,11 @@ class TextFold:
         return stats
 
     def unsaid(self) -> bytes:
-        """What came and was neither given nor counted yet."""
+        """Return the bytes that came and were neither returned nor counted yet."""
         return self._records.held
 
     def feed(self, data: bytes, now: float) -> bytes:
-        """Take what came, give what is to be written."""
+        """Take what came; return what is to be written."""
         before = self._records.held, self._records.overlong
         try:
             passed, rest = self._records.skip(data)
@@ -103,7 +103,7 @@ class TextFold:
         return self._wrote(b"".join((passed, out, batch.raw)))
 
     def next_due_at(self) -> float | None:
-        """When `due` is to be called; None while there is nothing to wait for."""
+        """Return when `due` is to be called; None while there is nothing to wait for."""
         at = self._fold.next_due_at()
         if b"\n" not in self._records.held:
             return at
@@ -111,7 +111,7 @@ class TextFold:
         return held_until if at is None else min(at, held_until)
 
     def due(self, now: float) -> bytes:
-        """What time makes due: a record that nothing continued for `HOLD_S`, and reminders."""
+        """Return what time makes due: a record that nothing continued for `HOLD_S`, and reminders."""
         out = self._flush(now) if now >= self._fed_at + HOLD_S else b""
         return out + self._wrote(self._say(self._fold.due(now), now))
 
@@ -124,7 +124,7 @@ class TextFold:
             raise
 
     def end(self, now: float) -> bytes:
-        """The stream is over: all that is held, and a summary of all that is pending."""
+        """End the stream: return all that is held, and a summary of all that is pending."""
         out = self._flush(now)
         last = self._records.rest()
         shown = b""
@@ -134,7 +134,7 @@ class TextFold:
         return out + self._wrote(shown + (b"\n" if shown and said else b"")) + said
 
     def say_pending(self, now: float) -> bytes:
-        """A summary of all that is pending, and nothing of what is held."""
+        """Return a summary of all that is pending, and nothing of what is held."""
         summaries = self._noted(self._fold.end(now))
         return self._wrote(last_lines(summaries, now, self._wall_offset_s, self._options.summaries_as))
 
@@ -143,14 +143,14 @@ class TextFold:
         return out
 
     def _write(self, batch: Batch, now: float) -> bytes:
-        """Count the records of a batch; gives those that are to be shown, each with its newline."""
+        """Count the records of a batch; return those that are to be shown, each with its newline."""
         try:
             found = self._keys.count(batch)
         except MayContinue:
             batch = self._records.regroup(batch)
             found = self._keys.count(batch)
         shown: list[bytes] = []
-        more: dict[Kind, int] = {}
+        more: dict[LineKind, int] = {}
         folded = False
         came = 0
         for kind, record in found:
@@ -175,8 +175,8 @@ class TextFold:
             self._folded(_without(batch.records, shown))
         return b"\n".join([*shown, b""])
 
-    def _in_order(self, batch: Batch, found: Found, firsts: list[bytes], more: dict[Kind, int]) -> list[bytes]:
-        """Where more than the first of a kind are shown: pick them in the order in which they came."""
+    def _in_order(self, batch: Batch, found: Found, firsts: list[bytes], more: dict[LineKind, int]) -> list[bytes]:
+        """Pick the records to be shown in the order in which they came, where these are more than the first of each kind."""
         left = dict.fromkeys((kind for kind, _ in found), 0)
         ones = set(firsts)
         left.update({kind: 1 for kind, record in found if record in ones})
@@ -200,7 +200,7 @@ class TextFold:
 
 
 def _without(records: list[bytes], shown: list[bytes]) -> list[bytes]:
-    """The records that are not shown. `shown` is a part of `records` in the same order."""
+    """Return the records that are not shown. `shown` is a part of `records` in the same order."""
     if not shown:
         return records
     rest: list[bytes] = []

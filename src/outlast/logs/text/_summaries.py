@@ -13,16 +13,16 @@ if TYPE_CHECKING:
     from outlast._core.fold import Summary
 
 EXAMPLE_BYTES_MAX: Final = 240
-"""So much of a storm's first record is kept to name it by."""
+"""The length of the part of a storm's first record that is kept to name it by."""
 
 APART_MAX: Final = 6
-"""So many summaries at the end of a stream have a line each."""
+"""At most this many summaries at the end of a stream have a line each."""
 
 GREATEST: Final = 3
-"""If there are more, so many still have."""
+"""If there are more, the greatest ones still have: this many."""
 
 SHARED: Final = 10
-"""So many of the others share a line."""
+"""The number of the others that share a line."""
 
 LOGFMT: Final = re.compile(
     rb"[A-Za-z_][\w.-]{0,64}=(?:\"(?:[^\"\\]|\\.){0,1024}\"|[^\s\"]{0,1024})(?: [A-Za-z_][\w.-]{0,64}=|\s*\Z)"
@@ -30,19 +30,19 @@ LOGFMT: Final = re.compile(
 
 
 def example_of(record: bytes) -> bytes:
-    """The part of a record that is kept as an example."""
+    """Return the part of a record that is kept as an example."""
     return record[:EXAMPLE_BYTES_MAX]
 
 
 def format_of(record: bytes) -> str:
-    """How a record is written: "json", "logfmt" or "text"."""
+    """Return the format of a record: "json", "logfmt" or "text"."""
     if record[:1] == b"{":
         return "json"
     return "logfmt" if LOGFMT.match(record) else "text"
 
 
 def line(summary: Summary, now: float, wall_offset_s: float, written_as: str | None = None) -> bytes:
-    """The summary as one line with its newline. `wall_offset_s` added to the fold's clock gives seconds since 1970."""
+    """Return the summary as one line with its newline. The fold's clock plus `wall_offset_s` is seconds since 1970."""
     example = _example(summary)
     fields: dict[str, str | int | float] = {
         "outlast.what": summary.what.value,
@@ -66,7 +66,7 @@ def line(summary: Summary, now: float, wall_offset_s: float, written_as: str | N
 
 
 def last_lines(summaries: list[Summary], now: float, wall_offset_s: float, written_as: str | None = None) -> bytes:
-    """The summaries at the end of a stream. In text the greatest have a line each, and the rest, if many, share lines."""
+    """Return the summaries at the end of a stream. In text the greatest have a line each, and the rest, if many, share lines."""
     texts = [summary for summary in summaries if (written_as or format_of(_example(summary))) == "text"]
     if len(texts) <= APART_MAX:
         return b"".join(line(summary, now, wall_offset_s, written_as) for summary in summaries)
@@ -103,12 +103,12 @@ def _moment(wall_s: float) -> str:
 
 
 def clock(wall_s: float) -> str:
-    """The time of day in UTC."""
+    """Return the time of day in UTC."""
     return datetime.fromtimestamp(wall_s, UTC).strftime("%H:%M:%SZ")
 
 
 def readable(example: object) -> str:
-    """An example on one line, with what cannot be printed escaped."""
+    """Return an example on one line, with what cannot be printed escaped."""
     if not isinstance(example, bytes):
         return ""
     text = example.decode("utf-8", "backslashreplace")

@@ -1,4 +1,4 @@
-"""The spool: readable, bounded, and never in the way. The sink beside it: a full disk costs what does not fit."""
+"""The spool: readable, bounded, and never in the way. The output beside it: a full disk costs what does not fit."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import os
 import zlib
 from typing import TYPE_CHECKING
 
-from outlast._programs.fold.output import Sink
+from outlast._programs.fold.output import Output
 from outlast._programs.fold.spool import AGAIN, SEGMENTS, Spool
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def test_a_full_disk_costs_the_output_what_does_not_fit(tmp_path: Path, monkeypa
     said: list[str] = []
     path = tmp_path / "out"
     fd = os.open(path, os.O_WRONLY | os.O_CREAT)
-    sink = Sink(fd, said.append)
+    output = Output(fd, said.append)
     real = os.write
     left = 6
 
@@ -106,11 +106,11 @@ def test_a_full_disk_costs_the_output_what_does_not_fit(tmp_path: Path, monkeypa
         return done
 
     monkeypatch.setattr(os, "write", narrow)
-    sink.write(b"one\ntwo\n")
-    sink.write(b"three\n")
+    output.write(b"one\ntwo\n")
+    output.write(b"three\n")
     left = 1000
-    sink.write(b"four\n")
+    output.write(b"four\n")
     os.close(fd)
     assert path.read_bytes() == b"one\ntw\nfour\n"
-    assert sink.lost_bytes == len(b"o\nthree\n")
+    assert output.lost_bytes == len(b"o\nthree\n")
     assert [text.split(";")[0] for text in said] == ["writing failed: No space left on device", "writing again"]

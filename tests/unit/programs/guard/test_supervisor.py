@@ -15,7 +15,7 @@ from outlast._programs.guard.supervisor import (
     GIVE_UP_S,
     Action,
     Forward,
-    Phase,
+    GuardPhase,
     Rules,
     Say,
     Start,
@@ -55,21 +55,21 @@ def start_again(guard: Supervisor) -> float:
 def test_the_exit_code_is_the_programs(status: int, code: int) -> None:
     guard = guarding()
     assert crash(guard, 5.0, status=status) == []
-    assert (guard.phase, guard.exit_code) == (Phase.ENDED, code)
+    assert (guard.phase, guard.exit_code) == (GuardPhase.ENDED, code)
 
 
 @pytest.mark.parametrize(
     ("when", "status", "phase"),
     [
-        (When.NEVER, 1, Phase.ENDED),
-        (When.ON_FAILURE, 0, Phase.ENDED),
-        (When.ON_FAILURE, 1, Phase.WAITING),
-        (When.ON_FAILURE, -11, Phase.WAITING),
-        (When.ALWAYS, 0, Phase.WAITING),
-        (When.ALWAYS, 1, Phase.WAITING),
+        (When.NEVER, 1, GuardPhase.ENDED),
+        (When.ON_FAILURE, 0, GuardPhase.ENDED),
+        (When.ON_FAILURE, 1, GuardPhase.WAITING),
+        (When.ON_FAILURE, -11, GuardPhase.WAITING),
+        (When.ALWAYS, 0, GuardPhase.WAITING),
+        (When.ALWAYS, 1, GuardPhase.WAITING),
     ],
 )
-def test_what_is_started_again(when: When, status: int, phase: Phase) -> None:
+def test_what_is_started_again(when: When, status: int, phase: GuardPhase) -> None:
     guard = guarding(when)
     crash(guard, 5.0, status=status)
     assert guard.phase is phase
@@ -121,20 +121,20 @@ def test_too_many_restarts_end_it_with_the_last_code() -> None:
     assert said == [
         "shop ended with 139 (SIGSEGV) after 0.0 s; 3 restarts within 60 s did not help: the guard gives up with exit code 139"
     ]
-    assert (guard.phase, guard.exit_code) == (Phase.ENDED, 139)
+    assert (guard.phase, guard.exit_code) == (GuardPhase.ENDED, 139)
 
 
 def test_clean_ends_count_as_well_when_it_is_always_restarted() -> None:
     guard = guarding(When.ALWAYS, restarts=1)
     crash(guard, 0.0, status=0)
     crash(guard, start_again(guard), status=0)
-    assert (guard.phase, guard.exit_code, guard.failures) == (Phase.ENDED, 0, 0)
+    assert (guard.phase, guard.exit_code, guard.failures) == (GuardPhase.ENDED, 0, 0)
 
 
 def test_a_program_that_never_was_there_ends_it_at_once() -> None:
     guard = guarding(When.ALWAYS)
     assert guard.not_started(127, "cannot run 'shop': no such file", 0.0) == [Say("cannot run 'shop': no such file")]
-    assert (guard.phase, guard.exit_code) == (Phase.ENDED, 127)
+    assert (guard.phase, guard.exit_code) == (GuardPhase.ENDED, 127)
 
 
 def test_a_program_that_vanishes_is_waited_for() -> None:
@@ -144,7 +144,7 @@ def test_a_program_that_vanishes_is_waited_for() -> None:
     assert says(guard.not_started(127, "cannot run 'shop'", now)) == [
         "shop could not be started: cannot run 'shop'; it is started again in 2.0 s (2 ends in a row)"
     ]
-    assert (guard.phase, guard.exit_code) == (Phase.WAITING, 127)
+    assert (guard.phase, guard.exit_code) == (GuardPhase.WAITING, 127)
 
 
 @pytest.mark.parametrize(
@@ -171,12 +171,12 @@ def test_only_sigterm_starts_the_clock_and_a_second_one_does_not_move_it() -> No
     assert guard.next_due_at() is None
     guard.asked(signal.SIGTERM, 2.0)
     guard.asked(signal.SIGTERM, 7.0)
-    assert (guard.phase, guard.next_due_at()) == (Phase.STOPPING, 12.0)
+    assert (guard.phase, guard.next_due_at()) == (GuardPhase.STOPPING, 12.0)
     assert guard.due(11.9) == []
     assert guard.due(12.0) == [Say("shop did not end within 10 s of SIGTERM and is killed"), Sweep(signal.SIGKILL)]
     assert guard.due(12.1) == []
     assert guard.ended(-9, 12.2, left=0) == []
-    assert (guard.phase, guard.exit_code) == (Phase.ENDED, 137)
+    assert (guard.phase, guard.exit_code) == (GuardPhase.ENDED, 137)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT])
@@ -185,11 +185,11 @@ def test_nothing_is_started_after_it_was_asked_to_end(number: int) -> None:
     guard.started(0.0)
     guard.asked(number, 1.0)
     guard.ended(1, 2.0, left=0)
-    assert (guard.phase, guard.exit_code) == (Phase.ENDED, 1)
+    assert (guard.phase, guard.exit_code) == (GuardPhase.ENDED, 1)
 
 
-@pytest.mark.parametrize(("status", "phase"), [(-signal.SIGHUP, Phase.ENDED), (1, Phase.WAITING)])
-def test_a_program_that_a_hang_up_ended_stays_ended(status: int, phase: Phase) -> None:
+@pytest.mark.parametrize(("status", "phase"), [(-signal.SIGHUP, GuardPhase.ENDED), (1, GuardPhase.WAITING)])
+def test_a_program_that_a_hang_up_ended_stays_ended(status: int, phase: GuardPhase) -> None:
     guard = guarding(When.ALWAYS)
     guard.started(0.0)
     guard.asked(signal.SIGHUP, 1.0)
@@ -198,14 +198,15 @@ def test_a_program_that_a_hang_up_ended_stays_ended(status: int, phase: Phase) -
 
 
 @pytest.mark.parametrize(
-    ("number", "phase"), [(signal.SIGTERM, Phase.ENDED), (signal.SIGHUP, Phase.ENDED), (signal.SIGUSR1, Phase.WAITING)]
+    ("number", "phase"),
+    [(signal.SIGTERM, GuardPhase.ENDED), (signal.SIGHUP, GuardPhase.ENDED), (signal.SIGUSR1, GuardPhase.WAITING)],
 )
-def test_a_wait_ends_when_it_is_asked_to(number: int, phase: Phase) -> None:
+def test_a_wait_ends_when_it_is_asked_to(number: int, phase: GuardPhase) -> None:
     guard = guarding(When.ALWAYS)
     crash(guard, 0.0, status=4)
     assert guard.asked(number, 0.5) == []
     assert (guard.phase, guard.exit_code) == (phase, 4)
-    assert (guard.next_due_at() is None) == (phase is Phase.ENDED)
+    assert (guard.next_due_at() is None) == (phase is GuardPhase.ENDED)
 
 
 def test_a_program_that_starts_while_it_should_end_is_told() -> None:
@@ -219,11 +220,11 @@ def test_what_is_left_behind_gets_the_time_for_stopping_and_no_more() -> None:
     guard = guarding(When.ALWAYS)
     guard.started(0.0)
     assert guard.ended(0, 5.0, left=2) == [Sweep(signal.SIGTERM)]
-    assert (guard.phase, guard.next_due_at()) == (Phase.CLEARING, 15.0)
+    assert (guard.phase, guard.next_due_at()) == (GuardPhase.CLEARING, 15.0)
     assert guard.due(15.0)[-1] == Sweep(signal.SIGKILL)
     assert guard.is_killing
     guard.cleared(15.1)
-    assert guard.phase is Phase.WAITING
+    assert guard.phase is GuardPhase.WAITING
     assert not guard.is_killing
 
 
@@ -246,7 +247,7 @@ def test_what_cannot_be_killed_is_named_and_left() -> None:
     assert says(guard.given_up([12, 7], 10.0 + GIVE_UP_S)) == [
         "2 of the processes of shop cannot be killed and are left behind: 7, 12"
     ]
-    assert (guard.phase, guard.exit_code) == (Phase.ENDED, 137)
+    assert (guard.phase, guard.exit_code) == (GuardPhase.ENDED, 137)
 
 
 @given(
@@ -270,16 +271,16 @@ def test_it_is_never_stuck_and_never_starts_what_should_end(steps: list[tuple[st
         if step in signals:
             actions += guard.asked(signals[step], now)
             asked = asked or step in {"term", "int"}
-        running = guard.phase in {Phase.RUNNING, Phase.STOPPING}
+        running = guard.phase in {GuardPhase.RUNNING, GuardPhase.STOPPING}
         if running and step in {"end", "fail", "left"}:
             guard.ended(step == "fail", now, left=step == "left")
-        elif guard.phase is Phase.CLEARING and step == "wait":
+        elif guard.phase is GuardPhase.CLEARING and step == "wait":
             guard.cleared(now)
         match guard.phase:
-            case Phase.WAITING | Phase.CLEARING | Phase.STOPPING:
+            case GuardPhase.WAITING | GuardPhase.CLEARING | GuardPhase.STOPPING:
                 assert guard.next_due_at() is not None
-            case Phase.ENDED:
+            case GuardPhase.ENDED:
                 assert guard.next_due_at() is None
                 return
-            case Phase.RUNNING | Phase.STARTING:
+            case GuardPhase.RUNNING | GuardPhase.STARTING:
                 pass

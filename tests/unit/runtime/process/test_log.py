@@ -17,7 +17,7 @@ from outlast._core.faults import ConfigurationError
 from outlast._runtime.process import log as process_log
 from outlast._runtime.process.log import ProcessLog, last_line
 from outlast.logs import _last_words as last_words
-from outlast.logs._sink import SinkHandler
+from outlast.logs._writer import QueuedHandler
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -59,7 +59,7 @@ def test_text_is_the_default_at_info() -> None:
         logging.getLogger("shop").debug("not shown")
         (line,) = said.lines
         assert line.endswith(" INFO shop: open")
-        assert isinstance(logging.getLogger().handlers[0], SinkHandler)
+        assert isinstance(logging.getLogger().handlers[0], QueuedHandler)
 
 
 def test_json_lines_on_demand() -> None:

@@ -1,4 +1,4 @@
-"""The sink: it never waits for its stream, and tells exactly what it lost."""
+"""The writer: it never waits for its stream, and tells exactly what it lost."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from outlast.logs._backlog import Backlog
 from outlast.logs._gaps import Gap
-from outlast.logs._sink import Sink, SinkHandler
+from outlast.logs._writer import LogWriter, QueuedHandler
 
 
 class Stuck(io.StringIO):
@@ -38,30 +38,30 @@ class Stuck(io.StringIO):
 def test_lines_arrive_in_order() -> None:
     stream = Stuck()
     stream.go_on.set()
-    sink = Sink(stream)
-    assert all(sink.put(f"{number}\n") for number in range(1_000))
-    assert sink.flush(60.0)
+    writer = LogWriter(stream)
+    assert all(writer.put(f"{number}\n") for number in range(1_000))
+    assert writer.flush(60.0)
     assert stream.getvalue() == "".join(f"{number}\n" for number in range(1_000))
-    assert (sink.totals.taken, sink.totals.written, sink.totals.dropped, sink.totals.waiting) == (1_000, 1_000, 0, 0)
-    sink.close()
+    assert (writer.totals.taken, writer.totals.written, writer.totals.dropped, writer.totals.waiting) == (1_000, 1_000, 0, 0)
+    writer.close()
 
 
 def test_a_stream_that_stands_still_stops_nobody_and_what_is_lost_is_told_where_it_was_lost() -> None:
     stream = Stuck()
     now = 10.0
-    sink = Sink(stream, lines_max=3, clock=lambda: now)
-    sink.put("first\n")
+    writer = LogWriter(stream, lines_max=3, clock=lambda: now)
+    writer.put("first\n")
     stream.entered.wait()
-    assert [sink.put(f"{number}\n") for number in range(5)] == [True, True, True, False, False]
-    totals = sink.totals
+    assert [writer.put(f"{number}\n") for number in range(5)] == [True, True, True, False, False]
+    totals = writer.totals
     assert (totals.taken, totals.written, totals.dropped, totals.waiting) == (6, 0, 2, 4)
     now = 12.5
     stream.go_on.set()
-    sink.flush(60.0)
+    writer.flush(60.0)
     # The notice stands before the next line, or alone if none comes.
-    sink.put("later\n")
-    sink.flush(60.0)
-    sink.close()
+    writer.put("later\n")
+    writer.flush(60.0)
+    writer.close()
     assert stream.getvalue() == (
         "first\n0\n1\n2\noutlast: 2 log lines (4 bytes) lost in 2.5 s: the log was not read quickly enough\nlater\n"
     )
@@ -70,11 +70,11 @@ def test_a_stream_that_stands_still_stops_nobody_and_what_is_lost_is_told_where_
 def test_a_line_that_is_larger_than_the_queue_is_lost_and_told() -> None:
     stream = Stuck()
     stream.go_on.set()
-    sink = Sink(stream, bytes_max=10)
-    assert not sink.put("x" * 11)
-    sink.put("small\n")
-    assert sink.flush(60.0)
-    sink.close()
+    writer = LogWriter(stream, bytes_max=10)
+    assert not writer.put("x" * 11)
+    writer.put("small\n")
+    assert writer.flush(60.0)
+    writer.close()
     assert stream.getvalue().startswith("outlast: 1 log lines (11 bytes) lost in ")
     assert stream.getvalue().endswith("small\n")
 
@@ -83,50 +83,50 @@ def test_a_stream_that_raises_loses_what_it_was_given_and_says_why() -> None:
     stream = Stuck()
     stream.failures = 1
     stream.go_on.set()
-    sink = Sink(stream)
-    sink.put("lost\n")
-    assert sink.flush(60.0)
-    sink.put("kept\n")
-    assert sink.flush(60.0)
-    sink.close()
+    writer = LogWriter(stream)
+    writer.put("lost\n")
+    assert writer.flush(60.0)
+    writer.put("kept\n")
+    assert writer.flush(60.0)
+    writer.close()
     lines = stream.getvalue().splitlines()
     assert lines[0].startswith("outlast: 1 log lines (5 bytes) lost in ")
     assert lines[0].endswith("OSError: [Errno 28] No space left on device")
     assert lines[1] == "kept"
-    assert (sink.totals.taken, sink.totals.written, sink.totals.dropped) == (2, 1, 1)
+    assert (writer.totals.taken, writer.totals.written, writer.totals.dropped) == (2, 1, 1)
 
 
 def test_a_closed_sink_takes_nothing_and_counts_it() -> None:
     stream = Stuck()
     stream.go_on.set()
-    sink = Sink(stream)
-    sink.close()
-    sink.close()
-    assert not sink.put("late\n")
-    assert sink.flush()
-    assert (sink.totals.taken, sink.totals.dropped) == (1, 1)
+    writer = LogWriter(stream)
+    writer.close()
+    writer.close()
+    assert not writer.put("late\n")
+    assert writer.flush()
+    assert (writer.totals.taken, writer.totals.dropped) == (1, 1)
 
 
 def test_closing_waits_only_as_long_as_it_was_told() -> None:
     stream = Stuck()
-    sink = Sink(stream, close_s=0.01)
-    sink.put("stuck\n")
+    writer = LogWriter(stream, close_s=0.01)
+    writer.put("stuck\n")
     stream.entered.wait()
-    sink.close()
-    assert not sink.flush()
+    writer.close()
+    assert not writer.flush()
     stream.go_on.set()
 
 
 @pytest.mark.parametrize("wrong", [{"lines_max": 0}, {"bytes_max": 0}])
 def test_a_queue_without_room_is_refused(wrong: dict[str, int]) -> None:
     with pytest.raises(ValueError, match="at least one"):
-        Sink(io.StringIO(), **wrong)
+        LogWriter(io.StringIO(), **wrong)
 
 
 def test_a_handler_formats_and_hands_over() -> None:
     stream = Stuck()
     stream.go_on.set()
-    handler = SinkHandler(stream, lines_max=10)
+    handler = QueuedHandler(stream, lines_max=10)
     handler.setFormatter(logging.Formatter("%(levelname)s %(message)s"))
     handler.emit(logging.makeLogRecord({"levelname": "ERROR", "msg": "no %s", "args": ("room",)}))
     handler.flush()
@@ -135,7 +135,7 @@ def test_a_handler_formats_and_hands_over() -> None:
 
 
 def test_a_record_that_cannot_be_formatted_is_loggings_business(capsys: pytest.CaptureFixture[str]) -> None:
-    handler = SinkHandler(io.StringIO())
+    handler = QueuedHandler(io.StringIO())
     handler.emit(logging.makeLogRecord({"levelname": "ERROR", "msg": "%d", "args": ("none",)}))
     handler.close()
     assert "--- Logging error ---" in capsys.readouterr().err
@@ -143,7 +143,7 @@ def test_a_record_that_cannot_be_formatted_is_loggings_business(capsys: pytest.C
 
 def test_progress_is_dropped_before_warnings_and_both_are_told() -> None:
     stream = Stuck()
-    handler = SinkHandler(stream, lines_max=4)
+    handler = QueuedHandler(stream, lines_max=4)
     handler.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
     log = logging.Logger("shop")  # noqa: LOG001  # a logger of the test's own
     log.addHandler(handler)
@@ -157,7 +157,7 @@ def test_progress_is_dropped_before_warnings_and_both_are_told() -> None:
     log.info("served 3")
     log.error("away")
     stream.go_on.set()
-    assert handler.sink.flush(60.0)
+    assert handler.writer.flush(60.0)
     log.info("later")
     handler.close()
     first, *kept, told, last = stream.getvalue().splitlines()
@@ -170,7 +170,7 @@ def test_progress_is_dropped_before_warnings_and_both_are_told() -> None:
 
 def test_a_formatter_that_raises_for_the_line_of_a_gap_costs_no_count() -> None:
     stream = Stuck()
-    handler = SinkHandler(stream, lines_max=1)
+    handler = QueuedHandler(stream, lines_max=1)
     handler.setFormatter(logging.Formatter("%(order)s %(message)s"))
     log = logging.Logger("shop")  # noqa: LOG001  # a logger of the test's own
     log.addHandler(handler)
@@ -187,17 +187,17 @@ def test_a_formatter_that_raises_for_the_line_of_a_gap_costs_no_count() -> None:
 
 def test_a_gap_whose_line_is_lost_is_part_of_the_next_one() -> None:
     stream = Stuck()
-    sink = Sink(stream, lines_max=1)
-    sink.put("first\n")
+    writer = LogWriter(stream, lines_max=1)
+    writer.put("first\n")
     stream.entered.wait()
     for number in range(3):
-        sink.put(f"{number}\n")
+        writer.put(f"{number}\n")
     stream.failures = 2  # "first" with what had room, then the line of the gap.
     stream.go_on.set()
-    sink.close()
+    writer.close()
     (told,) = stream.getvalue().splitlines()
     assert told.startswith("outlast: 4 log lines (12 bytes) lost in ")
-    assert sink.totals.dropped == 4
+    assert writer.totals.dropped == 4
 
 
 def test_a_pipe_without_room_holds_nothing_that_could_still_make_room() -> None:
@@ -211,16 +211,16 @@ def test_a_pipe_without_room_holds_nothing_that_could_still_make_room() -> None:
             break
     os.set_blocking(writes, True)
     with os.fdopen(writes, "w") as stream:
-        sink = Sink(stream, lines_max=2, close_s=60.0)
+        writer = LogWriter(stream, lines_max=2, close_s=60.0)
         for number in range(3):
-            sink.put(f"served {number}\n", logging.INFO)
-        sink.put("corrupt\n", logging.CRITICAL)
-        assert sink.totals == sink.totals.__class__(taken=4, written=0, dropped=2, waiting=2)
-        assert not sink.flush(0.0)
+            writer.put(f"served {number}\n", logging.INFO)
+        writer.put("corrupt\n", logging.CRITICAL)
+        assert writer.totals == writer.totals.__class__(taken=4, written=0, dropped=2, waiting=2)
+        assert not writer.flush(0.0)
         left = filled
         while left:
             left -= len(os.read(reads, left))
-        sink.close()
+        writer.close()
     with os.fdopen(reads) as received:
         served, corrupt, told = received.read().splitlines()
     assert (served, corrupt) == ("served 0", "corrupt")
@@ -229,13 +229,13 @@ def test_a_pipe_without_room_holds_nothing_that_could_still_make_room() -> None:
 
 def test_a_write_that_hangs_is_known_to_nobody_when_the_sink_is_closed_and_counts_as_lost() -> None:
     stream = Stuck()
-    sink = Sink(stream, close_s=0.0)
-    sink.put("stuck\n")
+    writer = LogWriter(stream, close_s=0.0)
+    writer.put("stuck\n")
     stream.entered.wait()
-    sink.put("waits\n")
-    sink.close()
-    assert (sink.totals.dropped, sink.totals.waiting) == (2, 0)
-    assert not sink.flush()
+    writer.put("waits\n")
+    writer.close()
+    assert (writer.totals.dropped, writer.totals.waiting) == (2, 0)
+    assert not writer.flush()
     stream.go_on.set()
 
 

@@ -1,6 +1,6 @@
-"""A sink that never makes the work wait: behind it, in a thread, is a place that may be slow, full, unread or gone.
+"""A writer that never makes the work wait: behind it, in a thread, is a place that may be slow, full, unread or gone.
 
-logging.getLogger().addHandler(SinkHandler(sys.stderr))
+logging.getLogger().addHandler(QueuedHandler(sys.stderr))
 """
 
 from __future__ import annotations
@@ -29,23 +29,23 @@ if TYPE_CHECKING:
 
     from outlast._core.backoff import BackoffState
     from outlast.logs._gaps import Gap
-    from outlast.logs._places import Place, Stream
+    from outlast.logs._places import LogPlace, Stream
 
 LOST: Final = "{lines} log lines ({size} bytes{levels}) lost in {seconds:.1f} s: {why}"
 UNREAD: Final = "the log was not read quickly enough"
 RETRY: Final = Backoff(base_s=0.1, cap_s=1.5, jitter=Jitter.NONE)
 """A full disk is looked at again after 0.1 s, growing to 1.5 s: a look costs one failed write."""
 ROOM_S: Final = 1.0
-"""How long the thread waits for room before it looks whether somebody has given up waiting for it."""
+"""The time that the thread waits for room before it checks whether somebody has given up waiting for it."""
 BRIEF_S: Final = 0.01
 TOLD_AGAIN_S: Final = 60.0
-"""A disk that fills up again and again is told once in this time; what is dropped is told by the sums."""
+"""A disk that fills up again and again is reported once in this time; what is dropped is reported by the sums."""
 NOTICES_MAX: Final = 16
 KEPT: Final = "the program goes on, up to {} of its output wait, what is beyond is counted"
 
 
 @dataclass(frozen=True, slots=True)
-class SinkTotals:
+class WriterTotals:
     """Exact counts of lines; `taken == written + dropped + waiting`. What is being written is waiting."""
 
     taken: int
@@ -55,31 +55,31 @@ class SinkTotals:
 
 
 def lost(gap: Gap) -> str:
-    """The line that tells a gap in a log."""
+    """Return the line that reports a gap in a log."""
     levels = ", ".join(f"{lines} {logging.getLevelName(rank * 10)}" for rank, lines in gap.by_rank)
     return LOST.format(
         lines=gap.lines, size=gap.size, levels=levels and f"; {levels}", seconds=gap.lasted_s, why=gap.why or UNREAD
     )
 
 
-class Sink:
+class LogWriter:
     """Takes lines (`put`) or a stream of bytes (`offer`), never blocks, never raises; a daemon thread writes them to a place.
 
     At most `lines_max` lines and `bytes_max` bytes wait. What comes when there is no room is dropped, lines of low levels
-    before those of higher ones, the newest first, and counted; when half of the room is free again, one line in the place tells
-    how many were lost, in which time and why.
+    before those of higher ones, the newest first, and counted; when half of the room is free again, one line in the place
+    says how many were lost, in which time and why.
 
     A stream with a file behind it is written to directly, past its buffer, each byte once: while that fails (the disk is full)
     it is tried again with growing pauses. Another stream that raises loses what was being written; it may have arrived in part.
 
-    `close` waits at most `close_s` for what is queued. A sink that nobody closes is closed at exit.
+    `close` waits at most `close_s` for what is queued. A writer that nobody closes is closed at exit.
     """
 
     def __init__(
         self,
         stream: Stream | None = None,
         *,
-        place: Place | None = None,
+        place: LogPlace | None = None,
         name: str = "the log",
         lines_max: int | None = 10_000,
         bytes_max: int = 16 * 2**20,
@@ -101,7 +101,7 @@ class Sink:
         """Whether the reader has gone away for good: everything is dropped from now on."""
         if place is None:
             if stream is None:
-                raise TypeError("a sink writes to a stream or to a place")
+                raise TypeError("a writer writes to a stream or to a place")
             place, self._encoding = place_of(stream)
         else:
             self._encoding = "utf-8"
@@ -114,7 +114,7 @@ class Sink:
         atexit.register(self.close)
 
     def begin_again(self) -> None:
-        """In a child after a fork: what is queued is written by the parent, and there is no thread."""
+        """Begin again in a child after a fork: what is queued is written by the parent, and there is no thread."""
         # It protects everything below. Reentrant: a line may be logged by a destructor that runs while this thread holds it.
         self._changed = threading.Condition(threading.RLock())
         self._backlog = Backlog(0 if self._has_given_up or self.is_gone else self._bytes_max, self._lines_max)
@@ -128,14 +128,14 @@ class Sink:
         self._trouble_at = self._trouble_told_at = 0.0
         self._thread: threading.Thread | None = None
 
-    # What may be asked from every thread
+    # May be called from every thread
 
     @property
-    def totals(self) -> SinkTotals:
+    def totals(self) -> WriterTotals:
         """Counts of the lines that `put` was given, at this instant."""
         with self._changed:
             taken, written, dropped = self._backlog.taken_lines, self._backlog.written_lines, self._backlog.dropped_lines
-        return SinkTotals(taken, written, dropped, taken - written - dropped)
+        return WriterTotals(taken, written, dropped, taken - written - dropped)
 
     @property
     def dropped(self) -> tuple[int, int]:
@@ -179,11 +179,11 @@ class Sink:
             self._awake()
 
     def holds(self, now: float) -> bool:
-        """Whether to read no more for the moment; see `Patience`."""
+        """Return whether to read no more for the moment; see `Patience`."""
         return not self.is_gone and self._patience.holds(self._backlog.size, self._backlog.bytes_max, now)
 
     def notices(self, now: float, *, last: bool = False) -> list[str]:
-        """Return the lines to be written elsewhere about this place; with `last`, all that has not been told."""
+        """Return the lines to be written elsewhere about this place; with `last`, all that has not been reported."""
         with self._changed:
             lines = [*self._lines]
             self._lines.clear()
@@ -228,7 +228,7 @@ class Sink:
         self._changed.notify_all()
 
     def _awake(self) -> None:
-        """See to it that the thread looks."""
+        """Start the thread, or wake it. Called with the lock."""
         if self._thread is None and not self._is_closing:
             thread = threading.Thread(target=self._run, name=f"outlast writes {self.name}", daemon=True)
             # When no thread can be had, what is queued waits for the next line to try again.
@@ -239,7 +239,7 @@ class Sink:
             self._changed.notify_all()
 
     def _note(self, gap: Gap | None) -> None:
-        """Tell a gap that has ended."""
+        """Report a gap that has ended. Called with the lock."""
         if gap is None or self.is_gone:
             return
         self._book.add(gap)
@@ -348,11 +348,11 @@ class Sink:
             self._changed.notify_all()
 
 
-class SinkHandler(logging.Handler):
-    """A handler that formats in the thread that logs, and leaves the writing to a `Sink`: it never waits for the stream.
+class QueuedHandler(logging.Handler):
+    """A handler that formats in the thread that logs, and leaves the writing to a `LogWriter`: it never waits for the stream.
 
-    `options` are those of `Sink`. Where there is no room, records of low levels are dropped before those of higher ones; what
-    was lost is told by a WARNING in the handler's own format. `close`, which `logging.shutdown` calls at exit, waits at most
+    `options` are those of `LogWriter`. Where there is no room, records of low levels are dropped before those of higher ones;
+    what was lost is told by a WARNING in the handler's own format. `close`, which `logging.shutdown` calls at exit, waits at most
     `close_s`.
     """
 
@@ -361,7 +361,7 @@ class SinkHandler(logging.Handler):
     def __init__(self, stream: Stream, level: int = logging.NOTSET, **options: float) -> None:
         """Write to `stream`."""
         super().__init__(level)
-        self.sink = Sink(stream, tell=self.tell, **cast("dict[str, Any]", options))
+        self.writer = LogWriter(stream, tell=self.tell, **cast("dict[str, Any]", options))
 
     def emit(self, record: logging.LogRecord) -> None:
         """Format and queue; what cannot be formatted is logging's business."""
@@ -370,10 +370,10 @@ class SinkHandler(logging.Handler):
         except Exception:  # noqa: BLE001  # as every handler of logging
             self.handleError(record)
         else:
-            self.sink.put(line, record.levelno or logging.NOTSET)
+            self.writer.put(line, record.levelno or logging.NOTSET)
 
     def tell(self, gap: Gap) -> str:
-        """The line of a gap, in the handler's format if it has one, and if that can be used."""
+        """Return the line of a gap, in the handler's format if it has one, and if that can be used."""
         if self.formatter is None:
             return f"outlast: {lost(gap)}"
         record = logging.LogRecord("outlast", logging.WARNING, __file__, 0, "%s", (lost(gap),), None, "tell")
@@ -385,10 +385,10 @@ class SinkHandler(logging.Handler):
             return f"outlast: {lost(gap)}"
 
     def flush(self) -> None:
-        """Wait for what is queued, at most the sink's `close_s`."""
-        self.sink.flush()
+        """Wait for what is queued, at most the writer's `close_s`."""
+        self.writer.flush()
 
     def close(self) -> None:
         """Write what is queued, for at most `close_s`."""
-        self.sink.close()
+        self.writer.close()
         super().close()
