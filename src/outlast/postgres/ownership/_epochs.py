@@ -124,8 +124,8 @@ class Epochs:
     async def take(self, conn: psycopg.AsyncConnection[Any], owner: str) -> int:
         """Raise the epoch, in a transaction of its own, and return it. `conn` is in autocommit.
 
-        It waits until the transactions that were fenced with the epoch before have ended. Raises `ConfigurationError` when the
-        table has a format of a later version.
+        It waits until the transactions that were fenced with the epoch before have ended. Raises `NewerFormatError` when the
+        table has the format of a later version.
         """
         await TABLES.migrate(conn, self.schema)
         async with conn.cursor(row_factory=tuple_row) as cursor:
