@@ -218,6 +218,7 @@ def findings(name: str, text: str) -> list[Finding]:
 def files() -> Iterator[Path]:
     yield from sorted((ROOT / "src").rglob("*.py"))
     yield from sorted((ROOT / "bench").rglob("*.py"))
+    yield from sorted((ROOT / "examples").rglob("*.py"))
     yield from sorted(ROOT.glob("dev*.py"))
     yield from sorted((ROOT / "docs").rglob("*.md"))
     yield from sorted((ROOT / "bench").glob("*.md"))
