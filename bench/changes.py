@@ -1,4 +1,4 @@
-"""How fast changes are read from a real server: raw, decoded and given to a sink, against pg_recvlogical and the peers on PyPI.
+"""The rate of changes read from a real server: raw, decoded and given to a sink, against pg_recvlogical and the peers on PyPI.
 
     python bench/changes.py                      # 20,000 transactions of 10 rows, one of 200,000; median of 3 rounds
     python bench/changes.py --rounds 1 --json    # for a script
@@ -79,15 +79,15 @@ class NullSink:
                 self.stop.fire("the last one")
 
     async def flush(self) -> int:
-        """Nothing has to be stored."""
+        """Return the last position: nothing has to be stored."""
         return self.complete
 
     async def close(self) -> None:
-        """Nothing is held."""
+        """Do nothing: nothing is held."""
 
 
 def written(server: PostgresServer, *, large: bool) -> tuple[int, int]:
-    """Write the rows; gives their number, and the position behind them."""
+    """Write the rows; return their number, and the position behind them."""
     row = "n, md5(n::text), 'person-' || n || '@example.org', now()"
     with psycopg.connect(server.dsn(), autocommit=True) as conn:
         conn.execute("SET synchronous_commit = off")
@@ -206,7 +206,7 @@ def has_walbox() -> bool:
 
 
 def measure(server: PostgresServer, rounds: int, *, large: bool) -> dict[str, Any]:
-    """Rows a second of each, the medians over the rounds, and the ratios to pg_recvlogical."""
+    """Measure the rows a second of each, the medians over the rounds, and the ratios to pg_recvlogical."""
     with psycopg.connect(server.dsn(), autocommit=True) as conn:
         conn.execute("TRUNCATE person")
         conn.execute("SELECT pg_create_logical_replication_slot('base', 'pgoutput')")
@@ -242,7 +242,7 @@ def measure(server: PostgresServer, rounds: int, *, large: bool) -> dict[str, An
 
 
 def last_commit(server: PostgresServer, until: int) -> int:
-    """The end of the last commit that the slots will give."""
+    """Return the end of the last commit that the slots will send."""
     with psycopg.connect(server.dsn(), autocommit=True) as conn:
         # A synchronous commit has the log on disk up to here: only that is decoded.
         conn.execute("INSERT INTO flushed VALUES (1)")

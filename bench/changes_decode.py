@@ -56,14 +56,14 @@ def rows(count: int, name: str | None = "Somebody of Somewhere", xid: bytes = b"
 
 
 def seconds(work: Callable[[], object]) -> float:
-    """CPU time of this process."""
+    """Return the CPU time that this process needs for it."""
     began = time.process_time()
     work()
     return time.process_time() - began
 
 
 def each(function: Callable[[bytes], object], payloads: list[bytes]) -> float:
-    """The time to call it for each, and to drop what it gives."""
+    """Return the time to call it for each, and to drop what it returns."""
     return seconds(lambda: deque(map(function, payloads), maxlen=0))
 
 
@@ -145,7 +145,7 @@ def peer_cases(count: int) -> tuple[dict[str, Callable[[], float]], list[str]]:
 
 
 def peer(name: str) -> Callable[[bytes], Any]:
-    """What the peer decodes one Insert message with, once it knows the relation where it needs to."""
+    """Return the function by which the peer decodes one Insert message, once it knows the relation where it needs to."""
     match name:
         case "walbox":
             from walbox.pgoutput import Decoder as Walbox
@@ -164,7 +164,7 @@ def peer(name: str) -> Callable[[bytes], Any]:
 
 
 def vars_of(message: object) -> object:
-    """Everything in it, for a look inside whatever it is made of."""
+    """Return everything in it, for a look inside whatever it is made of."""
     tuple_data = getattr(message, "new_tuple", None)
     return tuple_data.column_data if tuple_data is not None else message
 

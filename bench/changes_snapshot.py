@@ -1,4 +1,4 @@
-"""How fast a stream reads what is there first, against PostgreSQL's own subscription: the same rows between the same servers.
+"""The rate of reading what is there first, against PostgreSQL's own subscription: the same rows between the same servers.
 
     python bench/changes_snapshot.py                    # 1,000,000 rows of about 60 bytes; median of 3 rounds
     python bench/changes_snapshot.py --rows 100000 --rounds 1 --json
@@ -31,7 +31,7 @@ ROW = "n, md5(n::text), 'person-' || n || '@example.org', now()"
 
 
 def streamed(source: PostgresServer, target: PostgresServer, workers: int) -> float:
-    """Seconds until the stream goes on from where the copy ends."""
+    """Return the seconds until the stream goes on from where the copy ends."""
 
     async def main() -> float:
         here = Postgres(source.dsn("shop"))
@@ -57,7 +57,7 @@ def streamed(source: PostgresServer, target: PostgresServer, workers: int) -> fl
 
 
 def subscribed(source: PostgresServer, target: PostgresServer) -> float:
-    """Seconds until the subscription says that the table is ready."""
+    """Return the seconds until the subscription says that the table is ready."""
     with psycopg.connect(target.dsn("shop"), autocommit=True) as conn:
         began_at = time.perf_counter()
         conn.execute(f"CREATE SUBSCRIPTION sub CONNECTION '{source.dsn('shop')}' PUBLICATION person".encode())
@@ -69,7 +69,7 @@ def subscribed(source: PostgresServer, target: PostgresServer) -> float:
 
 
 def measure(rows: int, rounds: int, workers: int) -> dict[str, float]:
-    """Rows a second of both, the medians over the rounds, and the ratio."""
+    """Measure the rows a second of both, the medians over the rounds, and the ratio."""
     seen: dict[str, list[float]] = {"subscription": [], "snapshot": []}
     with ExitStack() as stack:
         source, target = (stack.enter_context(PostgresServer(settings={"wal_level": "logical"})) for _ in range(2))

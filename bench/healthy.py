@@ -1,4 +1,4 @@
-"""What a guarded call costs while all is well: bare, Outlast and its peers, sync and async, in one run.
+"""The cost of a guarded call while all is well: bare, Outlast and its peers, sync and async, in one run.
 
     python bench/healthy.py                      # 200,000 calls, median of 5 rounds
     python bench/healthy.py --json               # the same, for a script
@@ -38,7 +38,7 @@ async def work_async(value: int) -> int:
     return value
 
 
-# Each candidate: name, distribution, and a function that gives (sync guard or None, async guard or None).
+# Each candidate: name, distribution, and a function that returns (sync guard or None, async guard or None).
 
 
 def outlast_guard() -> tuple[Any, Any]:
@@ -134,7 +134,7 @@ PEERS: dict[str, tuple[str, Callable[[], tuple[Any, Any]]]] = {
 
 
 def time_sync(function: Callable[[int], Any], calls: int) -> float:
-    """Seconds for so many calls in a row."""
+    """Return the seconds for `calls` calls in a row."""
     started = time.perf_counter()
     for value in range(calls):
         function(value)
@@ -142,7 +142,7 @@ def time_sync(function: Callable[[int], Any], calls: int) -> float:
 
 
 async def time_async(function: Callable[[int], Any], calls: int) -> float:
-    """Seconds for so many awaited calls in a row."""
+    """Return the seconds for `calls` awaited calls in a row."""
     started = time.perf_counter()
     for value in range(calls):
         await function(value)
@@ -176,12 +176,12 @@ def measure(calls: int, rounds: int) -> list[dict[str, Any]]:
 
 
 def version(name: str) -> str:
-    """The version of the package behind a candidate."""
+    """Return the version of the package behind a candidate."""
     return "" if name == "bare" else importlib.metadata.version(PEERS[name][0])
 
 
 def broken(rows: list[dict[str, Any]]) -> list[str]:
-    """What the measurement says against Outlast's promise; empty when it holds."""
+    """Return what the measurement says against Outlast's promise; empty when it holds."""
     ours = next(row for row in rows if row["name"] == "outlast guard")
     said = []
     for way, limit in (("sync", SYNC_TIMES_MAX), ("async", ASYNC_TIMES_MAX)):
@@ -195,7 +195,7 @@ def broken(rows: list[dict[str, Any]]) -> list[str]:
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """The rows as a plain table, cheapest first."""
+    """Return the rows as a plain table, cheapest first."""
     lines = [f"{'':<16}{'version':>10}{'sync ns':>10}{'x bare':>8}{'async ns':>10}{'x bare':>8}"]
     for row in sorted(rows, key=lambda row: row["sync_ns"] or row["async_ns"]):
         cells = [

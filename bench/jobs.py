@@ -46,7 +46,7 @@ async def analyze(dsn: str) -> None:
 
 
 async def measure_outlast(dsn: str, count: int) -> dict[str, float]:
-    """Seconds for one enqueue after the other, for one batch, and for doing them all."""
+    """Measure the seconds for one enqueue after the other, for one batch, and for doing them all."""
     with tempfile.TemporaryDirectory() as directory:
         db = Postgres(dsn)
         jobs = Jobs(db, journal_path=Path(directory) / "journal")
@@ -84,7 +84,7 @@ async def measure_outlast(dsn: str, count: int) -> dict[str, float]:
 
 
 async def measure_procrastinate(dsn: str, count: int) -> dict[str, float]:
-    """The same with Procrastinate, as its documents say."""
+    """Measure the same with Procrastinate, as its documents say."""
     app = procrastinate.App(connector=procrastinate.PsycopgConnector(conninfo=dsn))
     finished, done = 0, asyncio.Event()
 
@@ -119,7 +119,7 @@ CANDIDATES: dict[str, Any] = {"outlast": measure_outlast, "procrastinate": measu
 
 
 def measure(count: int, rounds: int) -> dict[str, dict[str, float]]:
-    """Jobs a second of each candidate: the median of the rounds."""
+    """Measure the jobs a second of each candidate: the median of the rounds."""
     seen: dict[str, list[dict[str, float]]] = {name: [] for name in CANDIDATES}
     with PostgresServer(settings={"fsync": "on", "synchronous_commit": "on"}) as server:
         for number in range(rounds):

@@ -1,4 +1,4 @@
-"""What it costs to stand by for a slot that a foreign pg_recvlogical reads, against the same service without a stream.
+"""The cost of standing by for a slot that a foreign pg_recvlogical reads, against the same service without a stream.
 
     python bench/slot_held.py                      # held for 90 s in each of five ways: eight minutes
     python bench/slot_held.py --held 10 --json     # shorter, for a script
@@ -35,7 +35,7 @@ AGAIN_S_MAX = 1.0
 
 
 def holds(cost: Cost) -> bool:
-    """Whether it is as cheap as promised."""
+    """Return whether it is as cheap as promised."""
     return (
         cost.attempts <= ATTEMPTS_MAX
         and len(cost.lines) <= LINES_MAX

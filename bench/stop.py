@@ -1,4 +1,4 @@
-"""How a real process stops: how soon it says so, and by how much what hangs exceeds the deadline.
+"""The stop of a real process: how soon it says so, and by how much what hangs exceeds the deadline.
 
     python bench/stop.py                     # 100 stops under load, then what hangs, then 2,000 child services
     python bench/stop.py --rounds 20 --json  # fewer, for a script
@@ -36,13 +36,13 @@ DEADLINE_S = 3.0
 
 
 def readiness(count: int, parallel: int) -> dict[str, float]:
-    """Seconds from the signal to the first answer that says "not ready"."""
+    """Measure the seconds from the signal to the first answer that says "not ready"."""
     seen = sorted(each.unready_s or 0.0 for each in rounds(count, parallel=parallel, delay=True))
     return {"median_s": statistics.median(seen), "p99_s": seen[int(0.99 * (len(seen) - 1))], "max_s": seen[-1]}
 
 
 def overtime(hang: str) -> float:
-    """How long a stop with something that hangs takes, as a share of its deadline."""
+    """Measure how long a stop with something that hangs takes, as a share of its deadline."""
     shop = Shop(hang=hang, deadline_s=DEADLINE_S)
     shop.until("shop started")
     time.sleep(0.2)
@@ -53,7 +53,7 @@ def overtime(hang: str) -> float:
 
 
 async def idle_children() -> float:
-    """Seconds to stop 2,000 idle child services."""
+    """Measure the seconds in which 2,000 idle child services stop."""
     service, stop = outlast.Service("shop"), outlast.Stop()
     for number in range(CHILDREN):
         child = outlast.Service(f"child-{number}")
@@ -69,7 +69,7 @@ async def idle_children() -> float:
 
 
 async def idle_tasks() -> float:
-    """Seconds to cancel as many bare tasks."""
+    """Measure the seconds in which as many bare tasks are cancelled."""
     tasks = [asyncio.create_task(asyncio.Event().wait()) for _ in range(CHILDREN)]
     await asyncio.sleep(0.2)
     began_at = time.perf_counter()

@@ -16,12 +16,14 @@ from outlast._core.redact import clean, cut
 from outlast._core.shown import Act, Figure, FigureKind, Lag, Shown, SystemHealth, Unit
 from outlast._files.append import AppendFile, Sync, TornFileError
 from outlast._files.journal import Journal, JournalFullError, NewerFormatError
+from outlast._files.room import NO_ROOM, Levels, Room, room
 from outlast._runtime.adapter.line import Line
 from outlast._runtime.adapter.pacer import Pacer
 from outlast._runtime.process.own_thread import OwnThread
 
 __all__ = [
     "FLOOR_SPREAD",
+    "NO_ROOM",
     "Act",
     "AppendFile",
     "BackoffState",
@@ -31,12 +33,14 @@ __all__ = [
     "Journal",
     "JournalFullError",
     "Lag",
+    "Levels",
     "Line",
     "NewerFormatError",
     "Once",
     "OwnThread",
     "Pacer",
     "Reaction",
+    "Room",
     "Shown",
     "Sync",
     "SystemHealth",
@@ -48,5 +52,6 @@ __all__ = [
     "cut",
     "ramp_due",
     "ramp_length_s",
+    "room",
     "size_text",
 ]

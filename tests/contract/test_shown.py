@@ -61,6 +61,7 @@ def test_it_answers_before_it_has_begun(shown: Shown) -> None:
     health = shown.health()
     assert isinstance(health, SystemHealth)
     assert health.state
+    assert health.well is None, "it does not run: nobody knows"
     lag = shown.lag()
     assert lag is None or isinstance(lag, Lag)
 

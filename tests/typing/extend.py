@@ -2,21 +2,133 @@
 
 from __future__ import annotations
 
+import enum
 import random
 from typing import assert_type
 
-from outlast import Backoff, Fault, Kind
-from outlast.extend import BackoffState, Jitter, attach, attached, clean, cut, ramp_due, ramp_length_s
+from outlast import Backoff, Fault, Kind, Service, Stop
+from outlast.extend import (
+    FLOOR_SPREAD,
+    Act,
+    AppendFile,
+    BackoffState,
+    Figure,
+    FigureKind,
+    Jitter,
+    Journal,
+    JournalFullError,
+    Lag,
+    Line,
+    NewerFormatError,
+    Once,
+    OwnThread,
+    Pacer,
+    Reaction,
+    Shown,
+    Sync,
+    SystemHealth,
+    TornFileError,
+    Unit,
+    attach,
+    attached,
+    clean,
+    cut,
+    ramp_due,
+    ramp_length_s,
+    size_text,
+)
+
+# Faults, and what is said of them.
 
 error = OSError()
 attach(error, Fault(Kind.TRANSIENT, "gone", "gone away"))
 assert_type(attached(error), Fault | None)
 assert_type(clean("password=x"), str)
 assert_type(cut("long", 3), str)
+assert_type(size_text(1.5e6), str)
+
+once = Once()
+assert_type(once.news(Reaction.WAIT, subject="db"), bool)
+assert_type(once.clear("db"), bool)
+
+# Waits.
+
+policy = Backoff(base_s=0.1, cap_s=5.0, jitter=Jitter.FULL)
+state, wait_s = policy.next(BackoffState(), FLOOR_SPREAD, random.Random())
+assert_type(state, BackoffState)
+assert_type(wait_s, float | None)
 assert_type(ramp_due(10, 1.0), int)
 assert_type(ramp_length_s(10), float)
 
-policy = Backoff(base_s=0.1, cap_s=5.0, jitter=Jitter.FULL)
-state, wait_s = policy.next(BackoffState(), 0.0, random.Random())
-assert_type(state, BackoffState)
-assert_type(wait_s, float | None)
+
+async def waits(stop: Stop) -> None:
+    line: Line[str] = Line(returned=print)
+    assert_type(await line.wait(line.join(), 1.0, stop=stop), str)
+    assert_type(await Pacer().turn(), None)
+
+
+# Files.
+
+
+def encode(record: tuple[int, str]) -> bytes:
+    return repr(record).encode()
+
+
+def decode(data: bytes) -> tuple[int, str]:
+    return len(data), data.decode()
+
+
+journal = Journal("outbox.journal", "outbox", encode=encode, decode=decode, version=2)
+assert_type(journal, Journal[tuple[int, str]])
+
+
+async def write_beside_the_loop(record: tuple[int, str]) -> None:
+    thread = OwnThread("outbox journal")
+    assert_type(await thread.run(keep, record), bool)
+
+
+def keep(record: tuple[int, str]) -> bool:
+    try:
+        journal.open()
+        journal.append([record])
+    except (JournalFullError, NewerFormatError, TornFileError):
+        return False
+    with AppendFile.open("outbox.log", sync=Sync.ASKED) as file:
+        assert_type(file.append(b"sent\n"), int)
+    return True
+
+
+# What a system shows, which needs no base class.
+
+
+class Way(enum.Enum):
+    OPEN = "open"
+    SHUT = "shut"
+
+
+class Outbox:
+    system = "outbox"
+    name = "orders"
+
+    def figures(self) -> list[Figure]:
+        return [
+            Figure.counter("sent_bytes_by_peer", "Bytes sent.", {"a": 1.0}, labels=("peer",), unit=Unit.NONE),
+            Figure("waiting", FigureKind.GAUGE, "Messages that wait.", [((), 1.0)]),
+            Figure.states("way", "The way to the peer.", Way.OPEN),
+        ]
+
+    def health(self) -> SystemHealth:
+        return SystemHealth(well=None, state="starting")
+
+    def lag(self) -> Lag | None:
+        return Lag(seconds=1.0)
+
+    def acts(self) -> list[Act]:
+        return [Act("send again", "Sends what was refused again.", self.send_again, concerns=3)]
+
+    async def send_again(self) -> int:
+        return 3
+
+
+shown: Shown = Outbox()
+Service("shop").show(Outbox())

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import outlast
 from outlast.changes import Changes, DeliveryPolicy
+from outlast.extend import Figure, SystemHealth
 from outlast.jobs import Job, Jobs
 from outlast.postgres import Postgres
 
@@ -58,6 +59,23 @@ DeliveryPolicy(poison="ignore")  # type: ignore[arg-type]
 outlast.Fault("TRANSIENT", "x", "y")  # type: ignore[arg-type]
 outlast.Service("shop", 10.0)  # type: ignore[call-arg]
 outlast.Stop().requested = True  # type: ignore[misc]
+
+
+class Half:
+    """It has no acts."""
+
+    system, name = "half", "half"
+
+    def figures(self) -> list[Figure]:
+        return [Figure.gauge("x", "X.", "1")]  # type: ignore[arg-type]
+
+    def health(self) -> SystemHealth:
+        return SystemHealth(state="well")  # type: ignore[call-arg]
+
+    def lag(self) -> None: ...
+
+
+service.show(Half())  # type: ignore[arg-type]
 
 
 @service.on_stop  # type: ignore[type-var]

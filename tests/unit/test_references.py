@@ -16,9 +16,9 @@ TOPS = {path.name for path in ROOT.iterdir() if path.is_dir() and path.name in {
 INNER = {path.name for path in PACKAGE.iterdir() if path.is_dir() and not path.name.startswith("__")}
 EXAMPLE = "echo"
 """The system that CONTRIBUTING.md makes in a copy."""
-TO_COME = {"tests/contract"}
+
 CODE = re.compile(r"`([^`\n]+)`")
-PATH = re.compile(r"(?<![\w./<{])((?:[\w-]+/)+[\w.-]*\w|\w+\.(?:py|toml|md))(?![\w*<{/])")
+PATH = re.compile(r"(?<![\w./<{])((?:[\w-]+/)+[\w.-]*\w|\w+\.(?:py|toml|md))/?(?![\w*<{/])")
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
 TEST_NAME = re.compile(r"\btest_\w+\b(?!\.py)")
@@ -38,7 +38,7 @@ def anchors(text: str) -> set[str]:
 def paths_named(text: str) -> set[str]:
     """The paths of this repository in code between backticks; `jobs/_queue.py` is one below src/outlast."""
     named = {match for code in CODE.findall(without_fences(text)) for match in PATH.findall(code)}
-    named = {name for name in named if EXAMPLE not in name and name not in TO_COME}
+    named = {name for name in named if EXAMPLE not in name}
     return {name for name in named if name.split("/")[0] in TOPS | INNER or ("/" not in name and (ROOT / name).suffix == ".toml")}
 
 
@@ -95,6 +95,12 @@ def test_the_picture_shows_what_there_is() -> None:
 
 
 def test_what_is_not_there_is_found() -> None:
-    text = "`tests/unit/gone.py`, `python bench/gone.py --calls 5`, `jobs/_gone.py`, `/readyz`, `src/*.py`, `jobs/_queue.py`"
-    assert {name for name in paths_named(text) if not exists(name)} == {"tests/unit/gone.py", "bench/gone.py", "jobs/_gone.py"}
+    gone = "`tests/unit/gone.py`, `tests/gone/`, `python bench/gone.py --calls 5`, `jobs/_gone.py`"
+    text = f"{gone}, `/readyz`, `src/*.py`, `jobs/_queue.py`"
+    assert {name for name in paths_named(text) if not exists(name)} == {
+        "tests/unit/gone.py",
+        "tests/gone",
+        "bench/gone.py",
+        "jobs/_gone.py",
+    }
     assert anchors("# A `b`: c, d\n\n## Any program's output\n") == {"a-b-c-d", "any-programs-output"}

@@ -5,10 +5,14 @@ from __future__ import annotations
 import ast
 import tomllib
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
-import outlast
+import outlast.extend
+
+if TYPE_CHECKING:
+    from types import ModuleType
 
 ROOT = Path(__file__).parents[2]
 FILES = sorted((ROOT / "tests" / "typing").glob("*.py"))
@@ -32,12 +36,14 @@ def test_it_uses_public_names_alone(path: Path) -> None:
     assert [module for module in modules if "._" in module] == []
 
 
-def test_it_uses_every_name_of_the_root() -> None:
+@pytest.mark.parametrize("door", [outlast, outlast.extend], ids=lambda door: door.__name__)
+def test_it_uses_every_name_of_the_doors(door: ModuleType) -> None:
     used: set[str] = set()
     for path in FILES:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.ImportFrom) and node.module == "outlast":
+            if isinstance(node, ast.ImportFrom) and node.module == door.__name__:
                 used |= {alias.name for alias in node.names}
-            elif isinstance(node, ast.Attribute) and ast.unparse(node.value) == "outlast":
+            elif isinstance(node, ast.Attribute) and ast.unparse(node.value) == door.__name__:
                 used.add(node.attr)
-    assert sorted(set(outlast.__all__) - used) == []
+    missing = sorted(set(door.__all__) - used)
+    assert not missing, f"use them in tests/typing as their users do, with assert_type: {', '.join(missing)}"

@@ -45,7 +45,7 @@ class OutlastGroup(click.Group):
         return command if isinstance(command, click.Command) else None
 
     def main(self, *args: Any, **extra: Any) -> Any:  # noqa: ANN401 - click's own arguments, handed on
-        """Run; ends with SystemExit. What a command returns is the exit code."""
+        """Run a command, and exit with what it returns: raises SystemExit."""
         extra["standalone_mode"] = False
         try:
             code = super().main(*args, **extra)

@@ -40,7 +40,7 @@ def changes() -> None:
 
 
 def on_server(command: Callable[..., int]) -> Callable[..., int]:
-    """Give a command the options that name a server."""
+    """Add the options that name a server to a command."""
     dsn = click.option("--dsn", envvar="OUTLAST_DSN", required=True, help="The server; by default $OUTLAST_DSN.")
     return dsn(as_json_option(command))
 
@@ -50,7 +50,7 @@ def on_server(command: Callable[..., int]) -> Callable[..., int]:
 @click.argument("slot", required=False, default="")
 @click.option("--table", "tables", multiple=True, metavar="NAME", help="Publish this table (repeatable); without it, all.")
 @click.option("--check", is_flag=True, help="Look only; create nothing.")
-@click.option("--failover", is_flag=True, help="Have the slot carried over to a standby (PostgreSQL 17).")
+@click.option("--failover", is_flag=True, help="Let the slot be carried over to a standby (PostgreSQL 17).")
 @click.option("--wait", "wait_s", type=Duration(), default="60s", show_default=True, help="Longest wait for open transactions.")
 @on_server
 def setup(

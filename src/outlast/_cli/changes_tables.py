@@ -1,4 +1,4 @@
-"""What `outlast changes` shows people."""
+"""The texts and tables that `outlast changes` prints for people."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _STYLES: Final = {"ok": "green", "lagging": "yellow", "endangered": "bold red", 
 
 
 def print_findings(findings: Findings) -> None:
-    """What there is, what was done, what is to be done with the SQL on lines of its own, and the verdict."""
+    """Print what there is, what was done, what is to be done with the SQL on lines of its own, and the verdict."""
     console, survey = Console(soft_wrap=True, highlight=False), findings.survey
     version = f"{survey.server.version // 10000}.{survey.server.version % 10000}"
     console.print(Text(f"PostgreSQL {version}, database {survey.server.database}, user {survey.server.user}"))
@@ -67,7 +67,7 @@ def _slot(slot: Slot | None) -> str:
 
 
 def print_reports(reports: Mapping[str, Report]) -> None:
-    """Four lines a slot: what is known of one does not fit beside one another."""
+    """Print four lines a slot: what is known of one does not fit beside one another."""
     if not reports:
         Console().print("no logical replication slots in this database")
     for slot, report in reports.items():

@@ -82,17 +82,17 @@ async def _run(
 
 
 def place(db: Postgres) -> str:
-    """Where it is, for people; without secrets."""
+    """Return where the server is, for people; without secrets."""
     return f"PostgreSQL at {', '.join(map(str, db.dsn.addresses))}, database {db.dsn.database}"
 
 
 def exit_for(fault: Fault) -> Exit:
-    """The exit code of a fault: whether it may pass by itself."""
+    """Return `CONFIGURATION` for what a person must put right, and `UNAVAILABLE` for what may pass by itself."""
     return Exit.CONFIGURATION if fault.kind is Kind.PERMANENT else Exit.UNAVAILABLE
 
 
 def refusal(where: str, fault: Fault) -> CommandError:
-    """The line that ends the command because of a fault."""
+    """Return the error, one line, that ends the command because of a fault."""
     hint = f"; {fault.hint}" if fault.hint else ""
     return CommandError(f"{where}: {fault.code} {fault.reason}{hint}", exit_for(fault))
 

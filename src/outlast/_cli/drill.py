@@ -44,7 +44,7 @@ def drill() -> None:
 
 
 def _options(faults: tuple[str, ...], loops: int) -> Callable[[F], F]:
-    """The options that every drill has; the first fault is the default."""
+    """Return a decorator that adds the options of every drill; the first fault is the default."""
     lasting, shown = Duration(), functools.partial(click.option, show_default=True)
     options = (
         shown("--outage", "outage_s", type=lasting, default="20s", help="How long the fault lasts."),
@@ -67,7 +67,7 @@ def _options(faults: tuple[str, ...], loops: int) -> Callable[[F], F]:
 @_options(FAULT_NAMES, loops=50)
 @click.option("--dsn", default=None, help="Use this server rather than launching one; an own database is made and dropped.")
 def coder(**chosen: Any) -> int:  # noqa: ANN401
-    """PostgreSQL goes away under fifty job loops, and comes back.
+    """Take PostgreSQL away from fifty job loops, and bring it back.
 
     The same job service in five arms: naive, coder-fixed, tenacity, procrastinate, outlast. Exit code 0: the outlast arm
     kept what the drill promises; 1: it broke a promise; 2: the naive arm did not storm, so the drill proves nothing.
@@ -81,7 +81,7 @@ def coder(**chosen: Any) -> int:  # noqa: ANN401
 @drill.command()
 @_options(SLOT_FAULT_NAMES, loops=20)
 def electric(**chosen: Any) -> int:  # noqa: ANN401
-    """A change stream loses its slot, its lock or its owner, beside other loops of the same service.
+    """Take its slot, its lock or its owner from a change stream, beside other loops of the same service.
 
     The same service in three arms: naive, backoff, outlast. Exit code 0: the outlast arm kept what the drill promises; 1: it
     broke a promise; 2: the naive arm did not storm, so the drill proves nothing.

@@ -15,7 +15,7 @@ SHOW_S: Final = 2.0
 
 
 class Exit(IntEnum):
-    """Exit codes of the command itself; `outlast up` gives those of `outlast.run` beside them."""
+    """Exit codes of the command itself; `outlast up` ends with those of `outlast.run` as well."""
 
     USAGE = 64
     NO_INPUT = 66

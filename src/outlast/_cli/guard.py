@@ -32,7 +32,7 @@ class Size(_Bytes):
     name = "size"
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """Read it."""
+        """Return the bytes."""
         if isinstance(value, int):
             return value
         match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?", str(value).strip().lower())
@@ -47,7 +47,7 @@ class Address(_Place):
     name = "address"
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Check it: a wrong one is a mistake of the command line."""
+        """Return it as it is, once it can be read: a wrong one is a mistake of the command line."""
         try:
             parse_address(str(value))
         except ConfigurationError as error:
@@ -61,12 +61,12 @@ class Count(_Limit):
     name = "count"
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int | None:
-        """Read it."""
+        """Return the number, or None for `unlimited`."""
         text = str(value)
         if text == "unlimited":
             return None
         if not text.isascii() or not text.isdigit():
-            self.fail(f"{value!r} is no number of restarts; write it as 8, or unlimited", param, ctx)
+            self.fail(f"{value!r} is not a number of restarts; write it as 8, or unlimited", param, ctx)
         return int(text)
 
 

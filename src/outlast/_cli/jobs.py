@@ -35,7 +35,7 @@ def jobs() -> None:
 
 
 def on_queue(command: Callable[..., int]) -> Callable[..., int]:
-    """Give a command the options that name a queue."""
+    """Add the options that name a queue to a command."""
     dsn = click.option("--dsn", envvar="OUTLAST_DSN", required=True, help="The server; by default $OUTLAST_DSN.")
     schema = click.option("--schema", default="outlast", show_default=True, help="The schema of the queue's tables.")
     return dsn(schema(as_json_option(command)))

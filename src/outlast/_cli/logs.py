@@ -42,7 +42,7 @@ def logs() -> None:
 @click.option("--key-fields", type=Names(), default=None, help="Fields of JSON or logfmt that make the key, e.g. level,msg.")
 @click.option("--never-fold", default=None, metavar="REGEX", help="Show everything whose key matches; CRITICAL is always shown.")
 @click.option("--summaries", type=click.Choice(["auto", "text", "json", "logfmt"]), default="auto", show_default=True)
-@click.option("--stats", is_flag=True, help="At the end, tell on stderr what was folded.")
+@click.option("--stats", is_flag=True, help="At the end, write to stderr what was folded.")
 @click.option("--report", is_flag=True, help="At the end, list the greatest storms on stderr, with rates and times.")
 @click.option("--spool", type=click.Path(file_okay=False, path_type=Path), default=None, help="Keep what is folded there.")
 @click.option(

@@ -10,7 +10,7 @@ EXIT_MISSING = 78
 
 
 def main() -> int:
-    """Run the command with the process's arguments; gives the exit code. Writes one line and no traceback for a mistake."""
+    """Run the command with the process's arguments; return the exit code. For a mistake write one line and no traceback."""
     missing = [name for name in ("click", "rich") if importlib.util.find_spec(name) is None]
     if missing:
         print(

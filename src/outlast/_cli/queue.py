@@ -26,7 +26,7 @@ NOT_MIGRATED: Final = frozenset({"42P01", "3F000", "42703"})
 
 @dataclass(frozen=True, slots=True)
 class Queue:
-    """Which queue: a server and a schema in it."""
+    """The place of a queue: a server and a schema in it."""
 
     dsn: str
     schema: str

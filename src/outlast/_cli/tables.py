@@ -1,4 +1,4 @@
-"""What `outlast jobs` shows people."""
+"""Tables and lines of `outlast jobs`, for people."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _STYLES: Final = {"running": "cyan", "done": "green", "dead": "bold red", "cance
 
 
 def print_jobs(records: Sequence[JobRecord]) -> None:
-    """One line a job; payloads and results are left to --json."""
+    """Print one line a job; payloads and results are left to --json."""
     if not records:
         Console().print("no jobs")
         return
@@ -42,7 +42,7 @@ def print_jobs(records: Sequence[JobRecord]) -> None:
 
 
 def print_counts(counted: Mapping[str, Mapping[str, int]], states: Sequence[str]) -> None:
-    """One line a queue."""
+    """Print one line a queue."""
     if not counted:
         Console().print("no jobs")
         return
@@ -68,7 +68,7 @@ def _table(*titles: str) -> Table:
 
 
 def age(moment: datetime | None, now: datetime) -> str:
-    """How long ago that was, in the largest unit that fits: `12 s`, `3 min`, `5 h`, `2 d`."""
+    """Return how long ago that was, in the largest unit that fits: `12 s`, `3 min`, `5 h`, `2 d`."""
     if moment is None:
         return ""
     age_s = (now - moment).total_seconds()

@@ -46,7 +46,7 @@ def up(
     """Run SERVICE of MODULE until SIGTERM or SIGINT.
 
     The current directory is importable. SERVICE may be an attribute path (app.service) and may be a function without
-    arguments that gives a service. The first SIGTERM or SIGINT stops it within its deadline, a second one hurries, SIGQUIT
+    arguments that returns a service. The first SIGTERM or SIGINT stops it within its deadline, a second one hurries, SIGQUIT
     ends it at once. Exits with the service's own code: 0 clean, 70 too many bugs, 74 a fatal fault, 75 something did not
     finish, 131 SIGQUIT; 64 for bad usage and 78 for what cannot be loaded or listened on.
     """
@@ -60,7 +60,7 @@ def up(
 
 @contextlib.contextmanager
 def early_signals() -> Generator[None]:
-    """Inside, and until the service takes over, SIGTERM and SIGINT end the process with exit code 0: nothing has begun."""
+    """End the process with exit code 0 at SIGTERM and SIGINT, until the service takes over: nothing has begun."""
 
     def end(number: int, _frame: FrameType | None) -> NoReturn:
         last_words.say(f"outlast: {signal.Signals(number).name} before the service had started: nothing to stop")

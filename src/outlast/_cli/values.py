@@ -1,4 +1,4 @@
-"""What people type where the command expects a duration, a time or JSON."""
+"""Types of the command line: a duration, a time, JSON, names."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Duration(_Seconds):
     name = "duration"
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Read it."""
+        """Return it in seconds; a usage error for anything else."""
         if isinstance(value, float | int):
             return float(value)
         try:
@@ -41,7 +41,7 @@ class Time(_Moment):
     name = "time"
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
-        """Read it."""
+        """Return it with an offset; a usage error for anything else."""
         if isinstance(value, datetime):
             return value
         try:

@@ -1,4 +1,4 @@
-"""How long to wait before the next attempt, decided from a value that the caller keeps.
+"""The wait before the next attempt, decided from a value that the caller keeps.
 
 The state is a frozen value on purpose: it lives *outside* whatever is restarted, so a restart cannot
 lose it. Nothing here resets it but sustained health.
@@ -22,7 +22,7 @@ three of them in a tenth of a second on the average. A peer is never asked earli
 
 
 class Jitter(enum.Enum):
-    """How a wait is drawn, so that many clients do not come back at the same instant.
+    """The way a wait is drawn, so that many clients do not come back at the same instant.
 
     `FULL`, `EQUAL` and `DECORRELATED` are the three of "Exponential Backoff And Jitter" (AWS
     Architecture Blog, 2015), the last with three changes. It draws up to `min(cap, 4 × last wait)` instead of
@@ -41,14 +41,14 @@ class Jitter(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class BackoffState:
-    """Where one sequence of attempts stands. Keep it outside what is restarted."""
+    """The state of one sequence of attempts. Keep it outside what is restarted."""
 
     attempt: int = 0
     """Failed attempts so far."""
     wait_s: float = 0.0
     """The last wait that was handed out."""
     started_at: float | None = None
-    """When the first failure of this sequence happened, on the caller's clock."""
+    """The time of the first failure of this sequence, on the caller's clock."""
 
 
 INITIAL: Final = BackoffState()
@@ -106,7 +106,7 @@ class Backoff:
         rng: random.Random,
         retry_after_s: float | None = None,
     ) -> tuple[BackoffState, float | None]:
-        """Give the state after one more failure, and the seconds to wait before the next attempt.
+        """Return the state after one more failure, and the seconds to wait before the next attempt.
 
         The wait is None when a limit is used up; the failure is counted in the state all the same.
         `retry_after_s` is what the peer asked for: the wait is at least that.
@@ -149,11 +149,11 @@ class Backoff:
                 return expected / 2, expected
 
     def reset_after_s(self, state: BackoffState) -> float:
-        """How many seconds of health it takes until `after_health` resets `state`."""
+        """Return how many seconds of health it takes until `after_health` resets `state`."""
         return max(self.sustained_s, 2 * state.wait_s)
 
     def after_health(self, state: BackoffState, healthy_s: float) -> BackoffState:
-        """Forget the failures once health has lasted; give `state` back unchanged before that.
+        """Forget the failures once health has lasted; return `state` unchanged before that.
 
         Health means that the real work succeeded all that time. A connect, a ping or a pre-check that
         passed is not health.

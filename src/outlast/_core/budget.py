@@ -10,7 +10,7 @@ class RetryBudget:
     """Tokens for retries: `ratio` of a token for each call, and `per_s` tokens a second, up to a bound.
 
     The defaults (20 % of the calls and three a second) are those of Finagle's RetryBudget, made a
-    little smaller in the burst. The caller gives the time. Not safe for several threads at once.
+    little smaller in the burst. The caller passes the time. Not safe for several threads at once.
     """
 
     ratio: float = 0.2

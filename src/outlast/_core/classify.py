@@ -16,17 +16,17 @@ if TYPE_CHECKING:
     Rule = Callable[[BaseException, str], Fault | None]
 
 DEPTH_MAX: Final = 64
-"""How far a chain of causes is followed."""
+"""The length to which a chain of causes is followed."""
 CANCELLED: Final = "cancelled"
 """The code of a cancellation that no stop of ours asked for."""
 MEMBERS_MAX: Final = 256
-"""How many members of one exception group are looked at."""
+"""The members of one exception group that are looked at."""
 
 
 class Classifiers:
-    """An ordered set of rules; the newest is asked first. Immutable: `with_rule` gives a new one.
+    """An ordered set of rules; the newest is asked first. Immutable: `with_rule` returns a new one.
 
-    A rule takes the exception and the phase (a word of the adapter, such as "connect", or "") and gives a `Fault` or
+    A rule takes the exception and the phase (a word of the adapter, such as "connect", or "") and returns a `Fault`, or
     None for "not mine". What no rule knows is a `BUG`.
     """
 
@@ -37,11 +37,11 @@ class Classifiers:
         self._rules = tuple(rules)
 
     def with_rule(self, rule: Rule) -> Classifiers:
-        """Give a set that asks `rule` first."""
+        """Return a set that asks `rule` first."""
         return Classifiers((rule, *self._rules))
 
     def also(self, other: Classifiers) -> Classifiers:
-        """Give a set that asks the rules of `other` after its own."""
+        """Return a set that asks the rules of `other` after its own."""
         return Classifiers(dict.fromkeys((*self._rules, *other._rules)))
 
     def classify(self, exc: BaseException, *, source: str = "", phase: str = "") -> Fault:
@@ -117,7 +117,7 @@ class Classifiers:
 
 
 def standard_library(exc: BaseException, phase: str = "") -> Fault | None:
-    """The rule for what the standard library raises; None for what it does not know."""
+    """Classify what the standard library raises; return None for what is not known."""
     for name in _class_names(exc):
         row = _BY_CLASS.get(name)
         if row is not None:
@@ -135,7 +135,7 @@ def standard_library(exc: BaseException, phase: str = "") -> Fault | None:
 
 
 def bug(exc: BaseException) -> Fault:
-    """The fault of an exception that nobody knows: named by its type and the line that raised it."""
+    """Return the fault of an exception that no rule knows: named by its type and the line that raised it."""
     where, traceback = "", exc.__traceback__
     while traceback is not None:
         module = traceback.tb_frame.f_globals.get("__name__", "?")
@@ -213,7 +213,7 @@ def _reason(exc: BaseException) -> str:
 
 
 def _cancelled(exc: BaseException) -> Fault:
-    """Whose doing a cancellation is stands in its message: an exception with a fault, or nothing we know of."""
+    """Return the fault that caused a cancellation: that of the exception in its message, if there is one with a fault."""
     cause = exc.args[0] if exc.args else None
     fault = attached(cause) if isinstance(cause, BaseException) else None
     return fault or Fault(Kind.BUG, CANCELLED, "cancelled, and not because of a stop of ours")

@@ -11,7 +11,7 @@ from outlast._core.reaction import Kind as Kind  # noqa: PLC0414 - whoever makes
 
 
 class Scope(enum.Enum):
-    """Whom a fault concerns."""
+    """Those whom a fault concerns."""
 
     DEPENDENCY = "dependency"
     """Everyone who uses its source."""
@@ -34,13 +34,13 @@ class Fault:
     """The dependency it came from."""
     scope: Scope = Scope.DEPENDENCY
     retry_after_s: float | None = None
-    """What the peer asked for, in seconds."""
+    """The wait that the peer asked for, in seconds."""
     hint: str = ""
-    """What an operator should do about it."""
+    """The next step for an operator."""
 
     @property
     def key(self) -> tuple[str, Kind, str]:
-        """What makes two faults the same when they are counted: source, kind and code."""
+        """Source, kind and code: faults that share them are counted as the same."""
         return (self.source, self.kind, self.code)
 
     @property
@@ -50,7 +50,7 @@ class Fault:
 
     @property
     def reaction(self) -> Reaction:
-        """What to do about it, by its kind."""
+        """The reaction to its kind."""
         return RULES[self.kind].reaction
 
     @property
@@ -119,6 +119,6 @@ def attach(exc: BaseException, fault: Fault) -> None:
 
 
 def attached(exc: BaseException) -> Fault | None:
-    """Give the fault that was attached to the exception, if any."""
+    """Return the fault that was attached to the exception, if any."""
     fault = getattr(exc, _ATTRIBUTE, None)
     return fault if isinstance(fault, Fault) else None

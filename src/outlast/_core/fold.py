@@ -11,7 +11,7 @@ announces itself as soon as it opens. So a flood of distinct keys is one named s
 of a flood is hidden only where the reader has been told that something is. While the others are open no freed place is
 given away at once: otherwise a long flood would fill `keys_max` lines every `quiet_s`.
 
-Nothing here is safe for threads by itself, and nothing reads a clock: the caller locks, and gives the time.
+Nothing here is safe for threads by itself, and nothing reads a clock: the caller locks, and passes the time.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ OTHERS_KEY: Final = "outlast.others"
 """The key of the summaries of what had no place among `keys_max` keys."""
 
 OTHERS_AT_ONCE_S: Final = 10.0
-"""How many seconds' worth of unknown keys a full fold shows at once, after a pause."""
+"""The seconds' worth of unknown keys that a full fold shows at once, after a pause."""
 
 STEP_BACK_S: Final = 1.0
 """A clock that goes back by more than this was set; less is the difference between two threads' readings."""
 
 
 class What(Enum):
-    """What a summary says of its storm."""
+    """The message of a summary about its storm."""
 
     REMINDER = "reminder"
     """It goes on."""
@@ -50,10 +50,10 @@ class What(Enum):
 
 @dataclass(frozen=True, slots=True)
 class FoldPolicy:
-    """What is shown, and when reminders come. The defaults write seven lines for a storm of twenty minutes."""
+    """Limits of what is shown, and the times of reminders. The defaults write seven lines for a storm of twenty minutes."""
 
     burst: int = 1
-    """How many occurrences are shown before a storm folds; at least one."""
+    """The occurrences that are shown before a storm folds; at least one."""
     reminder_first_s: float = 5.0
     """The first reminder comes this long after the first occurrence that was folded."""
     reminder_factor: float = 2.0
@@ -61,9 +61,9 @@ class FoldPolicy:
     quiet_s: float = 30.0
     """A storm is over when its key was not seen this long."""
     keys_max: int = 10_000
-    """How many storms are kept by name."""
+    """The storms that are kept by name."""
     others_per_s: float = 1.0
-    """How many unknown keys a second are shown while there is no place for them."""
+    """The unknown keys a second that are shown while there is no place for them."""
 
     def __post_init__(self) -> None:
         if self.burst < 1 or self.keys_max < 1 or self.reminder_factor < 1:
@@ -74,11 +74,11 @@ class FoldPolicy:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What is said of one storm. Times are those the caller gave, in seconds of his clock."""
+    """The report about one storm. Times are those that the caller passed, in seconds of its clock."""
 
     key: Hashable
     example: object
-    """What the caller handed over with the first occurrence."""
+    """The value that the caller handed over with the first occurrence."""
     count: int
     """Folded since the last summary."""
     total: int
@@ -104,7 +104,7 @@ class Totals:
 class Storm:
     """One key while it is coming. `folding` says that its burst is used up, its reminders are scheduled, and it is not over.
 
-    A caller who holds the lock may count by himself, as `Fold.seen` does. While the storm is folding: add to `pending`, set
+    A caller who holds the lock may count without a call, as `Fold.seen` does. While the storm is folding: add to `pending`, set
     `last_at`. While there is room, that is before its burst is used up: take from `room`, add to `shown`, set `last_at`.
     """
 
@@ -120,7 +120,7 @@ class Storm:
     summarised: int = 0
     folding: bool = False
     entry: int = -1
-    """Which entry of the schedule is this storm's; others that name it are stale."""
+    """The entry of the schedule that is this storm's; others that name it are stale."""
 
 
 class Fold:
@@ -145,11 +145,11 @@ class Fold:
         self._latest = float("-inf")
 
     def __len__(self) -> int:
-        """How many storms are kept by name."""
+        """Return how many storms are kept by name."""
         return len(self._storms)
 
     def __contains__(self, key: Hashable) -> bool:
-        """Whether a storm of `key` is open under its own name."""
+        """Return whether a storm of `key` is open under its own name."""
         return key in self._storms
 
     @property
@@ -179,7 +179,7 @@ class Fold:
         return self._seen(key, storm, now, count, example)
 
     def storm(self, key: Hashable) -> Storm | None:
-        """The open storm of `key`, for callers who keep it to spare the lookup."""
+        """Return the open storm of `key`, for callers who keep it to spare the lookup."""
         return self._storms.get(key)
 
     def _seen(self, key: Hashable, storm: Storm | None, now: float, count: int, example: object) -> int:
@@ -210,11 +210,11 @@ class Fold:
         return shown
 
     def next_due_at(self) -> float | None:
-        """When `due` has to be called next; None while there is nothing to wait for. It may be early, never late."""
+        """Return the time at which to call `due` next; None while there is nothing to wait for. It may be early, never late."""
         return self._heap[0][0] if self._heap else None
 
     def due(self, now: float) -> list[Summary]:
-        """The reminders and last words that are due. What they count is pending no more."""
+        """Return the reminders and last words that are due. What they count is pending no more."""
         self._look_at_clock(now)
         said: list[Summary] = []
         waiting: list[Storm] = []
@@ -271,7 +271,7 @@ class Fold:
         return Summary(storm.key, storm.example, count, total, storm.first_at, storm.last_at, what, over)
 
     def _leave(self, storm: Storm) -> None:
-        """From now on nothing is counted in `storm`."""
+        """Count nothing in `storm` from now on."""
         storm.entry = -1
         storm.folding = False
         storm.room = 0
@@ -337,7 +337,7 @@ class Fold:
         return [*self._storms.values(), *([self._others] if self._others is not None else [])]
 
     def _look_at_clock(self, now: float) -> None:
-        """Where the clock was set back, let no time lie further ahead than it would if it had been set now."""
+        """Let no time lie further ahead than if it were set now, in case the clock was set back."""
         latest, self._latest = self._latest, now
         if now >= latest - STEP_BACK_S:
             return

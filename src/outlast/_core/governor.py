@@ -20,7 +20,7 @@ class Spin(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Ceiling:
-    """What counts as spinning, and how a spinning loop is slowed down.
+    """The limits of spinning, and the waits that slow a spinning loop down.
 
     `turns_per_s_max` idle turns a second, averaged over a window of `window_s`, are spinning; `None` switches the
     watch off. A spinning loop waits `throttle_s` before each turn, doubling up to `throttle_s_max`. It leaves

@@ -38,7 +38,7 @@ class State(enum.Enum):
 
 
 class Action(enum.Enum):
-    """What the runtime has to do after a transition."""
+    """The duty of the runtime after a transition."""
 
     OPEN = "open"
     """An incident has begun: everyone waits from now on."""
@@ -56,9 +56,9 @@ class Health:
 
     state: State = State.UP
     since: float = 0.0
-    """When `state` was entered."""
+    """The time at which `state` was entered."""
     opened_at: float | None = None
-    """When the open incident began."""
+    """The time at which the open incident began."""
     first: Fault | None = None
     """The first cause of the open incident."""
     last: Fault | None = None
@@ -68,11 +68,11 @@ class Health:
     relapse: BackoffState = INITIAL
     """Relapses within the incident; no probe that passes resets it."""
     probe_at: float | None = None
-    """When the next probe is due, while `DOWN`."""
+    """The time of the next probe, while `DOWN`."""
     worked: bool = False
     """Whether real work has succeeded since the last recovery."""
     epoch: int = 0
-    """How often the dependency has recovered. Work begun in an older epoch is no evidence about this one."""
+    """The number of recoveries. Work begun in an older epoch is no evidence about this one."""
 
 
 PROBE: Final = Backoff(base_s=0.1, cap_s=1.5, jitter=Jitter.DECORRELATED)
@@ -151,7 +151,7 @@ class HealthPolicy:
         return Health(State.UP, now, epoch=health.epoch), Action.RESOLVE
 
     def sustained_at(self, health: Health) -> float:
-        """When the present recovery will count as sustained health."""
+        """Return the time from which the present recovery counts as sustained health."""
         return health.since + self.relapse.reset_after_s(health.relapse)
 
     def _wait(self, health: Health, fault: Fault, now: float, rng: random.Random) -> Health:
@@ -160,11 +160,11 @@ class HealthPolicy:
         return replace(health, probe=probe, probe_at=now + wait_s)
 
     def present_wait_s(self, health: Health) -> float:
-        """The prober's present wait: what it drew last, never less than `base_s`."""
+        """Return the prober's present wait: the one it drew last, never less than `base_s`."""
         return max(self.probe.base_s, health.probe.wait_s)
 
     def retry_after_s(self, health: Health, now: float) -> float:
-        """What to tell someone who is refused: seconds until the next probe, never less than `base_s`."""
+        """Return the seconds until the next probe, for someone who is refused; never less than `base_s`."""
         if health.probe_at is None:
             return self.probe.base_s
         return max(self.probe.base_s, health.probe_at - now)

@@ -36,7 +36,7 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Reminders:
-    """When an open incident reminds: first after `first_s`, then at intervals that grow by `factor`.
+    """The times at which an open incident reminds: first after `first_s`, then at intervals that grow by `factor`.
 
     The defaults remind at 30 s, 1.5 min, 3.5 min, 7.5 min, 15.5 min and then every 15 min: one line for an outage of a
     minute, six in half an hour.
@@ -49,7 +49,7 @@ class Reminders:
 
 @dataclass(slots=True)
 class Distinct:
-    """How often one distinct fault happened within the incident, and when first."""
+    """One distinct fault of an incident: how often it happened, and when first."""
 
     fault: Fault
     first_at: float
@@ -60,13 +60,13 @@ class Distinct:
 class IncidentBook:
     """Counts the faults of one subject (a dependency or a loop) and says what to log.
 
-    Methods take the time and return a `Line` or None; they never log. At most `distinct_max` different
-    faults are kept by name; those beyond are counted exactly, in `others`.
+    Methods take the time and return a `Line` or None; they never log. There is no lock here: the caller has one. At
+    most `distinct_max` different faults are kept by name; those beyond are counted exactly, in `others`.
     """
 
     subject: str
     verb: str = "is down"
-    """What the subject is while the incident is open: "is down", "is failing"."""
+    """The state of the subject while the incident is open: "is down", "is failing"."""
     reminders: Reminders = field(default_factory=Reminders)
     distinct_max: int = 32
     opened_at: float | None = None
@@ -81,7 +81,7 @@ class IncidentBook:
     remind_at: float | None = None
     interval_s: float = 0.0
     incidents: int = 0
-    """How many incidents this book has opened."""
+    """The number of incidents that this book has opened."""
     told_better: Once = field(default_factory=Once)
     """Said once an incident, by its number."""
 
@@ -91,7 +91,7 @@ class IncidentBook:
         return self.opened_at is not None
 
     def fault(self, fault: Fault, now: float) -> Line | None:
-        """Count a fault; the line is given for the first of the incident and for each new distinct one."""
+        """Count a fault; return a line for the first of the incident, for each new distinct one, and for each FATAL one."""
         if self.opened_at is None:
             return self._open(fault, now)
         self.faults += 1
@@ -137,7 +137,7 @@ class IncidentBook:
             self.relapses += 1
 
     def remind(self, now: float) -> Line | None:
-        """Give the reminder if one is due. Call it when `remind_at` has come."""
+        """Return the reminder if one is due. Call it when `remind_at` has come."""
         if self.opened_at is None or self.remind_at is None or now < self.remind_at:
             return None
         self.interval_s = min(self.reminders.cap_s, self.interval_s * self.reminders.factor)
@@ -198,7 +198,7 @@ class IncidentBook:
 
 
 def tell(fault: Fault, *, hint: bool = True) -> str:
-    """One fault as a phrase: kind, code, reason and, unless told otherwise, the hint for the operator."""
+    """Return the fault as a phrase: kind, code, reason and, unless `hint` is false, the hint for the operator."""
     reason = clean(fault.reason)
     said = reason if fault.code in reason else f"{fault.code} {reason}"
     text = f"{fault.kind.name} {said}"

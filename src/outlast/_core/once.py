@@ -31,7 +31,7 @@ class Once:
 
     @property
     def subjects(self) -> int:
-        """How many subjects something was said of."""
+        """The number of subjects of which something was said."""
         return len(self._said)
 
     def news(self, key: Hashable = "said", *, subject: Hashable = None) -> bool:

@@ -21,7 +21,7 @@ PERMANENT_S: Final = 5.0
 RHYTHM_S_MAX: Final = 5.0
 """While a dependency is recovering nobody waits longer: as its relapses."""
 REFUSED_S_MAX: Final = 5.0
-"""Who was refused comes back when the prober has asked again, and no later than this."""
+"""The longest wait of one who was refused, which comes back when the prober has asked again."""
 REFUSED_SPREAD_S_MAX: Final = 1.0
 """Those who were refused at one time come within a second, as waiters over their ramp."""
 TAKEN_BACK_MAX: Final = 3
@@ -38,7 +38,7 @@ class OwnWaits:
     rhythm: BackoffState = INITIAL
     """After failures while a dependency's rhythm ruled, since it last returned."""
     _before: tuple[BackoffState, ...] = ()
-    """What `state` was before each of the newest failures, since work last began."""
+    """The values of `state` before each of the newest failures, since work last began."""
 
     def failed(self, fault: Fault, now: float, rng: random.Random) -> float:
         """Take a failure of its own; returns the seconds to wait."""
@@ -60,17 +60,17 @@ class OwnWaits:
             self.state, self._before = self._before[0], ()
 
     def returned(self) -> None:
-        """A dependency was down meanwhile: its rhythm begins anew, and its own relapses see to what comes of it."""
+        """Note that a dependency was down meanwhile: its rhythm begins again, and its own relapses bound what comes of it."""
         self.take_back()
         self.rhythm = INITIAL
 
     def first_s(self, rng: random.Random) -> float:
-        """The seconds to wait where nothing is held against anyone: a first wait, and none the longer for it."""
+        """Return the seconds of a first wait, where nothing is held against anyone. It makes no later wait longer."""
         _, wait_s = self.policy.next(INITIAL, 0.0, rng)
         return self.policy.base_s if wait_s is None else min(wait_s, RHYTHM_S_MAX)
 
     def _rhythm(self) -> Backoff:
-        """The same rule with another cap, which spreads there as well, whatever the jitter of the policy is."""
+        """Return the same rule with another cap, which spreads there as well, whatever the jitter of the policy is."""
         cap_s = min(self.policy.cap_s, RHYTHM_S_MAX)
         return Backoff(min(self.policy.base_s, cap_s), cap_s, self.policy.factor, Jitter.EQUAL)
 
@@ -79,7 +79,7 @@ class OwnWaits:
         self._before = ()
 
     def reset_after_s(self) -> float:
-        """How many seconds of health it takes until `forget` is due."""
+        """Return how many seconds of health it takes until `forget` is due."""
         return max(self.policy.reset_after_s(self.state), self.policy.reset_after_s(self.rhythm))
 
     def forget(self) -> None:
@@ -89,6 +89,6 @@ class OwnWaits:
 
 
 def refused_s(retry_after_s: float, rng: random.Random) -> float:
-    """The seconds that one who was refused waits: until the prober has asked again, and up to a second more; at most 5."""
+    """Return the wait of one who was refused, in seconds: until the prober has asked again, and up to 1 s more; at most 5."""
     low_s = min(retry_after_s, REFUSED_S_MAX - REFUSED_SPREAD_S_MAX)
     return low_s + rng.uniform(0.0, min(low_s / 2, REFUSED_SPREAD_S_MAX))

@@ -1,4 +1,4 @@
-"""How a stop is divided into phases, until when each may last, and which exit code it ends in."""
+"""The phases of a stop, their deadlines, and the exit code that a stop ends in."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ class Phase(enum.Enum):
     REFUSE = "refuse"
     """Readiness is false and new work is refused; listeners close."""
     DRAIN = "drain"
-    """What is under way may finish: running bodies, whoever is inside the gate, child services with all their phases."""
+    """Work that is under way may finish: running bodies, whoever is inside the gate, child services with all their phases."""
     FLUSH = "flush"
     """Durable state is written."""
     CLOSE = "close"
     """Connections are closed."""
     REPORT = "report"
-    """What did not finish is said, in one line."""
+    """One line reports what did not finish."""
 
 
 LEAVE_BY: Final[Mapping[Phase, float]] = {
@@ -57,9 +57,9 @@ class Plan:
     started_at: float
     deadline_s: float
     cancel_at: float
-    """When what still runs is cancelled."""
+    """The time at which what still runs is cancelled."""
     by: Mapping[Phase, float]
-    """When each phase has to be left."""
+    """The time at which each phase has to be left."""
     cut: bool = False
     """Whether a hurry has cut the drain short."""
 
@@ -71,16 +71,16 @@ class Plan:
 
     @property
     def close_by(self) -> float:
-        """When everything has to be over."""
+        """The time at which everything has to be over."""
         return self.by[Phase.CLOSE]
 
     @property
     def children_by(self) -> float:
-        """When child services have to be over: before their parent's drain is."""
+        """The time at which child services have to be over: before their parent's drain is."""
         return max(self.cancel_at, self.by[Phase.DRAIN] - self._span(0.0, SEEN_TO_END)) if self.cut else self.cancel_at
 
     def within(self, now: float, close_by: float) -> Plan:
-        """Have everything over by `close_by`: no phase later than if the stop began now and had until then."""
+        """Return a plan that is over by `close_by`: no phase is later than if the stop began now and had until then."""
         fresh = Plan.begin(now, max(0.0, close_by - now))
         by = {phase: min(at, fresh.by[phase]) for phase, at in self.by.items()}
         deadline_s = min(self.deadline_s, fresh.deadline_s)
@@ -106,10 +106,10 @@ class Plan:
 
 
 def fair_limit_s(now: float, leave_by: float, steps_left: int) -> float:
-    """Seconds for the next of `steps_left` steps, so that one that hangs leaves the others their share. 0 or more."""
+    """Return the seconds for the next of `steps_left` steps, so that one that hangs leaves the others their share. 0 or more."""
     return max(0.0, leave_by - now) / max(1, steps_left)
 
 
 def worst(codes: tuple[int, ...]) -> int:
-    """The exit code of a stop in which these came together: a FATAL fault before a bug, a bug before what was forced."""
+    """Return the exit code of a stop in which these came together: a FATAL fault before a bug, a bug before what was forced."""
     return next((code for code in _WORST_FIRST if code in codes), EXIT_CLEAN)

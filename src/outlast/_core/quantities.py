@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 def amount(count: int, noun: str) -> str:
-    """`1 line`, `12,345 lines`."""
+    """Return a count with its noun: `1 line`, `12,345 lines`."""
     return f"{count:,} {noun}{'s' * (count != 1)}"
 
 

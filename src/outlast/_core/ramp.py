@@ -1,4 +1,4 @@
-"""When the waiters of a dependency that is back are let go: over a short ramp, not all at once."""
+"""The ramp over which the waiters of a dependency that is back are let go: short, but not all at once."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ RAMP_S_MAX: Final = 2.0
 
 
 def length_s(waiters: int) -> float:
-    """How long the ramp for this many waiters is: min(2 s, 10 ms × waiters)."""
+    """Return the length of the ramp for this many waiters: min(2 s, 10 ms × waiters)."""
     return min(RAMP_S_MAX, SPACING_S * waiters)
 
 
 def due(waiters: int, elapsed_s: float) -> int:
-    """How many of `waiters` may have been let go once the ramp has run for `elapsed_s` seconds.
+    """Return how many of `waiters` may have been let go once the ramp has run for `elapsed_s` seconds.
 
     They are evenly spaced, the first after one spacing: with 100 waiters ten in any 100 ms, with 1,000
     waiters fifty.
@@ -31,5 +31,5 @@ def due(waiters: int, elapsed_s: float) -> int:
 
 
 def next_at_s(waiters: int, released: int) -> float:
-    """Seconds from the start of the ramp until the next waiter after `released` may go."""
+    """Return the seconds from the start of the ramp until the next waiter after `released` may go."""
     return length_s(waiters) * (released + 1) / waiters if waiters else 0.0

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class Kind(enum.Enum):
-    """What a failure means for whoever met it. `RULES` says what follows from it."""
+    """The meaning of a failure for whoever met it. `RULES` holds what follows from it."""
 
     TRANSIENT = "transient"
     """May pass by itself: connection refused, 57P01, 503."""
@@ -34,7 +34,7 @@ class Kind(enum.Enum):
 
 
 class Reaction(enum.Enum):
-    """What to do about a fault."""
+    """The thing to do about a fault."""
 
     WAIT = "wait"
     """It may pass by itself: wait, and try again."""

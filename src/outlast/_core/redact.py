@@ -39,7 +39,7 @@ def redact(text: str) -> str:
 
 
 def cut(text: str, chars_max: int = CHARS_MAX) -> str:
-    """Give at most `chars_max` characters of `text`, and say how many are missing."""
+    """Return at most `chars_max` characters of `text`, with how many are missing."""
     if len(text) <= chars_max:
         return text
     return f"{text[:chars_max]}... (+{len(text) - chars_max} characters)"

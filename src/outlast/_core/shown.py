@@ -47,7 +47,7 @@ RESERVED: Final = re.compile(r".*_(?:total|count|sum|bucket|info|seconds|bytes|r
 
 
 class FigureKind(enum.Enum):
-    """How a figure moves."""
+    """The way a figure moves."""
 
     COUNTER = "counter"
     """It only grows, and begins at 0 with the process."""
@@ -56,7 +56,7 @@ class FigureKind(enum.Enum):
 
 
 class Unit(enum.Enum):
-    """What a figure is measured in; a number of things has the things in its name."""
+    """The unit of a figure; a number of things has the things in its name."""
 
     NONE = ""
     SECONDS = "seconds"
@@ -79,7 +79,7 @@ class Figure:
     name: str
     kind: FigureKind
     text: str
-    """What it says, in one sentence for whoever reads `/metrics`."""
+    """One sentence for whoever reads `/metrics`."""
     samples: Sequence[tuple[tuple[str, ...], float]]
     labels: tuple[str, ...] = ()
     unit: Unit = Unit.NONE
@@ -141,7 +141,7 @@ def _samples(values: Values) -> Sequence[tuple[tuple[str, ...], float]]:
 
 @dataclass(frozen=True, slots=True)
 class SystemHealth:
-    """How a system is.
+    """The state of a system.
 
     `well` is None where it is not known: a system that cannot tell never says that all is well. `state` is one of the
     system's own words: "owner", "standing by". `cause` is the first cause of what is wrong, and `since` when that, or the
@@ -156,7 +156,7 @@ class SystemHealth:
 
 @dataclass(frozen=True, slots=True)
 class Lag:
-    """How far a system is behind what it follows: in bytes, in seconds, or both. `read_at` is as that of a figure."""
+    """The distance of a system behind what it follows: in bytes, in seconds, or both. `read_at` is as that of a figure."""
 
     size_bytes: float | None = None
     seconds: float | None = None
@@ -182,7 +182,7 @@ class Act:
 
 
 class Shown(Protocol):
-    """What a system shows of itself. The head of this file says which thread calls what."""
+    """A system as it shows itself. The head of this file says which thread calls what."""
 
     @property
     def system(self) -> str:
@@ -191,7 +191,7 @@ class Shown(Protocol):
 
     @property
     def name(self) -> str:
-        """Which one of several of its kind it is: the label `name` of its figures."""
+        """The name of this one among several of its kind: the label `name` of its figures."""
         ...
 
     def figures(self) -> Sequence[Figure]:

@@ -1,4 +1,4 @@
-"""What is said when a service has ended: one line for people, the same as JSON for scripts."""
+"""The report about a service that has ended: one line for people, the same as JSON for scripts."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 NAMED_MAX: Final = 10
-"""How many of a kind the line names; the others are counted."""
+"""The most of a kind that the line names; the others are counted."""
 KEPT_MAX: Final = 100
-"""How many of a kind the report keeps, of the service and all its children together; the others are counted."""
+"""The most of a kind that the report keeps, of the service and all its children together; the others are counted."""
 
 
 @dataclass(frozen=True, slots=True)
 class PhaseTime:
-    """How long a phase took, and how long it might have taken, in seconds."""
+    """The time that a phase took, and the time it might have taken, in seconds."""
 
     phase: str
     took_s: float
@@ -35,7 +35,7 @@ class Unfinished:
     held_s: float
     """For how long it had been at it, in seconds."""
     stack: tuple[str, ...]
-    """Where it stood, outermost first: `function (file.py:12)`."""
+    """The frames in which it stood, outermost first: `function (file.py:12)`."""
 
     def __str__(self) -> str:
         """Name it as the line does."""
@@ -45,7 +45,7 @@ class Unfinished:
 
 @dataclass(frozen=True, slots=True)
 class StopReport:
-    """How one service ended, its children included."""
+    """The end of one service, its children included."""
 
     service: str
     reason: str
@@ -66,15 +66,15 @@ class StopReport:
     killed: tuple[str, ...] = ()
     """Child processes that were still there at the end and had to be killed."""
     refused: int = 0
-    """How often the gate turned somebody away."""
+    """The number of times that the gate turned somebody away."""
     open_incidents: tuple[str, ...] = ()
     children: int = 0
     """Child services, all levels together."""
     left: str = field(default="")
-    """Why the service left by itself, if it did."""
+    """The reason why the service left by itself, if it did."""
 
     def line(self) -> str:
-        """Everything in one line; the numbers are exact, the names are the first ten."""
+        """Return everything in one line; the numbers are exact, the names are the first ten."""
         text = f"{self.service} stopped in {self.took_s:.2f} s ({self.reason})"
         parts: list[str] = []
         if self.hurried:
@@ -95,7 +95,7 @@ class StopReport:
         return "; ".join([text, *parts])
 
     def as_dict(self) -> dict[str, Any]:
-        """Give the whole report in JSON's types. Keys are only added in later versions, never renamed."""
+        """Return the whole report in JSON's types. Keys are only added in later versions, never renamed."""
         return asdict(self)
 
 

@@ -1,4 +1,4 @@
-"""Whoever comes back at once after a refusal waits before the next one, so that others get their turn.
+"""Turns of those who are refused: one that comes back at once waits before the next refusal, so that others get their turn.
 
 A refusal costs nothing, and that is the danger: `while True` around it turns a hundred thousand times a second, and where
 it is raised without one await, the event loop, the prober and the end of the outage never come.
@@ -22,9 +22,9 @@ class Turn:
     """A refusal of one task or thread."""
 
     refused_at: float
-    """When it was refused; before that, when it asked."""
+    """The time at which it was refused; before that, at which it asked."""
     wait_s: float = 0.0
-    """How long it waited before it was refused."""
+    """The wait before it was refused."""
     in_a_row: int = 1
 
     @property
@@ -34,7 +34,7 @@ class Turn:
 
 
 def next_turn(last: Turn | None, now: float, cap_s: float) -> Turn:
-    """How someone who asks `now` is refused, if it has to be: after `wait_s` seconds.
+    """Return the refusal of someone who asks `now`, if it has to be refused: after `wait_s` seconds.
 
     They are 0 for whoever was not refused within the last 10 ms; otherwise 1 ms, doubling up to `cap_s`.
     """
@@ -45,5 +45,5 @@ def next_turn(last: Turn | None, now: float, cap_s: float) -> Turn:
 
 
 def refused(turn: Turn, now: float) -> Turn:
-    """The same turn, refused `now`: its wait may have taken longer than was asked for, which is no staying away."""
+    """Return the same turn, refused `now`: its wait may have taken longer than was asked for, which is no staying away."""
     return replace(turn, refused_at=now)

@@ -62,16 +62,14 @@ class AppendFile:
         self._sync = sync
 
     @classmethod
-    def open(
-        cls, path: str | os.PathLike[str], *, sync: Sync, lock: bool = True, mode: int = 0o600, flags: int = 0
-    ) -> AppendFile:
+    def open(cls, path: str | os.PathLike[str], *, sync: Sync, lock: bool = True, mode: int = 0o600) -> AppendFile:
         """Open or make a regular file and, with `lock`, hold it alone: a second writer's attempt raises `BlockingIOError`.
 
         What an earlier process wrote and never synced can be read and still be lost, so it is synced here, and so is the name,
         unless nothing ever is. Raises `OSError`.
         """
         # O_NONBLOCK: to open a pipe that nobody reads would wait forever. Regular files ignore it.
-        opened = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK | flags
+        opened = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK
         descriptor = os.open(path, opened, mode)
         try:
             _check_is_regular(descriptor, path)
@@ -177,10 +175,10 @@ class AppendFile:
         `OSError`: the file is then as it was, or has been replaced and may be the old one again after a power cut.
         """
         temporary = self.path.with_name(f"{self.path.name}.new")
-        fresh = AppendFile.open(
-            temporary, sync=self._sync, flags=os.O_TRUNC, mode=stat.S_IMODE(os.fstat(self.descriptor).st_mode)
-        )
+        fresh = AppendFile.open(temporary, sync=self._sync, mode=stat.S_IMODE(os.fstat(self.descriptor).st_mode))
         try:
+            # A crash may have left one.
+            fresh.cut(0)
             fresh.append(data)
             fresh.sync()
             temporary.rename(self.path)

@@ -1,1 +1,1 @@
-"""What a process answers over HTTP for itself: its health and its figures."""
+"""The answers of a process about itself over HTTP: its health and its figures."""

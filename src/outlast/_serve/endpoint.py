@@ -52,7 +52,7 @@ class Endpoint:
         return f"[{self._host}]:{self.port}" if ":" in self._host else f"{self._host}:{self.port}"
 
     def start(self) -> None:
-        """Listen, and answer from now on. Raises `ConfigurationError` if the address cannot be had; again: nothing."""
+        """Listen, and answer from now on; does nothing if it listens. Raises `ConfigurationError` for an address in use."""
         if self._server is not None:
             return
         try:
@@ -68,11 +68,11 @@ class Endpoint:
         self._server = server
 
     def close(self) -> None:
-        """Stop listening: the port is free then. Requests being answered are not waited for. Again: nothing."""
+        """Stop listening: the port is free then. Requests being answered are not waited for. May be called twice."""
         server, self._server = self._server, None
         if server is not None and self._thread is not None:
             server.shutdown()
-            # It leaves at once; the limit is for an interpreter that gives it no turn.
+            # It leaves at once; the limit is for an interpreter in which it has no turn.
             self._thread.join(timeout=1.0)
 
     def _answer(self, path: str) -> Answer | None:

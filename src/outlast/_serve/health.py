@@ -28,7 +28,7 @@ class DependencyStatus:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class HealthStatus:
-    """How a service is now. It is shown to whoever asks: it holds no secrets, and no contents of requests.
+    """The state of a service now. It is shown to whoever asks: it holds no secrets, and no contents of requests.
 
     `phase` is "starting", "running", or the phase of the stop: "refuse", "drain", "flush", "close", "report".
     `reason` says why it is not ready or not live. `since_s` is how many seconds ago `phase` began; `holders`, how

@@ -31,9 +31,9 @@ SAMPLES_MAX: Final = 100
 some 10 kB what a service has."""
 LABEL_CHARS_MAX: Final = 300
 STALE_S: Final = 600.0
-"""What was read longer ago is left out: it says nothing about now. Its age is still shown."""
+"""A figure that was read longer ago is left out: it says nothing about now. Its age is still shown."""
 WAIT_S: Final = 1.0
-"""How long a request waits for another one that is collecting."""
+"""A request waits as long as this for another one that is collecting."""
 logger = logging.getLogger("outlast")
 
 

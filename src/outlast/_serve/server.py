@@ -37,7 +37,7 @@ logger = logging.getLogger("outlast")
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What is sent back."""
+    """One answer: status, type and text."""
 
     code: HTTPStatus
     content_type: str
@@ -48,7 +48,7 @@ class Answer:
 class BoundedServer(socketserver.TCPServer):
     """Accepts in one thread, answers GET and HEAD with `answer(path)` in at most `REQUESTS_MAX` others.
 
-    `answer` gives None for a path that does not exist: 404. Other methods get 405, connections beyond the limit 503 at
+    `answer` returns None for a path that does not exist: 404. Other methods get 405, connections beyond the limit 503 at
     once. A client has `request_s` seconds for all of its request, of at most 8 KiB, and one connection serves one
     request. Nothing is written to stderr. Raises `OSError` if the address cannot be had.
     """
@@ -64,8 +64,10 @@ class BoundedServer(socketserver.TCPServer):
             self.address_family = socket.AF_INET6
         self.answer = answer
         self.request_s = request_s
+        # Taken by the thread that accepts, released by the one that has answered.
         self._free = threading.Semaphore(REQUESTS_MAX)
         self._closing = threading.Event()
+        # Of the thread that accepts alone, but for `server_close`, which that thread calls last.
         self._refused: deque[tuple[float, socket.socket]] = deque()
         self._woken, self._waker = socket.socketpair()
         self._selector = selectors.DefaultSelector()
@@ -90,7 +92,7 @@ class BoundedServer(socketserver.TCPServer):
             self._waker.send(b"x")
 
     def server_close(self) -> None:
-        """Close all it holds, but for the connections being served."""
+        """Close every socket but those of connections being served."""
         super().server_close()
         self._forget(0, time.monotonic())
         self._selector.close()
@@ -133,7 +135,7 @@ class BoundedServer(socketserver.TCPServer):
         self._refused.append((time.monotonic(), connection))
 
     def _forget(self, refused_max: int, before: float) -> None:
-        """Close refused connections: those from `before`, and the oldest above `refused_max`."""
+        """Close refused connections: those refused at `before` or earlier, and the oldest above `refused_max`."""
         while self._refused and (len(self._refused) > refused_max or self._refused[0][0] <= before):
             _, connection = self._refused.popleft()
             with contextlib.suppress(OSError):

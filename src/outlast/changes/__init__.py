@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from outlast.changes._decoding.messages import ReplicaIdentity as ReplicaIdentity
     from outlast.changes._decoding.messages import Truncate as Truncate
     from outlast.changes._decoding.messages import Update as Update
-    from outlast.changes._decoding.reading import PgOutputError as PgOutputError
+    from outlast.changes._decoding.payload import PgOutputError as PgOutputError
     from outlast.changes._decoding.spool import FileSpool as FileSpool
     from outlast.changes._decoding.spool import MemorySpool as MemorySpool
     from outlast.changes._decoding.spool import Spool as Spool
@@ -92,7 +92,7 @@ _HOMES = {
     "NotReadyError": "_slot.setup",
     "Origin": "_decoding.messages",
     "OwnerPolicy": "_policies",
-    "PgOutputError": "_decoding.reading",
+    "PgOutputError": "_decoding.payload",
     "PostgresSink": "_sinks.postgres",
     "Publication": "_slot.catalog",
     "Quarantine": "_sinks.quarantine",

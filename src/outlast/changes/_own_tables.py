@@ -26,7 +26,7 @@ they hold is the user's."""
 
 
 class OwnTables:
-    """Which tables a stream leaves out: those of ours in its own schema, in that of its sink, and in any other.
+    """The tables that a stream leaves out: ours in its own schema, in that of its sink, and in any other.
 
     A database may hold those of several streams and mirrors, each in a schema of its own; there they are known by their
     columns. A table in another schema that has no more than the name in common is somebody else's, and passes.
@@ -38,7 +38,7 @@ class OwnTables:
         self.schemas = frozenset({schema, theirs} if isinstance(theirs, str) else {schema})
 
     def __contains__(self, relation: object) -> bool:
-        """Whether it is one of them."""
+        """Return whether it is one of them."""
         if not isinstance(relation, Relation) or relation.name not in OWN_TABLES:
             return False
         return relation.schema in self.schemas or OWN_TABLES[relation.name].issubset(relation.names)

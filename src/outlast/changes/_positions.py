@@ -1,8 +1,8 @@
-"""Which position may be confirmed to the server: decided from what was received, what is durable, and keepalives.
+"""The position that may be confirmed to the server: decided from what was received, what is durable, and keepalives.
 
 What is confirmed never comes again. So the confirmed position follows what the sink says is durable, and moves past it in one
 case only: when everything that was received is durable, and a keepalive tells that the server has read further and found
-nothing for us. Without that a quiet stream on a busy server would make it keep its log for ever, and its shutdown wait.
+nothing for us. Without that a quiet stream on a busy server would make it keep its log forever, and its shutdown wait.
 
 When to send a status update is decided beside the session, by the heartbeat of `outlast.postgres.replication`.
 """
@@ -20,7 +20,7 @@ class PositionError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Positions:
-    """Where one session of a stream stands. Every position is a byte offset in the server's log, as `wal_end` of a message.
+    """The positions of one session of a stream. Every position is a byte offset in the server's log, as `wal_end` of a message.
 
     `confirmable` only grows. It is never beyond the end of a transaction that was received and is not durable.
     """
@@ -30,11 +30,11 @@ class Positions:
     confirmable: int
     """Everything for us that ends up to here is durable, so this may be confirmed."""
     idle: int = 0
-    """How far the server had read, by the last keepalive: up to here everything for us was sent."""
+    """The position that the server had read to, by the last keepalive: up to here everything for us was sent."""
 
     @classmethod
     def begin(cls, durable: int = 0) -> Positions:
-        """Where a session starts: at the position that the sink holds, or at what the slot was confirmed to."""
+        """Return the start of a session: at the position that the sink holds, or at what the slot was confirmed to."""
         return cls(durable, durable)
 
     @property
@@ -43,7 +43,7 @@ class Positions:
         return self.confirmable < self.received
 
     def is_repeated(self, end: int) -> bool:
-        """Whether a transaction that ends here is durable already: after a restart the server may send it again."""
+        """Return whether a transaction that ends here is durable already: after a restart the server may send it again."""
         return end <= self.confirmable
 
     def transaction(self, end: int) -> Positions:
@@ -76,5 +76,5 @@ class Positions:
         return replace(self, confirmable=max(durable, self.idle) if durable >= self.received else durable)
 
     def lag_bytes(self, server: int) -> int:
-        """How much of the server's log is not known to be durable here; `server` is the end of its log."""
+        """Return the bytes of the server's log that are not known to be durable here; `server` is the end of its log."""
         return max(0, server - self.confirmable)

@@ -23,16 +23,16 @@ if TYPE_CHECKING:
 
 _ROWS: Final = (Insert, Update, Delete)
 DRAIN_S: Final = 2.0
-"""How long what the sink is doing may go on after a stop. Then it is cancelled, and comes again."""
+"""The time for which the sink may finish what it is doing after a stop. Then it is cancelled, and comes again."""
 
 
 TURN_S: Final = 0.01
-"""How long this works before others on the event loop have their turn, the heartbeat to the server among them: a sink may
+"""The time that this works before others on the event loop have their turn, the heartbeat to the server among them: a sink may
 take what it is given without ever waiting, and a large transaction out of the spool comes without waiting, too."""
 
 
 FLUSH_S: Final = 0.2
-"""How long what the sink was given whole may wait for its flush while a batch goes on. A batch may be thousands of transactions,
+"""The longest wait for a flush of what the sink has whole, while a batch goes on. A batch may be thousands of transactions,
 of a backlog for one. What is not flushed comes again after a crash: where each session ended before its first batch did, none
 got any further, and the backlog grew."""
 
@@ -42,19 +42,19 @@ SLICE: Final = 1_000
 
 
 class Source(Protocol):
-    """What is read from: `outlast.postgres.replication.Replication`, once it streams."""
+    """The session that is read from: `outlast.postgres.replication.Replication`, once it streams."""
 
     @property
     def keepalive_lsn(self) -> int:
-        """How far the server had read when it sent the last keepalive before the end of the last batch."""
+        """The position that the server had read to when it sent the last keepalive before the end of the last batch."""
         ...
 
     async def next_batch(self) -> Sequence[bytes]:
-        """Give what has come."""
+        """Wait for messages, and return all that have come."""
         ...
 
     def confirm(self, flushed_lsn: int, applied_lsn: int | None = None) -> None:
-        """Tell the server what is durable here."""
+        """Report to the server what is durable here."""
         ...
 
 
@@ -80,11 +80,11 @@ class Pump:
         """
         self.positions = Positions.begin(position)
         self.received = 0
-        """How many changes the sink was given."""
+        """The number of changes that the sink was given."""
         self.delivered = 0
         """How many transactions the sink made durable."""
         self.flushed = 0
-        """How often the sink made durable what it was given."""
+        """The number of times that the sink made durable what it was given."""
         self._sink = sink
         self._poison = poison
         self._copied = dict(copied or {})
@@ -117,7 +117,7 @@ class Pump:
             source.confirm(self.positions.confirmable)
 
     async def _take(self, batch: Sequence[bytes], source: Source, assembler: Assembler, stop: Stop) -> bool:
-        """Give a batch to the sink, and flush now and then and at its end; False when the stop came before its end."""
+        """Pass a batch to the sink, and flush now and then and at its end; return False when the stop came before its end."""
         whole = True
         loop = asyncio.get_running_loop()
         yield_at = loop.time() + TURN_S
@@ -176,7 +176,7 @@ class Pump:
             self.positions = self.positions.transaction(delivery.end_lsn)
 
     def _without_copied(self, change: Change, commit_lsn: int) -> Change | None:
-        """What of a change the sink does not have yet."""
+        """Return the part of a change that the sink does not have yet; None if it has all of it."""
         if isinstance(change, Truncate):
             relations = tuple(each for each in change.relations if commit_lsn >= self._copied.get(_name_of(each), 0))
             return replace(change, relations=relations) if relations else None
@@ -203,7 +203,7 @@ class Pump:
 
 
 async def _others(loop: asyncio.AbstractEventLoop) -> float:
-    """Let others on the event loop have their turn; gives when they have the next."""
+    """Let others on the event loop have their turn; return when they have the next."""
     await asyncio.sleep(0)
     return loop.time() + TURN_S
 

@@ -1,4 +1,4 @@
-"""What a stream of changes shows of itself: through the port of `outlast.extend`."""
+"""A stream of changes, shown to those who run it through the port of `outlast.extend`."""
 
 from __future__ import annotations
 

@@ -12,13 +12,13 @@ from outlast import Classifiers, ConfigurationError, Fault, Link, Stop, Stopping
 from outlast.changes._decoding.decoder import Decoder
 from outlast.changes._decoding.spool import FileSpool
 from outlast.changes._decoding.transactions import Assembler
+from outlast.changes._ground import Preparation
 from outlast.changes._own_tables import OwnTables
 from outlast.changes._policies import DeliveryPolicy, OwnerPolicy, SourcePolicy
 from outlast.changes._positions import Positions
-from outlast.changes._preparation import Preparation
 from outlast.changes._pump import Pump, while_owner
 from outlast.changes._shown import ShownChanges
-from outlast.changes._sinks.iteration import Handing, iterate
+from outlast.changes._sinks.iterator import Handing, iterate
 from outlast.changes._sinks.poison import Poison, StreamOverError
 from outlast.changes._sinks.port import needs_of
 from outlast.changes._slot.catalog import check_names
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     import psycopg
 
     from outlast import Dependency, Service
-    from outlast.changes._preparation import Ground
+    from outlast.changes._ground import Ground
     from outlast.changes._sinks.port import Delivery, Sink
     from outlast.changes._snapshot.reader import TableProgress
     from outlast.postgres import Postgres
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class _Session:
-    """What is open while this is the owner."""
+    """The resources of an owner, open while it is one."""
 
     replication: Replication
     ground: Ground
@@ -109,29 +109,29 @@ class Changes:
         """What its standbys said last: a loop that crashes and is restarted says nothing twice."""
 
     def _tells(self, state: SlotState) -> bool:
-        """Whether the stream itself has a line for it: that the slot is lost, or that it is somebody else's meanwhile."""
+        """Return whether the stream itself logs a line for it: that the slot is lost, or that somebody else has it meanwhile."""
         return state is SlotState.LOST or (state is SlotState.LAGGING and self._claim.stands_by)
 
     # Figures.
 
     @property
     def received(self) -> int:
-        """How many changes this process gave to its sink; some of them twice, if a session ended in between."""
+        """The number of changes that this process passed to its sink; some of them twice, if a session ended in between."""
         return self._received + (0 if self._pump is None else self._pump.received)
 
     @property
     def delivered(self) -> int:
-        """How many transactions the sink of this process made durable."""
+        """The number of transactions that the sink of this process made durable."""
         return self._delivered + (0 if self._pump is None else self._pump.delivered)
 
     @property
     def positions(self) -> Positions:
-        """Where the newest session of this process stands."""
+        """The positions of the newest session of this process."""
         return Positions.begin() if self._pump is None else self._pump.positions
 
     @property
     def snapshot(self) -> tuple[TableProgress, ...]:
-        """How far each table was read that was read first; () if this process has read none."""
+        """The progress of each table that was read first; () if this process has read none."""
         return self._preparation.initial.progress
 
     @property
@@ -146,13 +146,13 @@ class Changes:
 
     @property
     def over(self) -> Fault | None:
-        """Why the stream has ended for this process, if it has: a person must act, and restart it."""
+        """The reason why the stream has ended for this process, if it has: a person must act, and restart it."""
         return None if self._over is None else self._over.fault
 
     # Running it.
 
     def attach(self, service: Service, *, monitor: bool = True) -> None:
-        """Have `service` keep the stream going, and watch over its slot."""
+        """Let `service` keep the stream going, and watch over its slot."""
         if isinstance(self.sink, Handing):
             msg = f"changes {self.name} has no sink: give it one, or iterate over stream() in a loop of your own"
             raise ConfigurationError(msg)
@@ -186,7 +186,7 @@ class Changes:
                     ...
 
         At least once: asking for the next one says that the last one is durable. Whatever was not asked beyond comes again,
-        also within the iteration when the session broke; a large transaction then begins anew, with its first part. `after`
+        also within the iteration when the session broke; a large transaction then begins again, with its first part. `after`
         is the position (`end_lsn`) that you stored with your data: what ends there or before does not come.
 
         It stands by while another process owns the stream, waits while the server is down, and ends when the stop is fired.
@@ -299,7 +299,7 @@ class Changes:
 
 
 def _distinct(name: str, *needs: Dependency) -> tuple[Dependency, ...]:
-    """Each once. Two of the same name would be taken for one another: a fault says only the name of its source."""
+    """Return each once. Two of the same name would be taken for one another: a fault says only the name of its source."""
     found: dict[str, Dependency] = {}
     for need in needs:
         if found.setdefault(need.name, need) is not need:
@@ -312,6 +312,6 @@ def _distinct(name: str, *needs: Dependency) -> tuple[Dependency, ...]:
 
 
 def options_of(publication: str, *, streaming: bool) -> dict[str, str]:
-    """The options of pgoutput: protocol 1 sends a transaction when it is committed, 2 may send it in pieces before."""
+    """Return the options of pgoutput: protocol 1 sends a transaction when it is committed, 2 may send it in pieces before."""
     options = {"proto_version": "2" if streaming else "1", "publication_names": '"' + publication.replace('"', '""') + '"'}
     return {**options, "streaming": "on"} if streaming else options

@@ -1,4 +1,4 @@
-"""What changes from now on, through a slot that lives as long as the look at it: nothing is kept, nothing is left behind."""
+"""A look at what changes from now on, through a slot that lives as long as the look: nothing is kept or left behind."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 async def tail(db: Postgres, publication: str, sink: Sink, stop: Stop, *, typed: bool = False, schema: str = "outlast") -> None:
-    """Give `sink` what is published from now on, until the stop is fired; our own tables in `schema` are left out.
+    """Pass to `sink` what is published from now on, until the stop is fired; our own tables in `schema` are left out.
 
     The slot is temporary: the server drops it with the session, also when this process is killed. So a session that ends is
     the end: raises the driver's errors, with their faults. Nobody else's stream is touched.

@@ -1,4 +1,4 @@
-"""Acquires jobs for all idle workers of a process at once, and hands them out in the order of asking."""
+"""Acquire jobs for all idle workers of a process at once, and hand them out in the order of asking."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ JITTER: Final = 0.2
 class Acquirer:
     """One statement for all who wait: a thousand idle workers cost as much as one, and need one connection.
 
-    `wake` when there may be work: a notification, a recovery. Without one it looks every `poll_s` seconds, and when the
-    next `run_at` has come.
+    Call `wake` when there may be work: after a notification, after a recovery. Without that it looks every `poll_s` seconds, and
+    when the next `run_at` has come.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class Acquirer:
         self._maybe.set()
 
     async def next(self, stop: Stop) -> Job:
-        """Give the next job; raises `Stopping` when the stop is fired."""
+        """Wait for a job and return it. Raises `Stopping` when the stop is fired."""
         future: asyncio.Future[Job] = asyncio.get_running_loop().create_future()
         self._waiting[future] = None
         self._wanted.set()
@@ -87,7 +87,7 @@ class Acquirer:
             self._waiting.pop(future, None)
 
     async def run(self, stop: Stop) -> None:
-        """Acquire for whoever waits, until the stop. Raises the database's faults: its supervisor waits with it."""
+        """Acquire jobs for the workers that wait, until the stop. Raises the faults of the database."""
         self._maybe.set()
         async with self._db.connection() as conn:
             # Tables that a later version has made are refused before a job is taken from them.
@@ -110,12 +110,12 @@ class Acquirer:
                 await self._until_set(self._maybe, stop, await self._pause_s())
 
     def _room(self) -> int:
-        """How many outcomes the journal has room for, beside those of the jobs that run."""
+        """Return how many outcomes the journal has room for, beside those of the jobs that run."""
         journal = self._recorder.journal
         return journal.records_max - len(journal.records) - len(self._running)
 
     async def _turn(self, wanted: int, stop: Stop) -> int:
-        """Acquire once and hand out; gives how many jobs were acquired."""
+        """Acquire once, hand out the jobs, and return how many they were."""
         async with self._running.acquiring:
             jobs, unread = self._read(await self._acquire(wanted, stop))
             for job in (*jobs, *(job for job, _ in unread)):
@@ -130,7 +130,7 @@ class Acquirer:
         self._running.remove(job)
 
     def _hand_out(self, jobs: list[Job]) -> list[Job]:
-        """Give each job to the one who has waited longest; gives those that nobody waits for any more."""
+        """Hand each job to the worker that has waited longest; return those that no worker waits for any more."""
         left: list[Job] = []
         for job in jobs:
             future = next((future for future in self._waiting if not future.done()), None)
@@ -143,7 +143,7 @@ class Acquirer:
         return left
 
     async def _acquire(self, wanted: int, stop: Stop) -> list[Row]:
-        """Take up to `wanted` jobs of the kinds that may be acquired, each queue getting its turn to be first."""
+        """Take up to `wanted` jobs of the kinds that may be acquired. Each queue has its turn to be first."""
         self.turn += 1
         shares = self._needs.shares(stop)
         if not shares:
@@ -173,7 +173,7 @@ class Acquirer:
         return rows
 
     def _read(self, rows: list[Row]) -> tuple[list[Job], list[tuple[Job, Outcome]]]:
-        """Make jobs of rows, the most urgent first; apart, with their end, those whose payload does not read."""
+        """Return the jobs of these rows, the most urgent first, and apart the outcomes of those whose payload cannot be read."""
         jobs: list[Job] = []
         unread: list[tuple[Job, Outcome]] = []
         for row in rows:
@@ -181,7 +181,7 @@ class Acquirer:
                 jobs.append(_job(row, from_json(row[2])))
             except NotJsonError as error:
                 job = _job(row, None)
-                fault = Fault(Kind.REJECTED, "payload", f"the payload of a {job.kind} does not read: {error}", job.kind)
+                fault = Fault(Kind.REJECTED, "payload", f"the payload of a {job.kind} cannot be read: {error}", job.kind)
                 self._incident.fault(fault)
                 unread.append((job, dead(job, fault)))
         jobs.sort(key=lambda job: (-job.priority, job.id))

@@ -1,4 +1,4 @@
-"""How the body of a job is called: on the event loop, in a thread of the queue's own, or in a child process."""
+"""The three ways to call the body of a job: on the event loop, in a thread of the queue's own, or in a child process."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     Handler = Callable[[Job], Any | Awaitable[Any]]
 
 GRACE_SHARE: Final = 0.01
-"""The share of the stop's deadline in which idle children may end by themselves, and again for the kernel to end the killed."""
+"""The share of the stop's deadline for idle children to end by themselves, and again for the kernel to end the others."""
 
 
 def result_json(result: object, bytes_max: int) -> str | None:
-    """Give the JSON text of what a body returned; a child process has made it already. Raises `NotJsonError`."""
+    """Return the JSON text of what a body returned; a child process has made it already. Raises `NotJsonError`."""
     if isinstance(result, ChildResult):
         if result.error is not None:
             raise result.error
@@ -50,7 +50,7 @@ class Bodies:
         result_bytes_max: int,
         freed: Callable[[], None],
     ) -> None:
-        """Belong to a service; `freed` is called when there may be room again for a kind that had none."""
+        """`freed` is called when there may be room again for a kind that had none."""
         self._handlers = handlers
         self._grace_s = GRACE_SHARE * service.deadline_s
         self.threads = HandlerThreads(service.gate, workers, freed)
@@ -61,7 +61,7 @@ class Bodies:
         service.on_stop(self._close, phase=Phase.CLOSE)
 
     def needs(self) -> dict[str, tuple[Dependency, ...]]:
-        """What each kind needs, for the kinds of which a job could begin now: of the others none is to be acquired."""
+        """Return what each kind needs, for the kinds of which a job could begin now. Of the others none may be acquired."""
         needs: dict[str, tuple[Dependency, ...]] = {}
         for kind, (handler, handling) in self._handlers.items():
             if handling.process:
@@ -71,9 +71,9 @@ class Bodies:
         return needs
 
     async def call(self, job: Job) -> Any:  # noqa: ANN401 - the handler's result
-        """Run the handler of a job and give its result.
+        """Run the handler of a job and return its result.
 
-        Raises what the handler raises, and `TimeoutError`. If it is cancelled the body ends; in a thread it goes on unseen.
+        Raises what the handler raises, and `TimeoutError`. If this is cancelled the body ends; in a thread it goes on unseen.
         """
         handler, handling = self._handlers[job.kind]
         if handling.process:

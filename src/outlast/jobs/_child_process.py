@@ -1,4 +1,4 @@
-"""One child process: how it is started, spoken to, ended, and how it has died."""
+"""One child process: its start, the messages to and from it, and its end."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from outlast.jobs._model import Job
 
 NAME: Final = "child process pool"
-"""The dependency that children can be started: it is the source of the faults by which they cannot."""
+"""The name of the dependency that children can be started, and the source of its faults."""
 KILL_S: Final = 5.0
-"""How long to wait for the kernel to end a child that was killed; it takes longer only for one that waits for a disk."""
+"""The time for the kernel to end a child that was killed; it takes longer only for one that waits for a disk."""
 SILENT_S: Final = 1.0
 """A child that has closed its stream and has not ended by then is killed."""
 BEGIN_S: Final = 30.0
@@ -34,7 +34,7 @@ _START: Final = (
 
 
 class ChildDiedError(OutlastError):
-    """A child process ended before it was ready, or in the middle of a job. The fault attached to it says how."""
+    """A child process ended before it was ready, or in the middle of a job. Its fault says how."""
 
 
 class ChildProcess:
@@ -43,7 +43,6 @@ class ChildProcess:
     def __init__(
         self, process: asyncio.subprocess.Process, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, bytes_max: int
     ) -> None:
-        """Take over a process that was just started."""
         self.pid = process.pid
         self.jobs = 0
         self.expiry: asyncio.TimerHandle | None = None
@@ -88,7 +87,7 @@ class ChildProcess:
         self._writer.write(frame(message))
 
     async def hear(self) -> dict[str, Any] | None:
-        """Give its next message; None if there will be none."""
+        """Wait for its next message; return None if there will be none."""
         with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError, ValueError):
             size = LENGTH.unpack(await self._reader.readexactly(LENGTH.size))[0]
             if size <= self._bytes_max:
@@ -97,7 +96,7 @@ class ChildProcess:
         return None
 
     def close(self) -> None:
-        """Have it end by itself: its stream is at an end."""
+        """Close its stream, at which it ends by itself."""
         self._writer.close()
 
     def kill(self) -> None:
@@ -106,12 +105,12 @@ class ChildProcess:
             _kill_group(self.pid)
 
     async def gone(self, limit_s: float) -> bool:
-        """Wait until it has ended, for at most `limit_s` seconds."""
+        """Wait until it has ended, for at most `limit_s` seconds; return whether it has."""
         await asyncio.wait({self.ended}, timeout=limit_s)
         return self.ended.done()
 
     async def begins(self, job: Job) -> bool:
-        """Give it a job, and return when the body begins; False, and it is killed, if that does not happen."""
+        """Send it a job, and return True when the body begins. If that does not happen, kill it and return False."""
         self.jobs += 1
         answer = None
         with contextlib.suppress(TimeoutError):
@@ -124,7 +123,10 @@ class ChildProcess:
         return False
 
     async def answer(self, job: Job, timeout_s: float | None) -> dict[str, Any] | None:
-        """Wait for what becomes of a job that has begun; None if it dies. At the time-out it is killed, and has ended then."""
+        """Wait for the outcome of a job that has begun; return None if the child dies.
+
+        At the time-out the child is killed, and has ended when `TimeoutError` is raised.
+        """
         hearing = asyncio.ensure_future(self.hear())
         try:
             await asyncio.wait({hearing}, timeout=timeout_s)
@@ -138,13 +140,13 @@ class ChildProcess:
         raise TimeoutError(msg)
 
     async def died(self, job: Job) -> ChildDiedError:
-        """Make the error of a child that ended, or broke off its stream, in the middle of a job."""
+        """Return the error of a child that ended, or broke off its stream, in the middle of a job."""
         code, how = await self._how()
         fault = _death(code, f"the child process {self.pid} of job {job.id} ({job.kind}) {how}", job.kind)
         return ChildDiedError(fault.reason, fault)
 
     async def not_started(self, answer: dict[str, Any] | None) -> ChildDiedError:
-        """Make the error of a child that could not import the handlers."""
+        """Return the error of a child that could not import the handlers."""
         if answer is not None:
             self.close()
             reason = f"a child process cannot import the handlers: {answer['failed']}"
@@ -159,7 +161,7 @@ class ChildProcess:
         return ChildDiedError(fault.reason, fault)
 
     async def _how(self) -> tuple[int | None, str]:
-        """Wait for the end of a child that says no more; gives its exit code, and how it ended in words."""
+        """Wait for the end of a child that sends no more; return its exit code, and in words how it ended."""
         if not await self.gone(SILENT_S):
             self.kill()
             await self.gone(KILL_S)
@@ -169,7 +171,7 @@ class ChildProcess:
 
     async def _end(self) -> int:
         code = await self._process.wait()
-        # What it has started and not ended is left over; nobody else can have its process group so soon.
+        # What it has started and not ended is left over. No other process can have its process group so soon.
         _kill_group(self.pid)
         self._writer.close()
         if self.expiry is not None:
@@ -178,7 +180,7 @@ class ChildProcess:
 
 
 def _death(code: int | None, reason: str, source: str) -> Fault:
-    """The fault of a child that has ended by itself, with this exit code."""
+    """Return the fault of a child that has ended by itself, with this exit code."""
     if code is None:
         return Fault(Kind.BUG, "stream closed", reason, source)
     if code == -signal.SIGKILL:
@@ -201,6 +203,6 @@ def _kill_group(pid: int) -> None:
 
 
 def _command(descriptor: int) -> list[str]:
-    """Start this Python with the same options and the same path for imports, and with nothing else of this process."""
+    """Return the command that starts this Python with the same options and path for imports, and nothing else of this process."""
     options: list[str] = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]  # noqa: SLF001 - as multiprocessing
     return [sys.executable, *options, "-P", "-c", _START, str(descriptor), str(os.getpid()), *sys.path]

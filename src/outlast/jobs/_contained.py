@@ -1,4 +1,4 @@
-"""What a handler raises stays with its job, also what would end the event loop or passes for a stop."""
+"""Exceptions of a handler are kept to its job, also those that would end the event loop or look like a stop."""
 
 from __future__ import annotations
 
@@ -12,10 +12,12 @@ if TYPE_CHECKING:
 
 
 class EscapedError(OutlastError):
-    """A handler raised what is no error, and would end a thread, a process or the event loop: `SystemExit` and the like."""
+    """A handler raised what is no error, and would end a thread, a process or the event loop: `SystemExit` and the like.
+
+    Its fault is a `BUG` of the kind of job.
+    """
 
     def __init__(self, exc: BaseException, kind: str) -> None:
-        """Say what; the fault attached to it is a `BUG` of the kind of job."""
         name = type(exc).__name__
         reason = f"the handler raised {name}({', '.join(map(repr, exc.args))}): it concerns this job only, the worker goes on"
         hint = "return from the handler, or raise an error; a service is stopped by its Stop or a signal"
@@ -23,9 +25,9 @@ class EscapedError(OutlastError):
 
 
 def escaped(exc: BaseException, kind: str) -> Exception:
-    """Give what a thread or a child process passes on in place of what a handler raised: an error as it is.
+    """Return the exception that a thread or a child process passes on in place of what a handler raised.
 
-    A `StopIteration` is none there: no future takes one.
+    An error is passed on as it is, but for a `StopIteration`, which no future takes.
     """
     if isinstance(exc, Exception) and not isinstance(exc, StopIteration):
         return exc
@@ -37,7 +39,7 @@ def escaped(exc: BaseException, kind: str) -> Exception:
 async def contained(body: Awaitable[Any], kind: str, stop: Stop) -> Any:  # noqa: ANN401 - the handler's result
     """Await a handler of this kind of job, as a task of its own. Raises `EscapedError` in place of what would end the loop.
 
-    What the handler starts as tasks of its own is out of reach: asyncio ends the loop before anyone can look.
+    Tasks that the handler starts itself are out of reach: asyncio ends the loop before anyone can catch what they raise.
     """
     try:
         return await body
@@ -50,7 +52,7 @@ async def contained(body: Awaitable[Any], kind: str, stop: Stop) -> Any:  # noqa
 
 
 def _by_signal(stop: Stop) -> bool:
-    """Whether Python may have raised KeyboardInterrupt in the middle of the handler, for the Ctrl-C of a person.
+    """Return whether Python may have raised KeyboardInterrupt in the middle of the handler, for the Ctrl-C of a person.
 
     `outlast.run` has a handler of its own, which raises nothing; `asyncio.run` has one that raises at the second Ctrl-C only,
     when the first one has fired the stop.

@@ -1,4 +1,4 @@
-"""What follows from a fault of a handler: another attempt, for nothing or not, or the dead letters."""
+"""The outcome of an attempt that failed: another attempt, which may or may not count, or the dead letters."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 BACKOFF: Final = Backoff(base_s=1.0, cap_s=3600.0, factor=3.0, jitter=Jitter.EQUAL)
 """Between two attempts at a job: up to 1, 3, 9, 27, 81 s ..., at most an hour."""
 PERMANENT_S: Final = 60.0
-"""A fault that needs a person: no attempt sooner than this."""
+"""The shortest wait for the next attempt after a fault that needs a person."""
 REFUSED_S: Final = 1.0
-"""A handler that was refused because a dependency is down: back in line, no sooner than this, and up to half of it later."""
+"""The wait of a job that was refused because a dependency is down: at least this, and up to half of it more."""
 CAUSES_MAX: Final = 8
-"""How deep an exception is looked into for a refusal."""
+"""The depth to which an exception is searched for a refusal."""
 
 ROOM_S: Final = 10.0
-"""The queue's own server has no room, a full disk or no free connection: back in line, after half of this to one and a half."""
+"""The wait of a job when the queue's own server has no room, on its disk or for a connection: half of this to one and a half."""
 DISK_FULL: Final = "53100"
 
 
@@ -37,13 +37,13 @@ class Handling:
     backoff: Backoff = BACKOFF
     timeout_s: float | None = None
     needs: tuple[Dependency, ...] = ()
-    """What the handler cannot do without: while one of them is down no job of this kind is acquired."""
+    """The dependencies that the handler cannot do without: while one of them is down no job of this kind is acquired."""
     process: bool = False
     """Whether the handler runs in a child process."""
 
 
 def refusal_in(exc: BaseException | None, depth: int = CAUSES_MAX) -> Unavailable | None:
-    """The refusal behind an exception: itself, what it was raised from, or a group of nothing but refusals."""
+    """Return the refusal behind an exception: itself, the one it was raised from, or the first of a group of refusals only."""
     if exc is None or depth == 0 or isinstance(exc, Unavailable):
         return exc if isinstance(exc, Unavailable) else None
     if isinstance(exc, BaseExceptionGroup):
@@ -63,7 +63,9 @@ def after_fault(
     *,
     held: bool = False,
 ) -> Outcome:
-    """Decide. `database` is the name of the queue's own dependency; `held`: a refused job is not acquired before its time.
+    """Return the outcome of an attempt that failed.
+
+    `database` is the name of the queue's own dependency; `held`: a refused job is not acquired before its time.
 
     An attempt does not count when it was not the handler's doing: our own stop, the queue's database that
     went away or has no room, a dependency that refused without trying. REJECTED is dead at once, since nothing would change,
@@ -72,7 +74,7 @@ def after_fault(
     """
     refusal = refusal_in(exc)
     if refusal is not None:
-        # Spread, since everyone who was refused was told the same moment.
+        # Spread, since everyone that was refused was told the same time.
         floor_s = max(REFUSED_S, bounded_delay_s(refusal.retry_after_s))
         return give_back(job, 0.0 if held else floor_s * rng.uniform(1.0, 1.0 + FLOOR_SPREAD))
     if fault.source == database and (fault.is_evidence or fault.kind is Kind.OVERLOADED or fault.code == DISK_FULL):
@@ -89,12 +91,12 @@ def after_fault(
 
 
 def give_back(job: Job, delay_s: float) -> Outcome:
-    """Put the job back as if it had not been taken."""
+    """Return the outcome that puts the job back as if it had not been acquired."""
     return Outcome(job.id, job.attempt, JobState.AVAILABLE.value, delay_s=bounded_delay_s(delay_s), give_back=True)
 
 
 def dead(job: Job, fault: Fault) -> Outcome:
-    """Give the job up."""
+    """Return the outcome by which the job is given up."""
     return Outcome(job.id, job.attempt, JobState.DEAD.value, fault=fault_record(fault))
 
 

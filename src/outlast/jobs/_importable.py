@@ -1,4 +1,4 @@
-"""Where a child process finds the handlers: by module and name, since a function cannot be sent."""
+"""The place where a child process finds a handler: module and name, since a function cannot be sent."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ _CLASSIFIERS: Final = "__outlast_classifiers__"
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a function is defined at the top level: module and qualified name."""
+    """The place where a function is defined at the top level: module and qualified name."""
 
     module: str
     name: str
 
     def __str__(self) -> str:
-        """Write it as `outlast up` takes it."""
+        """Return it as `outlast up` takes it."""
         return f"{self.module}:{self.name}"
 
     def found(self) -> Any:  # noqa: ANN401 - whatever stands there
-        """Give what stands there. Imports the module; raises what that raises, and `AttributeError`."""
+        """Import the module and return what stands there. Raises what the import raises, and `AttributeError`."""
         found: Any = importlib.import_module(self.module)
         for part in self.name.split("."):
             found = getattr(found, part)
@@ -44,13 +44,13 @@ class Place:
 
 
 def is_coroutine_function(handler: object) -> TypeGuard[Callable[..., Awaitable[Any]]]:
-    """Whether calling it gives a coroutine: an `async def`, a partial of one, or an object whose `__call__` is one."""
+    """Return whether a call makes a coroutine: it is an `async def`, a partial of one, or an object whose `__call__` is one."""
     method = getattr(type(handler), "__call__", None)  # noqa: B004 - not whether there is one, but which
     return inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(method)
 
 
 def place_of(kind: str, handler: Callable[..., Any]) -> Place:
-    """Say where a child process will find the handler of `kind`. Raises `ConfigurationError` if it could not."""
+    """Return where a child process will find the handler of `kind`. Raises `ConfigurationError` if it could not."""
     if is_coroutine_function(handler):
         _refuse(kind, handler, "is a coroutine function; make it a plain function, which may call asyncio.run")
     module, name = getattr(handler, "__module__", None), getattr(handler, "__qualname__", None)
@@ -62,7 +62,7 @@ def place_of(kind: str, handler: Callable[..., Any]) -> Place:
 
 
 def check(kind: str, handler: Callable[..., Any], place: Place) -> None:
-    """See that the place holds this very handler, once everything is imported. Raises `ConfigurationError`."""
+    """Check, once everything is imported, that the place holds this very handler. Raises `ConfigurationError`."""
     try:
         found = place.found()
     except (ImportError, AttributeError) as error:
@@ -74,20 +74,20 @@ def check(kind: str, handler: Callable[..., Any], place: Place) -> None:
 
 
 def carry(handler: Callable[..., Any], classifiers: Classifiers) -> None:
-    """Have the handler carry the rules of its queue, which the child finds on it and not elsewhere."""
+    """Attach the rules of its queue to the handler: the child finds them on it and not elsewhere."""
     with contextlib.suppress(AttributeError, TypeError):
         # A function written in C takes no attributes: the rules for the standard library must do.
         setattr(handler, _CLASSIFIERS, classifiers)
 
 
 def carried(handler: Callable[..., Any]) -> Classifiers:
-    """Give the rules that a handler carries."""
+    """Return the rules that are attached to a handler."""
     classifiers = getattr(handler, _CLASSIFIERS, None)
     return classifiers if isinstance(classifiers, Classifiers) else Classifiers()
 
 
 def main_source() -> dict[str, str] | None:
-    """Say how a child gets the main module of this program: by name or by path. None if it has neither."""
+    """Return how a child finds the main module of this program: by name or by path. None if it has neither."""
     main = sys.modules[MAIN]
     spec = getattr(main, "__spec__", None)
     if spec is not None:
@@ -97,7 +97,7 @@ def main_source() -> dict[str, str] | None:
 
 
 def run_main(source: dict[str, str]) -> None:
-    """Run the program's main module in a child, and have it stand where the places look for it."""
+    """Run the program's main module in a child, and put it where the places look for it."""
     if "name" in source:
         content = runpy.run_module(source["name"], run_name=MAIN_IN_CHILD, alter_sys=True)
     else:

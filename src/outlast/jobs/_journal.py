@@ -54,7 +54,7 @@ def decode(record: bytes) -> Entry:
 
 
 def _is_plain(worker: object, outcome: Outcome) -> bool:
-    """Whether the fields are of their types: a line that checks may still be of another version."""
+    """Return whether the fields are of their types: a line with a right checksum may still be of another version."""
     wanted = (
         (worker, str),
         (outcome.id, int),

@@ -1,5 +1,6 @@
-"""What a job, a handler and a queue may ask for. A limit is checked where the value comes in, and named in the refusal.
+"""The limits of what a job, a handler and a queue may ask for.
 
+A limit is checked where the value comes in, and named in the refusal.
 The limits are far from what the columns hold, so that sums of them stay within PostgreSQL's and Python's ranges as well.
 """
 
@@ -28,7 +29,7 @@ ID_MAX: Final = 2**63 - 1
 
 
 def seconds(name: str, value: object, *, least: float = 0.0, most: float = SECONDS_MAX) -> float:
-    """Give a duration as a float, or raise."""
+    """Return a duration as a float. Raises `InvalidJobError` if it is out of the range."""
     if isinstance(value, int | float) and not isinstance(value, bool) and least <= value <= most:
         return float(value)
     msg = f"{name} must be from {least:g} to {most:g} seconds, not {_seen(value)}"
@@ -36,7 +37,7 @@ def seconds(name: str, value: object, *, least: float = 0.0, most: float = SECON
 
 
 def above_zero(name: str, value: object, most: float) -> float:
-    """Give a duration above 0 as a float, or raise."""
+    """Return a duration above 0 as a float. Raises `InvalidJobError`."""
     if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= most:
         return float(value)
     msg = f"{name} must be above 0 seconds and at most {most:g}, not {_seen(value)}"
@@ -44,7 +45,7 @@ def above_zero(name: str, value: object, most: float) -> float:
 
 
 def number(name: str, value: object, least: int, most: int) -> int:
-    """Give a whole number, or raise."""
+    """Return a whole number. Raises `InvalidJobError` if it is none, or out of the range."""
     if isinstance(value, int) and not isinstance(value, bool) and least <= value <= most:
         return int(value)
     msg = f"{name} must be a whole number from {least} to {most}, not {_seen(value)}"
@@ -52,7 +53,7 @@ def number(name: str, value: object, least: int, most: int) -> int:
 
 
 def moment(name: str, value: object) -> datetime:
-    """Give a time in UTC, or raise. One without a time zone is local time, as everywhere in Python."""
+    """Return a time in UTC. One without a time zone is local time, as everywhere in Python. Raises `InvalidJobError`."""
     limit = "before the year 9000"
     if not isinstance(value, datetime):
         msg = f"{name} must be a datetime {limit}, not {_seen(value)}"
@@ -68,7 +69,7 @@ def moment(name: str, value: object) -> datetime:
 
 
 def named(name: str, value: object) -> str:
-    """Give a kind, queue or unique key, or raise."""
+    """Return a kind, queue or unique key. Raises `InvalidJobError` if no column takes it."""
     if not isinstance(value, str) or not value:
         msg = f"{name} must be a text that is not empty, not {_seen(value)}"
         raise InvalidJobError(msg)
@@ -86,7 +87,7 @@ def named(name: str, value: object) -> str:
 
 
 def bounded_delay_s(delay_s: float, least: float = 0.0) -> float:
-    """Bring a wait that somebody asked for, a peer or a backoff of the user's, into the range; NaN is `least`."""
+    """Return a wait that a peer or a backoff of the user's asked for, brought into the range; NaN becomes `least`."""
     if math.isnan(delay_s) or delay_s < least:
         return least
     return min(float(delay_s), SECONDS_MAX)

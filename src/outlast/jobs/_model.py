@@ -1,4 +1,4 @@
-"""What a job is, the states it goes through, and what can become of one attempt at it."""
+"""A job, the states it goes through, and the outcome of one attempt at it."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ REASON_CHARS_MAX: Final = 1_000
 
 
 class JobState(enum.Enum):
-    """Where a job is. The state lives in PostgreSQL and outlives every process."""
+    """The state of a job. It is kept in PostgreSQL and outlives every process."""
 
     AVAILABLE = "available"
-    """Waits for `run_at` and for a worker. Set by enqueue, retry, release and rescue."""
+    """It waits for `run_at` and for a worker. Set by enqueue, retry, release and rescue."""
     RUNNING = "running"
     """A worker has it. Set by acquire."""
     DONE = "done"
@@ -50,7 +50,7 @@ then reports after all. The last three lead back by `retry`, which a person asks
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One attempt at a job, as its handler gets it."""
+    """One attempt at a job, as its handler receives it."""
 
     id: int
     kind: str
@@ -71,8 +71,8 @@ class Job:
 class JobRecord:
     """A job as the queue keeps it.
 
-    Others may have put in what Python has no value for. A time outside the years 1 to 9999, infinity too, is shown as the
-    nearest of them; JSON that does not read, as its text.
+    Other programs may have stored values that Python does not have. A time outside the years 1 to 9999, infinity too, is shown as
+    the nearest of them; JSON that cannot be read, as its text.
     """
 
     id: int
@@ -104,7 +104,7 @@ class EnqueueResult:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What has become of one attempt. Written to the journal as it is, so every field is plain.
+    """The outcome of one attempt. It is written to the journal as it is, so every field is plain.
 
     The result is text already: made once, when the handler returned it, since the value itself may change afterwards.
     """
@@ -122,7 +122,7 @@ class Outcome:
 
     @property
     def end(self) -> str:
-        """How the attempt ended, for figures: done, dead, cancelled, failed (another one follows), or given_back."""
+        """The end of the attempt, for figures: done, dead, cancelled, failed (another one follows), or given_back."""
         if self.give_back:
             return "given_back"
         return "failed" if self.state == JobState.AVAILABLE.value else self.state
@@ -161,7 +161,7 @@ class NewJob:
 
 
 def fault_record(fault: Fault) -> dict[str, Any]:
-    """A fault as it is stored with a job. Rules of the user's put any text into it, so each is cut and made plain."""
+    """Return a fault as it is stored with a job. Rules of the user's put any text into it, so each is cut and made plain."""
     return {
         "kind": fault.kind.value,
         "code": plain_text(fault.code, CODE_CHARS_MAX),

@@ -1,4 +1,4 @@
-"""Which kinds of job may be acquired now: not those that need a dependency which is down.
+"""The kinds of job that may be acquired now: not those that need a dependency which is down.
 
 A handler says what it needs (`needs=payments`). What it does not say is learned: when a handler is refused by a dependency,
 its kind needs it, until the process ends. A kind is held while a dependency that it needs is down, and let go over the ramp
@@ -33,9 +33,9 @@ LEARNED_MAX: Final = 8
 NAMES_MAX: Final = 100
 """Dependencies of which only the name is known, held at once."""
 UNKNOWN: Final = Backoff(base_s=0.2, cap_s=30.0, factor=3.0)
-"""Between two trials where nobody can tell us that a dependency is back."""
+"""Between two trials where no prober says that a dependency is back."""
 OFFER_S: Final = 1.5
-"""How long a job may take to become the trial of a dependency without a probe: its own place is kept as long."""
+"""The time in which a job may become the trial of a dependency without a probe: its place is kept for the same time."""
 TRIAL_S: Final = 10.0
 """A trial that was not refused for so long has passed."""
 STEP_S: Final = 0.05
@@ -43,7 +43,7 @@ STEP_S: Final = 0.05
 
 
 class Phase(enum.Enum):
-    """Where a hold is. `Needs` sets it; none outlives the process."""
+    """The state of a hold. `Needs` sets it; none outlives the process."""
 
     HELD = "held"
     """No job of these kinds is acquired."""
@@ -56,10 +56,9 @@ class Phase(enum.Enum):
 
 
 class Hold:
-    """What is held because of one dependency."""
+    """The kinds of job that are held because of one dependency."""
 
     def __init__(self, retry_after_s: float = 0.0) -> None:
-        """Begin to hold."""
         self.phase = Phase.HELD
         self.kinds: set[str] = set()
         """The kinds that were refused, where only the name of the dependency is known."""
@@ -82,7 +81,7 @@ class Hold:
         return self.job is not None and self.passed is None
 
     def allowance(self, workers: int, now: float) -> int | None:
-        """How many jobs may be acquired now; None when the ramp is over."""
+        """Return how many jobs may be acquired now; None when the ramp is over."""
         match self.phase:
             case Phase.HELD | Phase.TRIED:
                 return 0
@@ -94,10 +93,10 @@ class Hold:
 
 
 class Needs:
-    """Holds kinds of jobs, and lets them go again. On the event loop's thread."""
+    """Hold kinds of jobs while what they need is down, and release them over a ramp. Called on the event loop's thread only."""
 
     def __init__(self, declared: Callable[[], Mapping[str, tuple[Dependency, ...]]]) -> None:
-        """Ask what the handlers said, by kind."""
+        """`declared` returns what each kind of job needs by its handler, for the kinds of which a job could begin now."""
         self._declared = declared
         self._learned: dict[str, dict[Dependency, None]] = {}
         self._holds: dict[Key, Hold] = {}
@@ -109,7 +108,7 @@ class Needs:
         """The dependencies of the service, to find one by its name."""
 
     def shares(self, stop: Stop) -> list[Share]:
-        """What may be acquired: kinds, and how many jobs of them at most (None: any number), in the order of asking."""
+        """Return what may be acquired: kinds, and how many jobs of them at most (None: any number), in the order of asking."""
         declared = self._declared()
         self._look(declared, stop)
         if not self._holds:
@@ -134,7 +133,7 @@ class Needs:
         return [*shares, (free, None)] if free else shares
 
     def next_in_s(self) -> float | None:
-        """Seconds until a ramp lets more go; None while there is none."""
+        """Return the seconds until a ramp releases more; None while there is no ramp."""
         if all(hold.phase is not Phase.RAMP for hold in self._holds.values()):
             return None
         return max(STEP_S, ramp_length_s(self.workers) / max(1, self.workers))
@@ -148,7 +147,7 @@ class Needs:
             hold.taken += 1
 
     def refused(self, job: Job, refusal: Unavailable, stop: Stop) -> bool:
-        """Learn from the refusal of a handler; True if its kind is held until that dependency is back."""
+        """Learn from the refusal of a handler; return whether its kind is held until that dependency is back."""
         owner = self._owner(refusal)
         key: Key = refusal.dependency if owner is None or owner.state is not State.DOWN else owner
         if isinstance(key, Dependency):
@@ -163,12 +162,12 @@ class Needs:
         return isinstance(key, Dependency)
 
     def ended(self, job: Job, *, worked: bool) -> None:
-        """Take note that a job has ended, unless it was refused; `worked`: it is done."""
+        """Take note that a job has ended without being refused; `worked`: it is done."""
         if self._holds:
             self._decide(job, passed=True, worked=worked)
 
     def close(self) -> None:
-        """Watch nothing any more."""
+        """Release everything and end the tasks that wait for dependencies."""
         for hold in self._holds.values():
             if hold.task is not None:
                 hold.task.cancel()
@@ -185,7 +184,7 @@ class Needs:
         return [hold for key, hold in self._holds.items() if key in needed or kind in hold.kinds]
 
     def _look(self, kinds: Iterable[str], stop: Stop) -> None:
-        """Hold what needs a dependency that went down since the last look."""
+        """Hold the kinds that need a dependency which went down since the last call."""
         for kind in kinds:
             for dependency in self._needed(kind):
                 if dependency.state is State.DOWN:
@@ -215,7 +214,7 @@ class Needs:
         return hold
 
     async def _watch(self, key: Key, hold: Hold, stop: Stop) -> None:
-        """Wait until it is back, with everyone else who waits for it, or by trials at growing intervals."""
+        """Wait until the dependency is back, with everyone else who waits for it, or by trials at growing intervals."""
         state = BackoffState()
         try:
             while True:
@@ -240,7 +239,7 @@ class Needs:
         self._release(hold)
 
     async def _told(self, dependency: Dependency, stop: Stop) -> bool:
-        """Wait until the dependency lets us go; False if it never will: too many wait, or it belongs to somebody else."""
+        """Wait until the dependency releases us; return False if it never will: too many wait, or it is another service's."""
         try:
             await dependency.ready(stop=stop)
         except Stopping:
@@ -253,7 +252,7 @@ class Needs:
         return True
 
     async def _try(self, hold: Hold, offer_s: float | None, trial_s: float) -> Job | None:
-        """Let one job go as the trial, and wait for what becomes of it; gives the job, if one was there in time."""
+        """Let one job begin as the trial, and wait for its outcome; return the job, if one was there in time."""
         hold.phase, hold.job, hold.passed, hold.worked = Phase.OFFERED, None, None, False
         hold.changed.clear()
         self.wake()
@@ -271,7 +270,7 @@ class Needs:
                 hold.changed.set()
 
     def _forget(self, dependency: Dependency, kind: str) -> bool:
-        """Forget that this kind needs it: a job has been done without. True if no other kind needs it."""
+        """Forget that this kind needs it, as a job has been done without it; return whether no other kind needs it."""
         self._learned.get(kind, {}).pop(dependency, None)
         return not any(dependency in self._needed(other) for other in self._declared())
 
@@ -285,7 +284,7 @@ def _is_down(key: Key) -> bool:
 
 
 def _nothing() -> None:
-    """Nobody acquires yet."""
+    """Do nothing: there is no acquirer yet."""
 
 
 async def _set_within(event: asyncio.Event, seconds: float | None) -> None:

@@ -23,10 +23,9 @@ LEFT_OUT_MAX: Final = 1_000
 
 
 class Picker:
-    """Runs them for one worker process."""
+    """Run these statements for one worker process, on its event loop's thread."""
 
     def __init__(self, db: Postgres, said: Statements, incident: Incident) -> None:
-        """Leave nothing out yet."""
         self._db = db
         self._said = said
         self._incident = incident
@@ -34,12 +33,12 @@ class Picker:
         self.left_out: dict[int, None] = {}
 
     async def on(self, conn: Connection, picking: Picking, values: dict[str, Any]) -> Rows:
-        """Run it on this connection, for `count` rows, all or none."""
+        """Run it on this connection, for `count` rows, all or none, and return what was picked."""
         cursor = await conn.execute(self._said(picking.whole), {**values, "without": list(self.left_out)})
         return await cursor.fetchall()
 
     async def rows(self, picking: Picking, values: dict[str, Any]) -> Rows:
-        """Run it for up to `count` rows; row by row if need be. Raises the faults that concern everyone."""
+        """Run it for up to `count` rows, row by row if it must be. Raises the faults that concern everyone."""
         try:
             async with self._db.connection() as conn:
                 return await self.on(conn, picking, values)
@@ -48,14 +47,14 @@ class Picker:
         return await self.carefully(picking, values)
 
     def check(self, exc: Exception) -> Fault:
-        """The fault of what may be the matter with one row; raises anything else."""
+        """Return the fault of an error that may concern one row; raise any other error."""
         fault = refusal(self._db, exc)
         if fault.reaction is Reaction.WAIT:
             raise exc
         return fault
 
     async def carefully(self, picking: Picking, values: dict[str, Any]) -> Rows:
-        """Run it in steps, after it was refused: halved until the row is found that cannot be changed, then doubled."""
+        """Run it in steps, after it was refused. They are halved until the row is found that cannot be changed, then doubled."""
         rows: Rows = []
         count = values["count"]
         step = max(1, count // 2)
@@ -87,7 +86,7 @@ class Picker:
         return rows
 
     async def _first(self, conn: Connection, picking: Picking, values: dict[str, Any]) -> int | None:
-        """The row that would be picked next; it is locked, so that it is the one that is."""
+        """Return the id of the row that is picked next. It is locked, so that it stays the next."""
         cursor = await conn.execute(self._said(picking.pick), {**values, "count": 1, "without": list(self.left_out)})
         row = await cursor.fetchone()
         return None if row is None else row[0]

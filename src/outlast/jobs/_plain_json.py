@@ -1,4 +1,4 @@
-"""What counts as JSON here: what PostgreSQL's `json` *and* `jsonb` take, and what Python reads again.
+"""JSON that PostgreSQL's `json` *and* `jsonb` take, and that Python reads again.
 
 PostgreSQL refuses NaN and Infinity, which `json.dumps` writes. Its jsonb, and every `->>` on a json column, refuse the
 character NUL and half a surrogate pair. Nesting is bounded on both sides: by `max_stack_depth` there, by the recursion limit
@@ -32,7 +32,7 @@ class TooLargeError(NotJsonError):
 
 
 def to_json(value: object, bytes_max: int) -> str:
-    """Give the JSON text of `value`, in ASCII. Raises `NotJsonError`, and `TooLargeError` above `bytes_max` bytes."""
+    """Return the JSON text of `value`, in ASCII. Raises `NotJsonError`, and `TooLargeError` above `bytes_max` bytes."""
     try:
         text = _ENCODER.encode(value)
     except RecursionError:
@@ -64,7 +64,7 @@ def from_json(text: str | None) -> Any:  # noqa: ANN401 - anything that is JSON
 
 
 def shown(text: str | None) -> Any:  # noqa: ANN401 - anything that is JSON
-    """Read the JSON text of a column to be looked at; what does not read is given as its text."""
+    """Read the JSON text of a column in order to show it; return the text itself if it cannot be read."""
     try:
         return from_json(text)
     except NotJsonError:
@@ -72,13 +72,13 @@ def shown(text: str | None) -> Any:  # noqa: ANN401 - anything that is JSON
 
 
 def plain_text(text: object, chars_max: int) -> str:
-    """Give text that any column takes: without NUL and half pairs, and cut."""
+    """Return text that any column takes: without NUL and half pairs, and cut to `chars_max` characters."""
     cut = str(text)[:chars_max].replace("\x00", "\N{REPLACEMENT CHARACTER}")
     return cut.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _check_characters(text: str) -> None:
-    """Raise for the escape of a NUL, and for one of half a pair. An escaped backslash before a `u` is none."""
+    """Raise `NotJsonError` for the escape of a NUL or of half a pair. An escaped backslash before a `u` is neither."""
     high_ends_at = -1
     for escape in _ESCAPE.finditer(text):
         code = escape.group(1)

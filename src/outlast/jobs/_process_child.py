@@ -1,4 +1,4 @@
-"""What runs in a child process: it waits for one job after the other, and sends back what became of each.
+"""The program of a child process: it waits for one job after the other, and sends back the outcome of each.
 
 Both sides speak in frames: the length in four bytes, then JSON. The parent sends a greeting, which is answered when all
 handlers are imported, then jobs. The child answers each job twice: when it begins, and when it has ended.
@@ -53,24 +53,24 @@ _parents: list[int] = []
 
 
 def inside() -> bool:
-    """Whether this process is such a child."""
+    """Return whether this process is such a child."""
     return bool(_parents)
 
 
 def frame(message: dict[str, Any]) -> bytes:
-    """Give the bytes of a message. Raises `TypeError` and `ValueError` for what is no JSON."""
+    """Return the bytes of a message. Raises `TypeError` and `ValueError` for what is no JSON."""
     body = json.dumps(message).encode("ascii")
     return LENGTH.pack(len(body)) + body
 
 
 def of_job(job: Job) -> dict[str, Any]:
-    """Give the fields of a job as JSON."""
+    """Return the fields of a job as JSON."""
     values = {field.name: getattr(job, field.name) for field in fields(Job)}
     return values | {name: values[name].isoformat() for name in TIMES if values[name] is not None}
 
 
 def to_job(message: dict[str, Any]) -> Job:
-    """Give the job of such fields; those that it does not know are left out."""
+    """Return the job of such fields; unknown ones are left out."""
     values = {field.name: message[field.name] for field in fields(Job) if field.name in message}
     for name in TIMES:
         if values.get(name) is not None:
@@ -103,10 +103,12 @@ def main(descriptor: int, parent: int) -> None:
 
 
 class Server:
-    """Carries out jobs on the main thread, while another listens for the next one and for the end."""
+    """Carry out jobs on the main thread, while another listens for the next one and for the end of the stream.
+
+    The two share the inbox, and the flag that a job is under way: the main thread sets it, the other reads it.
+    """
 
     def __init__(self, channel: socket.socket, handlers: dict[str, Callable[[Job], Any]], result_bytes_max: int) -> None:
-        """Begin nothing yet."""
         self._channel = channel
         self._handlers = handlers
         self._result_bytes_max = result_bytes_max
@@ -124,7 +126,7 @@ class Server:
                 self._channel.sendall(frame({"begun": job.id}))
                 answer = self._answer(job)
                 if os.getpid() != self._pid:
-                    # The handler has forked and let its child out: there is one of us already.
+                    # The handler has forked, and this is its child, which came back here: there is one server already.
                     os._exit(0)
                 self._busy = False
                 self._channel.sendall(answer)
@@ -135,7 +137,7 @@ class Server:
                 self._inbox.put(message)
         self._inbox.put(None)
         if self._busy:
-            # Nobody waits for this job any more. Programs that it started go with it.
+            # Nobody waits for this job any more. The programs that it started are killed with it.
             os.killpg(0, signal.SIGKILL)
 
     def _answer(self, job: Job) -> bytes:
@@ -201,7 +203,7 @@ def _exactly(channel: socket.socket, count: int) -> bytes | None:
 
 
 def _end_with(parent: int) -> None:
-    """Have the kernel kill this process when its parent ends, also while a handler holds the interpreter (Linux)."""
+    """Ask the kernel to kill this process when its parent ends, also while a handler holds the interpreter (Linux)."""
     if sys.platform == "linux":
         with contextlib.suppress(OSError, AttributeError):
             ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)

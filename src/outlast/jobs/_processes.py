@@ -1,4 +1,4 @@
-"""Child processes in which handlers run that hold the interpreter, crash, or must be killed when their time is over."""
+"""Child processes, for handlers that hold the interpreter, crash, or must be killed when their time is over."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ STARTS_MAX: Final = 4
 BEGINS_MAX: Final = 3
 """Children that are given the same job, because those before did not begin with it."""
 AGAIN_S: Final = 1.0
-"""When it is worth coming back to children that did not serve: there is no better estimate."""
+"""The `retry_after_s` of a refusal when children did not serve: there is no better estimate."""
 ENVELOPE_BYTES: Final = 64 * 1024
-"""What an answer may have beside the result: names, and the text of a traceback."""
+"""The size of an answer beside the result, at most: names, and the text of a traceback."""
 
 
 class ChildError(OutlastError):
-    """What a handler raised in a child process, as text; the fault attached to it was found there."""
+    """An error that a handler raised in a child process, as text; its fault was found there."""
 
 
 @dataclass(frozen=True, slots=True)
 class ChildResult:
-    """What a handler returned in a child process: its JSON text, made there, or why it is none."""
+    """The value that a handler returned in a child process: its JSON text, made there, or the reason why it is no JSON."""
 
     json: str | None = None
     error: NotJsonError | None = None
@@ -50,12 +50,12 @@ class ChildResult:
 class ChildProcesses:
     """The children of one worker process: started when needed, used again, and no more than there are jobs under way.
 
-    `dependency` is whether children can be started. While they cannot, one prober tries to start one, no jobs for them are
+    `dependency` is up while children can be started. While they cannot, one prober tries to start one, no jobs for them are
     acquired, and those that were acquired already are given back.
     """
 
     def __init__(self, handlers: Callable[[], dict[str, Place]], *, result_bytes_max: int) -> None:
-        """Start nothing yet; `handlers` gives where each kind's handler is found."""
+        """`handlers` returns where the handler of each kind is found."""
         self.dependency = Dependency(NAME, probe=self._probe, probe_timeout_s=START_S, classifiers=Classifiers([_no_python]))
         self._handlers = handlers
         self._result_bytes_max = result_bytes_max
@@ -70,7 +70,7 @@ class ChildProcesses:
         return tuple(child.pid for child in self._all)
 
     async def run(self, job: Job, timeout_s: float | None) -> ChildResult:
-        """Have a child run the handler of the job, and give its result.
+        """Run the handler of the job in a child, and return its result.
 
         Raises `TimeoutError` when it has run for `timeout_s` seconds: the child is killed then, as it is when this is
         cancelled. Raises `ChildError` for what the handler raised, `ChildDiedError`, and `Unavailable` if none can be started.
@@ -97,7 +97,7 @@ class ChildProcesses:
         self._starts = asyncio.Semaphore(STARTS_MAX)
 
     async def close(self, grace_s: float) -> None:
-        """End them all: by themselves within `grace_s` seconds, by force afterwards."""
+        """End them all: those that are idle may end by themselves within `grace_s` seconds, then they are killed."""
         self._closed = True
         for child in self._idle:
             child.close()
@@ -112,7 +112,7 @@ class ChildProcesses:
             await asyncio.wait({child.ended for child in self._all}, timeout=grace_s)
 
     async def _take(self) -> ChildProcess:
-        """Give a child that is idle, or a new one."""
+        """Return a child that is idle, or a new one."""
         while self._idle:
             child = self._idle.pop()
             if child.expiry is not None:
@@ -123,7 +123,7 @@ class ChildProcesses:
         try:
             return await asyncio.shield(starting)
         except asyncio.CancelledError:
-            # It is started all the same, for whoever comes next.
+            # It is started all the same, for the next job.
             starting.add_done_callback(self._keep)
             raise
 
@@ -133,9 +133,7 @@ class ChildProcesses:
             async with self._starts, self.dependency.use("start"), asyncio.timeout(START_S):
                 return await self._start()
         except (OSError, ChildDiedError) as exc:
-            if not self.dependency.passable:
-                raise self.dependency.unavailable() from exc
-            raise Unavailable(NAME, self.dependency.classifiers.classify(exc, source=NAME), 0.0, AGAIN_S) from exc
+            raise self.dependency.refusal(exc, retry_after_s=AGAIN_S) from exc
 
     async def _start(self) -> ChildProcess:
         handlers = self._handlers()
@@ -174,7 +172,7 @@ class ChildProcesses:
 
 
 def _result(answer: dict[str, Any], job: Job) -> ChildResult:
-    """Give the result, or raise what the handler raised."""
+    """Return the result, or raise what the handler raised."""
     if "no_json" in answer:
         return ChildResult(error=(TooLargeError if answer["too_large"] else NotJsonError)(answer["no_json"]))
     error = answer.get("error")
@@ -192,7 +190,7 @@ def _result(answer: dict[str, Any], job: Job) -> ChildResult:
 
 
 def _no_python(exc: BaseException, phase: str) -> Fault | None:
-    """The rule for a Python that cannot be started: it was there when this process began."""
+    """Return the fault of a Python that cannot be started: it was there when this process began."""
     if phase in {"start", "probe"} and isinstance(exc, OSError) and exc.errno in {errno.ENOENT, errno.ENOEXEC}:
         return Fault(Kind.PERMANENT, "no python", f"cannot start {sys.executable}: {exc.strerror}", NAME, hint="install it again")
     return None

@@ -79,7 +79,7 @@ class Jobs:
         payload_bytes_max: int = BYTES_MAX,
         classifiers: Classifiers | None = None,
     ) -> None:
-        """Describe the queue; nothing is dialled. Raises `ConfigurationError`."""
+        """Raises `ConfigurationError` for a setting out of its limits. Nothing is dialled."""
         with _configuring():
             limits.above_zero("lease_s", lease_s, limits.LEASE_S_MAX)
             limits.above_zero("poll_s", poll_s, limits.POLL_S_MAX)
@@ -137,7 +137,7 @@ class Jobs:
         return add
 
     def work(self, service: Service, *, workers: int = 10, queues: Sequence[str] = ("default",)) -> WorkerProcess:
-        """Have `service` do jobs of these queues, `workers` at a time. Only kinds with a handler are taken."""
+        """Let `service` do jobs of these queues, `workers` at a time. Only kinds with a handler are taken."""
         if not queues:
             msg = "jobs: work() needs at least one queue"
             raise ConfigurationError(msg)
@@ -199,7 +199,7 @@ class Jobs:
         conn: psycopg.AsyncConnection[Any] | None = None,
         wait_s: float | None = None,
     ) -> list[EnqueueResult]:
-        """Enqueue jobs in one statement, all or none; results in the same order. See `enqueue`."""
+        """Enqueue jobs in one statement, all or none, and return the results in the same order. See `enqueue`."""
         jobs = [replace(job, token=str(uuid.uuid4())) for job in jobs]
         if not jobs:
             return []
@@ -261,7 +261,7 @@ class Jobs:
         return {name: [row[name] for row in rows] for name in rows[0]}
 
     def _checked(self, job: NewJob) -> dict[str, Any]:
-        """Give the columns of one job. Raises `InvalidJobError` or `PayloadTooLargeError`, naming the job and the limit."""
+        """Return the columns of one job. Raises `InvalidJobError` or `PayloadTooLargeError`, naming the job and the limit."""
         kind = limits.named("the kind of a job", job.kind)
         try:
             return {
@@ -301,23 +301,26 @@ class Jobs:
     # What an operator does.
 
     async def migrate(self) -> int:
-        """Make or update the tables; gives how many migrations were needed. Safe to run at any time, from anywhere."""
+        """Make or update the tables; return how many migrations were needed. Safe to run at any time, from anywhere."""
         async with self.db.connection() as conn:
             return await TABLES.migrate(conn, self.schema)
 
     async def cancel(self, job_id: int) -> JobState | None:
-        """Cancel a job: at once if it waits, by cancelling its handler if it runs; None if it is finished or unknown."""
+        """Cancel a job: at once if it waits, by cancelling its handler if it runs.
+
+        Return its state now; None if it is finished or unknown.
+        """
         if not _is_id(job_id):
             return None
         rows = await self._rows(statements.CANCEL, {"id": job_id})
         return JobState(rows[0][0]) if rows else None
 
     async def retry(self, job_id: int) -> bool:
-        """Make a dead, cancelled or expired job available again, with all its attempts; False if it is none of these."""
+        """Make a dead, cancelled or expired job available again, with all its attempts; return whether it was one of these."""
         return _is_id(job_id) and bool(await self._rows(statements.RETRY, {"id": job_id}))
 
     async def get(self, job_id: int) -> JobRecord | None:
-        """One job, or None."""
+        """Return one job; None if there is none with this id."""
         found = await self._list(job_id, None, None, None, 1) if _is_id(job_id) else None
         return found[0] if found else None
 
@@ -329,7 +332,7 @@ class Jobs:
         kind: str | None = None,
         limit: int = 50,
     ) -> Records:
-        """The newest jobs first, at most `limit` (and 1,000). Raises `InvalidJobError` for a name that no job can have."""
+        """Return the newest jobs first, at most `limit` (and 1,000). Raises `InvalidJobError` for a name that no job can have."""
         for what, name in (("queue", queue), ("kind", kind)):
             if name is not None:
                 limits.named(what, name)
@@ -348,14 +351,14 @@ class Jobs:
         return [_record(row) for row in rows]
 
     async def counts(self) -> dict[str, dict[str, int]]:
-        """How many jobs there are, by queue and state."""
+        """Return how many jobs there are, by queue and state."""
         counted: dict[str, dict[str, int]] = {}
         for queue, state, count in await self._rows(statements.COUNTS, {}):
             counted.setdefault(queue, {})[state] = count
         return counted
 
     async def purge(self, *, age_s: float = 0.0, states: Sequence[JobState] = FINAL) -> int:
-        """Delete finished jobs that ended more than `age_s` seconds ago, in batches; gives how many."""
+        """Delete finished jobs that ended more than `age_s` seconds ago, in batches; return how many."""
         unfinished = [state.value for state in states if state not in FINAL]
         if unfinished:
             msg = f"purge deletes finished jobs only, not {', '.join(unfinished)}; cancel them first"
@@ -386,7 +389,7 @@ def _in_order(jobs: Sequence[NewJob], rows: list[Any]) -> list[EnqueueResult]:
 
 
 def _record(row: tuple[Any, ...]) -> JobRecord:
-    """Make a record of what LIST gives: JSON as text, times as numbers."""
+    """Return the record of a row of LIST, which holds JSON as text and times as numbers."""
     record = JobRecord(*row)
     times = ("run_at", "enqueued_at", "deadline_at", "started_at", "finished_at")
     values: dict[str, Any] = {name: statements.at(getattr(record, name)) for name in times}
@@ -403,13 +406,13 @@ def _fault(text: str | None) -> dict[str, Any] | None:
 
 
 def _is_id(job_id: object) -> bool:
-    """Whether a job can have this id; the column takes no other."""
+    """Return whether a job can have this id; the column takes no other."""
     return isinstance(job_id, int) and 0 < job_id <= limits.ID_MAX
 
 
 @contextlib.contextmanager
 def _configuring() -> Generator[None]:
-    """What is refused here is a setting of the queue, not a job."""
+    """Raise `ConfigurationError` in place of `InvalidJobError`: a setting of the queue is refused here, not a job."""
     try:
         yield
     except InvalidJobError as error:

@@ -1,4 +1,4 @@
-"""When the incidents of a worker process are over: its jobs fail one by one, so no success of another says it."""
+"""The end of the incidents of a worker process: its jobs fail one by one, so the success of another does not end them."""
 
 from __future__ import annotations
 
@@ -8,14 +8,13 @@ if TYPE_CHECKING:
     from outlast import Incident
 
 QUIET_S: Final = 900.0
-"""As long without a fault ends an incident: no sooner than a reminder of it would come, so that folding still folds."""
+"""An incident ends after this time without a fault: no sooner than its reminder would come, so that folding still folds."""
 
 
 class Quiet:
-    """Closes incidents in which nothing has happened for `QUIET_S`. Called with the time, from the event loop's thread."""
+    """Close incidents in which nothing has happened for `QUIET_S`. Called with the time, on the event loop's thread."""
 
     def __init__(self, *incidents: Incident) -> None:
-        """Watch these."""
         self._seen: dict[Incident, tuple[int, float]] = dict.fromkeys(incidents, (0, 0.0))
 
     def look(self, now: float) -> None:
@@ -28,6 +27,6 @@ class Quiet:
                 incident.resolve()
 
     def end(self) -> None:
-        """Remind of nothing any more: the service ends."""
+        """Cancel all reminders: the service ends."""
         for incident in self._seen:
             incident.forget_timer()

@@ -1,4 +1,4 @@
-"""Records outcomes, many in one statement; keeps them in the journal while the database is away."""
+"""Record outcomes, many in one statement; keep them in the journal while the database is away."""
 
 from __future__ import annotations
 
@@ -30,16 +30,15 @@ logger = logging.getLogger("outlast.jobs")
 
 
 class Recorder:
-    """Takes the outcome of each attempt and returns when it is safe: in the database, or in the journal.
+    """Take the outcome of each attempt and return when it is safe: in the database, or in the journal.
 
     Every outcome is recorded once, however often it is sent: the statement is fenced by the attempt. What is
-    sent twice is counted in `late`, as is an outcome whose job was taken over by somebody else. Those that cannot be recorded
-    now, because somebody holds their row, are *held*: they stay in the journal and are tried again by themselves, behind
-    nobody's back and in nobody's way.
+    sent twice is counted in `late`, as is an outcome whose job another process has taken over. Those that cannot be recorded
+    now, because another session holds their row, are *held*: they stay in the journal and are tried again by themselves, and no
+    other outcome waits for them. Used on the event loop's thread only.
     """
 
     def __init__(self, db: Postgres, said: Statements, journal: Journal[Entry], worker: str) -> None:
-        """Belong to one worker process."""
         self._db = db
         self.journal = journal
         self.disk = OwnThread("outlast jobs journal")
@@ -49,6 +48,7 @@ class Recorder:
         self._pending: deque[tuple[Outcome, asyncio.Future[None]]] = deque()
         self._flusher: asyncio.Task[None] | None = None
         self._journal_lock = asyncio.Lock()
+        """Held while the journal is read and then changed by it: places in it are valid no longer."""
         self.incident = Incident("jobs journal", verb="is failing")
         self.journalled = 0
         self.ended: Counter[str] = Counter()
@@ -62,7 +62,7 @@ class Recorder:
         self._limit: asyncio.Timeout | None = None
 
     async def open(self) -> None:
-        """Open the journal, and put aside what does not read. Raises `ConfigurationError`."""
+        """Open the journal, and set aside what cannot be read. Raises `ConfigurationError`."""
         journal = self.journal
         await self.disk.run(journal.open)
         if journal.torn_bytes:
@@ -71,7 +71,7 @@ class Recorder:
             count = sum(each.rstrip(b"\n").count(b"\n") + 1 for each in journal.damaged)
             where = await self.disk.run(self.sieve.refusals.keep_damaged, journal.damaged)
             await self.disk.run(journal.drop, 0)
-            logger.error("jobs: %d lines of the journal %s do not read: the last of them %s", count, journal.path, where)
+            logger.error("jobs: %d lines of the journal %s cannot be read: the last of them %s", count, journal.path, where)
         if journal.records:
             logger.info("jobs: the journal holds %d outcomes of an earlier process", len(journal.records))
 
@@ -90,11 +90,11 @@ class Recorder:
         return bool(self.journal.records) and bool(self._places(1))
 
     def due_in_s(self) -> float | None:
-        """Seconds until held outcomes are worth another try; None if there are none."""
+        """Return the seconds until held outcomes are worth another try; None if there are none."""
         return max(0.0, self._held_until - asyncio.get_running_loop().time()) if self._held else None
 
     async def replay(self, stop: Stop) -> None:
-        """Record what the journal holds, oldest first, but for what is held. Raises the faults that concern everyone."""
+        """Record what the journal holds, oldest first, except for what is held. Raises the faults that concern everyone."""
         while self.is_behind and not stop.requested:
             async with self._journal_lock:
                 places = self._places()
@@ -112,11 +112,11 @@ class Recorder:
     def _tell_recorded(self, recorded: int, late: int) -> None:
         # Once an incident: one that comes and goes would say it each time.
         level = logging.INFO if self._once.news(self._db.health.opened_at) else logging.DEBUG
-        message = "jobs: %d outcomes kept in the journal are recorded (%d of them somebody else's by now)"
+        message = "jobs: %d outcomes kept in the journal are recorded (the jobs of %d of them were taken over meanwhile)"
         logger.log(level, message, recorded, late)
 
     def _places(self, count: int = BATCH_MAX) -> list[int]:
-        """The places of the next batch: of what is not held, or of everything when what is held is due."""
+        """Return the places of the next batch: of what is not held, or of everything when what is held is due."""
         due = self._due()
         places = (place for place, entry in enumerate(self.journal.records) if due or _key(entry) not in self._held)
         return list(itertools.islice(places, count))
@@ -136,7 +136,7 @@ class Recorder:
             self._held_until = now + wait_s
 
     def hurry(self, limit_s: float) -> None:
-        """Give the database no longer than this from now on, then use the journal: the service ends."""
+        """Wait no longer than `limit_s` seconds for the database from now on, then use the journal: the service ends."""
         self._limit_s = limit_s
         if self._limit is not None:
             self._limit.reschedule(asyncio.get_running_loop().time() + limit_s)
@@ -160,7 +160,7 @@ class Recorder:
                 await asyncio.sleep(RETRY_S)
 
     async def _make_safe(self, entries: list[Entry]) -> list[Entry]:
-        """Record them or keep them; gives those that neither the database nor the journal would take."""
+        """Record them or keep them; return those that neither the database nor the journal would take."""
         held = False
         # Behind what the journal holds already, so that nothing overtakes it.
         if self._db.passable and not self.is_behind:
@@ -174,7 +174,7 @@ class Recorder:
         return left
 
     async def _recorded(self, entries: list[Entry]) -> tuple[list[Entry], bool]:
-        """Record them in the database; gives those that are not, and whether it is they that have to wait."""
+        """Record them in the database; return those that are not recorded, and whether only they have to wait."""
         try:
             async with asyncio.timeout(self._limit_s) as limit:
                 self._limit = limit
@@ -193,7 +193,7 @@ class Recorder:
             self.incident.fault(fault, exc)
 
     async def _keep(self, entries: list[Entry]) -> list[Entry]:
-        """Write to the journal; gives what it would not take. One that is too large keeps no other out."""
+        """Write to the journal; return what it would not take. One that is too large keeps no other out."""
         fit: list[Entry] = entries
         left: list[Entry] = []
         try:

@@ -1,4 +1,4 @@
-"""Outcomes that the database refuses: kept in a bounded file beside the journal, and told once."""
+"""Outcomes that the database refuses: kept in a bounded file beside the journal, and logged once."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 BYTES_MAX: Final = 8 * 1024 * 1024
 CAUSE_MAX: Final = 20
-"""As many in a row that are refused one by one have a cause in common: it is held against no further one."""
+"""After this many refused one by one, in a row, they are taken to have a cause in common: it counts against no further one."""
 
 
 class Refusals:
@@ -27,29 +27,29 @@ class Refusals:
 
     A line holds the worker, the outcome as the journal has it, and the fault for which it was refused. At the bound, and when
     the disk does not take it, an outcome is not kept: the job is recorded dead all the same, and the log counts it. To make
-    room move the file away; it is opened anew for each line.
+    room move the file away; it is opened again for each line.
     """
 
     def __init__(self, path: Path, *, bytes_max: int = BYTES_MAX) -> None:
-        """Name the file; it is made when there is something to keep."""
+        """`path` is made when there is something to keep."""
         self.path = path
         self.bytes_max = bytes_max
         self.kept = self.lost = 0
         self.incident = Incident("jobs outcomes", verb="are refused")
 
     def keep(self, entry: Entry, fault: Fault) -> str:
-        """Keep a refused outcome; it is on disk when this returns. Gives where it is now, for people. Never raises."""
+        """Keep a refused outcome; it is on disk when this returns. Return where it is now, for people. Never raises."""
         worker, outcome = entry
         fields = {"worker": worker, **asdict(outcome), "refused": fault_record(fault)}
         body = as_json(fields)
         return self._write(b"%08x %s\n" % (zlib.crc32(body), body))
 
     def keep_damaged(self, stretches: list[bytes]) -> str:
-        """Keep what of the journal does not read, and return where the last of it is."""
+        """Keep what cannot be read of the journal; return where the last of it is, for people."""
         return [self._write(each) for each in stretches][-1]
 
     def tell(self, outcome: Outcome, fault: Fault, where: str, *, dead: bool) -> None:
-        """Log it: one ERROR for each different fault, the others counted."""
+        """Log one ERROR for each different fault; count the others."""
         became = "is dead" if dead else "cannot even be recorded dead, and stays as it is"
         reason = f"the outcome of job {outcome.id} was refused ({fault.reason}): the job {became}, the outcome {where}"
         self.incident.fault(Fault(Kind.BUG, fault.code, reason, "outcome", hint="correct what the handler returns, or the table"))
@@ -70,7 +70,7 @@ class Refusals:
 
 
 def refusal(db: Postgres, exc: Exception) -> Fault:
-    """The fault of what the database refused, which may concern one row alone; raises what concerns everyone."""
+    """Return the fault of an error that may concern one row alone; raise an error that concerns everyone."""
     if isinstance(exc, Unavailable | Stopping):
         raise exc
     fault = db.classifiers.classify(exc, source=db.name)
@@ -80,6 +80,6 @@ def refusal(db: Postgres, exc: Exception) -> Fault:
 
 
 def dead_instead(outcome: Outcome, fault: Fault) -> Outcome:
-    """What is recorded in place of an outcome that is refused: the job is dead, by that fault."""
+    """Return what is recorded in place of a refused outcome: the job is dead, by that fault."""
     state, record = JobState.DEAD.value, fault_record(fault)
     return replace(outcome, state=state, result_json=None, fault=record, delay_s=0.0, give_back=False)

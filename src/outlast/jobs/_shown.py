@@ -1,4 +1,4 @@
-"""What a worker process of a queue shows of itself: through the port of `outlast.extend`."""
+"""A worker process of a queue, as it shows itself through the port of `outlast.extend`."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ logger = logging.getLogger("outlast.jobs")
 
 
 class ShownJobs:
-    """One worker process to those who run it. What the table holds is counted by a loop, and shown with its age."""
+    """One worker process, as it is shown to those who run it. A loop counts what the table holds, which is shown with its age."""
 
     system = "jobs"
 
@@ -52,12 +52,14 @@ class ShownJobs:
         self._process = process
         self._said = said
         self._queues = list(queues)
+        self._service: Service | None = None
         # Replaced together and whole by the loop's thread; read by others, who take the tuple once.
         self._counted: tuple[Counts, float | None, float | None] = ({}, None, None)
         """The counts, for how long the oldest due job has waited, and when they were read."""
 
     def attach(self, service: Service) -> None:
-        """Have the service show it, and count now and then."""
+        """Add it to what the service shows, with a loop that counts now and then."""
+        self._service = service
         service.show(self)
         service.loop(needs=self._jobs.db, name="jobs counts")(self.count)
 
@@ -79,7 +81,7 @@ class ShownJobs:
             fault = self._jobs.db.classifiers.classify(exc, source=self._jobs.db.name)
             if fault.is_evidence:
                 raise
-            # Too many rows, or no table, which upkeep meets and tells. What was counted before grows old, and is left out then.
+            # Too many rows, or no table, which upkeep meets and logs. What was counted before grows old, and is left out then.
             logger.debug("jobs: not counted: %s", fault.code)
         progress()
         await stop.sleep(max(EVERY_S, (loop.time() - began_at) / SHARE))
@@ -132,7 +134,7 @@ class ShownJobs:
         used = len(recorder.journal.records) / recorder.journal.records_max
         yield Figure.gauge("journal_used", text, used, unit=Unit.RATIO)
         yield Figure.counter(
-            "late_outcomes", "Outcomes sent twice, or whose job was somebody else's by then.", recorder.sieve.late
+            "late_outcomes", "Outcomes sent twice, or whose job another process had by then.", recorder.sieve.late
         )
 
     def _of_upkeep(self) -> Iterator[Figure]:
@@ -143,6 +145,8 @@ class ShownJobs:
 
     def health(self) -> SystemHealth:
         """Return whether it works: jobs that fail are theirs, and no trouble of the queue."""
+        if self._service is None or not self._service.ready:
+            return SystemHealth(None, "not at work")
         db, recorder, incident = self._jobs.db, self._process.recorder, self._process.incident
         if not db.passable:
             return SystemHealth(False, "waiting for the database", db.fault, db.health.opened_at)

@@ -1,4 +1,4 @@
-"""Records outcomes, and finds out one by one which of them the database refuses: one of them never stops the others."""
+"""Record outcomes, and find out one by one which of them the database refuses: one of them never stops the others."""
 
 from __future__ import annotations
 
@@ -17,31 +17,31 @@ if TYPE_CHECKING:
     from outlast.postgres import Postgres
 
 LOCK_S: Final = 0.1
-"""How long a row that somebody else holds is waited for, while the one is looked for that holds up the others."""
+"""The wait for a row that another session holds, during the search for the one that holds up the others."""
 UNRECORDABLE_MAX: Final = 1_000
 
 
 class Sieve:
-    """Takes a batch through the database. What it answers "no" to concerns one outcome until the opposite is shown.
+    """Record a batch. What the database refuses is taken to concern one outcome until the opposite is shown.
 
     A batch that is refused is halved until the outcome is found that is: its job is recorded dead, with the fault, and
-    the outcome kept beside the journal. What cannot be recorded *now*, because somebody holds the row or there is no room, is
-    given back, to be tried again later. What everyone would meet is raised: the server does not answer, the table is not
+    the outcome kept beside the journal. What cannot be recorded *now*, because another session holds the row or there is no
+    room, is returned, to be tried again later. What everyone would meet is raised: the server does not answer, the table is not
     there.
     """
 
     def __init__(self, db: Postgres, said: Statements, disk: OwnThread, refusals: Refusals) -> None:
-        """Belong to one recorder, whose thread `disk` keeps what is refused."""
+        """`disk` is the thread of the journal, which also writes what is refused."""
         self._db = db
         self._said = said
         self._disk = disk
         self.refusals = refusals
         self.recorded = self.late = 0
         self._unrecordable = Once(UNRECORDABLE_MAX)
-        """Jobs that could not even be recorded dead. They are told once."""
+        """Jobs that could not even be recorded dead. They are logged once."""
 
     async def record(self, entries: list[Entry]) -> list[Entry]:
-        """Record them; gives those to be tried again later. Raises the faults that concern everyone."""
+        """Record them; return those to be tried again later. Raises the faults that concern everyone."""
         try:
             await self._write(entries)
         except Exception as exc:  # noqa: BLE001 - whatever it is, it is classified
@@ -80,7 +80,7 @@ class Sieve:
         return left
 
     async def _set_aside(self, entry: Entry, fault: Fault) -> bool:
-        """Record the job dead and keep the outcome; False if it is not the outcome that is refused."""
+        """Record the job dead and keep the outcome; return False if it is not the outcome that is refused."""
         if fault.reaction is Reaction.WAIT:
             # "Not now", not "not this": a lock, a deadlock, no room.
             return False
@@ -101,7 +101,7 @@ class Sieve:
         return True
 
     async def _write(self, entries: list[Entry], *, lock_s: float | None = None) -> None:
-        """One statement for all, all or none."""
+        """Record all or none, in one statement."""
         columns: dict[str, list[Any]] = {
             "id": [outcome.id for _, outcome in entries],
             "attempt": [outcome.attempt for _, outcome in entries],

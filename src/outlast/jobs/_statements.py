@@ -12,7 +12,7 @@ EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def _time(column: LiteralString) -> LiteralString:
-    """Read a time as microseconds since 1970, brought into the years that Python has; `at` makes a datetime of it.
+    """Return SQL that reads a time as microseconds since 1970, brought into the years that Python has, for `at`.
 
     PostgreSQL's years go from 4714 BC to 294276, and there is infinity. A number is the same whatever `DateStyle` says.
     """
@@ -21,7 +21,7 @@ def _time(column: LiteralString) -> LiteralString:
 
 
 def at(micros: int | None) -> datetime | None:
-    """The time that `_time` has read."""
+    """Return the time that `_time` has read."""
     return None if micros is None else EPOCH + timedelta(microseconds=micros)
 
 
@@ -44,7 +44,7 @@ WITH new AS (
 )
 SELECT new.token::text, new.id, true FROM new LEFT JOIN told ON true
 """
-"""One notification for all the jobs of a statement. Jobs whose key or token is there already give no row."""
+"""One notification for all the jobs of a statement. Jobs whose key or token is there already return no row."""
 
 FIND: Final = """
 SELECT given.token::text, jobs.id, jobs.token = given.token
@@ -59,7 +59,7 @@ _MEETABLE: Final = """(deadline_at IS NULL
 
 @dataclass(frozen=True, slots=True)
 class Picking:
-    """A statement that picks some rows and changes them. `pick` alone gives the ids, and locks them."""
+    """A statement that picks some rows and changes them. `pick` alone returns the ids, and locks the rows."""
 
     verb: LiteralString
     pick: LiteralString
@@ -151,7 +151,7 @@ RETURNING jobs.id
 """,
 )
 """A lease runs from the server's own start at the earliest: after an outage everyone has time to report. A start that is yet
-to come, or none, is a row of somebody else's: it has no lease, and no sum that could leave the range."""
+to come, or none, is a row of another program: it has no lease, and no sum that could leave the range."""
 
 FORGET_WORKERS: Final = """
 DELETE FROM {schema}.workers WHERE lease_until < now() - interval '1 hour'
@@ -222,13 +222,13 @@ class Statements:
     """The statements above for one schema."""
 
     def __init__(self, schema: str) -> None:
-        """Compose them once; a name of any spelling is quoted."""
+        """`schema` may be a name of any spelling: it is quoted."""
         self.schema = schema
         self.channel = f"{schema}_jobs"
         self._composed: dict[str, sql.Composed] = {}
 
     def __call__(self, text: LiteralString) -> sql.Composed:
-        """Give a statement of this file for this schema."""
+        """Return a statement of this file for this schema."""
         composed = self._composed.get(text)
         if composed is None:
             composed = sql.SQL(text).format(schema=sql.Identifier(self.schema), channel=sql.Literal(self.channel))
@@ -236,5 +236,5 @@ class Statements:
         return composed
 
     def listen(self) -> sql.Composed:
-        """The statement that subscribes to the channel."""
+        """Return the statement that subscribes to the channel."""
         return sql.SQL("LISTEN {}").format(sql.Identifier(self.channel))

@@ -25,7 +25,7 @@ LEFT_BEHIND_MIN: Final = 4
 """Threads that may be left behind in any case: with one worker too, a single handler that hangs does not end all work."""
 NAMED_MAX: Final = 5
 NO_THREAD_S: Final = 1.0
-"""When it is worth trying again to start a thread: there is no better estimate."""
+"""The `retry_after_s` of a refusal when the system starts no thread: there is no better estimate."""
 logger = logging.getLogger("outlast.jobs")
 
 
@@ -39,7 +39,7 @@ class HandlerThreads:
     """
 
     def __init__(self, gate: Gate, workers: int, freed: Callable[[], None]) -> None:
-        """Belong to a service's `gate`; `freed` is called when a thread that was left behind has ended its job."""
+        """`gate` is the service's; `freed` is called when a thread that was left behind has ended its job."""
         self.workers = workers
         self.left_max = max(LEFT_BEHIND_MIN, workers)
         self._gate = gate
@@ -51,7 +51,7 @@ class HandlerThreads:
         """The kinds of which it was said that there is no room."""
 
     def has_room(self, kind: str) -> bool:
-        """Whether jobs of this kind may be acquired."""
+        """Return whether jobs of this kind may be acquired."""
         return len(self._left) < self.left_max or len(self._left_by(kind)) < self.left_max
 
     @property
@@ -60,10 +60,10 @@ class HandlerThreads:
         return tuple(body.name for body in self._left)
 
     async def run(self, function: Callable[[Job], Any], job: Job, timeout_s: float | None) -> Any:  # noqa: ANN401
-        """Call `function(job)` in a thread, with the context variables of the caller, and give its result.
+        """Call `function(job)` in a thread, with the context variables of the caller, and return its result.
 
         Raises `TimeoutError` when it has run for `timeout_s` seconds, counted from its first step, `Stopping` if it
-        has not begun when the service stops, and `Unavailable` if the system gives no thread.
+        has not begun when the service stops, and `Unavailable` if the system starts no thread.
         """
         body = ThreadBody(function, job, self._gate)
         thread = self._take()
@@ -158,7 +158,7 @@ class ThreadBody:
             thread.name = own_name
 
     def ran_s(self) -> float:
-        """For how many seconds it has run; 0 before its first step."""
+        """Return for how many seconds it has run; 0 before its first step."""
         return 0.0 if self._began_at is None else time.monotonic() - self._began_at
 
 

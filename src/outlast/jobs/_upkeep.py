@@ -1,4 +1,4 @@
-"""What keeps a queue in order: heartbeats, rescue, deadlines, retention."""
+"""The regular work that keeps a queue in order: heartbeats, rescue, deadlines, retention."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ SWEEP_MAX: Final = 1_000
 SWEEPS_MAX: Final = 50
 """Statements a round of upkeep makes at most; the next round goes on."""
 HEARTBEATS: Final = 3
-"""Heartbeats within a lease: two may be lost before anyone is taken for dead."""
+"""Heartbeats within a lease: two may be lost before a worker is taken for dead."""
 PURGE_S: Final = 60.0
 WORKER_DIED: Final = Fault(
     Kind.TRANSIENT, "worker died", "the worker stopped renewing its lease in the middle of the job", "jobs"
@@ -73,11 +73,11 @@ class Upkeep:
         db.subscribe(self._on_change)
 
     def hurry(self) -> None:
-        """Do a round now: somebody asked for a cancel."""
+        """Do a round now: a cancel was requested."""
         self._due.set()
 
     async def run(self, stop: Stop) -> None:
-        """One round every third of a lease, until the stop."""
+        """Do one round every third of a lease, until the stop."""
         loop = asyncio.get_running_loop()
         while True:
             if self._usable_since is None:
@@ -91,7 +91,7 @@ class Upkeep:
                     await self._due.wait()
 
     async def leave(self) -> None:
-        """Say good-bye: a worker that is gone and holds nothing needs no lease."""
+        """Delete the lease of this worker, if it holds no job: it ends."""
         if self._db.passable and not self._running:
             async with self._db.connection() as conn:
                 await conn.execute(self._said(statements.LEAVE), {"worker": self._worker})
@@ -119,16 +119,16 @@ class Upkeep:
             self.purged += await self.purge(self._retention_s)
 
     async def _reconcile(self, known: set[Attempt], mine: dict[Attempt, bool]) -> None:
-        """Compare what we run with what the table says we run."""
+        """Compare the jobs that run here with those that do by the table."""
         for attempt, cancel_requested in mine.items():
             if attempt not in known:
-                # Acquired, but the reply was lost: nobody runs it, so it goes back without costing an attempt.
+                # Acquired, but the reply was lost: nobody runs it, so it is given back without costing an attempt.
                 job_id, number = attempt
                 await self._recorder.record(give_back(Job(job_id, "", None, number, number), 0.0))
             elif cancel_requested:
                 self._running.interrupt(attempt, requested=True)
         for attempt in known - mine.keys():
-            # Unless it has ended meanwhile: somebody took it for lost and may run it by now.
+            # Another process took it for lost and may run it by now. One that has ended meanwhile is not interrupted.
             self._running.interrupt(attempt, requested=False)
 
     async def _expire(self) -> None:
@@ -151,7 +151,7 @@ class Upkeep:
             await conn.execute(self._said(statements.FORGET_WORKERS))
 
     async def purge(self, age_s: float, states: list[str] | None = None) -> int:
-        """Delete finished jobs older than that, in bounded batches; gives how many."""
+        """Delete jobs that finished more than `age_s` seconds ago, in bounded batches; return how many."""
         values = {"age_s": age_s, "states": states or [state.value for state in FINAL]}
         return await self._sweep(statements.PURGE, values)
 

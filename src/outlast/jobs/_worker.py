@@ -1,4 +1,4 @@
-"""A worker process of the queue: its loops run handlers and see that every outcome is safe."""
+"""A worker process of the queue: its loops run handlers and make every outcome safe."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from outlast.postgres import Connection, Postgres
 
 RUNS_WEIGHT: Final = 0.1
-"""How much the newest duration of a kind counts in its average."""
+"""The weight of the newest duration of a kind in its average."""
 SHORTEST: Final = 0.5
 """A job is hopeless when less than half its kind's average duration is left: averages are not minima."""
 RELEASE_SHARE: Final = 0.03
@@ -49,7 +49,10 @@ logger = logging.getLogger("outlast.jobs")
 
 
 class WorkerProcess:
-    """What `Jobs.work` adds to a service: worker loops, one acquirer, one recorder, upkeep, and a listener."""
+    """The parts that `Jobs.work` adds to a service: worker loops, one acquirer, one recorder, upkeep, and a listener.
+
+    All of it runs on the event loop's thread, apart from handlers and the journal.
+    """
 
     def __init__(
         self,
@@ -65,7 +68,6 @@ class WorkerProcess:
         result_bytes_max: int,
         classifiers: Classifiers,
     ) -> None:
-        """Describe it; `attach` adds it to a service."""
         self.id = str(uuid.uuid4())
         self._db = db
         self._said = said
@@ -146,7 +148,7 @@ class WorkerProcess:
             async with asyncio.timeout(self._release_s):
                 await self.upkeep.leave()
         except Exception as exc:  # noqa: BLE001 - the lease runs out by itself
-            logger.debug("jobs: could not say good-bye: %s", exc)
+            logger.debug("jobs: could not delete the lease of this worker: %s", exc)
         journal = self.recorder.journal
         if journal.records:
             logger.info("jobs: %d outcomes stay in the journal %s until the next start", len(journal.records), journal.path)
@@ -169,7 +171,7 @@ class WorkerProcess:
         progress()
 
     async def _run(self, job: Job, stop: Stop) -> Outcome:
-        """Run the handler and return what becomes of the job. Nothing that it raises ends the service."""
+        """Run the handler and return the outcome. Nothing that it raises ends the service."""
         loop = asyncio.get_running_loop()
         handling = self._handlers[job.kind][1]
         started_at = loop.time()
@@ -185,7 +187,7 @@ class WorkerProcess:
             raise
         requested = self.running.interrupted(job)
         if task.cancelled() and requested is not None:
-            # Our own doing: somebody asked for it, or the job was taken from us.
+            # We cancelled it: that was requested, or the job was taken from us.
             return Outcome(job.id, job.attempt, JobState.CANCELLED.value) if requested else give_back(job, 0.0)
         exc = _raised(task)
         if exc is None:
@@ -194,7 +196,7 @@ class WorkerProcess:
         return self._after_fault(job, exc, handling, stop)
 
     def _finished(self, job: Job, task: asyncio.Task[Any]) -> Outcome | None:
-        """The result, if the handler came to its end although it was told to stop."""
+        """Return the outcome, if the handler came to its end although it was told to stop."""
         if task.cancelled() or task.exception() is not None:
             return None
         return self._result(job, task.result())
@@ -213,7 +215,7 @@ class WorkerProcess:
     def _after_fault(self, job: Job, exc: BaseException, handling: Handling, stop: Stop) -> Outcome:
         fault = self._classifiers.classify(exc, source=job.kind).met_while(stopping=stop.requested)
         if fault.reaction is Reaction.LEAVE:
-            # The place, for whoever is to look at it.
+            # The place, for the person who is to look at it.
             fault = replace(fault, reason=f"job {job.id} of {job.kind}: {fault.reason}")
         refusal = refusal_in(exc)
         held = refusal is not None and refusal.dependency != self._db.name and self.needs.refused(job, refusal, stop)
@@ -256,7 +258,7 @@ class WorkerProcess:
             await wait_on_purpose(conn)
             await conn.execute(self._said.listen())
             conn.operation_timeout_s = None
-            # What was enqueued, and who was cancelled, while nobody listened.
+            # Jobs may have been enqueued, or cancelled, while nobody listened.
             self.acquirer.wake()
             self.upkeep.hurry()
             yield conn
@@ -280,7 +282,7 @@ class WorkerProcess:
 
 
 def _raised(task: asyncio.Task[Any]) -> BaseException | None:
-    """What came out of a handler; a cancellation too, when nobody cancelled it: it let somebody else's out."""
+    """Return what a handler raised. A cancellation that we did not ask for is one too: the handler let another's out."""
     try:
         return task.exception()
     except asyncio.CancelledError as exc:

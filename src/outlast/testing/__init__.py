@@ -1,4 +1,4 @@
-"""What tests of services need: a real PostgreSQL that can be broken, a proxy that counts and fails, virtual time
+"""A kit for tests of services: a real PostgreSQL that can be broken, a proxy that counts and fails, virtual time
 with seeded schedules, and peers that fail by a script.
 """
 

@@ -11,7 +11,7 @@ import psycopg
 import pytest
 
 from outlast import ConfigurationError, Fault, Kind
-from outlast.changes._slot.creation import SlotCreationError, create_slot
+from outlast.changes._slot.blockers import SlotCreationError, create_slot
 from outlast.changes._slot.setup import Findings, examine, set_up
 from outlast.postgres import Postgres
 from outlast.testing import PostgresServer

@@ -120,7 +120,7 @@ def test_jobs_that_hang_through_an_outage(crowd: Crowd, tmp_path: Path) -> None:
         crowd.until(lambda: crowd.logged("finish").total() == 10)
         journals = [tmp_path / "first.journal", tmp_path / "second.journal"]
         # The outcomes of good jobs that were recorded when the server went may be there as well.
-        crowd.until(lambda: sum(journal.read_bytes().count(b"\n") for journal in journals) >= 10)
+        crowd.until(lambda: sum(journal.read_bytes().count(b"}\n") for journal in journals) >= 10)
         crowd.server.start()
         crowd.until(lambda: crowd.done() == GOOD + 10)
         door.touch()

@@ -144,7 +144,7 @@ def test_the_journal_outlives_the_worker(shop: Shop) -> None:
     shop.until(lambda: sum(shop.logged("end").values()) == 10)
     journal = shop.directory / "worker.journal"
     end = time.monotonic() + 60
-    while journal.read_bytes().count(b"\n") < 10:
+    while journal.read_bytes().count(b"}\n") < 10:
         assert time.monotonic() < end
         time.sleep(0.02)
     worker.kill()

@@ -206,7 +206,7 @@ def test_a_table_that_is_not_there_is_held_against_no_outcome(database: str, tmp
                 await until(lambda job_id=job_id: running(jobs, job_id))  # type: ignore[misc]
             await execute(jobs, "ALTER TABLE outlast.jobs RENAME TO gone")
             gone.set()
-            while (tmp_path / "journal").read_bytes().count(b"\n") < 30:
+            while (tmp_path / "journal").read_bytes().count(b"}\n") < 30:
                 await asyncio.sleep(0.01)
             await execute(jobs, "ALTER TABLE outlast.gone RENAME TO jobs")
             await until(lambda: settled(jobs))

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from outlast.extend import Act, Figure, Shown
+    from outlast.testing import PostgresServer
 
 
 def values(system: Shown, name: str) -> dict[tuple[str, ...], float]:
@@ -133,3 +134,40 @@ class _Fired(outlast.Stop):
 
     async def sleep(self, seconds: float) -> None:
         assert seconds >= shown.EVERY_S
+
+
+@pytest.mark.expected_logs
+def test_while_the_database_is_away_it_says_so_with_the_first_cause_and_counts_what_the_journal_keeps(
+    server: PostgresServer, tmp_path: Path
+) -> None:
+    async def scenario(jobs: Jobs) -> None:
+        finish = asyncio.Event()
+
+        @jobs.handler("settle")
+        async def settle(job: Job) -> None:
+            await finish.wait()
+
+        await jobs.enqueue("settle")
+        service, stop = outlast.Service("worker", deadline_s=2.0), outlast.Stop()
+        jobs.work(service, workers=1)
+        (system,) = service.all_shown()
+        running = asyncio.create_task(service.run(stop))
+
+        async def shows(name: str, value: float) -> bool:
+            return values(system, name) == {(): value}
+
+        await until(lambda: shows("running", 1))
+        await asyncio.to_thread(server.stop)
+        finish.set()
+        await until(lambda: shows("journal_outcomes", 1))
+        health = system.health()
+        assert (health.well, health.state) == (False, "waiting for the database")
+        assert health.cause is not None
+        assert health.since is not None
+        await asyncio.to_thread(server.start)
+        await until(lambda: shows("journal_outcomes", 0))
+        assert values(system, "ended") == {("done",): 1}
+        stop.fire("test")
+        await running
+
+    on_queue(server.dsn(), tmp_path, scenario)

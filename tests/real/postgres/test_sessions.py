@@ -11,7 +11,7 @@ from changes_source import ITEM, LOGICAL, Memory, ask, insert, running, streams,
 from psycopg.conninfo import make_conninfo
 
 import outlast
-from outlast.changes._slot.creation import create_slot
+from outlast.changes._slot.blockers import create_slot
 from outlast.jobs import Jobs
 from outlast.postgres import Postgres
 from outlast.postgres.ownership._standby import Standby

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from guarded import Guarded, guard, python, until
 
+import exposition
 from outlast._programs.guard import processes
 from outlast._runtime.process import proc as process_files
 
@@ -318,6 +319,9 @@ def test_the_endpoint_tells_readiness_liveness_and_figures(tmp_path: Path) -> No
         until(lambda: 'read_lines_total{stream="stdout"} 2\n' in get(address, "/metrics")[1])
         figures = get(address, "/metrics")[1]
         assert "outlast_guard_up 1\n" in figures
+        families = exposition.read(figures)
+        assert families["outlast_guard_read_bytes_total"].samples[(("stream", "stdout"),)] == 4
+        assert families["outlast_guard_log_cap_bytes"].kind == "gauge"
         assert f'dropped_lines_total{{place="{tmp_path / "log"}"}} 0\n' in figures
         # Idle connections take all the places, and are cut after a while; the guard does not wait for them.
         host, _, port = address.partition(":")

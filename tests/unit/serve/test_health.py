@@ -13,7 +13,6 @@ import pytest
 
 from outlast import ConfigurationError
 from outlast._serve import server as bounded_http
-from outlast._serve.address import parse_address
 from outlast._serve.endpoint import Endpoint
 from outlast._serve.health import DependencyStatus, HealthStatus, health_pages
 
@@ -231,36 +230,6 @@ def test_it_answers_while_the_main_thread_is_busy() -> None:
             # No await and no wait: what a blocked event loop looks like to others.
             sum(range(1000))
     assert answered == [503]
-
-
-@pytest.mark.parametrize(
-    ("address", "means"),
-    [
-        ("127.0.0.1:8080", ("127.0.0.1", 8080)),
-        (":8080", ("127.0.0.1", 8080)),
-        ("8080", ("127.0.0.1", 8080)),
-        ("localhost:0", ("127.0.0.1", 0)),
-        ("0.0.0.0:65535", ("0.0.0.0", 65535)),  # noqa: S104
-        ("[::1]:0", ("::1", 0)),
-        ("[::]:80", ("::", 80)),
-    ],
-)
-def test_addresses(address: str, means: tuple[str, int]) -> None:
-    assert parse_address(address) == means
-
-
-@pytest.mark.parametrize(
-    "address",
-    [
-        *["", "somewhere", "127.0.0.1", "127.0.0.1:", ":65536", ":-1", ":8o8o", ":\u0668", ":080000", "a" * 5000],
-        *["::1:80", "[::1]", "[127.0.0.1]:80", "[]:80", "[localhost]:80", "[fe80::1%lo]:80", "[[::1]]:80"],
-        *["example.org:80", "1.2.3:80", "http://127.0.0.1:80", "127.0.0.1:80/livez"],
-    ],
-)
-def test_what_is_no_address(address: str) -> None:
-    with pytest.raises(ConfigurationError, match=r'is no address to listen on; write "127\.0\.0\.1:8080"') as raised:
-        Endpoint(address, {})
-    assert len(str(raised.value)) < 700
 
 
 def test_an_address_that_somebody_has() -> None:

@@ -29,7 +29,7 @@ class Cancels:
 
 
 def is_cancel_request(opening: bytes) -> bool:
-    """Whether these are, whole, all the bytes of a cancel request. Longer keys (protocol 3.2) are known by their length."""
+    """Return whether these bytes are one whole cancel request. Longer keys (protocol 3.2) are known by their length."""
     while len(opening) > HEAD_BYTES:
         length, code = (int.from_bytes(opening[at : at + 4]) for at in (0, 4))
         if code not in _ENCRYPTION_CODES:

@@ -46,7 +46,7 @@ ARMS: Mapping[str, JobsKind] = MappingProxyType(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CoderOptions(DrillOptions):
-    """What the person who starts the drill may choose."""
+    """Choices of the person who starts the drill."""
 
     drill: ClassVar[str] = "coder"
     kinds: ClassVar[Mapping[str, JobsKind]] = ARMS
@@ -64,7 +64,7 @@ class CoderOptions(DrillOptions):
 
     @property
     def work_s(self) -> float:
-        """How long one job takes."""
+        """Seconds that one job takes."""
         return max(WORK_S_MIN, self.loops / WORK_LOOPS_PER_S)
 
     def validate(self) -> None:

@@ -45,7 +45,7 @@ class Feeder:
         self._thread.start()
 
     def pause(self) -> None:
-        """Stop enqueueing; returns when no enqueue is in progress and the connection is closed."""
+        """Stop enqueueing; return when no enqueue is in progress and the connection is closed."""
         with self._lock:
             self._paused = True
             self._close()

@@ -1,4 +1,4 @@
-"""What an arm of the coder drill did, and how people read it."""
+"""Figures of an arm of the coder drill, and how people read them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from outlast._drill.shown.figures import Column, Series, lines_and_attempts, sec
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobsArm(ArmResult):
-    """What one arm did with its jobs."""
+    """The figures of one arm, with those of its jobs."""
 
     recovery_s_p50: float | None
     recovery_s_max: float | None
@@ -79,7 +79,7 @@ SERIES = (figures.LINES, figures.ATTEMPTS, figures.CPU, Series("jobs", "jobs / s
 
 
 def describe(arm: JobsArm) -> str:
-    """What happened in this arm, in words and figures."""
+    """Describe what happened in this arm, in words and figures."""
     if arm.recovery_s_max is not None:
         back = f"all {arm.loops} loops back at work {arm.recovery_s_max:.2f} s after the server accepted"
     else:

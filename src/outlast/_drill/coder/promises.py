@@ -1,4 +1,4 @@
-"""What the coder drill promises of the outlast arm: every limit in one place, with its reason."""
+"""Promises of the coder drill about the outlast arm: every limit in one place, with its reason."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ CPU_PERCENT_MAX = 1.0
 
 CPU_S_MIN = 0.2
 CPU_LOOP_S = 0.0006
-"""What a short outage may use in all: 0.2 s, or 0.6 ms a loop if that is more. Ending the jobs in flight, keeping their
+"""Processor time of a short outage in all: 0.2 s, or 0.6 ms a loop if that is more. Ending the jobs in flight, keeping their
 results and opening the incident cost the same however short it is, and the system counts in steps of 10 ms. From 20 s on
 (60 s with 1,000 loops) the 1 % holds."""
 
@@ -51,10 +51,10 @@ SESSIONS_MAX = 13
 probe, and what is dialled for a session of one's own."""
 
 SLOWER_PERCENT_MAX = 50.0
-"""What one statement meets concerns that statement: the jobs go on. On a busy machine their rate varies by a third by itself."""
+"""A fault that one statement meets is its own: the jobs go on. On a busy machine their rate varies by a third by itself."""
 
 ATTEMPTS_GIVEN_UP_PER_S = 2.0
-"""Four loops give up a statement every 3 s: each such connection is dialled anew, and the server is asked whether it answers."""
+"""Four loops give up a statement every 3 s: each such connection is dialled again, and the server is asked whether it answers."""
 
 LEDGER_LINES_MAX = 6
 PAYMENT_LINES_MAX = 4
@@ -105,7 +105,7 @@ LIMITS: Mapping[str, Limits] = MappingProxyType(
 
 
 def recovery_limit_s(loops: int, work_s: float, wait_s: float = PROBE_S_MAX) -> float:
-    """Seconds from acceptance within which every loop has finished a job: 2.0 for fifty loops of 50 ms jobs."""
+    """Return the seconds from acceptance within which every loop has finished a job: 2.0 for fifty loops of 50 ms jobs."""
     return wait_s + min(RAMP_S_MAX, RAMP_LOOP_S * loops) + max(0.0, work_s - WORK_BASE_S)
 
 
@@ -116,7 +116,7 @@ def check(arm: JobsArm, fault: str) -> tuple[Promise, ...]:
 
 
 def stormed(arm: JobsArm, fault: str) -> bool | None:
-    """Whether the naive arm stormed; None under a fault that need not make it storm."""
+    """Return whether the naive arm stormed; None under a fault that need not make it storm."""
     if fault not in STORM_FAULTS:
         return None
     return arm.lines_outage >= STORM_LINES_PER_S * arm.outage_s

@@ -83,7 +83,7 @@ class JobsRun(ArmRun[JobsArm, PostgresTarget]):
         return self._target.version
 
     def target(self) -> PostgresTarget:
-        """The server and the proxy before it."""
+        """Return the server and the proxy before it."""
         return self._target
 
     @property
@@ -104,7 +104,7 @@ class JobsRun(ArmRun[JobsArm, PostgresTarget]):
         self._feeder.stop()
 
     def readiness(self) -> str:
-        """Every loop is to have done a job."""
+        """Say how many loops have done a job; empty when all have."""
         seen = len(self.instances[0].loops_seen)
         return "" if seen >= self.options.loops else f"{seen} of {self.options.loops} loops did a job"
 
@@ -119,7 +119,7 @@ class JobsRun(ArmRun[JobsArm, PostgresTarget]):
             return super().stage_fault()
 
     def left(self) -> int:
-        """The jobs that are not recorded as done."""
+        """Count the jobs that are not recorded as done."""
         with closing(self._target.connect()) as conn:
             return self._store.unfinished(conn)
 

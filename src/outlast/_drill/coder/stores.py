@@ -1,4 +1,4 @@
-"""How the harness fills and audits the job store of each arm: past the proxy, while the arm works."""
+"""The job store of each arm, as the harness fills and audits it: past the proxy, while the arm works."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PAYMENTS_FROM = 1_000_000_001
 
 @dataclass(frozen=True, slots=True)
 class Audit:
-    """Which jobs the store has as done, and which it would still hand out."""
+    """The jobs that the store has as done, and those that it would still hand out."""
 
     done: set[int]
     waiting: set[int]
@@ -43,7 +43,7 @@ class JobStore(Protocol):
         ...
 
     def unfinished(self, conn: Connection) -> int:
-        """How many jobs are not done."""
+        """Count the jobs that are not done."""
         ...
 
     def audit(self, conn: Connection) -> Audit:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 GRACE_S = 10.0
-"""A change that has not come so long after the last one is lost. The longest wait of the arm *backoff* is as long."""
+"""A change that has not come this many seconds after the last one is lost. The longest wait of the arm *backoff* is the same."""
 
 _ARMS = "outlast._drill.electric.arms."
 
@@ -26,7 +26,7 @@ ELECTRIC_ARMS: Mapping[str, ArmKind] = MappingProxyType(
     {
         kind.name: kind
         for kind in (
-            ArmKind("naive", "the server of the incident: restarted at once, for ever", _ARMS + "naive", grace_s=GRACE_S),
+            ArmKind("naive", "the server of the incident: restarted at once, forever", _ARMS + "naive", grace_s=GRACE_S),
             ArmKind("backoff", "the stream alone, after 2, 4, 8, 10 s, reset by each login", _ARMS + "backoff", grace_s=GRACE_S),
             ArmKind("outlast", "outlast.changes", _ARMS + "outlast_changes", grace_s=GRACE_S),
         )
@@ -36,7 +36,7 @@ ELECTRIC_ARMS: Mapping[str, ArmKind] = MappingProxyType(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ElectricOptions(DrillOptions):
-    """What the person who starts the drill may choose. The server is always the drill's own: a slot left behind fills a disk."""
+    """Choices of the person who starts the drill. The server is always the drill's own: a slot left behind fills a disk."""
 
     drill: ClassVar[str] = "electric"
     kinds: ClassVar[Mapping[str, ArmKind]] = ELECTRIC_ARMS

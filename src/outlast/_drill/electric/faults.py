@@ -27,7 +27,7 @@ POLL_S = 0.005
 
 @dataclass(slots=True)
 class Stage:
-    """What a fault may break."""
+    """The server and the processes that a fault may break."""
 
     server: PostgresServer
     instances: list[Instance]
@@ -94,7 +94,7 @@ class SlotTaken(SlotFault):
         _let_in(stage)
 
     def over(self, stage: Stage) -> bool:
-        """Whether the slot is free, or taken by somebody else."""
+        """Return whether the slot is free, or taken by somebody else."""
         return _owner_application(stage.server) != "pg_recvlogical"
 
 
@@ -151,7 +151,7 @@ class SlotLost(SlotFault):
     """The stream is away while the server writes more than it keeps for a slot: nothing can bring it back."""
 
     name = "slot-lost"
-    summary = "the server gives the slot up"
+    summary = "the server removes what the slot needs"
     heals = False
 
     def begin(self, stage: Stage) -> None:
@@ -172,7 +172,7 @@ class SlotLost(SlotFault):
         _let_in(stage)
 
     def end(self, stage: Stage) -> None:
-        """Nothing brings the slot back; everyone is let in where losing it failed."""
+        """Let everyone in where losing the slot failed; nothing brings it back."""
         _let_in(stage)
 
 

@@ -1,4 +1,4 @@
-"""What an arm of the electric drill did, and how people read it."""
+"""Figures of an arm of the electric drill, and how people read them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from outlast._drill.shown.figures import Column, Series, lines_and_attempts, sec
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamArm(ArmResult):
-    """What one arm did with its change stream, and what its other loops did meanwhile."""
+    """The figures of one arm, with those of its change stream and of its other loops."""
 
     heals: bool
     """Whether the stream could go on at all; if not, nothing is said of recovery and loss."""
@@ -19,7 +19,7 @@ class StreamArm(ArmResult):
     """From the release of the slot, or from the loss of the owner, to the next change."""
     changes: int
     throughput_percent: float
-    """What the other loops did during the fault, of what those of the owner did before it. Where the owner is lost, those of
+    """The work of the other loops during the fault, of what those of the owner did before it. Where the owner is lost, those of
     the other process are compared with them."""
 
 
@@ -62,7 +62,7 @@ SERIES = (
 
 
 def describe(arm: StreamArm) -> str:
-    """What happened in this arm, in words and figures."""
+    """Describe what happened in this arm, in words and figures."""
     parts = [lines_and_attempts(arm), f"the other loops did {arm.throughput_percent:.0f} % of their work during the fault"]
     if not arm.heals:
         parts.append("the stream cannot go on")

@@ -1,4 +1,4 @@
-"""What the electric drill promises of the outlast arm: every limit in one place, with its reason."""
+"""Promises of the electric drill about the outlast arm: every limit in one place, with its reason."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ATTEMPTS_PER_S = 0.08
 """Fifteen in 90 s: waits of 0.5 s growing to 30 s. Each attempt at the slot has one session for the lock, and one that looks."""
 CPU_PERCENT_MAX = 1.0
 CPU_S_MIN = 0.2
-"""What a short fault may use in all beyond what the other loops use anyway; from 20 s on the 1 % holds."""
+"""Processor seconds that a short fault may use in all beyond what the other loops use anyway; from 20 s on the 1 % holds."""
 SLOWER_PERCENT_MAX = 5.0
 RELEASE_S_MAX = 1.0
 KILLED_S_MAX = 0.25
@@ -34,7 +34,7 @@ def check(arm: StreamArm, fault: str) -> tuple[Promise, ...]:
 
 
 def stormed(arm: StreamArm, fault: str) -> bool | None:
-    """Whether the naive arm stormed; None under a fault that need not make it storm."""
+    """Return whether the naive arm stormed; None under a fault that need not make it storm."""
     return arm.lines_outage >= STORM_LINES_PER_S * arm.outage_s if fault in STORM_FAULTS else None
 
 

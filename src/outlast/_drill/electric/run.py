@@ -85,7 +85,7 @@ class StreamRun(ArmRun[StreamArm, Stage]):
         return f"{version // 10_000}.{version % 10_000}"
 
     def target(self) -> Stage:
-        """The server and the processes, with the one that streams now."""
+        """Return the server and the processes, with the one that streams now."""
         self._owner = max(self.instances, key=lambda instance: instance.changes)
         return Stage(self._server, self.instances, self._owner, self.pause)
 
@@ -98,14 +98,14 @@ class StreamRun(ArmRun[StreamArm, Stage]):
         self._writer.stop()
 
     def readiness(self) -> str:
-        """One process is to stream, the others to be up: to work, or to complain that they cannot."""
+        """Say what is missing until one process streams and the others are up: work, or complain that they cannot."""
         if not any(instance.changes for instance in self.instances):
             return "no change was received"
         up = all(instance.jobs or instance.process.output.lines_total for instance in self.instances)
         return "" if up else "only one process was up"
 
     def left(self) -> int:
-        """The changes that have not arrived."""
+        """Count the changes that have not arrived."""
         return len(self._writer.committed - {record.job for each in self.instances for record in each.ends(stream=True)})
 
     def result(self, course: Course) -> StreamArm:
@@ -132,6 +132,6 @@ class StreamRun(ArmRun[StreamArm, Stage]):
 
 
 def _changes_s(instances: Sequence[Instance], from_s: float) -> list[float]:
-    """When those processes received changes, from that time on."""
+    """Return the times at which those processes received changes, from that time on."""
     at_s = (record.at_ns / 1e9 for instance in instances for record in instance.ends(stream=True))
     return [each_s for each_s in at_s if each_s >= from_s]

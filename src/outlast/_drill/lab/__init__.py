@@ -1,1 +1,1 @@
-"""What every drill needs: a database to break, faults, and measurement from outside."""
+"""The machinery of every drill: a database to break, faults, and measurement from outside."""

@@ -90,7 +90,7 @@ class Drill(Generic[Options, A]):
 
 
 def _machine() -> dict[str, str]:
-    """What the figures depend on: processors, system, Python."""
+    """Return what the figures depend on: processors, system, Python."""
     return {
         "processors": str(os.cpu_count()),
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",

@@ -10,7 +10,7 @@ class DrillError(OutlastError):
 
 
 class DrillUsageError(DrillError):
-    """What was asked for cannot be run at all; the message names the option."""
+    """The options cannot be run at all; the message names the one to change."""
 
 
 class DrillCancelled(DrillError):  # noqa: N818  nothing failed

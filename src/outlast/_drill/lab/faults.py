@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from random import Random
 
 ACCEPT_POLL_S = 0.005
-"""How often the harness asks whether the server accepts again: the error of every recovery time."""
+"""Seconds between two questions of the harness whether the server accepts again: the error of every recovery time."""
 
 KILL_EVERY_S = 0.5
 FLAP_UP_S = (0.05, 0.5)
@@ -60,10 +60,10 @@ class StagedFault(Generic[T]):
         pause(max(0.0, until_s - time.monotonic()))
 
     def end(self, target: T, /) -> None:
-        """Mend it; returns when the repair is made, which may be after the first client got in."""
+        """Mend it; return when the repair is made, which may be after the first client got in."""
 
     def over(self, target: T, /) -> bool:
-        """Whether a client that comes now can work."""
+        """Return whether a client that comes now can work."""
         del target
         return True
 
@@ -82,7 +82,7 @@ class ServerFault(StagedFault[PostgresTarget]):
         """Lay what it needs before the arm starts; leaving `stack` takes it away."""
 
     def over(self, target: PostgresTarget) -> bool:
-        """Whether a client that comes now can work."""
+        """Return whether a client that comes now can work."""
         return target.answers()
 
 
@@ -121,7 +121,7 @@ class Freeze(ServerFault):
         self._frozen = False
 
     def over(self, target: PostgresTarget) -> bool:
-        """Whether it goes on and answers."""
+        """Return whether it goes on and answers."""
         return not self._frozen and target.answers()
 
 
@@ -143,7 +143,7 @@ class Refuse(ServerFault):
         target.proxy.mode = "pass"
 
     def over(self, target: PostgresTarget) -> bool:
-        """Whether the way is open and the server answers."""
+        """Return whether the way is open and the server answers."""
         return target.proxy.mode == "pass" and target.answers()
 
 
@@ -162,7 +162,7 @@ class ReadOnly(ServerFault):
         self._set(target, value="off")
 
     def over(self, target: PostgresTarget) -> bool:
-        """Whether a new session may write."""
+        """Return whether a new session may write."""
         with contextlib.suppress(psycopg.Error), target.connect() as conn:
             return conn.execute("SHOW default_transaction_read_only").fetchone() == ("off",)
         return False
@@ -241,7 +241,7 @@ class RowLock(ServerFault):
             self._holder = None
 
     def over(self, target: PostgresTarget) -> bool:
-        """Whether the row is free."""
+        """Return whether the row is free."""
         return self._holder is None and target.answers()
 
 
@@ -280,12 +280,12 @@ class TablespaceFull(ServerFault):
                 file.write(bytes(65_536))
 
     def end(self, target: PostgresTarget) -> None:
-        """Give it back."""
+        """Make room again."""
         del target
         self._filler().unlink(missing_ok=True)
 
     def over(self, target: PostgresTarget) -> bool:
-        """Whether there is room again."""
+        """Return whether there is room again."""
         return not self._filler().exists() and target.answers()
 
     def _filler(self) -> Path:
@@ -304,7 +304,7 @@ def _command(*words: str) -> None:
 
 
 def may_mount() -> bool:
-    """Whether this process may mount a file system for a fault that needs one."""
+    """Return whether this process may mount a file system for a fault that needs one."""
     return sys.platform == "linux" and os.geteuid() == 0
 
 
@@ -315,7 +315,7 @@ FAULTS: Mapping[str, type[ServerFault]] = MappingProxyType(
 
 @dataclass(frozen=True, slots=True)
 class Outage:
-    """When a fault began, when it was complete, when its repair began, and when clients could work again (monotonic)."""
+    """The moments of one fault: begun, complete, repair begun, and clients able to work again (monotonic)."""
 
     began_s: float
     broken_s: float
@@ -329,7 +329,7 @@ class Outage:
 
 
 def mend(fault: StagedFault[T], target: T, pause: Pause, limit_s: float = 60.0) -> float:
-    """End the fault; returns the monotonic time at which clients could work, which is asked every 5 ms.
+    """End the fault; return the monotonic time at which clients could work, which is asked every 5 ms.
 
     The repair runs in a thread of its own, because the server lets clients in before its launcher notices.
     """

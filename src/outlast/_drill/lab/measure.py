@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Recovery:
-    """How long loops took, from the moment the dependency accepted, to finish a job they began after it."""
+    """The seconds that loops took, from the moment the dependency accepted, to finish a job that they began after it."""
 
     loops_recovered: int
     p50_s: float | None
@@ -25,7 +25,7 @@ class Recovery:
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """What became of the jobs that were enqueued.
+    """The account of the jobs that were enqueued.
 
     `lost` jobs are neither recorded as done nor waiting to be taken, or recorded as done without having run;
     `twice` counts jobs that ran to their end more than once; `waiting` ones can still be taken by a later worker.
@@ -40,7 +40,7 @@ class Account:
 
 
 def peak_in_window(times_s: Sequence[float], window_s: float) -> int:
-    """The most events in any window of that length (half open: an event exactly `window_s` later is outside)."""
+    """Return the most events in any window of that length (half open: an event exactly `window_s` later is outside)."""
     ordered = sorted(times_s)
     peak = start = 0
     for end, time_s in enumerate(ordered):
@@ -51,7 +51,7 @@ def peak_in_window(times_s: Sequence[float], window_s: float) -> int:
 
 
 def count_between(times_s: Sequence[float], from_s: float, until_s: float) -> int:
-    """How many of the ascending times lie in [from_s, until_s)."""
+    """Return how many of the ascending times lie in [from_s, until_s)."""
     return bisect_left(times_s, until_s) - bisect_left(times_s, from_s)
 
 
@@ -68,7 +68,7 @@ def fill_bins(events: Iterable[tuple[float, int]], origin_s: float, starts_s: Se
 
 
 def value_at(curve: Sequence[tuple[float, float]], time_s: float) -> float:
-    """A rising count at some time, on straight lines between the (time, count) points; level before and after them."""
+    """Return a rising count at some time, on straight lines between the (time, count) points; level before and after them."""
     index = bisect_left(curve, (time_s,))
     if index == 0 or index == len(curve):
         return curve[max(0, index - 1)][1] if curve else 0.0
@@ -77,7 +77,7 @@ def value_at(curve: Sequence[tuple[float, float]], time_s: float) -> float:
 
 
 def recovery(records: Iterable[WorkRecord], accepted_ns: int, loops: int) -> Recovery:
-    """Time until each loop has finished a job that it *began* after `accepted_ns`.
+    """Return the time until each loop has finished a job that it *began* after `accepted_ns`.
 
     A median or maximum is given over all loops or not at all: while some loop never recovers the maximum does not
     exist, and neither does the median when it is more than half of them.
@@ -118,6 +118,6 @@ def account(enqueued: int, records: Iterable[WorkRecord], done: set[int], waitin
 
 
 def in_vain(records: Iterable[WorkRecord], first: int) -> int:
-    """How many times a job numbered `first` or higher was begun and not brought to its end."""
+    """Count how many times a job numbered `first` or higher was begun and not brought to its end."""
     steps = Counter(record.step for record in records if record.job >= first)
     return steps[Step.START] - steps[Step.END]

@@ -1,4 +1,4 @@
-"""What a running drill tells whoever watches it."""
+"""Reports of a running drill to whoever watches it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Protocol
 
 
 class ArmState(Enum):
-    """Where an arm is."""
+    """The part of a drill that an arm is in."""
 
     WAITING = "waiting"
     STARTING = "starting"
@@ -35,13 +35,13 @@ class Observer(Protocol):
     """Watches a drill; called from the threads that carry it out, so an implementation must be thread-safe."""
 
     def arm_state(self, arm: str, state: ArmState, lasts_s: float | None = None) -> None:
-        """`arm` enters `state`, which is planned to last that long."""
+        """Report that `arm` enters `state`, which is planned to last `lasts_s` seconds."""
 
     def arm_sample(self, arm: str, sample: Sample) -> None:
-        """The present rates of `arm`."""
+        """Report the present rates of `arm`."""
 
     def arm_done(self, arm: str, words: str) -> None:
-        """`arm` has finished; `words` is one sentence on what it did."""
+        """Report that `arm` has finished; `words` is one sentence on what it did."""
 
 
 class Silent:

@@ -1,4 +1,4 @@
-"""What the person who starts a drill may choose, the same in every drill."""
+"""Choices of the person who starts a drill, the same in every drill."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class ArmKind:
     module: str
     needs: str | None = None
     grace_s: float = 5.0
-    """How long to wait for progress, after the cool-down, before unfinished work is called lost."""
+    """Seconds to wait for progress, after the cool-down, before unfinished work is called lost."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,17 +55,17 @@ class DrillOptions:
 
     @property
     def more(self) -> str:
-        """What the command has in this drill only."""
+        """The options that the command has in this drill only."""
         return ""
 
     @property
     def work_s(self) -> float:
-        """How long one job takes."""
+        """Seconds that one job takes."""
         return 0.05
 
     @property
     def planned_s(self) -> float:
-        """About how long the drill takes."""
+        """Seconds that the drill takes, roughly."""
         each_s = self.warmup_s + self.outage_s + self.cooldown_s + SETUP_S
         return each_s * (1 if self.parallel else len(self.arms))
 

@@ -1,4 +1,4 @@
-"""What a drill found: one shape for every drill, as values and as JSON."""
+"""The findings of a drill: one shape for every drill, as values and as JSON."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ EMPTY_TIMELINE = Timeline(bin_s=0.25, t_s=(), lines=(), attempts=(), cpu_s=(), j
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ArmResult:
-    """What one arm did in any drill, measured from outside its processes, all of them together.
+    """The figures of one arm in any drill, measured from outside its processes, all of them together.
 
     Lines and bytes are those of the outage and what follows it, up to the request to stop: starting and stopping are
     counted apart, in `lines_total` and `attempts_total`. A figure nobody could measure, or that means nothing, is None.
@@ -48,7 +48,7 @@ class ArmResult:
 
     arm: str
     summary: str
-    """What kind of service it is."""
+    """The kind of service, in words."""
     log_lines: int
     log_bytes: int
     attempts: int
@@ -95,7 +95,7 @@ class Promise:
 
     @classmethod
     def at_most(cls, name: str, limit: float, value: float | None, unit: str, reason: str) -> Promise:
-        """A promise that is held by what was measured, is not below 0 and not above `limit`."""
+        """Return a promise that is held if `value` was measured, is not below 0 and not above `limit`."""
         return cls(name, limit, value, value is not None and 0 <= value <= limit, unit, reason)
 
 
@@ -106,7 +106,7 @@ class DrillResult(Generic[A]):
     drill: str
     fault: str
     summary: str
-    """What the fault is."""
+    """The fault, in words."""
     seed: int
     outage_s: float
     loops: int
@@ -119,7 +119,7 @@ class DrillResult(Generic[A]):
 
     @property
     def exit_code(self) -> int:
-        """0 all held; 1 a promise was broken; 2 the naive arm did not storm, so the drill proves nothing."""
+        """The exit code: 0 all held; 1 a promise was broken; 2 the naive arm did not storm, so the drill proves nothing."""
         if not all(promise.held for promise in self.promises):
             return EXIT_BROKEN
         if self.stormed is False:
@@ -127,11 +127,11 @@ class DrillResult(Generic[A]):
         return EXIT_HELD
 
     def arm(self, name: str) -> A | None:
-        """The result of the arm of that name, or None when it did not run."""
+        """Return the result of the arm of that name, or None when it did not run."""
         return next((arm for arm in self.arms if arm.arm == name), None)
 
     def as_json(self) -> dict[str, JsonValue]:
-        """The result as plain JSON values; every drill has these keys."""
+        """Return the result as plain JSON values; every drill has these keys."""
         plain = plain_values(self)
         if not isinstance(plain, dict):
             msg = f"a drill result became {type(plain).__name__}, expected a JSON object"
@@ -139,12 +139,12 @@ class DrillResult(Generic[A]):
         return plain | {"exit_code": self.exit_code}
 
     def dumps(self) -> str:
-        """The result as one JSON text, with a newline at its end."""
+        """Return the result as one JSON text, with a newline at its end."""
         return json.dumps(self.as_json(), indent=2, ensure_ascii=False) + "\n"
 
 
 def plain_values(value: object) -> JsonValue:
-    """A value of a drill as JSON has it: dataclasses become objects, floats are cut to a millionth."""
+    """Return a value of a drill as JSON has it: dataclasses become objects, floats are cut to a millionth."""
     if isinstance(value, float):
         return round(value, 6)
     if isinstance(value, str | int) or value is None:

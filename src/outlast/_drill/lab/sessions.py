@@ -1,4 +1,4 @@
-"""How many sessions the arm has on its server: counted by a session of the harness, while the fault lasts."""
+"""The number of sessions that the arm has on its server: counted by a session of the harness, while the fault lasts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the fault strikes: a PostgreSQL server behind a counting proxy, one for each arm."""
+"""The target of a fault: a PostgreSQL server behind a counting proxy, one for each arm."""
 
 from __future__ import annotations
 
@@ -40,18 +40,18 @@ class PostgresTarget:
     version: str
 
     def own_server(self) -> PostgresServer:
-        """The server that the drill launched; raises DrillError when the user gave one."""
+        """Return the server that the drill launched; raises DrillError when the user gave one."""
         if self.server is None:
             msg = "this fault stops or changes the whole server, which a drill does only to a server of its own; leave out --dsn"
             raise DrillError(msg)
         return self.server
 
     def connect(self) -> psycopg.Connection[tuple[object, ...]]:
-        """A harness connection past the proxy, in autocommit mode."""
+        """Open a harness connection past the proxy, in autocommit mode."""
         return connect_direct(self.direct_dsn)
 
     def answers(self) -> bool:
-        """Whether the server would let a client in now (libpq's ping: no login, no trace in the proxy)."""
+        """Return whether the server would let a client in now (libpq's ping: no login, no trace in the proxy)."""
         return pq.PGconn.ping(self.direct_dsn.encode()) == pq.Ping.OK
 
 
@@ -61,7 +61,7 @@ def connect_direct(dsn: str) -> psycopg.Connection[tuple[object, ...]]:
 
 
 def number(conn: psycopg.Connection[tuple[object, ...]], query: LiteralString) -> int:
-    """Run a query that gives one whole number."""
+    """Run a query for one whole number, and return it."""
     row = conn.execute(query).fetchone()
     value = row[0] if row else None
     if not isinstance(value, int):

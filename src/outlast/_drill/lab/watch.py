@@ -1,4 +1,4 @@
-"""Watches the processes of one arm while they run, ten times a second, and tells an observer the rates."""
+"""Watches the processes of one arm while they run, ten times a second, and reports the rates to an observer."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ STREAM_LOOP = -1
 
 
 class Step(Enum):
-    """Which end of a job a line stands for."""
+    """The end of a job that a line stands for."""
 
     START = "start"
     END = "end"
@@ -89,7 +89,7 @@ class WorkLogReader:
         self._rest = b""
 
     def read_new(self) -> Iterator[WorkRecord]:
-        """The records appended since the last call."""
+        """Yield the records appended since the last call."""
         if not self._path.exists():
             return
         with self._path.open("rb") as file:

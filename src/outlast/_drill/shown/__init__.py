@@ -1,1 +1,1 @@
-"""What people see of a drill: figures, charts, a live view, a report."""
+"""The face of a drill: figures, charts, a live view, a report."""

@@ -21,13 +21,13 @@ _OUTAGE, _INK, _FAINT = "#fbe4e0", "#334155", "#94a3b8"
 
 
 def rates(arm: ArmResult, series: Series) -> list[float]:
-    """The counts of one series per second, for each bin."""
+    """Return the counts of one series per second, for each bin."""
     counts: Sequence[float] = getattr(arm.timeline, series.field)
     return [count * series.factor / arm.timeline.bin_s for count in counts]
 
 
 def tops(arms: Sequence[ArmResult], rows: Sequence[Series]) -> dict[str, float]:
-    """The largest rate of each series over all arms: every panel has the same scales, so that they can be compared."""
+    """Return the largest rate of each series over all arms: every panel has the same scales, so that they can be compared."""
     return {series.field: max((max(rates(arm, series), default=0.0) for arm in arms), default=0.0) for series in rows}
 
 

@@ -43,14 +43,14 @@ CPU = Series("cpu_s", "CPU, %", "#7c3aed", factor=100.0)
 
 
 def lines_and_attempts(arm: ArmResult) -> str:
-    """What an arm wrote and tried, in words."""
+    """Describe what an arm wrote and tried."""
     per_s = arm.lines_outage / arm.outage_s if arm.outage_s else 0.0
     lines = f"{arm.log_lines:,} log {'line' if arm.log_lines == 1 else 'lines'} ({per_s:,.1f} a second during the fault)"
     return f"{lines}, {arm.attempts:,} connection attempts"
 
 
 def seconds_or_never(seconds: float | None) -> str:
-    """A recovery time."""
+    """Return a recovery time in words, "never" for None."""
     return "never" if seconds is None else f"{seconds:.2f} s"
 
 
@@ -72,7 +72,7 @@ EXIT: Column[ArmResult] = Column("exit", "code", "exit code after SIGTERM", _exi
 
 
 def promise_line(promise: Promise) -> str:
-    """One promise in words: `log lines: 4 (at most 8)`."""
+    """Describe one promise: `log lines: 4 (at most 8)`."""
     unit = f" {promise.unit}" if promise.unit else ""
     value = "none measured" if promise.value is None else f"{promise.value:.4g}{unit}"
     limit = "must be 0" if promise.limit == 0 else f"at most {promise.limit:.4g}{unit}"
@@ -80,7 +80,7 @@ def promise_line(promise: Promise) -> str:
 
 
 def verdict(result: DrillResult[A]) -> str:
-    """The outcome in one sentence."""
+    """Describe the outcome in one sentence."""
     broken = [promise.name for promise in result.promises if not promise.held]
     if broken:
         return f"The outlast arm broke {len(broken)} of {len(result.promises)} promises: {', '.join(broken)}."
@@ -92,7 +92,7 @@ def verdict(result: DrillResult[A]) -> str:
 
 
 def facts(result: DrillResult[A]) -> Iterable[tuple[str, str]]:
-    """What the figures depend on, as (name, value)."""
+    """Yield what the figures depend on, as (name, value)."""
     yield "fault", f"{result.fault} for {result.outage_s:g} s: {result.summary}"
     jobs = f", jobs of {result.arms[0].work_s * 1000:.0f} ms" if result.arms else ""
     yield "loops", f"{result.loops} in each arm{jobs}"

@@ -1,4 +1,4 @@
-"""What a drill shows while it runs: a live table in a terminal, plain lines elsewhere."""
+"""The view of a drill while it runs: a live table in a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _SAMPLES_MAX = 4_000
 
 _SPARK_CHARS_MAX = 40
 _OTHER_CHARS = 78
-"""What the columns beside the two sparklines need."""
+"""The width of the columns beside the two sparklines."""
 
 _PLAIN_EVERY_S = 5.0
 _STYLES = {
@@ -53,7 +53,7 @@ def sparkline(values: Sequence[float]) -> str:
 
 
 def condense(values: Sequence[float], chars: int) -> list[float]:
-    """The largest value of each of `chars` equal parts; all values where they are fewer."""
+    """Return the largest value of each of `chars` equal parts; all values where they are fewer."""
     if len(values) <= chars:
         return list(values)
     cuts = [round(index * len(values) / chars) for index in range(chars + 1)]
@@ -62,7 +62,7 @@ def condense(values: Sequence[float], chars: int) -> list[float]:
 
 @dataclass(slots=True)
 class _Row:
-    """What is known of one arm."""
+    """The present state of one arm."""
 
     state: ArmState = ArmState.WAITING
     state_began_s: float = 0.0
@@ -72,7 +72,7 @@ class _Row:
     work: deque[float] = field(default_factory=lambda: deque(maxlen=_SAMPLES_MAX))
 
     def left(self) -> str:
-        """The state with the seconds left of it."""
+        """Return the state with the seconds left of it."""
         if self.state_lasts_s is None or self.state in {ArmState.DONE, ArmState.DRAINING}:
             return self.state.value
         left_s = max(0.0, self.state_lasts_s - (time.monotonic() - self.state_began_s))
@@ -116,7 +116,7 @@ class LiveView:
             row.work.append(getattr(sample, f"{self._work}_per_s"))
 
     def arm_done(self, arm: str, words: str) -> None:
-        """The state says so already."""
+        """Do nothing: the state says so already."""
 
     def _render(self) -> RenderableType:
         with self._lock:
@@ -167,7 +167,7 @@ class PlainView:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        """Nothing to put back."""
+        """Do nothing: there is nothing to put back."""
 
     def arm_state(self, arm: str, state: ArmState, lasts_s: float | None = None) -> None:
         """Print the state."""

@@ -21,7 +21,7 @@ _LOG_LINES_SHOWN = 12
 
 
 def render_report(drill: Drill[Any, A], result: DrillResult[A]) -> str:
-    """The report as HTML text."""
+    """Return the report as HTML text."""
     environment = Environment(
         loader=PackageLoader("outlast._drill.shown", "templates"),
         autoescape=select_autoescape(default=True, default_for_string=True),
@@ -58,7 +58,7 @@ def write_report(drill: Drill[Any, A], result: DrillResult[A], path: Path) -> No
 
 
 def _span(arms: Sequence[ArmResult]) -> tuple[float, float]:
-    """The seconds to show, the same for every arm so that the panels line up: from the start until no more work comes."""
+    """Return the seconds to show, the same for every arm so that the panels line up: from the start until no more work comes."""
     starts = [arm.timeline.t_s[0] for arm in arms if arm.timeline.t_s]
     # Whole bins only: the last one also has what the request to stop brought about.
     ends = [arm.fed_until_s // arm.timeline.bin_s * arm.timeline.bin_s for arm in arms]

@@ -41,7 +41,7 @@ def _verdict_style(result: DrillResult[A]) -> str:
 
 
 def _table(drill: Drill[Any, A], result: DrillResult[A]) -> Table:
-    """One column an arm, so that the table fits a terminal of 90 columns."""
+    """Make a table of one column an arm, so that the table fits a terminal of 90 columns."""
     table = Table(box=box.SIMPLE_HEAD, header_style="bold", show_edge=False, pad_edge=False)
     table.add_column("", no_wrap=True, style="dim")
     for arm in result.arms:

@@ -7,10 +7,12 @@ import os
 import select
 from typing import TYPE_CHECKING, Final
 
+from outlast._files.room import NO_ROOM
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-PASSING: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG})
+PASSING: Final = NO_ROOM | {errno.EIO}
 """Errors of a disk that may pass."""
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 from outlast._core.faults import ConfigurationError
 from outlast._core.quantities import size_text
 from outlast._files.append import AppendFile, Sync
+from outlast._files.room import NO_ROOM, room
 from outlast._programs.guard.rotation import Files, Limits, plan
 from outlast.logs._places import BATCH_BYTES
 
@@ -109,8 +110,7 @@ class LogFile:
             self._looked_at = now
             self._look()
         file = self._file or self._open()
-        disk = os.statvfs(self.path.parent)
-        files = Files(file.size, now - self._opened_at, tuple(self._rotated), disk.f_bavail * disk.f_frsize)
+        files = Files(file.size, now - self._opened_at, tuple(self._rotated), room(self.path.parent).available_bytes)
         due = plan(files, self._limits, paused=self.paused)
         self.cap_bytes, self.paused = due.cap_bytes, due.pause
         for name in due.remove:
@@ -161,4 +161,4 @@ class LogFile:
             self._file = None
 
 
-_MAY_PASS: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM})
+_MAY_PASS: Final = NO_ROOM | {errno.EMFILE, errno.ENFILE, errno.ENOMEM}

@@ -5,8 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from outlast._files.room import Levels
+
 KEPT_BYTES_MIN: Final = 64 * 1024
 """A file smaller than this says too little about what just happened to be worth rotating for room."""
+_PAUSE: Final = Levels(enter=2 * KEPT_BYTES_MIN, leave=4 * KEPT_BYTES_MIN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +73,7 @@ def plan(files: Files, limits: Limits, *, paused: bool) -> Plan:
     """
     own = files.current_bytes + sum(size for _, size in files.rotated)
     cap = int(limits.share * (max(0, files.available_bytes) + own))
-    pause = cap < 2 * KEPT_BYTES_MIN * (2 if paused else 1)
+    pause = _PAUSE.is_low(cap, was_low=paused)
     too_large = files.current_bytes >= min(limits.size_bytes_max, max(KEPT_BYTES_MIN, cap // 2))
     rotate = files.current_bytes > 0 and (too_large or files.age_s >= limits.age_s_max)
     count = len(files.rotated) + rotate

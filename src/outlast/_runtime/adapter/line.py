@@ -60,7 +60,7 @@ class Line(Generic[T]):
                 timer.cancel()
 
     def give(self, thing: T) -> bool:
-        """Give `thing` to the first in line; return False when nobody waits."""
+        """Hand `thing` to the first in line; return False when nobody waits."""
         while self._waiters:
             future = self._first()
             if not future.done():

@@ -35,7 +35,7 @@ class BlockingDependency:
     def ready(self, timeout_s: float | None = None) -> None:
         """Block until the dependency is usable; raise `Unavailable` after `timeout_s` seconds.
 
-        Raises `RuntimeError` on the event loop's own thread, which it would block for ever.
+        Raises `RuntimeError` on the event loop's own thread, which it would block forever.
         """
         cell = self._cell
         if cell.passable:
@@ -56,14 +56,14 @@ class BlockingDependency:
     def close(self) -> None:
         """Let go of everything held, and ask no more: for a program without a service, at its end. Bounded as `Dependency.close`.
 
-        Raises `RuntimeError` on the event loop's own thread, which it would block for ever.
+        Raises `RuntimeError` on the event loop's own thread, which it would block forever.
         """
         loop = self._loop("close")
         if loop is not None:
             asyncio.run_coroutine_threadsafe(self._close(), loop).result()
 
     def _loop(self, what: str) -> asyncio.AbstractEventLoop | None:
-        """The running loop that the dependency belongs to, if any; raises on that loop's own thread."""
+        """Return the running loop that the dependency belongs to, if any; raise `RuntimeError` on that loop's own thread."""
         cell = self._cell
         loop = cell.loop
         if loop is None or not loop.is_running():
@@ -74,15 +74,15 @@ class BlockingDependency:
         return loop
 
     def use(self, phase: str = "") -> Use:
-        """As `Dependency.use`: a `with` block that is refused while the dependency is down."""
+        """Guard a `with` block as `Dependency.use` does: it is refused while the dependency is down."""
         return Use(self._cell, phase)
 
     def guard(self, function: Callable[P, R]) -> Callable[P, R]:
-        """As `Dependency.guard`."""
+        """Decorate a function as `Dependency.guard` does."""
         return guarded(self._cell, function)
 
     def report(self, exc: BaseException, *, phase: str = "") -> Fault:
-        """As `Dependency.report`."""
+        """Classify an exception as `Dependency.report` does."""
         return self._cell.report(exc, phase, None)
 
 

@@ -1,4 +1,4 @@
-"""Who was refused last, and when: what the rule of `core.turns` needs to know of tasks and threads."""
+"""The last refusal of each task and thread: the memory that the rule of `_core.turns` needs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from outlast._runtime.dependency.incident import clock
 from outlast._runtime.service.progress import current
 
 SPINNERS_MAX: Final = 8
-"""How many spinners an incident names: its lines do not depend on the number of loops."""
+"""The most spinners that an incident names: its lines do not depend on the number of loops."""
 THREAD_S_MAX: Final = 1.5
 """A thread that sleeps hears neither of the recovery nor of the stop: it sleeps no longer than a prober at its cap."""
 
@@ -41,18 +41,19 @@ class Callers:
     """
 
     def __init__(self) -> None:
-        # Protects the map, whose entries also vanish by themselves. Nobody is called while it is held.
+        # Protects the map, whose entries also vanish by themselves (the lock is reentrant, since a garbage collection
+        # may call back in this very thread), and the names. Nobody is called while it is held.
         self._lock = threading.RLock()
         self._turns: WeakKeyDictionary[asyncio.Task[object] | Place, Turn] = WeakKeyDictionary()
         self._once = Once()
 
     def next_turn(self, now: float, cap_s: float) -> Turn:
-        """How this caller will be refused, if it has to be."""
+        """Return the refusal of this caller, if it has to be refused."""
         with self._lock:
             return next_turn(self._turns.get(_caller()), now, cap_s)
 
     def refused(self, turn: Turn, now: float) -> str | None:
-        """Remember the refusal; the caller's name if it has begun to spin and is to be named."""
+        """Record the refusal; return the caller's name if it has begun to spin and is to be named."""
         with self._lock:
             self._turns[_caller()] = refused(turn, now)
             if not turn.begins_to_spin or self._once.subjects >= SPINNERS_MAX:
@@ -68,20 +69,20 @@ class Callers:
         self.refused(turn, clock())
 
     def take_turn_in_thread(self, cap_s: float) -> None:
-        """As `take_turn`, for whoever cannot await. On an event loop's thread nobody waits."""
+        """Wait as `take_turn` does, for whoever cannot await. On an event loop's thread nobody waits."""
         turn = self.next_turn(clock(), cap_s)
         if turn.wait_s and not on_event_loop():
             sleep_in_thread(turn)
         self.refused(turn, clock())
 
     def begin(self) -> None:
-        """Name everyone anew: an incident has begun."""
+        """Name everyone again: an incident has begun."""
         with self._lock:
             self._once = Once()
 
 
 def on_event_loop() -> bool:
-    """Whether this thread runs an event loop now, which a sleep would freeze."""
+    """Return whether this thread runs an event loop now, which a sleep would freeze."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:
@@ -111,7 +112,7 @@ def _caller() -> asyncio.Task[object] | Place:
 
 
 def _name() -> str:
-    """The loop or the task of the service it works for; otherwise its own name."""
+    """Return the loop or the task of the service that the caller works for; otherwise its own name."""
     worker = current.get().name
     if worker:
         return worker

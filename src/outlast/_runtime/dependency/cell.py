@@ -1,4 +1,4 @@
-"""What the guard, the prober and the thread face of one dependency share: its health, and how it changes."""
+"""The inside of one dependency, shared by the guard, the prober and the thread face: its health, and the changes of it."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
     from outlast._runtime.service.stop import Stop
 
 OURS: Final = (asyncio.CancelledError, GeneratorExit, KeyboardInterrupt, SystemExit)
-"""What leaves a block because it was told to end: no evidence of anything."""
+"""Exceptions that leave a block because it was told to end: no evidence of anything."""
 
 
 class Asks(Protocol):
-    """What the cell needs of the prober. On the event loop's thread."""
+    """The part of the prober that the cell needs. On the event loop's thread."""
 
     def ensure(self) -> None:
         """Ask from now on, until the dependency is usable and nobody waits."""
@@ -250,7 +250,7 @@ class Cell:
     # The change itself.
 
     def _enter(self, health: Health, action: Action | None) -> bool:
-        """Under the lock: be in this state from now on. True if there is something to do on the event loop."""
+        """Change to this state, under the lock; return whether there is something to do on the event loop."""
         before, self.health = self.health, health
         self.passable = health.state is not State.DOWN
         self.attentive = health.state is State.RECOVERING
@@ -273,7 +273,7 @@ class Cell:
         return health.worked and not before.worked
 
     def _after(self, changed: bool) -> None:  # noqa: FBT001
-        """Without the lock: have the event loop act on the change, and write the lines.
+        """Let the event loop act on the change, and write the lines; without the lock.
 
         Another thread tells the loop first, since the log handler it then calls may block.
         """

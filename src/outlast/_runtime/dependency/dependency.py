@@ -6,6 +6,7 @@ import random
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from outlast._core.classify import Classifiers
+from outlast._core.faults import Unavailable
 from outlast._core.health import Health, HealthPolicy, State
 from outlast._runtime.dependency import door
 from outlast._runtime.dependency.cell import Cell
@@ -16,7 +17,7 @@ from outlast._runtime.service.stop import Stop, Stopping
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from outlast._core.faults import Fault, Unavailable
+    from outlast._core.faults import Fault
     from outlast._runtime.dependency.blocking import BlockingDependency
     from outlast._runtime.dependency.incident import Incident
 
@@ -107,7 +108,7 @@ class Dependency:
 
     @property
     def waiting(self) -> int:
-        """How many wait in `ready`, or their turn to be refused, now."""
+        """The number of those who wait now, in `ready` or for their turn to be refused."""
         return len(self._cell.waiters)
 
     async def ready(self, timeout_s: float | None = None, stop: Stop | None = None) -> None:
@@ -148,7 +149,7 @@ class Dependency:
         return self._cell.report(exc, phase, epoch)
 
     def observe(self, fault: Fault, exc: BaseException | None = None, epoch: int | None = None) -> None:
-        """As `report`, for a fault that is classified already. From any thread."""
+        """Take a fault that is classified already as `report` does. From any thread."""
         self._cell.observe(fault, exc, epoch)
 
     def subscribe(self, listener: Callable[[State, Fault | None], None]) -> Callable[[], None]:
@@ -177,7 +178,7 @@ class Dependency:
 
     @property
     def epoch(self) -> int:
-        """How often it has recovered. What was opened in an older epoch is to be given up."""
+        """The number of its recoveries. What was opened in an older epoch is to be given up."""
         return self._cell.epoch
 
     @property
@@ -201,6 +202,19 @@ class Dependency:
     def unavailable(self) -> Unavailable:
         """Build the refusal: the first cause, since when, and when it is worth coming back."""
         return self._cell.unavailable()
+
+    def refusal(self, exc: BaseException, *, retry_after_s: float = 1.0) -> Unavailable:
+        """Return the refusal to raise in place of an error that left a block of `use`: the first are refused as those after them.
+
+        It is that of everyone who comes after, if the error has brought the dependency down; otherwise it carries the fault of
+        the error, and the fault's `retry_after_s` or else the one that is given.
+        """
+        if isinstance(exc, Unavailable):
+            return exc
+        if not self.passable:
+            return self.unavailable()
+        fault = self.classifiers.classify(exc, source=self.name)
+        return Unavailable(self.name, fault, 0.0, retry_after_s if fault.retry_after_s is None else fault.retry_after_s)
 
     # What a service calls, and an adapter may extend.
 
@@ -231,7 +245,7 @@ class Dependency:
             await self._probe()
 
     def counts(self, exc: BaseException) -> bool:
-        """Whether an exception that leaves a guarded block can say anything about this dependency. An adapter overrides this.
+        """Return whether an exception that leaves a guarded block says anything about this dependency. An adapter overrides this.
 
         It is asked before the exception is classified, and never about a cancellation. What does not count trips nothing.
         """

@@ -37,7 +37,7 @@ def enter(cell: Cell) -> bool:
 
 
 async def admit(cell: Cell) -> bool:
-    """As `enter`, for a coroutine: whoever waits its turn is in line with the other waiters, and passes with them."""
+    """Enter as `enter` does, for a coroutine: whoever waits its turn is in line with the other waiters, and passes with them."""
     place = cell.let_in()
     if place is not None:
         return place
@@ -75,7 +75,7 @@ async def ready(cell: Cell, timeout_s: float | None, stop: Stop | None) -> None:
 
 
 def next_turn(cell: Cell) -> Turn:
-    """How this caller is refused, if it has to be."""
+    """Return the refusal of this caller, if it has to be refused."""
     return cell.callers.next_turn(clock(), cell.policy.present_wait_s(cell.health))
 
 
@@ -108,6 +108,6 @@ async def _wait_turn(cell: Cell, seconds: float) -> None:
 
 
 async def _sent_away(cell: Cell, stop: Stop) -> Stopping:
-    """A refusal as well: who takes no notice of the stop and asks on must not keep the others from heeding it."""
+    """Make a refusal of it as well: who takes no notice of the stop and asks on must not keep the others from heeding it."""
     await cell.callers.take_turn(cell.policy.present_wait_s(cell.health))
     return Stopping(stop.reason or "")

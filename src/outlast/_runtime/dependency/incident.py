@@ -52,7 +52,7 @@ class Incident:
         return self.book.first
 
     def fault(self, fault: Fault, exc: BaseException | None = None) -> None:
-        """Count one fault; `exc` gives the traceback where the kind asks for one (`BUG`)."""
+        """Count one fault; the traceback is that of `exc`, where the kind asks for one (`BUG`)."""
         self.note_fault(fault, exc)
         self.write()
 
@@ -72,7 +72,7 @@ class Incident:
             self.book.refused += 1
 
     def summary(self) -> str | None:
-        """Half a sentence about what is still open, or None."""
+        """Return half a sentence about what is still open, or None."""
         with self._lock:
             return self.book.summary(clock())
 
@@ -86,25 +86,25 @@ class Incident:
     # The same in two steps, for whoever holds a lock: note under it, write after it.
 
     def note_fault(self, fault: Fault, exc: BaseException | None = None) -> None:
-        """As `fault`; the line is written by the next `write`."""
+        """Count one fault as `fault` does; the line is written by the next `write`."""
         with self._lock:
             self._put(self.book.fault(fault, clock()), exc)
             self.book.worse()
             self._schedule()
 
     def note_better(self) -> None:
-        """As `better`; the line is written by the next `write`."""
+        """Note it as `better` does; the line is written by the next `write`."""
         with self._lock:
             self._put(self.book.better(clock()))
 
     def note_resolved(self) -> None:
-        """As `resolve`; the line is written by the next `write`."""
+        """Close it as `resolve` does; the line is written by the next `write`."""
         with self._lock:
             self._put(self.book.resolve(clock()))
         self.forget_timer()
 
     def note(self, line: Line) -> None:
-        """Have a line about the subject written in its place among the others, by the next `write`."""
+        """Queue a line about the subject, in its place among the others, for the next `write`."""
         self._put(line)
 
     def write(self) -> None:
@@ -134,7 +134,7 @@ class Incident:
 
 
 def clock() -> float:
-    """The time on the running event loop's clock, or the monotonic clock where no loop runs.
+    """Return the time on the running event loop's clock, or the monotonic clock where no loop runs.
 
     An event loop's clock is the monotonic clock, but for a loop in virtual time.
     """

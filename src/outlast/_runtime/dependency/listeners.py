@@ -1,4 +1,4 @@
-"""Who is told when a dependency changes: each change, in order, outside of every lock."""
+"""The listeners to changes of a dependency: called for each change, in order, outside of every lock."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Listeners:
         self._delivering = False
 
     def add(self, listener: Listener) -> Callable[[], None]:
-        """Tell `listener` from now on; returns what ends that."""
+        """Call `listener` from now on; return the function that ends that."""
         self._listeners.append(listener)
 
         def end() -> None:
@@ -43,11 +43,11 @@ class Listeners:
         self._changes.append((state, first))
 
     def forget(self) -> None:
-        """Nobody is to be told what happened so far."""
+        """Drop what happened so far: nobody is called for it."""
         self._changes.clear()
 
     def deliver(self) -> None:
-        """Tell every listener of every change. A change that a listener brings about comes after this one, for all."""
+        """Call every listener with every change. A change that a listener brings about comes after this one, for all."""
         if self._delivering:
             return
         self._delivering = True

@@ -1,4 +1,4 @@
-"""What the dependencies that one worker or session needs have to do with its failures, and how long it waits after them."""
+"""The part of the dependencies in the failures of one worker or session that needs them, and its waits after those."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 HELD_S_MAX = 10.0
 """For so long a peer may hold what a session of ours had that broke: until it notices, a keepalive or two."""
 DEPTH_MAX = 8
-"""How many causes of an exception are looked at for a refusal."""
+"""The causes of an exception that are looked at for a refusal."""
 
 logger = logging.getLogger("outlast")
 
@@ -130,7 +130,7 @@ class Outages:
             self.waits.returned()
 
     def _in_rhythm(self, fault: Fault) -> bool:
-        """Whether the rhythm of a dependency bounds the wait, instead of the backoff of its own."""
+        """Return whether the rhythm of a dependency bounds the wait, instead of the backoff of its own."""
         if fault.is_evidence and fault.source not in {"", self._name}:
             # It concerns a dependency, which is not among the needs or would have explained it.
             self.waits.take_back()
@@ -170,7 +170,7 @@ class Outages:
 
 
 def _refusal(exc: BaseException | None, depth: int) -> Unavailable | None:
-    """The refusal that an exception is, or was raised because of; of a group, only if all of it are refusals."""
+    """Return the refusal that an exception is, or was raised because of; of a group, only if all of it are refusals."""
     if exc is None or depth == 0:
         return None
     if isinstance(exc, Unavailable):

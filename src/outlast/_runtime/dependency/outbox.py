@@ -31,7 +31,7 @@ class Outbox:
         self._dropped = 0
 
     def put(self, line: Line | None, exc: BaseException | None = None) -> None:
-        """Have `line` written by the next `write`, with the traceback of `exc` where it asks for one; None is no line."""
+        """Queue `line` for the next `write`, with the traceback of `exc` where it asks for one; None is no line."""
         if line is None:
             return
         if len(self._waiting) >= LINES_MAX:

@@ -31,7 +31,7 @@ class Prober:
         self._answered_at = float("-inf")
 
     def ensure(self) -> None:
-        """Have the task running on the running loop, unless the service is stopping."""
+        """Start the task on the running loop if it does not run, unless the service is stopping."""
         loop = asyncio.get_running_loop()
         asking = self._task is not None and not self._task.done() and self._task.get_loop() is loop
         if asking or self._cell.stop is not None:
@@ -109,7 +109,7 @@ class Prober:
             self._cell.observe(fault, exc, epoch)
 
     async def _answer(self, probe: Callable[[], Awaitable[None]]) -> tuple[Fault, Exception] | None:
-        """What the probe failed with, or None: it passed."""
+        """Call the probe; return what it failed with, or None if it passed."""
         cell = self._cell
         try:
             async with asyncio.timeout(cell.probe_timeout_s):
@@ -121,7 +121,7 @@ class Prober:
         return None
 
     async def _offer(self) -> None:
-        """Give the trial's place to the first waiter; wait until it has decided, or gave it back."""
+        """Hand the trial's place to the first waiter; wait until it has decided, or handed it back."""
         cell, loop = self._cell, asyncio.get_running_loop()
         assert self._awake is not None  # noqa: S101 - set by whoever made this task
         self._awake.clear()

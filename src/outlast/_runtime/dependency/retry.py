@@ -53,7 +53,7 @@ class Retry:
         self.budget.call()
 
     def after(self, exc: BaseException, state: BackoffState, now: float) -> tuple[BackoffState, float | None]:
-        """Give the wait before the next attempt; None means that `exc` is the answer."""
+        """Return the wait before the next attempt; None means that `exc` is the answer."""
         fault = self.classifiers.classify(exc)
         attach(exc, fault)
         if fault.kind not in self.kinds:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 OFFER_S = 1.5
-"""How long a released waiter may take to use its place before the next one gets it: one probe wait at the cap."""
+"""The seconds that a released waiter may take to use its place before the next one gets it: one probe wait at the cap."""
 
 
 class Trial:

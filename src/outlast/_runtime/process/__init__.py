@@ -1,1 +1,1 @@
-"""What one process does for its service: run it, take its signals, watch its event loop, keep its children and its log."""
+"""The work of one process for its service: run it, take its signals, watch its event loop, keep its children and its log."""

@@ -1,4 +1,4 @@
-"""What the runtime itself shows in `/metrics`: the process's phase, its event loop, dependencies, incidents and loops.
+"""The figures of the runtime itself in `/metrics`: the process's phase, its event loop, dependencies, incidents and loops.
 
 Everything is read from memory, by a thread of the endpoint's: attributes that the event loop replaces whole, a step late at most.
 """

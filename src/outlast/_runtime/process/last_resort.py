@@ -95,7 +95,7 @@ class LastResort:
                     self._arrived(number)
                 self._beat()
             if self.left_s() <= 0:
-                # Looked at again, lest the process stood still since the last beat.
+                # Looked at again: the process may have stood still since the last beat.
                 self._beat()
                 if self.left_s() <= 0:
                     leave(self._leave_code, f"{self._name} did not end within {self._deadline_s:g} s", self._main_id)

@@ -25,7 +25,7 @@ FORMATS: Final[dict[str, Callable[[], logging.Formatter]]] = {"text": lambda: lo
 FLUSH_S: Final = 2.0
 """At the end what is queued gets this long, or the rest of the deadline if that is less."""
 MARGIN_S: Final = 0.1
-"""What is left of the deadline when the log has been waited for."""
+"""The rest of the deadline that is left when the log has been waited for."""
 LAST_S: Final = 0.3
 """Each of three last things before the process leaves: lines that are queued, why it leaves, what `print` has buffered."""
 logger = logging.getLogger("outlast")
@@ -110,7 +110,7 @@ class Ending:
 
 @cache
 def ending() -> Ending:
-    """The one of this process, made at the first call."""
+    """Return the one of this process, made at the first call."""
     return Ending()
 
 
@@ -129,7 +129,7 @@ def _flush(handlers: list[logging.Handler]) -> None:
 
 
 def _formatted(text: str, handlers: list[logging.Handler]) -> str:
-    """The line in the format of the log, if that is ours."""
+    """Return the line in the format of the log, if that is ours."""
     record = logging.LogRecord("outlast", logging.ERROR, __file__, 0, "%s", (text,), None)
     for handler in handlers:
         if isinstance(handler, QueuedHandler) and handler.formatter is not None:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["Child", "children", "end", "kill_all"]
 
 KILL_S: Final = 1.0
-"""How long `end` waits for those it killed; the kernel takes longer only for one that waits for a disk."""
+"""The seconds that `end` waits for those it killed; the kernel takes longer only for one that waits for a disk."""
 FREEZES_MAX: Final = 20
 LOOK_S: Final = (0.01, 0.1)
 """The first and the longest pause between two looks."""
@@ -38,7 +38,7 @@ logger = logging.getLogger("outlast")
 
 
 def children() -> tuple[Child, ...]:
-    """Give the child processes that live now.
+    """Return the child processes that live now.
 
     Without the helpers that multiprocessing keeps (resource tracker, fork server), which end by themselves; with
     what the fork server started for this process. Raises `OSError` if it cannot look: no descriptors left.
@@ -57,7 +57,7 @@ async def end(children: Iterable[Child], grace_s: float, *, kill_s: float = KILL
     """End these and all below them: SIGTERM, then SIGKILL for those that live after `grace_s` seconds.
 
     SIGTERM goes to `children`, who end their own children as they see fit, and to a descendant once its parent has
-    left it behind. Gives those that had to be killed. Takes at most `grace_s`, and then `kill_s` for the kernel to end
+    left it behind. Returns those that had to be killed. Takes at most `grace_s`, and then `kill_s` for the kernel to end
     the killed. If cancelled, those that live are killed at once. One that this process may not signal, or that the kernel
     cannot end, is left: `children` still names it. Raises `OSError` if it cannot look.
     """
@@ -120,7 +120,7 @@ def _look(family: dict[Child, None]) -> list[Child]:
 
 
 def _kill(find: Callable[[], list[Child]]) -> tuple[Child, ...]:
-    """Stop whatever `find` gives until it gives nothing new, then kill it."""
+    """Stop whatever `find` returns until it returns nothing new, then kill it."""
     frozen: dict[Child, None] = {}
     for _ in range(FREEZES_MAX):
         new = [process for process in find() if process not in frozen]

@@ -18,7 +18,7 @@ NAME_CHARS_MAX: Final = 80
 CMDLINE_BYTES_MAX: Final = 4096
 _PROC: Final = Path("/proc")
 _GONE: Final = (FileNotFoundError, ProcessLookupError, PermissionError)
-"""What reading gives for a process that has ended, or that is not ours to see and then not ours to end either."""
+"""Errors of reading about a process that has ended, or that is not ours to see and then not ours to end either."""
 _OPTION: Final = re.compile(r"--?[A-Za-z][\w-]*")
 
 
@@ -58,7 +58,7 @@ class Stat:
 
 
 def readable() -> bool:
-    """Whether there is a /proc, and one that numbers processes as `os.kill` does: another namespace's does not."""
+    """Return whether there is a /proc, and one that numbers processes as `os.kill` does: another namespace's does not."""
     try:
         return str(_PROC.joinpath("self").readlink()) == str(os.getpid())
     except FileNotFoundError:
@@ -94,13 +94,13 @@ def child(pid: int) -> Child | None:
 
 
 def lives(process: Child) -> bool:
-    """Whether this very process has not ended yet."""
+    """Return whether this very process has not ended yet."""
     seen = stat(process.pid)
     return seen is not None and not seen.dead and seen.start_ticks == process.start_ticks
 
 
 def below(pids: Iterable[int], *, leaving_out: frozenset[int] = frozenset()) -> list[Child]:
-    """Give all that live below these processes, parents before their children; `leaving_out` but not what is below them."""
+    """Return all that live below these processes, parents before their children; `leaving_out` but not what is below them."""
     children_of = _children_of()
     found: list[Child] = []
     seen = set(pids)
@@ -117,12 +117,12 @@ def below(pids: Iterable[int], *, leaving_out: frozenset[int] = frozenset()) -> 
 
 
 def children(pid: int) -> list[Child]:
-    """Give those that live whose parent is `pid`."""
+    """Return those that live whose parent is `pid`."""
     return [process for each in _children_of()(pid) if (process := child(each)) is not None]
 
 
 def helpers() -> frozenset[int]:
-    """Give the processes that multiprocessing keeps for itself; they end by themselves when this one has ended."""
+    """Return the processes that multiprocessing keeps for itself; they end by themselves when this one has ended."""
     tracker = getattr(sys.modules.get("multiprocessing.resource_tracker"), "_resource_tracker", None)
     forkserver = getattr(sys.modules.get("multiprocessing.forkserver"), "_forkserver", None)
     pids = {getattr(tracker, "_pid", None), getattr(forkserver, "_forkserver_pid", None)}
@@ -130,7 +130,7 @@ def helpers() -> frozenset[int]:
 
 
 def _children_of() -> Callable[[int], list[int]]:
-    """Give the function that lists a process's children: from the kernel's list, or else from a look at all processes."""
+    """Return the function that lists a process's children: from the kernel's list, or else from a look at all processes."""
     if (_PROC / "thread-self" / "children").exists():
         return _listed
     everything: dict[int, list[int]] = {}

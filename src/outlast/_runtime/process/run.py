@@ -32,9 +32,9 @@ if TYPE_CHECKING:
 OFFSPRING_SHARE: Final = 0.02
 """The share of the deadline in which child processes that are still there may end by themselves after SIGTERM."""
 START_S: Final = 5.0
-"""How far ahead a start that takes long extends the limit of the service manager."""
+"""The seconds by which a start that takes long extends the limit of the service manager, again and again."""
 TEARDOWN_S: Final = 0.05
-"""What was left behind gets this long to end after all, once everything else has."""
+"""The seconds in which tasks that were left behind may end after all, once everything else has."""
 logger = logging.getLogger("outlast")
 
 
@@ -47,7 +47,7 @@ def run(
     log_format: str | None = None,
     watchdog: Watchdog | None = None,
 ) -> int:
-    """Run `service` until SIGTERM or SIGINT and give the exit code; `sys.exit(outlast.run(service))`.
+    """Run `service` until SIGTERM or SIGINT and return the exit code; `sys.exit(outlast.run(service))`.
 
     The first signal stops it within its `deadline_s`; a second one cancels at once what still runs; SIGQUIT ends the
     process at once with exit code 131. Child processes that are left are ended. What hangs for good ends the process
@@ -141,7 +141,7 @@ class Process:
         logger.info("%s stops within %g s: %s", self.service.name, self.service.deadline_s, stop.reason)
 
     async def _tell_manager(self) -> None:
-        """READY when the service is, and a sign of life as long as the event loop turns, also while it stops."""
+        """Send READY when the service is, and a sign of life as long as the event loop turns, also while it stops."""
         interval_s = self.notifier.watchdog_interval_s
         ready = asyncio.ensure_future(self.service.until_ready())
         try:

@@ -1,4 +1,4 @@
-"""What signals mean to a service that is a process."""
+"""The meaning of signals to a service that is a process."""
 
 from __future__ import annotations
 
@@ -80,4 +80,4 @@ class Signals:
 
 
 def _nothing() -> None:
-    """Only wake the event loop."""
+    """Do nothing: the call itself wakes the event loop."""

@@ -1,4 +1,4 @@
-"""Where a task or a thread stands, for the one who has to find out why it does not end."""
+"""The place where a task or a thread stands, for the one who has to find out why it does not end."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MACHINERY: Final = (asyncio.__file__.rpartition("/")[0], __file__.rsplit("/", 2)
 
 
 def task_stack(task: asyncio.Task[Any]) -> tuple[str, ...]:
-    """Give the awaits of a suspended task, outermost first: `function (file.py:12)`. Empty for one that has ended."""
+    """Return the awaits of a suspended task, outermost first: `function (file.py:12)`. Empty for one that has ended."""
     frames: list[FrameType] = []
     seen: object = task.get_coro()
     while seen is not None:
@@ -33,7 +33,7 @@ def task_stack(task: asyncio.Task[Any]) -> tuple[str, ...]:
 
 
 def thread_stack(ident: int | None) -> tuple[str, ...]:
-    """Give the frames of a thread, outermost first. Empty for one that has ended."""
+    """Return the frames of a thread, outermost first. Empty for one that has ended."""
     frame = sys._current_frames().get(ident or 0)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] # documented
     frames: list[FrameType] = []
     while frame is not None:

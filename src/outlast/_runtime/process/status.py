@@ -1,4 +1,4 @@
-"""How a service is, as the health endpoint tells it: asked from any thread, also while the event loop stands still."""
+"""The state of a service for its health endpoint: read from any thread, also while the event loop stands still."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
     from outlast._serve.health import HealthStatus
 
 SHOWN_MAX = 100
-"""How many dependencies are listed."""
+"""Dependencies that are listed at most."""
 
 
 class Status:
-    """Looks at a service without waiting for it."""
+    """Reads the state of a service without waiting for it."""
 
     def __init__(self, service: Service, stop: Stop, signals: Signals, watchdog: Watchdog) -> None:
         """Look at these."""
@@ -29,7 +29,7 @@ class Status:
         self._since = time.monotonic()
 
     def __call__(self) -> HealthStatus:
-        """Give the status now."""
+        """Return the status now. From any thread."""
         from outlast._serve.health import DependencyStatus, HealthStatus  # noqa: PLC0415 - only who listens pays
 
         now = time.monotonic()

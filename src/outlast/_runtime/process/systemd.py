@@ -1,4 +1,4 @@
-"""What systemd wants to hear from a service: sd_notify, without a library and without ever waiting.
+"""Messages from a service to systemd: sd_notify, without a library and without ever waiting.
 
 The protocol is sd_notify(3): datagrams of "NAME=value" lines to the socket that NOTIFY_SOCKET names. The unit needs
 `Type=notify`, and `WatchdogSec=` for the watchdog.
@@ -24,7 +24,7 @@ STATUS_CHARS_MAX: Final = 200
 ADDRESS_BYTES_MAX: Final = 107
 """sun_path of unix(7) has 108 bytes, one of them for the NUL that ends a path or begins an abstract name."""
 USEC_INFINITY: Final = 2**64 - 1
-"""How systemd writes "no limit"."""
+"""The number by which systemd writes "no limit"."""
 _NUMBER: Final = re.compile(r"[0-9]{1,20}", re.ASCII)
 logger = logging.getLogger("outlast")
 
@@ -34,8 +34,9 @@ class Notifier:
 
     No method waits, raises, or fails the service: a datagram that cannot be handed over is counted in `lost`, with one
     line at DEBUG for each row of losses. A lost READY or STOPPING is sent again with whatever is said next.
-    The methods may be called from any thread. Child processes inherit the environment: systemd does not listen
-    to them unless the unit says `NotifyAccess=all`.
+    The methods may be called from any thread. There is no lock: two calls that meet cost a line, or a repetition, no more.
+    Child processes inherit the environment: systemd does not listen to them unless the unit says
+    `NotifyAccess=all`.
     """
 
     def __init__(self, address: str | None = None, *, watchdog_s: float | None = None) -> None:
@@ -69,7 +70,7 @@ class Notifier:
 
     @property
     def watchdog_interval_s(self) -> float | None:
-        """How often to call `watchdog`, in seconds: half of what systemd allows. None if it does not wait for us."""
+        """The seconds between two calls of `watchdog`: half of what systemd allows. None if it does not wait for us."""
         return self._watchdog_s / 2 if self._watchdog_s is not None and self._socket is not None else None
 
     def ready(self, status: str = "") -> None:
@@ -130,7 +131,7 @@ def _lines(state: str, status: str) -> str:
 
 
 def _sockaddr(address: str) -> bytes | None:
-    """Give the address as the kernel has it, or None if it is none."""
+    """Return the address as the kernel has it, or None if it is none."""
     raw = os.fsencode(address)
     if raw[:1] not in {b"/", b"@"} or len(raw) < 2 or len(raw) > ADDRESS_BYTES_MAX or b"\0" in raw:
         return None
@@ -138,7 +139,7 @@ def _sockaddr(address: str) -> bytes | None:
 
 
 def _watchdog_s(environ: Mapping[str, str]) -> float | None:
-    """Give the seconds that systemd waits for a sign of life, if it waits for one of this process."""
+    """Return the seconds that systemd waits for a sign of life, if it waits for one of this process."""
     limit, pid = environ.get("WATCHDOG_USEC"), environ.get("WATCHDOG_PID")
     if not limit:
         return None

@@ -84,7 +84,7 @@ class Watchdog:
 
     @property
     def lag_s(self) -> float:
-        """How late the newest beat of the event loop was, or the next one is by now, in seconds. From any thread."""
+        """The seconds by which the newest beat of the event loop was late, or the next one is by now. From any thread."""
         return max(self._lag_s, time.monotonic() - self._due_at)
 
     def _beat(self, loop: asyncio.AbstractEventLoop) -> None:

@@ -1,4 +1,4 @@
-"""What must be empty before a stop goes on: it refuses newcomers once closed, and names who is still inside."""
+"""A gate that must be empty before a stop goes on: it refuses newcomers once closed, and names who is still inside."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 HOLDERS_MAX: Final = 10_000
 FULL_RETRY_S: Final = 1.0
-"""When it is worth coming back to a gate that is full: there is no better estimate."""
+"""The seconds after which it is worth coming back to a gate that is full: there is no better estimate."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class Holder:
     thread_id: int
 
     def stack(self) -> tuple[str, ...]:
-        """Where it stands, outermost first."""
+        """Return the frames in which it stands, outermost first."""
         return thread_stack(self.thread_id) if self.task is None else task_stack(self.task)
 
 
@@ -67,11 +67,11 @@ class Gate:
         return f"<Gate {self.name} {'open' if self.closed is None else 'closed'}, {len(self._holders)} inside>"
 
     def __len__(self) -> int:
-        """How many are inside."""
+        """Return how many are inside."""
         return len(self._holders)
 
     def enter(self, name: str) -> Pass:
-        """Give what to hold, with `async with` or `with`, while inside; `name` says who that is."""
+        """Return what to hold, with `async with` or `with`, while inside; `name` says who that is."""
         return Pass(self, name)
 
     @property
@@ -82,7 +82,7 @@ class Gate:
 
     @property
     def holders(self) -> tuple[Holder, ...]:
-        """Who is inside now, the longest first."""
+        """The holders that are inside now, the longest first."""
         with self._lock:
             return tuple(self._holders.values())
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class Holdings:
-    """Who still needs which dependency. One for each run of a tree of services."""
+    """The services that still need each dependency. One for each run of a tree of services."""
 
     def __init__(self) -> None:
         """Start with nothing held."""
@@ -21,7 +21,7 @@ class Holdings:
         self._wanted: dict[int, int] = {}
 
     def __iter__(self) -> Iterator[Dependency]:
-        """Give what is still held, in the order of opening."""
+        """Yield the dependencies that are still held, in the order of opening."""
         return iter(tuple(self._dependencies.values()))
 
     def need(self, dependencies: Iterable[Dependency]) -> None:
@@ -33,14 +33,14 @@ class Holdings:
             self._wanted[key] = self._wanted.get(key, 0) + 1
 
     def stopping(self, dependencies: Iterable[Dependency], stop: Stop) -> None:
-        """One service that needs these is stopping. What nobody else wants is probed no more, in this very step."""
+        """Note that one service that needs these is stopping: what nobody else wants is probed no more, in this very step."""
         for dependency in dependencies:
             self._wanted[id(dependency)] -= 1
             if self._wanted[id(dependency)] == 0:
                 dependency.stopping(stop)
 
     def let_go(self, dependencies: Iterable[Dependency]) -> list[Dependency]:
-        """One service that needs these has ended. Gives those that nobody needs any more, the last opened first."""
+        """Note that one service that needs these has ended; return those that nobody needs any more, the last opened first."""
         freed: list[Dependency] = []
         for dependency in dependencies:
             key = id(dependency)

@@ -32,7 +32,7 @@ logger = logging.getLogger("outlast")
 
 
 class Lifecycle:
-    """Runs a service whose dependencies are open and whose starters have run. Made anew for each run."""
+    """Runs a service whose dependencies are open and whose starters have run. A new one is made for each run."""
 
     def __init__(self, service: Service, stop: Stop, holdings: Holdings, clock: Clock, parent: Lifecycle | None = None) -> None:
         """Make the lives of the children too; nothing runs yet."""
@@ -69,7 +69,7 @@ class Lifecycle:
         stop.on_fire(self._refuse)
 
     def all(self) -> list[Lifecycle]:
-        """Give this life and those of all children, in the order of starting."""
+        """Return this life and those of all children, in the order of starting."""
         return [self, *(life for child in self.children for life in child.all())]
 
     # At work.
@@ -183,7 +183,7 @@ class Lifecycle:
     def hurry(self) -> float:
         """Skip what is left of the drain, here and in the children: what still runs is cancelled now.
 
-        Gives when all this has to be over, on the event loop's clock.
+        Returns when all this has to be over, on the clock of the stop.
         """
         children_by = max((child.hurry() for child in self.children if child.phase is not Phase.REPORT), default=0.0)
         now = self._clock.now()
@@ -193,7 +193,7 @@ class Lifecycle:
         return self._plan.close_by
 
     def plan(self, now: float) -> Plan:
-        """Give the deadlines of the stop, which count from the first time anybody asks."""
+        """Return the deadlines of the stop, which count from the first time anybody asks."""
         if self._plan is None:
             deadline_s = self.service.deadline_s
             if self._parent is not None and self._parent.stop.requested:
@@ -234,7 +234,7 @@ class Lifecycle:
         )
 
     def end_by(self, close_by: float) -> None:
-        """Have a stop that is under way already over in time to be part of the parent's drain."""
+        """Shorten a stop that is under way already, so that it is over in time to be part of the parent's drain."""
         if self._plan is not None and self._plan.close_by > close_by:
             self._plan = self._plan.within(self._clock.now(), close_by)
             self._ring()
@@ -278,7 +278,7 @@ class Lifecycle:
             if child.phase is not Phase.REPORT:
                 phase = child.phase or Phase.REFUSE
                 self._name(f"child service {child.service.name}", phase, now - self.plan(now).started_at, ())
-                # It gives no report any more; what it met counts all the same.
+                # Its report will come too late; what it met counts all the same.
                 self._codes += child.codes()
         self._emptied.cancel()
 
@@ -288,7 +288,7 @@ class Lifecycle:
         logger.log(level, "%s: draining for %.0f s, waits for %s", self.path, seconds, names)
 
     def codes(self) -> list[int]:
-        """Give the exit codes of what was met so far, here and below."""
+        """Return the exit codes of what was met so far, here and below."""
         return self._codes + [code for child in self.children for code in child.codes()]
 
     def _inside(self) -> list[str]:
@@ -374,7 +374,7 @@ class Lifecycle:
                 self._lost(phase, f"{name} (cancelled)")
 
     def _share_ends_at(self, phase: Phase, began_at: float, steps_left: int) -> float:
-        """When the fair share of a step is over; a hurry divides what it leaves of the phase anew."""
+        """Return when the fair share of a step is over; a hurry divides again what it leaves of the phase."""
         since = began_at if self._hurried_at is None else max(began_at, self._hurried_at)
         return since + fair_limit_s(since, self.plan(since).by[phase], steps_left)
 

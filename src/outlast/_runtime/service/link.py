@@ -38,7 +38,7 @@ however short they are, and a healthy peer is found again within 15 s."""
 
 
 class LinkState(enum.Enum):
-    """Where the link stands. It starts in `WAITING`; each state is set by `Link` alone and dies with the process.
+    """The state of a link. It starts in `WAITING`; each state is set by `Link` alone and dies with the process.
 
     `WAITING` -> `DIALING` -> `CHECKING` -> `SERVING` -> `WAITING`; a fault in any of them leads to `WAITING`.
     """
@@ -52,17 +52,17 @@ class LinkState(enum.Enum):
 class Link(Generic[S]):
     """Keeps one session up.
 
-    `dial()` gives an async context manager whose value is the session; leaving it closes the session. `check(session)` is an
+    `dial()` returns an async context manager whose value is the session; leaving it closes the session. `check(session)` is an
     optional pre-check. `serve(session, stop)` runs for the life of the session; its return ends the session, as a
     fault does: both wait before the next dial. Dial and check are given `dial_timeout_s` seconds together;
-    None lets them wait for ever.
+    None lets them wait forever.
 
     Faults are folded into one incident, from the first one until a session has served for 30 s (or
     twice the last wait, if that is more). A fault that belongs to a dependency in `needs` is that dependency's affair, and so is
     what may pass by itself and was met while one of them was down, or had been down since the dial: it makes no later wait
     longer, and the link dials as soon as the dependency lets it. So that an outage is seen, it asks the dependency once when a
     session that had served breaks; what may pass by itself and is not explained makes a link with `needs` wait at most 5 s.
-    The backoff lives as long as the link, so that whoever runs it anew goes on with it.
+    The backoff lives as long as the link, so that whoever runs it again goes on with it.
     """
 
     def __init__(
@@ -100,7 +100,7 @@ class Link(Generic[S]):
         return self._outages.waits.state.wait_s
 
     def attach(self, service: Service, *, needs: Dependency | tuple[Dependency, ...] = ()) -> None:
-        """Have `service` keep this link up. It dials only while everything in `needs` is usable."""
+        """Let `service` keep this link up. It dials only while everything in `needs` is usable."""
         self._need(*(needs if isinstance(needs, tuple) else (needs,)))
         service.task(needs=self._outages.needs, name=f"link {self.name}")(self.run)
 

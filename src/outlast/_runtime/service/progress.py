@@ -1,4 +1,4 @@
-"""Who is working right now, so that a guarded call that succeeded counts as useful work of the right loop."""
+"""The loop or task that is working right now, so that a guarded call that succeeded counts as useful work of the right loop."""
 
 from __future__ import annotations
 

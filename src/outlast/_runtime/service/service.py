@@ -155,7 +155,7 @@ class Service:
         self.children.append(child)
 
     def show(self, shown: Shown) -> None:
-        """Have `/metrics` show this system. A system calls it for itself, when it is attached; see `outlast.extend.Shown`.
+        """Let `/metrics` show this system. A system calls it for itself, when it is attached; see `outlast.extend.Shown`.
 
         Raises `ConfigurationError` for a kind of system that is no name. Of two that are called alike one is shown.
         """
@@ -185,11 +185,11 @@ class Service:
 
     @property
     def dependencies(self) -> list[Dependency]:
-        """What this service itself needs, in the order of opening."""
+        """The dependencies of this service itself, in the order of opening."""
         return list(self._dependencies.values())
 
     def all_dependencies(self) -> list[Dependency]:
-        """What this service and its children need, each once."""
+        """Return the dependencies of this service and its children, each once."""
         found = {id(dependency): dependency for service in self.tree() for dependency in service.dependencies}
         return list(found.values())
 
@@ -218,13 +218,13 @@ class Service:
         return None if self._life is None else self._life.phase
 
     def holders(self) -> int:
-        """How many are inside the gates, of the children too."""
+        """Return how many are inside the gates, of the children too."""
         return len(self.gate) + sum(child.holders() for child in self.children)
 
     # Running it.
 
     async def run(self, stop: Stop | None = None, *, clock: Clock | None = None) -> int:
-        """Run until `stop` is fired, a worker asks to leave, or every task is done. Gives the exit code.
+        """Run until `stop` is fired, a worker asks to leave, or every task is done. Return the exit code.
 
         0: clean. 70: too many bugs. 74: a FATAL fault. 75: something did not finish within `deadline_s`. `report` then
         tells how the stop went. Cancelling this is the same as firing the stop, and then raises `CancelledError`; a second

@@ -32,7 +32,7 @@ class Stopping(OutlastError):  # noqa: N818 - it is not an error: it ends a wait
 
 
 class Cancellable(Protocol):
-    """What `Stop.cancel` takes: an asyncio task or future."""
+    """An asyncio task or future, as `Stop.cancel` takes it."""
 
     def cancel(self, msg: object = None) -> bool:
         """Cancel it; `msg` becomes the argument of the `CancelledError`."""
@@ -92,11 +92,11 @@ class Stop:
             stop.wake()
 
     def child(self) -> Stop:
-        """Give a stop that is fired with this one, and can be fired alone."""
+        """Return a stop that is fired with this one, and can be fired alone."""
         return Stop(self)
 
     def detach(self) -> None:
-        """Be forgotten by the parent: what this stopped has ended."""
+        """Leave the parent, which forgets this one: what it stopped has ended."""
         if self._parent is not None:
             self._parent.abandon(self)
 
@@ -107,7 +107,7 @@ class Stop:
     def on_fire(self, callback: Callable[[Stop], None]) -> Callable[[], None]:
         """Call `callback` in the step that fires the stop: at once if that has happened. It must be quick.
 
-        What it raises is logged as a bug and goes no further. Gives back a function that takes the callback off the list.
+        What it raises is logged as a bug and goes no further. Returns a function that takes the callback off the list.
         """
         if self.reason is not None:
             callback(self)
@@ -185,7 +185,7 @@ class Stop:
         self._children.pop(child, None)
 
     def tree(self) -> Iterator[Stop]:
-        """Give this stop and all below it."""
+        """Yield this stop and all below it."""
         yield self
         for child in tuple(self._children):
             yield from child.tree()
@@ -196,7 +196,7 @@ class Stop:
             self._thread_id = threading.get_ident()
 
     def wake(self) -> None:
-        """Tell everyone who waits here; `fire` has set the reason."""
+        """Wake everyone who waits here; `fire` has set the reason."""
         reason = self.reason or ""
         self._children = {}
         parked, self._parked = self._parked, {}

@@ -33,7 +33,7 @@ logger = logging.getLogger("outlast")
 
 @dataclass(slots=True)
 class Body:
-    """What a loop or a task runs, and the rules that all its workers share."""
+    """The function of a loop or a task, and the rules that all its workers share."""
 
     name: str
     function: Callable[[Stop], Awaitable[Any]]
@@ -47,7 +47,7 @@ class Body:
     """A task: done when it returns. A loop is called again."""
     incident: Incident = field(init=False)
     turns: int = 0
-    """How often it was called."""
+    """The number of its calls."""
     failing: set[int] = field(default_factory=set[int])
     """The workers whose last outcome was a fault of their own."""
 
@@ -58,7 +58,7 @@ class Body:
 
     @property
     def subject(self) -> str:
-        """What lines call it: "loop settle", "task listen"."""
+        """Its name in lines: "loop settle", "task listen"."""
         return f"{self.word} {self.name}"
 
     def __post_init__(self) -> None:
@@ -280,11 +280,11 @@ class Worker:
 
 def _exit_code(fault: Fault) -> int:
     code = RULES[fault.kind].exit_code
-    assert code is not None, fault.kind  # noqa: S101 - the table gives one for every kind that leaves
+    assert code is not None, fault.kind  # noqa: S101 - the table has one for every kind that leaves
     return code
 
 
-async def _await(awaitable: Awaitable[Any]) -> Any:  # noqa: ANN401 - whatever the user's function gives
+async def _await(awaitable: Awaitable[Any]) -> Any:  # noqa: ANN401 - whatever the user's function returns
     return await awaitable
 
 

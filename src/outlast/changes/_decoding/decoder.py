@@ -28,8 +28,8 @@ from outlast.changes._decoding.messages import (
     Truncate,
     Update,
 )
+from outlast.changes._decoding.payload import EPOCH, Converters, Known, PgOutputError, Plan, Reading
 from outlast.changes._decoding.plain import read_plain
-from outlast.changes._decoding.reading import EPOCH, Converters, Known, PgOutputError, Plan, Reading
 from outlast.changes._decoding.values import text_decoder
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ _TEXT: Final = ord("t")
 _NULL: Final = ord("n")
 _NO_VALUE: Final = {_NULL: None, ord("u"): UNCHANGED}
 _ODD: Final = (IndexError, KeyError, struct.error, ValueError, ArithmeticError, RecursionError)
-"""What the tight loop meets in a message that it should not have tried; UnicodeDecodeError is a ValueError."""
+"""The errors that the tight loop meets in a message that it should not have tried; UnicodeDecodeError is a ValueError."""
 _change_head: Final = struct.Struct(">IB").unpack_from
 """The relation, the mark before the row."""
 _count: Final = struct.Struct(">H").unpack_from
@@ -71,7 +71,7 @@ _new: Final = cast("Any", tuple.__new__)  # pyright: ignore[reportUnknownMemberT
 _new_insert: Final[Callable[[type[Insert], tuple[object, ...]], Insert]] = _new
 _new_update: Final[Callable[[type[Update], tuple[object, ...]], Update]] = _new
 _new_delete: Final[Callable[[type[Delete], tuple[object, ...]], Delete]] = _new
-"""What the class of a named tuple does when it is called, without the call in Python."""
+"""The same as calling the class of a named tuple, without the call in Python."""
 _OF_STREAMS: Final = b"SEcA"
 _WITHIN_PIECES: Final = b"IUDTRYMOE"
 _WITH_XID: Final = b"IUDTRYM"
@@ -81,7 +81,7 @@ class Decoder:
     """Turns the messages of one replication connection, in order, into values.
 
     It remembers the tables that the server has described, as the server describes them once a connection: use a new one for
-    each connection. `typed` gives Python values for the common types instead of text, with `json`
+    each connection. `typed` returns Python values for the common types instead of text, with `json`
     for json and jsonb too. At `relations_max` tables the next new one is refused with `PgOutputError`: nothing may be
     forgotten, since the server does not repeat itself; a new connection starts with none.
 
@@ -113,7 +113,7 @@ class Decoder:
         relations_max: int = RELATIONS_MAX,
         left_out: Container[Relation] = (),
     ) -> None:
-        """Begin a connection that was started with this `proto_version`. Raises ValueError for one it does not know."""
+        """Raise ValueError for a `proto_version` that is not known."""
         if proto_version not in PROTOCOL_VERSIONS:
             msg = f"protocol version {proto_version} of pgoutput is not known; known are {PROTOCOL_VERSIONS}"
             raise ValueError(msg)
@@ -143,7 +143,7 @@ class Decoder:
         return {key: plan.relation for key, plan in self._known.plans.items()}
 
     def within_piece(self, xid: int) -> Decoder:
-        """A decoder of the same kind that knows no tables and is within a piece of this transaction: to read it from a spool."""
+        """Return a decoder of the same kind that knows no tables and is within a piece of this transaction: to read a spool."""
         other = Decoder(
             self.proto_version,
             typed=self._typed,
@@ -155,7 +155,7 @@ class Decoder:
         return other
 
     def kept(self, change: Change) -> Change | None:
-        """What of a change is not left out: all of it, nothing, or a Truncate of the other tables."""
+        """Return what is not left out of a change: all of it, None, or a Truncate of the other tables."""
         if isinstance(change, Truncate):
             relations = tuple([each for each in change.relations if not self._leaves_out(each)])
             if len(relations) == len(change.relations):
@@ -164,7 +164,7 @@ class Decoder:
         return None if not isinstance(change, Message) and self._leaves_out(change.relation) else change
 
     def decode(self, payload: bytes | bytearray | memoryview) -> AnyMessage:
-        """One message, without the header of XLogData (25 bytes).
+        """Decode one message, which comes without the header of XLogData (25 bytes).
 
         Raises `PgOutputError` for whatever is no such message, or has no business at this place of the stream; the decoder
         is then as it was before. Takes time and memory in proportion to the payload.
@@ -181,9 +181,9 @@ class Decoder:
         return self._carefully(data) if message is None else message
 
     def decode_rows(self, payloads: Iterable[bytes], into: list[Change], bytes_max: int) -> tuple[int, bytes | None]:
-        """The rows at the beginning of `payloads`, added to `into`, as long as they take no more than `bytes_max` together.
+        """Add the rows at the beginning of `payloads` to `into`, as long as they take no more than `bytes_max` together.
 
-        Gives how many bytes they took, and the first payload that was not added: it is no row, it is no plain one (`decode`
+        Return how many bytes they took, and the first payload that was not added: it is no row, it is no plain one (`decode`
         reads it), or there is no room; None when all were.
         """
         taken = 0
@@ -229,7 +229,7 @@ class Decoder:
         return taken, None
 
     def _old_and_new(self, data: bytes) -> Update | Delete | None:
-        """An update or delete that is nothing out of the ordinary; None, or one of `_ODD`, for any other."""
+        """Read an update or delete that is nothing out of the ordinary; return None, or raise one of `_ODD`, for any other."""
         at = self._head.start
         relation_id, mark = _change_head(data, at)
         plan = self._known.plans[relation_id]
@@ -258,7 +258,7 @@ class Decoder:
         return _new_update(Update, (plan.relation, tuple(values), old_key, old_row, xid)) if at == len(data) else None
 
     def _carefully(self, data: bytes) -> AnyMessage:
-        """The same with a message of any kind, told precisely where it is wrong. What it changes, it changes at the end."""
+        """Decode a message of any kind, and say precisely where it is wrong. What this changes, it changes at the end."""
         reading = Reading(data)
         tag = data[:1]
         streaming = self._xid
@@ -354,7 +354,7 @@ class Decoder:
 
 
 def _xid(data: bytes) -> int:
-    """Whose change it is, within a piece."""
+    """Return the transaction that a change within a piece belongs to."""
     xid: int = _length(data, 1)[0]
     if not xid:
         raise ValueError(xid)
@@ -362,7 +362,7 @@ def _xid(data: bytes) -> int:
 
 
 def _bound(data: bytes) -> Begin | Commit | None:
-    """What transactions of a few rows have almost as many of as rows. Fields are in the order of `framing`."""
+    """Read a Begin or Commit, of which transactions of a few rows have almost as many as rows; None for anything odd."""
     try:
         if data[0] == _B:
             final_lsn, microseconds, xid = _BEGIN.unpack(data)
@@ -374,7 +374,7 @@ def _bound(data: bytes) -> Begin | Commit | None:
 
 
 def _row(data: bytes, text: str, at: int, plan: Plan) -> tuple[int, list[Value]]:
-    """The values of one row, and where it ends. Meets one of `_ODD` in whatever is not plain."""
+    """Return where one row ends, and its values. Raises one of `_ODD` for whatever is not plain."""
     if _count(data, at)[0] != plan.width:
         raise IndexError
     values: list[Value] = []

@@ -1,4 +1,4 @@
-"""What pgoutput says, as values: the messages of logical replication, protocol versions 1 and 2.
+"""The messages of pgoutput, as values: those of logical replication, protocol versions 1 and 2.
 
 Formats: "Logical Replication Message Formats" in the PostgreSQL manual. A position in the log (LSN) is an int, the number
 of bytes since the beginning of the log. Inside a streamed transaction each message carries the `xid` it belongs to, that of
@@ -22,7 +22,7 @@ class Unchanged(enum.Enum):
     UNCHANGED = "unchanged"
 
     def __repr__(self) -> str:
-        """Short, for rows that are printed."""
+        """Return a short text, for rows that are printed."""
         return "UNCHANGED"
 
 
@@ -36,7 +36,7 @@ Values: TypeAlias = tuple[Value, ...]
 
 
 class ReplicaIdentity(enum.Enum):
-    """What the server sends to identify the old row of an update or delete (`ALTER TABLE … REPLICA IDENTITY`)."""
+    """The part of an old row that the server sends with an update or delete (`ALTER TABLE … REPLICA IDENTITY`)."""
 
     DEFAULT = "d"
     """The primary key."""
@@ -72,12 +72,12 @@ class Relation:
     names: tuple[str, ...] = field(init=False, compare=False, repr=False)
     """The names of the columns, in the order of a row's values."""
     key_places: tuple[int, ...] = field(init=False, compare=False, repr=False)
-    """Where in a row the values of the replica identity stand."""
+    """The places in a row of the values of the replica identity."""
     key_names: tuple[str, ...] = field(init=False, compare=False, repr=False)
     """The names of the columns of the replica identity, in the order of `old_key` and `key`."""
 
     def __post_init__(self) -> None:
-        """Take the names out once, not for each row."""
+        """Find the names and places once, not for each row."""
         places = tuple(place for place, column in enumerate(self.columns) if column.is_key)
         object.__setattr__(self, "names", tuple(column.name for column in self.columns))
         object.__setattr__(self, "key_places", places)
@@ -133,19 +133,19 @@ class Insert(NamedTuple):
     xid: int | None = None
 
     def as_dict(self) -> dict[str, Value]:
-        """The new row by column name."""
+        """Return the new row by column name."""
         return dict(zip(self.relation.names, self.new, strict=True))
 
     def __eq__(self, other: object) -> bool:
-        """A change equals changes of its own kind only."""
+        """Return whether it is the same change, of the same kind: tuples of other kinds are never equal to it."""
         return isinstance(other, Insert) and tuple(self) == tuple(other)
 
     def __ne__(self, other: object) -> bool:
-        """A tuple would decide for itself."""
+        """Return the opposite of `__eq__`, where a tuple would decide for itself."""
         return not self == other
 
     def __hash__(self) -> int:
-        """As a tuple."""
+        """Return the hash of a tuple."""
         return hash(tuple(self))
 
 
@@ -162,23 +162,23 @@ class Update(NamedTuple):
     xid: int | None = None
 
     def as_dict(self) -> dict[str, Value]:
-        """The new row by column name. Large values the update left alone are `UNCHANGED`; `old_row` may have them."""
+        """Return the new row by column name. Large values the update left alone are `UNCHANGED`; `old_row` may have them."""
         return dict(zip(self.relation.names, self.new, strict=True))
 
     def old_as_dict(self) -> dict[str, Value]:
-        """What identifies the old row, by column name: its old key, the old row, or the key it still has."""
+        """Return what identifies the old row, by column name: its old key, the old row, or the key it still has."""
         return _identity(self.relation, self.old_key, self.old_row or self.new, full=self.old_row is not None)
 
     def __eq__(self, other: object) -> bool:
-        """A change equals changes of its own kind only."""
+        """Return whether it is the same change, of the same kind: tuples of other kinds are never equal to it."""
         return isinstance(other, Update) and tuple(self) == tuple(other)
 
     def __ne__(self, other: object) -> bool:
-        """A tuple would decide for itself."""
+        """Return the opposite of `__eq__`, where a tuple would decide for itself."""
         return not self == other
 
     def __hash__(self) -> int:
-        """As a tuple."""
+        """Return the hash of a tuple."""
         return hash(tuple(self))
 
 
@@ -191,19 +191,19 @@ class Delete(NamedTuple):
     xid: int | None = None
 
     def old_as_dict(self) -> dict[str, Value]:
-        """What identifies the row, by column name."""
+        """Return what identifies the row, by column name."""
         return _identity(self.relation, self.old_key, self.old_row or (), full=True)
 
     def __eq__(self, other: object) -> bool:
-        """A change equals changes of its own kind only."""
+        """Return whether it is the same change, of the same kind: tuples of other kinds are never equal to it."""
         return isinstance(other, Delete) and tuple(self) == tuple(other)
 
     def __ne__(self, other: object) -> bool:
-        """A tuple would decide for itself."""
+        """Return the opposite of `__eq__`, where a tuple would decide for itself."""
         return not self == other
 
     def __hash__(self) -> int:
-        """As a tuple."""
+        """Return the hash of a tuple."""
         return hash(tuple(self))
 
 
@@ -227,7 +227,7 @@ class Truncate:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """What somebody wrote with `pg_logical_emit_message`; one that is not transactional comes at once, outside of any."""
+    """A message written with `pg_logical_emit_message`; one that is not transactional comes at once, outside of any."""
 
     transactional: bool
     lsn: int
@@ -269,7 +269,7 @@ class StreamAbort:
 
 
 Change: TypeAlias = Insert | Update | Delete | Truncate | Message
-"""What a transaction consists of. A `Message` here is a transactional one."""
+"""One of the changes of a transaction. A `Message` here is a transactional one."""
 
 AnyMessage: TypeAlias = Begin | Commit | Origin | Relation | Type | Change | StreamStart | StreamStop | StreamCommit | StreamAbort
 
@@ -294,4 +294,4 @@ MESSAGE_NAMES: Final[Mapping[int, str]] = {
 }
 """The first byte of each message, and what it is called."""
 TWO_PHASE: Final = frozenset(b"bPKrp")
-"""How messages about prepared transactions begin: not read here, and sent at any protocol version if the slot has `two_phase`."""
+"""The first bytes of messages about prepared transactions: not read here, and sent at any version if the slot has `two_phase`."""

@@ -18,11 +18,11 @@ from outlast.changes._decoding.messages import (
 
 if TYPE_CHECKING:
     from outlast.changes._decoding.messages import AnyMessage
-    from outlast.changes._decoding.reading import Reading
+    from outlast.changes._decoding.payload import Reading
 
 
 def read_plain(reading: Reading, tag: bytes, xid: int | None) -> AnyMessage:
-    """The message whose tag has been read; `xid` is that of a message within a streamed piece."""
+    """Read the rest of the message whose tag has been read; `xid` is that of a message within a streamed piece."""
     match tag:
         case b"B":
             return Begin(reading.lsn("the final LSN"), reading.time("the commit time"), reading.xid())

@@ -1,4 +1,4 @@
-"""Where the pieces of transactions that are still in progress wait for their commit: in memory, or in nameless files."""
+"""Spools: the pieces of transactions that are still in progress, kept until their commit in memory or in nameless files."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Spool(Protocol):
 
     @property
     def bytes_held(self) -> int:
-        """How much is kept."""
+        """The bytes that are kept."""
         ...
 
     def append(self, xid: int, record: bytes) -> None:
@@ -55,7 +55,7 @@ class Spool(Protocol):
         ...
 
     def records(self, xid: int) -> Iterator[bytes]:
-        """All records of the transaction, in memory that does not grow with their number; none when it is not known."""
+        """Yield all records of the transaction, in memory that does not grow with their number; none when it is not known."""
         ...
 
     def discard(self, xid: int) -> None:
@@ -84,7 +84,7 @@ class MemorySpool:
         self.bytes_held += len(record)
 
     def records(self, xid: int) -> Iterator[bytes]:
-        """All records of the transaction."""
+        """Yield all records of the transaction."""
         yield from self._records.get(xid, ())
 
     def discard(self, xid: int) -> None:
@@ -108,7 +108,7 @@ class FileSpool:
 
     The files have no name, so that nothing is left behind however the process ends. They hold rows: give a directory on a
     disk that may hold them. Reads and writes block, for as long as the page cache takes. Raises OSError, as `tempfile` and
-    `os.write` do, when the directory or the disk gives no room.
+    `os.write` do, when the directory or the disk has no room.
     """
 
     def __init__(
@@ -143,7 +143,7 @@ class FileSpool:
         self.bytes_held += needed
 
     def records(self, xid: int) -> Iterator[bytes]:
-        """All records of the transaction. It must not be discarded or added to before the last has been taken."""
+        """Yield all records of the transaction, which must not be discarded or added to before the last has been taken."""
         file = self._files.get(xid)
         if file is None:
             return

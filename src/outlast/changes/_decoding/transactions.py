@@ -27,7 +27,7 @@ from outlast.changes._decoding.messages import (
     Truncate,
     Update,
 )
-from outlast.changes._decoding.reading import PgOutputError
+from outlast.changes._decoding.payload import PgOutputError
 from outlast.changes._decoding.spool import MemorySpool, SpoolFullError
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ class TransactionPart:
 
 
 Unit: TypeAlias = Transaction | TransactionPart | Message
-"""What comes out: a transaction, a part of one, or a message that is in no transaction."""
+"""One thing that comes out: a transaction, a part of one, or a message that is in no transaction."""
 
 
 @dataclass(slots=True)
@@ -102,7 +102,7 @@ class _Open:
     """Whether it had changes that were not to be passed on."""
 
     def part(self) -> TransactionPart:
-        """Hand over what there is, and go on with the next part."""
+        """Return what there is as a part, and begin the next one."""
         part = TransactionPart(
             self.xid, self.commit_lsn, self.commit_at, self.origin, self.number, False, tuple(self.changes), None
         )
@@ -112,7 +112,7 @@ class _Open:
         return part
 
     def end(self, end_lsn: int) -> tuple[Transaction | TransactionPart, ...]:
-        """The rest, which is all of it unless there were parts; nothing where all that it had was left out."""
+        """Return the rest, which is all of it unless there were parts; nothing where all that it had was left out."""
         if self.number:
             return (replace(self.part(), last=True, end_lsn=end_lsn),)
         if self.left_out and not self.changes:
@@ -121,7 +121,7 @@ class _Open:
 
 
 class Assembler:
-    """Takes the payloads of one connection in order and gives transactions, each when it is committed.
+    """Takes the payloads of one connection in order and returns transactions, each when it is committed.
 
     At most `changes_max` changes and, unless a single one is larger, `bytes_max` bytes of payload come at once. `spool` keeps
     the pieces of streamed transactions as they came: an error in them is found when they are committed. Use a new one, with a
@@ -137,7 +137,7 @@ class Assembler:
         changes_max: int = CHANGES_MAX,
         bytes_max: int = BYTES_MAX,
     ) -> None:
-        """Begin with a connection. Without a spool, pieces are kept in memory, 64 MiB of them at most."""
+        """Without a spool, pieces are kept in memory, 64 MiB of them at most. Limits below 1 raise ValueError."""
         if changes_max < 1 or bytes_max < 1:
             msg = f"changes_max={changes_max}, bytes_max={bytes_max}: a transaction has room for at least one of each"
             raise ValueError(msg)
@@ -155,7 +155,7 @@ class Assembler:
 
     @property
     def in_progress(self) -> int:
-        """How many streamed transactions wait for their commit."""
+        """The number of streamed transactions that wait for their commit."""
         return len(self._streams)
 
     @property
@@ -164,7 +164,7 @@ class Assembler:
         return self._open is None and self._piece is None and self._unread is None
 
     def feed(self, payload: bytes | bytearray | memoryview) -> Iterable[Unit]:
-        """What is complete with this message: most often nothing. Read all of it before the next call.
+        """Return what is complete with this message: most often nothing. Read all of it before the next call.
 
         Raises `PgOutputError` for what makes no sense, `SpoolFullError` or OSError when the spool has no room; read no
         further on this connection then. Raises RuntimeError when the last answer was not read to its end.
@@ -181,7 +181,7 @@ class Assembler:
         return self._bound(message, payload)
 
     def feed_all(self, payloads: Iterable[bytes]) -> Iterator[Unit]:
-        """What is complete with these messages, one after the other: as `feed` for each, but faster."""
+        """Yield what is complete with these messages, one after the other: as `feed` for each, but faster."""
         source = iter(payloads)
         for first in source:
             yield from self.feed(first)
@@ -192,7 +192,7 @@ class Assembler:
                 yield from self.feed(payload)
 
     def _fill(self, current: _Open, decoder: Decoder, source: Iterator[bytes]) -> bytes | None:
-        """Take rows as long as there is room for them; gives the payload that comes after them, None at the end."""
+        """Take rows as long as there is room for them; return the payload that comes after them, None at the end."""
         changes = current.changes
         room = islice(source, self._changes_max - len(changes))
         taken, payload = decoder.decode_rows(room, changes, self._bytes_max - current.size)
@@ -200,7 +200,7 @@ class Assembler:
         return next(source, None) if payload is None else payload
 
     def close(self) -> None:
-        """Forget what is in progress and give its room in the spool back. The spool itself stays open."""
+        """Forget what is in progress and free its room in the spool. The spool itself stays open."""
         for xid in self._streams:
             self._spool.discard(xid)
         self._streams.clear()
@@ -227,7 +227,7 @@ class Assembler:
         return ()
 
     def _bound(self, message: AnyMessage, payload: bytes | bytearray | memoryview) -> Iterable[Unit]:
-        """Everything but rows, outside of pieces."""
+        """Take anything but a row, outside of pieces."""
         match message:
             case Begin():
                 if self._open is not None:
@@ -276,7 +276,7 @@ class Assembler:
         self._piece = message.xid
 
     def _keep(self, data: bytes, xid: int) -> None:
-        """A message within a piece: rows are kept as they are, the descriptions of tables are heeded now and kept too."""
+        """Keep a message of a piece: rows as they are; the descriptions of tables are read now and kept too."""
         whole_head = len(data) >= _HEAD_BYTES
         if whole_head and data[0] in _SPOOLED:
             self._spool.append(xid, data)
@@ -302,7 +302,7 @@ class Assembler:
         stream.aborted.add(message.subxid)
 
     def _replay(self, commit: StreamCommit, stream: _Stream) -> Iterator[Unit]:
-        """The transaction out of the spool, decoded now."""
+        """Yield the transaction out of the spool, decoded now."""
         decoder = self._decoder.within_piece(commit.xid)
         self._open = current = _Open(commit.xid, commit.lsn, commit.commit_at, stream.origin, [])
         try:

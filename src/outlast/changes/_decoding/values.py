@@ -55,7 +55,7 @@ class Interval:
     microseconds: int = 0
 
     def as_timedelta(self) -> dt.timedelta:
-        """The same with days of 24 hours. Raises ValueError where there are months."""
+        """Return the same with days of 24 hours. Raises ValueError where there are months."""
         if self.months:
             msg = f"an interval of {self.months} months has no fixed length"
             raise ValueError(msg)
@@ -63,7 +63,7 @@ class Interval:
 
 
 def text_decoder(type_oid: int, *, json: bool = False) -> TextDecoder | None:
-    """What makes a Python value of this type's text; None when text is what it stays. It raises ValueError or ArithmeticError."""
+    """Return what makes a Python value of this type's text, raising ValueError or ArithmeticError; None if it stays text."""
     if json and type_oid in _JSON:
         return json_module.loads
     element = ELEMENTS.get(type_oid)
@@ -85,7 +85,7 @@ def _bytea(text: str) -> bytes:
 
 
 def _beyond_python(text: str) -> bool:
-    """Whether it is a date or timestamp of no year from 1 to 9999."""
+    """Return whether it is a date or timestamp of no year from 1 to 9999."""
     return text in _INFINITIES or text.endswith(" BC") or text[4:5] != "-"
 
 
@@ -98,7 +98,7 @@ def _timestamp(text: str) -> dt.datetime | str:
 
 
 def _is_date_like(text: str) -> bool:
-    """Whether it begins as ISO does; other styles would pass for years beyond 9999."""
+    """Return whether it begins as ISO does; other styles would pass for years beyond 9999."""
     return text in _INFINITIES or text.split("-", 1)[0].isdecimal()
 
 

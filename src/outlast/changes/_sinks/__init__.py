@@ -1,1 +1,1 @@
-"""Where changes go: the port, and the sinks that come with the package."""
+"""The port of sinks, and the sinks that come with the package."""

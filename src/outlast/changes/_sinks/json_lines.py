@@ -20,16 +20,16 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 TAIL_BYTES: Final = 1 << 20
-"""How much of the end of a file is read at a time to find the last commit."""
+"""The bytes at the end of a file that are read at a time to find the last commit."""
 _COMMIT: Final = b'{"op":"commit",'
-"""How the line of a commit begins, and no other: inside a value its quotes would be escaped."""
+"""The beginning of the line of a commit, and of no other: inside a value its quotes would be escaped."""
 _COMMIT_BYTES_MAX: Final = 256
 BUFFER_BYTES_MAX: Final = 4 << 20
-"""What is written at once at most; a large transaction goes out piece by piece."""
+"""The most that is written at once; a large transaction goes out piece by piece."""
 
 
 def change_lines(delivery: Delivery) -> Iterator[dict[str, Any]]:
-    """The lines of one transaction, or of a part of it; the last one is its commit."""
+    """Yield the lines of one transaction, or of a part of it; the last one is its commit."""
     for change in delivery.changes:
         yield {"xid": delivery.xid, **change_as_dict(change)}
     if delivery.end_lsn is not None:
@@ -42,7 +42,7 @@ def change_lines(delivery: Delivery) -> Iterator[dict[str, Any]]:
 
 
 def change_as_dict(change: Change) -> dict[str, Any]:
-    """One change in JSON's types. A large value that an update left alone is missing in `new` and named in `unchanged`."""
+    """Return one change in JSON's types. A large value that an update left alone is missing in `new` and named in `unchanged`."""
     if isinstance(change, Insert):
         return {"op": "insert", "table": change.relation.qualified_name, "new": change.as_dict()}
     if isinstance(change, Update):
@@ -59,7 +59,7 @@ def change_as_dict(change: Change) -> dict[str, Any]:
 
 
 def as_json(line: dict[str, Any]) -> bytes:
-    """One line of JSON; what JSON has no type for is text, bytes are base64."""
+    """Return one line of JSON; what JSON has no type for is text, bytes are base64."""
     return json.dumps(line, ensure_ascii=False, separators=(",", ":"), default=_plain).encode() + b"\n"
 
 
@@ -100,7 +100,7 @@ class JsonLinesSink:
             self._complete_lsn = delivery.end_lsn
 
     async def flush(self) -> int:
-        """Have it on disk."""
+        """Wait until it is on disk; return the position up to which all is."""
         if self._complete_lsn != self._durable_lsn:
             complete = self._complete_lsn
             await self._disk.run(self._opened().sync)
@@ -147,7 +147,7 @@ class JsonLinesSink:
 
 
 def _last_commit(file: AppendFile) -> tuple[int, int]:
-    """Where the last whole commit line ends, and its position; (0, 0) if there is none."""
+    """Return the byte at which the last whole commit line ends, and its position; (0, 0) if there is none."""
     end, overlap = file.size, b""
     while end > 0:
         begin = max(0, end - TAIL_BYTES)
@@ -172,7 +172,7 @@ class StdoutSink:
         self._complete_lsn = 0
 
     async def open(self, stream: str, epoch: int) -> int:
-        """Nothing is known of earlier: the slot's own position counts."""
+        """Return 0: of earlier nothing is known, and the slot's own position counts."""
         del stream, epoch
         return 0
 
@@ -184,7 +184,7 @@ class StdoutSink:
             self._complete_lsn = delivery.end_lsn
 
     async def flush(self) -> int:
-        """Nothing is held back."""
+        """Return the end of the last whole transaction: it is written already."""
         return self._complete_lsn
 
     async def close(self) -> None:

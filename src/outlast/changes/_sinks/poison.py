@@ -1,4 +1,4 @@
-"""What a sink keeps refusing: found out one transaction at a time, counted, and then set aside or stopped at.
+"""Transactions that a sink keeps refusing: found out one at a time, counted, and then set aside or stopped at.
 
 It outlives the sessions of a stream: each refusal ends a session, and the next one tries again.
 """
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 ATTEMPTS_MAX: Final = 3
 REFUSALS: Final = frozenset({Reaction.ANSWER, Reaction.RESTART})
-"""What says something about the transaction. Every other fault is about the sink: it comes again until it passes."""
+"""The kinds that say something about the transaction. Every other fault is about the sink: it comes again until it passes."""
 Policy: TypeAlias = Literal["stop", "skip"]
 logger = logging.getLogger("outlast.changes")
 
@@ -36,7 +36,7 @@ class RefusedError(OutlastError):
 
 
 class StreamOverError(OutlastError):
-    """The stream has ended for this process: going on by itself would lose changes, or refuse the same one for ever.
+    """The stream has ended for this process: going on by itself would lose changes, or refuse the same one forever.
 
     `fault.hint` says what a person has to do; then start the process again.
     """
@@ -71,11 +71,11 @@ class Poison:
         self._skipped_lsn = 0
 
     def is_careful(self, delivery: Delivery) -> bool:
-        """Whether this one has to be flushed alone."""
+        """Return whether this one has to be flushed alone."""
         return delivery.commit_lsn <= self.careful_until
 
     def refused(self, commit_lsn: int, xid: int, exc: Exception) -> Exception:
-        """Count what the sink raised at this transaction; gives what to raise for it, without the contents of rows."""
+        """Count what the sink raised at this transaction; return what to raise for it, without the contents of rows."""
         fault = self._classifiers.classify(exc, source=self.name)
         if fault.reaction not in REFUSALS:
             return exc
@@ -96,7 +96,7 @@ class Poison:
         return RefusedError(Fault(Kind.REJECTED, fault.code, reason, self.name, Scope.CALL))
 
     async def checked(self, delivery: Delivery) -> Delivery:
-        """The delivery, or what is left of one that was refused too often: an empty one, once it is in quarantine.
+        """Return the delivery, or what is left of one that was refused too often: an empty one, once it is in quarantine.
 
         Raises `StreamOverError` where the policy is to stop, and what the quarantine raises.
         """

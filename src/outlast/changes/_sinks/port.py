@@ -1,4 +1,4 @@
-"""What takes the changes: the port that every sink fulfils, and what a stream may rely on."""
+"""The port that every sink fulfils, and what a stream may rely on."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ Delivery: TypeAlias = Transaction | TransactionPart
 class Sink(Protocol):
     """Takes transactions in commit order. The slot's position moves only to what `flush` has called durable.
 
-    Delivery is at least once: after a crash everything behind the position that `open` gives comes again. A sink that stores
-    the position in the same transaction as the data makes it exactly once, since `open` then gives the very position.
+    Delivery is at least once: after a crash everything behind the position that `open` returns comes again. A sink that stores
+    the position in the same transaction as the data makes it exactly once, since `open` then returns the very position.
 
     What raises a fault of kind `REJECTED` or `BUG` out of `write` refuses this transaction: it is tried again a few times from
     the last position on, and then quarantined. Any other fault is the sink's trouble: the stream waits and begins again.
@@ -28,7 +28,7 @@ class Sink(Protocol):
     """
 
     async def open(self, stream: str, epoch: int) -> int:
-        """Get ready to take `stream` as its owner number `epoch`; gives the position that is durable, 0 if there is none.
+        """Get ready to take `stream` as its owner number `epoch`; return the position that is durable, 0 if there is none.
 
         What was half written before is taken back here. Raises `FencedError` if a later owner has been here.
         """
@@ -42,7 +42,7 @@ class Sink(Protocol):
         ...
 
     async def flush(self) -> int:
-        """Make everything that is complete durable; gives the `end_lsn` of the last complete transaction that is."""
+        """Make everything that is complete durable; return the `end_lsn` of the last complete transaction that is."""
         ...
 
     async def close(self) -> None:
@@ -56,7 +56,7 @@ class Needy(Protocol):
 
     @property
     def needs(self) -> tuple[Dependency, ...]:
-        """What it cannot work without."""
+        """The dependencies that it cannot work without."""
         ...
 
 
@@ -65,15 +65,15 @@ class Copying(Protocol):
     """A sink that can be given all rows first, as they are where the slot begins."""
 
     def snapshot_target(self) -> SnapshotTarget:
-        """Give what takes them, for the stream that is open."""
+        """Return what takes them, for the stream that is open."""
         ...
 
 
 def needs_of(sink: Sink) -> tuple[Dependency, ...]:
-    """What a sink needs; nothing if it does not say."""
+    """Return the dependencies that a sink needs; none if it does not say."""
     return sink.needs if isinstance(sink, Needy) else ()
 
 
 def emptied(delivery: Delivery) -> Delivery:
-    """The same transaction without its changes, so that a sink moves past it."""
+    """Return the same transaction without its changes, so that a sink moves past it."""
     return replace(delivery, changes=())

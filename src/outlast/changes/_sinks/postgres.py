@@ -38,8 +38,9 @@ CREATE TABLE {schema}.change_positions (
     updated_at timestamptz NOT NULL
 )
 """
-"""`filled`: what is in the tables came from this stream. `snapshot_due`: it is to be read anew, or has half been. `copied_until`:
-up to there changes come that a snapshot has brought already; those of mixed tables up to `mixed_until`, and not left out."""
+"""`filled`: what is in the tables came from this stream. `snapshot_due`: it is to be read again, or has half been.
+`copied_until`: up to there changes come that a snapshot has brought already; those of mixed tables up to `mixed_until`, and
+not left out."""
 POSITIONS: Final = Tables("changes positions", (_FIRST,), ("change_positions", "mixed_until"))
 _TAKE: Final = """
 INSERT INTO {schema}.change_positions AS p (stream, lsn, epoch, updated_at) VALUES (%s, '0/0', %s, clock_timestamp())
@@ -53,12 +54,12 @@ RETURNING {versions}
 """
 _ASK: Final = "SELECT epoch FROM {schema}.change_positions WHERE stream = %s"
 IDLE_S_MAX: Final = 60
-"""How long a transaction of the sink may wait for the next part of a large one, which a slow source or network delays. It ends
+"""The longest wait of a transaction of the sink for the next part of a large one, which a slow source or network delays. It ends
 what an owner left half done where TCP finds nothing, because something between answers for a machine that is gone."""
 
 
 class PostgresSink:
-    """Mirrors the changes into tables that exist there, under the same names unless `naming` gives others.
+    """Mirrors the changes into tables that exist there, under the same names unless `naming` returns others.
 
     An insert of a row that is there replaces it, a delete of one that is not does nothing: what a snapshot has read already
     may come again. That needs a primary key or unique index over the columns of the replica identity. Each `flush` commits
@@ -93,10 +94,10 @@ class PostgresSink:
         self.copied_until = 0
         """Up to which position changes come that a snapshot has brought already."""
         self.snapshot_due = False
-        """Whether everything is to be read anew, since it was begun and not finished."""
+        """Whether everything is to be read again, since it was begun and not finished."""
 
     async def open(self, stream: str, epoch: int) -> int:
-        """Take the stream over as owner number `epoch`; gives the position of the last commit."""
+        """Take the stream over as owner number `epoch`; return the position of the last commit."""
         conn = self._conn = await dial(
             self.db,
             application_name=f"outlast sink {stream}"[:63],
@@ -165,7 +166,7 @@ class PostgresSink:
         return complete
 
     def snapshot_target(self) -> PostgresSnapshot:
-        """Give what takes an initial snapshot for the stream that is open, fenced by its epoch."""
+        """Return what takes an initial snapshot for the stream that is open, fenced by its epoch."""
         return PostgresSnapshot(self, self._rows.naming, self._stream, self._epoch)
 
     def go_on_from(self, lsn: int, copied_until: int, mixed_until: int) -> None:

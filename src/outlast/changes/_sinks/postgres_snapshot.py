@@ -72,7 +72,7 @@ class PostgresSnapshot:
 
     @property
     def schema(self) -> str:
-        """Where the sink keeps its own tables."""
+        """The schema of the sink's own tables."""
         return self._sink.schema
 
     @property
@@ -98,7 +98,7 @@ class PostgresSnapshot:
             await conn.execute(self._sql(_BEGIN), (self._stream,))
 
     async def replaces(self, relation: Relation) -> bool:
-        """Whether an older row can be replaced by a newer one whatever else is there: not with another unique index."""
+        """Return whether an older row can be replaced by a newer one whatever else is there: not with another unique index."""
         async with self._transaction() as conn:
             name = sql.Identifier(*self._naming(relation)).as_string(conn)
             row = await (await conn.execute(_UNIQUE, (name,))).fetchone()
@@ -139,7 +139,7 @@ class PostgresSnapshot:
         self._sink.go_on_from(0, 0, 0)
 
     async def finish(self, origin_lsn: int, tables: Sequence[TableState]) -> None:
-        """Have the stream go on from `origin_lsn`."""
+        """Let the stream go on from `origin_lsn`."""
         copied_until = max((table.consistent_lsn for table in tables), default=0)
         mixed_until = max((table.consistent_lsn for table in tables if not table.skip_until_lsn), default=0)
         async with self._transaction() as conn:
@@ -156,7 +156,7 @@ class PostgresSnapshot:
 
     @asynccontextmanager
     async def _transaction(self) -> AsyncGenerator[Connection]:
-        """A transaction in which nobody else becomes the owner. Raises `FencedError` if somebody has."""
+        """Open a transaction in which nobody else becomes the owner. Raises `FencedError` if somebody has."""
         async with self._sink.db.connection() as conn:
             await wait_on_purpose(conn, self._settings, local=True)
             row = await (await conn.execute(self._sql(_FENCE), (self._stream,))).fetchone()

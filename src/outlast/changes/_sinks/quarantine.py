@@ -1,4 +1,4 @@
-"""Where transactions go that a sink keeps refusing: a file of JSON lines, with the position, for a person to look at."""
+"""The quarantine of transactions that a sink keeps refusing: a file of JSON lines, with the position, for a person to look at."""
 
 from __future__ import annotations
 

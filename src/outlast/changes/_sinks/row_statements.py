@@ -1,4 +1,4 @@
-"""Which statements carry changes out in tables of PostgreSQL. They are composed once for each table and kind of change."""
+"""The statements that carry changes out in tables of PostgreSQL, composed once for each table and kind of change."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 Naming: TypeAlias = "Callable[[Relation], tuple[str, str]]"
 STATEMENTS_MAX: Final = 2_000
-"""What is kept, and of how many tables; beyond it all are composed anew."""
+"""The statements that are kept, and the tables that they are for; beyond it all are composed again."""
 
 
 def same_name(relation: Relation) -> tuple[str, str]:
@@ -28,10 +28,9 @@ def same_name(relation: Relation) -> tuple[str, str]:
 
 
 class RowStatements:
-    """Statements for the tables that `naming` gives, as they were when `learn` was told of them."""
+    """Statements for the tables that `naming` returns, as they were when `learn` was told of them."""
 
     def __init__(self, naming: Naming = same_name) -> None:
-        """Know no table."""
         self.naming = naming
         self._seen: dict[Name, SinkTable | None] = {}
         """Of one session, so no more than its decoder knows."""
@@ -44,20 +43,20 @@ class RowStatements:
         self._seen.update((name, tables.get(name)) for name in names)
 
     def forget(self) -> None:
-        """Know no table any more."""
+        """Forget all tables and their statements."""
         for each in (self._seen, self._tables, self._statements):
             each.clear()
 
     def seen(self, names: Iterable[Name]) -> dict[Name, SinkTable | None]:
-        """Give what `learn` was told of these; None: it was not there."""
+        """Return what `learn` was told of these; None: it was not there."""
         return {name: self._seen.get(name) for name in names}
 
     def unknown(self, names: Iterable[Name]) -> list[Name]:
-        """Give those that `learn` has to be told of."""
+        """Return those that `learn` has to be told of."""
         return [name for name in names if name not in self._seen]
 
     def names(self, changes: Iterable[Change]) -> set[Name]:
-        """Give the tables of the sink that changes are written to."""
+        """Return the tables of the sink that changes are written to."""
         relations: dict[int, Relation] = {}
         last: Relation | None = None
         for change in changes:
@@ -72,7 +71,7 @@ class RowStatements:
     def grouped(
         self, changes: Iterable[Change], *, again: bool = False
     ) -> Iterable[tuple[sql.Composed, list[tuple[Value, ...]]]]:
-        """Give runs of changes that are one statement with many rows; the order stays.
+        """Yield runs of changes that are one statement with many rows; the order stays.
 
         `again`: the tables may have later rows already, which a snapshot has read.
         """
@@ -97,7 +96,7 @@ class RowStatements:
                 return ()
 
     def table(self, relation: Relation) -> TableStatements:
-        """Give the statements for one table."""
+        """Return the statements for one table."""
         found = self._tables.get(id(relation))
         if found is None:
             if len(self._tables) >= STATEMENTS_MAX:
@@ -108,7 +107,7 @@ class RowStatements:
         return found
 
     def _made(self, key: tuple[object, ...], make: Callable[[], sql.Composed]) -> sql.Composed:
-        """One object for each statement, so that runs of it are found by identity, and no more than some thousands of them."""
+        """Return one object for each statement, so that runs of it are found by identity, and keep some thousands at most."""
         found = self._statements.get(key)
         if found is None:
             if len(self._statements) >= STATEMENTS_MAX:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     Statement = tuple[sql.Composed, tuple[Value, ...]]
 
 Made: TypeAlias = "Callable[[tuple[object, ...], Callable[[], sql.Composed]], sql.Composed]"
-"""Gives the statement of a key: the same object each time, until there are too many."""
+"""Returns the statement of a key: the same object each time, until there are too many."""
 IDENTIFIED: Final = frozenset({ReplicaIdentity.DEFAULT, ReplicaIdentity.INDEX})
 """Such a replica identity is a unique index without NULLs: `=` finds the one row that has it."""
 _UPSERT: Final = "INSERT INTO {table} ({columns}) OVERRIDING SYSTEM VALUE {rows}{conflict}"
@@ -40,7 +40,6 @@ class TableStatements:
     """For `relation` of the source, written to the table called `name`, which is like `table`; None: nobody has looked."""
 
     def __init__(self, relation: Relation, name: Name, table: SinkTable | None, made: Made) -> None:
-        """Compose nothing yet."""
         self.relation = relation
         self.identifier = identifier_of(*name)
         self._table = table
@@ -73,7 +72,7 @@ class TableStatements:
         statement = (self._upsert, values)
         if not self._renewed or not self._identified:
             return (statement,)
-        # An update does not set these; where they differ the row is made anew first.
+        # An update does not set these; where they differ the row is made again first.
         new = dict(zip(self.names, values, strict=True))
         return (self._carry(new, new, self._renewed), statement)
 
@@ -157,7 +156,7 @@ class TableStatements:
         return self._made((self, "carry", tuple(new), unless_same), make), values
 
     def _delete_if_other(self) -> sql.Composed:
-        """Of the row under one key, if there is one under another key."""
+        """Compose the delete of the row under one key, if there is one under another key."""
 
         def make() -> sql.Composed:
             statement = sql.SQL("DELETE FROM {0} WHERE {1} AND EXISTS (SELECT FROM {0} WHERE {1})")
@@ -168,7 +167,7 @@ class TableStatements:
     # Which row.
 
     def _identity(self, old: Mapping[str, Value]) -> tuple[Value, ...]:
-        """The values that `_where` asks for."""
+        """Return the values that `_where` asks for."""
         return tuple(old[name] for name in self._key or self.names)
 
     def _held(self) -> sql.Composable:
@@ -230,5 +229,5 @@ def _any_other(names: Iterable[str], compared: sql.SQL) -> sql.Composed:
 
 
 def _catalogued(text: str) -> sql.SQL:
-    """SQL that the server itself wrote: the name of a type."""
+    """Make SQL of what the server itself wrote: the name of a type."""
     return sql.SQL(text.replace("%", "%%"))  # pyright: ignore[reportArgumentType] # the server's own

@@ -1,4 +1,4 @@
-"""What the tables of a sink are like, as far as it decides how they are written: read from the catalogue of its server.
+"""The tables of a sink, as far as it matters for writing to them: read from the catalogue of its server.
 
 A table of a sink need not be like that of the source: it may be partitioned, have another key, generate a column itself, or
 refuse that one is set.
@@ -29,13 +29,13 @@ concat_ws(' ', class.oid, class.relkind, class.relnamespace::regnamespace, class
     ARRAY(SELECT xmin FROM pg_attribute WHERE attrelid = class.oid AND attnum > 0 AND NOT attisdropped ORDER BY attnum),
     ARRAY(SELECT xmin FROM pg_index WHERE indrelid = class.oid AND indisunique AND indisvalid ORDER BY indexrelid))
 """
-"""Another one after every change of the table that may matter: each one writes the rows of the catalogue anew."""
+"""Another one after every change of the table that may matter: each one writes the rows of the catalogue again."""
 VERSIONS: Final = f"""
 ARRAY(SELECT (SELECT {_VERSION} FROM pg_class AS class WHERE class.oid = given)
     FROM unnest(ARRAY(SELECT unnest(%s::oid[]))) AS given)
 """  # noqa: S608 - of constants
 """The versions of the tables whose numbers are the parameter, in their order; NULL for one that is gone. The array is hidden from
-the planner, which would plan for its length anew each time: that costs three times as much as all the rest."""
+the planner, which would plan for its length again each time: that costs three times as much as all the rest."""
 _LOOK: Final = f"""
 SELECT space.nspname, class.relname, class.oid::bigint, {_VERSION}, class.relkind::text,
     (SELECT jsonb_agg(jsonb_build_array(attname, format_type(shown.type, -1), format_type(shown.type, shown.mod),
@@ -108,7 +108,7 @@ class SinkTable:
         return self.kind in _WITH_PLACES
 
     def key_within(self, names: Iterable[str]) -> tuple[str, ...]:
-        """The first key that consists of such columns; () if there is none."""
+        """Return the first key that consists of such columns; () if there is none."""
         known = set(names)
         return next((key for key in self.keys if known.issuperset(key)), ())
 
@@ -117,7 +117,6 @@ class TableChangedError(OutlastError):
     """A table of the sink was changed while it was written; what was written is rolled back, and comes again."""
 
     def __init__(self, names: Collection[Name]) -> None:
-        """Name the tables, some of them."""
         named = ", ".join(".".join(name) for name in sorted(names)[:NAMED_MAX])
         more = f" and {len(names) - NAMED_MAX} more" if len(names) > NAMED_MAX else ""
         reason = f"{named}{more} changed while changes were written there: they are taken back, and written again"

@@ -1,4 +1,4 @@
-"""What a server has for a change stream: its settings, our rights, the publication, the slot. Read, never changed."""
+"""The things a server has for a change stream: its settings, our rights, the publication, the slot. Read, never changed."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Server:
     in_recovery: bool
     read_only: bool
     read_only_from: str
-    """Where `default_transaction_read_only` was set: "database", "user", "configuration file" …"""
+    """The place where `default_transaction_read_only` was set: "database", "user", "configuration file" …"""
     wal_level: str
     may_replicate: bool
     is_rds: bool

@@ -1,4 +1,4 @@
-"""How a slot is claimed: at once when nobody reads it; else whoever does is named once, and looked at cheaply."""
+"""The claim of a slot: at once when nobody reads it; else whoever does is named once, and looked at cheaply."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ class Claim:
         logger.log(level, "changes %s: streaming from %s", self._name, format_lsn(at))
 
     async def until_free(self, replication: Replication, stop: Stop) -> Slot | None:
-        """Wait until nobody reads the slot; gives what the server knows of it then.
+        """Wait until nobody reads the slot; return what the server knows of it then.
 
         Looks twice a second, by one query on the connection that will stream: nobody wakes who stands by.
         """
@@ -128,7 +128,7 @@ class Claim:
             raise
 
     def _postpone(self) -> float:
-        """Take note of an attempt in vain; gives the seconds until the next."""
+        """Record an attempt in vain; return the seconds until the next."""
         now = asyncio.get_running_loop().time()
         self._forget_before_outage()
         self._backoff, wait_s = BACKOFF.next_always(self._backoff, now, self._rng)
@@ -136,7 +136,7 @@ class Claim:
         return wait_s
 
     def _forget_before_outage(self) -> None:
-        """Begin anew when the server was away: whoever read the slot is gone, and what was given up then was not in vain."""
+        """Begin again when the server was away: whoever read the slot is gone, and what was given up then was not in vain."""
         if self._epoch != self._db.epoch:
             self._epoch = self._db.epoch
             self._backoff, self._next_at, self._reader = BackoffState(), 0.0, 0

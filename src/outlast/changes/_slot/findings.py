@@ -25,7 +25,7 @@ VERSION_MIN: Final = 140000
 NAMED_MAX: Final = 20
 """Of findings that concern one table each; the others are counted."""
 ROOM: Final = 10
-"""How many more slots or senders a statement of ours asks for: its effect needs a restart of the server."""
+"""The number of slots or senders that a statement of ours asks for beyond those there are: its effect needs a restart."""
 RESTART: Final = "and restart the server"
 MIB: Final = 1024 * 1024
 
@@ -44,11 +44,11 @@ class Finding:
     creatable: bool = False
     """Whether `set_up(..., create=True)` runs the statements itself."""
     advice: str = ""
-    """What else is to be done, or by whom."""
+    """Something else to do, or who has to do it."""
 
 
 def findings_of(survey: Survey) -> tuple[Finding, ...]:
-    """Everything that is wrong: the server first, then rights, room, the publication, the slot."""
+    """Return everything that is wrong: the server first, then rights, room, the publication, the slot."""
     return (*_server(survey.server), *_room(survey), *_publication(survey), *_slot(survey))
 
 
@@ -156,7 +156,7 @@ def _publication(survey: Survey) -> Iterator[Finding]:
 
 
 def create_publication(survey: Survey) -> sql.Composed:
-    """The statement that creates it: for the tables that were named, or for all there are and will be."""
+    """Return the statement that creates it: for the tables that were named, or for all there are and will be."""
     name = sql.Identifier(survey.publication_name)
     if not survey.wanted:
         return sql.SQL("CREATE PUBLICATION {} FOR ALL TABLES").format(name)
@@ -230,7 +230,7 @@ def _slot(survey: Survey) -> Iterator[Finding]:
 
 
 def create_slot(name: str, *, failover: bool = False) -> sql.Composed:
-    """The statement that creates the slot, as a function call that any connection may make."""
+    """Return the statement that creates the slot, as a function call that any connection may make."""
     call = "SELECT pg_create_logical_replication_slot({slot}, 'pgoutput', failover => true)" if failover else CREATE
     return sql.SQL(call).format(slot=sql.Literal(name))
 

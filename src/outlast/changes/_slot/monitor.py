@@ -1,4 +1,4 @@
-"""Watches a replication slot: lag, retained WAL, and how long until the server gives the slot up. Warns before it does."""
+"""Watches a replication slot: lag, retained WAL, and the time until the server drops what it needs. Warns before it does."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class Monitor:
 
     @property
     def state(self) -> SlotState:
-        """Where the slot stands: UNKNOWN before the first look, and after one that failed."""
+        """The state of the slot: UNKNOWN before the first look, and after one that failed."""
         return self._watch.state
 
     async def sample(self) -> Report:
@@ -154,7 +154,7 @@ def fault_of(slot: str, report: Report, source: str = "") -> Fault | None:
 
 
 def describe(slot: str, report: Report) -> str:
-    """One sentence for people."""
+    """Return one sentence for people."""
     sample = report.sample
     lag = f"{size_text(report.lag_bytes)} and {'at least ' if report.lag_s_is_least else ''}{report.lag_s:.0f} s behind"
     holder = f"used by {sample.holder}" if sample.holder else "used by nobody"
@@ -174,12 +174,12 @@ def describe(slot: str, report: Report) -> str:
             room = f"{size_text(max(0, sample.safe_bytes or 0))} of WAL left at {size_text(report.growth_rate)}/s"
             if report.lost_by_idleness:
                 holder = f"used by nobody for {sample.idle_s:.0f} s"
-                room = f"the server gives it up after {sample.idle_limit_s:.0f} s unused (idle_replication_slot_timeout)"
+                room = f"the server invalidates it after {sample.idle_limit_s:.0f} s unused (idle_replication_slot_timeout)"
             return f"slot {slot} will be lost {loss_text(report)}: {room}, wal_status {sample.wal_status}, {lag}, {holder}"
 
 
 def loss_text(report: Report) -> str:
-    """When the slot will be lost."""
+    """Return when the slot will be lost, for a sentence."""
     if report.loss_s is None:
         return "if it goes on like this"
     return "any time now" if report.loss_s < 1 else f"in about {report.loss_s:.0f} s"

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from psycopg import errors, sql
 
 from outlast import Fault, OutlastError
+from outlast.changes._slot.blockers import create_slot
 from outlast.changes._slot.catalog import Survey, settle, survey
-from outlast.changes._slot.creation import create_slot
 from outlast.changes._slot.findings import Finding, create_publication, findings_of
 from outlast.changes._slot.findings import create_slot as create_slot_statement
 from outlast.postgres.replication import read_slot
@@ -24,7 +24,6 @@ class NotReadyError(OutlastError):
     """The server is not ready for the stream. `findings` has the exact SQL; the first one that blocks is the fault."""
 
     def __init__(self, findings: Findings) -> None:
-        """Say what blocks first, and how much more there is."""
         blocking = [finding.fault for finding in findings.blocking]
         more = f" (and {len(blocking) - 1} more)" if len(blocking) > 1 else ""
         fault = blocking[0]
@@ -35,7 +34,7 @@ class NotReadyError(OutlastError):
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """What was looked at, what is wrong with it, and what was done about it."""
+    """The result of a look: what is there, what is wrong with it, and what was done about it."""
 
     survey: Survey
     findings: tuple[Finding, ...]
@@ -44,7 +43,7 @@ class Findings:
 
     @property
     def blocking(self) -> tuple[Finding, ...]:
-        """What must be put right before a stream can work."""
+        """The findings that must be put right before a stream can work."""
         return tuple(finding for finding in self.findings if finding.blocks)
 
     @property
@@ -123,7 +122,6 @@ class SlotInUseError(OutlastError):
     """The slot cannot be dropped while somebody uses it. `fault` names them."""
 
     def __init__(self, slot: str, fault: Fault) -> None:
-        """Carry who it is."""
         super().__init__(f"cannot drop replication slot {slot}: {fault.reason}; {fault.hint}", fault)
         self.slot = slot
         self.fault = fault
@@ -161,7 +159,7 @@ async def drop_publication(db: Postgres, publication: str) -> bool:
 
 
 async def list_slots(db: Postgres) -> list[str]:
-    """The names of the logical slots of this database, at most a thousand; temporary ones are their session's affair."""
+    """Return the names of the logical slots of this database, at most a thousand; temporary ones are their session's affair."""
     async with db.connection() as conn:
         cursor = await conn.execute(
             "SELECT slot_name FROM pg_replication_slots WHERE database = current_database() AND NOT temporary"

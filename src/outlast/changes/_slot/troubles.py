@@ -233,11 +233,11 @@ _CONNECTING: Final[tuple[tuple[str, Meaning, str], ...]] = (
     (r"max_wal_senders", Meaning.SENDERS_USED_UP, "53300"),
     (r"to start (walsender|WAL sender)", Meaning.NO_RIGHT, "42501"),
 )
-"""What psycopg tells of a refused login, in the language of the server: in another one, a survey finds out."""
+"""The texts by which psycopg reports a refused login, in English: in another language, a survey finds out."""
 
 
 def meaning_of(exc: BaseException, phase: str = PHASE) -> Meaning | None:
-    """What an exception means for a replication session in `phase` ("connect", "replication"); None when nothing special."""
+    """Return what an exception means for a replication session in `phase` ("connect", "replication"); None: nothing special."""
     found = _find(exc, phase)
     return None if found is None else found[0]
 
@@ -250,7 +250,7 @@ class ReplicationRule:
         self.names = names
 
     def __call__(self, exc: BaseException, phase: str) -> Fault | None:
-        """The fault of what a replication session raised; None for what is no different there."""
+        """Return the fault of what a replication session raised; None for what is no different there."""
         found = _find(exc, phase)
         return None if found is None else self.fault(found[0], found[1], _text(exc))
 

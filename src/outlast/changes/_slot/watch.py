@@ -1,4 +1,4 @@
-"""How a replication slot is doing: from samples to a state, and to a warning that comes once and before it is too late.
+"""The state of a replication slot: from samples to a state, and to a warning that comes once and before it is too late.
 
 Pure: samples with their times in, reports out.
 
@@ -24,7 +24,7 @@ KIB: Final = 1024
 MIB: Final = 1024 * KIB
 GIB: Final = 1024 * MIB
 IDLE_BYTES: Final = 64 * KIB
-"""What an idle server writes between two confirmations of a consumer that has nothing to confirm."""
+"""The WAL that an idle server writes between two confirmations of a consumer that has nothing to confirm."""
 BURST: Final = 4.0 * MIB
 """Bytes a second that a server must be expected to write from one look to the next, however quiet it was: what a bulk
 load writes on a small machine. Only slots with a limit below 320 MiB are looked at more often because of it."""
@@ -35,12 +35,12 @@ RECENT: Final = 4
 WINDOW_S: Final = 60.0
 """A slot's restart position moves in steps, some 15 s apart: this is four of them."""
 LOOKS: Final = 8.0
-"""How often to look in the time in which a consumer that stopped would lose its slot."""
+"""The number of looks in the time in which a consumer that stopped would lose its slot."""
 LOOK_S_MIN: Final = 0.5
 
 
 class SlotState(enum.Enum):
-    """Where a slot stands; see the head of this file."""
+    """The states of a slot; see the head of this file."""
 
     UNKNOWN = "unknown"
     OK = "ok"
@@ -50,7 +50,7 @@ class SlotState(enum.Enum):
 
 
 class Evidence(enum.Flag):
-    """What one sample says."""
+    """The facts that one sample shows."""
 
     NOTHING = 0
     NOT_YET_CAUGHT_UP = enum.auto()
@@ -86,7 +86,7 @@ RULES: Final = (
 
 
 def next_state(state: SlotState, evidence: Evidence) -> SlotState:
-    """Give the state after a sample that says `evidence`."""
+    """Return the state after a sample that says `evidence`."""
     for rule in RULES:
         if evidence & rule.enters or (state in rule.kept_from and evidence & rule.keeps):
             return rule.state
@@ -95,7 +95,7 @@ def next_state(state: SlotState, evidence: Evidence) -> SlotState:
 
 @dataclass(frozen=True, slots=True)
 class Thresholds:
-    """When to warn, and when all is well again: each pair is (enter, leave).
+    """The thresholds for a warning, and for all being well again: each pair is (enter, leave).
 
     A slot is endangered when it has used `share[0]` of what the server keeps for it and would lose the rest within
     `loss_s[0]` seconds at the present rate, or when it has used `share_max[0]` of it at any rate. It no longer is
@@ -123,12 +123,12 @@ class Thresholds:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """What the server said of the slot. Positions and sizes are bytes."""
+    """The server's answer about the slot. Positions and sizes are bytes."""
 
     at: float
-    """When, on a clock that never goes back, in seconds."""
+    """The time of the answer, on a clock that never goes back, in seconds."""
     wal: int
-    """Where the server writes."""
+    """The position at which the server writes."""
     confirmed: int | None = None
     """Up to where the consumer has everything."""
     restart: int | None = None
@@ -138,7 +138,7 @@ class Sample:
     safe_bytes: int | None = None
     """`safe_wal_size`: what may still be written before WAL of the slot is removed. None: there is no limit."""
     limit_bytes: int | None = None
-    """What the server keeps for a slot. None: there is no limit."""
+    """The most that the server keeps for a slot. None: there is no limit."""
     invalidation: str | None = None
     holder: Session | None = None
     standbys: int | None = None
@@ -146,17 +146,17 @@ class Sample:
     idle_s: float | None = None
     """For how long nobody has used it (PostgreSQL 17). None: somebody does, or it is not known."""
     idle_limit_s: float | None = None
-    """`idle_replication_slot_timeout`, after which the server gives it up (PostgreSQL 18). None: there is no limit."""
+    """`idle_replication_slot_timeout`, after which the server invalidates it (PostgreSQL 18). None: there is no limit."""
 
     @property
     def idle_left_s(self) -> float | None:
-        """Seconds until the server gives it up if nobody uses it. None: never."""
+        """Seconds until the server invalidates it if nobody uses it. None: never."""
         return None if self.idle_limit_s is None else max(0.0, self.idle_limit_s - (self.idle_s or 0.0))
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """How the slot is doing."""
+    """The state of the slot, with its figures."""
 
     state: SlotState
     announced: SlotState | None
@@ -168,7 +168,7 @@ class Report:
     """Whether the lag is older than the watch, and so at least `lag_s`."""
     retained_bytes: int
     wal_rate: float
-    """What the server writes, in bytes a second."""
+    """The WAL that the server writes, in bytes a second."""
     growth_rate: float
     """By how much what is retained grows, in bytes a second; the higher of the newest and the long rate. Never negative."""
     loss_s: float | None
@@ -180,7 +180,7 @@ class Report:
         return self.sample.idle_s is not None and self.loss_s is not None and self.loss_s == self.sample.idle_left_s
 
     def look_again_s(self, every_s: float) -> float:
-        """When to look again: after `every_s` seconds, sooner where a consumer that stops would lose its slot soon."""
+        """Return the seconds until the next look: `every_s`, or fewer where a consumer that stops would lose its slot soon."""
         if self.state is SlotState.LOST:
             return every_s
         left_s = [] if self.sample.idle_left_s is None else [self.sample.idle_left_s]
@@ -193,7 +193,6 @@ class SlotWatch:
     """The memory of the samples of one slot, bounded to some 256 of them."""
 
     def __init__(self, thresholds: Thresholds | None = None) -> None:
-        """Begin in UNKNOWN."""
         self.thresholds = thresholds or Thresholds()
         self.state = SlotState.UNKNOWN
         self.announced = SlotState.OK
@@ -205,7 +204,7 @@ class SlotWatch:
         self.state = SlotState.UNKNOWN
 
     def take(self, sample: Sample) -> Report:
-        """Take a sample that is newer than the last one; gives how the slot is doing and whether that is news."""
+        """Take a sample that is newer than the last one; return how the slot is doing and whether that is news."""
         if self._samples and (sample.wal < self._samples[-1].wal or sample.at <= self._samples[-1].at):
             # Another server, or another timeline of this one: what was before is no measure for it.
             self._samples.clear()
@@ -232,7 +231,7 @@ class SlotWatch:
             self._samples[:half] = self._samples[:half:2]
 
     def _lag_s(self, sample: Sample) -> tuple[float, bool]:
-        """How long ago the server wrote what the consumer has confirmed last."""
+        """Return how long ago the server wrote what the consumer has confirmed last, and whether it is longer than known."""
         confirmed = sample.confirmed
         if confirmed is None or confirmed >= sample.wal:
             return 0.0, False
@@ -292,7 +291,7 @@ def _distance(wal: int, position: int | None) -> int:
 
 
 def _loss_s(sample: Sample, rate: float) -> float | None:
-    """Seconds until WAL that the slot needs is removed."""
+    """Return the seconds until WAL that the slot needs is removed; None: never, or not to be seen."""
     if sample.wal_status in {None, "lost"}:
         return 0.0
     if sample.safe_bytes is None:

@@ -15,7 +15,7 @@ _NULL: Final = rb"\N"
 
 
 def parse_line(line: bytes) -> Row:
-    """One line of COPY's text format, as UTF-8."""
+    """Parse one line of COPY's text format, as UTF-8."""
     fields = line[:-1].split(b"\t")
     if b"\\" not in line:
         return tuple([field.decode() for field in fields])
@@ -23,7 +23,7 @@ def parse_line(line: bytes) -> Row:
 
 
 def without(lines: Sequence[bytes], places: Collection[int]) -> Iterable[bytes]:
-    """The same lines without the fields at some places."""
+    """Return the same lines without the fields at some places."""
     if not places:
         return lines
     return (

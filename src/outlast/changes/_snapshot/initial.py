@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from outlast import Fault, Kind, Scope
 from outlast.changes._sinks.poison import StreamOverError
-from outlast.changes._slot.creation import naming_blockers
+from outlast.changes._slot.blockers import naming_blockers
 from outlast.changes._snapshot.model import SnapshotState, Source
 from outlast.changes._snapshot.reader import Snapshot
 from outlast.postgres.replication import format_lsn
@@ -49,15 +49,15 @@ class InitialSnapshot:
 
     @property
     def progress(self) -> tuple[TableProgress, ...]:
-        """How far each table is; () if this process has read none."""
+        """The progress of each table; () if this process has read none."""
         return () if self._snapshot is None else self._snapshot.progress()
 
     async def read(
         self, replication: Replication, target: SnapshotTarget, on_blocked: Callable[[Fault], None] | None = None
     ) -> SnapshotState:
-        """Read what is left, and have the sink go on from where the slot stands; gives the state that says what it has.
+        """Read what is left, and let the sink go on from where the slot stands; return the state that says what it has.
 
-        Nobody may read the slot meanwhile: what he is given does not come again, and is missing in the sink. That is
+        Nobody may read the slot meanwhile: what is sent to somebody else does not come again, and is missing in the sink. That is
         noticed, and raises `StreamOverError`. Raises what the sink, the server and the snapshot raise: begin again then.
         """
         origin = await self._confirmed(replication)

@@ -1,4 +1,4 @@
-"""What an initial snapshot has read and what it has still to read, and what a restart keeps of it. Pure values.
+"""The state of an initial snapshot: what it has read, what it has still to read, what a restart keeps of it. Pure values.
 
 A snapshot reads every published table as it was where the slot begins; the stream then brings what happened since. It is
 work of hours, so it is cut into ranges of primary keys, and each range keeps the key up to which the sink has it.
@@ -7,7 +7,7 @@ work of hours, so it is cut into ranges of primary keys, and each range keeps th
 under a newer one, whose position is known just as well: the stream leaves out what each table holds already
 (`skip_until_lsn`). So a table that was read under one snapshot is right from the beginning, whatever it is like.
 
-A table that was half read begins anew, or goes on in its ranges under two snapshots, if all of this holds:
+A table that was half read begins again, or goes on in its ranges under two snapshots, if all of this holds:
 
 - It has a primary key, which is its replica identity, so that a row which is there can be replaced: the stream then brings
   changes again that some of its rows hold, in their order, and the copy is right once it has passed `consistent_lsn`.
@@ -16,7 +16,7 @@ A table that was half read begins anew, or goes on in its ranges under two snaps
   not read yet to a range that was, would come without the value, and nobody would have it. Where no primary key ever
   changes (`keys_change=False`) this does not matter.
 
-When the slot itself is another one, everything begins anew: changes are missing between the two.
+When the slot itself is another one, everything begins again: changes are missing between the two.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Source:
     lsn: int
     """The consistent point of that slot: it has the transactions whose commit begins before, and no others."""
     name: str
-    """What `SET TRANSACTION SNAPSHOT` takes."""
+    """The name that `SET TRANSACTION SNAPSHOT` takes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,12 +65,12 @@ class RangeState:
     mixed: bool = False
 
     def began(self, source: Source) -> RangeState:
-        """Read on under `source`."""
+        """Return the range as it is read on under `source`."""
         mixed = self.mixed or (self.source is not None and self.source != source)
         return replace(self, source=source, mixed=mixed)
 
     def advanced(self, rows: int, position: Key | None) -> RangeState:
-        """After a batch of so many rows became durable."""
+        """Return the range after a batch of so many rows became durable."""
         return replace(self, rows=self.rows + rows, position=position)
 
 
@@ -116,7 +116,7 @@ class TableState:
         return max((each.source.lsn for each in self.ranges if each.source is not None), default=0)
 
     def with_range(self, state: RangeState) -> TableState:
-        """The table after one of its ranges has changed."""
+        """Return the table after one of its ranges has changed."""
         return replace(self, ranges=tuple(state if each.number == state.number else each for each in self.ranges))
 
 
@@ -128,12 +128,12 @@ class SnapshotState:
     tables: tuple[TableState, ...] = field(default=())
 
     def table(self, schema: str, name: str) -> TableState | None:
-        """The state of a table; None when the snapshot does not have it."""
+        """Return the state of a table; None when the snapshot does not have it."""
         return next((each for each in self.tables if (each.schema, each.name) == (schema, name)), None)
 
 
 def carried_over(stored: TableState, key: tuple[str, ...], *, mixable: bool) -> bool:
-    """Whether what was read of a table stays; if not it is planned and read anew. `mixable`: read under two snapshots."""
+    """Return whether what was read of a table stays; if not, it is planned and read again. `mixable`: under two snapshots."""
     return stored.key == key and (stored.done or not stored.begun or (bool(key) and mixable))
 
 
@@ -149,7 +149,7 @@ class SnapshotBatch:
 
     @property
     def rows(self) -> tuple[Row, ...]:
-        """The values, parsed anew at each call."""
+        """The values, parsed again at each call."""
         return tuple(map(parse_line, self.lines))
 
 
@@ -157,11 +157,11 @@ class SnapshotSink(Protocol):
     """Takes the rows. Each may come more than once: a row that is there is replaced."""
 
     async def prepare(self, relations: Sequence[Relation]) -> None:
-        """A snapshot of these tables begins, and nothing of one is kept. Raise if what is in them must not be replaced."""
+        """Begin a snapshot of these tables, of which nothing is kept. Raise if what is in them must not be replaced."""
         ...
 
     async def replaces(self, relation: Relation) -> bool:
-        """Whether an older row can be replaced by a newer one of the same key, whatever else is in the table."""
+        """Return whether an older row can be replaced by a newer one of the same key, whatever else is in the table."""
         ...
 
     async def begin(self, relation: Relation) -> None:
@@ -177,7 +177,7 @@ class SnapshotProgress(Protocol):
     """Keeps the state of snapshots by the name of their stream. Each call is durable when it returns."""
 
     async def load(self, stream: str) -> SnapshotState | None:
-        """What was kept; None if nothing was."""
+        """Return what was kept; None if nothing was."""
         ...
 
     async def replace(self, stream: str, state: SnapshotState) -> None:
@@ -194,7 +194,7 @@ class SnapshotProgress(Protocol):
 
 
 class SnapshotTarget(SnapshotSink, Protocol):
-    """What a stream needs of its sink to read everything first, and to read it again after a loss."""
+    """The part of a sink that a stream needs to read everything first, and to read it again after a loss."""
 
     @property
     def due(self) -> bool:
@@ -208,13 +208,13 @@ class SnapshotTarget(SnapshotSink, Protocol):
 
     @property
     def progress(self) -> SnapshotProgress:
-        """Where the state is kept, beside the rows."""
+        """The store of the state, beside the rows."""
         ...
 
     async def finish(self, origin_lsn: int, tables: Sequence[TableState]) -> None:
-        """All of `tables` was read: from now on `open` gives `origin_lsn`, until the stream has moved it."""
+        """Record that all of `tables` was read: from now on `open` returns `origin_lsn`, until the stream has moved it."""
         ...
 
     async def again(self) -> None:
-        """Forget the position, and what was read: everything is read anew. What is in the tables may be replaced."""
+        """Forget the position, and what was read: everything is read again. What is in the tables may be replaced."""
         ...

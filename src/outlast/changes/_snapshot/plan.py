@@ -1,4 +1,4 @@
-"""Which tables a publication has, in which columns and rows, and how each is cut into ranges: a bounded number, up front."""
+"""The tables of a publication, with their columns and rows, each cut into ranges: a bounded number, up front."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ class PublishedRows:
         return sql.SQL("{}{}").format(only, sql.Identifier(self.relation.schema, self.relation.name))
 
     def copy(self, state: RangeState) -> sql.Composed:
-        """The statement that reads what is left of a range, in the order of the key."""
+        """Return the statement that reads what is left of a range, in the order of the key."""
         columns = sql.SQL(", ").join(map(sql.Identifier, self.relation.names))
         conditions = [self._compare(">", state.position or state.low), self._compare("<=", state.high)]
         if self.filter is not None:
@@ -109,7 +109,7 @@ class PublishedRows:
         return sql.SQL("COPY ({}) TO STDOUT").format(query)
 
     def bounds(self, ranges: int) -> sql.Composed:
-        """The statement that gives keys which cut the table into about `ranges` parts of about the same size."""
+        """Return the statement for keys that cut the table into about `ranges` parts of about the same size."""
         percent = min(100.0, 100.0 * SAMPLED_BLOCKS * ranges / max(1, self.blocks))
         texts = sql.SQL(", ").join(sql.SQL("{}::text").format(sql.Identifier(name)) for name in self.key)
         return sql.SQL(_BOUNDS).format(
@@ -135,12 +135,12 @@ class PublishedRows:
 
 
 def _catalogued(text: str) -> sql.SQL:
-    """SQL that the server itself wrote, into its catalogue: the name of a type, the condition of a publication."""
+    """Make SQL of what the server itself wrote into its catalogue: the name of a type, the condition of a publication."""
     return sql.SQL(text)  # pyright: ignore[reportArgumentType] # the server's own
 
 
 async def published_rows(conn: psycopg.AsyncConnection[Any], publication: str) -> tuple[PublishedRows, ...]:
-    """The tables of a publication, at most ten thousand. Partitions are listed unless it publishes via the root."""
+    """Return the tables of a publication, at most ten thousand. Partitions are listed unless it publishes via the root."""
     parameters = {"publication": publication, "row_bytes": ROW_BYTES, "tables_max": TABLES_MAX}
     rows = await (await conn.execute(_TABLES, parameters)).fetchall()
     return tuple(map(_published, rows))

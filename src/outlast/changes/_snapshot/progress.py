@@ -1,4 +1,4 @@
-"""Where the state of a snapshot is kept: in memory, or in a table of PostgreSQL."""
+"""The stores for the state of a snapshot: in memory, or in a table of PostgreSQL."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class MemoryProgress:
         self._states: dict[str, SnapshotState] = {}
 
     async def load(self, stream: str) -> SnapshotState | None:
-        """What was kept."""
+        """Return what was kept."""
         return self._states.get(stream)
 
     async def replace(self, stream: str, state: SnapshotState) -> None:
@@ -106,7 +106,7 @@ class PostgresProgress:
         self._transaction = transaction or db.connection
 
     async def load(self, stream: str) -> SnapshotState | None:
-        """What was kept; None if there is no such table yet."""
+        """Return what was kept; None if there is no such table yet."""
         async with self._transaction() as conn:
             if not await RANGES.format(conn, self.schema):
                 return None
@@ -165,7 +165,7 @@ def _listed(key: tuple[str, ...] | None) -> list[str] | None:
 
 
 def _changing(state: RangeState) -> tuple[Any, ...]:
-    """What of a range changes while it is read, in the order of both statements."""
+    """Return what changes of a range while it is read, in the order of both statements."""
     source = state.source
     of_source = (None, None) if source is None else (format_lsn(source.lsn), source.name)
     return _listed(state.position), state.rows, state.done, *of_source, state.mixed

@@ -1,6 +1,6 @@
 """The initial snapshot: reads every published table once, consistent with the slot, and goes on after any interruption.
 
-What a restart keeps, and what happens when the exported snapshot is gone, stands at the head of `snapshot_model`.
+What a restart keeps, and what happens when the exported snapshot is gone, stands at the head of `model`.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from outlast import ConfigurationError, Fault, Kind, Scope
 from outlast.changes._decoding.messages import ReplicaIdentity
 from outlast.changes._own_tables import OwnTables
 from outlast.changes._slot.catalog import TABLES_MAX
+from outlast.changes._snapshot.batches import copied_batches
 from outlast.changes._snapshot.copy_text import parse_line
-from outlast.changes._snapshot.copying import copied_batches
 from outlast.changes._snapshot.model import (
     RangeState,
     SnapshotBatch,
@@ -56,7 +56,7 @@ _SETTINGS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class TableProgress:
-    """How far one table is."""
+    """The progress of one table."""
 
     schema: str
     name: str
@@ -74,7 +74,7 @@ class Snapshot:
 
     At most `workers` ranges are read at a time, each over a connection of its own; a table is cut into ranges of about
     `rows_per_range` rows, `ranges_max` at most. Memory: one batch for each worker, of `batch_rows` rows, or as many as make
-    `batch_bytes` bytes and one row more. `keys_change`: whether a primary key may change, see `snapshot_model`. Our own tables
+    `batch_bytes` bytes and one row more. `keys_change`: whether a primary key may change, see `model`. Our own tables
     are left out, see `OwnTables`.
     """
 
@@ -119,7 +119,7 @@ class Snapshot:
         self._begun: set[_Name] = set()
 
     def progress(self) -> tuple[TableProgress, ...]:
-        """How far each table is. Estimates are the server's; a table may turn out larger or smaller."""
+        """Return the progress of each table. Estimates are the server's; a table may turn out larger or smaller."""
         return tuple(
             TableProgress(
                 table.schema,
@@ -129,18 +129,18 @@ class Snapshot:
                 sum(each.done for each in table.ranges),
                 len(table.ranges),
             )
-            for table in self._tables.values()
+            for table in tuple(self._tables.values())  # It may be asked from any thread.
         )
 
     async def run(self, origin_lsn: int, source: Source) -> tuple[TableState, ...]:
-        """Read what is left, for a slot whose consistent point is `origin_lsn`; gives the tables, all of them done.
+        """Read what is left, for a slot whose consistent point is `origin_lsn`; return the tables, all of them done.
 
         `source` is the snapshot that was exported with the slot, or with another one made later. Whatever was kept for another
         `origin_lsn` is thrown away. Each table says which of the stream's changes to leave out (`skip_until_lsn`), and from
         where on its copy is right (`consistent_lsn`).
 
         Raises what the sink, the progress and the driver raise, and `SnapshotGoneError`; run it again then, under a new
-        snapshot. Which tables go on where they stood, and which begin anew, stands at the head of `snapshot_model`.
+        snapshot. Which tables go on where they stood, and which begin again, stands at the head of `model`.
         """
         tables = await self._plan(origin_lsn)
         left = deque(
@@ -188,7 +188,7 @@ class Snapshot:
         return {_name(table): table for table in tables}
 
     async def _mixable(self, table: PublishedRows) -> bool:
-        """Whether rows of two snapshots may come together in the table: the stream then puts them right."""
+        """Return whether rows of two snapshots may come together in the table: the stream then puts them right."""
         if table.relation.replica_identity is not ReplicaIdentity.DEFAULT or (table.large_values and self._keys_change):
             return False
         return await self._sink.replaces(table.relation)
@@ -236,7 +236,7 @@ class Snapshot:
         await self._save(table, replace(state, done=True))
 
     async def _begin(self, table: PublishedRows) -> None:
-        """Have the sink drop what it has of the table, once, before any range of it is read."""
+        """Let the sink drop what it has of the table, once, before any range of it is read."""
         name = _name(table)
         async with self._beginning[name]:
             if name not in self._begun:

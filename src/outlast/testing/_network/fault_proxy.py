@@ -25,7 +25,7 @@ ATTEMPTS_MAX: Final = 1_000_000
 LINKS_MAX: Final = 5_000
 """Clients that are connected at a time; those beyond are counted and reset."""
 DIAL_S_MAX: Final = 30.0
-"""How long the target may take to let a client in."""
+"""Seconds that the target may take to let a client in."""
 BACKLOG: Final = 4_096
 ACCEPTS_A_TURN: Final = 256
 _DESCRIPTORS_OTHER: Final = 1_024
@@ -42,7 +42,7 @@ class FaultProxy:
     the rest). `cut()` resets all live connections. When the target refuses or resets, so does the proxy. `delay_s` is added to
     each piece, each way. Each client takes two file descriptors of this process. `watch(at, opening)` is called on the proxy's
     thread with the time of an attempt and the first bytes that its client sent, after each piece of them until there are 64: it
-    tells one kind of client from another.
+    can tell one kind of client from another.
     """
 
     def __init__(self, target_host: str, target_port: int, *, watch: Callable[[float, bytes], None] | None = None) -> None:
@@ -53,7 +53,7 @@ class FaultProxy:
         self.attempts: deque[float] = deque(maxlen=ATTEMPTS_MAX)
         """`time.monotonic()` of each connection that a client opened."""
         self.attempt_count = 0
-        """How many there were, exactly."""
+        """Their number, exact."""
         self.port = 0
         self._mode: Mode = "pass"
         self._running: asyncio.AbstractEventLoop | None = None
@@ -72,7 +72,7 @@ class FaultProxy:
         self.stop()
 
     def start(self, port: int = 0) -> int:
-        """Listen on a loopback port, a free one unless given; gives the port."""
+        """Listen on a loopback port, a free one unless given; return the port."""
         listener = socket.socket()
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.setblocking(False)
@@ -103,7 +103,7 @@ class FaultProxy:
 
     @property
     def mode(self) -> Mode:
-        """What happens to connections now."""
+        """The present treatment of connections."""
         return self._mode
 
     @mode.setter
@@ -123,7 +123,7 @@ class FaultProxy:
 
     @property
     def live(self) -> int:
-        """How many clients are connected to it now."""
+        """The number of clients that are connected now."""
         return sum(1 for link in tuple(self._links) if link.live)
 
     def cut(self) -> None:
@@ -131,17 +131,17 @@ class FaultProxy:
         self._call(self._cut)
 
     def since(self, at: float) -> int:
-        """How many connections were opened at or after that time, of those whose times are kept."""
+        """Return how many connections were opened at or after that time, of those whose times are kept."""
         times = self.attempts.copy()
         return len(times) - bisect_left(times, at)
 
     def peak_in(self, window_s: float, since: float = 0.0) -> int:
-        """The most connections that were opened within any `window_s` seconds, at or after `since`."""
+        """Return the most connections that were opened within any `window_s` seconds, at or after `since`."""
         return peak((at for at in self.attempts.copy() if at >= since), window_s)
 
     @property
     def _loop(self) -> asyncio.AbstractEventLoop:
-        """The proxy's loop, which runs wherever this is asked for."""
+        """The proxy's event loop; only for functions that run on it."""
         assert self._running is not None  # noqa: S101  only functions that run on the loop ask
         return self._running
 
@@ -217,7 +217,7 @@ class FaultProxy:
             link.close(reset=True)
 
     def _heal(self) -> None:
-        """After a change of mode: forward what was kept, and dial for those who came meanwhile."""
+        """Forward what was kept, and dial for those that came meanwhile: after a change of mode."""
         if self.holding:
             return
         for link in tuple(self._links):
@@ -250,7 +250,7 @@ def _allow_descriptors(wanted: int) -> None:
 
 
 def peak(times: Iterable[float], window_s: float) -> int:
-    """The most of these times, in ascending order, that lie within any `window_s` seconds."""
+    """Return how many of these times, in ascending order, lie within any `window_s` seconds, at most."""
     window: deque[float] = deque()
     most = 0
     for at in times:

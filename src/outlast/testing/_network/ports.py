@@ -8,7 +8,7 @@ from outlast._core.faults import OutlastError
 
 _EPHEMERAL_RANGE_FILE = Path("/proc/sys/net/ipv4/ip_local_port_range")
 _EPHEMERAL_LOW_DEFAULT = 32_768
-"""Where the kernel's own choice of client ports begins: Linux's default, and below that of other systems (49,152)."""
+"""The lowest port that the kernel chooses for clients: Linux's default, below that of other systems (49,152)."""
 
 _LOW = 10_000
 _TRIES = 200
@@ -19,7 +19,7 @@ class NoFreePortError(OutlastError):
 
 
 def free_port(host: str = "127.0.0.1") -> int:
-    """Return a TCP port that can be bound on `host` now and that the kernel never gives to a client by itself.
+    """Return a TCP port that can be bound on `host` now and that the kernel never chooses for a client.
 
     A port of the kernel's ephemeral range would not do for a server that goes down: a client that keeps dialling it is
     given that very port as its own source port once in some 28,000 attempts, and is then connected to itself.

@@ -13,15 +13,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 HELD_BYTES_MAX: Final = 262_144
-"""What is held of one direction before the sender is made to wait: four of the loop's reads of 64 KiB."""
+"""Bytes of one direction that are held before the sender has to wait: four of the loop's reads of 64 KiB."""
 OPENING_BYTES_MAX: Final = 64
-"""How much of what a client sends first the proxy's conditions are shown: enough to tell one protocol message from another."""
+"""The first bytes of a client that the proxy's conditions are shown: enough to tell one protocol message from another."""
 _RESET: Final = struct.pack("ii", 1, 0)
 """SO_LINGER on, zero seconds: closing sends RST, as a machine without the port would."""
 
 
 class Conditions(Protocol):
-    """What the links ask their proxy."""
+    """The state of a proxy that its links follow."""
 
     @property
     def holding(self) -> bool:
@@ -30,7 +30,7 @@ class Conditions(Protocol):
 
     @property
     def delay_s(self) -> float:
-        """How much later everything arrives."""
+        """Seconds by which everything arrives later."""
         ...
 
     def opened(self, link: Relay, opening: bytes) -> None:
@@ -136,7 +136,7 @@ class Relay:
         return not self.client.finished
 
     def due(self) -> float:
-        """The time from which a piece that came now may pass; never before that of an earlier one."""
+        """Return the time from which a piece that came now may pass; never before that of an earlier one."""
         self._due_s = max(self._due_s, self._loop.time() + self._conditions.delay_s)
         return self._due_s
 
@@ -159,7 +159,7 @@ class Relay:
             self.close(reset=self._closing)
 
     def end_finished(self, end: End) -> bool:
-        """One side sends nothing more; gives whether its connection stays open for what the other side sends."""
+        """Record that one side sends nothing more; return whether its connection stays open for what the other side sends."""
         if end is self.client and self.dialling is None:
             # It left before anything was begun for it. Nothing is kept of those, for in an outage there may be many.
             self.close(reset=False)
@@ -168,7 +168,7 @@ class Relay:
         return True
 
     def end_lost(self, end: End, *, reset: bool) -> None:
-        """One connection is gone: close the other, after what was received before has been passed on."""
+        """Close the other connection of one that is gone, after what was received before has been passed on."""
         if end is self.client and self.target.transport is None:
             self.close(reset=reset)
             return
@@ -178,7 +178,7 @@ class Relay:
             self._finish()
 
     def close(self, *, reset: bool) -> None:
-        """Give up both connections."""
+        """Close both connections, by RST if `reset`."""
         self.over = True
         if self.dialling is not None:
             self.dialling.cancel()

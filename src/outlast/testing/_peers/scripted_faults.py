@@ -1,12 +1,4 @@
-"""A peer that fails by a script: a stand-in for the dependency of a service under test, without a network.
-
-script = Script(Episode(10, 20, Trouble.REFUSE), Episode(60, math.inf, Trouble.HANG))
-peer = ScriptedPeer("db", script)
-db = outlast.Dependency("db", probe=peer.probe)
-...
-await peer.call(lambda: rows.append(row))    # in the service
-script.heal()                                # in the test: from now on all is well
-"""
+"""Scripts of faults: the trouble that a scripted peer is in, and when."""
 
 from __future__ import annotations
 
@@ -27,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Trouble(Enum):
-    """What a peer does to a call that begins while it is in trouble."""
+    """The treatment of a call that begins while a peer is in trouble."""
 
     REFUSE = "refuse"
     """It refuses at once: `ConnectionRefusedError`."""
@@ -42,7 +34,7 @@ class Trouble(Enum):
 
 
 SURVIVABLE: Final = (Trouble.REFUSE, Trouble.HANG, Trouble.SLOW, Trouble.LOSE_REPLY)
-"""What passes by itself, and a service is to outlast."""
+"""Troubles that pass by themselves, and that a service is to outlast."""
 ROUNDING_S: Final = 0.001
 """Random times are whole milliseconds: they read well, and some of them coincide with the service's own."""
 TROUBLE_AT_START: Final = 0.25
@@ -80,7 +72,7 @@ class Episode:
 
 
 class Script:
-    """Which trouble there is when: episodes in order of time, which do not overlap. One script may serve several peers.
+    """The troubles of a peer: episodes in order of time, which do not overlap. One script may serve several peers.
 
     All its times are seconds on the clock of the event loop, which begins at 0 in `run_virtual`. Use it on that loop's thread.
     """
@@ -111,8 +103,8 @@ class Script:
     ) -> Script:
         """Draw a script: from `start_s` on, for `duration_s` seconds, spells of trouble and of health take turns.
 
-        Lengths lie between the two bounds, short ones as likely as long ones on a scale of powers. One script in four begins
-        in trouble. The same `rng` gives the same script. `FAIL` is drawn only when `troubles` names it. What hangs goes on to
+        Lengths lie between the two bounds, evenly on a logarithmic scale. One script in four begins in trouble. The same state
+        of `rng` leads to the same script. `FAIL` is drawn only when `troubles` names it. What hangs goes on to
         hang when the last episode is over: call `heal`.
         """
         for low_s, high_s in (trouble_s, well_s, slow_s):
@@ -136,11 +128,11 @@ class Script:
 
     @property
     def held(self) -> int:
-        """How many calls hang, or are held up, now."""
+        """The number of calls that hang, or are held up, now."""
         return len(self._held)
 
     def at(self, now: float) -> Episode | None:
-        """The episode of that time on the loop's clock, or None when all is well."""
+        """Return the episode of that time on the loop's clock, or None when all is well."""
         if self.healed:
             return None
         index = bisect_right(self.episodes, now, key=lambda episode: episode.start_s) - 1

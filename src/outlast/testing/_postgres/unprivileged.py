@@ -29,7 +29,7 @@ class Account:
     groups: frozenset[int]
 
     def may(self, path: Path, wanted: int) -> bool:
-        """Whether the mode bits allow `wanted` (a sum of 4 read, 2 write, 1 search); access lists are not looked at."""
+        """Return whether the mode bits allow `wanted` (a sum of 4 read, 2 write, 1 search); access lists are not looked at."""
         status = path.stat()
         mode = stat.S_IMODE(status.st_mode)
         if status.st_uid == self.uid:
@@ -41,7 +41,7 @@ class Account:
         return granted & wanted == wanted
 
     def may_traverse(self, path: Path) -> bool:
-        """Whether the account may enter every directory that leads to `path`."""
+        """Return whether the account may enter every directory that leads to `path`."""
         return all(self.may(parent, 1) for parent in path.resolve().parents)
 
 

@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 _TASKS: Final = (asyncio.Task, getattr(asyncio.tasks, "_PyTask", asyncio.Task))
 """The task in C, and the one in Python that debuggers and other interpreters use."""
 _STEPS: Final = ("__step", "__wakeup", "task_wakeup")
-"""What a task's own callbacks are called, in Python and in C; the first step in C has no name."""
+"""Names of a task's own callbacks, in Python and in C; the first step in C has no name."""
 
 
 class SeededOrder:
-    """Draws an order from a seed. The same seed and the same program give the same order, in one version of Python."""
+    """Draws an order from a seed. The same seed and the same program lead to the same order, in one version of Python."""
 
     def __init__(self, seed: int) -> None:
         """Begin with `random.Random(seed)`."""
@@ -28,12 +28,12 @@ class SeededOrder:
         self._born = 0
 
     def born(self, task: asyncio.Task[Any]) -> None:
-        """Take note of a task that was made now."""
+        """Record that a task was made now."""
         self._born += 1
         self._births[task] = self._born
 
     def birth(self, task: asyncio.Task[Any]) -> int:
-        """The number of a task, in the order in which they were made; one that was not made by the loop is numbered now."""
+        """Return the number of a task, in the order in which they were made; one that the loop did not make is numbered now."""
         number = self._births.get(task)
         if number is None:
             self.born(task)
@@ -41,7 +41,7 @@ class SeededOrder:
         return number
 
     def tie(self) -> float:
-        """Draw what decides between timers that are due at the same time."""
+        """Return a number that decides between timers that are due at the same time."""
         return self._rng.random()
 
     def shuffle(self, ready: deque[asyncio.Handle]) -> None:
@@ -83,7 +83,7 @@ class SeededTimer(asyncio.TimerHandle):
         context: Context | None,
         tie: float,
     ) -> None:
-        """Be one that stands in the loop's heap, where whoever makes it puts it."""
+        """Count as scheduled: whoever makes it puts it into the loop's heap."""
         super().__init__(when, callback, args, loop, context)
         self._due = (when, tie)
         self._scheduled = True
@@ -95,7 +95,7 @@ class SeededTimer(asyncio.TimerHandle):
 
 
 def _task_of(handle: asyncio.Handle) -> asyncio.Task[Any] | None:
-    """The task whose step this is, or None: `task.cancel`, say, belongs to a task and is no step."""
+    """Return the task whose step this is, or None: `task.cancel`, say, belongs to a task and is no step."""
     callback = getattr(handle, "_callback", None)
     task = getattr(callback, "__self__", None)
     if isinstance(task, _TASKS) and getattr(callback, "__name__", "__step") in _STEPS:

@@ -30,7 +30,7 @@ T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 STANDSTILL_TURNS_MAX: Final = 1_000_000
-"""Turns of the loop without any time passing, some seconds of work, after which it is taken to spin for ever."""
+"""Turns of the loop without any time passing, some seconds of work, after which it is taken to spin forever."""
 THREADS_S_MAX: Final = 60.0
 """Real seconds that the loop waits for threads."""
 _TASKS_NAMED_MAX: Final = 10
@@ -106,11 +106,11 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         super().__init__(selector)
 
     def time(self) -> float:
-        """The virtual time, in seconds."""
+        """Return the virtual time, in seconds."""
         return self._virtual_s
 
     def jump(self, seconds: float) -> None:
-        """Let time pass."""
+        """Let that many seconds pass. Raises `TimeoutError` beyond the limit."""
         self._turns = 0
         self._virtual_s += seconds
         if self._virtual_s > self._limit_s:
@@ -167,7 +167,7 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
                 self.call_exception_handler(told)
 
     def waiting(self) -> str:
-        """Say what the tasks wait for."""
+        """Describe what the tasks wait for."""
         tasks = sorted(asyncio.all_tasks(self), key=lambda task: task.get_name())
         lines = [f"{task.get_name()} at {_place(task)}" for task in tasks[:_TASKS_NAMED_MAX]]
         if len(tasks) > len(lines):
@@ -176,7 +176,7 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
 
     @contextmanager
     def waiting_for_threads(self) -> Generator[None]:
-        """Inside, time stands still when nothing is ready, because a thread is about to call in."""
+        """Guard a block in which time stands still when nothing is ready, because a thread is about to call in."""
         self.threads += 1
         try:
             yield
@@ -208,12 +208,12 @@ def run_virtual(
     time_limit_s: float = 1e9,
     seed: int | None = None,
 ) -> T:
-    """Run `main()`, or a coroutine, on a `VirtualTimeLoop` to its end and give its result.
+    """Run `main()`, or a coroutine, on a `VirtualTimeLoop` to its end and return its result.
 
     With a `seed`, tasks that are ready at the same instant run in an order that the seed decides (see `VirtualTimeLoop`), and
     an exception that leaves carries the note `replay with seed=…`.
 
-    Raises `DeadlockError` where a real loop would hang for ever, `TimeoutError` after `time_limit_s` virtual seconds, and
+    Raises `DeadlockError` where a real loop would hang forever, `TimeoutError` after `time_limit_s` virtual seconds, and
     `SpinError` when something spins; the tasks that are left are cancelled first.
     """
     loop = VirtualTimeLoop(start_s=start_s, time_limit_s=time_limit_s, seed=seed)
@@ -229,14 +229,14 @@ def run_virtual(
 
 
 def _note_seed(exc: BaseException, seed: int | None) -> None:
-    """Say how to replay it; once, also when a test keeps one exception and raises it again and again."""
+    """Add a note that says how to replay it; once, also when a test keeps one exception and raises it again and again."""
     note = f"replay with seed={seed}"
     if seed is not None and note not in getattr(exc, "__notes__", ()):
         exc.add_note(note)
 
 
 def _place(task: asyncio.Task[Any]) -> str:
-    """Where a task is suspended."""
+    """Return where a task is suspended."""
     frames = task.get_stack(limit=1)
     if not frames:
         return "its start"

@@ -35,7 +35,7 @@ from outlast.changes import (
     Truncate,
     Update,
 )
-from outlast.changes._sinks.iteration import Handing, iterate
+from outlast.changes._sinks.iterator import Handing, iterate
 from outlast.postgres import Postgres
 from outlast.testing import run_virtual
 
@@ -126,23 +126,6 @@ def test_the_last_commit_is_found_across_blocks(tmp_path: Path, monkeypatch: pyt
         copy = tmp_path / f"copy {size}"
         copy.write_bytes(path.read_bytes())
         assert written(copy) == 110
-
-
-def test_a_file_has_one_writer(tmp_path: Path) -> None:
-    async def main() -> None:
-        first, second = JsonLinesSink(tmp_path / "changes"), JsonLinesSink(tmp_path / "changes")
-        await first.open("shop", 1)
-        with pytest.raises(BlockingIOError) as caught:
-            await second.open("shop", 2)
-        fault = attached(caught.value)
-        assert fault is not None
-        assert (fault.kind, fault.code) == (Kind.CONTENDED, "file in use")
-        await second.close()
-        await first.close()
-        await second.open("shop", 2)
-        await second.close()
-
-    asyncio.run(main())
 
 
 def test_a_write_that_fails_is_taken_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from outlast import ConfigurationError, Fault, Kind
 from outlast._core.faults import attached
+from outlast.changes._slot.blockers import Blockers, SlotCreationError
 from outlast.changes._slot.catalog import Publication, PublishedTable, Server, Survey, WantedTable, check_names
-from outlast.changes._slot.creation import Blockers, SlotCreationError
 from outlast.changes._slot.findings import NAMED_MAX, Finding, findings_of
 from outlast.changes._slot.setup import Findings, NotReadyError
 from outlast.postgres.replication import Slot

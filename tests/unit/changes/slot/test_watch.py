@@ -215,7 +215,7 @@ def test_a_slot_that_may_not_lie_unused_for_long_is_warned_about_in_time() -> No
     assert (warned.loss_s, warned.lost_by_idleness) == (600.0, True)
     assert warned.look_again_s(120.0) == 75.0
     told = describe("slot", warned)
-    assert "will be lost in about 600 s: the server gives it up after 3600 s unused" in told
+    assert "will be lost in about 600 s: the server invalidates it after 3600 s unused" in told
     assert "used by nobody for 3000 s" in told
     fault = fault_of("slot", warned)
     assert fault is not None

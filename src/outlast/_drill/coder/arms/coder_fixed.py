@@ -28,7 +28,7 @@ class Retrier:
         self._wait_s = RETRY_S_MIN
 
     def next_s(self) -> float:
-        """The next wait."""
+        """Return the next wait, in seconds."""
         wait_s, self._wait_s = self._wait_s, min(RETRY_S_MAX, self._wait_s * RETRY_FACTOR)
         return wait_s
 

@@ -34,7 +34,7 @@ class DialingPool:
 
     @asynccontextmanager
     async def connection(self) -> AsyncGenerator[Connection]:
-        """A connection in autocommit mode; raises what the connect raises, without a second try."""
+        """Lend a connection in autocommit mode; raises what the connect raises, without a second try."""
         async with self._room:
             conn = self._idle.pop() if self._idle else await self.dial()
             try:
@@ -46,5 +46,5 @@ class DialingPool:
             self._idle.append(conn)
 
     async def dial(self) -> Connection:
-        """A new connection outside the pool."""
+        """Open a connection outside the pool."""
         return await psycopg.AsyncConnection.connect(self._dsn, autocommit=True)

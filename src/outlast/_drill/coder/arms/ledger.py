@@ -1,4 +1,4 @@
-"""What every arm but procrastinate writes beside its jobs: four loops that count in one row and enter a line in a table.
+"""The ledger of every arm but procrastinate, beside its jobs: four loops that count in one row and enter a line in a table.
 
 The row is what the fault `row-lock` locks, the table is what has no room under `tablespace-full`. Both are met by these
 statements alone: the jobs need neither.
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 LOOPS: Final = 4
 PAUSE_S: Final = 0.1
 DEADLINE_S: Final = 3.0
-"""How long a loop gives its statements, the wait for a connection included."""
+"""The deadline of a loop's statements in seconds, the wait for a connection included."""
 
 CREATE: Final = """
 CREATE TABLE drill_total (id integer PRIMARY KEY, turns bigint NOT NULL);

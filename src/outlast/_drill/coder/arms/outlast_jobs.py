@@ -23,7 +23,7 @@ PAYMENT_KIND = "drill_payment"
 
 
 def build(settings: ArmSettings, work_log: WorkLog) -> outlast.Service:
-    """The service: as many worker loops as the other arms have loops, a handler that needs a second service, the ledger."""
+    """Return the service: as many workers as the other arms have loops, a handler that needs a second service, the ledger."""
     db = Postgres(settings.dsn, rng=random.Random(settings.seed))
     payments = outlast.Dependency("payments", probe=functools.partial(_pay, settings.payments_port))
     jobs = Jobs(db, journal_path=settings.state / "outcomes.journal")

@@ -17,7 +17,7 @@ QUEUE_NAME = "drill"
 
 
 def build_app(settings: ArmSettings, work_log: WorkLog) -> procrastinate.App:
-    """The app with its one task.
+    """Return the app with its one task.
 
     A worker has one fetching loop and as many jobs at once as its concurrency says, so a job's loop number is the slot
     longest unused.

@@ -42,7 +42,7 @@ async def enter(pool: DialingPool) -> None:
 
 
 class Tenacity(PlainService):
-    """Job loops whose calls are retried for ever."""
+    """Job loops whose calls are retried forever."""
 
     def __init__(self) -> None:
         """Set up the service on the pool all plain arms share."""

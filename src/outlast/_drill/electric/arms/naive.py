@@ -1,4 +1,4 @@
-"""The arm *naive* of the electric drill: whatever happens to the stream restarts the whole server, at once, for ever."""
+"""The arm *naive* of the electric drill: whatever happens to the stream restarts the whole server, at once, forever."""
 
 from __future__ import annotations
 

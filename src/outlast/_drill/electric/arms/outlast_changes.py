@@ -31,7 +31,7 @@ class LogSink:
         self._lsn = 0
 
     async def open(self, stream: str, epoch: int) -> int:
-        """There is no position of its own."""
+        """Return 0: it has no position of its own."""
         del stream, epoch
         self._lsn = 0
         return 0
@@ -44,15 +44,15 @@ class LogSink:
         self._lsn = delivery.end_lsn or self._lsn
 
     async def flush(self) -> int:
-        """They are in the file already."""
+        """Return the last position: the changes are in the file already."""
         return self._lsn
 
     async def close(self) -> None:
-        """Nothing is kept open."""
+        """Do nothing: no file is kept open."""
 
 
 def build(settings: ArmSettings, work_log: WorkLog) -> outlast.Service:
-    """The service: the stream, and as many ticking loops as the other arms have."""
+    """Return the service: the stream, and as many ticking loops as the other arms have."""
     db = Postgres(settings.dsn, rng=random.Random(settings.seed))
     service = outlast.Service("drill")
     Changes(db, NAME, sink=LogSink(work_log)).attach(service)

@@ -1,4 +1,4 @@
-"""What the plain arms of the electric drill share: a service of ticking loops with one change stream beside them."""
+"""The shared part of the plain arms of the electric drill: a service of ticking loops with one change stream beside them."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ class StreamService(PlainService):
     """The service: its loops, and a stream that raises whatever it meets."""
 
     async def tick(self, loop: int) -> None:
-        """One of the other loops of the service: work, again and again."""
+        """Work again and again, as one of the other loops of the service."""
         number = 0
         while not self.stopping.is_set():
             number += 1
             await self.work(loop, number)
 
     async def stream(self, connected: Callable[[], None] = lambda: None) -> None:
-        """Connect, start, read for ever; calls `connected` after the login. Raises what the driver raises."""
+        """Connect, start, read forever; calls `connected` after the login. Raises what the driver raises."""
         conn = await psycopg.AsyncConnection.connect(
             self.settings.dsn, autocommit=True, replication="database", connect_timeout=10, application_name="drill stream"
         )

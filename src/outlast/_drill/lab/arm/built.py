@@ -1,4 +1,4 @@
-"""How an arm that is built on Outlast runs."""
+"""The run of an arm that is built on Outlast."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def run_built(build: Callable[[ArmSettings, WorkLog], outlast.Service]) -> int:
-    """Run the service until SIGTERM; returns its exit code."""
+    """Run the service until SIGTERM; return its exit code."""
     settings = ArmSettings.from_environment()
     with WorkLog(settings.work_log, "outlast") as work_log:
         return outlast.run(build(settings, work_log))

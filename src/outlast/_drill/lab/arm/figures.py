@@ -24,7 +24,7 @@ _BINS_MAX = 400
 
 @dataclass(frozen=True, slots=True)
 class Course:
-    """When each part of an arm's run began (monotonic), and how its processes ended."""
+    """The moments at which each part of an arm's run began (monotonic), and the ends of its processes."""
 
     healthy_s: float
     outage: Outage
@@ -37,7 +37,7 @@ class Course:
 
 
 def shared_figures(instances: Sequence[Instance], course: Course, cancels_s: Sequence[float] = ()) -> dict[str, Any]:
-    """The fields of `ArmResult` that are measured alike in every drill. `cancels_s` are attempts that are counted apart."""
+    """Return the fields of `ArmResult` that every drill measures alike. `cancels_s` are attempts that are counted apart."""
     outage = course.outage
     outputs = [instance.process.output for instance in instances]
     apart = frozenset(cancels_s)
@@ -69,7 +69,7 @@ def shared_figures(instances: Sequence[Instance], course: Course, cancels_s: Seq
 
 
 def throughput_percent(owner: Instance, others: Sequence[Instance], course: Course) -> float:
-    """The jobs that those did during the fault, on average, in percent of what `owner` did before it."""
+    """Return the jobs that those did during the fault, on average, in percent of what `owner` did before it."""
 
     def per_s(instances: Sequence[Instance], from_s: float, until_s: float) -> float:
         at_s = [record.at_ns / 1e9 for instance in instances for record in instance.ends(stream=False)]
@@ -88,13 +88,13 @@ def _ends_of_their_own(instances: Sequence[Instance], course: Course) -> Iterato
 
 
 def _cpu_percent(instances: Sequence[Instance], from_s: float, until_s: float) -> float:
-    """The share of one core that all of them used together."""
+    """Return the percentage of one core that all of them used together."""
     used_s = sum(instance.cpu_s(until_s) - instance.cpu_s(from_s) for instance in instances)
     return 100.0 * used_s / (until_s - from_s) if until_s > from_s else 0.0
 
 
 def _lines(instances: Sequence[Instance], kept: Sequence[Sequence[str]]) -> Iterator[str]:
-    """Lines of several processes one after another, with the number of the process where there are several."""
+    """Yield the lines of several processes one after another, with the number of the process where there are several."""
     for number, lines in enumerate(kept, 1):
         mark = f"{number}: " if len(instances) > 1 else ""
         yield from (mark + line for line in lines)

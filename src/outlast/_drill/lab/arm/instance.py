@@ -52,11 +52,11 @@ class Instance:
                     self.loops_seen.add(record.loop)
 
     def cpu_s(self, at_s: float) -> float:
-        """Processor seconds used until that monotonic time."""
+        """Return the processor seconds used until that monotonic time."""
         return measure.value_at(self._cpu, at_s)
 
     def ends(self, *, stream: bool) -> list[WorkRecord]:
-        """The ends of its jobs, or the changes it received."""
+        """Return the ends of its jobs, or the changes it received."""
         return [record for record in self.records if record.step is Step.END and (record.loop == STREAM_LOOP) is stream]
 
 

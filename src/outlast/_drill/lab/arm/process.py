@@ -67,7 +67,7 @@ class OutputCounter:
         self.last.extend(_readable(line) for line in lines[-KEPT_LINES:])
 
     def between(self, from_s: float, until_s: float) -> tuple[int, int]:
-        """(lines, bytes) read in [from_s, until_s)."""
+        """Return the (lines, bytes) read in [from_s, until_s)."""
         inside = [count for count in list(self.counts) if from_s <= count.at_s < until_s]
         return sum(count.lines for count in inside), sum(count.size for count in inside)
 
@@ -122,7 +122,7 @@ class ServiceProcess:
             self.output.feed(data, time.monotonic())
 
     def sample(self) -> float:
-        """Processor seconds used so far; takes note of the memory in use. After the end: the last value seen."""
+        """Return the processor seconds used so far, and record the memory in use. After the end: the last value seen."""
         if self.ended_at_s is None and self._process.poll() is not None:
             self.ended_at_s = time.monotonic()
         with contextlib.suppress(psutil.Error):
@@ -134,7 +134,7 @@ class ServiceProcess:
         return self._cpu_s
 
     def stop(self, limit_s: float) -> tuple[int | None, float]:
-        """SIGTERM, then SIGKILL after `limit_s`; returns (exit code, seconds it took)."""
+        """Send SIGTERM, then SIGKILL after `limit_s`; return (exit code, seconds it took)."""
         began = time.monotonic()
         self.sample()
         if self._process.poll() is None:
@@ -149,7 +149,7 @@ class ServiceProcess:
         return self._process.returncode, took_s
 
     def kill(self) -> None:
-        """SIGKILL, as a machine that fails would; returns when it is gone."""
+        """Send SIGKILL, as a machine that fails would; return when it is gone."""
         self.sample()
         self.killed = True
         self._kill_group()

@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 START_LIMIT_S = 30.0
 STOP_LIMIT_S = 30.0
-"""How long an arm may take to end after SIGTERM before it is killed; longer than any default deadline in it."""
+"""Seconds that an arm may take to end after SIGTERM before it is killed; longer than any default deadline in it."""
 
 
 class ArmRun(ABC, Generic[A, T]):
@@ -44,11 +44,11 @@ class ArmRun(ABC, Generic[A, T]):
 
     @abstractmethod
     def set_up(self, stack: ExitStack, directory: Path) -> str:
-        """Launch the server and the `instances`; returns the server's version."""
+        """Launch the server and the `instances`; return the server's version."""
 
     @abstractmethod
     def target(self) -> T:
-        """What the fault strikes; asked for when everything is ready."""
+        """Return what the fault strikes; called when everything is ready."""
 
     @abstractmethod
     def begin_work(self) -> None:
@@ -60,18 +60,18 @@ class ArmRun(ABC, Generic[A, T]):
 
     @abstractmethod
     def readiness(self) -> str:
-        """What is still missing for the warm-up to begin, in words; empty when nothing is."""
+        """Say what is still missing for the warm-up to begin, in words; empty when nothing is."""
 
     @abstractmethod
     def left(self) -> int:
-        """How much of the work is not done."""
+        """Count the work that is not done."""
 
     @abstractmethod
     def result(self, course: Course) -> A:
-        """The figures of the arm, when its processes have ended."""
+        """Return the figures of the arm, when its processes have ended."""
 
     def run(self) -> tuple[A, str]:
-        """Carry it out; returns the result and the server's version. Nothing it started is left behind."""
+        """Carry it out; return the result and the server's version. Nothing it started is left behind."""
         self.enter(ArmState.STARTING)
         with ExitStack() as stack:
             directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="outlast-drill-")))

@@ -1,4 +1,4 @@
-"""What the arms that are not built on Outlast share: their settings, their loops, their stop."""
+"""The shared part of the arms that are not built on Outlast: settings, loops, stop."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ STATE_VARIABLE = "OUTLAST_DRILL_STATE"
 PAYMENTS_VARIABLE = "OUTLAST_DRILL_PAYMENTS_PORT"
 
 POLL_S = 0.1
-"""How long a loop that found no job waits before it asks again."""
+"""Seconds that a loop which found no job waits before it asks again."""
 
 
 @dataclass(frozen=True, slots=True)
 class ArmSettings:
-    """What the harness tells every arm, in environment variables (a DSN has no place in a process list)."""
+    """The settings of every arm, in environment variables (a DSN has no place in a process list)."""
 
     dsn: str
     loops: int
@@ -58,7 +58,7 @@ class ArmSettings:
         )
 
     def as_environment(self) -> dict[str, str]:
-        """The variables from which `from_environment` reads the same settings."""
+        """Return the variables from which `from_environment` reads the same settings."""
         return {
             DSN_VARIABLE: self.dsn,
             LOOPS_VARIABLE: str(self.loops),
@@ -79,7 +79,7 @@ class Slots:
         self._next = count
 
     def take(self) -> int:
-        """A free number; past `count` jobs at once, further numbers are made up."""
+        """Return a free number; past `count` jobs at once, further numbers are made up."""
         if self._free:
             return self._free.popleft()
         self._next += 1
@@ -91,7 +91,7 @@ class Slots:
 
 
 def one_line(exc: BaseException) -> str:
-    """An exception as one line of log, as a structured logger would write it."""
+    """Return an exception as one line of log, as a structured logger would write it."""
     return f"{type(exc).__name__}: {exc}".replace("\n", "\\n")
 
 

@@ -30,13 +30,13 @@ if TYPE_CHECKING:
 logger = logging.getLogger("outlast.changes")
 
 LOOK_S: Final = 0.5
-"""How often the server is asked for whom a creation waits."""
+"""The seconds between two questions to the server for whom a creation waits."""
 NAMED_MAX: Final = 5
 """Of those who block one creation; each is named once."""
 GRACE_S: Final = 5.0
 """The server ends the wait itself; the client's own deadline is that much later, for a server that is frozen."""
 CONNECTION_CHECK: Final = "500ms"
-"""How soon the server notices that we are gone: without this it would make a slot that nobody reads, and keep WAL for it."""
+"""The server notices within this time that we are gone: else it would make a slot that nobody reads, and keep WAL for it."""
 
 _BLOCKERS: Final = """
 SELECT pid, application_name, usename, xact_start, NULL, state
@@ -61,7 +61,7 @@ class SlotCreationError(OutlastError):
 
 
 class Blockers:
-    """Who was found to block a creation, each once, in the order of being found."""
+    """The sessions that were found to block a creation, each once, in the order of being found."""
 
     def __init__(self, slot: str, on_blocked: Callable[[Fault], None] | None = None) -> None:
         """Name each by `on_blocked`, by default one INFO line each."""
@@ -104,7 +104,7 @@ def _when(session: Session) -> str:
 async def naming_blockers(
     db: Postgres, pid: int, slot: str, on_blocked: Callable[[Fault], None] | None = None
 ) -> AsyncGenerator[Blockers]:
-    """While the block runs, name whoever the server's process `pid` waits for: for a creation over any connection.
+    """Name whoever the server's process `pid` waits for, while the block runs: for a creation over any connection.
 
         async with naming_blockers(db, conn.info.backend_pid, "shop") as blockers:
             await conn.execute("CREATE_REPLICATION_SLOT ...")

@@ -21,7 +21,6 @@ class Handing:
     """
 
     def __init__(self) -> None:
-        """Have nothing."""
         self._durable_lsn = self._complete_lsn = 0
         self._offered: Delivery | None = None
         self._done: asyncio.Future[None] | None = None
@@ -44,11 +43,11 @@ class Handing:
             self._complete_lsn = delivery.end_lsn
 
     async def flush(self) -> int:
-        """Everything that was asked beyond."""
+        """Return the end of the last transaction that the user is done with."""
         return self._complete_lsn
 
     async def close(self) -> None:
-        """Nothing is held."""
+        """Do nothing: no resource is held."""
 
     async def _hand_over(self, delivery: Delivery) -> None:
         self._offered = delivery
@@ -67,7 +66,7 @@ class Handing:
         self._durable_lsn = max(self._durable_lsn, after)
 
     def next(self) -> asyncio.Future[Delivery]:
-        """What is offered, or will be."""
+        """Return a future of what is offered, or will be."""
         self._wanted = asyncio.get_running_loop().create_future()
         if self._offered is not None:
             self._wanted.set_result(self._offered)
@@ -82,7 +81,7 @@ class Handing:
             self._done.set_result(None)
 
     def abandon(self) -> None:
-        """Nobody will ask for the next: what is offered comes again."""
+        """End the wait of `write`, since nobody will ask for the next: what is offered comes again."""
         if self._done is not None and not self._done.done():
             self._done.set_exception(Stopping("the iteration ended"))
 
@@ -94,7 +93,7 @@ async def iterate(
     stop: Stop,
     after: int,
 ) -> AsyncGenerator[Delivery]:
-    """Run the stream beside the iteration, and end it with it; `over` gives what ends both. See `Changes.stream`."""
+    """Run the stream beside the iteration, and end it with it; `over` returns what ends both. See `Changes.stream`."""
     handing.begin(after)
     inner = stop.child()
     running = asyncio.create_task(run(inner), name="the stream of an iteration")

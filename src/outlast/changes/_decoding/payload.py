@@ -34,13 +34,13 @@ _i64: Final = struct.Struct(">q")
 
 
 class PgOutputError(OutlastError):
-    """What arrived is no message of pgoutput, or not one that may come here. Never has the contents of rows.
+    """A payload that is no message of pgoutput, or none that may come here. Never has the contents of rows.
 
     The stream cannot be read on from here: reconnect, and report it if it comes again.
     """
 
     def __init__(self, message_type: str, position: int, problem: str, seen: int | None = None) -> None:
-        """Say what was read, where in the payload (bytes from its beginning) and what is wrong."""
+        """Say where in the payload it is wrong: `position` is in bytes from its beginning."""
         byte = "the message ends there" if seen is None else f"the byte there is 0x{seen:02X}"
         reason = f"reading pgoutput, message {message_type}, at byte {position}: {problem} ({byte})"
         hint = "a new connection may put it right; if it comes again, report it with the version of PostgreSQL"
@@ -53,11 +53,11 @@ class PgOutputError(OutlastError):
 
 
 Converters: TypeAlias = "tuple[tuple[int, Callable[[str], Value]], ...]"
-"""Which columns become something else than text: their place, and what to call."""
+"""The columns that become something else than text: their place, and what to call."""
 
 
 class Plan(NamedTuple):
-    """How the rows of a relation are read: made once, when it is described."""
+    """The way to read the rows of a relation: made once, when it is described."""
 
     relation: Relation
     width: int
@@ -72,13 +72,12 @@ class Known:
     __slots__ = ("heads", "plans")
 
     def __init__(self) -> None:
-        """Know none."""
         self.plans: dict[int, Plan] = {}
         self.heads: dict[bytes, Plan] = {}
         """Keys: the relation's id, the mark N, the number of columns. One look-up checks all three."""
 
     def add(self, plan: Plan) -> None:
-        """Know this one from here on, instead of what it was before."""
+        """Know this one from here on, in the place of an older one with its id."""
         key = plan.relation.id
         if key in self.plans:
             self.heads.pop(_insert_head(key, b"N", self.plans[key].width), None)
@@ -119,7 +118,7 @@ class Reading:
         raise PgOutputError(self.kind, position, problem, seen)
 
     def take(self, length: int, what: str) -> bytes:
-        """So many bytes. A length that the message does not have costs nothing."""
+        """Return so many bytes. A length that the message does not have costs nothing."""
         start, end = self.at, self.at + length
         if end > len(self.data):
             self.refuse(f"{what} takes {length} bytes, {len(self.data) - start} are left")
@@ -127,31 +126,31 @@ class Reading:
         return self.data[start:end]
 
     def u8(self, what: str) -> int:
-        """One byte."""
+        """Read one byte."""
         return self.take(1, what)[0]
 
     def u16(self, what: str) -> int:
-        """Two bytes, unsigned."""
+        """Read two bytes, unsigned."""
         value: int = _u16.unpack(self.take(2, what))[0]
         return value
 
     def u32(self, what: str) -> int:
-        """Four bytes, unsigned."""
+        """Read four bytes, unsigned."""
         value: int = _u32.unpack(self.take(4, what))[0]
         return value
 
     def i32(self, what: str) -> int:
-        """Four bytes, signed."""
+        """Read four bytes, signed."""
         value: int = _i32.unpack(self.take(4, what))[0]
         return value
 
     def lsn(self, what: str) -> int:
-        """A position in the log."""
+        """Read a position in the log."""
         value: int = _u64.unpack(self.take(8, what))[0]
         return value
 
     def xid(self) -> int:
-        """A transaction's id, which is never 0."""
+        """Read a transaction's id, which is never 0."""
         start = self.at
         value = self.u32("the transaction id")
         if not value:
@@ -159,7 +158,7 @@ class Reading:
         return value
 
     def time(self, what: str) -> datetime:
-        """A point in time, in UTC."""
+        """Read a point in time, in UTC."""
         start = self.at
         microseconds: int = _i64.unpack(self.take(8, what))[0]
         try:
@@ -168,7 +167,7 @@ class Reading:
             self.refuse(f"{what} lies outside of the years 1 to 9999", start)
 
     def text(self, what: str) -> str:
-        """A string that ends with a zero byte."""
+        """Read a string that ends with a zero byte."""
         end = self.data.find(b"\0", self.at)
         if end < 0:
             self.refuse(f"{what} has no zero byte at its end")
@@ -177,14 +176,14 @@ class Reading:
         return value
 
     def decoded(self, raw: bytes, what: str, start: int) -> str:
-        """Text in UTF-8, which is what we ask the server for."""
+        """Decode text in UTF-8, which is what we ask the server for."""
         try:
             return raw.decode()
         except UnicodeDecodeError as error:
             self.refuse(f"{what} is no UTF-8; connect with client_encoding=UTF8", start + error.start)
 
     def flags(self, allowed: int) -> int:
-        """A byte of flags of which only `allowed` are known."""
+        """Read a byte of flags of which only `allowed` are known."""
         start = self.at
         value = self.u8("the flags")
         if value & ~allowed:
@@ -192,12 +191,12 @@ class Reading:
         return value
 
     def end(self) -> None:
-        """Nothing may follow."""
+        """Refuse whatever follows."""
         if self.at != len(self.data):
             self.refuse(f"{len(self.data) - self.at} bytes follow the end of the message")
 
     def relation(self, xid: int | None) -> Relation:
-        """The body of a Relation message."""
+        """Read the body of a Relation message."""
         relation_id = self.u32("the relation's id")
         # The manual: empty for pg_catalog.
         schema = self.text("the schema's name") or "pg_catalog"
@@ -218,7 +217,7 @@ class Reading:
         return Column(self.text("a column's name"), self.u32("a column's type"), self.i32("a type modifier"), is_key)
 
     def row(self, plan: Plan) -> list[Value]:
-        """The values of one row, text as text."""
+        """Read the values of one row, text as text."""
         start = self.at
         count = self.u16("the number of columns")
         if count != plan.width:
@@ -256,7 +255,7 @@ class Reading:
         return self.decoded(raw, f"column {column.name}", start + 5)
 
     def key(self, plan: Plan) -> Values:
-        """The values of the replica identity, out of a row that has only those."""
+        """Read the values of the replica identity, out of a row that has only those."""
         start = self.at
         values = self.row(plan)
         places = plan.relation.key_places

@@ -1,4 +1,4 @@
-"""What an owner sees to before it streams: publication and slot, what their loss leads to, and the rows that were there first."""
+"""The ground of a session: publication and slot, what their loss leads to, and the rows that were there first."""
 
 from __future__ import annotations
 
@@ -30,20 +30,20 @@ logger = logging.getLogger("outlast.changes")
 
 @dataclass(frozen=True, slots=True)
 class Ground:
-    """What a session stands on."""
+    """The position and the rows that a session goes on from."""
 
     position: int
     """Of the sink."""
     target: SnapshotTarget | None = None
-    """What takes the rows that are read first, if the sink can."""
+    """The taker of the rows that are read first; None: the sink cannot."""
     copied: SnapshotState | None = None
-    """What was read of them."""
+    """The state of that: which tables were read, under which snapshots."""
     reads_first: bool = False
     """Whether rows are still to be read before the stream may start."""
 
     @property
     def tables(self) -> dict[tuple[str, str], int]:
-        """Of which tables the sink has what was committed before a position that the stream has still to pass."""
+        """The tables of which the sink has what was committed before a position that the stream has still to pass."""
         tables = () if self.copied is None else self.copied.tables
         return {(each.schema, each.name): each.skip_until_lsn for each in tables if each.skip_until_lsn > self.position}
 
@@ -73,7 +73,7 @@ class Preparation:
         self._once = Once()
 
     async def begin(self, replication: Replication, position: int) -> Ground:
-        """See that publication and slot are there; make them if that is allowed and loses nothing.
+        """Look for publication and slot; make them if that is allowed and loses nothing.
 
         Raises `StreamOverError` where going on would lose changes, `NotReadyError` with the exact SQL, and what the server does.
         """
@@ -94,7 +94,7 @@ class Preparation:
         return Ground(copied.origin_lsn, ground.target, copied)
 
     async def _is_there(self, replication: Replication) -> bool:
-        """Whether publication and slot are: two looks on the new session, where a survey takes a pooled one, perhaps broken."""
+        """Return whether publication and slot are there: by the new session, since a pooled one may be broken."""
         state = await replication.slot_state(self._slot)
         query = sql.SQL("SELECT FROM pg_catalog.pg_publication WHERE pubname = {}").format(sql.Literal(self._publication))
         return state is not None and not state.is_lost and (await replication.conn.execute(query)).rowcount == 1
@@ -120,7 +120,7 @@ class Preparation:
             # It would be lost again.
             reason += ", and what was read from the tables was not caught up with yet"
             raise StreamOverError(self._rule.fault(meaning, reason=reason))
-        logger.warning("changes %s: %s; all tables are read anew", self._name, reason)
+        logger.warning("changes %s: %s; all tables are read again", self._name, reason)
         # Before the sink forgets its position: a slot that is lost and a sink without one would end the stream.
         await drop_slot(self._db, self._slot)
         await ground.target.again()
