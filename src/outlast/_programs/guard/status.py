@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from outlast._core.shown import Figure, Unit
-from outlast._programs.guard.supervisor import Phase
+from outlast._programs.guard.supervisor import GuardPhase
 from outlast._serve.health import verdict
 from outlast._serve.metrics import Collector, Group
 
@@ -44,7 +44,7 @@ class Status:
         lives, reason = self.live()
         if not lives:
             return False, reason
-        if supervisor.phase is not Phase.RUNNING:
+        if supervisor.phase is not GuardPhase.RUNNING:
             return False, f"{supervisor.name} is {supervisor.phase.value}; last exit code {supervisor.exit_code}"
         ran_s = time.monotonic() - (supervisor.started_at or 0.0)
         enough = ran_s >= self._options.ready_after_s
@@ -62,7 +62,7 @@ class Status:
 
     def _of_program(self) -> Iterator[Figure]:
         supervisor = self._guard.supervisor
-        running = supervisor.phase in {Phase.RUNNING, Phase.STOPPING}
+        running = supervisor.phase in {GuardPhase.RUNNING, GuardPhase.STOPPING}
         up_s = time.monotonic() - supervisor.started_at if running and supervisor.started_at is not None else 0.0
         yield Figure.gauge("up", "Whether the program runs.", running)
         yield Figure.gauge("ready", "Whether the program is ready.", self.ready()[0])
@@ -73,7 +73,7 @@ class Status:
 
     def _of_output(self) -> Iterator[Figure]:
         streams = {stream.name: stream for stream in self._guard.places.streams}
-        sinks = {sink.name: sink for sink in self._guard.places.sinks}
+        writers = {writer.name: writer for writer in self._guard.places.writers}
         by = ("stream",)
         read = {at: stream.bytes_read for at, stream in streams.items()}
         read_lines = {at: stream.lines_read for at, stream in streams.items()}
@@ -82,9 +82,9 @@ class Status:
         yield Figure.counter("read", "Bytes the program wrote.", read, labels=by, unit=Unit.BYTES)
         yield Figure.counter("shown_lines", "Lines left after folding.", written_lines, labels=by)
         by = ("place",)
-        waiting = {at: sink.waiting_bytes for at, sink in sinks.items()}
-        lines = {at: sink.dropped[0] for at, sink in sinks.items()}
-        dropped = {at: sink.dropped[1] for at, sink in sinks.items()}
+        waiting = {at: writer.waiting_bytes for at, writer in writers.items()}
+        lines = {at: writer.dropped[0] for at, writer in writers.items()}
+        dropped = {at: writer.dropped[1] for at, writer in writers.items()}
         yield Figure.gauge("waiting", "Bytes that wait for a slow place.", waiting, labels=by, unit=Unit.BYTES)
         yield Figure.counter("dropped_lines", "Lines a place had no room for.", lines, labels=by)
         yield Figure.counter("dropped", "Bytes a place had no room for.", dropped, labels=by, unit=Unit.BYTES)
