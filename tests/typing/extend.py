@@ -9,6 +9,7 @@ from typing import assert_type
 from outlast import Backoff, Fault, Kind, Service, Stop
 from outlast.extend import (
     FLOOR_SPREAD,
+    NO_ROOM,
     Act,
     AppendFile,
     BackoffState,
@@ -18,12 +19,14 @@ from outlast.extend import (
     Journal,
     JournalFullError,
     Lag,
+    Levels,
     Line,
     NewerFormatError,
     Once,
     OwnThread,
     Pacer,
     Reaction,
+    Room,
     Shown,
     Sync,
     SystemHealth,
@@ -35,6 +38,7 @@ from outlast.extend import (
     cut,
     ramp_due,
     ramp_length_s,
+    room,
     size_text,
 )
 
@@ -85,6 +89,13 @@ assert_type(journal, Journal[tuple[int, str]])
 async def write_beside_the_loop(record: tuple[int, str]) -> None:
     thread = OwnThread("outbox journal")
     assert_type(await thread.run(keep, record), bool)
+
+
+def is_full(error: OSError) -> bool:
+    left = room("outbox.log")
+    assert_type(left, Room)
+    assert_type(left.available_inodes, int | None)
+    return error.errno in NO_ROOM or Levels(enter=2**20, leave=2**21).is_low(left.available_bytes, was_low=False)
 
 
 def keep(record: tuple[int, str]) -> bool:

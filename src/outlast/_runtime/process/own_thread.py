@@ -52,7 +52,7 @@ class OwnThread(Executor):
         self._ending: Callable[[], object] | None = None
 
     def start(self, function: Callable[[], T]) -> asyncio.Future[T]:
-        """Have the thread call `function`, and return the future of its result.
+        """Queue a call of `function` in the thread, and return the future of its result.
 
         To cancel the future ends the waiting, not the work: it is done all the same, in its turn. Raises `RuntimeError` if the
         system has no thread to spare, or `waiting_max` calls have not ended yet.
