@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from outlast.logs.stdlib import Folding
 
 NUMBERS = itertools.count()
+WORDS = itertools.cycle(["".join(letters) for letters in itertools.product("abcdefghijklmnopqrstuvwxyz", repeat=3)])
 NULL = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123  # for the life of the process
 
 
@@ -103,6 +104,7 @@ def stdlib_cases() -> Iterator[Case]:
         "a field of extra": lambda: plain.error("cannot reach", extra={"host": "db-1"}),
         "an exception as a value": lambda: plain.error("failed: %s", refused),
         "a text made by an f-string": lambda: plain.error(f"attempt {next(NUMBERS)}: cannot reach db-1"),
+        "a text with a word that never repeats": lambda: plain.error(f"cannot serve {next(WORDS)}: no such thing in 17 places"),
         "an id that never repeats": lambda: plain.error("no order %s", f"A-{next(NUMBERS) + 10**6}"),
     }
     for name, call in harder.items():

@@ -19,11 +19,7 @@ ROOT = Path(__file__).parents[2]
 
 OWED = {
     # What is to be rewritten still; who has done so deletes the line. One that owes nothing fails as well.
-    # --
     "src/outlast/postgres",
-    # --
-    # --
-    # --
 }
 
 

@@ -1,7 +1,7 @@
 """The position that may be confirmed to the server: decided from what was received, what is durable, and keepalives.
 
 What is confirmed never comes again. So the confirmed position follows what the sink says is durable, and moves past it in one
-case only: when everything that was received is durable, and a keepalive tells that the server has read further and found
+case only: when everything that was received is durable, and a keepalive says that the server has read further and found
 nothing for us. Without that a quiet stream on a busy server would make it keep its log forever, and its shutdown wait.
 
 When to send a status update is decided beside the session, by the heartbeat of `outlast.postgres.replication`.
@@ -15,7 +15,7 @@ from outlast.postgres.replication import format_lsn
 
 
 class PositionError(ValueError):
-    """A position that cannot be: the sink said durable what it was never given. Confirmed, changes would be lost."""
+    """A position that cannot be: the sink called durable what it was never sent. Confirmed, changes would be lost."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class Positions:
         return end <= self.confirmable
 
     def transaction(self, end: int) -> Positions:
-        """Take note of a transaction that was received whole, its commit included; `end` is the end of the commit record.
+        """Record a transaction that was received whole, its commit included; `end` is the end of the commit record.
 
         One that is still open need not be known: the server sends what is not committed at the confirmed position again, whole.
         """
@@ -55,13 +55,13 @@ class Positions:
         return Positions(end, self.confirmable, self.idle) if end > self.received and not self.is_repeated(end) else self
 
     def keepalive(self, server: int) -> Positions:
-        """Take note of a keepalive: the server has read up to `server`, and sent before it whatever ends there."""
+        """Record a keepalive: the server has read up to `server`, and sent before it whatever ends there."""
         if server <= self.idle:
             return self
         return replace(self, idle=server, confirmable=self.confirmable if self.pending else max(self.confirmable, server))
 
     def stored(self, durable: int) -> Positions:
-        """Take note that the sink has everything up to `durable`. Raises `PositionError` when it was never given that much.
+        """Record that the sink has everything up to `durable`. Raises `PositionError` when it was never sent that much.
 
         A lower position than before changes nothing.
         """

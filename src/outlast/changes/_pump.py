@@ -1,4 +1,4 @@
-"""From a session to a sink: what was received is given, made durable, and confirmed, in this order (rule 7)."""
+"""From a session to a sink: what was received is written, made durable, and confirmed, in this order."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ class Pump:
     async def run(self, source: Source, assembler: Assembler, stop: Stop) -> None:
         """Go on until the stop is fired, or something fails. What the sink had whole by then is flushed and confirmed.
 
-        The stop is heeded between two transactions, and between two parts of one.
+        It stops between two transactions, and between two parts of one.
         """
         while True:
             try:

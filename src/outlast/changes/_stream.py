@@ -1,4 +1,4 @@
-"""A stream of changes: who owns it reads the slot and feeds the sink, everyone else stands by."""
+"""A stream of changes: its owner reads the slot and feeds the sink, everyone else stands by."""
 
 from __future__ import annotations
 
@@ -164,7 +164,7 @@ class Changes:
     async def run(self, stop: Stop) -> None:
         """Stand by, own, stream, until the stop is fired. What was flushed by then is confirmed to the server.
 
-        A stop is heeded at once, but what the sink is doing has 2 s to finish.
+        A stop ends it at once, but what the sink is doing has 2 s to finish.
         """
         owner = self.owner
         self._standby = Standby(self.db, self.name, schema=owner.schema, keepalive=owner.keepalive, stop=stop, once=self._once)
@@ -227,7 +227,7 @@ class Changes:
         # Who stands by, or is over, has said so: no reminder of what was before, unless something fails again.
         self.link.incident.forget_timer()
         if self._over is not None:
-            # It was told. Whoever stands by may try.
+            # It was logged. Whoever stands by may try.
             await stop.wait()
             raise Stopping(stop.reason or "")
         await self._claim.until_worthwhile(stop)
@@ -263,7 +263,7 @@ class Changes:
         return ground
 
     def _end(self, error: StreamOverError) -> None:
-        """Take note of the error that is told once, and after which this process does not try again by itself."""
+        """Record the error that is logged once, and after which this process does not try again by itself."""
         self._over = error
         self._ended.set()
 

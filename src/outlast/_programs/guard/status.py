@@ -1,4 +1,4 @@
-"""The answers of the guard to those who look after it: readiness, liveness, figures."""
+"""The answers of the guard to those who look after it."""
 
 from __future__ import annotations
 

@@ -86,6 +86,7 @@ class BlockingDependency:
         return self._cell.report(exc, phase, None)
 
 
+# Protects the start of the one background loop: of threads that come at once, one starts it.
 _starting = threading.Lock()
 _background: list[asyncio.AbstractEventLoop] = []
 

@@ -20,10 +20,13 @@ logger = logging.getLogger("outlast")
 
 
 class Listeners:
-    """`note` is called under the lock of the state that changes; `deliver` on the event loop's thread, without it."""
+    """Keeps changes and calls the listeners. `note` is called under the lock of the state that changes, from any thread;
+    `deliver` on the event loop's thread, without that lock: a listener may take any lock of its own.
+    """
 
     def __init__(self, name: str) -> None:
         self._name = name
+        # Added to and taken from by any thread, in one step each; `deliver` calls those of a copy.
         self._listeners: list[Listener] = []
         self._changes: deque[tuple[State, Fault | None]] = deque(maxlen=CHANGES_MAX)
         self._delivering = False

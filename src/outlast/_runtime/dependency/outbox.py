@@ -17,7 +17,7 @@ LINES_MAX: Final = 1_000
 
 
 class Outbox:
-    """A handler may block for minutes: a full pipe, a slow disk. Nobody but the thread that is writing waits for it.
+    """Lines for a logger whose handler may block for minutes: a full pipe, a slow disk. Only the thread that writes waits for it.
 
     `put` is cheap and may be called under any lock. `write` is called after every lock is released; if another thread is at
     it, that one writes what was put here as well, so that lines keep their order.
@@ -34,6 +34,7 @@ class Outbox:
         """Queue `line` for the next `write`, with the traceback of `exc` where it asks for one; None is no line."""
         if line is None:
             return
+        # Threads that meet here put in a line or two more than that.
         if len(self._waiting) >= LINES_MAX:
             self._dropped += 1
             return

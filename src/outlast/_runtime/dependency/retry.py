@@ -46,6 +46,7 @@ class Retry:
         self.budget = budget or RetryBudget()
         self.classifiers = classifiers or Classifiers()
         self._rng = rng or random.Random()
+        # Protects `_rng` and the budget, which the calls of several threads share. Nobody is called while it is held.
         self._lock = threading.Lock()
 
     def called(self) -> None:

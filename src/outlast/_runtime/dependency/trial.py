@@ -9,6 +9,7 @@ OFFER_S = 1.5
 class Trial:
     """One place. It is taken by at most one caller, and given back by whoever does not decide anything.
 
+    It has no lock: the owner's is held by whoever calls, except for `withdraw`, which only makes it free.
     `taken` while a call is on trial; `offered_until` while a released waiter is on its way to its call.
     """
 

@@ -40,6 +40,8 @@ class Watchdog:
         """Set the limits; `interrupt_s=None` never interrupts."""
         self.blocked_s = blocked_s
         self.interrupt_s = interrupt_s
+        # Written by the event loop's thread, read by the watchdog's; `_blocked_s` the other way round. Each is one float, and a
+        # value that is a look old is no error: no lock.
         self._beat_at = 0.0
         self._due_at = math.inf
         """When the next beat is due; never before `start` and after `stop`."""

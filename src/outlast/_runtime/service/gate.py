@@ -53,12 +53,14 @@ class Gate:
         self.name = name
         self.holders_max = holders_max
         self.closed: str | None = None
-        """Why it is closed; None while it is open."""
+        """The reason why it is closed; None while it is open."""
         self.refused = 0
-        """How often somebody was turned away."""
+        """The number of those who were turned away."""
         self._holders: dict[Pass, Holder] = {}
         self.callers = Callers()
-        """Who was refused last."""
+        """The memory of who was refused last."""
+        # Protects the holders, the reason of being closed, the count of the refused and those who wait for it to be empty.
+        # Who waits is woken when it is free: a future belongs to the thread of its event loop.
         self._lock = threading.Lock()
         self._waiting: list[tuple[asyncio.AbstractEventLoop, asyncio.Future[None]]] = []
 

@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 @types.coroutine
 def metered(coroutine: Coroutine[Any, Any, T], idle_step: Callable[[], float]) -> Generator[Any, Any, T]:
-    """Run `coroutine` to its end and give its result, as `await coroutine` would.
+    """Run `coroutine` to its end and return its result, as `await coroutine` would.
 
     `idle_step` is called at each step that did no more than yield (`asyncio.sleep(0)`) or fail (the awaited
     future ended with an exception): the two ways a `while True` spins without ever waiting. It answers how many

@@ -52,13 +52,15 @@ class Stop:
 
     def __init__(self, parent: Stop | None = None) -> None:
         """Start out with nothing requested; below `parent`, with what has been requested there."""
+        # Set once, on the loop's thread; any thread reads it without a lock.
         self.reason: str | None = None
         self.at: float | None = None
-        """When it was fired, on the event loop's clock."""
+        """The time at which it was fired, on the event loop's clock."""
         self._parent = parent
         self._children: dict[Stop, None] = {}
         self._parked: dict[asyncio.Future[Any], None] = {}
         self._callbacks: dict[object, Callable[[Stop], None]] = {}
+        # For `wait_in_thread`; everything else of this object belongs to the loop's thread.
         self._event = threading.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread_id = 0

@@ -151,7 +151,7 @@ class Decoder:
             relations_max=self.relations_max,
             left_out=self._left_out,
         )
-        other._heed(StreamStart(xid, first=True), Reading(b"S"))
+        other._learn_from(StreamStart(xid, first=True), Reading(b"S"))
         return other
 
     def kept(self, change: Change) -> Change | None:
@@ -279,7 +279,7 @@ class Decoder:
             case _:
                 message = read_plain(reading, tag, xid)
         reading.end()
-        self._heed(message, reading)
+        self._learn_from(message, reading)
         return message
 
     def _row_change(self, reading: Reading, xid: int | None) -> AnyMessage:
@@ -318,7 +318,7 @@ class Decoder:
             reading.refuse(f"relation {relation_id} has not been described on this connection", start)
         return plan
 
-    def _heed(self, message: AnyMessage, reading: Reading) -> None:
+    def _learn_from(self, message: AnyMessage, reading: Reading) -> None:
         """Change what the decoder knows by a message that is whole."""
         match message:
             case Relation():

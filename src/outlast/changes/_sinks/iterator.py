@@ -73,7 +73,7 @@ class Handing:
         return self._wanted
 
     def durable(self, delivery: Delivery) -> None:
-        """Take note that the user is done with it."""
+        """Record that the user is done with it."""
         if delivery.end_lsn is not None:
             self._durable_lsn = max(self._durable_lsn, delivery.end_lsn)
         if self._offered is delivery and self._done is not None and not self._done.done():

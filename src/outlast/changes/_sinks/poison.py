@@ -87,7 +87,7 @@ class Poison:
         )
 
     def refused_several(self, newest_lsn: int, exc: Exception) -> Exception:
-        """Take note that a flush of several failed: which one it was is found out next time, one by one."""
+        """Record that a flush of several failed: which one it was is found out next time, one by one."""
         fault = self._classifiers.classify(exc, source=self.name)
         if fault.reaction not in REFUSALS:
             return exc

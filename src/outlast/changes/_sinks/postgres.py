@@ -170,7 +170,7 @@ class PostgresSink:
         return PostgresSnapshot(self, self._rows.naming, self._stream, self._epoch)
 
     def go_on_from(self, lsn: int, copied_until: int, mixed_until: int) -> None:
-        """Take note of what a snapshot has made durable; 0: it is due."""
+        """Record what a snapshot has made durable; 0: it is due."""
         self._complete_lsn = self._durable_lsn = lsn
         self.copied_until, self._mixed_until, self.snapshot_due = copied_until, mixed_until, lsn == 0
 

@@ -28,7 +28,7 @@ def same_name(relation: Relation) -> tuple[str, str]:
 
 
 class RowStatements:
-    """Statements for the tables that `naming` returns, as they were when `learn` was told of them."""
+    """Statements for the tables that `naming` returns, as `learn` recorded them."""
 
     def __init__(self, naming: Naming = same_name) -> None:
         self.naming = naming
@@ -39,7 +39,7 @@ class RowStatements:
         self._statements: dict[tuple[object, ...], sql.Composed] = {}
 
     def learn(self, names: Iterable[Name], tables: Mapping[Name, SinkTable]) -> None:
-        """Take note of what tables of the sink are like, before they are written to; one that is not in `tables` is not there."""
+        """Record what tables of the sink are like, before they are written to; one that is not in `tables` is not there."""
         self._seen.update((name, tables.get(name)) for name in names)
 
     def forget(self) -> None:
@@ -48,11 +48,11 @@ class RowStatements:
             each.clear()
 
     def seen(self, names: Iterable[Name]) -> dict[Name, SinkTable | None]:
-        """Return what `learn` was told of these; None: it was not there."""
+        """Return what `learn` recorded of these; None: it was not there."""
         return {name: self._seen.get(name) for name in names}
 
     def unknown(self, names: Iterable[Name]) -> list[Name]:
-        """Return those that `learn` has to be told of."""
+        """Return those that `learn` has no record of."""
         return [name for name in names if name not in self._seen]
 
     def names(self, changes: Iterable[Change]) -> set[Name]:

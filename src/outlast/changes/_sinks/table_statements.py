@@ -1,6 +1,6 @@
 """The statements that write the rows of one table of the source into one table of the sink.
 
-Which row is meant is told by the replica identity where that is a unique index; with REPLICA IDENTITY FULL by a key of the
+The replica identity says which row is meant where it is a unique index; with REPLICA IDENTITY FULL by a key of the
 sink's table; and without one by everything that is in the row: then it is one row that looks the same, and only one.
 
 What did not change is not set: a sink may refuse to set a column (GENERATED ALWAYS AS IDENTITY), or do something when it is

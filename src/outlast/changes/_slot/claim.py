@@ -33,7 +33,7 @@ logger = logging.getLogger("outlast.changes")
 
 
 class Claim:
-    """Claims one slot, session after session. What was seen, refused and told outlives them, and a loop that crashes."""
+    """Claims one slot, session after session. What was seen, refused and logged outlives them, and a loop that crashes."""
 
     def __init__(self, db: Postgres, slot: str, name: str, *, options: Mapping[str, str], rng: random.Random) -> None:
         """Describe it; `options` are those of the output plugin."""
@@ -59,7 +59,7 @@ class Claim:
 
     @property
     def stands_by(self) -> bool:
-        """Whether it was told that somebody else reads the slot, and we have not read it since."""
+        """Whether it was logged that somebody else reads the slot, and we have not read it since."""
         return self._reader_said.said() is not None
 
     async def until_worthwhile(self, stop: Stop) -> None:
@@ -81,7 +81,7 @@ class Claim:
                 # Another reader is one of us perhaps, who has the lock: then that is what to wait for.
                 break
             else:
-                self._tell(session)
+                self._log(session)
         await stop.sleep(self._next_at - loop.time())
 
     async def start(self, replication: Replication, position: int, stop: Stop) -> None:
@@ -95,7 +95,7 @@ class Claim:
                 self.refused += 1
                 wait_s = self._postpone()
                 if self._backoff.attempt > 1:
-                    self._tell(await self._holder(), clean(exc.diag.message_primary or ""))
+                    self._log(await self._holder(), clean(exc.diag.message_primary or ""))
                 await stop.sleep(wait_s)
             else:
                 break
@@ -119,7 +119,7 @@ class Claim:
                 if not self._reader:
                     return state
                 if pause_s >= LOOK_S[1] and not self.stands_by:
-                    self._tell(await self._holder())
+                    self._log(await self._holder())
                 await stop.sleep(pause_s)
                 pause_s = min(2 * pause_s, LOOK_S[1])
         except BaseException:
@@ -147,7 +147,7 @@ class Claim:
             slot = await read_slot(conn, self._slot)
         return None if slot is None else slot.holder
 
-    def _tell(self, reader: Session | None, refusal: str = "") -> None:
+    def _log(self, reader: Session | None, refusal: str = "") -> None:
         """Say who reads the slot, or what the server said, once until we have read it."""
         if (reader or refusal) and self._reader_said.news():
             what = refusal if reader is None else f"slot {self._slot} is read by {reader}"

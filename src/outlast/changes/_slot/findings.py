@@ -120,7 +120,7 @@ def _room(survey: Survey) -> Iterator[Finding]:
     streams = survey.slot is not None and survey.slot.holder is not None
     if server.senders_used >= server.senders_max and not streams:
         reason = f"all {server.senders_max} WAL senders are used (max_wal_senders)"
-        advice = f"{RESTART}; the view pg_stat_replication tells who uses them"
+        advice = f"{RESTART}; the view pg_stat_replication shows who uses them"
         yield _known(Meaning.SENDERS_USED_UP, reason, _more("max_wal_senders", server.senders_max), advice=advice)
 
 

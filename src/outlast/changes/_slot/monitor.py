@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Final
 from psycopg.rows import dict_row
 
 from outlast import ConfigurationError
+from outlast.changes._slot import troubles
 from outlast.changes._slot.catalog import settle
 from outlast.changes._slot.findings import keep_more
 from outlast.changes._slot.troubles import TROUBLES, Meaning, Names, lost_text
-from outlast.changes._slot.troubles import fault_of as told
 from outlast.changes._slot.watch import Report, Sample, SlotState, SlotWatch, Thresholds
 from outlast.extend import Once, size_text
 from outlast.postgres.replication import read_slot
@@ -103,7 +103,7 @@ class Monitor:
             )
         self.report = report = self._watch.take(sample)
         if report.announced is not None:
-            self._tell(report)
+            self._log(report)
         return report
 
     def attach(self, service: Service, *, every_s: float = EVERY_S) -> None:
@@ -118,7 +118,7 @@ class Monitor:
 
         service.loop(needs=self.db, name=f"monitor of slot {self.slot}")(look)
 
-    def _tell(self, report: Report) -> None:
+    def _log(self, report: Report) -> None:
         if self._on_change is not None:
             self._on_change(report)
             return
@@ -142,15 +142,17 @@ def fault_of(slot: str, report: Report, source: str = "") -> Fault | None:
         case SlotState.OK | SlotState.UNKNOWN:
             return None
         case SlotState.LAGGING:
-            return told(Meaning.SLOT_LAGS, reason, (), "look at the sink's speed" if report.sample.holder else None, source)
+            return troubles.fault_of(
+                Meaning.SLOT_LAGS, reason, (), "look at the sink's speed" if report.sample.holder else None, source
+            )
         case SlotState.ENDANGERED if not report.lost_by_idleness:
             more = (each.as_string(None) for each in keep_more(report.sample.limit_bytes))
-            return told(Meaning.SLOT_ENDANGERED, reason, more, source=source)
+            return troubles.fault_of(Meaning.SLOT_ENDANGERED, reason, more, source=source)
         case SlotState.ENDANGERED:
-            return told(Meaning.SLOT_IDLE, reason, TROUBLES[Meaning.SLOT_IDLE].sql(Names(slot)), source=source)
+            return troubles.fault_of(Meaning.SLOT_IDLE, reason, TROUBLES[Meaning.SLOT_IDLE].sql(Names(slot)), source=source)
         case SlotState.LOST:
             meaning = Meaning.SLOT_MISSING if report.sample.wal_status is None else Meaning.SLOT_LOST
-            return told(meaning, reason, TROUBLES[meaning].sql(Names(slot)), source=source)
+            return troubles.fault_of(meaning, reason, TROUBLES[meaning].sql(Names(slot)), source=source)
 
 
 def describe(slot: str, report: Report) -> str:

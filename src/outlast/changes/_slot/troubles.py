@@ -2,7 +2,7 @@
 
 The SQLSTATE says too little here: 55000 is a wrong wal_level, a lost slot and more; 42704 is a missing slot and a missing
 publication. The server's text is translated by its `lc_messages` and changes between versions; but it also sends the name
-of the C function that reports, which is neither. That decides first, and the English words where it does not tell enough.
+of the C function that reports, which is neither. That decides first, and the English words where it does not say enough.
 psycopg hides all but the text when it cannot connect: in another language the fault is then "session refused" (see
 `outlast.postgres.replication._dial`), and `survey`, which asks the catalog by an ordinary connection, finds out.
 """
@@ -172,7 +172,7 @@ TROUBLES: Final[Mapping[Meaning, Trouble]] = {
     Meaning.BROKEN_OFF: Trouble(Kind.TRANSIENT, "ECONNRESET"),
 }
 """All troubles with slots and publications, by meaning: the only place for their kinds, codes and hints. All concern this session
-alone: the next login tells whether the server is there, and that counts for everyone."""
+alone: the next login shows whether the server is there, and that counts for everyone."""
 
 
 def hint_of(statements: Iterable[str], advice: str) -> str:

@@ -160,7 +160,7 @@ class Report:
 
     state: SlotState
     announced: SlotState | None
-    """The state that this report is a change from and that somebody should be told of; None when there is no news."""
+    """The state before this report, where the change is news for somebody; None when there is no news."""
     sample: Sample
     lag_bytes: int
     lag_s: float
@@ -196,11 +196,11 @@ class SlotWatch:
         self.thresholds = thresholds or Thresholds()
         self.state = SlotState.UNKNOWN
         self.announced = SlotState.OK
-        """The state people know of: OK until they are told otherwise."""
+        """The state that was reported last; OK before the first report."""
         self._samples: list[Sample] = []
 
     def missed(self) -> None:
-        """Take note that the server could not be asked. Nobody is told: that is the server's own incident."""
+        """Record that the server could not be asked. It is no news: that is the server's own incident."""
         self.state = SlotState.UNKNOWN
 
     def take(self, sample: Sample) -> Report:

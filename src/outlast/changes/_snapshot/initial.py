@@ -35,7 +35,7 @@ logger = logging.getLogger("outlast.changes")
 
 
 class InitialSnapshot:
-    """Reads the tables of a publication for the stream `name`, and tells how far it is."""
+    """Reads the tables of a publication for the stream `name`, and logs how far it is."""
 
     def __init__(self, db: Postgres, names: Names, name: str, source: SourcePolicy, *, schema: str) -> None:
         """Describe it; nothing is dialled."""
@@ -76,12 +76,12 @@ class InitialSnapshot:
         async with naming_blockers(self._db, replication.backend_pid, temporary, on_blocked):
             made = await replication.create_slot(temporary, temporary=True, timeout_s=SLOT_WAIT_S)
         assert made.snapshot is not None  # noqa: S101 - exported unless asked otherwise
-        telling = asyncio.create_task(self._tell(snapshot), name=f"progress of the snapshot of {self._name}")
+        logging_it = asyncio.create_task(self._log(snapshot), name=f"progress of the snapshot of {self._name}")
         try:
             tables = await snapshot.run(origin, Source(made.consistent_lsn, made.snapshot))
         finally:
-            telling.cancel()
-            await asyncio.wait({telling})
+            logging_it.cancel()
+            await asyncio.wait({logging_it})
         await replication.drop_slot(temporary)
         if (now := await self._confirmed(replication)) != origin:
             reason = f"slot {self._slot} was read by somebody else while the tables were copied: it stands at {format_lsn(now)}"
@@ -96,7 +96,7 @@ class InitialSnapshot:
         state = await replication.slot_state(self._slot)
         return 0 if state is None else state.confirmed_lsn or 0
 
-    async def _tell(self, snapshot: Snapshot) -> None:
+    async def _log(self, snapshot: Snapshot) -> None:
         pause_s = REMIND_S
         while True:
             await asyncio.sleep(pause_s)

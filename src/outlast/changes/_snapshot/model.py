@@ -185,7 +185,7 @@ class SnapshotProgress(Protocol):
         ...
 
     async def save(self, stream: str, table: TableState, state: RangeState) -> None:
-        """Keep the new state of one range of a table that `replace` was told of."""
+        """Keep the new state of one range of a table that `replace` had."""
         ...
 
     async def forget(self, stream: str) -> None:
@@ -203,7 +203,7 @@ class SnapshotTarget(SnapshotSink, Protocol):
 
     @property
     def copied_until(self) -> int:
-        """The highest `consistent_lsn` of the tables that `finish` was told of; 0 if it was not called since `again`."""
+        """The highest `consistent_lsn` of the tables that `finish` had; 0 if it was not called since `again`."""
         ...
 
     @property

@@ -33,10 +33,11 @@ def _ends_with(endings: tuple[str, ...]) -> str:
 
 
 LETTER_RULES: Final = (
-    # Words that another word follows, with nothing to decide: the most frequent case by far.
+    # Words that another word follows, or nothing, with nothing to decide: the most frequent case by far. Before a colon that may be
+    # the end of `request_id`, what follows has to be looked at.
     (
-        rf"(?P<plain>(?:(?!type |to f)[A-Za-z_$]{{1,64}}+[,;]? (?=[A-Za-z])"
-        rf"(?!(?:{words.FILLERS}|to float|type)\b|(?:{words.MONTHS}) ))++)"
+        rf"(?P<plain>(?:(?!type |to f)[A-Za-z_$]{{1,64}}+(?:[,;]|(?<![dD]):)? (?=[A-Za-z])"
+        rf"(?!(?:{words.FILLERS}|to float|type)\b|(?:{words.MONTHS}) ))++(?:[A-Za-z_$]{{1,64}}+\Z)?|[A-Za-z_$]{{1,64}}+\Z)"
     ),
     # What says which one: fields of identity, data in quotes, the row of a unique key, the local part of an e-mail address.
     (
@@ -56,7 +57,7 @@ LETTER_RULES: Final = (
     # Codes stay.
     r"(?P<k_proto>HTTP/0(?:\.0)?\"? 0{1,5}(?![0A-Za-z_]))",
     (
-        rf"(?P<k_port>(?<!client )(?<!source )(?!(?i:{words.CLIENT_PORTS})[-_.]?(?i:port))(?:(?i:{PREFIX}port)|[a-z]{{1,64}}Port)"
+        rf"(?P<k_port>(?=[A-Za-z_$.-]{{4,200}}+(?<=[tT]))(?<!client )(?<!source )(?!(?i:{words.CLIENT_PORTS})[-_.]?(?i:port))(?:(?i:{PREFIX}port)|[a-z]{{1,64}}Port)"
         rf"(?i:{BETWEEN})0{{1,5}}(?![0A-Za-z_]|[.:]0))"
     ),
     rf"(?P<k_code>(?:os )?{WORD}(?=.{{0,4}}(?:[0A-Z]|(?:{words.FILLERS})\b)){_ends_with(words.CODE_WORDS)}(?i:{BETWEEN}){CODE})",
@@ -70,11 +71,11 @@ LETTER_RULES: Final = (
     r"(?P<k_drive>[A-Za-z]:\\[^\s\"']{1,512}+)",
     rf"(?P<p_pooled>(?i:{words.POOLED})[-_#])0{{1,20}}+(?![A-Za-z_.])",
     (
-        rf"(?P<k_host>(?!{PREFIX}(?:{words.COUNTED}):)[A-Za-z_$][0A-Za-z_.$-]{{0,128}}+:(?:0{{4,5}}+"
+        rf"(?P<k_host>(?!(?:{words.COUNTED}):)[A-Za-z_$][0A-Za-z_.$-]{{0,128}}+:(?<![-_.]port:)(?:0{{4,5}}+"
         r"|(?:(?<=\.[a-z]:)|(?<=[.-][a-z]{2}:)|(?<=[.-][a-z]{3}:)|(?<=[.-][a-z]{4}:)|(?<=localhost:)|(?<=0:))0{1,5}+)(?![0A-Za-z_]|\.0))"
     ),
     # What is numbered in one row, as orders are: `A-1234567`. Codes of this form have fewer digits: `ORA-12541`, `MY-010055`.
-    r"(?P<p_numbered>[A-Za-z_$][A-Za-z_$.-]{0,128}-)0{7,64}+(?![0A-Za-z_])",
+    rf"(?P<p_numbered>{WORD}(?<=-))0{{7,64}}+(?![0A-Za-z_])",
     r"(?P<m_mac_named>[A-Fa-f][0A-Fa-f](?::[0A-Fa-f]{2}){5}(?![0A-Za-z_:]))",
     r"(?P<a_ip6_named>(?=[A-Fa-f:]{0,39}0)(?:[0A-Fa-f]{1,4}:){1,7}(?::|[0A-Fa-f]{1,4})(?::?[0A-Fa-f]{1,4}){0,6}(?![0A-Za-z_:]))",
     r"(?P<k_name>[A-Za-z_$][A-Za-z_$.-]{0,128}+0[0A-Za-z_$.-]{0,128}+)",

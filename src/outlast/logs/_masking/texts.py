@@ -45,7 +45,10 @@ INSTANCE: Final = Sort.INSTANCE
 
 def masked(text: str) -> str:
     """Return `text` without what merely counts, dates or numbers an instance; codes, names and addresses of hosts stay."""
-    record = text[:TEXT_CHARS_MAX].encode("utf-8", "backslashreplace")
+    text = text[:TEXT_CHARS_MAX]
+    if text.isalpha():
+        return text
+    record = text.encode("utf-8", "backslashreplace")
     shape = record.translate(DIGITS)
     hexed = record.translate(HEX)
     if HEX_RUN_LEAST in hexed:
