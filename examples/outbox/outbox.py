@@ -26,7 +26,7 @@ logger = logging.getLogger("outbox")
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """What is to be posted, the key by which the peer recognises it, and when it was accepted (wall clock: it is stored)."""
+    """One post: its body, the key by which the peer recognises it, and its time of acceptance (wall clock: it is stored)."""
 
     key: str
     at: float

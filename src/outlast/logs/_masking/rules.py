@@ -33,8 +33,8 @@ def _ends_with(endings: tuple[str, ...]) -> str:
 
 
 LETTER_RULES: Final = (
-    # Words that another word follows, or nothing, with nothing to decide: the most frequent case by far. Before a colon that may be
-    # the end of `request_id`, what follows has to be looked at.
+    # Words that another word follows, or nothing, with nothing to decide: the most frequent case by far. Before a colon that may
+    # be the end of `request_id`, what follows has to be looked at.
     (
         rf"(?P<plain>(?:(?!type |to f)[A-Za-z_$]{{1,64}}+(?:[,;]|(?<![dD]):)? (?=[A-Za-z])"
         rf"(?!(?:{words.FILLERS}|to float|type)\b|(?:{words.MONTHS}) ))++(?:[A-Za-z_$]{{1,64}}+\Z)?|[A-Za-z_$]{{1,64}}+\Z)"
@@ -57,7 +57,8 @@ LETTER_RULES: Final = (
     # Codes stay.
     r"(?P<k_proto>HTTP/0(?:\.0)?\"? 0{1,5}(?![0A-Za-z_]))",
     (
-        rf"(?P<k_port>(?=[A-Za-z_$.-]{{4,200}}+(?<=[tT]))(?<!client )(?<!source )(?!(?i:{words.CLIENT_PORTS})[-_.]?(?i:port))(?:(?i:{PREFIX}port)|[a-z]{{1,64}}Port)"
+        rf"(?P<k_port>(?=[A-Za-z_$.-]{{4,200}}+(?<=[tT]))(?<!client )(?<!source )"
+        rf"(?!(?i:{words.CLIENT_PORTS})[-_.]?(?i:port))(?:(?i:{PREFIX}port)|[a-z]{{1,64}}Port)"
         rf"(?i:{BETWEEN})0{{1,5}}(?![0A-Za-z_]|[.:]0))"
     ),
     rf"(?P<k_code>(?:os )?{WORD}(?=.{{0,4}}(?:[0A-Z]|(?:{words.FILLERS})\b)){_ends_with(words.CODE_WORDS)}(?i:{BETWEEN}){CODE})",
