@@ -11,22 +11,22 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from outlast import ConfigurationError, Dependency, Fault, Kind, Service, State, Stop, Unavailable, progress
-from outlast.extend import Act, Figure, Journal, JournalFullError, Lag, Once, OwnThread, SystemHealth, attached
+from outlast.extend import Act, Figure, Journal, JournalFullError, Lag, Levels, Once, OwnThread, SystemHealth, attached
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from http_peer import HttpPeer
 
-LEAVE_FULL: Final = 0.8
-"""A full outbox takes messages again when it is filled to this share, so that it does not flap."""
+ROOM_AGAIN: Final = 5
+"""A full outbox takes messages again when there is room for a fifth of them, so that it does not flap."""
 TRIM_S: Final = 1.0
 logger = logging.getLogger("outbox")
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One post: its body, the key by which the peer recognises it, and its time of acceptance (wall clock: it is stored)."""
+    """A message: the key by which the peer recognises it, the time it was accepted (wall clock: it is stored), and its body."""
 
     key: str
     at: float
@@ -45,7 +45,7 @@ def decode(record: bytes) -> Message:
 
 
 class Outbox:
-    """At most `messages_max` messages, accepted and not yet delivered. Used on the event loop's thread only.
+    """At most `messages_max` messages (2 or more), accepted and not yet delivered. Used on the event loop's thread only.
 
     `put` accepts one. What the peer refuses is set aside, until an operator has it tried again or dropped. What is left at a
     stop, or after a crash, is sent after the next start: some of it may have been delivered, which the peer sees by the key.
@@ -67,6 +67,7 @@ class Outbox:
         self._turn = asyncio.Lock()
         """Held while the journal is changed: the places of its records are valid no longer than that."""
         self._said_refused = Once()
+        self._levels = Levels(1, max(2, messages_max // ROOM_AGAIN))
         self._full_since: float | None = None
 
     def attach(self, service: Service, senders: int = 4) -> None:
@@ -99,7 +100,7 @@ class Outbox:
         return message.key
 
     def _check_room(self) -> None:
-        if len(self.open) < self.messages_max * (1 if self._full_since is None else LEAVE_FULL):
+        if not self._levels.is_low(self.messages_max - len(self.open), was_low=self._full_since is not None):
             if self._full_since is not None:
                 logger.info("the outbox has room again: %d messages (limit %d)", len(self.open), self.messages_max)
             self._full_since = None

@@ -104,3 +104,10 @@ def test_what_was_accepted_before_a_kill_arrives_after_the_restart(peer: Peer, t
         process.wait()
     assert set(before) <= set(peer.bodies)
     assert all(body.startswith(b"order ") for body in peer.bodies.values())
+
+
+@pytest.mark.long
+def test_the_drill_of_the_outbox_keeps_its_promises() -> None:
+    done = subprocess.run([sys.executable, HERE / "drill.py"], capture_output=True, text=True, timeout=240, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("kept") == 4
