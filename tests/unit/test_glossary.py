@@ -17,17 +17,6 @@ TREES = [ast.parse(path.read_text(encoding="utf-8")) for path in sorted((ROOT / 
 ENTRIES = re.findall(r"^- (.*(?:\n  .*)*)", PAGE, re.MULTILINE)
 WORDS = [word for entry in ENTRIES for word in re.findall(r"\*\*([\w ]+)\*\*", entry)]
 
-OWED = {
-    # Words that name several classes still; who has renamed all but one deletes the line.
-    # (the lines between keep deletions apart)
-    "Phase",
-    # --
-    "Place",
-    # --
-    "Spool",
-    # --
-}
-
 
 def parts(name: str) -> set[str]:
     """The words that a name of Python is put together from, in lower case."""
@@ -63,14 +52,7 @@ def test_a_word_is_used_in_the_code(word: str) -> None:
 @pytest.mark.parametrize("word", sorted(set(WORDS)))
 def test_a_word_is_explained_once_and_is_one_class(word: str) -> None:
     assert WORDS.count(word) == 1
-    if word in OWED:
-        assert CLASSES[word] > 1, f"{word} is one class now: delete its line in OWED"
-    else:
-        assert CLASSES[word] <= 1, f"{CLASSES[word]} classes are called {word}: rename those that docs/words.md does not mean"
-
-
-def test_owed_words_are_words() -> None:
-    assert set(WORDS) >= OWED
+    assert CLASSES[word] <= 1, f"{CLASSES[word]} classes are called {word}: rename those that docs/words.md does not mean"
 
 
 def table(heading: str) -> list[str]:

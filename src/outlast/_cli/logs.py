@@ -66,7 +66,7 @@ def fold(
     from outlast._programs.fold.output import Output
     from outlast._programs.fold.pump import Pump
     from outlast._programs.fold.source import keep_buffers
-    from outlast._programs.fold.spool import Spool
+    from outlast._programs.fold.spool import FoldSpool
     from outlast.logs.text import TextFold
     from outlast.logs.text._safely import Safely
 
@@ -82,7 +82,7 @@ def fold(
     keeper = None
     if spool is not None:
         stamp = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{os.getpid()}"
-        keeper = Spool(spool, spool_size, _say, began, stamp)
+        keeper = FoldSpool(spool, spool_size, _say, began, stamp)
     folding = TextFold(options, wall_offset_s=wall_offset_s, folded=keeper.add if keeper else None)
     code = Pump(source, Safely(folding, _say), Output(STDOUT, _say), _say, keeper).run(STDOUT)
     source.close()

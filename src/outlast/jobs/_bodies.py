@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from outlast import Dependency, Service
     from outlast.jobs._decide import Handling
-    from outlast.jobs._importable import Place
+    from outlast.jobs._importable import Home
     from outlast.jobs._model import Job
 
     Handler = Callable[[Job], Any | Awaitable[Any]]
@@ -83,7 +83,7 @@ class Bodies:
                 return await handler(job)
         return await self.threads.run(handler, job, handling.timeout_s)
 
-    def _places(self) -> dict[str, Place]:
+    def _places(self) -> dict[str, Home]:
         return {kind: place_of(kind, handler) for kind, (handler, handling) in self._handlers.items() if handling.process}
 
     async def _open(self) -> None:

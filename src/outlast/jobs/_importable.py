@@ -25,7 +25,7 @@ _CLASSIFIERS: Final = "__outlast_classifiers__"
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Home:
     """The place where a function is defined at the top level: module and qualified name."""
 
     module: str
@@ -49,7 +49,7 @@ def is_coroutine_function(handler: object) -> TypeGuard[Callable[..., Awaitable[
     return inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(method)
 
 
-def place_of(kind: str, handler: Callable[..., Any]) -> Place:
+def place_of(kind: str, handler: Callable[..., Any]) -> Home:
     """Return where a child process will find the handler of `kind`. Raises `ConfigurationError` if it could not."""
     if is_coroutine_function(handler):
         _refuse(kind, handler, "is a coroutine function; make it a plain function, which may call asyncio.run")
@@ -58,10 +58,10 @@ def place_of(kind: str, handler: Callable[..., Any]) -> Place:
         _refuse(kind, handler, f"is a {type(handler).__name__} without a name; define a function at the top level of a module")
     if "<" in name:
         _refuse(kind, handler, "is defined inside a function; define it at the top level of a module")
-    return Place(module, name)
+    return Home(module, name)
 
 
-def check(kind: str, handler: Callable[..., Any], place: Place) -> None:
+def check(kind: str, handler: Callable[..., Any], place: Home) -> None:
     """Check, once everything is imported, that the place holds this very handler. Raises `ConfigurationError`."""
     try:
         found = place.found()

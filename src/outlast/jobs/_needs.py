@@ -42,7 +42,7 @@ STEP_S: Final = 0.05
 """Between two statements that acquire for a ramp, at least."""
 
 
-class Phase(enum.Enum):
+class HoldState(enum.Enum):
     """The state of a hold. `Needs` sets it; none outlives the process."""
 
     HELD = "held"
@@ -59,7 +59,7 @@ class Hold:
     """The kinds of job that are held because of one dependency."""
 
     def __init__(self, retry_after_s: float = 0.0) -> None:
-        self.phase = Phase.HELD
+        self.state = HoldState.HELD
         self.kinds: set[str] = set()
         """The kinds that were refused, where only the name of the dependency is known."""
         self.retry_after_s = retry_after_s
@@ -82,12 +82,12 @@ class Hold:
 
     def allowance(self, workers: int, now: float) -> int | None:
         """Return how many jobs may be acquired now; None when the ramp is over."""
-        match self.phase:
-            case Phase.HELD | Phase.TRIED:
+        match self.state:
+            case HoldState.HELD | HoldState.TRIED:
                 return 0
-            case Phase.OFFERED:
+            case HoldState.OFFERED:
                 return 1
-            case Phase.RAMP:
+            case HoldState.RAMP:
                 elapsed_s = now - self.since
                 return None if elapsed_s >= ramp_length_s(workers) else max(0, ramp_due(workers, elapsed_s) - self.taken)
 
@@ -134,15 +134,15 @@ class Needs:
 
     def next_in_s(self) -> float | None:
         """Return the seconds until a ramp releases more; None while there is no ramp."""
-        if all(hold.phase is not Phase.RAMP for hold in self._holds.values()):
+        if all(hold.state is not HoldState.RAMP for hold in self._holds.values()):
             return None
         return max(STEP_S, ramp_length_s(self.workers) / max(1, self.workers))
 
     def took(self, job: Job) -> None:
         """Count a job that was acquired and begins."""
         for hold in self._holding(job.kind) if self._holds else ():
-            if hold.phase is Phase.OFFERED:
-                hold.phase, hold.job = Phase.TRIED, job
+            if hold.state is HoldState.OFFERED:
+                hold.state, hold.job = HoldState.TRIED, job
                 hold.changed.set()
             hold.taken += 1
 
@@ -206,7 +206,7 @@ class Needs:
 
     def _hold(self, key: Key, stop: Stop, retry_after_s: float = 0.0) -> Hold:
         hold = self._holds.get(key)
-        if hold is None or hold.phase is Phase.RAMP:
+        if hold is None or hold.state is HoldState.RAMP:
             kinds = set[str]() if hold is None else hold.kinds
             hold = self._holds[key] = Hold(retry_after_s)
             hold.kinds = kinds
@@ -253,14 +253,14 @@ class Needs:
 
     async def _try(self, hold: Hold, offer_s: float | None, trial_s: float) -> Job | None:
         """Let one job begin as the trial, and wait for its outcome; return the job, if one was there in time."""
-        hold.phase, hold.job, hold.passed, hold.worked = Phase.OFFERED, None, None, False
+        hold.state, hold.job, hold.passed, hold.worked = HoldState.OFFERED, None, None, False
         hold.changed.clear()
         self.wake()
         await _set_within(hold.changed, offer_s)
         if hold.is_undecided:
             hold.changed.clear()
             await _set_within(hold.changed, trial_s)
-        hold.phase = Phase.HELD
+        hold.state = HoldState.HELD
         return hold.job
 
     def _decide(self, job: Job, *, passed: bool, worked: bool) -> None:
@@ -275,7 +275,7 @@ class Needs:
         return not any(dependency in self._needed(other) for other in self._declared())
 
     def _release(self, hold: Hold) -> None:
-        hold.phase, hold.since, hold.taken = Phase.RAMP, asyncio.get_running_loop().time(), 0
+        hold.state, hold.since, hold.taken = HoldState.RAMP, asyncio.get_running_loop().time(), 0
         self.wake()
 
 

@@ -35,7 +35,7 @@ from typing import TYPE_CHECKING, Any, Final
 from outlast import Unavailable
 from outlast.extend import clean
 from outlast.jobs._contained import escaped
-from outlast.jobs._importable import MAIN, Place, carried, run_main
+from outlast.jobs._importable import MAIN, Home, carried, run_main
 from outlast.jobs._model import Job
 from outlast.jobs._plain_json import NotJsonError, TooLargeError, to_json
 
@@ -159,7 +159,7 @@ class Server:
 def _load(greeting: dict[str, Any]) -> dict[str, Callable[[Job], Any]]:
     """Import all handlers. Logs go to stderr at INFO if the program does not configure them, as in the parent."""
     sys.argv[:] = greeting["argv"]
-    places = {kind: Place(*place) for kind, place in greeting["handlers"].items()}
+    places = {kind: Home(*place) for kind, place in greeting["handlers"].items()}
     if any(place.module == MAIN for place in places.values()):
         run_main(greeting["main"])
     handlers = {kind: place.found() for kind, place in places.items()}

@@ -16,7 +16,7 @@ from outlast.jobs._plain_json import NotJsonError, TooLargeError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from outlast.jobs._importable import Place
+    from outlast.jobs._importable import Home
     from outlast.jobs._model import Job
 
 JOBS_MAX: Final = 1_000
@@ -54,7 +54,7 @@ class ChildProcesses:
     acquired, and those that were acquired already are given back.
     """
 
-    def __init__(self, handlers: Callable[[], dict[str, Place]], *, result_bytes_max: int) -> None:
+    def __init__(self, handlers: Callable[[], dict[str, Home]], *, result_bytes_max: int) -> None:
         """`handlers` returns where the handler of each kind is found."""
         self.dependency = Dependency(NAME, probe=self._probe, probe_timeout_s=START_S, classifiers=Classifiers([_no_python]))
         self._handlers = handlers

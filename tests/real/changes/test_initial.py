@@ -254,7 +254,9 @@ def test_a_lost_slot_is_answered_by_reading_all_again_once(
 
     caplog.set_level(logging.INFO, "outlast")
     run_async(main)
-    warnings = [record.message for record in caplog.records if record.levelno == logging.WARNING and "read again" in record.message]
+    warnings = [
+        record.message for record in caplog.records if record.levelno == logging.WARNING and "read again" in record.message
+    ]
     assert len(warnings) == 1
     assert "slot shop is gone; all tables are read again" in warnings[0]
 

@@ -14,7 +14,7 @@ import pytest
 import outlast
 from outlast.jobs import Job, Jobs
 from outlast.jobs import _process_child as process_child
-from outlast.jobs._importable import MAIN, Place, check, main_source, place_of
+from outlast.jobs._importable import MAIN, Home, check, main_source, place_of
 from outlast.postgres import Postgres
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def inner() -> Callable[[Job], None]:
 
 def test_a_function_at_the_top_level_is_found_by_module_and_name() -> None:
     place = place_of("render", plain)
-    assert place == Place(__name__, "plain")
+    assert place == Home(__name__, "plain")
     check("render", plain, place)
     assert queue().handler("render", process=True)(plain) is plain
 
@@ -81,9 +81,9 @@ def test_what_is_not_what_it_says_is_refused_at_the_start(monkeypatch: pytest.Mo
 
     for handler, place, reason in (
         (wrapped, place_of("render", wrapped), "make @jobs.handler the outermost decorator"),
-        (Renderer().method, Place(__name__, "Renderer.method"), "is not what stands at"),
-        (plain, Place(__name__, "nowhere"), "has no attribute 'nowhere'"),
-        (plain, Place("no_such_module", "plain"), "No module named 'no_such_module'"),
+        (Renderer().method, Home(__name__, "Renderer.method"), "is not what stands at"),
+        (plain, Home(__name__, "nowhere"), "has no attribute 'nowhere'"),
+        (plain, Home("no_such_module", "plain"), "No module named 'no_such_module'"),
     ):
         with pytest.raises(outlast.ConfigurationError, match=reason):
             check("render", handler, place)
@@ -91,7 +91,7 @@ def test_what_is_not_what_it_says_is_refused_at_the_start(monkeypatch: pytest.Mo
     session.plain = plain  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, MAIN, session)
     with pytest.raises(outlast.ConfigurationError, match="interactive session; put it into a module"):
-        check("render", plain, Place(MAIN, "plain"))
+        check("render", plain, Home(MAIN, "plain"))
     assert main_source() is None
 
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from outlast._programs.fold.output import Output
     from outlast._programs.fold.source import Source
-    from outlast._programs.fold.spool import Spool
+    from outlast._programs.fold.spool import FoldSpool
     from outlast.logs.text._safely import Safely
 
 FOLLOW_S: Final = 0.2
@@ -48,7 +48,7 @@ class Pump:
     """
 
     def __init__(
-        self, source: Source, fold: Safely, output: Output, say: Callable[[str], None], spool: Spool | None = None
+        self, source: Source, fold: Safely, output: Output, say: Callable[[str], None], spool: FoldSpool | None = None
     ) -> None:
         self._source = source
         self._fold = fold

@@ -30,7 +30,7 @@ GZIP: Final = 31
 """The window of zlib that writes gzip's header and trailer."""
 
 
-class Spool:
+class FoldSpool:
     """Appends folded records to files in `folder`, of at most `bytes_max` bytes together.
 
     `say` is told in one line when it cannot write, and in one when it can again. Call `flush` now and then, and `close`.

@@ -20,7 +20,7 @@ THREAD_S_MAX: Final = 1.5
 """A thread that sleeps hears neither of the recovery nor of the stop: it sleeps no longer than a prober at its cap."""
 
 
-class Place:
+class ThreadCaller:
     """Stands for a thread, or for one call that another thread makes in a context of its own (`asyncio.to_thread`).
 
     So the requests that a pool of threads serves one after the other are not taken for one that spins.
@@ -32,7 +32,7 @@ class Place:
         self.thread_id = thread_id
 
 
-_place: ContextVar[Place | None] = ContextVar("outlast_place", default=None)
+_place: ContextVar[ThreadCaller | None] = ContextVar("outlast_place", default=None)
 
 
 class Callers:
@@ -44,7 +44,7 @@ class Callers:
         # Protects the map, whose entries also vanish by themselves (the lock is reentrant, since a garbage collection
         # may call back in this very thread), and the names. Nobody is called while it is held.
         self._lock = threading.RLock()
-        self._turns: WeakKeyDictionary[asyncio.Task[object] | Place, Turn] = WeakKeyDictionary()
+        self._turns: WeakKeyDictionary[asyncio.Task[object] | ThreadCaller, Turn] = WeakKeyDictionary()
         self._once = Once()
 
     def next_turn(self, now: float, cap_s: float) -> Turn:
@@ -99,14 +99,14 @@ def _task() -> asyncio.Task[object] | None:
     return asyncio.current_task() if on_event_loop() else None
 
 
-def _caller() -> asyncio.Task[object] | Place:
+def _caller() -> asyncio.Task[object] | ThreadCaller:
     task = _task()
     if task is not None:
         return task
     place = _place.get()
     if place is None or place.thread_id != threading.get_ident():
         # None yet, or one that came with a copy of another thread's context.
-        place = Place(threading.get_ident())
+        place = ThreadCaller(threading.get_ident())
         _place.set(place)
     return place
 

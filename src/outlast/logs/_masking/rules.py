@@ -33,8 +33,8 @@ def _ends_with(endings: tuple[str, ...]) -> str:
 
 
 LETTER_RULES: Final = (
-    # Words that another word follows, or nothing, with nothing to decide: the most frequent case by far. A colon behind a `d`
-    # may be that of `request_id: ...`, which has to be looked at.
+    # Words that another word follows, or nothing, with nothing to decide: the most frequent case by far. Before a colon that may
+    # be the end of `request_id`, what follows has to be looked at.
     (
         rf"(?P<plain>(?:(?!type |to f)[A-Za-z_$]{{1,64}}+(?:[,;]|(?<![dD]):)? (?=[A-Za-z])"
         rf"(?!(?:{words.FILLERS}|to float|type)\b|(?:{words.MONTHS}) ))++(?:[A-Za-z_$]{{1,64}}+\Z)?|[A-Za-z_$]{{1,64}}+\Z)"

@@ -9,7 +9,7 @@ import zlib
 from typing import TYPE_CHECKING
 
 from outlast._programs.fold.output import Output
-from outlast._programs.fold.spool import AGAIN, SEGMENTS, Spool
+from outlast._programs.fold.spool import AGAIN, SEGMENTS, FoldSpool
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,7 +23,7 @@ def contents(folder: Path) -> list[bytes]:
 
 def test_what_was_folded_can_be_read_back(tmp_path: Path) -> None:
     said: list[str] = []
-    spool = Spool(tmp_path / "new" / "spool", 1 << 20, said.append, 0.0, "a")
+    spool = FoldSpool(tmp_path / "new" / "spool", 1 << 20, said.append, 0.0, "a")
     records = [b"line %d" % number for number in range(1000)]
     spool.add(records[:400])
     spool.flush(1.0)
@@ -34,7 +34,7 @@ def test_what_was_folded_can_be_read_back(tmp_path: Path) -> None:
 
 
 def test_what_was_flushed_can_be_read_though_the_process_was_killed(tmp_path: Path) -> None:
-    spool = Spool(tmp_path, 1 << 20, lambda text: None, 0.0, "a")
+    spool = FoldSpool(tmp_path, 1 << 20, lambda text: None, 0.0, "a")
     spool.add([b"one", b"two"])
     spool.flush(1.0)
     spool.add([b"three"])
@@ -47,7 +47,7 @@ def test_the_spool_is_bounded_and_loses_its_oldest_first(tmp_path: Path) -> None
     stranger = tmp_path / "mine.txt"
     stranger.write_text("not of the spool")
     bytes_max = 1 << 16
-    spool = Spool(tmp_path, bytes_max, lambda text: None, 0.0, "a")
+    spool = FoldSpool(tmp_path, bytes_max, lambda text: None, 0.0, "a")
     for number in range(2000):
         spool.add([os.urandom(256)])
         spool.flush(number)
@@ -61,7 +61,7 @@ def test_the_spool_is_bounded_and_loses_its_oldest_first(tmp_path: Path) -> None
 
 def test_a_full_disk_is_said_once_and_tried_again_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
-    spool = Spool(tmp_path, 1 << 20, said.append, 0.0, "a")
+    spool = FoldSpool(tmp_path, 1 << 20, said.append, 0.0, "a")
     spool.add([b"before"])
     spool.flush(0.0)
     real = os.write
