@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from outlast._core.faults import Fault
+    from outlast._core.health import Health
 
     By = Mapping[str, float] | Mapping[tuple[str, str], float] | Mapping[tuple[str, ...], float]
     Values = float | By
@@ -139,6 +140,19 @@ def _samples(values: Values) -> Sequence[tuple[tuple[str, ...], float]]:
     return [((key,) if isinstance(key, str) else key, value) for key, value in values.items()]
 
 
+class Needed(Protocol):
+    """The part of a dependency that matters here; each may be read from any thread."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def passable(self) -> bool: ...
+    @property
+    def fault(self) -> Fault | None: ...
+    @property
+    def health(self) -> Health: ...
+
+
 @dataclass(frozen=True, slots=True)
 class SystemHealth:
     """The state of a system.
@@ -152,6 +166,12 @@ class SystemHealth:
     state: str
     cause: Fault | None = None
     since: float | None = None
+
+    @classmethod
+    def waiting_for(cls, *needs: Needed) -> SystemHealth | None:
+        """Return the health of a system that waits for the first of these dependencies that is down; None if none is."""
+        down = next((need for need in needs if not need.passable), None)
+        return None if down is None else cls(False, f"waiting for {down.name}", down.fault, down.health.opened_at)
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,13 +52,13 @@ class AppendFile:
 
     def __init__(self, descriptor: int, path: str | os.PathLike[str], sync: Sync) -> None:
         """Take over a descriptor. `path` is for messages, and for `replace`."""
+        self._descriptor = descriptor
         fcntl.fcntl(descriptor, fcntl.F_SETFL, fcntl.fcntl(descriptor, fcntl.F_GETFL) | os.O_APPEND)
         self.path = Path(path)
         self.size: int = os.fstat(descriptor).st_size
         self._synced: int = self.size
         self.is_torn = False
         """Whether bytes of a failed append may stand behind `size`. A writer of segments goes on in a new file."""
-        self._descriptor = descriptor
         self._sync = sync
 
     @classmethod
@@ -87,6 +87,10 @@ class AppendFile:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        # Whoever forgets to close it must not keep the lock.
         self.close()
 
     @property
@@ -187,14 +191,20 @@ class AppendFile:
             temporary.unlink(missing_ok=True)
             raise
         self.close()
-        self._descriptor, self.size, self._synced, self.is_torn = fresh.descriptor, fresh.size, fresh.size, False
+        self._descriptor = fresh.detach()
+        self.size = self._synced = fresh.size
+        self.is_torn = False
         sync_directory(self.path.parent)
 
     def close(self) -> None:
         """Close the file and release its lock. What was not synced stays as it is. Does nothing the second time."""
+        if self._descriptor >= 0:
+            os.close(self.detach())
+
+    def detach(self) -> int:
+        """Return the descriptor, which is the caller's to close from now on, and keep the file open."""
         descriptor, self._descriptor = self._descriptor, -1
-        if descriptor >= 0:
-            os.close(descriptor)
+        return descriptor
 
     def _take_back(self, error: BaseException) -> None:
         """Cut what a failed append or sync left, durably where appends are: what was refused never appears later."""

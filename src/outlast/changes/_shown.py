@@ -88,8 +88,8 @@ class ShownChanges:
             return SystemHealth(False, "over", changes.over)
         if changes.monitor.state in TROUBLES and report is not None:
             return SystemHealth(False, f"slot {report.state.value}", fault_of(changes.slot, report, changes.db.name))
-        if not changes.db.passable:
-            return SystemHealth(False, "waiting for the database", changes.db.fault, changes.db.health.opened_at)
+        if waits := SystemHealth.waiting_for(*changes.needs):
+            return waits
         if incident.is_open:
             return SystemHealth(False, "failing", incident.first, incident.book.opened_at)
         return None

@@ -147,9 +147,9 @@ class ShownJobs:
         """Return whether it works: jobs that fail are theirs, and no trouble of the queue."""
         if self._service is None or not self._service.ready:
             return SystemHealth(None, "not at work")
-        db, recorder, incident = self._jobs.db, self._process.recorder, self._process.incident
-        if not db.passable:
-            return SystemHealth(False, "waiting for the database", db.fault, db.health.opened_at)
+        recorder, incident = self._process.recorder, self._process.incident
+        if waits := SystemHealth.waiting_for(self._jobs.db):
+            return waits
         if recorder.incident.is_open:
             book = recorder.incident.book
             return SystemHealth(False, "the journal is failing", book.first, book.opened_at)

@@ -161,7 +161,7 @@ def test_while_the_database_is_away_it_says_so_with_the_first_cause_and_counts_w
         finish.set()
         await until(lambda: shows("journal_outcomes", 1))
         health = system.health()
-        assert (health.well, health.state) == (False, "waiting for the database")
+        assert (health.well, health.state) == (False, "waiting for postgres")
         assert health.cause is not None
         assert health.since is not None
         await asyncio.to_thread(server.start)

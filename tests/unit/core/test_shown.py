@@ -6,7 +6,8 @@ import enum
 
 import pytest
 
-from outlast._core.shown import Figure, FigureKind, Unit
+import outlast
+from outlast._core.shown import Figure, FigureKind, SystemHealth, Unit
 
 
 class Light(enum.Enum):
@@ -47,3 +48,14 @@ def test_a_number_or_a_number_for_each_value_of_a_label() -> None:
 def test_the_present_state_among_all_of_them() -> None:
     figure = Figure.states("light", "The light.", Light.GREEN)
     assert (figure.labels, figure.samples) == (("state",), [(("red",), 0.0), (("green",), 1.0)])
+
+
+@pytest.mark.expected_logs("is down")
+def test_a_system_waits_for_the_first_dependency_that_is_down() -> None:
+    disk, peer, other = (outlast.Dependency(name) for name in ("disk", "peer", "other"))
+    assert SystemHealth.waiting_for(disk, peer, other) is None
+    for down in (other, peer):
+        down.report(ConnectionRefusedError(111, "refused"))
+    waits = SystemHealth.waiting_for(disk, peer, other)
+    assert waits == SystemHealth(False, "waiting for peer", peer.fault, peer.health.opened_at)
+    assert peer.fault is not None

@@ -32,7 +32,7 @@ class SpoolFullError(OutlastError):
     """
 
     def __init__(self, xid: int, what: str, seen: int, limit: int) -> None:
-        """Name the transaction that found no room, and the limit it met."""
+        """`what` is what there is too much of, bytes or files; `seen` of them are held, `limit` may be."""
         reason = f"kept a piece of the streamed transaction {xid}: {seen} {what} are held, the limit is {limit}"
         hint = "give the spool more room, or connect with streaming off"
         super().__init__(reason, Fault(Kind.EXHAUSTED, "spool full", reason, scope=Scope.CALL, hint=hint))
@@ -71,7 +71,7 @@ class MemorySpool:
     """Keeps the records in memory, `bytes_max` of them at most: for tests, and for streams that are known to be small."""
 
     def __init__(self, bytes_max: int | None = MEMORY_BYTES_MAX) -> None:
-        """Keep nothing yet. `bytes_max` counts the records' bytes; None is no limit."""
+        """`bytes_max` counts the records' bytes; None is no limit."""
         self.bytes_max = bytes_max
         self.bytes_held = 0
         self._records: dict[int, list[bytes]] = {}
@@ -106,8 +106,8 @@ class _File:
 class FileSpool:
     """Keeps the records in one file a transaction, in `directory`, and 256 KiB of one transaction in memory.
 
-    The files have no name, so that nothing is left behind however the process ends. They hold rows: give a directory on a
-    disk that may hold them. Reads and writes block, for as long as the page cache takes. Raises OSError, as `tempfile` and
+    The files have no name, so that nothing is left behind however the process ends. They hold rows: choose a directory on a
+    disk that may hold them. Reads and writes block, for as long as the page cache takes. Raises `OSError`, as `tempfile` and
     `os.write` do, when the directory or the disk has no room.
     """
 
@@ -118,7 +118,7 @@ class FileSpool:
         bytes_max: int | None = FILE_BYTES_MAX,
         files_max: int = FILES_MAX,
     ) -> None:
-        """Keep nothing yet. Without a directory the system's for temporary files, which may be memory (tmpfs)."""
+        """Without a directory the system's for temporary files is used, which may be memory (tmpfs)."""
         self.directory = directory
         self.bytes_max = bytes_max
         self.files_max = files_max
@@ -143,7 +143,7 @@ class FileSpool:
         self.bytes_held += needed
 
     def records(self, xid: int) -> Iterator[bytes]:
-        """Yield all records of the transaction, which must not be discarded or added to before the last has been taken."""
+        """Yield all records of the transaction. It must not be discarded or added to before the last has been taken."""
         file = self._files.get(xid)
         if file is None:
             return

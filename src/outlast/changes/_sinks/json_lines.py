@@ -6,7 +6,7 @@ import base64
 import json
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, ParamSpec
+from typing import TYPE_CHECKING, Any, Final
 
 from outlast.changes._decoding.messages import UNCHANGED, Delete, Insert, Truncate, Update
 from outlast.extend import AppendFile, OwnThread, Sync
@@ -18,14 +18,13 @@ if TYPE_CHECKING:
     from outlast.changes._decoding.messages import Change
     from outlast.changes._sinks.port import Delivery
 
-P = ParamSpec("P")
 TAIL_BYTES: Final = 1 << 20
-"""The bytes at the end of a file that are read at a time to find the last commit."""
+"""Bytes of the end of a file that are read at a time to find the last commit."""
 _COMMIT: Final = b'{"op":"commit",'
 """The beginning of the line of a commit, and of no other: inside a value its quotes would be escaped."""
 _COMMIT_BYTES_MAX: Final = 256
 BUFFER_BYTES_MAX: Final = 4 << 20
-"""The most that is written at once; a large transaction goes out piece by piece."""
+"""Bytes that are written at a time; a large transaction goes out piece by piece."""
 
 
 def change_lines(delivery: Delivery) -> Iterator[dict[str, Any]]:
@@ -59,7 +58,7 @@ def change_as_dict(change: Change) -> dict[str, Any]:
 
 
 def as_json(line: dict[str, Any]) -> bytes:
-    """Return one line of JSON; what JSON has no type for is text, bytes are base64."""
+    """Return one line of JSON; values for which JSON has no type are text, and bytes are base64."""
     return json.dumps(line, ensure_ascii=False, separators=(",", ":"), default=_plain).encode() + b"\n"
 
 
@@ -72,14 +71,15 @@ def _plain(value: object) -> str:
 class JsonLinesSink:
     """Appends each change as a line to a file, and each commit as `{"op":"commit","lsn":…}`: the position is in the file.
 
-    At least once towards whoever reads the file as it grows, and exactly once for who reads up to the last commit: a
-    transaction without its commit is cut off at the next `open`. Holds a lock on the file (flock): a second one is `CONTENDED`.
-    Writes are unbuffered, a failed one is taken back (`ftruncate`), and `flush` is an fsync. A cancel returns at once, and
-    `close` waits for the write that was under way.
+    A program that reads the file as it grows sees each change at least once; one that reads up to the last commit sees it
+    exactly once: a transaction without its commit is cut off at the next `open`. The file is locked (flock): the fault of a
+    second sink is `CONTENDED`. A write that fails is taken back, and `flush` is an fsync; after one that failed the sink has to
+    be opened again. All of it is done in a thread of the sink's own. To cancel a method ends the waiting at once, not the work,
+    and `close` waits for that.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        """Write to `path`; it is made if it is not there, its directory is not."""
+        """Name the file; `open` makes it if it is not there, but not its directory."""
         self.path = Path(path)
         self._file: AppendFile | None = None
         self._disk = OwnThread("outlast changes json lines")
@@ -88,19 +88,19 @@ class JsonLinesSink:
         self._durable_lsn = 0
 
     async def open(self, stream: str, epoch: int) -> int:
-        """Find the last commit, and cut off what follows it."""
+        """Find the last commit, cut off what follows it, and return its position; 0 if there is none. Raises `OSError`."""
         del stream, epoch
         await self._disk.run(self._open)
         return self._durable_lsn
 
     async def write(self, delivery: Delivery) -> None:
-        """Append a transaction or a part of one."""
+        """Append a transaction or a part of one. Raises `OSError`."""
         await self._disk.run(self._write, delivery)
         if delivery.end_lsn is not None:
             self._complete_lsn = delivery.end_lsn
 
     async def flush(self) -> int:
-        """Wait until it is on disk; return the position up to which all is."""
+        """Wait until all that was written is on disk, and return the position of the last commit there. Raises `OSError`."""
         if self._complete_lsn != self._durable_lsn:
             complete = self._complete_lsn
             await self._disk.run(self._opened().sync)
@@ -108,7 +108,7 @@ class JsonLinesSink:
         return self._durable_lsn
 
     async def close(self) -> None:
-        """Close the file, once nothing is done with it any more."""
+        """Close the file, once the work that was under way has ended."""
         await self._disk.run(self._close)
         self._disk.close()
 
@@ -163,21 +163,20 @@ def _last_commit(file: AppendFile) -> tuple[int, int]:
 
 
 class StdoutSink:
-    """Writes the same lines to standard output. It has no position of its own: what was flushed to the pipe is done."""
+    """Writes the same lines to standard output. It has no position of its own: a change that the pipe took is done."""
 
     def __init__(self, descriptor: int = 1) -> None:
-        """Write to a descriptor."""
         self._descriptor = descriptor
         self._pipe = OwnThread("outlast changes standard output")
         self._complete_lsn = 0
 
     async def open(self, stream: str, epoch: int) -> int:
-        """Return 0: of earlier nothing is known, and the slot's own position counts."""
+        """Return 0: nothing is known of earlier changes, and the slot's own position counts."""
         del stream, epoch
         return 0
 
     async def write(self, delivery: Delivery) -> None:
-        """Write the lines, and wait for whoever reads them."""
+        """Write the lines, and wait until the pipe has taken them. Raises `OSError`."""
         data = b"".join(map(as_json, change_lines(delivery)))
         await self._pipe.run(_write_all, self._descriptor, data)
         if delivery.end_lsn is not None:
@@ -188,7 +187,7 @@ class StdoutSink:
         return self._complete_lsn
 
     async def close(self) -> None:
-        """Leave the descriptor open: it is not ours."""
+        """End the thread of the sink. The descriptor stays open: it is not the sink's."""
         self._pipe.close()
 
 

@@ -16,30 +16,36 @@ if TYPE_CHECKING:
     from outlast.changes._sinks.port import Delivery
 
 BYTES_MAX: Final = 64 << 20
-"""Beyond this nothing more is taken: somebody has to look."""
+"""A quarantine takes no more than this: somebody has to look."""
 
 
 class QuarantineFullError(OutlastError):
     """The quarantine holds all it may: the stream waits rather than lose a change, until somebody has looked."""
 
     def __init__(self, path: Path, size: int, more: int, limit: int) -> None:
-        """Say how much is there and how much there may be."""
         reason = f"the quarantine {path} holds {size} bytes, and {more} more are over its limit of {limit}"
         hint = "look at what is in it and move it away"
         super().__init__(reason, Fault(Kind.EXHAUSTED, "quarantine full", reason, scope=Scope.CALL, hint=hint))
 
 
 class Quarantine:
-    """Appends refused transactions to a file of mode 0600, of at most `bytes_max` bytes; durable when `take` returns."""
+    """Appends refused transactions to a file of mode 0600, of at most `bytes_max` bytes.
+
+    A transaction is on disk when `take` returns, or not in the file. The file is open, and locked, only while one is written: to
+    make room move it away. An unfinished last line, which a crash leaves, is cut off first: its transaction comes again.
+    """
 
     def __init__(self, path: str | os.PathLike[str], *, bytes_max: int = BYTES_MAX) -> None:
-        """Write to `path`, which is made when it is first needed."""
+        """Name the file, which is made when it is first needed."""
         self.path = Path(path)
         self.bytes_max = bytes_max
         self._disk = OwnThread("outlast changes quarantine")
 
     async def take(self, delivery: Delivery, fault: Fault) -> None:
-        """Keep one transaction, or a part of one, with the fault. Raises `QuarantineFullError`, OSError."""
+        """Keep one transaction, or a part of one, with the fault, in a thread of the quarantine's own.
+
+        Raises `QuarantineFullError`, and `OSError` (`BlockingIOError` while another process writes to it).
+        """
         await self._disk.run(self._take, delivery, fault)
 
     def _take(self, delivery: Delivery, fault: Fault) -> None:
