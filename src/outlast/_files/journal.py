@@ -45,7 +45,7 @@ class JournalFullError(OutlastError):
 
 
 class NewerFormatError(ConfigurationError):
-    """A file was written by a later version of Outlast. It is left as it is."""
+    """A file, or a table, has the format of a later version of Outlast. It is left as it is."""
 
 
 class Found(NamedTuple, Generic[T]):

@@ -1,4 +1,4 @@
-"""What PostgreSQL and its drivers report, as faults.
+"""The rule that turns what PostgreSQL and its drivers report into faults.
 
 The SQLSTATE decides, with the phase and the severity where one code means two things. What a statement meets concerns that
 statement, unless the server as a whole said it: each row answers that. The server's text decides nothing: it is translated
@@ -29,7 +29,7 @@ _T, _C, _E, _O, _R, _P, _F = (
 
 
 class Concern(enum.Enum):
-    """Whose failure it is when a *statement* meets it; a login that fails concerns everyone who would log in."""
+    """The party that a failure concerns when a *statement* meets it; a login that fails concerns everyone who would log in."""
 
     CALL = "the statement"
     """The server read it and answered: others are served as before."""

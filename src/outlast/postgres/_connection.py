@@ -1,9 +1,9 @@
 """A psycopg connection that cannot hang: every wait has a deadline on our side, and a cancel is instant.
 
-psycopg answers a cancel by opening *another* connection to ask the server to stop the query, waits up to 5 s for that and
-5 s more for the query: eleven seconds on a server that is frozen or cut off. Here the connection is closed and the caller goes
-on. Closing alone does not end the query, since the server does not look at the socket while it waits for a lock: whoever owns
-the connection is told (`on_given_up`), and sees to that (`_pool/endings.py`).
+psycopg answers a cancel by opening *another* connection to ask the server to stop the query, waits up to 5 s for that and 5 s
+more for the query: eleven seconds on a server that is frozen or cut off. Here the connection is closed and the caller goes on.
+Closing alone does not end the query, since the server does not look at the socket while it waits for a lock: the owner of the
+connection is told (`on_given_up`), and ends the query as well (`_pool/endings.py`). All of it belongs to one event loop's thread.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ INTERVAL_S: Final = 3600.0
 ENDS: Final = frozenset({"FATAL", "PANIC"})
 """The severities after which the server closes the session."""
 CANCEL_S_MAX: Final = 2.0
-"""How long one cancel request may take: a server that is there answers within milliseconds."""
+"""The longest time for one cancel request: a server that is there answers within milliseconds."""
 
 
 class DeadlineExceededError(psycopg.OperationalError):
@@ -50,11 +50,11 @@ class Connection(psycopg.AsyncConnection[Any]):
     epoch: int = 0
     """The dependency's epoch in which it was opened."""
     aborted_for: Fault | None = None
-    """Why `abort` was called, if it was."""
+    """The reason that `abort` was called with, if it was."""
     opened_at: float = 0.0
-    """When it was opened, on the event loop's clock."""
+    """The time at which it was opened, on the event loop's clock."""
     expires_at: float = float("inf")
-    """When it is too old to be lent again, on the same clock."""
+    """The time from which it is too old to be lent again, on the same clock."""
     told_to_end: bool = False
     """Whether the server has said, unasked, that it ends the session."""
     on_given_up: Callable[[Connection], None] | None = None
@@ -88,12 +88,12 @@ class Connection(psycopg.AsyncConnection[Any]):
             raise
 
     def hear(self, said: psycopg.errors.Diagnostic) -> None:
-        """Take what the server says unasked; it is to be added as a notice handler."""
+        """Note that the server said, unasked, that it ends the session; add it as a notice handler."""
         if said.severity_nonlocalized in ENDS:
             self.told_to_end = True
 
     def belongs_to(self, pool: object) -> None:
-        """Take note that it belongs to a pool: the end of its `async with` ends the transaction, and does not close it."""
+        """Make it a pool's: the end of its `async with` then ends the transaction, and does not close it."""
         self._pool = cast("Any", pool)
 
     @property
@@ -102,17 +102,17 @@ class Connection(psycopg.AsyncConnection[Any]):
         return self.pgconn.transaction_status == pq.TransactionStatus.ACTIVE
 
     def end(self) -> None:
-        """Close it at once, without waiting; a statement that runs is given up on the server as well."""
+        """Close it at once, without waiting; a statement that runs is ended on the server as well."""
         self._tell()
         self._closed = True
         self.pgconn.finish()
 
     async def close(self) -> None:
-        """Close it, as `end`."""
+        """Close it, as `end` does."""
         self.end()
 
     async def cancel_safe(self, *, timeout: float = CANCEL_S_MAX) -> None:  # noqa: ASYNC109 - psycopg's own
-        """Ask the server to end the statement. psycopg calls it, too, when a COPY or a stream is left before its end."""
+        """Ask the server to end the statement. psycopg also calls it when a COPY or a stream is left before its end."""
         if self.before_cancel is not None and self.is_busy:
             await self.before_cancel()
         await super().cancel_safe(timeout=min(timeout, CANCEL_S_MAX))
@@ -126,8 +126,8 @@ class Connection(psycopg.AsyncConnection[Any]):
         """Shut the socket down: whoever waits on the connection fails at once with `fault`, and closes it.
 
         The fault says why *we* did it: what the driver then reports, a reset, is no news of the server. Safe to call twice.
-        The descriptor itself is not closed here: an event loop that still watches it would take the next file of that number
-        for it.
+        The descriptor itself is not closed here: an event loop that still watches its number would take the next file of that
+        number for it.
         """
         self.aborted_for = self.aborted_for or fault
         self._tell()

@@ -40,15 +40,16 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Sequence
 
 CLOSE_S_MAX: Final = 0.3
-"""How long closing waits for what was given up on to end on the server: it takes milliseconds, or the server does not answer."""
+"""The longest that closing waits for statements that were given up to end on the server: milliseconds, unless it does not
+answer."""
 ASK_S_MAX: Final = 1.0
-"""How long the server has to let us in before a statement past its deadline counts against it, and how long that holds. So long
-has it, too, to tell why it refused a login: those who wait for a connection are waiting for the answer."""
+"""The time in which the server has to let us in, or a statement past its deadline counts against it; a good answer holds for the
+same time. It is also the limit for asking why a login was refused: those who wait for a connection wait for that answer."""
 TOO_MANY: Final = "53300"
 MODEST_S: Final = 60.0
-"""How long we use half the connections after the server had too many: as long as sustained health twice over."""
+"""For this long half the connections are used after the server had too many: twice the time of sustained health."""
 LIFE_S: Final = 3600.0
-"""How long a pooled connection is lent again, spread by a tenth: a server's memory for a session only grows."""
+"""The age up to which a pooled connection is lent again, spread by a tenth: a server's memory for a session only grows."""
 CLIENT_CHECK: Final = "client_connection_check_interval"
 """Left alone where the DSN sets it."""
 NO_MORE: Final = "no connection is opened any more"
@@ -83,7 +84,7 @@ class Postgres(Dependency):
         classifiers: Classifiers | None = None,
         rng: random.Random | None = None,
     ) -> None:
-        """Describe the server; nothing is dialled before the first use. Raises `ConfigurationError`."""
+        """Nothing is dialled before the first use. Raises `ConfigurationError` for a DSN or a number that cannot work."""
         if connections_max < 1:
             msg = f"{name}: connections_max must be at least 1, not {connections_max}"
             raise ConfigurationError(msg)
@@ -110,19 +111,21 @@ class Postgres(Dependency):
         self._endings = Endings(self._pacer, lambda: self.passable, self._ages)
         self._dedicated: weakref.WeakSet[Connection] = weakref.WeakSet()
         self._probing = asyncio.Lock()
+        """Held while a session is open in the place of the probe, by the probe or by `_ages`."""
         self._refining = asyncio.Lock()
+        """Held by the one who asks why a login failed, for all whose logins failed meanwhile."""
         self._modest_size = connections_max
         self._modest_until = float("-inf")
         self.subscribe(self._on_change)
 
     @property
     def cancels(self) -> int:
-        """How many cancel requests were sent to the server, for statements that were given up on."""
+        """The number of cancel requests that were sent to the server, for statements that were given up."""
         return self._endings.cancels
 
     @property
     def unended(self) -> int:
-        """How many statements that were given up on have not ended on the server, as far as is known."""
+        """The number of statements that were given up and have not ended on the server, as far as is known."""
         return len(self._endings)
 
     @contextlib.asynccontextmanager
@@ -131,7 +134,7 @@ class Postgres(Dependency):
 
         Raises `Unavailable` at once while the server is down, also to those who wait for a connection when it goes
         down. Waits at most `acquire_timeout_s` seconds for a connection that others use, then raises `NoConnectionError`
-        (OVERLOADED); at once where waiting is in vain, since none of the statements that were given up on has ended.
+        (OVERLOADED); at once where waiting is useless, since none of the statements that were given up has ended.
         """
         async with self.use("query"):
             pool = self._own_pool()
@@ -149,7 +152,7 @@ class Postgres(Dependency):
         """Open a connection of one's own, outside the pool; close it yourself.
 
         Raises `Unavailable` at once while the server is down. Without `operation_timeout_s` its waits have no deadline.
-        Two are dialled at a time; what was given up on of such connections counts as being dialled until it has ended.
+        Two are dialled at a time; a statement that was given up on such a connection counts as being dialled until it has ended.
         """
         async with self.use("connect"):
             side = self._own_side()
@@ -168,8 +171,7 @@ class Postgres(Dependency):
     # What the runtime calls.
 
     async def probe(self) -> None:
-        """Log in by the start-up message, which tells the SQLSTATE, and out again."""
-        # One at a time: it has one place beside the pool.
+        """Log in by the start-up message, which shows the SQLSTATE, and log out again. One at a time."""
         async with self._probing:
             await self._pacer.turn()
             with contextlib.suppress(UnsupportedLoginError):
@@ -188,13 +190,13 @@ class Postgres(Dependency):
                 conn.pgconn.finish()
 
     def stopping(self, stop: Stop) -> None:
-        """Take note that the service ends: nothing is dialled while the server is down, and nobody waits for it."""
+        """Record that the service ends: nothing is dialled while the server is down, and nobody waits for it."""
         super().stopping(stop)
         if not self.passable:
             self._abort_all()
 
     async def close(self) -> None:
-        """Close every connection, and have the server end their statements. Bounded: a frozen server is not waited for."""
+        """Close every connection, and ask the server to end their statements. A frozen server is not waited for."""
         self._abort_all()
         pool, self._pool = self._pool, None
         if pool is not None:
@@ -207,9 +209,9 @@ class Postgres(Dependency):
         await super().close()
 
     def counts(self, exc: BaseException) -> bool:
-        """Whether the driver is at the bottom of it.
+        """Return whether the error, or one of its causes, is the driver's.
 
-        What else fails inside a `connection()` block, a call to another service for one, says nothing about this server.
+        Whatever else fails inside a `connection()` block, a call to another service for one, says nothing about this server.
         """
         return not isinstance(exc, Exception) or driver_error(exc) is not None
 
@@ -304,7 +306,7 @@ class Postgres(Dependency):
         side.give_up(self._endings.take(conn, side.ended, watch=conn.aborted_for is None))
 
     async def _ages(self, pids: Sequence[int]) -> dict[int, float]:
-        """Ask the server which of these sessions it still has; in the place of the probe."""
+        """Ask the server which of these sessions it still has. Uses the place of the probe."""
         async with asyncio.timeout(2 * ASK_S_MAX), self._probing:
             await self._pacer.turn()
             conn = await psycopg.AsyncConnection.connect(self._conninfo, autocommit=True)
@@ -314,7 +316,7 @@ class Postgres(Dependency):
                 conn.pgconn.finish()
 
     async def _refine(self, exc: psycopg.Error) -> None:
-        """Find out what psycopg hides of a failure to connect: ask the server itself, once for all who failed."""
+        """Attach the SQLSTATE that psycopg hides of a failure to connect: ask the server itself, once for all who failed."""
         async with self._refining:
             if self.is_stopping:
                 return
@@ -326,13 +328,13 @@ class Postgres(Dependency):
                 async with asyncio.timeout(min(ASK_S_MAX, self.connect_timeout_s)):
                     await self.probe()
             except TimeoutError:
-                # It is not known, and others wait for the answer; the prober goes on asking.
+                # The reason is not known, and others wait for the answer; the prober goes on asking.
                 return
             except Exception as told:  # noqa: BLE001 - whatever it is, it is classified
                 attach(exc, self.classifiers.classify(told, source=self.name, phase="connect"))
 
     async def _look_again(self, exc: Exception, conn: Connection) -> None:
-        """Attach the fault of what is this caller's doing alone, so that it takes nobody else down."""
+        """Attach the fault of what this caller alone has brought about, so that it takes nobody else down."""
         error = driver_error(exc)
         if error is None:
             return
@@ -341,18 +343,18 @@ class Postgres(Dependency):
             if await self.answers(ASK_S_MAX):
                 fault = Fault(Kind.TRANSIENT, "timeout", str(error), scope=Scope.CALL, hint=SLOW)
             elif self.is_stopping:
-                # Nobody is asked any more, so nobody knows; the statement is given up on the server like all others.
+                # During a stop nobody is asked, so nobody knows; the statement is ended on the server like all others.
                 fault = Fault(Kind.TRANSIENT, "timeout", str(error), scope=Scope.CALL)
         if fault is not None:
             attach(error, replace(fault, source=self.name))
 
     def _size(self) -> int:
-        """How many connections we may have now."""
+        """Return how many connections we may have now."""
         modest = asyncio.get_running_loop().time() < self._modest_until
         return self._modest_size if modest else self.connections_max
 
     def _be_modest(self) -> None:
-        """Use half the connections we have, for a while: the server had too many."""
+        """Use half the connections that we have for `MODEST_S` seconds: the server had too many."""
         self._modest_size = max(1, len(self._pool.places.connections if self._pool is not None else ()) // 2)
         self._modest_until = asyncio.get_running_loop().time() + MODEST_S
 
@@ -362,7 +364,7 @@ class Postgres(Dependency):
             return
         if (self.last or fault).code == TOO_MANY:
             self._be_modest()
-        # First of all those who wait; nothing of what follows waits either.
+        # Those who wait are told first; nothing below waits either.
         if self._side is not None:
             self._side.refuse(self.unavailable)
         if self._pool is not None:

@@ -1,4 +1,4 @@
-"""Where a PostgreSQL is and who we are there; never shown with its secret."""
+"""The address of a PostgreSQL and our name there; never shown with its secrets."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Address:
     host: str
     port: int
     name: str = field(default="", compare=False)
-    """What its certificate must say: the name that `host` is the numeric address of."""
+    """The name that its certificate must have: that of the numeric address in `host`."""
 
     @property
     def is_socket(self) -> bool:
@@ -75,15 +75,15 @@ class Dsn:
         return redact_dsn(self.text)
 
     def with_options(self, **options: str | int) -> str:
-        """Give a connection string with these options wherever the user set none."""
+        """Return a connection string with these options wherever the user set none."""
         return make_conninfo(self.text, **{k: v for k, v in options.items() if k not in self.options})
 
     def get(self, name: str, default: str = "") -> str:
-        """One option of the string."""
+        """Return one option of the string."""
         return self.options.get(name, default)
 
     def password(self) -> str:
-        """The password of the string, of PGPASSWORD, or of the passfile; "" if there is none."""
+        """Return the password of the string, of PGPASSWORD, or of the passfile; "" if there is none."""
         return self.options.get("password") or self._from_passfile()
 
     def _from_passfile(self) -> str:
@@ -133,9 +133,9 @@ class Dsn:
 
 
 def redact_dsn(text: str) -> str:
-    """Give a DSN fit for people: its secrets replaced by `***`. Never raises.
+    """Return a DSN that people may see: its secrets replaced by `***`. Never raises.
 
-    Of a text that cannot be read it is not known where a password ends: it is shown up to where one may begin.
+    In a text that cannot be read nobody knows where a password ends: it is shown up to where one may begin.
     """
     try:
         parsed = conninfo_to_dict(text)
@@ -147,7 +147,7 @@ def redact_dsn(text: str) -> str:
 
 
 def _defaults() -> dict[str, str]:
-    """What the environment says, as it is now, for what a string leaves open; and who runs this process."""
+    """Return what libpq takes from the environment, as it is now, for options that a string leaves open."""
     return {
         option.keyword.decode(): option.val.decode()
         for option in pq.Conninfo.get_defaults()

@@ -1,4 +1,4 @@
-"""What an exception alone does not tell: whether the server is at fault, or only the one who asked."""
+"""A second look at an exception: whether the server is at fault, or only the one who asked."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from outlast.postgres._connection import Connection
 
 CAUSES_MAX: Final = 8
-"""How deep an exception is looked into for the driver's own."""
+"""The depth to which the causes of an exception are searched for the driver's own."""
 _ALIVE: Final = (pq.TransactionStatus.IDLE, pq.TransactionStatus.INTRANS, pq.TransactionStatus.INERROR)
 """A session that waits for the next statement: whatever failed, it is not the connection."""
 
@@ -24,7 +24,7 @@ _MEANT_READ_ONLY: Final = "this dependency was made with writable=False"
 
 
 def driver_error(exc: BaseException, depth: int = CAUSES_MAX) -> psycopg.Error | None:
-    """What psycopg raised: the exception, one of its members, or what it was raised from."""
+    """Return what psycopg raised: the exception, one of its members, or what it was raised from; None if there is nothing."""
     if depth == 0 or isinstance(exc, psycopg.Error):
         return exc if isinstance(exc, psycopg.Error) else None
     members = cast("BaseExceptionGroup[BaseException]", exc).exceptions if isinstance(exc, BaseExceptionGroup) else ()
@@ -33,9 +33,9 @@ def driver_error(exc: BaseException, depth: int = CAUSES_MAX) -> psycopg.Error |
 
 
 def own_doing(error: psycopg.Error, conn: Connection, *, writable: bool) -> Fault | None:
-    """Give the fault of an error that the caller brought about alone; None when the server may be at fault.
+    """Return the fault of an error that the caller alone brought about; None when the server may be at fault.
 
-    Three say the same as an outage does and are none: a write in a transaction that was opened read-only, one on a
+    Three errors look like an outage and are none: a write in a transaction that was opened read-only, one on a
     server that is meant to be only read, and what the driver refuses to send on a connection that is alive.
     """
     fault = attached(error)
@@ -51,12 +51,12 @@ def own_doing(error: psycopg.Error, conn: Connection, *, writable: bool) -> Faul
 
 
 def says_writable(conn: psycopg.AsyncConnection[object]) -> bool:
-    """Whether the server reported (as it does since version 14) that it and the session can write."""
+    """Return whether the server reported (as it does since version 14) that it and the session can write."""
     return {_reported(conn, "in_hot_standby"), _reported(conn, "default_transaction_read_only")} == {"off"}
 
 
 def says_read_only(conn: psycopg.AsyncConnection[object]) -> bool:
-    """Whether the server reported that it, or the session, cannot write."""
+    """Return whether the server reported that it, or the session, cannot write."""
     return "on" in {_reported(conn, "in_hot_standby"), _reported(conn, "default_transaction_read_only")}
 
 

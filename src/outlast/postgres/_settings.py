@@ -1,13 +1,13 @@
-"""What sessions of ours set on the server, how they are found again there, and what keeps a time-out from ending their waits.
+"""The settings of our sessions on the server, and the queries that find them there again.
 
 A standby waits for the lock of its owner, a slot for the transactions that were open before it, a snapshot is held by an idle
-transaction, a listener hears nothing for days. `ALTER ROLE … SET statement_timeout = '30s'` is common, and means none of
-them. So every session that waits on purpose lifts the time-outs for itself, and what bounds it is written where it waits: our
+transaction, a listener hears nothing for days. `ALTER ROLE … SET statement_timeout = '30s'` is common, and is meant for none of
+them. So every session that waits on purpose lifts the time-outs for itself, and the place where it waits says what bounds it: our
 own deadline, TCP, or the stop.
 
-Behind a pooler that gives each transaction another server, a setting of a session does not stay with us, and neither does a
-lock, a listener, or a stream. So those sessions belong on the direct DSN. What waits inside one transaction of a pooled
-connection lifts them for that transaction (`local`), and may go through a pooler.
+Behind a pooler that assigns each transaction to another server, a setting of a session does not stay with us, and neither does a
+lock, a listener, or a stream. So those sessions belong on the direct DSN. Whatever waits inside one transaction of a pooled
+connection lifts the time-outs for that transaction (`local`), and may go through a pooler.
 """
 
 from __future__ import annotations
@@ -30,9 +30,10 @@ TIMEOUTS: Final[Mapping[str, int]] = {
     "idle_session_timeout": 140_000,
     "transaction_timeout": 170_000,
 }
-"""What ends a session that waits or is idle, by the first version of the server that knows it. To lift one needs no right."""
+"""The settings that end a session that waits or is idle, by the first version of the server that knows them. No right is needed
+to lift one."""
 CLIENT_CHECK_MS: Final = 1000
-"""How often the server looks whether we are still there while it works or waits for us."""
+"""The interval at which the server looks whether we are still there while it works or waits for us."""
 CLIENT_CHECK_SINCE: Final = 140_000
 """The first version of the server that can."""
 _LOOK: Final = f"SELECT pg_catalog.set_config('client_connection_check_interval', '{CLIENT_CHECK_MS}', false)".encode()
@@ -42,7 +43,7 @@ _AGES: Final = (
 )
 """`backend_start` is NULL in what belongs to another role, which is none of ours."""
 _READS_MAX: Final = 8
-"""How often an idle connection's socket is read before it is lent: a notice, a changed setting, then the end."""
+"""The most reads of an idle connection's socket before it is lent: a notice, a changed setting, then the end."""
 
 
 async def wait_on_purpose(
@@ -62,12 +63,12 @@ async def wait_on_purpose(
 
 
 def lifted(server_version: int) -> dict[str, str]:
-    """The settings that lift the time-outs which this version of the server knows."""
+    """Return the settings that lift the time-outs which this version of the server knows."""
     return {name: "0" for name, since in TIMEOUTS.items() if server_version >= since}
 
 
 async def look_for_us(conn: Connection) -> None:
-    """Have the server look whether we are still there.
+    """Make the server look whether we are still there.
 
     A statement after the login, and no option of the start-up message: there a server before 14, one on a platform that
     cannot look, and a pooler would refuse the login. Where the server cannot, it finds out when it writes to us.
@@ -88,7 +89,7 @@ async def ages(conn: psycopg.AsyncConnection[Any], pids: Sequence[int]) -> dict[
 
 
 def is_sound(conn: Connection) -> bool:
-    """Whether a connection that lay idle is still open and between two transactions. Waits for nothing."""
+    """Return whether a connection that lay idle is still open and between two transactions. Waits for nothing."""
     try:
         for _ in range(_READS_MAX):
             if not _is_readable(conn.pgconn.socket):

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Final, LiteralString
 from psycopg import errors, sql
 from psycopg.rows import tuple_row
 
-from outlast import ConfigurationError, Fault, Kind, Scope
-from outlast.extend import attach
+from outlast import Fault, Kind, Scope
+from outlast.extend import NewerFormatError, attach
 from outlast.postgres._settings import wait_on_purpose
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ __all__ = ["Tables"]
 _LOCK: Final = 0x6F75_746C_6173_7421 % 2**62
 """The advisory lock under which every system's tables are made and changed: "outlast!" as a number. It never changes."""
 LOCK_S_MAX: Final = 5
-"""How long a migration waits for the lock of a table: whoever uses the table after it was asked for waits behind it."""
+"""The longest that a migration waits for the lock of a table: whoever uses the table meanwhile waits behind it."""
 _LOOK: Final = """
 SELECT pg_catalog.to_regclass(%s) IS NOT NULL, EXISTS (SELECT FROM pg_catalog.pg_attribute
     WHERE attrelid = pg_catalog.to_regclass(%s) AND attname = %s AND NOT attisdropped)
@@ -56,7 +56,7 @@ class Tables:
     async def format(self, conn: psycopg.AsyncConnection[Any], schema: str) -> int:
         """Return the number of the format that the tables have now; 0 when there are none. Reads only.
 
-        Raises `ConfigurationError` (PERMANENT) for one that is newer than the newest of `migrations`.
+        Raises `NewerFormatError` (PERMANENT) for one that is newer than the newest of `migrations`.
         """
         table, column = self.first_column
         recorded: int | None = None
@@ -71,14 +71,14 @@ class Tables:
             reason = f"{self._place(conn, schema)} format {number}, this version knows up to {len(self.migrations)}"
             hint = "upgrade Outlast"
             fault = Fault(Kind.PERMANENT, "format", reason, scope=Scope.CALL, hint=hint)
-            raise ConfigurationError(f"{reason}: {hint}", fault)
+            raise NewerFormatError(f"{reason}: {hint}", fault)
         return number
 
     async def migrate(self, conn: psycopg.AsyncConnection[Any], schema: str) -> int:
         """Make the schema and the tables, or bring them to the newest format; return how many migrations that took.
 
         All in one transaction, the one that `conn` is in if there is one. Any number of processes may call it at once: one works,
-        the others wait for it. What is up to date costs two look-ups, and needs no right but to read. Raises `ConfigurationError`
+        the others wait for it. What is up to date costs two look-ups, and needs no right but to read. Raises `NewerFormatError`
         as `format` does, and the driver's errors, after which everything is as it was: 55P03 when a table was in use by somebody
         else for `LOCK_S_MAX` seconds.
         """

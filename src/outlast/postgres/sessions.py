@@ -34,7 +34,7 @@ class Session:
     application: str = ""
     user: str = ""
     since: datetime | None = None
-    """When it connected; for one that blocks, when its transaction began."""
+    """The time at which it connected; for one that blocks, at which its transaction began."""
 
     def __str__(self) -> str:
         """Name it as an operator looks for it."""

@@ -9,10 +9,10 @@ import psycopg
 import pytest
 
 import outlast
-from outlast import ConfigurationError, Kind
+from outlast import Kind
 from outlast.changes._sinks.postgres import POSITIONS, PostgresSink
 from outlast.changes._snapshot.progress import RANGES, PostgresProgress
-from outlast.extend import attached
+from outlast.extend import NewerFormatError, attached
 from outlast.jobs import Jobs, JobState
 from outlast.jobs._schema import TABLES as JOBS
 from outlast.postgres import Postgres
@@ -210,7 +210,7 @@ def test_a_newer_format_is_refused_by_name(database: str, run_async: RunAsync, t
         await tables.migrate(conn, "outlast")
         await conn.execute("INSERT INTO outlast.formats (system, format) VALUES (%s, %s)", (tables.system, newest + 2))
         for act in (tables.format, tables.migrate):
-            with pytest.raises(ConfigurationError, match=wanted) as caught:
+            with pytest.raises(NewerFormatError, match=wanted) as caught:
                 await act(conn, "outlast")
             fault = attached(caught.value)
             assert fault is not None
@@ -226,16 +226,16 @@ def test_whoever_uses_tables_of_a_newer_format_is_refused(database: str, run_asy
             for tables in EVERY:
                 await tables.migrate(conn, "outlast")
                 await conn.execute("INSERT INTO outlast.formats (system, format) VALUES (%s, 9)", (tables.system,))
-        with pytest.raises(ConfigurationError, match="ownership format 9"):
+        with pytest.raises(NewerFormatError, match="ownership format 9"):
             await Standby(db, "shop").__aenter__()
         sink = PostgresSink(db)
-        with pytest.raises(ConfigurationError, match="changes positions format 9"):
+        with pytest.raises(NewerFormatError, match="changes positions format 9"):
             await sink.open("shop", 1)
         await sink.close()
-        with pytest.raises(ConfigurationError, match="changes snapshots format 9"):
+        with pytest.raises(NewerFormatError, match="changes snapshots format 9"):
             await PostgresProgress(db).load("shop")
         jobs = Jobs(db, journal_path=tmp_path / "journal")
-        with pytest.raises(ConfigurationError, match="jobs format 9"):
+        with pytest.raises(NewerFormatError, match="jobs format 9"):
             await jobs.migrate()
         ran: list[object] = []
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 _TLS_CHOICES: Final = {"disable": (False,), "allow": (False, True), "prefer": (True, False)}
 """By `sslmode`: with TLS or not, and what libpq tries next when it is refused."""
 _HOME: Final = Path("~/.postgresql")
-"""Where libpq looks for certificates that the DSN does not name."""
+"""The folder in which libpq looks for certificates that the DSN does not name."""
 APPLICATION_NAME: Final = "outlast probe"
 READ_ONLY: Final = Fault(
     Kind.TRANSIENT,
@@ -46,7 +46,7 @@ async def probe(dsn: Dsn, *, writable: bool = True) -> None:
     """Log in to the first address of the DSN that can be used, and out again.
 
     Raises `ProbeFailedError` with the fault attached when none can. With `writable`, a server that is read-only cannot.
-    Raises `UnsupportedLoginError` when only the driver can find out. It has no deadline of its own: the caller gives one.
+    Raises `UnsupportedLoginError` when only the driver can find out. It has no deadline of its own: the caller sets one.
     Costs one connection and no query; a second one where libpq would change its mind about TLS.
     """
     failure: ProbeFailedError | None = None
@@ -66,7 +66,7 @@ async def probe(dsn: Dsn, *, writable: bool = True) -> None:
 
 
 def _fault(exc: BaseException) -> Fault:
-    """The fault of a failed login."""
+    """Return the fault of a failed login."""
     if isinstance(exc, ServerError):
         return by_state(exc.sqlstate, str(exc), "connect")
     if isinstance(exc, PasswordMissingError):
@@ -83,12 +83,13 @@ def _is_read_only(parameters: dict[str, str]) -> bool:
 
 
 async def _log_in(dsn: Dsn, address: Address) -> dict[str, str]:
-    """Log in as libpq would, with TLS or without; gives what the server reported."""
+    """Log in as libpq would, with TLS or without; return the parameters that the server reported."""
     choices = (False,) if address.is_socket else _TLS_CHOICES.get(dsn.get("sslmode", "prefer"), (True,))
     try:
         return await _session(dsn, address, encrypted=choices[0])
     except ServerError as refused:
-        # pg_hba.conf may let in the one and not the other. When TLS was wished for and not had, this was the other.
+        # pg_hba.conf may let in with TLS and not without, or the reverse. When TLS was asked for and the server has none, this
+        # attempt was the one without.
         if refused.sqlstate != "28000" or len(choices) == 1 or refused.encrypted != choices[0]:
             raise
     return await _session(dsn, address, encrypted=choices[1])
@@ -127,7 +128,7 @@ async def _converse(login: Login, reader: asyncio.StreamReader, writer: asyncio.
 
 
 async def _negotiate_tls(dsn: Dsn, address: Address, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
-    """Go over to TLS if the server has it; gives whether it has."""
+    """Go over to TLS if the server has it; return whether it has."""
     mode = dsn.get("sslmode", "prefer")
     writer.write(SSL_REQUEST)
     answer = await reader.readexactly(1)
@@ -147,7 +148,7 @@ async def _negotiate_tls(dsn: Dsn, address: Address, reader: asyncio.StreamReade
 
 
 def _context(dsn: Dsn, mode: str) -> ssl.SSLContext:
-    """The TLS that libpq would use. The system's authorities, slow to load, are loaded only when they are asked for."""
+    """Make the TLS context that libpq would use. The system's authorities are slow to load: only when they are asked for."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = mode == "verify-full"
     root = dsn.get("sslrootcert") or _existing("root.crt")

@@ -43,11 +43,11 @@ class Scram:
     _server_signature: bytes = b""
 
     def first(self) -> bytes:
-        """The client-first-message. PostgreSQL takes the user from the start-up message."""
+        """Return the client-first-message. PostgreSQL takes the user from the start-up message."""
         return f"{_GS2}n=,r={self.nonce}".encode()
 
     def final(self, server_first: bytes) -> bytes:
-        """The client-final-message with the proof. Raises `ScramError` for an answer that is not for us."""
+        """Return the client-final-message with the proof. Raises `ScramError` for an answer that is not for us."""
         fields = _fields(server_first)
         nonce, salt, iterations = fields["r"], base64.b64decode(fields["s"]), int(fields["i"])
         if not nonce.startswith(self.nonce):
@@ -66,7 +66,7 @@ class Scram:
         return f"{bare},p={base64.b64encode(proof).decode()}".encode()
 
     def verify(self, server_final: bytes) -> None:
-        """See that the server knows the password too; raises `ScramError` if not."""
+        """Check that the server knows the password too; raise `ScramError` if not."""
         given = base64.b64decode(_fields(server_final).get("v", ""))
         if not hmac.compare_digest(given, self._server_signature):
             msg = "the server could not prove that it knows the password"
@@ -74,7 +74,7 @@ class Scram:
 
 
 def prepared(password: str) -> str:
-    """Give the password as SASLprep (RFC 4013) writes it, or as it is when it holds what SASLprep forbids, as libpq does."""
+    """Return the password as SASLprep (RFC 4013) writes it; as it is when it holds what SASLprep forbids. So does libpq."""
     if password.isascii():
         return password
     mapped = "".join(" " if stringprep.in_table_c12(char) else char for char in password if not stringprep.in_table_b1(char))

@@ -1,7 +1,7 @@
 """The few messages of PostgreSQL's protocol 3.0 that a login takes, without I/O.
 
-Formats: "Message Formats" in the PostgreSQL manual. Reading the server's ErrorResponse ourselves gives the SQLSTATE
-whatever a driver hides and whatever language the server speaks.
+Formats: "Message Formats" in the PostgreSQL manual. Its ErrorResponse has the SQLSTATE, whatever a
+driver hides and whatever language the server speaks.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class ServerError(Exception):
     """An ErrorResponse: `sqlstate` and the server's own words, in its own language."""
 
     def __init__(self, sqlstate: str, message: str) -> None:
-        """Carry the fields C and M of the response."""
+        """`sqlstate` and `message` are the fields C and M of the response."""
         super().__init__(message)
         self.sqlstate = sqlstate
         self.encrypted = False
@@ -40,11 +40,11 @@ class PasswordMissingError(Exception):
 
 
 class NotPostgresError(ConnectionError):
-    """What answers does not speak PostgreSQL's protocol."""
+    """The program that answers does not speak PostgreSQL's protocol."""
 
 
 def startup_message(user: str, database: str, application_name: str, options: str = "") -> bytes:
-    """The first message of a session; `options` are command-line settings, as in a DSN."""
+    """Return the first message of a session; `options` are command-line settings, as in a DSN."""
     pairs = {"user": user, "database": database, "application_name": application_name}
     if options:
         pairs["options"] = options
@@ -68,7 +68,7 @@ class Login:
     _scram: Scram | None = None
 
     def receive(self, kind: bytes, body: bytes) -> bytes:
-        """Take one message; gives the bytes to send back, often none.
+        """Take one message; return the bytes to send back, often none.
 
         Raises `ServerError` for an ErrorResponse, `ScramError` for a server that cannot prove itself, and
         `NotPostgresError` for what no server of PostgreSQL sends.
@@ -126,13 +126,13 @@ class Login:
 
 
 def error_response(body: bytes) -> ServerError:
-    """Read the fields of an ErrorResponse; text in an unknown encoding is shown as well as can be."""
+    """Read the fields of an ErrorResponse; bytes that are not UTF-8 are replaced."""
     fields = {part[:1]: part[1:].decode(errors="replace") for part in body.split(b"\0") if part}
     return ServerError(fields.get(b"C", ""), fields.get(b"M", "no message"))
 
 
 def header(data: bytes) -> tuple[bytes, int]:
-    """Kind and body length of the message that begins with these five bytes; raises for what cannot be one."""
+    """Return kind and body length of the message that begins with these five bytes; raise for what cannot be one."""
     kind, length = data[:1], struct.unpack(">i", data[1:5])[0] - 4
     if not 0 <= length <= MESSAGE_BYTES_MAX:
         msg = f"a message of {length} bytes during the login, the limit is {MESSAGE_BYTES_MAX}"

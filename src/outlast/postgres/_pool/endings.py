@@ -1,9 +1,9 @@
-"""What was given up on here is given up on there: cancel requests, and the knowledge that a session has ended.
+"""Cancel requests for statements that were given up, and the knowledge that their sessions have ended.
 
 A server that waits for a lock does not look at the socket: a statement whose client has gone holds its session, one of
 `max_connections`, for as long as the lock is held. So the socket is kept, half closed, until the server closes its side; the
-server is asked to cancel the statement; and where neither helps, `pg_stat_activity` tells. While the server is down nothing is
-sent.
+server is asked to cancel the statement; and where neither helps, `pg_stat_activity` shows whether the session is still there.
+While the server is down nothing is sent.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ ASK_S_MIN: Final = 1.0
 AGE_SLACK_S: Final = 1.0
 """A session that is younger than our connection by more than this is another one with the same process id."""
 DRAIN_BYTES_MAX: Final = 16_777_216
-"""What a session that was given up may still send: more than the buffers of both sides hold (Linux: 6 MiB and 4 MiB). Then the
-socket is closed, so that the server's next write fails."""
+"""The most that a session that was given up may still send: more than the buffers of both sides hold (Linux: 6 MiB and 4 MiB).
+Then the socket is closed, so that the server's next write fails."""
 READ_BYTES: Final = 65_536
 THREADS_MAX: Final = 4
 """With a libpq older than 17 a cancel request blocks a thread."""
@@ -71,7 +71,7 @@ class GivenUp:
 
 
 class Endings:
-    """Sees to it that what was given up on ends on the server. Belongs to one event loop at a time.
+    """Ends on the server what was given up here. Belongs to one event loop at a time, and to its thread.
 
     `ask` returns the age in seconds of those of our sessions, by process id, that the server still has.
     """
@@ -79,20 +79,20 @@ class Endings:
     def __init__(
         self, pacer: Pacer, reachable: Callable[[], bool], ask: Callable[[Sequence[int]], Awaitable[dict[int, float]]]
     ) -> None:
-        """Start with nothing to see to."""
         self.cancels = 0
-        """How many cancel requests were sent."""
+        """The number of cancel requests that were sent."""
         self._pacer = pacer
         self._reachable = reachable
         self._ask = ask
         self._open: dict[GivenUp, asyncio.Task[None]] = {}
         self._asking = asyncio.Lock()
+        """Held by the one who asks pg_stat_activity; the others then find the answer that it has brought."""
         self._asked_at = float("-inf")
         self._threads = 0
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def __len__(self) -> int:
-        """How many have not ended."""
+        """Return how many have not ended."""
         return len(self._open)
 
     def take(self, conn: Connection, on_end: Callable[[GivenUp], None], *, watch: bool = True) -> GivenUp:
@@ -108,7 +108,7 @@ class Endings:
         return one
 
     def back(self) -> None:
-        """Take note that the server is back: ask it now, not when the next wait is over."""
+        """Ask the server now, not when the next wait is over: it is back."""
         for one in self._open:
             one.wake.set()
 
@@ -118,7 +118,7 @@ class Endings:
         self.cancels += 1
 
     async def close(self, limit_s: float) -> None:
-        """Wait at most `limit_s` seconds, after the last cancel request, for what is open to end; then forget it."""
+        """Wait for everything to end, at most `limit_s` seconds after the last cancel request; then forget it."""
         self._here()
         unsent = sum(not one.asked for one in self._open) if self._reachable() else 0
         if self._open:
@@ -130,7 +130,7 @@ class Endings:
     # Inside.
 
     def _here(self) -> asyncio.AbstractEventLoop:
-        """Return the running event loop; what belonged to another one has ended with it."""
+        """Return the running event loop; forget what belonged to another one, which has ended."""
         loop = asyncio.get_running_loop()
         if self._loop is not loop:
             self._loop = loop
@@ -140,7 +140,7 @@ class Endings:
 
     async def _see_to(self, one: GivenUp) -> None:
         if one.stream is not None:
-            # Not sooner: libpq has taken its leave by now, and the server does not log the end of a client that vanished.
+            # Not before libpq has sent its Terminate message: the server would log the end of a client that vanished.
             with contextlib.suppress(OSError):
                 one.stream.shutdown(socket.SHUT_WR)
         try:
@@ -158,7 +158,7 @@ class Endings:
             _shut(one)
 
     async def _send(self, one: GivenUp) -> None:
-        """Send one cancel request. That it arrived says nothing of the statement: what comes next tells."""
+        """Send one cancel request. Its arrival does not end the statement: whether that ends is seen later."""
         if one.cancel is None:
             return
         await self._pacer.turn()
@@ -180,7 +180,7 @@ class Endings:
         await waiting.wait_conn_async(generators.cancel(cancel), interval=CANCEL_S_MAX)
 
     async def _request_in_thread(self, cancel: PGcancel) -> None:
-        """Use the blocking call of an old libpq in a thread of its own, which nobody waits for at the end of the process."""
+        """Use the blocking call of an old libpq in a daemon thread of its own, which the end of the process does not wait for."""
         if self._threads >= THREADS_MAX:
             return
         loop, done = asyncio.get_running_loop(), asyncio.Event()
@@ -200,7 +200,7 @@ class Endings:
         await done.wait()
 
     async def _look(self) -> None:
-        """Ask the server which of ours it still has; once for all who wonder."""
+        """Ask the server which of our sessions it still has; once for all who want to know."""
         loop = asyncio.get_running_loop()
         async with self._asking:
             if loop.time() - self._asked_at < ASK_S_MIN:
@@ -247,7 +247,7 @@ def _waits() -> Iterator[float]:
 
 
 def _cancel_of(conn: Connection) -> PGcancelConn | PGcancel | None:
-    """Take what a cancel request needs, which libpq knows only as long as the connection is open."""
+    """Return what a cancel request needs, which libpq knows only while the connection is open."""
     try:
         return conn.pgconn.cancel_conn() if capabilities.has_cancel_safe() else conn.pgconn.get_cancel()
     except psycopg.Error:
@@ -255,7 +255,7 @@ def _cancel_of(conn: Connection) -> PGcancelConn | PGcancel | None:
 
 
 def _stream_of(conn: Connection) -> socket.socket | None:
-    """Take a descriptor of our own for the connection's socket, which outlives libpq's."""
+    """Duplicate the connection's socket: the copy stays open when libpq closes its own."""
     try:
         stream = socket.socket(fileno=os.dup(conn.pgconn.socket))
     except (psycopg.Error, OSError):

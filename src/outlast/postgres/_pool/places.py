@@ -1,4 +1,4 @@
-"""The book of a pool's places: who has one, who may have the next, and what to say when there is none. No I/O, no clock."""
+"""The places of a pool: who has one, whether there is another, and what to say when there is none. No I/O, no clock."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Final, Generic, TypeVar
 C = TypeVar("C")
 
 IDLE_S_MAX: Final = 600.0
-"""How long a connection may lie idle: ten minutes, so that a burst does not keep sessions of the server for a day."""
+"""The longest that a connection may lie idle: ten minutes, so that a burst does not keep sessions of the server for a day."""
 GRACE_S: Final = 2.0
-"""How long a statement that was given up on has to end before it counts as one that does not: the cancel request takes some
+"""The time in which a statement that was given up has to end, or it counts as one that does not: the cancel request takes some
 milliseconds, the server's own look whether we are still there a second."""
 
 
@@ -31,7 +31,7 @@ class Places(Generic[C]):
 
     @property
     def taken(self) -> int:
-        """How many places are taken."""
+        """The number of places that are taken."""
         return len(self.borrowed) + len(self.idle) + len(self.dialling) + len(self.given_up)
 
     @property
@@ -44,17 +44,17 @@ class Places(Generic[C]):
         return max(0, min(waiting - len(self.dialling), limit - self.taken))
 
     def expired(self, now: float) -> list[C]:
-        """Take out what has lain idle for too long."""
+        """Remove what has lain idle for too long, and return it."""
         old = [conn for conn, since in self.idle if now - since >= IDLE_S_MAX]
         self.idle = [(conn, since) for conn, since in self.idle if now - since < IDLE_S_MAX]
         return old
 
     def is_stuck(self, limit: int, now: float) -> bool:
-        """Whether waiting is in vain: every place is held by a statement that should have ended by now."""
+        """Return whether waiting is useless: every place is held by a statement that should have ended by now."""
         return len(self.given_up) >= limit and now - max(self.given_up.values()) >= GRACE_S
 
     def unended(self, now: float) -> str:
-        """Describe what has not ended on the server, "" if all has."""
+        """Describe what has not ended on the server; "" if everything has."""
         if not self.given_up:
             return ""
         count, oldest_s = len(self.given_up), now - min(self.given_up.values())

@@ -1,7 +1,7 @@
 """A pool of connections whose places are those of the server: a place is free when the server's session has ended, not before.
 
-Everything but the waiting itself is done in one step of the event loop, so that no cancellation can come in between: a
-connection is lent, taken back, given up or closed, never on its way. All methods belong to the event loop's thread.
+Everything but the waiting itself is done in one step of the event loop, so that no cancellation can come in between: at every
+moment a connection is being dialled, lent, idle, given up or closed. All methods belong to the event loop's thread.
 """
 
 from __future__ import annotations
@@ -31,20 +31,20 @@ class NoConnectionError(psycopg.OperationalError):
 
 @dataclass(frozen=True, slots=True)
 class Connector(Generic[C]):
-    """What a pool needs to know of the server that it lends connections to."""
+    """The server whose connections a pool lends, as far as the pool needs to know it."""
 
     name: str
     waiters_max: int
     limit: Callable[[], int]
-    """How many places there are now."""
+    """Return how many places there are now."""
     dial: Callable[[Pool[C]], Coroutine[Any, Any, C | None]]
     """Open a connection; None when, after the wait for one's turn, the pool says that nobody needs it any more (`is_wanted`)."""
     dial_refusal: Callable[[], Callable[[], Exception] | None]
-    """What to refuse waiters with while nothing may be dialled; None while it may."""
+    """Return what to refuse waiters with while nothing may be dialled; None while it may."""
     dial_failed: Callable[[BaseException], bool]
-    """Take note that a dial failed; return whether the first in line is to be told."""
+    """Record that a dial failed; return whether the first in line is to be told."""
     fits: Callable[[C], bool]
-    """Whether a connection may be lent: open, quiet, not too old."""
+    """Return whether a connection may be lent: open, quiet, not too old."""
     let_go: Callable[[C], None]
     """Close a connection, without waiting."""
 
@@ -53,7 +53,6 @@ class Pool(Generic[C]):
     """Lends connections, at most `connector.limit()` of them at a time, those included that the server still holds."""
 
     def __init__(self, connector: Connector[C]) -> None:
-        """Start empty; connections are opened when somebody waits for one."""
         self.places: Places[C] = Places()
         self.loop = asyncio.get_running_loop()
         self._server = connector
@@ -63,13 +62,13 @@ class Pool(Generic[C]):
 
     @property
     def waiting(self) -> int:
-        """How many wait for a connection."""
+        """The number of those who wait for a connection."""
         return len(self._line)
 
     async def take(self, timeout_s: float) -> C:
         """Return a connection; whoever has it must `give_back` it.
 
-        Raises `NoConnectionError` after `timeout_s` seconds, or at once when too many wait or waiting is in vain.
+        Raises `NoConnectionError` after `timeout_s` seconds, or at once when too many wait or waiting is useless.
         """
         if not self._line and (conn := self._from_idle()) is not None:
             return conn
@@ -90,18 +89,18 @@ class Pool(Generic[C]):
         self._serve()
 
     def give_up(self, conn: C, token: object) -> None:
-        """Take note that a connection was let go of in the middle of a statement: `ended(token)` makes its place free."""
+        """Record that a connection was given up in the middle of a statement: `ended(token)` makes its place free."""
         self.places.borrowed.discard(conn)
         self.places.given_up[token] = self.loop.time()
         if len(self.places.given_up) >= self._server.limit():
             self.loop.call_later(GRACE_S, self._refuse_if_stuck)
 
     def is_wanted(self) -> bool:
-        """Whether as many wait as are being dialled: else a connection that came back has served one of them."""
+        """Return whether as many wait as are being dialled: else a connection that came back has served one of them."""
         return len(self._line) >= len(self.places.dialling)
 
     def ended(self, token: object) -> None:
-        """Take note that the session of what was given up has ended on the server."""
+        """Make a place free: the session of what was given up has ended on the server."""
         self.places.given_up.pop(token, None)
         self._serve()
 
@@ -134,7 +133,7 @@ class Pool(Generic[C]):
         return None
 
     def _serve(self) -> None:
-        """Give what there is to those who wait, and dial for the others."""
+        """Hand what there is to those who wait, and dial for the others."""
         if self._closed:
             return
         while self._line and (conn := self._from_idle()) is not None:
@@ -151,7 +150,7 @@ class Pool(Generic[C]):
             self._line.refuse(refusal)
 
     def _settle(self, conn: C) -> None:
-        """Find the next use of a connection that has no place at this moment."""
+        """Lend, keep or close a connection that has no place at this moment."""
         if not self._closed and self.places.taken < self._server.limit() and self._server.fits(conn):
             self._hand_over(conn)
         else:

@@ -1,4 +1,4 @@
-"""The places beside the pool: for connections of one's own while they are dialled, and for what was given up of them."""
+"""The places beside the pool: for dedicated connections while they are dialled, and for statements that were given up on them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Side:
     """At most `PLACES` at a time, first come, first served. All methods belong to the event loop's thread."""
 
     def __init__(self, name: str) -> None:
-        """Start empty; `name` is the server's."""
+        """`name` is the server's."""
         self.loop = asyncio.get_running_loop()
         self._name = name
         self._line: Line[object] = Line(self.leave)
@@ -38,18 +38,18 @@ class Side:
         )
 
     def leave(self, place: object) -> None:
-        """Give a place back."""
+        """Free a place."""
         self._places.dialling.discard(place)
         self._serve()
 
     def give_up(self, token: object) -> None:
-        """Take note of a statement that was given up on; it takes a place whether there is one or not."""
+        """Record a statement that was given up; it takes a place whether there is one or not."""
         self._places.given_up[token] = self.loop.time()
         if len(self._places.given_up) >= PLACES:
             self.loop.call_later(GRACE_S, self._refuse_if_stuck)
 
     def ended(self, token: object) -> None:
-        """Take note that its session has ended on the server."""
+        """Free its place: its session has ended on the server."""
         self._places.given_up.pop(token, None)
         self._serve()
 

@@ -46,14 +46,14 @@ SELECT epoch, owner, set_config('tcp_keepalives_idle', %s, true), set_config('tc
     set_config('idle_in_transaction_session_timeout', %s, true)
 FROM {schema}.epochs WHERE name = %s FOR SHARE
 """
-"""The row stays shared until the transaction ends: who takes over waits for it. So its session has to end, too, when its
-machine is gone. So for the length of the transaction it gets the keepalives of the lock's session, and the timeout for what
-was sent and is not acknowledged: an answer under way is no idle connection, and no keepalive ends it. Where something between
-answers for a machine that is gone, TCP finds nothing: then the server ends a transaction in which as long nothing happens."""
-
+"""The row stays shared until the transaction ends, and the next owner waits for that. So its session has to end, too, when its
+machine is gone: for the length of the transaction it gets the keepalives of the lock's session, and the time-out for what was
+sent and is not acknowledged, since an answer under way is no idle connection, and no keepalive ends it. Where something between
+the two answers for a machine that is gone, TCP finds nothing: then the server ends a transaction in which nothing happens for the
+same time."""
 
 FENCED_MAX: Final = 3
-"""So often in a row is no coincidence."""
+"""This often in a row is no coincidence."""
 
 
 class FencedError(OutlastError):
@@ -72,7 +72,7 @@ class FencedError(OutlastError):
 
 
 class Fences:
-    """Counts how often in a row an owner was fenced although the lock was its own all the time.
+    """Counts how often in a row an owner was fenced although it held the lock all the time.
 
     Once is an owner that was slow to learn that it no longer is one. Again and again does not pass by itself: somebody writes to
     the same place under the same name without asking for the same lock, or the numbers of one side were put back.
@@ -85,9 +85,9 @@ class Fences:
 
     @contextmanager
     def counted(self, lost: asyncio.Future[Fault]) -> Generator[None]:
-        """Watch over a session of the owner; `lost` is done once the lock is not its own any more.
+        """Count a `FencedError` that leaves the block, unless `lost` is done: then the lock was not its own any more.
 
-        From the third time on the error that leaves the block says what a person has to do.
+        From the third time on the error says what a person has to do (PERMANENT).
         """
         try:
             yield
@@ -124,8 +124,8 @@ class Epochs:
     async def take(self, conn: psycopg.AsyncConnection[Any], owner: str) -> int:
         """Raise the epoch, in a transaction of its own, and return it. `conn` is in autocommit.
 
-        It waits until the transactions that were fenced with the epoch before have ended. Raises `ConfigurationError` when the
-        table has a format of a later version.
+        It waits until the transactions that were fenced with the epoch before have ended. Raises `NewerFormatError` when the
+        table has the format of a later version.
         """
         await TABLES.migrate(conn, self.schema)
         async with conn.cursor(row_factory=tuple_row) as cursor:

@@ -1,12 +1,12 @@
-"""Who may read a slot: one owner, and others that stand by, blocked in the server and woken by it.
+"""One owner of a name, and others that stand by, blocked in the server and woken by it.
 
 The owner holds a session-level advisory lock. A standby waits for it inside `pg_advisory_lock`: it asks nothing while it
 waits, and has the lock some milliseconds after the owner's session ends. The owner itself learns of a lost session later
-than the server does, so every taking over raises an epoch in a table, and a sink that writes to PostgreSQL checks it in its
-own transaction (`fence`).
+than the server does, so each new owner raises an epoch in a table, and a transaction that writes for the owner checks it
+(`fence`).
 
-TCP tells each side when the machine of the other is gone, unless something between them answers in its place. So the owner asks
-the lock's session for a sign of life all the time, and the server ends a session from which no question comes.
+TCP reports to each side that the machine of the other is gone, unless something between them answers in its place. So the owner
+asks the lock's session for a sign of life all the time, and the server ends a session from which no question comes.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ logger = logging.getLogger("outlast.postgres")
 LOCK_QUERY: Final = b"SELECT pg_catalog.pg_advisory_lock(%s)"
 TRY_QUERY: Final = b"SELECT pg_catalog.pg_try_advisory_lock(%s)"
 BEAT_S: Final = 0.5
-"""How often the owner asks; a quarter of the shortest keepalive there is. An answer is awaited so that the owner gives up one
-keepalive after the last; the server waits for one keepalive beyond the next question, so that one that is late by less, from an
-event loop that was blocked, loses nothing."""
+"""The seconds between two questions of the owner: a quarter of the shortest keepalive there is. The owner gives up one keepalive
+after the last answer. The server waits one keepalive beyond the next question: one that is late by less, because the event loop
+was blocked, loses nothing."""
 BEAT: Final = b""
 """An empty query: it is answered, and nothing is done for it."""
 SILENCE_QUERY: Final = b"SELECT pg_catalog.set_config('idle_session_timeout', %s, false)"
@@ -50,12 +50,12 @@ SILENCE_SINCE: Final = 140_000
 
 
 class StandbyState(enum.Enum):
-    """Where a standby stands. Only `Standby` sets it, and it dies with the process; what outlives it is the epoch."""
+    """The state of a standby. Only `Standby` sets it, and it dies with the process; the epoch outlives it."""
 
     IDLE = "idle"
     """It does not take part: it was not entered, or was left."""
     WAITING = "waiting"
-    """It asks for the lock; if somebody holds it, blocked in the server."""
+    """It asks for the lock; while somebody else holds that, it is blocked in the server."""
     OWNER = "owner"
     """It holds the lock, under an epoch of its own."""
     LOST = "lost"
@@ -68,25 +68,27 @@ TRANSITIONS: Final = {
     (StandbyState.WAITING, StandbyState.LOST): "the session broke while it waited",
     (StandbyState.WAITING, StandbyState.IDLE): "cancelled or stopped",
     (StandbyState.OWNER, StandbyState.LOST): "the session broke while it held the lock",
-    (StandbyState.OWNER, StandbyState.IDLE): "left; the server gives the lock to the next",
+    (StandbyState.OWNER, StandbyState.IDLE): "left; the lock passes to the next",
     (StandbyState.LOST, StandbyState.IDLE): "left",
 }
 """Every change there is, and what causes it."""
 
 
 class Standby:
-    """One member of the group that wants to own `name`. Entering waits until it does; one entry at a time, any number in turn.
+    """One member of the group that wants to own `name`. Entering waits until it is the owner; one entry at a time, any number in
+    turn.
 
         standby = Standby(db, "shop")
         async with standby as lost:        # returns as the owner
             ...                            # end when the future `lost` is done
             await standby.fence(conn)      # in the sink's transaction
 
-    One INFO line when it has to stand by, naming who owns it, and one when it takes over; however often a loop enters it anew,
-    no line comes twice. `keepalive` bounds how long the lock stays with an owner of whom nothing is heard: whose machine is gone,
-    whose process stands still, or whose event loop is blocked for longer. No other owner is ended, and that one is fenced.
-    Entering raises `Unavailable` while the server is down, `Stopping` at once when `stop` is fired, and what the driver raises
-    when the session breaks. The lock belongs to the database that the DSN names.
+    One INFO line when it has to stand by, with the session that owns it, and one when it takes over; however often a loop enters
+    it again, no line comes twice. `keepalive` bounds how long the lock stays with an owner of whom nothing is heard: whose
+    machine is gone, whose process stands still, or whose event loop is blocked for longer. No other owner loses the lock, and
+    such a one is fenced. Entering raises `Unavailable` while the server is down, `Stopping` at once when `stop` is fired, and
+    what the driver raises when the session breaks. Lock and epoch belong to the database that the DSN names, and to the name
+    alone: where systems share a database, the name says of which system it is. All methods belong to one event loop's thread.
     """
 
     def __init__(
@@ -101,7 +103,7 @@ class Standby:
         stop: Stop | None = None,
         once: Once | None = None,
     ) -> None:
-        """Describe it; nothing is dialled. `owner` is how it is called in the table of epochs: host and process by default.
+        """Nothing is dialled yet. `owner` is its name in the table of epochs: host and process by default.
 
         `on_lost` is called, on the event loop, in the step in which the loss of the lock's session is noticed. It must be quick.
         `once` remembers what was said last: share it between standbys that follow one another, and no line comes twice.
@@ -121,12 +123,12 @@ class Standby:
         self._conn: Connection | None = None
         self._descriptor = -1
         self._asked_at: float | None = None
-        """When the question was sent whose answer is awaited."""
+        """The time at which the question was sent whose answer is awaited."""
         self._beat_timer: asyncio.TimerHandle | None = None
         self._lost: asyncio.Future[Fault] | None = None
 
     async def __aenter__(self) -> asyncio.Future[Fault]:
-        """Wait until this is the owner. Gives a future that is done, with the reason, when it no longer is."""
+        """Wait until this is the owner. Return a future that is done, with the reason, when it no longer is."""
         self._enter(StandbyState.WAITING)
         try:
             async with self._stop.timeout(None):
@@ -135,7 +137,7 @@ class Standby:
                 if not await self._try(conn):
                     await self._stand_by(conn)
                 # Under the lock, on the lock's own session: if that is gone, so is the chance to raise the epoch.
-                # A transaction of the last owner may keep it waiting; TCP watches over that one as well.
+                # A transaction of the last owner may keep it waiting; TCP ends that one as well when its machine is gone.
                 with conn.deadline(None):
                     before, self.epoch = self.epoch, await self.epochs.take(conn, self.owner)
         except psycopg.Error as exc:
@@ -151,7 +153,7 @@ class Standby:
             self._enter(StandbyState.IDLE)
             raise
         self._enter(StandbyState.OWNER)
-        # Lost, and nobody has owned it meanwhile: that it goes on, the incident says.
+        # Lost, and nobody has owned it meanwhile: the incident of whoever uses it logs that it goes on.
         if self._once.said() != "lost" or self.epoch != before + 1:
             self._say("owner", "%s: taken over, epoch %d", self.name, self.epoch)
         loop = asyncio.get_running_loop()
@@ -164,12 +166,12 @@ class Standby:
     async def __aexit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Give the lock back, at once and without waiting for the server: it passes on within milliseconds."""
+        """Release the lock, without waiting for the server: the next owner has it within milliseconds."""
         self._close()
         self._enter(StandbyState.IDLE)
 
     async def fence(self, conn: psycopg.AsyncConnection[Any]) -> None:
-        """Make sure, in the transaction that `conn` is in, that nobody has taken over; none can until that transaction ends.
+        """Check, in the transaction that `conn` is in, that nobody has taken over; nobody can until that transaction ends.
 
         Raises `FencedError` if somebody has. Call it in the transaction that writes, at any point before its commit.
         """
@@ -188,7 +190,7 @@ class Standby:
         )
 
     async def _end_in_silence(self, conn: Connection) -> None:
-        """Have the server end the session when no question comes. One that waits for the lock is not idle there."""
+        """Make the server end the session when no question comes. One that waits for the lock is not idle there."""
         if conn.pgconn.server_version >= SILENCE_SINCE:
             await conn.execute(SILENCE_QUERY, (f"{round(1000 * (self.keepalive.total_s + BEAT_S))}ms",))
 
@@ -197,14 +199,14 @@ class Standby:
         return row is not None and bool(row[0])
 
     async def _stand_by(self, conn: Connection) -> None:
-        """Wait in the server until the lock is ours. The one wait that has no deadline: TCP watches over it."""
+        """Wait in the server until the lock is ours. This wait has no deadline: TCP ends it when the server's machine is gone."""
         holder = await lock_holder(conn, self.key)
         self._say(f"standby {_identity(holder)}", "%s: standing by, it belongs to %s", self.name, holder or "somebody else")
         with conn.deadline(None):
             await conn.execute(LOCK_QUERY, (self.key,))
 
     def _heard(self) -> None:
-        """Something came on the session of the lock: an answer, its end, or a notice."""
+        """Read what came on the session of the lock: an answer, its end, or a notice."""
         conn = self._conn
         if conn is None:
             return
@@ -224,7 +226,8 @@ class Standby:
 
     def _beat(self) -> None:
         """Ask for a sign of life, unless one is awaited: then judge the silence."""
-        # What has come counts before the time does: it may be we who were not there, and an event loop may call timers first.
+        # An answer that has come counts, however late it is read: this process may have stood still, and an event loop may call
+        # timers before readers.
         self._heard()
         conn = self._conn
         if conn is None:
@@ -249,7 +252,7 @@ class Standby:
         lost = self._lost
         self._close(reset=True)
         self._enter(StandbyState.LOST)
-        # Whoever waits for `lost` says it, with what follows from it.
+        # Whoever waits for `lost` logs it, with what follows from it.
         self._once.news("lost")
         logger.debug("%s: lost, no longer the owner: %s", self.name, fault.reason)
         if lost is not None and not lost.done():
@@ -282,7 +285,11 @@ class Standby:
 
 
 def lock_key(name: str) -> int:
-    """The advisory lock of a stream: a signed 64-bit number that is the same everywhere."""
+    """Return the advisory lock of a name: a signed 64-bit number that is the same everywhere.
+
+    It never changes: processes of two versions with different keys would both be owners. So the salt is that of the first system
+    that had owners.
+    """
     digest = hashlib.blake2b(name.encode(), digest_size=8, person=b"outlast.changes").digest()
     return int.from_bytes(digest, "big", signed=True)
 

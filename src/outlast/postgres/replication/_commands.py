@@ -1,4 +1,4 @@
-"""What a walsender is asked before it streams, and what it tells: its commands, composed, and their answers."""
+"""The commands that a walsender takes before it streams, composed, and its answers."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ _PG17: Final = 170_000
 
 @dataclass(frozen=True, slots=True)
 class System:
-    """What IDENTIFY_SYSTEM tells."""
+    """The answer to IDENTIFY_SYSTEM."""
 
     system_id: str
     timeline: int
     flushed_lsn: int
-    """How far the server's own log is durable."""
+    """The position up to which the server's own log is durable."""
     database: str
 
 
@@ -52,7 +52,7 @@ def create_slot_command(
     two_phase: bool,
     temporary: bool,
 ) -> sql.Composed:
-    """CREATE_REPLICATION_SLOT as that version takes it. Raises `ConfigurationError` for what it does not have."""
+    """Compose CREATE_REPLICATION_SLOT for that version. Raises `ConfigurationError` for an option that it does not have."""
     check_slot_name(name)
     if failover and server_version < _PG17:
         raise ConfigurationError(f"slot {name}: failover slots need PostgreSQL 17, this is {server_version // 10_000}")
@@ -70,13 +70,13 @@ def create_slot_command(
 
 
 def drop_slot_command(name: str, *, wait: bool) -> sql.Composed:
-    """DROP_REPLICATION_SLOT."""
+    """Compose DROP_REPLICATION_SLOT."""
     check_slot_name(name)
     return sql.SQL("DROP_REPLICATION_SLOT {} WAIT" if wait else "DROP_REPLICATION_SLOT {}").format(sql.Identifier(name))
 
 
 def start_command(slot: str, lsn: int, options: Mapping[str, str]) -> sql.Composed:
-    """START_REPLICATION of a logical slot, with the options of its plugin."""
+    """Compose START_REPLICATION of a logical slot, with the options of its plugin."""
     check_slot_name(slot)
     pairs = [sql.SQL("{} {}").format(sql.Identifier(name), sql.Literal(value)) for name, value in options.items()]
     start = sql.SQL("START_REPLICATION SLOT {} LOGICAL {}").format(
@@ -87,6 +87,6 @@ def start_command(slot: str, lsn: int, options: Mapping[str, str]) -> sql.Compos
 
 
 def check_slot_name(name: str) -> None:
-    """Raise `ConfigurationError` for what PostgreSQL does not take as the name of a slot."""
+    """Raise `ConfigurationError` for a name that PostgreSQL does not accept for a slot."""
     if SLOT_NAME.fullmatch(name) is None:
         raise ConfigurationError(f"{name!r} is no name for a slot: 1 to 63 of a-z, 0-9 and _")

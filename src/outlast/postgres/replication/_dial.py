@@ -1,4 +1,4 @@
-"""Connections of one's own for replication and for locks: watched by TCP, paced, and refused while the server is down."""
+"""Dedicated connections for replication and for locks: watched by TCP, paced, and refused while the server is down."""
 
 from __future__ import annotations
 
@@ -35,21 +35,21 @@ TEXT_SETTINGS: Final = {
 _DURABLE: Final = b"""
 SELECT pg_catalog.set_config('synchronous_commit', 'on', false) WHERE pg_catalog.current_setting('synchronous_commit') = 'off'
 """
-"""What a sink has committed is confirmed to the source, which forgets it. With `off`, as a role may have it, a crash of the
-sink's server takes it back, the position too, and leaves a hole. Whatever else a role says is left as it is."""
+"""A source forgets what its sink has committed and confirmed. With `off`, as a role may have it, a crash of the sink's server
+takes the commit back, the position too, and leaves a hole. Whatever else a role says is left as it is."""
 _pacers: Final[weakref.WeakKeyDictionary[Postgres, Pacer]] = weakref.WeakKeyDictionary()
 
 
 @dataclass(frozen=True, slots=True)
 class Keepalive:
-    """How soon TCP finds out, on both sides, that the other machine is gone: whole seconds, at least 1 each."""
+    """The times after which TCP finds out, on both sides, that the other machine is gone: whole seconds, at least 1 each."""
 
     idle_s: int = 1
     interval_s: int = 1
     count: int = 3
 
     def __post_init__(self) -> None:
-        """Raise `ConfigurationError` for what TCP does not take."""
+        """Raise `ConfigurationError` for a number that TCP does not accept."""
         for name in ("idle_s", "interval_s", "count"):
             if getattr(self, name) < 1:
                 raise ConfigurationError(f"keepalive {name} must be at least 1, not {getattr(self, name)}")
@@ -60,10 +60,10 @@ class Keepalive:
         return self.idle_s + self.interval_s * self.count
 
     def of_server(self) -> dict[str, str]:
-        """The settings of the server's side, for a session that asks for them.
+        """Return the settings of the server's side, for a session that asks for them.
 
-        Without `tcp_user_timeout`: on Linux it also ends a connection whose receiver takes nothing for so long, and a
-        consumer that pauses because its sink is slow is just that.
+        `tcp_user_timeout` is not among them: on Linux it also ends a connection whose receiver takes nothing for that time, and
+        that is what a consumer does that pauses because its sink is slow.
         """
         return {
             "tcp_keepalives_idle": str(self.idle_s),
@@ -72,7 +72,7 @@ class Keepalive:
         }
 
     def of_client(self) -> dict[str, str | int]:
-        """The options of libpq for our side."""
+        """Return the options of libpq for our side."""
         return {
             "keepalives": 1,
             "keepalives_idle": self.idle_s,
@@ -95,12 +95,11 @@ async def dial(
 ) -> Connection:
     """Open an autocommit connection that belongs to the caller, who closes it.
 
-    It takes part in the health of `db` only while it is dialled: `Unavailable` at once while the server is down, and a
-    server that cannot be reached counts. Later trouble of the session is the session's: other users lose nothing by it.
-    `settings` are server settings of the session, `options` are libpq's; those in the DSN of `db` win over both. Not so
-    what would end a wait of ours, or have a value mean another thing: the time-outs are none but those in `settings`, the formats
-    are `TEXT_SETTINGS`, and a commit is durable, whatever the role, the database or the DSN say.
-    `rule` is asked first what a failure means. Cancelled, it leaves nothing open.
+    It takes part in the health of `db` only while it is dialled: `Unavailable` at once while the server is down, and a server
+    that cannot be reached counts. Later trouble of the session concerns the session alone. `settings` are server settings of the
+    session, `options` are libpq's; those in the DSN of `db` win over both. Some are ours whatever the role, the database or the
+    DSN say, since they would end a wait or change what a value means: there are no time-outs but those in `settings`, the formats
+    are `TEXT_SETTINGS`, and a commit is durable. `rule` is asked first what a failure means. Cancelled, it leaves nothing open.
     """
     async with db.use("connect"):
         await _pacers.setdefault(db, Pacer()).turn()
@@ -124,7 +123,7 @@ async def dial(
 
 
 async def _settle(conn: Connection, settings: Mapping[str, str]) -> None:
-    """Set what the session depends on, `settings` among it: no time-outs, durable commits, a server that looks for us."""
+    """Set what the session depends on: `settings`, no time-outs, durable commits, a server that looks whether we are there."""
     await conn.execute(_DURABLE)
     await look_for_us(conn)
     await wait_on_purpose(conn, settings)
@@ -146,7 +145,7 @@ def _conninfo(
 
 
 async def _explain(db: Postgres, exc: psycopg.Error, rule: Rule | None) -> None:
-    """Attach what a failure to connect means: psycopg hides its SQLSTATE, the rule may know its words, the probe asks."""
+    """Attach the fault of a failure to connect: psycopg hides its SQLSTATE, the rule may know its text, else the probe asks."""
     fault = rule(exc, "connect") if rule is not None else None
     if fault is None and attached(exc) is None:
         try:

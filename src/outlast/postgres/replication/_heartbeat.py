@@ -1,4 +1,4 @@
-"""When a replication client has to speak, to ask, and to give the server up: decided from times that it is given.
+"""The moments at which a replication client has to speak, to ask, and to give the server up: decided from given times.
 
 The server ends the session of a client from which it has heard nothing for `wal_sender_timeout`. It asks after half of
 that, but its question stands behind the data in the socket, and who does not read because the sink is slow never sees
@@ -12,7 +12,7 @@ import enum
 
 
 class Beat(enum.Enum):
-    """What is due."""
+    """An act that is due."""
 
     TELL = "tell"
     """Send a status update."""
@@ -32,7 +32,7 @@ class Heartbeat:
     __slots__ = ("_asked_at", "_heard_at", "_reading", "_told_at", "timeout_s")
 
     def __init__(self, timeout_s: float, now: float) -> None:
-        """Begin at `now`, reading, with the server just heard."""
+        """Begin at `now`: the client reads, and the server was just heard."""
         if timeout_s <= 0:
             raise ValueError(f"timeout_s must be more than 0, not {timeout_s}")
         self.timeout_s = timeout_s
@@ -41,12 +41,12 @@ class Heartbeat:
         self._reading = True
 
     def heard(self, now: float) -> None:
-        """Take note that something came from the server."""
+        """Record that something came from the server."""
         self._heard_at = now
         self._asked_at = None
 
     def told(self, now: float, *, asked: bool = False) -> None:
-        """Take note that a status update was sent, with a question or without."""
+        """Record that a status update was sent, with a question or without."""
         self._told_at = now
         if asked and self._asked_at is None:
             self._asked_at = now
@@ -63,18 +63,18 @@ class Heartbeat:
         self._asked_at = None
 
     def due(self, now: float) -> Beat | None:
-        """What has to be done at `now`, if anything."""
+        """Return what has to be done at `now`, if anything."""
         if self._reading and now >= self._judge_at():
             return Beat.ASK if self._asked_at is None else Beat.DEAD
         return Beat.TELL if now >= self._told_at + self.timeout_s / 2 else None
 
     def next_at(self) -> float:
-        """The earliest time at which something is due, if nothing else happens before."""
+        """Return the earliest time at which something is due, if nothing else happens before."""
         tell_at = self._told_at + self.timeout_s / 2
         return min(tell_at, self._judge_at()) if self._reading else tell_at
 
     def _judge_at(self) -> float:
-        """When silence means something: first a question, then the end, if there was time for an answer."""
+        """Return the time from which silence means something: first a question, then the end, if there was time for an answer."""
         half_s = self.timeout_s / 2
         if self._asked_at is None:
             return self._heard_at + half_s

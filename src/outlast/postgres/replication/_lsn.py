@@ -10,7 +10,7 @@ LSN_MAX: Final = 2**64 - 1
 
 
 def parse_lsn(text: str) -> int:
-    """The position that PostgreSQL writes as "16/B374D848". Raises `ValueError` for anything else."""
+    """Return the position that PostgreSQL writes as "16/B374D848". Raises `ValueError` for anything else."""
     found = _TEXT.fullmatch(text)
     if found is None:
         raise ValueError(f"{text[:40]!r} is no position in the write-ahead log; one is written like 16/B374D848")

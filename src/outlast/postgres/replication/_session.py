@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from outlast.postgres.replication._dial import Rule
 
 PHASE: Final = "replication"
-"""What rules are told: the same SQLSTATE means another thing here than in a query."""
+"""The phase that rules are told: the same SQLSTATE means another thing here than in a query."""
 BUFFER_BYTES_MAX: Final = 4 << 20
 TIMEOUT_S_DEFAULT: Final = 60.0
 """PostgreSQL's default of wal_sender_timeout, for a session whose user switched it off: a server is given up in any case."""
@@ -65,7 +65,7 @@ class Replication:
     """
 
     def __init__(self, db: Postgres, conn: Connection, *, timeout_s: float, rule: Rule | None) -> None:
-        """Use `connect`."""
+        """Use `connect` instead."""
         self.db = db
         self.conn = conn
         self.timeout_s = timeout_s
@@ -114,7 +114,7 @@ class Replication:
         return session
 
     async def __aenter__(self) -> Self:
-        """Give the session."""
+        """Return the session."""
         return self
 
     async def __aexit__(
@@ -164,8 +164,8 @@ class Replication:
     ) -> CreatedSlot:
         """Make a slot. It waits until every transaction that was open when it began has ended: `timeout_s` bounds that.
 
-        Past the deadline (`SlotWaitsError`), or cancelled, the connection is closed, and the server gives the slot up within a
-        second or two.
+        Past the deadline (`SlotWaitsError`), or cancelled, the connection is closed, and the server drops the unfinished slot
+        within a second or two.
         """
         command = create_slot_command(
             self.server_version,
@@ -220,7 +220,7 @@ class Replication:
     # The stream.
 
     async def next_batch(self) -> Sequence[bytes]:
-        """Give what has come, as soon as something has: the messages of the output plugin.
+        """Return what has come, as soon as something has: the messages of the output plugin.
 
         Empty when only a keepalive came. Raises what ended the stream, with its fault attached. Cancelled, it loses nothing.
         """
@@ -239,23 +239,23 @@ class Replication:
 
     @property
     def received_lsn(self) -> int:
-        """Where the last message that came ends in the log, one that no batch has given yet included."""
+        """The end in the log of the last message that came, even if no batch has returned it yet."""
         return self._streaming().received_lsn
 
     @property
     def keepalive_lsn(self) -> int:
-        """How far the server had read when it sent the last keepalive before the end of the last batch; 0 before any.
+        """The position up to which the server had read when it sent the last keepalive before the end of the last batch; or 0.
 
         It may be confirmed when everything received until then is durable: there is nothing for us in between.
         """
         return self._streaming().keepalive_lsn
 
     def confirm(self, flushed_lsn: int, applied_lsn: int | None = None) -> None:
-        """Tell the server what is durable here. See `CopyStream.confirm`."""
+        """Confirm to the server what is durable here. See `CopyStream.confirm`."""
         self._streaming().confirm(flushed_lsn, applied_lsn)
 
     async def finish(self, timeout_s: float = 2.0) -> bool:
-        """End the stream so that the last confirmed position is taken; gives whether the server said so in time."""
+        """End the stream so that the last confirmed position is taken; return whether the server said so in time."""
         return await self._streaming().finish(timeout_s)
 
     # Inside.
@@ -267,7 +267,7 @@ class Replication:
 
     @contextlib.asynccontextmanager
     async def _used(self) -> AsyncGenerator[None]:
-        """Guard a command: refused while the server is down; its failure is classified by our rule first."""
+        """Guard a command: refused while the server is down; our rule is the first to classify its failure."""
         async with self.db.use(PHASE):
             try:
                 yield

@@ -38,7 +38,7 @@ class Slot:
     """None: a physical slot."""
     database: str | None
     holder: Session | None
-    """Who streams from it now."""
+    """The session that streams from it now."""
     confirmed_lsn: int | None
     """Up to where the consumer has everything."""
     restart_lsn: int | None
@@ -46,7 +46,7 @@ class Slot:
     wal_status: str
     """"reserved" (so too while it is being made), "extended", "unreserved" or "lost"."""
     safe_wal_bytes: int | None
-    """What may still be written before WAL of it is removed; None: there is no limit."""
+    """The bytes that may still be written before WAL of it is removed; None: there is no limit."""
     inactive_s: float | None
     """For how long nobody has read it (PostgreSQL 17); None: somebody does, or it is not known."""
     temporary: bool
@@ -54,7 +54,7 @@ class Slot:
     failover: bool
     """Whether it is carried over to a standby (PostgreSQL 17)."""
     invalidation: str | None
-    """Why nothing can be read from it any more (PostgreSQL 16), as the server calls it."""
+    """The reason why nothing can be read from it any more (PostgreSQL 16), as the server calls it."""
 
     @property
     def is_lost(self) -> bool:

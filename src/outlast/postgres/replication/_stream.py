@@ -35,8 +35,8 @@ READS_A_TURN: Final = 16
 READS_TLS_MIN: Final = 8
 """OpenSSL may hold bytes that the socket no longer shows, at most a record of 16 KiB. libpq takes at least 2 KiB at a time."""
 REST_S: Final = 0.001
-"""How long a stream that never stops is left alone between two reads: the server writes message by message, and to wake up for
-each costs more than to read it. So a change of such a stream comes a millisecond or two later."""
+"""The pause between two reads of a stream that never stops: the server writes message by message, and to wake up for each costs
+more than to read it. So a change of such a stream comes a millisecond or two later."""
 REST_AFTER: Final = 8
 """So many reads in a row, each within twice `REST_S` of the last, that found something: a few changes are never late."""
 _DATA, _KEEPALIVE = b"wk"
@@ -71,7 +71,7 @@ class CopyStream:
             raise ValueError(f"buffer_bytes_max must be at least 1, not {buffer_bytes_max}")
         self.received_lsn = self.flushed_lsn = self.applied_lsn = start_lsn
         self.keepalive_lsn = 0
-        """How far the server had read, by the last keepalive before the end of the last batch that was taken."""
+        """The position up to which the server had read, by the last keepalive before the end of the last batch that was taken."""
         self.error: psycopg.Error | None = None
         self._conn = conn
         self._pgconn = conn.pgconn
@@ -103,7 +103,7 @@ class CopyStream:
     # The consumer's side.
 
     async def next(self) -> list[bytes]:
-        """Give the plugin's messages that have come, in order, as soon as there is one; reading goes on meanwhile.
+        """Return the plugin's messages that have come, in order, as soon as there is one; reading goes on meanwhile.
 
         The list is empty when only a keepalive came: see `keepalive_lsn`. Raises what ended the stream, after everything that
         came before it was given. A cancelled wait loses nothing.
@@ -126,9 +126,9 @@ class CopyStream:
         return batch
 
     def confirm(self, flushed_lsn: int, applied_lsn: int | None = None) -> None:
-        """Tell the server, within 20 ms, that everything up to `flushed_lsn` is durable here; it never sends that again.
+        """Confirm, within 20 ms, that everything up to `flushed_lsn` is durable here; the server never sends that again.
 
-        Moves forward only: a lower position is no news. `applied_lsn` is `flushed_lsn` unless given. Raises `ValueError` for a
+        It only moves forward: a lower position is ignored. `applied_lsn` is `flushed_lsn` unless given. Raises `ValueError` for a
         position that the server has not reached yet: confirmed, it would be lost.
         """
         reached = max(self.received_lsn, self._keepalive, self.keepalive_lsn)
@@ -146,8 +146,8 @@ class CopyStream:
     async def finish(self, timeout_s: float) -> bool:
         """Say goodbye: send the last confirmed position and wait until the server has taken it; close in any case.
 
-        Gives whether the server said so within `timeout_s` seconds. What it still sends is thrown away: it is not confirmed,
-        so it comes again. Cancelled, it closes at once.
+        Return whether the server said so within `timeout_s` seconds. Whatever it still sends is thrown away: it is not
+        confirmed, so it comes again. Cancelled, it closes at once.
         """
         try:
             if self.error is None:
@@ -181,7 +181,7 @@ class CopyStream:
             self._heartbeat.pause()
 
     def _rest(self) -> None:
-        """Everything that was there has been read. In a stream that never stops, read again in a while, and no sooner."""
+        """Decide when to read again, now that everything was read: in a stream that never stops, not before `REST_S`."""
         now = self._loop.time()
         self._reads_in_a_row = self._reads_in_a_row + 1 if now < self._read_at + 2 * REST_S else 0
         self._read_at = now
@@ -197,7 +197,7 @@ class CopyStream:
             self._loop.add_reader(self._descriptor, self._readable)
 
     def _end_rest(self) -> bool:
-        """Take the next read off the clock; gives whether it was on it. The descriptor is not watched then."""
+        """Cancel the timer of the next read; return whether there was one. The descriptor is not watched then."""
         if self._resting is None:
             return False
         self._resting.cancel()
@@ -215,7 +215,7 @@ class CopyStream:
             self._waiter.set_result(None)
 
     def _drain(self) -> None:
-        """Take what is there, as long as it is this callback's turn."""
+        """Read what is there, while it is this callback's turn."""
         vain = 0
         for turn in range(READS_A_TURN):
             self._pgconn.consume_input()
@@ -237,7 +237,7 @@ class CopyStream:
         self._loop.call_soon(self._readable)
 
     def _take_whole(self) -> tuple[int, bool]:
-        """Take the messages that have come whole; gives their size, and whether the stream is over. Loops once a message."""
+        """Take the messages that have come whole; return their size, and whether the stream is over. Loops once a message."""
         get, keep = self._pgconn.get_copy_data, self._buffer.append
         size, newest = 0, b""
         try:
@@ -258,7 +258,7 @@ class CopyStream:
                     self._told(message)
                     size += 1
         finally:
-            # Also of a read that fails half-way: what it has brought is given, and may be confirmed.
+            # Also of a read that fails half-way: what it has brought is returned, and may be confirmed.
             if size:
                 self._take_note(size, newest)
 
@@ -271,7 +271,7 @@ class CopyStream:
         self.received_lsn = max(self.received_lsn, int.from_bytes(newest[9:17]))
 
     def _told(self, data: bytes) -> None:
-        """A keepalive: how far the server has read, and whether it wants an answer."""
+        """Take a keepalive: how far the server has read, and whether it wants an answer."""
         if data[0] != _KEEPALIVE:
             raise psycopg.OperationalError(f"the walsender sent a message of unknown type {data[:1]!r}")
         self._heartbeat.heard(self._loop.time())
@@ -280,7 +280,7 @@ class CopyStream:
             self._send(ask=False)
 
     def _end(self) -> None:
-        """The stream is over; say why."""
+        """End the stream with its reason, as soon as that has come."""
         self._ending = True
         if self._pgconn.is_busy():
             # The reason is still under way.
@@ -307,7 +307,7 @@ class CopyStream:
     # Speaking.
 
     def _beat(self) -> None:
-        """Do what is due, and come back when something may be due again."""
+        """Do what is due, and set the timer for what may be due next."""
         now = self._loop.time()
         match self._heartbeat.due(now):
             case Beat.DEAD:
@@ -387,7 +387,7 @@ class CopyStream:
             self._on_failure(error)
 
     def _let_go(self) -> None:
-        """Watch nothing any more, and wake whoever waits. Once: later the descriptor may be somebody else's."""
+        """Stop watching, and wake whoever waits. Only once: later the descriptor may be somebody else's."""
         if self._released:
             return
         self._released = True
@@ -411,8 +411,8 @@ class CopyStream:
 def shut_down(pgconn: pq.abc.PGconn, *, reset: bool = False) -> None:
     """Shut the socket down without closing the descriptor, which an event loop may still watch.
 
-    With `reset` the server is told by an RST, once it is closed: an ordinary end waits behind what was sent and is not
-    acknowledged, and when nothing comes back any more, for ever. What is still to be sent is lost, and the server notes one line.
+    With `reset` the server gets an RST, once the socket is closed: an ordinary end waits behind what was sent and is not
+    acknowledged, forever when nothing comes back any more. Whatever is still to be sent is lost, and the server logs one line.
     """
     with suppress(psycopg.Error, OSError), socket.socket(fileno=os.dup(pgconn.socket)) as shared:
         if reset:
