@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, ClassVar
 
 from outlast import Fault, Kind
-from outlast._programs.fold.spool import AGAIN, Spool
+from outlast._programs.fold.spool import AGAIN, FoldSpool
 from outlast._programs.guard.logfile import LogFile
 from outlast._programs.guard.rotation import Limits
 from outlast.changes import Column, FileSpool, Insert, JsonLinesSink, Quarantine, Relation, ReplicaIdentity, Transaction
@@ -172,7 +172,7 @@ class Folded(Appender):
 
     def open(self) -> None:
         self.now = 0.0
-        self.spool = Spool(self.path.parent / "folded", 1 << 20, lambda text: None, self.now, "a")
+        self.spool = FoldSpool(self.path.parent / "folded", 1 << 20, lambda text: None, self.now, "a")
 
     def append(self, unit: int) -> None:
         self.now += 2 * AGAIN.cap_s

@@ -17,9 +17,6 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[2]
 
-OWED: frozenset[str] = frozenset()
-"""Paths that are to be rewritten still; who has done so deletes theirs. One that owes nothing fails as well."""
-
 
 @dataclass(frozen=True)
 class Rule:
@@ -228,25 +225,14 @@ def files() -> Iterator[Path]:
 NAMES = [str(path.relative_to(ROOT)) for path in files()]
 
 
-def owes(name: str) -> bool:
-    return any(name == owed or name.startswith(f"{owed}/") for owed in OWED)
-
-
 def findings_of(name: str) -> list[Finding]:
     return findings(name, (ROOT / name).read_text(encoding="utf-8"))
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if not owes(name)])
+@pytest.mark.parametrize("name", NAMES)
 def test_a_file_is_in_plain_english(name: str) -> None:
     found = findings_of(name)
     assert not found, "\n".join(["not in plain English:", *map(str, found)])
-
-
-@pytest.mark.parametrize("owed", sorted(OWED))
-def test_what_is_owed_is_still_owed(owed: str) -> None:
-    names = [name for name in NAMES if name == owed or name.startswith(f"{owed}/")]
-    assert names, f"{owed} is no more: delete its line in OWED"
-    assert any(findings_of(name) for name in names), f"{owed} is in plain English: delete its line in OWED"
 
 
 @pytest.mark.parametrize("rule", [*PROSE, ANY_FIRST, *FUNCTION_FIRST], ids=lambda rule: rule.wrong[0])

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 from outlast.jobs import Job
-from outlast.jobs._importable import Place
+from outlast.jobs._importable import Home
 from outlast.jobs._processes import ChildProcesses
 
 
@@ -25,7 +25,7 @@ def hang(job: Job) -> None:
 
 async def main() -> None:
     """Have two at once."""
-    children = ChildProcesses(lambda: {"hang": Place("__main__", "hang")}, result_bytes_max=1_000)
+    children = ChildProcesses(lambda: {"hang": Home("__main__", "hang")}, result_bytes_max=1_000)
     await asyncio.gather(*(children.run(Job(number, "hang", sys.argv[1], 1, 3), None) for number in (1, 2)))
 
 

@@ -19,7 +19,7 @@ from process_handlers import alive
 import outlast
 from outlast.jobs import Job
 from outlast.jobs._child_process import ChildDiedError
-from outlast.jobs._importable import Place
+from outlast.jobs._importable import Home
 from outlast.jobs._plain_json import NotJsonError, TooLargeError
 from outlast.jobs._processes import ChildError, ChildProcesses
 
@@ -44,9 +44,9 @@ async def value(children: ChildProcesses, job: Job, timeout_s: float | None) -> 
     return None if result.json is None else json.loads(result.json)
 
 
-def on_children(run_async: RunAsync, test: Callable[[ChildProcesses], Coroutine[Any, Any, None]], **places: Place) -> None:
+def on_children(run_async: RunAsync, test: Callable[[ChildProcesses], Coroutine[Any, Any, None]], **places: Home) -> None:
     async def main() -> None:
-        known = {kind: Place("process_handlers", kind) for kind in KINDS} | places
+        known = {kind: Home("process_handlers", kind) for kind in KINDS} | places
         children = ChildProcesses(lambda: known, result_bytes_max=256 * 1024)
         try:
             await test(children)
@@ -225,7 +225,7 @@ def test_the_rules_of_the_queue_hold_in_the_child(run_async: RunAsync) -> None:
             await value(children, job("shop", "shop"), None)
         assert outlast.Classifiers().classify(caught.value).code == "no order"
 
-    on_children(run_async, test, shop=Place("process_handlers_of_a_queue", "shop"))
+    on_children(run_async, test, shop=Home("process_handlers_of_a_queue", "shop"))
 
 
 def test_what_a_handler_lets_out_ends_no_child(run_async: RunAsync) -> None:
@@ -259,7 +259,7 @@ def test_while_no_child_can_be_started_jobs_are_refused_and_one_prober_asks(
         await until(lambda: children.dependency.passable)
         assert await value(children, job("broken", "mended"), None) == "mended"
 
-    on_children(run_async, test, broken=Place("broken_for_now", "note"))
+    on_children(run_async, test, broken=Home("broken_for_now", "note"))
     told = [text for text in caplog.messages if "no licence" in text]
     assert len(told) == 1, "one line, however many were refused"
     assert "import the module of each handler" in told[0]
