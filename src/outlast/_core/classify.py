@@ -33,7 +33,6 @@ class Classifiers:
     __slots__ = ("_rules",)
 
     def __init__(self, rules: Iterable[Rule] = ()) -> None:
-        """Take rules in the order in which they are asked."""
         self._rules = tuple(rules)
 
     def with_rule(self, rule: Rule) -> Classifiers:

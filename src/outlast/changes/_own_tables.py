@@ -33,7 +33,6 @@ class OwnTables:
     """
 
     def __init__(self, schema: str, sink: object = None) -> None:
-        """Take the stream's schema, and that of a sink that has one."""
         theirs = getattr(sink, "schema", None)
         self.schemas = frozenset({schema, theirs} if isinstance(theirs, str) else {schema})
 

@@ -106,7 +106,6 @@ class TextStream:
     tick_s: float | None = None
 
     def __init__(self, stream: Stream) -> None:
-        """Write to `stream`."""
         self._stream = stream
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
 

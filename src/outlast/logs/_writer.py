@@ -359,7 +359,6 @@ class QueuedHandler(logging.Handler):
     terminator = "\n"
 
     def __init__(self, stream: Stream, level: int = logging.NOTSET, **options: float) -> None:
-        """Write to `stream`."""
         super().__init__(level)
         self.writer = LogWriter(stream, tell=self.tell, **cast("dict[str, Any]", options))
 

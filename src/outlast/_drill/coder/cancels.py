@@ -18,7 +18,6 @@ class Cancels:
     """The times of the cancel requests that a proxy passed on. Given to `FaultProxy` as its `watch`."""
 
     def __init__(self) -> None:
-        """None so far."""
         self.times_s: deque[float] = deque(maxlen=_KEPT_MAX)
         """The monotonic times at which their connections were opened; the oldest are forgotten beyond a million."""
 

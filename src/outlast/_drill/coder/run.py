@@ -51,7 +51,6 @@ class JobsRun(ArmRun[JobsArm, PostgresTarget]):
     _sessions: SessionCount | None = None
 
     def __init__(self, options: CoderOptions, kind: JobsKind, observer: Observer, cancel: threading.Event) -> None:
-        """Run `kind` as `options` say."""
         super().__init__(options, kind, observer, cancel)
         self._dsn = options.dsn
         self._store = kind.store()

@@ -27,7 +27,6 @@ class Writer:
     """Inserts a number every 50 ms, and knows which were committed."""
 
     def __init__(self, dsn: str) -> None:
-        """Write to the table at `dsn`."""
         self.committed: set[int] = set()
         self._dsn = dsn
         self._stop = threading.Event()

@@ -26,7 +26,6 @@ class SessionCount:
     """A thread that counts the sessions ten times a second; a context manager."""
 
     def __init__(self, target: PostgresTarget) -> None:
-        """Count on `target`, past the proxy."""
         self.peak = 0
         """The most there were at once."""
         self._target = target

@@ -34,7 +34,6 @@ class Watch:
     """A thread that refreshes the instances of an arm; a context manager."""
 
     def __init__(self, arm: str, instances: Sequence[Instance], observer: Observer) -> None:
-        """Watch `instances` for `observer`."""
         self._arm = arm
         self._instances = instances
         self._observer = observer

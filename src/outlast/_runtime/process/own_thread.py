@@ -45,7 +45,6 @@ class OwnThread(Executor):
     """
 
     def __init__(self, name: str, *, waiting_max: int = WAITING_MAX) -> None:
-        """Start nothing yet."""
         self.name = name
         self.waiting_max = waiting_max
         self._inbox: _Inbox | None = None

@@ -97,7 +97,6 @@ class Reading:
     __slots__ = ("at", "data", "kind")
 
     def __init__(self, data: bytes) -> None:
-        """Read the tag."""
         self.data = data
         self.at = 0
         self.kind = "(empty)"

@@ -30,7 +30,6 @@ class RefusedError(OutlastError):
     """The sink refused a transaction. Holds its place and the code of the fault; never what is in its rows."""
 
     def __init__(self, fault: Fault) -> None:
-        """Say it in the fault's words."""
         super().__init__(fault.reason, fault)
         self.fault = fault
 

@@ -55,7 +55,6 @@ class PostgresSnapshot:
     """Takes the snapshot for `sink`, as owner number `epoch` of `stream`. Every transaction is fenced. See `SnapshotTarget`."""
 
     def __init__(self, sink: PostgresSink, naming: Naming, stream: str, epoch: int) -> None:
-        """Describe it; nothing is asked."""
         self.progress = PostgresProgress(sink.db, schema=sink.schema, transaction=self._transaction)
         self._sink = sink
         self._naming = naming

@@ -53,7 +53,6 @@ class SlotCreationError(OutlastError):
     """The slot was not created in time. `fault` says for whom the server waited; no slot is left behind."""
 
     def __init__(self, slot: str, wait_s: float, fault: Fault) -> None:
-        """Carry what the operator needs."""
         super().__init__(f"replication slot {slot} was not created within {wait_s:g} s: {fault.reason}; {fault.hint}", fault)
         self.slot = slot
         self.wait_s = wait_s

@@ -246,7 +246,6 @@ class ReplicationRule:
     """A rule for `Classifiers`, and for `Replication.connect`, that knows the names to put into the hints."""
 
     def __init__(self, names: Names) -> None:
-        """Speak of these names."""
         self.names = names
 
     def __call__(self, exc: BaseException, phase: str) -> Fault | None:

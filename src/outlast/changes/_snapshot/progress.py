@@ -62,7 +62,6 @@ class MemoryProgress:
     """Keeps it as long as the process lives: for tests, and for snapshots that are small enough to begin again."""
 
     def __init__(self) -> None:
-        """Begin empty."""
         self._states: dict[str, SnapshotState] = {}
 
     async def load(self, stream: str) -> SnapshotState | None:

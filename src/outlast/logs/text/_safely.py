@@ -19,7 +19,6 @@ class Safely:
     """
 
     def __init__(self, fold: TextFold, say: Callable[[str], None]) -> None:
-        """Fold with `fold`."""
         self._fold = fold
         self._say = say
         self.has_failed = False

@@ -24,7 +24,6 @@ class Retrier:
     """Exponential waits without jitter; `reset` goes back to the first."""
 
     def __init__(self) -> None:
-        """Start at the shortest wait."""
         self._wait_s = RETRY_S_MIN
 
     def next_s(self) -> float:
@@ -41,7 +40,6 @@ class CoderFixed(PlainService):
     """Job loops with a backoff each, and a controller that asks the database before it resets its own."""
 
     def __init__(self) -> None:
-        """Set up the service on the pool all plain arms share."""
         super().__init__("coder-fixed")
         self.pool = DialingPool(self.settings.dsn)
 

@@ -22,7 +22,6 @@ class Naive(PlainService):
     """Job loops without a backoff, and a controller whose backoff is reset by a pre-check."""
 
     def __init__(self) -> None:
-        """Set up the service on the pool all plain arms share."""
         super().__init__("naive")
         self.pool = DialingPool(self.settings.dsn)
 

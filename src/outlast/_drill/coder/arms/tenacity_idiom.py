@@ -45,7 +45,6 @@ class Tenacity(PlainService):
     """Job loops whose calls are retried forever."""
 
     def __init__(self) -> None:
-        """Set up the service on the pool all plain arms share."""
         super().__init__("tenacity")
         self.pool = DialingPool(self.settings.dsn)
 

@@ -26,7 +26,6 @@ class LogSink:
     """Writes each change into the work log. The slot keeps the position, so that changes may come twice after a fault."""
 
     def __init__(self, work_log: WorkLog) -> None:
-        """Write to `work_log`."""
         self._work_log = work_log
         self._lsn = 0
 
