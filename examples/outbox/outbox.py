@@ -92,7 +92,10 @@ class Outbox:
                 async with self.disk.use("append"):
                     await self._thread.run(self._journal.append, [message])
                 self.open[message.key] = message
-        except (Unavailable, JournalFullError, OSError) as exc:
+        except Unavailable:
+            self.counts["turned_away"] += 1
+            raise
+        except (JournalFullError, OSError) as exc:
             self.counts["turned_away"] += 1
             raise self.disk.refusal(exc) from exc
         self.counts["accepted"] += 1
@@ -170,10 +173,9 @@ class Outbox:
 
     def health(self) -> SystemHealth:
         """Return the first of what keeps it from accepting or sending."""
-        for needed in (self.disk, self.peer):
-            if needed.state is State.DOWN:
-                return SystemHealth(False, f"waiting for {needed.name}", needed.fault, needed.health.opened_at)
-        return SystemHealth(self._full_since is None, "sending" if self._full_since is None else "full", since=self._full_since)
+        is_full = self._full_since is not None
+        working = SystemHealth(not is_full, "full" if is_full else "sending", since=self._full_since)
+        return SystemHealth.waiting_for(self.disk, self.peer) or working
 
     def lag(self) -> Lag:
         """Return the age of the oldest message that is to be delivered."""

@@ -26,7 +26,7 @@ class RetryBudget:
         self.tokens = min(tokens, self.burst_max)
 
     def take(self, now: float) -> bool:
-        """Take the token for one retry; False means that the retry must not happen."""
+        """Take the token for one retry; return False if the retry must not happen."""
         if self.refilled_at is not None and now > self.refilled_at:
             self.tokens = min(self.burst_max, self.tokens + (now - self.refilled_at) * self.per_s)
         self.refilled_at = now

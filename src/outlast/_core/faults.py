@@ -90,7 +90,6 @@ class Unavailable(OutlastError):  # noqa: N818 - the word of the design; callers
     """
 
     def __init__(self, dependency: str, fault: Fault, since_s: float, retry_after_s: float) -> None:
-        """Carry what the one who is refused needs to know."""
         super().__init__(
             f"{dependency} is unavailable since {since_s:.1f} s: {fault.code} {fault.reason} (retry after {retry_after_s:.1f} s)"
         )

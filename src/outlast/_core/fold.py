@@ -240,7 +240,7 @@ class Fold:
         return said
 
     def end(self, now: float) -> list[Summary]:
-        """Say everything that is still pending, and forget all storms. The totals stay."""
+        """Return a summary of everything that is still pending, and forget all storms. The totals stay."""
         said: list[Summary] = []
         for storm in self._everything():
             self._leave(storm)

@@ -57,13 +57,13 @@ class Governor:
     """Turns that were slowed down, in all."""
 
     def progress(self, now: float) -> Spin | None:
-        """Take a turn that did useful work."""
+        """Record a turn that did useful work; return the change that it makes."""
         self.turns = 0
         self.window_at = now
         return self._leave()
 
     def idle(self, now: float, took_s: float) -> Spin | None:
-        """Take a turn that did no useful work and lasted `took_s` seconds, the throttle not counted."""
+        """Record a turn that did no useful work and lasted `took_s` seconds, the throttle not counted."""
         rate_max = self.ceiling.turns_per_s_max
         if rate_max is None:
             return None

@@ -93,7 +93,7 @@ class HealthPolicy:
     relapse: Backoff = RELAPSE
 
     def fault(self, health: Health, fault: Fault, now: float, rng: random.Random) -> tuple[Health, Action | None]:
-        """Take evidence from real work that the dependency is down."""
+        """Return the health after evidence from real work that the dependency is down."""
         match health.state:
             case State.DOWN:
                 return replace(health, last=fault), None
@@ -115,7 +115,7 @@ class HealthPolicy:
                 return replace(held, probe_at=max(now + hold_s, held.probe_at or 0.0)), Action.HOLD
 
     def probe_failed(self, health: Health, fault: Fault, now: float, rng: random.Random) -> Health:
-        """Take the failure of a probe: the next one comes later."""
+        """Return the health after the failure of a probe: the next one comes later."""
         if health.state is not State.DOWN:
             return health
         changed = health.last is not None and ((health.last.kind is Kind.PERMANENT) is not (fault.kind is Kind.PERMANENT))
@@ -124,7 +124,7 @@ class HealthPolicy:
         return self._wait(replace(health, last=fault, probe=probe), fault, now, rng)
 
     def probe_passed(self, health: Health, now: float) -> tuple[Health, Action | None]:
-        """Take the success of a probe. It lets the waiters go and resets nothing."""
+        """Return the health after the success of a probe. It lets the waiters go and resets nothing."""
         if health.state is not State.DOWN:
             return health, None
         back = replace(
@@ -139,13 +139,13 @@ class HealthPolicy:
         return back, Action.RELEASE
 
     def worked(self, health: Health, now: float) -> tuple[Health, Action | None]:
-        """Take the success of real work."""
+        """Return the health after the success of real work."""
         if health.state is not State.RECOVERING:
             return health, None
         return self.tick(replace(health, worked=True), now)
 
     def tick(self, health: Health, now: float) -> tuple[Health, Action | None]:
-        """See whether health has lasted: without a fault, with real work done, long enough."""
+        """Return `UP` if health has lasted: without a fault, with real work done, long enough."""
         if health.state is not State.RECOVERING or not health.worked or now < self.sustained_at(health):
             return health, None
         return Health(State.UP, now, epoch=health.epoch), Action.RESOLVE

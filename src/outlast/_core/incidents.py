@@ -164,7 +164,7 @@ class IncidentBook:
         return line
 
     def summary(self, now: float) -> str | None:
-        """Say in half a sentence what is still open, for the last line of a service; None when all is well."""
+        """Return half a sentence about what is still open, for the last line of a service; None when all is well."""
         if self.opened_at is None:
             return None
         state = "recovering" if self.better_at is not None else self.verb.removeprefix("is ")

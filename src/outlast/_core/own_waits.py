@@ -41,13 +41,13 @@ class OwnWaits:
     """The values of `state` before each of the newest failures, since work last began."""
 
     def failed(self, fault: Fault, now: float, rng: random.Random) -> float:
-        """Take a failure of its own; returns the seconds to wait."""
+        """Record a failure of its own; return the seconds to wait."""
         self._before = (*self._before, self.state)[-TAKEN_BACK_MAX:]
         self.state, wait_s = self.policy.next_always(self.state, now, rng, fault.floor_s(PERMANENT_S))
         return wait_s
 
     def in_rhythm(self, now: float, rng: random.Random, retry_after_s: float | None = None) -> float:
-        """Take a failure that the rhythm of a dependency bounds; returns the seconds to wait.
+        """Record a failure whose wait the rhythm of a dependency bounds; return the seconds to wait.
 
         They are at most 5, unless the peer itself asks for more.
         """

@@ -7,6 +7,7 @@ normal case. A buffered file writes what it had refused once there is room again
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import errno
 import fcntl
@@ -120,9 +121,12 @@ class AppendFile:
             partly = keep is not None and isinstance(error, OSError) and written < len(data)
             written = keep(written) if keep is not None and partly else 0
             self.size += written
-            self._take_back(error)
             if not written:
+                self._take_back(error)
                 raise
+            # What is kept counts, also if the rest cannot be cut off now: the next append tries to.
+            with contextlib.suppress(TornFileError):
+                self._take_back(error)
         else:
             self.size += written
         if self._sync is Sync.EACH:

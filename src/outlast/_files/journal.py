@@ -89,7 +89,7 @@ class Journal(Generic[T]):
         self.bytes_max = bytes_max
         self.records: list[T] = []
         self.damaged: list[bytes] = []
-        """What could not be read when it was opened, without being a torn tail; the next `keep_only` takes it out of the file."""
+        """What could not be read when it was opened, torn tail apart; it stays in the file until the next `keep_only`."""
         self.torn_bytes = 0
         """Bytes of an unfinished append that were cut off when it was opened."""
         self._encode = encode
@@ -133,7 +133,7 @@ class Journal(Generic[T]):
         file = self._opened()
         data = b"".join(self._framed(record) for record in records)
         if not self._is_current:
-            self._rewrite(self.records)
+            self._rewrite(self.records, self.damaged)
         size = file.size or len(self._header)
         if len(self.records) + len(records) > self.records_max or size + len(data) > self.bytes_max:
             msg = (
@@ -164,8 +164,8 @@ class Journal(Generic[T]):
     def keep_only(self, places: Collection[int]) -> None:
         """Forget all records but those at these places, which stay in their order. Raises `OSError`; then none is forgotten."""
         remaining = [record for place, record in enumerate(self.records) if place in places]
-        if len(remaining) < len(self.records) or not self._is_current:
-            self._rewrite(remaining)
+        if len(remaining) < len(self.records) or self.damaged or not self._is_current:
+            self._rewrite(remaining, [])
         self.records = remaining
         self.damaged = []
 
@@ -184,10 +184,10 @@ class Journal(Generic[T]):
     def _framed(self, record: T) -> bytes:
         return framed(self._encode(record))
 
-    def _rewrite(self, records: list[T]) -> None:
+    def _rewrite(self, records: list[T], damaged: list[bytes]) -> None:
         file = self._opened()
-        if records:
-            file.replace(self._header + b"".join(map(self._framed, records)))
+        if records or damaged:
+            file.replace(self._header + b"".join([*damaged, *map(self._framed, records)]))
         else:
             file.cut(0)
         self._is_current = True
@@ -200,7 +200,7 @@ class Journal(Generic[T]):
         self.records, self.damaged, self.torn_bytes = found.records, found.damaged, len(found.torn)
         if found.torn:
             file.cut(len(data) - len(found.torn))
-        self._is_current = not self.damaged and header == self._header[: len(data)]
+        self._is_current = header == self._header[: len(data)]
 
     def _checked(self, data: bytes) -> bytes:
         """Return the header of the file; empty where it has none."""
@@ -208,6 +208,9 @@ class Journal(Generic[T]):
         if match is None:
             return b""
         found, name, version = int(match[1]), match[2], int(match[3] or 0)
+        if found <= FORMAT and name != self.name.encode():
+            msg = f"the file {self.path} is the journal of {(name or b'?').decode()!r}, not of {self.name!r}; give another path"
+            raise ConfigurationError(msg)
         for what, number, limit in (("format", found, FORMAT), ("records of version", version, self.version)):
             if number > limit:
                 msg = (
@@ -215,9 +218,6 @@ class Journal(Generic[T]):
                     "run the version that wrote it until the journal is empty, or give another path"
                 )
                 raise NewerFormatError(msg)
-        if name != self.name.encode():
-            msg = f"the file {self.path} is the journal of {(name or b'?').decode()!r}, not of {self.name!r}; give another path"
-            raise ConfigurationError(msg)
         return match[0]
 
 

@@ -230,7 +230,7 @@ def test_a_table_that_is_not_empty_is_not_touched(
 
 
 @pytest.mark.expected_logs("is gone")
-def test_a_lost_slot_is_answered_by_reading_all_anew_once(
+def test_a_lost_slot_is_answered_by_reading_all_again_once(
     source: str, warehouse: str, run_async: RunAsync, caplog: pytest.LogCaptureFixture
 ) -> None:
     drop = "SELECT pg_drop_replication_slot('shop')"
@@ -254,9 +254,11 @@ def test_a_lost_slot_is_answered_by_reading_all_anew_once(
 
     caplog.set_level(logging.INFO, "outlast")
     run_async(main)
-    warnings = [record.message for record in caplog.records if record.levelno == logging.WARNING and "anew" in record.message]
+    warnings = [
+        record.message for record in caplog.records if record.levelno == logging.WARNING and "read again" in record.message
+    ]
     assert len(warnings) == 1
-    assert "slot shop is gone; all tables are read anew" in warnings[0]
+    assert "slot shop is gone; all tables are read again" in warnings[0]
 
 
 def test_begun_anew_it_is_ended_by_whoever_comes_next(source: str, warehouse: str, run_async: RunAsync) -> None:

@@ -180,6 +180,7 @@ def test_a_full_outbox_refuses_all_alike_says_so_once_and_has_room_again_below_a
                 assert (fault.kind, fault.code, fault.source) == (Kind.EXHAUSTED, "outbox full", "outbox")
                 assert refused.value.retry_after_s > 0
                 assert refused.value.since_s >= 0
+                assert refused.value.__cause__ is None
                 await asyncio.sleep(1)
             assert box.health().well is False
             peer.trouble = None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import zlib
 from typing import TYPE_CHECKING
 
@@ -76,6 +78,7 @@ def test_damage_in_the_middle_is_no_torn_tail(tmp_path: Path, at: int) -> None:
     assert journal.damaged == [bytes(data[len(HEADER) : len(HEADER) + len(framed(b"first record"))])]
     assert journal.path.read_bytes() == data, "nothing is cut off"
     journal.append([b"fourth"])
+    assert journal.path.read_bytes() == data + framed(b"fourth"), "an append does not destroy it"
     journal.drop(0)
     journal.close()
     assert journal.path.read_bytes() == file_of([b"second", b"third", b"fourth"])
@@ -148,6 +151,16 @@ def test_a_file_without_a_header_is_read_and_rewritten_with_the_next_append(tmp_
     assert journal.path.read_bytes() == file_of([b"first", b"second", b"third"])
 
 
+def test_damage_in_an_old_file_outlives_its_rewrite(tmp_path: Path) -> None:
+    old = b"%08x first\n" % zlib.crc32(b"first")
+    journal = opened(tmp_path / "file", b"what is this\n" + old)
+    journal.append([b"second"])
+    journal.close()
+    again = opened(tmp_path / "file", journal.path.read_bytes())
+    assert (again.records, again.damaged) == ([b"first", b"second"], [b"what is this\n"])
+    again.close()
+
+
 def test_records_of_an_earlier_version_are_rewritten_with_the_next_append(tmp_path: Path) -> None:
     opened(tmp_path / "file", file_of([b"first"])).close()
     journal = made(tmp_path / "file", version=2)
@@ -177,3 +190,27 @@ def test_it_is_full_at_its_bounds_and_says_what_did_not_fit(tmp_path: Path) -> N
 def test_a_name_is_one_word(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="a journal is named by 1 to 40 of a-z"):
         made(tmp_path / "file", name="two words")
+
+
+def test_a_full_disk_keeps_nobody_from_reading_and_emptying_an_old_journal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A start needs no room. The rewrite that an append needs is refused, and the old file stays as it was."""
+    old = b"".join(b"%08x %s\n" % (zlib.crc32(record), record) for record in (b"first", b"second"))
+
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    (tmp_path / "file").write_bytes(old)
+    monkeypatch.setattr(os, "write", full)
+    journal = made(tmp_path / "file")
+    journal.open()
+    with pytest.raises(OSError, match="No space left"):
+        journal.append([b"third"])
+    with pytest.raises(OSError, match="No space left"):
+        journal.drop(1)
+    assert (journal.records, journal.path.read_bytes()) == ([b"first", b"second"], old)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+    journal.drop(2)
+    assert (journal.records, journal.path.read_bytes()) == ([], b"")
+    journal.close()

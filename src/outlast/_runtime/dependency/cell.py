@@ -71,7 +71,7 @@ class Cell:
         self.rng = rng
         self.waiters_max = waiters_max
         self.probe = probe
-        """What asks whether the dependency is usable. None: callers are the trial, one at a time."""
+        """The question whether the dependency is usable: raises if not. None: callers are the trial, one at a time."""
         self.probe_timeout_s = probe_timeout_s
         self.counts = counts
         self.lock = threading.RLock()
@@ -186,7 +186,7 @@ class Cell:
         return fault
 
     def observe(self, fault: Fault, exc: BaseException | None, epoch: int | None) -> None:
-        """Take a classified fault of work that began in `epoch`."""
+        """Record a classified fault of work that began in `epoch`, if it is evidence."""
         if not fault.is_evidence or fault.source != self.name:
             return
         self._bind_if_running()
@@ -199,7 +199,7 @@ class Cell:
         self._after(changed)
 
     def failed(self, exc: BaseException, epoch: int, phase: str, place: bool) -> None:  # noqa: FBT001
-        """Take the exception of a guarded block that began in `epoch`; `place`: it was the trial."""
+        """Record the exception of a guarded block that began in `epoch`; `place`: it was the trial."""
         if isinstance(exc, OURS) or not self.counts(exc):
             # It says nothing; the place goes to the next in line.
             if place:
@@ -217,7 +217,7 @@ class Cell:
             self._pass_on()
 
     def succeeded(self, epoch: int, place: bool) -> None:  # noqa: FBT001
-        """Take the success of a guarded block."""
+        """Record the success of a guarded block."""
         if place:
             self.probe_passed()
         with self.lock:
@@ -227,14 +227,14 @@ class Cell:
         self._after(changed)
 
     def probe_passed(self) -> None:
-        """Take the success of a probe, or of a trial."""
+        """Record the success of a probe, or of a trial."""
         with self.lock:
             self.trial.withdraw()
             changed = self._enter(*self.policy.probe_passed(self.health, clock()))
         self._after(changed)
 
     def probe_failed(self, fault: Fault, exc: BaseException | None = None, *, counted: bool = False) -> None:
-        """Take the failure of a probe, or of a trial."""
+        """Record the failure of a probe, or of a trial."""
         with self.lock:
             self.trial.withdraw()
             if not counted:
@@ -293,7 +293,7 @@ class Cell:
         self.listeners.deliver()
 
     def _watch(self) -> None:
-        """See to it that sustained health is noticed when nothing else happens."""
+        """Set the timer by which sustained health is noticed when nothing else happens."""
         if self._tick is None and self.loop is not None:
             self._tick = self.loop.call_at(self.policy.sustained_at(self.health), self._sustained)
 

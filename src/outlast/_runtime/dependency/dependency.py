@@ -149,7 +149,7 @@ class Dependency:
         return self._cell.report(exc, phase, epoch)
 
     def observe(self, fault: Fault, exc: BaseException | None = None, epoch: int | None = None) -> None:
-        """Take a fault that is classified already as `report` does. From any thread."""
+        """Record a fault that is classified already, as `report` does. From any thread."""
         self._cell.observe(fault, exc, epoch)
 
     def subscribe(self, listener: Callable[[State, Fault | None], None]) -> Callable[[], None]:
@@ -224,7 +224,7 @@ class Dependency:
         self.reopen()
 
     def stopping(self, stop: Stop) -> None:
-        """Take note that the service ends: nothing is probed from now on, whoever waits is let out."""
+        """Note that the service ends: nothing is probed from now on, whoever waits is let out."""
         self._cell.stop = stop
         self._prober.cancel()
         self._cell.waiters.fail(lambda: Stopping(stop.reason or ""))

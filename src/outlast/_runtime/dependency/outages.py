@@ -1,4 +1,4 @@
-"""The part of the dependencies in the failures of one worker or session that needs them, and its waits after those."""
+"""Outages of dependencies as causes of the failures of one worker or session, and its waits after a failure."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from outlast._runtime.service.stop import Stop
 
 HELD_S_MAX = 10.0
-"""For so long a peer may hold what a session of ours had that broke: until it notices, a keepalive or two."""
+"""The time for which a peer may hold what a broken session of ours had: until it notices, a keepalive or two."""
 DEPTH_MAX = 8
 """The causes of an exception that are looked at for a refusal."""
 
@@ -54,7 +54,7 @@ class Outages:
         self.waits = OwnWaits(policy)
         self._session = session
         self._broke_at = float("-inf")
-        """When a session that had served broke."""
+        """The time at which a session that had served broke."""
         self._rng = rng
         self._epochs: dict[Dependency, int] = {}
 
@@ -70,7 +70,7 @@ class Outages:
                     await stop.sleep(refused_s(refusal.retry_after_s, self._rng))
 
     def begin(self) -> None:
-        """Work begins: what returns from now on returns while it is under way."""
+        """Note that work begins: a dependency that returns from now on returns while it is under way."""
         if self.needs:
             self._epochs = {need: need.epoch for need in self.needs}
 
@@ -87,7 +87,7 @@ class Outages:
                 await need.look()
 
     def explain(self, fault: Fault, exc: BaseException | None) -> Explained:
-        """Say whether an outage explains the failure; a fault that is evidence of one is taken as such."""
+        """Return whether an outage explains the failure; record a fault that is evidence of one."""
         theirs = False
         for need in self.needs:
             if need.name != fault.source or not (fault.is_evidence or isinstance(exc, Unavailable)):
@@ -143,7 +143,7 @@ class Outages:
         return fault.kind is not Kind.CONTENDED or asyncio.get_running_loop().time() < self._broke_at + HELD_S_MAX
 
     async def _rest(self, seconds: float, stop: Stop) -> bool:
-        """Sleep; True as soon as a dependency goes down. Raises `Stopping`."""
+        """Sleep; return True as soon as a dependency goes down, otherwise False. Raises `Stopping`."""
         if not self.needs:
             await stop.sleep(seconds)
             return False

@@ -16,7 +16,6 @@ class Trial:
     __slots__ = ("offered_until", "taken")
 
     def __init__(self) -> None:
-        """Start empty."""
         self.taken = False
         self.offered_until: float | None = None
 

@@ -29,7 +29,6 @@ class Use:
     __slots__ = ("_cell", "_epoch", "_phase", "_place")
 
     def __init__(self, cell: Cell, phase: str) -> None:
-        """Guard a use of the dependency; nothing happens until it is entered."""
         self._cell = cell
         self._phase = phase
         self._place = False
@@ -42,7 +41,7 @@ class Use:
         self._epoch = cell.epoch
 
     def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None) -> None:
-        """Take the outcome as evidence; the exception, if any, goes on."""
+        """Record the outcome as evidence; the exception, if any, passes."""
         cell = self._cell
         if exc is not None:
             cell.failed(exc, self._epoch, self._phase, self._place)
@@ -60,7 +59,7 @@ class Use:
     async def __aexit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Take the outcome as evidence; the exception, if any, goes on."""
+        """Record the outcome as evidence; the exception, if any, passes."""
         self.__exit__(kind, exc, traceback)
 
 

@@ -97,7 +97,7 @@ class Ending:
     def __init__(self) -> None:
         """Install the hook, and start the thread that it will need."""
         self.exit_code = 0
-        """What the process leaves with if it cannot end by itself."""
+        """The exit code of the process if it cannot end by itself."""
         self._helper = last_words.Helper.start()
         self._pid = os.getpid()
         atexit.register(self._let_go)

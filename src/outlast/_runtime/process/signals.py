@@ -30,10 +30,9 @@ class Signals:
     """
 
     def __init__(self, name: str, deadline_s: float, on_signal: Callable[[signal.Signals], None]) -> None:
-        """Install nothing yet."""
         self.name = name
         self.arrived_at: float | None = None
-        """When the first TERM or INT arrived, on the monotonic clock. Written by the last resort's thread alone."""
+        """The time at which the first TERM or INT arrived, on the monotonic clock. Written by the last resort's thread alone."""
         self.clock = Standstill()
         self.last_resort = LastResort(name, deadline_s, self.clock, self._arrived)
         self._on_signal = on_signal
@@ -68,7 +67,7 @@ class Signals:
     # In the thread of the last resort.
 
     def _arrived(self, number: int) -> None:
-        """Take note of a signal as it arrives."""
+        """Note a signal as it arrives."""
         if number in STOPPED_BY:
             self.arrived_at = self.arrived_at or time.monotonic()
             self.last_resort.begin()

@@ -20,7 +20,6 @@ class Status:
     """Reads the state of a service without waiting for it."""
 
     def __init__(self, service: Service, stop: Stop, signals: Signals, watchdog: Watchdog) -> None:
-        """Look at these."""
         self._service = service
         self._stop = stop
         self._signals = signals

@@ -74,11 +74,11 @@ class Notifier:
         return self._watchdog_s / 2 if self._watchdog_s is not None and self._socket is not None else None
 
     def ready(self, status: str = "") -> None:
-        """Say that the start is done."""
+        """Send that the start is done."""
         self._send(_lines("READY=1", status), keep="READY=1")
 
     def stopping(self, status: str = "") -> None:
-        """Say that the stop has begun."""
+        """Send that the stop has begun."""
         # What the start still owed is of no interest any more.
         self._owed = ""
         self._send(_lines("STOPPING=1", status), keep="STOPPING=1")
@@ -88,7 +88,7 @@ class Notifier:
         self._send(f"STATUS={clean(text, STATUS_CHARS_MAX)}")
 
     def watchdog(self) -> None:
-        """Say that the service is alive. Call it from what has to be alive: a turn of the event loop."""
+        """Send a sign of life. Call it from what has to be alive: a turn of the event loop."""
         self._send("WATCHDOG=1")
 
     def extend_timeout(self, seconds: float) -> None:
@@ -102,7 +102,7 @@ class Notifier:
         self._send(f"EXTEND_TIMEOUT_USEC={math.ceil(seconds * 1e6)}")
 
     def close(self) -> None:
-        """Say nothing any more."""
+        """Send nothing any more."""
         closing, self._socket = self._socket, None
         if closing is not None:
             with contextlib.suppress(OSError):

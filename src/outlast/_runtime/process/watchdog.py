@@ -44,10 +44,10 @@ class Watchdog:
         # value that is a look old is no error: no lock.
         self._beat_at = 0.0
         self._due_at = math.inf
-        """When the next beat is due; never before `start` and after `stop`."""
+        """The time of the next beat; never before `start` and after `stop`."""
         self._lag_s = 0.0
         self.late_s = 0.0
-        """How late the beats of the event loop were in all. Read from any thread, as `lag_s`."""
+        """The seconds by which the beats of the event loop were late in all. Read from any thread, as `lag_s`."""
         self._blocked_s: float | None = None
         self._done = threading.Event()
         self._thread: threading.Thread | None = None

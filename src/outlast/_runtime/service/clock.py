@@ -13,4 +13,4 @@ class Clock:
         return asyncio.get_running_loop().time()
 
     async def before(self, path: str, step: str) -> None:
-        """Let pass what a simulation wants to pass before a step of the stop of the service at `path`; nothing otherwise."""
+        """Return at once: only a simulation lets time pass before a step of the stop of the service at `path`."""

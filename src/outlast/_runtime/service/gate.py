@@ -49,7 +49,6 @@ class Gate:
     """
 
     def __init__(self, name: str, *, holders_max: int | None = HOLDERS_MAX) -> None:
-        """Start open and empty."""
         self.name = name
         self.holders_max = holders_max
         self.closed: str | None = None
@@ -150,7 +149,6 @@ class Pass:
         self._gate.take(self, self._name)
 
     def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None) -> None:
-        """Go out."""
         self._gate.give_back(self)
 
     async def __aenter__(self) -> None:
@@ -162,7 +160,6 @@ class Pass:
     async def __aexit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Go out."""
         self._gate.give_back(self)
 
 

@@ -15,7 +15,6 @@ class Holdings:
     """The services that still need each dependency. One for each run of a tree of services."""
 
     def __init__(self) -> None:
-        """Start with nothing held."""
         self._dependencies: dict[int, Dependency] = {}
         self._users: dict[int, int] = {}
         self._wanted: dict[int, int] = {}

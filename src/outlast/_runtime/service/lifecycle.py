@@ -35,7 +35,6 @@ class Lifecycle:
     """Runs a service whose dependencies are open and whose starters have run. A new one is made for each run."""
 
     def __init__(self, service: Service, stop: Stop, holdings: Holdings, clock: Clock, parent: Lifecycle | None = None) -> None:
-        """Make the lives of the children too; nothing runs yet."""
         self.service = service
         self.stop = stop
         self.path: str = service.name if parent is None else f"{parent.path}/{service.name}"
@@ -91,7 +90,7 @@ class Lifecycle:
             self._attend(asyncio.create_task(child.run(), name=child.path))
 
     async def give_up(self, starting: asyncio.Task[None]) -> StopReport:
-        """Cancel the start, which the stop came before, and end what it has started; what it raises is said."""
+        """Cancel the start, which the stop came before, and end what it has started; what it raises is logged."""
         starting.add_done_callback(partial(self._late, "the start"))
         self.stop.cancel(starting)
         return await self.abandon(starting)
@@ -130,7 +129,7 @@ class Lifecycle:
             forget()
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
-        """Take note of the end of a worker or a child, before and during the stop."""
+        """Note the end of a worker or a child, before and during the stop."""
         self._done(task)
         exc = None if task.cancelled() else task.exception()
         if self.phase is Phase.REPORT:
@@ -379,7 +378,7 @@ class Lifecycle:
         return since + fair_limit_s(since, self.plan(since).by[phase], steps_left)
 
     def _late(self, name: str, task: asyncio.Task[None]) -> None:
-        """Take note of what comes out of a step that was given up and has been named: a corruption is never silent."""
+        """Log what comes out of a step that was given up and has been named: a corruption is never silent."""
         if not task.cancelled() and (exc := task.exception()) is not None:
             self._broke(name, exc)
 

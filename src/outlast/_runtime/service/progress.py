@@ -21,7 +21,7 @@ current: ContextVar[Progress] = ContextVar("outlast_progress", default=_NOBODY)
 
 
 def progress() -> None:
-    """Say that this turn of the loop did useful work.
+    """Record that this turn of the loop did useful work.
 
     A guarded call that succeeds says so by itself. Call this in a loop that turns quickly and rightly so
     without using any dependency; otherwise it is taken for one that spins. Outside a loop it does nothing.

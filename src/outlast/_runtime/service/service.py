@@ -56,7 +56,6 @@ class Service:
         classifiers: Classifiers | None = None,
         rng: random.Random | None = None,
     ) -> None:
-        """Start out empty."""
         if deadline_s <= 0:
             msg = f"service {name}: deadline_s must be above 0, not {deadline_s}"
             raise ValueError(msg)
@@ -65,12 +64,12 @@ class Service:
         self.classifiers = classifiers or Classifiers()
         self.rng = rng or random.Random()
         self.gate = Gate(name)
-        """What must be empty before the drain ends: enter it with whatever the loops do not do."""
+        """The gate that must be empty before the drain ends: enter it with whatever the loops do not do."""
         self.children: list[Service] = []
         self.bodies: list[Body] = []
         self.hooks: list[tuple[Phase, Callable[[], Awaitable[None]]]] = []
         self.report: StopReport | None = None
-        """How the last stop went."""
+        """The report of the last stop."""
         self._shown: list[Shown] = []
         self._dependencies: dict[int, Dependency] = {}
         self._starters: list[Callable[[], Awaitable[None]]] = []

@@ -176,7 +176,7 @@ class Stop:
     # Inside.
 
     def adopt(self, child: Stop) -> None:
-        """Take a child in: it is fired with this one, which may have happened."""
+        """Adopt a child: it is fired with this one, which may have happened."""
         if self.reason is None:
             self._children[child] = None
         else:

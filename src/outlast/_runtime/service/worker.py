@@ -62,7 +62,7 @@ class Body:
         return f"{self.word} {self.name}"
 
     def __post_init__(self) -> None:
-        """Check what the user gave, and open the book."""
+        """Check the options, and open the book of the incident. Raises `ValueError`."""
         if self.workers < 1:
             msg = f"{self.subject} needs at least 1 worker, not {self.workers}"
             raise ValueError(msg)
@@ -76,7 +76,6 @@ class Leave(Exception):  # noqa: N818 - a request of a worker to its service
     """A worker asks its service to leave: a FATAL fault, or too many bugs."""
 
     def __init__(self, reason: str, exit_code: int) -> None:
-        """Say why, and with which exit code."""
         super().__init__(reason)
         self.reason = reason
         self.exit_code = exit_code
@@ -86,7 +85,6 @@ class Worker:
     """One of the workers of a body. What must outlive a restart of the body (backoff, bugs, rate) is kept here."""
 
     def __init__(self, body: Body, index: int, classifiers: Classifiers, rng: random.Random) -> None:
-        """Belong to `body` as its worker number `index`."""
         self.body = body
         self.index = index
         self.classifiers = classifiers
@@ -94,7 +92,7 @@ class Worker:
         self.busy = False
         """Whether the body is running now, rather than waiting to be called."""
         self.turned_at = 0.0
-        """When the body was last called, on the event loop's clock."""
+        """The time at which the body was last called, on the event loop's clock."""
         self.outages = Outages(body.name, body.needs, body.backoff, rng)
         self.bugs: tuple[float, ...] = ()
         self.governor = Governor(body.ceiling)
@@ -249,7 +247,7 @@ class Worker:
     # The rate.
 
     def _idle_step(self) -> float:
-        """Take a step inside the body that only yielded or failed."""
+        """Record a step inside the body that only yielded or failed; return the seconds to wait before the next."""
         self._rate(0.0)
         return self.governor.throttle_s
 

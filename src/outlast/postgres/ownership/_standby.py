@@ -81,7 +81,7 @@ class Standby:
         standby = Standby(db, "shop")
         async with standby as lost:        # returns as the owner
             ...                            # end when the future `lost` is done
-            await standby.fence(conn)      # in the sink's transaction
+            await standby.fence(conn)      # in the transaction that writes
 
     One INFO line when it has to stand by, with the session that owns it, and one when it takes over; however often a loop enters
     it again, no line comes twice. `keepalive` bounds how long the lock stays with an owner of whom nothing is heard: whose

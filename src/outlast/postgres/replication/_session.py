@@ -79,7 +79,7 @@ class Replication:
         cls,
         db: Postgres,
         *,
-        application_name: str = "outlast changes",
+        application_name: str = "outlast replication",
         wal_sender_timeout_s: float = 6.0,
         keepalive: Keepalive | None = None,
         operation_timeout_s: float | None = 10.0,

@@ -89,7 +89,7 @@ def test_a_slot_that_is_taken_is_contended_and_its_holder_is_known(source: Postg
                 assert slot is not None
                 assert slot.holder is not None
                 who = slot.holder
-                assert (who.pid, who.application) == (session.backend_pid, "outlast changes")
+                assert (who.pid, who.application) == (session.backend_pid, "outlast replication")
                 assert "since 20" in str(who)
                 assert await read_slot(conn, "no_such_slot") is None
         await db.close()
