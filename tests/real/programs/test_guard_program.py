@@ -66,7 +66,7 @@ def test_both_streams_stdin_arguments_and_the_exit_code_are_the_programs() -> No
         (["--log-only", "--", "true"], 64, "--log-only needs --log FILE"),
         (["--log-size", "many", "--", "true"], 64, "'many' is not a size"),
         (["--listen", "somewhere", "--", "true"], 64, "'somewhere' is no address"),
-        (["--restarts-max", "-1", "--", "true"], 64, "no number of restarts"),
+        (["--restarts-max", "-1", "--", "true"], 64, "not a number of restarts"),
         (["--log", "/no/such/directory/log", "--", "true"], 78, "cannot log to /no/such/directory/log: No such file"),
         (["--log", "/dev/null", "--", "true"], 78, "cannot log to /dev/null: it is no regular file"),
     ],
