@@ -39,7 +39,7 @@ from psycopg2.extras import LogicalReplicationConnection
 from outlast import Stop, Stopping
 from outlast.changes import Changes, SourcePolicy
 from outlast.postgres import Postgres
-from outlast.postgres.replication._session import Replication, format_lsn, parse_lsn
+from outlast.postgres.replication import Replication, format_lsn, parse_lsn
 from outlast.testing import PostgresServer
 
 if TYPE_CHECKING:

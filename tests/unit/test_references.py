@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import importlib.util
 import re
 import subprocess
 import sys
@@ -104,3 +106,25 @@ def test_what_is_not_there_is_found() -> None:
         "jobs/_gone.py",
     }
     assert anchors("# A `b`: c, d\n\n## Any program's output\n") == {"a-b-c-d", "any-programs-output"}
+
+
+def is_there(module: str, name: str) -> bool:
+    """Whether a module has a name, or a package a module of that name."""
+    found = importlib.import_module(module)
+    return hasattr(found, name) or (hasattr(found, "__path__") and importlib.util.find_spec(f"{module}.{name}") is not None)
+
+
+IMPORTERS = [path for folder in ("bench", "examples", "tests") for path in sorted((ROOT / folder).rglob("*.py"))]
+
+
+@pytest.mark.parametrize("path", IMPORTERS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_what_tests_and_benches_import_is_there(path: Path) -> None:
+    """Those that take long are run seldom: a name that moved is missed here, at once."""
+    missing = [
+        f"line {node.lineno}: {node.module}.{alias.name}"
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.partition(".")[0] == "outlast"
+        for alias in node.names
+        if not is_there(node.module, alias.name)
+    ]
+    assert not missing, f"imports what is not there: {', '.join(missing)}"
