@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
+from memory_progress import MemoryProgress
 
 from outlast.changes._decoding.decoder import Decoder
 from outlast.changes._decoding.messages import Delete, Insert, Relation, Truncate, Update
 from outlast.changes._snapshot.model import SnapshotBatch, SnapshotGoneError, SnapshotState, Source
-from outlast.changes._snapshot.progress import MemoryProgress, PostgresProgress
+from outlast.changes._snapshot.progress import PostgresProgress
 from outlast.changes._snapshot.reader import Snapshot
 from outlast.postgres import Postgres
 from outlast.postgres.replication import Replication

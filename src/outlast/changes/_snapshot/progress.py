@@ -58,33 +58,6 @@ WHERE stream = %s AND table_schema = %s AND table_name = %s AND number = %s
 _FORGET: Final = "DELETE FROM {schema}.snapshot_ranges WHERE stream = %s"
 
 
-class MemoryProgress:
-    """Keeps it as long as the process lives: for tests, and for snapshots that are small enough to begin again."""
-
-    def __init__(self) -> None:
-        self._states: dict[str, SnapshotState] = {}
-
-    async def load(self, stream: str) -> SnapshotState | None:
-        """Return what was kept."""
-        return self._states.get(stream)
-
-    async def replace(self, stream: str, state: SnapshotState) -> None:
-        """Keep this."""
-        self._states[stream] = state
-
-    async def save(self, stream: str, table: TableState, state: RangeState) -> None:
-        """Keep the new state of one range."""
-        kept = self._states[stream]
-        tables = tuple(
-            each.with_range(state) if (each.schema, each.name) == (table.schema, table.name) else each for each in kept.tables
-        )
-        self._states[stream] = SnapshotState(kept.origin_lsn, tables)
-
-    async def forget(self, stream: str) -> None:
-        """Drop it."""
-        self._states.pop(stream, None)
-
-
 class PostgresProgress:
     """Keeps it in the table `snapshot_ranges` of a schema, which is made when it is first needed.
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from memory_progress import MemoryProgress
 from psycopg import sql
 
 from outlast import ConfigurationError
@@ -14,7 +15,6 @@ from outlast.changes._decoding.messages import Column, Relation, ReplicaIdentity
 from outlast.changes._snapshot.copy_text import parse_line
 from outlast.changes._snapshot.model import RangeState, SnapshotState, Source, TableState, carried_over
 from outlast.changes._snapshot.plan import PublishedRows
-from outlast.changes._snapshot.progress import MemoryProgress
 from outlast.changes._snapshot.reader import Snapshot
 from outlast.postgres import Postgres
 from outlast.testing import run_virtual
