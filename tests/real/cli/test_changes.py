@@ -86,7 +86,7 @@ def test_setup_says_what_it_found_and_did(changes: Callable[..., Result]) -> Non
     assert looked.stdout.splitlines()[1:] == [
         "publication pub: none",
         "slot slot: none",
-        "missing: publication pub does not exist in database shop (42704)",
+        "missing: publication pub does not exist in database shop (42704 publication missing)",
         '    CREATE PUBLICATION "pub" FOR TABLE "public"."orders";',
         "missing: replication slot slot does not exist (42704)",
         "    SELECT pg_create_logical_replication_slot('slot', 'pgoutput');",

@@ -381,6 +381,8 @@ def test_a_job_taken_from_a_worker_may_come_to_it_again_while_its_lost_attempt_e
                 try:
                     await asyncio.sleep(3600)
                 finally:
+                    # Until the job has come again: an attempt that ends before is given back, and is attempt 1 once more.
+                    await begun[1].wait()
                     lost.set()
             await lost.wait()
             return f"attempt {job.attempt}"
