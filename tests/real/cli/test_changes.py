@@ -88,7 +88,7 @@ def test_setup_says_what_it_found_and_did(changes: Callable[..., Result]) -> Non
         "slot slot: none",
         "missing: publication pub does not exist in database shop (42704 publication missing)",
         '    CREATE PUBLICATION "pub" FOR TABLE "public"."orders";',
-        "missing: replication slot slot does not exist (42704)",
+        "missing: replication slot slot does not exist (42704 slot missing)",
         "    SELECT pg_create_logical_replication_slot('slot', 'pgoutput');",
         "not ready",
     ]
