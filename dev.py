@@ -57,7 +57,7 @@ STAMP = "outlast-stamp"
 PROBE = "import ensurepip, sys, venv; print(sys.version_info.major, sys.version_info.minor)"
 
 OTHER_PYTHONS = "other Pythons"
-SHARES_S = {"lint": 45, "tests/unit": 65, "tests/contract": 10, "tests/sim": 15, "tests/real": 365, OTHER_PYTHONS: 160}
+SHARES_S = {"lint": 45, "tests/unit": 65, "tests/contract": 10, "tests/sim": 15, "tests/real": 340, OTHER_PYTHONS: 185}
 """The most that each part of `test` may cost: seconds of processor time, user and system, of all its processes.
 
 Together 660, 11 minutes on two cores, for the systems that stand: a runtime, a job queue, a change stream. Each system to come
