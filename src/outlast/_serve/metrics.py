@@ -125,7 +125,7 @@ class Collector:
         self._clock = clock
         # Protects `_broken`, and is held while systems are asked.
         self._lock = threading.Lock()
-        self._broken: set[tuple[str, str]] = set()
+        self._broken: set[int] = set()
 
     def __call__(self) -> Answer:
         """Collect and write; from any thread."""
@@ -140,21 +140,23 @@ class Collector:
     def _groups(self) -> Iterator[Group]:
         yield from self._own()
         for shown in list(self._systems())[:SYSTEMS_MAX]:
-            key = (shown.system, shown.name)
+            # By its class until it has said its name, which may be what it cannot do.
+            key, labels = id(shown), {"system": type(shown).__name__, "name": ""}
             try:
-                groups = self._of(shown)
+                labels = _labels(shown)
+                groups = self._of(shown, labels)
             except Exception:
                 if key not in self._broken:
                     self._broken.add(key)
-                    logger.exception("metrics: %s %s cannot be shown; it is left out until it can", *key)
+                    logger.exception("metrics: %s %s cannot be shown; it is left out until it can", *labels.values())
                 groups = []
             else:
                 self._broken.discard(key)
             yield from groups
             was = Figure.gauge("shown", "Whether the system could say how it is.", key not in self._broken)
-            yield Group("outlast_system", [was], _labels(shown))
+            yield Group("outlast_system", [was], labels)
 
-    def _of(self, shown: Shown) -> list[Group]:
+    def _of(self, shown: Shown, labels: dict[str, str]) -> list[Group]:
         """Return what one system shows, and how old what it has read elsewhere is."""
         now = self._clock()
         about = [*_health(shown.health(), now), *_lag(shown.lag()), *_acts(shown.acts())]
@@ -164,7 +166,7 @@ class Collector:
         if ages:
             text = f"How long ago a figure was read; after {STALE_S:g} s it is left out."
             about.append(Figure.gauge("figure_age", text, ages, labels=("figure",), unit=Unit.SECONDS))
-        return [Group("outlast_system", about, _labels(shown)), Group(f"outlast_{shown.system}", mine, {"name": shown.name})]
+        return [Group("outlast_system", about, labels), Group(f"outlast_{labels['system']}", mine, {"name": labels["name"]})]
 
 
 def _labels(shown: Shown) -> dict[str, str]:

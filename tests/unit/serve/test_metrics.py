@@ -192,6 +192,20 @@ def test_a_system_that_cannot_be_shown_costs_the_others_nothing_and_is_told_once
     assert value(exposition.read(collector().text), "outlast_system_shown", system="outbox", name="broken") == 1
 
 
+def test_a_system_that_cannot_say_its_name_goes_by_its_class(expected_logs: Any) -> None:
+    expected_logs("metrics: Nameless  cannot be shown")
+
+    class Nameless(Outbox):
+        def __getattribute__(self, attribute: str) -> Any:
+            if attribute == "name":
+                raise LookupError
+            return super().__getattribute__(attribute)
+
+    families = exposition.read(Collector(tuple, lambda: [Nameless(), Outbox()])().text)
+    assert value(families, "outlast_system_shown", system="Nameless", name="") == 0
+    assert value(families, "outlast_system_well", system="outbox", name="orders") == 1
+
+
 def test_only_so_many_systems_and_figures_of_one_are_shown() -> None:
     figures = [Figure.gauge(f"a{number}", "A.", 1) for number in range(metrics.FIGURES_MAX + 1)]
     families = collected(Outbox(shown=figures))
