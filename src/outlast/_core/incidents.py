@@ -8,19 +8,16 @@ lasts and on how many different things went wrong, never on how often.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from outlast._core.once import Once
-from outlast._core.reaction import RULES, Kind, Reaction
+from outlast._core.reaction import INFO, RULES, WARNING, Kind, Reaction
 from outlast._core.redact import clean
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from outlast._core.faults import Fault
-
-INFO: Final = 20
-WARNING: Final = 30
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,8 @@ import contextlib
 from typing import TYPE_CHECKING
 
 from outlast._core.health import State
-from outlast._core.incidents import WARNING, Line
+from outlast._core.incidents import Line
+from outlast._core.reaction import WARNING
 from outlast._runtime.dependency.callers import on_event_loop, sleep_in_thread
 from outlast._runtime.dependency.incident import clock
 from outlast._runtime.service.stop import Stop, Stopping

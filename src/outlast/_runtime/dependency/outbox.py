@@ -6,7 +6,8 @@ import threading
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
-from outlast._core.incidents import WARNING, Line
+from outlast._core.incidents import Line
+from outlast._core.reaction import WARNING
 from outlast.logs._lines import write
 
 if TYPE_CHECKING:

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 import outlast
-from outlast._core.incidents import WARNING, Line
+from outlast._core.incidents import Line
+from outlast._core.reaction import WARNING
 from outlast._runtime.dependency.outbox import LINES_MAX, Outbox
 
 if TYPE_CHECKING:
