@@ -14,8 +14,8 @@ import outlast
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "src" / "outlast"
 LISTS = ROOT / "tests" / "unit" / "public_names"
-SYSTEMS_AND_ADAPTERS = ("outlast.changes", "outlast.jobs", "outlast.postgres")
-DOORS = ("outlast", "outlast.extend", "outlast._lazily")
+SYSTEMS_AND_ADAPTERS = ("outlast.changes", "outlast.http", "outlast.jobs", "outlast.postgres")
+DOORS = ("outlast", "outlast.admission", "outlast.extend", "outlast._lazily")
 OPEN_TO_THE_PACKAGE = ("outlast.logs",)
 """The runtime and the guard of programs write through the same sink as the logs of a service."""
 

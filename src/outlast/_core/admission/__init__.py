@@ -1,0 +1,1 @@
+"""Admission: whether work may come in, decided from memory, without input or output."""
