@@ -1,0 +1,117 @@
+"""The server of `overload.py` and of `admission.py`: one process, a small application, a store that sets its capacity.
+
+    python bench/_overload_server.py outlast --port 8080
+
+It prints a line when it listens. The store does 8 at once in 20 ms each, 400 a second, whatever the process that asks it
+does: it is a machine of its own, with a clock of its own, and works off in turn what it was asked. What nobody waits for any
+more it does all the same.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import heapq
+import json
+import sys
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from starlette.applications import Starlette
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+import uvicorn
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from starlette.requests import Request
+
+AT_ONCE = 8
+BATCH_S = 0.02
+CAPACITY = AT_ONCE / BATCH_S
+
+
+class Store:
+    """Does `AT_ONCE` pieces of work at once, `BATCH_S` each, in the order in which it was asked."""
+
+    def __init__(self) -> None:
+        self._free_at = [0.0] * AT_ONCE
+
+    async def save(self, row: str) -> None:  # noqa: ARG002 - what a store is given
+        now = asyncio.get_running_loop().time()
+        done_at = max(now, self._free_at[0]) + BATCH_S
+        heapq.heapreplace(self._free_at, done_at)
+        await asyncio.sleep(done_at - now)
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A line of an order."""
+
+    sku: str
+    count: int
+    price_cents: int
+    note: str
+
+    def __post_init__(self) -> None:
+        if self.count < 1 or self.price_cents < 0:
+            raise ValueError(f"{self.sku}: {self.count} pieces at {self.price_cents}")
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """A customer's order."""
+
+    id: str
+    customer: str
+    currency: str
+    lines: list[Line]
+
+    def total_cents(self) -> int:
+        """Return what it comes to."""
+        return sum(line.count * line.price_cents for line in self.lines)
+
+
+def application(save: Callable[[str], Awaitable[None]]) -> Starlette:
+    """Return an application with one realistic request: a body of JSON is parsed, checked, stored and answered."""
+
+    async def order(request: Request) -> Response:
+        try:
+            body = json.loads(await request.body())
+            lines = [Line(str(line["sku"]), int(line["count"]), int(line["price_cents"]), str(line["note"])) for line in body["lines"]]
+            accepted = Order(str(body["id"]), str(body["customer"]), str(body["currency"]), lines)
+        except (KeyError, TypeError, ValueError) as error:
+            return JSONResponse({"title": "this is no order", "detail": str(error)}, 400)
+        row = json.dumps(asdict(accepted))
+        await save(row)
+        return JSONResponse(asdict(accepted) | {"total_cents": accepted.total_cents()}, 201)
+
+    return Starlette(routes=[Route("/orders", order, methods=["POST"])])
+
+
+async def nothing(row: str) -> None:
+    """Save to nowhere, so that only the server costs."""
+
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("arm", choices=["outlast", "semaphore", "bare", "admitted", "refusing"])
+    parser.add_argument("--port", type=int, required=True)
+    options = parser.parse_args()
+    store = Store()
+    sem = asyncio.Semaphore(AT_ONCE)
+    async def save(row) -> None:
+        async with sem:
+            await store.save(row)
+    app = application(save if options.arm == "semaphore" else nothing)
+    class S(uvicorn.Server):
+        async def startup(self, sockets=None):
+            await super().startup(sockets)
+            print("listening", options.port, flush=True)
+    S(uvicorn.Config(app, port=options.port, http="httptools", loop="asyncio", log_level="error", access_log=False)).run()
+
+if __name__ == "__main__":
+    main()
