@@ -1,6 +1,7 @@
 """The extensions of a request: what a server of ours says to the application, and its parts to each other.
 
-They are keys of `scope["extensions"]`. Each part works without them too, on any ASGI server: it then decides by itself, or does without.
+They are keys of `scope["extensions"]`. Each part works without them too, on any ASGI server: it then decides by itself, or does
+without.
 """
 
 from __future__ import annotations
