@@ -1,5 +1,47 @@
-"""HTTP: the shell of every server, and the client's side as a dependency."""
+"""HTTP: the shell of every server, and the client's side as a dependency.
+
+The names are loaded when they are first used: a server needs no client, and a client no server.
+"""
 
 from __future__ import annotations
 
-__all__: list[str] = []
+from typing import TYPE_CHECKING
+
+from outlast._lazily import lazily
+
+if TYPE_CHECKING:
+    from outlast.http._app.answering import ProblemMiddleware as ProblemMiddleware
+    from outlast.http._app.asking import Ask as Ask
+    from outlast.http._app.asking import ask as ask
+    from outlast.http._app.problem import Problem as Problem
+    from outlast.http._app.problem import http_problem as http_problem
+    from outlast.http._app.problem import problem_of as problem_of
+    from outlast.http._app.tokens import Token as Token
+    from outlast.http._app.tokens import TokenMiddleware as TokenMiddleware
+    from outlast.http._app.tokens import Tokens as Tokens
+
+_HOMES = {
+    "Ask": "_app.asking",
+    "Problem": "_app.problem",
+    "ProblemMiddleware": "_app.answering",
+    "Token": "_app.tokens",
+    "TokenMiddleware": "_app.tokens",
+    "Tokens": "_app.tokens",
+    "ask": "_app.asking",
+    "http_problem": "_app.problem",
+    "problem_of": "_app.problem",
+}
+
+__all__ = [
+    "Ask",
+    "Problem",
+    "ProblemMiddleware",
+    "Token",
+    "TokenMiddleware",
+    "Tokens",
+    "ask",
+    "http_problem",
+    "problem_of",
+]
+
+__getattr__, __dir__ = lazily(__name__, _HOMES)
