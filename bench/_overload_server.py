@@ -21,7 +21,8 @@ from starlette.applications import Starlette
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-import uvicorn
+import outlast
+from outlast.http import Limits, Server
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -91,27 +92,43 @@ def application(save: Callable[[str], Awaitable[None]]) -> Starlette:
     return Starlette(routes=[Route("/orders", order, methods=["POST"])])
 
 
-async def nothing(row: str) -> None:
+def behind_semaphore(save: Callable[[str], Awaitable[None]]) -> Callable[[str], Awaitable[None]]:
+    """Return the store as most protect it: whoever finds it taken waits, however long."""
+    semaphore = asyncio.Semaphore(AT_ONCE)
+
+    async def save_in_turn(row: str) -> None:
+        async with semaphore:
+            await save(row)
+
+    return save_in_turn
+
+
+async def nothing(row: str) -> None:  # noqa: ARG001 - what a store is given
     """Save to nowhere, so that only the server costs."""
 
 
 
 def main() -> None:
+    """Serve until told to stop."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("arm", choices=["outlast", "semaphore", "bare", "admitted", "refusing"])
+    parser.add_argument("arm", choices=["outlast", "semaphore", "bare", "admitted"])
     parser.add_argument("--port", type=int, required=True)
     options = parser.parse_args()
-    store = Store()
-    sem = asyncio.Semaphore(AT_ONCE)
-    async def save(row) -> None:
-        async with sem:
-            await store.save(row)
-    app = application(save if options.arm == "semaphore" else nothing)
-    class S(uvicorn.Server):
-        async def startup(self, sockets=None):
-            await super().startup(sockets)
-            print("listening", options.port, flush=True)
-    S(uvicorn.Config(app, port=options.port, http="httptools", loop="asyncio", log_level="error", access_log=False)).run()
+    service = outlast.Service("bench")
+    save = Store().save if options.arm in {"outlast", "semaphore"} else nothing
+    if options.arm == "semaphore":
+        save = behind_semaphore(save)
+    limits = Limits(connections_max=None, connections_per_client_max=None)
+    Server(application(save), f"127.0.0.1:{options.port}", limits=limits).attach(service)
+
+    @service.task()
+    async def say(stop: outlast.Stop) -> None:
+        sys.stdout.write(f"listening on {options.port}\n")
+        sys.stdout.flush()
+        await stop.wait()
+
+    asyncio.run(service.run())
+
 
 if __name__ == "__main__":
     main()

@@ -37,7 +37,9 @@ class Phase:
     """Load of one kind for some seconds: new requests a second, by tenant."""
 
     seconds: int
-    rates: dict[str, float]
+    rates: dict[str, float] = field(default_factory=dict)
+    clients: int = 0
+    """Clients besides that ask, and think for a second once they have their answer or have given up."""
     obeys: bool = True
     retries: int = 2
     deadline_s: float = 1.0
@@ -60,10 +62,10 @@ class Counts:
 class Request:
     """One request and its tries. `under_way` counts up with each, so that an answer to an earlier one is known as such."""
 
-    __slots__ = ("counts", "due_at", "phase", "tenant", "tries", "waits")
+    __slots__ = ("counts", "due_at", "over", "phase", "tenant", "tries", "waits")
 
-    def __init__(self, phase: Phase, tenant: str, counts: Counts) -> None:
-        self.phase, self.tenant, self.counts = phase, tenant, counts
+    def __init__(self, phase: Phase, tenant: str, counts: Counts, over: Callable[[], None] | None) -> None:
+        self.phase, self.tenant, self.counts, self.over = phase, tenant, counts, over
         self.tries = 0
         self.due_at = 0.0
         self.waits = False
@@ -96,11 +98,15 @@ class World:
     def run(self, *phases: Phase) -> None:
         began_at = 0.0
         for phase in phases:
-            for tenant, rate in phase.rates.items():
+            ends_at = began_at + phase.seconds
+            for tenant in (*phase.rates, "one of many"):
                 seconds = self.seconds.setdefault(tenant, [])
-                seconds += [Counts() for _ in range(int(began_at) + phase.seconds - len(seconds))]
-                self.at(began_at + self.rng.expovariate(rate), self._arrive, phase, tenant, rate, began_at + phase.seconds)
-            began_at += phase.seconds
+                seconds += [Counts() for _ in range(int(ends_at) - len(seconds))]
+            for tenant, rate in phase.rates.items():
+                self.at(began_at + self.rng.expovariate(rate), self._arrive, phase, tenant, rate, ends_at)
+            for _ in range(phase.clients):
+                self.at(began_at + self.rng.random(), self._ask, phase, ends_at)
+            began_at = ends_at
         events, pop = self._events, heapq.heappop
         while events and events[0][0] < began_at:
             self.now, _, do, arguments = pop(events)
@@ -119,6 +125,8 @@ class World:
             counts.good += 1
             counts.latencies_s.append(self.now - request.due_at)
             request.counts.done += 1
+            if request.over is not None:
+                request.over()
 
     def refuse(self, request: Request, retry_after_s: float) -> None:
         request.waits = False
@@ -126,12 +134,23 @@ class World:
         self._again(request, retry_after_s if request.phase.obeys else IMPATIENCE_S)
 
     def _arrive(self, phase: Phase, tenant: str, rate: float, ends_at: float) -> None:
-        counts = self.seconds[tenant][int(self.now)]
-        counts.new += 1
-        self._try(Request(phase, tenant, counts))
+        self._begin(phase, tenant)
         next_at = self.now + self.rng.expovariate(rate)
         if next_at < ends_at:
             self.at(next_at, self._arrive, phase, tenant, rate, ends_at)
+
+    def _ask(self, phase: Phase, ends_at: float) -> None:
+        def over() -> None:
+            again_at = self.now + self.rng.expovariate(1.0)
+            if again_at < ends_at:
+                self.at(again_at, self._ask, phase, ends_at)
+
+        self._begin(phase, "one of many", over)
+
+    def _begin(self, phase: Phase, tenant: str, over: Callable[[], None] | None = None) -> None:
+        counts = self.seconds[tenant][int(self.now)]
+        counts.new += 1
+        self._try(Request(phase, tenant, counts, over))
 
     def _try(self, request: Request) -> None:
         request.tries += 1
@@ -153,6 +172,8 @@ class World:
     def _again(self, request: Request, wait_s: float) -> None:
         if request.tries <= request.phase.retries:
             self.at(self.now + wait_s, self._try, request)
+        elif request.over is not None:
+            request.over()
 
     def _counts(self, request: Request) -> Counts:
         return self.seconds[request.tenant][int(self.now)]
@@ -239,3 +260,91 @@ class Outlast:
     def _expire(self) -> None:
         self._timer_at = inf
         self._settle(self._admitter.expire(self._world.now))
+
+
+CALM = {"all": 0.8 * CAPACITY}
+
+
+def sums(world: World, tenants: Iterable[str], seconds: slice = slice(None)) -> Counts:
+    """Add up what some clients saw."""
+    total = Counts()
+    for counts in itertools.chain.from_iterable(world.seconds[tenant][seconds] for tenant in tenants):
+        total.new += counts.new
+        total.done += counts.done
+        total.good += counts.good
+        total.refused += counts.refused
+        total.unanswered += counts.unanswered
+        total.latencies_s += counts.latencies_s
+    return total
+
+
+def p99_s(counts: Counts) -> float:
+    return sorted(counts.latencies_s)[int(0.99 * len(counts.latencies_s))]
+
+
+def admitted(seed: int = 1, **policy: Any) -> tuple[World, Outlast]:
+    fronts: list[Outlast] = []
+
+    def front(world: World) -> Outlast:
+        fronts.append(Outlast(world, AdmissionPolicy(**policy)))
+        return fronts[0]
+
+    return World(front, seed), fronts[0]
+
+
+IMPATIENT = (Phase(3, CALM, obeys=False), Phase(6, {"all": 3 * CAPACITY}, obeys=False), Phase(12, CALM, obeys=False))
+
+
+def test_before_a_plain_semaphore_clients_that_retry_keep_the_store_down_after_the_overload_has_gone() -> None:
+    world = World(Semaphore)
+    world.run(*IMPATIENT)
+    before, after = sums(world, ["all"], slice(0, 2)), sums(world, ["all"], slice(14, 20))
+    assert before.done == before.new
+    assert after.new > 5 * 0.7 * CAPACITY
+    assert after.good == 0
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_behind_admission_the_same_clients_get_all_that_the_store_can_do_and_are_all_served_when_it_is_over(seed: int) -> None:
+    world, front = admitted(seed)
+    world.run(*IMPATIENT)
+    during = world.seconds["all"][3:9]
+    assert min(counts.good for counts in during) >= 0.9 * CAPACITY
+    assert p99_s(sums(world, ["all"], slice(3, 9))) < IMPATIENT[1].deadline_s
+    after = sums(world, ["all"], slice(11, 20))
+    assert after.done == after.new
+    assert after.unanswered == 0
+
+
+def test_with_ten_times_the_load_by_clients_that_obey_the_store_never_idles_and_refusing_costs_no_place() -> None:
+    world, front = admitted()
+    world.run(Phase(3, CALM), Phase(8, {"all": 10 * CAPACITY}))
+    during = world.seconds["all"][3:]
+    total = sums(world, ["all"], slice(3, None))
+    assert min(counts.good for counts in during) >= 0.9 * CAPACITY
+    assert p99_s(total) < 1.0
+    assert total.unanswered == 0
+    assert total.refused > 20 * CAPACITY
+    # Who is refused after a wait has cost a server more than who is refused at once.
+    assert front.refused_later < 0.05 * total.refused
+
+
+def test_the_waits_that_refusals_name_bring_back_as_many_clients_as_the_store_can_serve() -> None:
+    world, _ = admitted()
+    world.run(Phase(20, clients=10 * int(CAPACITY)))
+    assert min(counts.good for counts in world.seconds["one of many"]) >= 0.9 * CAPACITY
+
+
+@pytest.mark.parametrize("obeys", [True, False])
+def test_a_tenant_at_twenty_times_its_share_takes_nothing_from_the_others(*, obeys: bool) -> None:
+    others = {f"tenant-{number}": CAPACITY / 8 for number in range(4)}
+    greedy = {"greedy": 20 * CAPACITY / 5}
+    p99s = []
+    for load in (others, others | greedy):
+        world, _ = admitted()
+        world.run(Phase(10, load, retries=0, obeys=obeys))
+        seen = sums(world, others, slice(1, 9))
+        assert seen.done == seen.new
+        p99s.append(p99_s(seen))
+    assert p99s[1] <= 2 * p99s[0]
+    assert sums(world, greedy).good > 0.9 * 10 * CAPACITY / 2
