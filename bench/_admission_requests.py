@@ -6,13 +6,9 @@ import math
 import socket
 import statistics
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from _overload_clients import wire
 from _overload_process import processor_s, server
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 CONNECTIONS = 4
 T_95 = {5: 2.571, 10: 2.228, 15: 2.131, 20: 2.093, 30: 2.042, 40: 2.021, 60: 2.0}
@@ -21,7 +17,7 @@ T_95 = {5: 2.571, 10: 2.228, 15: 2.131, 20: 2.093, 30: 2.042, 40: 2.021, 60: 2.0
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """What the admitted server spends more than the bare one, as a share of the bare one: the mean of the pairs, and its interval."""
+    """The share of its processor time that a server spends for admission: the mean of the pairs, and its 95 % interval."""
 
     mean: float
     low: float

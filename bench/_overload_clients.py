@@ -105,7 +105,7 @@ class Connection(asyncio.Protocol):
         if request is not None:
             self._clients.answered(request, int(head[9:12]), head)
 
-    def connection_lost(self, exc: Exception | None) -> None:
+    def connection_lost(self, _exc: Exception | None) -> None:
         self.transport = None
         self._clients.open -= 1
         request, self.request = self.request, None
@@ -140,9 +140,7 @@ class Clients:
     async def run(self, phases: list[Phase], began_at: float) -> None:
         for phase in phases:
             self._phase, self._began_at = phase, began_at
-            self.seconds[phase.name] = {
-                tenant: [Second() for _ in range(int(phase.seconds) + 1)] for tenant in phase.rates
-            }
+            self.seconds[phase.name] = {tenant: [Second() for _ in range(int(phase.seconds) + 1)] for tenant in phase.rates}
             wires = {tenant: wire(tenant, phase.deadline_s) for tenant in phase.rates}
             arrivals = [(began_at + self._rng.expovariate(rate), tenant) for tenant, rate in phase.rates.items() if rate]
             heapq.heapify(arrivals)

@@ -14,7 +14,7 @@ import asyncio
 import heapq
 import json
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from starlette.applications import Starlette
@@ -22,10 +22,11 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 import outlast
-from outlast.http import Limits, Server
+from outlast.admission import Rate
+from outlast.http import AdmissionMiddleware, Ask, Limits, Server, Token, ask
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterable
 
     from starlette.requests import Request
 
@@ -40,7 +41,7 @@ class Store:
     def __init__(self) -> None:
         self._free_at = [0.0] * AT_ONCE
 
-    async def save(self, row: str) -> None:  # noqa: ARG002 - what a store is given
+    async def save(self, _row: str) -> None:
         now = asyncio.get_running_loop().time()
         done_at = max(now, self._free_at[0]) + BATCH_S
         heapq.heapreplace(self._free_at, done_at)
@@ -59,6 +60,11 @@ class Line:
     def __post_init__(self) -> None:
         if self.count < 1 or self.price_cents < 0:
             raise ValueError(f"{self.sku}: {self.count} pieces at {self.price_cents}")
+
+    @classmethod
+    def of(cls, line: dict[str, Any]) -> Line:
+        """Return the line that a client sent."""
+        return cls(str(line["sku"]), int(line["count"]), int(line["price_cents"]), str(line["note"]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +87,9 @@ def application(save: Callable[[str], Awaitable[None]]) -> Starlette:
     async def order(request: Request) -> Response:
         try:
             body = json.loads(await request.body())
-            lines = [Line(str(line["sku"]), int(line["count"]), int(line["price_cents"]), str(line["note"])) for line in body["lines"]]
+            lines = [
+                Line(str(line["sku"]), int(line["count"]), int(line["price_cents"]), str(line["note"])) for line in body["lines"]
+            ]
             accepted = Order(str(body["id"]), str(body["customer"]), str(body["currency"]), lines)
         except (KeyError, TypeError, ValueError) as error:
             return JSONResponse({"title": "this is no order", "detail": str(error)}, 400)
@@ -103,23 +111,34 @@ def behind_semaphore(save: Callable[[str], Awaitable[None]]) -> Callable[[str], 
     return save_in_turn
 
 
-async def nothing(row: str) -> None:  # noqa: ARG001 - what a store is given
+async def nothing(_row: str) -> None:
     """Save to nowhere, so that only the server costs."""
 
+
+def by_tenant(method: str, path: str, headers: Iterable[tuple[bytes, bytes]], client: str, token: Token | None) -> Ask:
+    """Ask as the default does; the tenant stands in a header, where a real one stands in a token."""
+    headers = list(headers)
+    tenant = next((value.decode() for name, value in headers if name == b"x-tenant"), "")
+    return replace(ask(method, path, headers, client, token), key=tenant, tenant=tenant)
 
 
 def main() -> None:
     """Serve until told to stop."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("arm", choices=["outlast", "semaphore", "bare", "admitted"])
+    parser.add_argument("arm", choices=["outlast", "semaphore", "bare", "admitted", "refusing"])
     parser.add_argument("--port", type=int, required=True)
     options = parser.parse_args()
     service = outlast.Service("bench")
     save = Store().save if options.arm in {"outlast", "semaphore"} else nothing
-    if options.arm == "semaphore":
-        save = behind_semaphore(save)
+    app: Any = application(behind_semaphore(save) if options.arm == "semaphore" else save)
+    admission = None
+    if options.arm in {"outlast", "admitted", "refusing"}:
+        # A rate of one request in ten minutes: all but the first are refused, and may come back.
+        admission = outlast.Admission("orders", rate=Rate(1 / 600, burst=1) if options.arm == "refusing" else None)
+        admission.attach(service)
+        app = AdmissionMiddleware(app, admission, ask=by_tenant)
     limits = Limits(connections_max=None, connections_per_client_max=None)
-    Server(application(save), f"127.0.0.1:{options.port}", limits=limits).attach(service)
+    Server(app, f"127.0.0.1:{options.port}", limits=limits, admission=admission, ask=by_tenant).attach(service)
 
     @service.task()
     async def say(stop: outlast.Stop) -> None:
