@@ -13,6 +13,12 @@ if TYPE_CHECKING:
     from outlast.http._app.answering import ProblemMiddleware as ProblemMiddleware
     from outlast.http._app.asking import Ask as Ask
     from outlast.http._app.asking import ask as ask
+    from outlast.http._app.event_stream import EventStream as EventStream
+    from outlast.http._app.events import Event as Event
+    from outlast.http._app.events import EventFeed as EventFeed
+    from outlast.http._app.long_poll import Polled as Polled
+    from outlast.http._app.long_poll import PollEnd as PollEnd
+    from outlast.http._app.long_poll import long_poll as long_poll
     from outlast.http._app.problem import Problem as Problem
     from outlast.http._app.problem import http_problem as http_problem
     from outlast.http._app.problem import problem_of as problem_of
@@ -22,6 +28,11 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Ask": "_app.asking",
+    "Event": "_app.events",
+    "EventFeed": "_app.events",
+    "EventStream": "_app.event_stream",
+    "PollEnd": "_app.long_poll",
+    "Polled": "_app.long_poll",
     "Problem": "_app.problem",
     "ProblemMiddleware": "_app.answering",
     "Token": "_app.tokens",
@@ -29,11 +40,17 @@ _HOMES = {
     "Tokens": "_app.tokens",
     "ask": "_app.asking",
     "http_problem": "_app.problem",
+    "long_poll": "_app.long_poll",
     "problem_of": "_app.problem",
 }
 
 __all__ = [
     "Ask",
+    "Event",
+    "EventFeed",
+    "EventStream",
+    "PollEnd",
+    "Polled",
     "Problem",
     "ProblemMiddleware",
     "Token",
@@ -41,6 +58,7 @@ __all__ = [
     "Tokens",
     "ask",
     "http_problem",
+    "long_poll",
     "problem_of",
 ]
 
