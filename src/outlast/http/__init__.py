@@ -19,11 +19,17 @@ if TYPE_CHECKING:
     from outlast.http._app.tokens import Token as Token
     from outlast.http._app.tokens import TokenMiddleware as TokenMiddleware
     from outlast.http._app.tokens import Tokens as Tokens
+    from outlast.http._server.limits import Limits as Limits
+    from outlast.http._server.server import Server as Server
+    from outlast.http._server.tls import Tls as Tls
 
 _HOMES = {
     "Ask": "_app.asking",
+    "Limits": "_server.limits",
     "Problem": "_app.problem",
     "ProblemMiddleware": "_app.answering",
+    "Server": "_server.server",
+    "Tls": "_server.tls",
     "Token": "_app.tokens",
     "TokenMiddleware": "_app.tokens",
     "Tokens": "_app.tokens",
@@ -34,8 +40,11 @@ _HOMES = {
 
 __all__ = [
     "Ask",
+    "Limits",
     "Problem",
     "ProblemMiddleware",
+    "Server",
+    "Tls",
     "Token",
     "TokenMiddleware",
     "Tokens",
