@@ -20,6 +20,7 @@ from outlast._files.room import NO_ROOM, Levels, Room, room
 from outlast._runtime.adapter.line import Line
 from outlast._runtime.adapter.pacer import Pacer
 from outlast._runtime.process.own_thread import OwnThread
+from outlast._serve.address import parse_address
 
 __all__ = [
     "FLOOR_SPREAD",
@@ -50,6 +51,7 @@ __all__ = [
     "attached",
     "clean",
     "cut",
+    "parse_address",
     "ramp_due",
     "ramp_length_s",
     "room",

@@ -25,16 +25,22 @@ if TYPE_CHECKING:
     from outlast.http._app.tokens import Token as Token
     from outlast.http._app.tokens import TokenMiddleware as TokenMiddleware
     from outlast.http._app.tokens import Tokens as Tokens
+    from outlast.http._server.limits import Limits as Limits
+    from outlast.http._server.server import Server as Server
+    from outlast.http._server.tls import Tls as Tls
 
 _HOMES = {
     "Ask": "_app.asking",
     "Event": "_app.events",
     "EventFeed": "_app.events",
     "EventStream": "_app.event_stream",
+    "Limits": "_server.limits",
     "PollEnd": "_app.long_poll",
     "Polled": "_app.long_poll",
     "Problem": "_app.problem",
     "ProblemMiddleware": "_app.answering",
+    "Server": "_server.server",
+    "Tls": "_server.tls",
     "Token": "_app.tokens",
     "TokenMiddleware": "_app.tokens",
     "Tokens": "_app.tokens",
@@ -49,10 +55,13 @@ __all__ = [
     "Event",
     "EventFeed",
     "EventStream",
+    "Limits",
     "PollEnd",
     "Polled",
     "Problem",
     "ProblemMiddleware",
+    "Server",
+    "Tls",
     "Token",
     "TokenMiddleware",
     "Tokens",
