@@ -36,7 +36,7 @@ class Shop:
         finally:
             self.ended.append(path)
 
-    async def work(self, scope: Any, receive: Any, send: Any) -> None:
+    async def settle(self, scope: Any, receive: Any, send: Any) -> None:
         await self.go.wait()
         await answer(send, b"done")
 
@@ -67,11 +67,11 @@ def test_a_stop_lets_work_finish_and_ends_all_who_only_wait(run_async: RunAsync)
     async def main() -> None:
         shop = Shop()
         async with serving(shop) as served, contextlib.AsyncExitStack() as stack:
-            idle, kept, head, work, poll, events = [await stack.enter_async_context(await served.connect()) for _ in range(6)]
-            head.send(b"GET /work HT")
+            idle, kept, head, settle, poll, events = [await stack.enter_async_context(await served.connect()) for _ in range(6)]
+            head.send(b"GET /settle HT")
             kept.send(post(b"x", path="/body"))
             assert (await kept.answer()).body == b"x"
-            for client, path in ((work, "/work"), (poll, "/poll"), (events, "/events")):
+            for client, path in ((settle, "/settle"), (poll, "/poll"), (events, "/events")):
                 client.send(get(path))
                 await served.until(lambda path=path: path in shop.under_way)  # type: ignore[misc]
             await served.until(lambda: served.open == 6)
@@ -88,9 +88,9 @@ def test_a_stop_lets_work_finish_and_ends_all_who_only_wait(run_async: RunAsync)
             assert served.server.health().state == "stopping"
 
             shop.go.set()
-            got = await work.answer()
+            got = await settle.answer()
             assert (got.status, got.body, got.headers["connection"]) == (200, b"done", "close")
-            assert await work.rest() == b""
+            assert await settle.rest() == b""
             assert await served.running == 0
             assert served.open == 0
 
@@ -102,7 +102,7 @@ def test_a_request_that_has_just_arrived_is_told_that_we_stop(run_async: RunAsyn
         async with serving(Shop()) as served, await served.connect() as kept:
             kept.send(post(b"x", path="/body"))
             await kept.answer()
-            kept.send(get("/work"))
+            kept.send(get("/settle"))
             # What the client has sent is in the socket of the server, and the server has not read it.
             served.stop.fire("enough")
             got = await kept.answer()
@@ -116,7 +116,7 @@ def test_those_who_wait_in_the_kernel_are_told_that_we_stop(run_async: RunAsync)
     async def main() -> None:
         async with serving(Shop()) as served:
             waiting = socket.create_connection(("127.0.0.1", served.server.port))
-            waiting.sendall(get("/work"))
+            waiting.sendall(get("/settle"))
             served.stop.fire("enough")
             got = await asyncio.to_thread(waiting.recv, 65_536)
             waiting.close()
@@ -128,12 +128,12 @@ def test_those_who_wait_in_the_kernel_are_told_that_we_stop(run_async: RunAsync)
 def test_what_does_not_end_is_cancelled_answered_and_named(run_async: RunAsync, caplog: Any) -> None:
     async def main() -> None:
         shop = Shop()
-        async with serving(shop, deadline_s=0.5) as served, await served.connect() as work, await served.connect() as sent:
-            work.send(get("/work?" + "x" * 200))
-            sent.send(get("/work") + get("/work"))
-            await served.until(lambda: shop.under_way == ["/work"] * 2)
+        async with serving(shop, deadline_s=0.5) as served, await served.connect() as settle, await served.connect() as sent:
+            settle.send(get("/settle?" + "x" * 200))
+            sent.send(get("/settle") + get("/settle"))
+            await served.until(lambda: shop.under_way == ["/settle"] * 2)
             served.stop.fire("enough")
-            for client in (work, sent):
+            for client in (settle, sent):
                 got = await client.answer()
                 assert (got.status, got.code, got.headers["connection"]) == (503, "stopping", "close")
                 assert await client.rest() == b""
@@ -142,7 +142,7 @@ def test_what_does_not_end_is_cancelled_answered_and_named(run_async: RunAsync, 
     with caplog.at_level(logging.INFO, "outlast"):
         run_async(main)
     assert [record.getMessage() for record in caplog.records if record.levelno > logging.INFO] == [
-        "shop: cancelled what still ran: GET /work, GET /work"
+        "shop: cancelled what still ran: GET /settle, GET /settle"
     ]
 
 
