@@ -25,7 +25,7 @@ ENCODING: Final = "accept-encoding"
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Call:
-    """What is asked. The names of `headers` are in lower case."""
+    """A request before it is made. The names of `headers` are in lower case."""
 
     method: str
     path: str
@@ -40,15 +40,15 @@ class Call:
         return f"{clean(self.method, PATH_CHARS_MAX)} {clean(self.path.partition('?')[0] or '/', PATH_CHARS_MAX)}"
 
 
-def lowered(headers: Mapping[str, str] | None) -> dict[str, str]:
+def lowered(headers: Mapping[str, str] | None, source: str) -> dict[str, str]:
     """Return the headers with names in lower case, of which none comes twice. Raises `OutlastError` (REJECTED) for one that HTTP
     does not allow: the libraries would quote its value, a token with a line feed at its end for one.
     """
     found: dict[str, str] = {}
     for name, value in (headers or {}).items():
         if NAME.fullmatch(name) is None or VALUE.fullmatch(value) is None:
-            text = f"the header {clean(name, 40)!r} has a name or a value that HTTP does not allow: a line feed, a space at its end"
-            raise OutlastError(text, Fault(Kind.REJECTED, "bad header", text, scope=Scope.CALL))
+            text = f"{source}: HTTP does not allow the name or value of header {clean(name, 40)!r} (a line feed at its end?)"
+            raise OutlastError(text, Fault(Kind.REJECTED, "bad header", text, source, Scope.CALL))
         found[name.lower()] = value
     return found
 

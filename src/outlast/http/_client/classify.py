@@ -18,7 +18,7 @@ BELOW: Final = frozenset({"httpcore2", "httpcore", "anyio"})
 """The packages whose errors stand between one of the libraries and that of a socket."""
 CAUSES_MAX: Final = 8
 PLAIN: Final = Classifiers()
-"""What the standard library raises."""
+"""The rules for the standard library alone."""
 
 
 @dataclass(frozen=True, slots=True)

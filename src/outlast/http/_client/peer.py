@@ -17,7 +17,7 @@ from outlast.http._client.calls import ENCODING, SUCCESS, AnswerStream, Call, be
 from outlast.http._client.classify import http_rule, needs_second_look, quotes
 from outlast.http._client.slots import Slots
 from outlast.http._client.statuses import PROBE_PASSES
-from outlast.http._client.wire import Client, Response, Url, Wire, hidden, own_client
+from outlast.http._client.wire import Client, Response, Wire, hidden, own_client
 
 if TYPE_CHECKING:
     import random
@@ -57,8 +57,9 @@ class HttpPeer(Dependency):
     given up when the peer goes down. The deadline travels in the header `x-request-timeout`, in seconds that are left.
     Neither the user and password of the URL nor headers nor queries are in any line, error or `repr`.
 
-    `client` is an `httpx2.AsyncClient` or `httpx.AsyncClient` of the user's, who closes it. Without, one of httpx2 is made, which
-    reads nothing from the environment and keeps no cookies. At most `redirects_max` redirects are followed, to the same origin.
+    `client` is an `httpx2.AsyncClient` or `httpx.AsyncClient` of the user's, who closes it; both log each call at INFO.
+    Without, a transport of httpx2 is used, which reads nothing from the environment, keeps no cookies and logs nothing.
+    Redirects are never followed: a peer that has moved needs another URL.
     """
 
     def __init__(
@@ -74,7 +75,6 @@ class HttpPeer(Dependency):
         connect_timeout_s: float = 5.0,
         connections_max: int = 20,
         body_bytes_max: int = 10 * 2**20,
-        redirects_max: int = 0,
         tls: ssl.SSLContext | None = None,
         policy: HealthPolicy | None = None,
         classifiers: Classifiers | None = None,
@@ -95,28 +95,19 @@ class HttpPeer(Dependency):
             waiters_max=waiters_max,
             probe_timeout_s=connect_timeout_s,
         )
-        for limit, least in ((connections_max, 1), (body_bytes_max, 0), (redirects_max, 0)):
-            if limit < least:
-                msg = f"{self.name}: connections_max, body_bytes_max and redirects_max are at least 1, 0 and 0, not {limit}"
-                raise ConfigurationError(msg)
-        for seconds in (deadline_s, connect_timeout_s):
-            if not 0 < seconds < math.inf:
-                msg = f"{self.name}: deadline_s and connect_timeout_s are finite seconds above 0, not {seconds}"
-                raise ConfigurationError(msg)
+        _check(self.name, (connections_max, body_bytes_max), (deadline_s, connect_timeout_s))
         self.deadline_s = deadline_s
         self.connect_timeout_s = connect_timeout_s
         self.connections_max = connections_max
         self.body_bytes_max = body_bytes_max
-        self.redirects_max = redirects_max
         self._probe_call = Call(probe_method, probe_path, PROBE_PASSES)
         self._probe_timeout_s = connect_timeout_s
         try:
-            asked = lowered(headers)
+            asked = lowered(headers, self.name)
         except OutlastError as error:
-            msg = f"{self.name}: {error}"
-            raise ConfigurationError(msg) from None
+            raise ConfigurationError(str(error)) from None
         # The answer is not to be unpacked into more than was allowed.
-        self._headers = {ENCODING: "identity", **authorization, **asked}
+        self._headers = {"accept": "*/*", "user-agent": "outlast", ENCODING: "identity", **authorization, **asked}
         self._is_given = client is not None
         self._new_client = own_client(self.name, tls, connections_max) if client is None else lambda: client
         self._pacer = Pacer()
@@ -145,7 +136,7 @@ class HttpPeer(Dependency):
         `accept` are the statuses that are returned; others raise `AnswerError`. Cancelled, or past its deadline, it ends the
         connection, by which the server sees that nobody waits any more.
         """
-        call = Call(method, path, accept, params, lowered(headers), content, json)
+        call = Call(method, path, accept, params, lowered(headers, self.name), content, json)
         limit_s = self.deadline_s if deadline_s is None else deadline_s
         async with (
             self.use("request"),
@@ -204,7 +195,7 @@ class HttpPeer(Dependency):
         `deadline_s` is for the head of the answer, and then for each piece. It keeps its place among `connections_max` for the
         block, and lasts when the peer goes down, as long as its own connection does.
         """
-        call = Call(method, path, accept, params, lowered(headers), content, json)
+        call = Call(method, path, accept, params, lowered(headers, self.name), content, json)
         limit_s = self.deadline_s if deadline_s is None else deadline_s
         async with contextlib.AsyncExitStack() as stack:
             async with self.use("request"), self._judging(call, limit_s):
@@ -286,15 +277,8 @@ class HttpPeer(Dependency):
             timeout=(self.connect_timeout_s, None, None, None),
             extensions={"trace": self._pace_probe if is_probe else self._pace},
         )
-        left = self.redirects_max
-        while True:
-            request.url = hidden(request.url)
-            response = await wire.client.send(request, stream=True, follow_redirects=False)
-            following = response.next_request
-            if not left or following is None or not _is_same_origin(request.url, following.url):
-                break
-            await response.aclose()
-            request, left = following, left - 1
+        request.url = hidden(request.url)
+        response = await wire.client.send(request, stream=True, follow_redirects=False)
         if response.status_code in call.accept:
             return response
         async with contextlib.aclosing(response):
@@ -364,6 +348,17 @@ class HttpPeer(Dependency):
             wire.retire()
 
 
+def _check(name: str, limits: tuple[int, ...], seconds: tuple[float, ...]) -> None:
+    for limit in limits:
+        if limit < 1:
+            msg = f"{name}: connections_max and body_bytes_max are at least 1, not {limit}"
+            raise ConfigurationError(msg)
+    for each in seconds:
+        if not 0 < each < math.inf:
+            msg = f"{name}: deadline_s and connect_timeout_s are finite seconds above 0, not {each}"
+            raise ConfigurationError(msg)
+
+
 def _parsed(url: str) -> tuple[str, str, dict[str, str]]:
     """Return the URL without user and password, host and port, and the header by which the two travel."""
     # The URL is not shown: it may hold a password in any place, when it is not well formed.
@@ -381,7 +376,3 @@ def _parsed(url: str) -> tuple[str, str, dict[str, str]]:
         pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
         headers["authorization"] = f"Basic {b64encode(pair.encode()).decode()}"
     return f"{parts.scheme}://{place}{parts.path.rstrip('/')}", place, headers
-
-
-def _is_same_origin(one: Url, other: Url) -> bool:
-    return (one.scheme, one.host, one.port) == (other.scheme, other.host, other.port)

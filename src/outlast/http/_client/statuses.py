@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, assert_never
 
 from outlast import Fault, Kind, Scope
+from outlast.extend import parse_retry_after
 from outlast.http._client.answers import said
 
 if TYPE_CHECKING:
@@ -46,13 +48,15 @@ STATUSES: Final[dict[int, Row]] = {
 """RFC 9110, 6585 and 4918. 409 is REJECTED, as 4xx are: the same request again meets the same state."""
 
 CLASSES: Final[dict[int, Row]] = {
-    3: Row(Kind.PERMANENT, _CALL, "the peer has moved: correct its URL, or allow redirects_max"),
+    3: Row(Kind.PERMANENT, _CALL, "the peer has moved: correct its URL"),
     4: Row(Kind.REJECTED, _CALL),
     5: Row(Kind.TRANSIENT, _PEER),
 }
 """By the first digit, for statuses without a row of their own."""
 OTHER: Final = Row(Kind.REJECTED, _CALL, "accept this status, if the call was a success")
 
+WAIT_S_MAX: Final = 3600.0
+"""The longest wait that a peer may ask for. One that says a year is asked again after an hour."""
 CLEAR: Final = frozenset({501, 503, 505, 507, 511})
 """Of the 5xx those that say themselves whom they concern."""
 PROBE_PASSES: Final = frozenset(range(200, 500)) - {401, 407, 408, 425, 429}
@@ -86,15 +90,14 @@ def is_doubtful(answer: Answer, problem: Problem | None) -> bool:
 def retry_after_s(answer: Answer, problem: Problem | None) -> float | None:
     """Return the wait that the answer asks for: the exact one of a server of Outlast, else that of Retry-After."""
     if problem is not None and problem.retry_after_s is not None:
-        return problem.retry_after_s
-    text = answer.headers.get("retry-after", "")
-    return float(text) if text.isascii() and text.isdigit() else None
+        return min(problem.retry_after_s, WAIT_S_MAX)
+    return parse_retry_after(answer.headers.get("retry-after", ""), time.time(), WAIT_S_MAX)
 
 
 def _as_ours(kind: Kind, status: int, row: Row) -> tuple[Kind, Scope]:
     """Return the kind that a fault of the server's has for us, and whom it concerns here."""
     match kind:
-        case Kind.OVERLOADED | Kind.REJECTED | Kind.CONTENDED:
+        case Kind.OVERLOADED | Kind.CONTENDED:
             # It has looked at this request alone: the next one may come in.
             return kind, _CALL
         case Kind.TRANSIENT | Kind.EXHAUSTED | Kind.PERMANENT:
@@ -106,7 +109,8 @@ def _as_ours(kind: Kind, status: int, row: Row) -> tuple[Kind, Scope]:
         case Kind.FATAL:
             # The ground of the server is gone, not ours.
             return Kind.PERMANENT, _CALL
-        case Kind.BUG:
-            return row.kind, _CALL
+        case Kind.REJECTED | Kind.BUG:
+            # These say no more than the status.
+            return row.kind, row.scope
         case _:
             assert_never(kind)

@@ -5,17 +5,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-from http.cookiejar import CookieJar, DefaultCookiePolicy
-from typing import TYPE_CHECKING, Any, Final, Protocol, cast
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from outlast import ConfigurationError
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import AsyncGenerator, Callable
+    from collections.abc import AsyncGenerator, Callable, Mapping
+
+    import httpx2
 
 KEPT_S: Final = 5.0
 """The time for which an idle connection is kept: less than what servers usually keep it, so that few are met half closed."""
+NO_LIMITS: Final = (None, None, None, None)
+NO_EXTENSIONS: Final[Mapping[str, object]] = {}
 PROBES_MAX: Final = 2
 """Connections beside those of calls, so that a probe never waits for calls that hang."""
 
@@ -117,12 +120,46 @@ class Wire:
         return self._closing
 
 
-def own_client(name: str, tls: ssl.SSLContext | None, connections_max: int) -> Callable[[], Client]:
-    """Return what makes a client whose behaviour depends on nothing but its arguments: neither on proxies and .netrc of the
-    environment nor on cookies of earlier answers. Raises `ConfigurationError` where httpx2 is not installed.
+class OwnClient:
+    """A transport of httpx2 as a client that does nothing beside: it keeps no cookies, reads neither proxies nor .netrc of the
+    environment, and logs no line for each call.
     """
+
+    def __init__(self, transport: httpx2.AsyncHTTPTransport, request: type[httpx2.Request]) -> None:
+        self._transport = transport
+        self._request = request
+
+    def build_request(
+        self,
+        method: str,
+        url: str,
+        *,
+        content: Sent = None,
+        json: Sent = None,
+        params: Sent = None,
+        headers: Sent = None,
+        timeout: Sent = NO_LIMITS,
+        extensions: Sent = NO_EXTENSIONS,
+    ) -> Request:
+        """Build a request; `timeout` are the seconds to connect, read, write, and wait for the pool."""
+        limits = dict(zip(("connect", "read", "write", "pool"), timeout, strict=True))
+        more = {**extensions, "timeout": limits}
+        return self._request(method, url, content=content, json=json, params=params, headers=headers, extensions=more)
+
+    async def send(self, request: Request, *, stream: bool = True, follow_redirects: bool = False) -> Response:
+        """Send it, and return the answer, its body unread."""
+        del stream, follow_redirects  # A transport knows no other way.
+        return await self._transport.handle_async_request(request)
+
+    async def aclose(self) -> None:
+        """End every connection."""
+        await self._transport.aclose()
+
+
+def own_client(name: str, tls: ssl.SSLContext | None, connections_max: int) -> Callable[[], Client]:
+    """Return what makes a client of our own. Raises `ConfigurationError` where httpx2 is not installed."""
     try:
-        import httpx2  # noqa: PLC0415 - needed only where the user gives no client
+        import httpx2  # noqa: PLC0415 - needed only where no client is given
     except ImportError as error:
         msg = f"{name}: httpx2 is not installed: pip install 'outlast[http]', or give a client of your own (client=)"
         raise ConfigurationError(msg) from error
@@ -131,14 +168,12 @@ def own_client(name: str, tls: ssl.SSLContext | None, connections_max: int) -> C
     limits = httpx2.Limits(
         max_connections=connections_max + PROBES_MAX, max_keepalive_connections=connections_max, keepalive_expiry=KEPT_S
     )
-    # A jar that takes none, since a server may send a new one with each answer.
-    policy = DefaultCookiePolicy(allowed_domains=())
-    return lambda: httpx2.AsyncClient(verify=verify, trust_env=False, timeout=None, limits=limits, cookies=CookieJar(policy))
+    return lambda: OwnClient(httpx2.AsyncHTTPTransport(verify=verify, trust_env=False, limits=limits), httpx2.Request)
 
 
 def hidden(url: Url) -> Url:
     """Return a URL whose text has neither user, password nor query: the libraries log the text of every URL at INFO."""
-    return _hiding(cast("type", type(url)))(url)
+    return _hiding(url.__class__)(url)
 
 
 @functools.cache

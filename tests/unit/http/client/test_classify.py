@@ -43,7 +43,7 @@ def raised_behind(library: Any, name: str, cause: BaseException) -> BaseExceptio
                 raise getattr(core, name)(exc) from exc
         except BaseException as exc:
             raise exc from None
-    except BaseException as exc:
+    except BaseException as exc:  # noqa: BLE001 - whatever it is, as the library has it
         error = getattr(library, name)(str(exc))
         error.__cause__ = exc
         return error
@@ -147,6 +147,33 @@ def test_each_status_has_a_kind_and_says_whom_it_concerns(status: int, kind: Kin
     assert (fault.kind, fault.code, fault.scope, fault.retry_after_s) == (kind, f"HTTP {status}", scope, None)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "0",
+        "-5",
+        "nan",
+        "inf",
+        "1_0",
+        "0.5",
+        "120, 240",
+        "soon",
+        "Thu, 01 Jan 1970 00:00:00 GMT",
+        "Mon, 01 Jan 2029 00:00:00 -0000",
+    ],
+)
+def test_a_retry_after_that_says_nothing_leaves_the_wait_to_our_own_backoff(text: str) -> None:
+    fault = answered(503, {"retry-after": text})
+    assert (fault.kind, fault.scope, fault.retry_after_s) == (Kind.TRANSIENT, PEER, None)
+    assert answered(429, {"retry-after": text}).scope is CALL
+
+
+def test_a_retry_after_of_years_is_an_hour() -> None:
+    for text in ("99999999999999999999", "Fri, 31 Dec 9999 23:59:59 GMT"):
+        assert answered(503, {"retry-after": text}).retry_after_s == 3600.0
+
+
 def test_what_needs_a_person_says_what_to_do() -> None:
     assert [row for row in (*STATUSES.values(), *CLASSES.values()) if row.kind is Kind.PERMANENT and not row.hint] == []
 
@@ -168,6 +195,7 @@ def test_retry_after_is_taken_and_makes_of_429_a_matter_of_everyone_who_uses_the
         (503, "stopping", Kind.TRANSIENT, PEER),
         (409, "contended", Kind.CONTENDED, CALL),
         (409, "rejected", Kind.REJECTED, CALL),
+        (401, "rejected", Kind.PERMANENT, PEER),
         (403, "permanent", Kind.PERMANENT, CALL),
         (500, "fatal", Kind.PERMANENT, CALL),
         (500, "bug", Kind.TRANSIENT, CALL),
