@@ -21,6 +21,7 @@ from outlast._files.room import NO_ROOM, Levels, Room, room
 from outlast._runtime.adapter.line import Line
 from outlast._runtime.adapter.pacer import Pacer
 from outlast._runtime.process.own_thread import OwnThread
+from outlast._serve.address import parse_address
 
 __all__ = [
     "FLOOR_SPREAD",
@@ -51,6 +52,7 @@ __all__ = [
     "attached",
     "clean",
     "cut",
+    "parse_address",
     "parse_retry_after",
     "ramp_due",
     "ramp_length_s",

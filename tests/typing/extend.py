@@ -36,6 +36,7 @@ from outlast.extend import (
     attached,
     clean,
     cut,
+    parse_address,
     parse_retry_after,
     ramp_due,
     ramp_length_s,
@@ -50,6 +51,7 @@ attach(error, Fault(Kind.TRANSIENT, "gone", "gone away"))
 assert_type(attached(error), Fault | None)
 assert_type(clean("password=x"), str)
 assert_type(cut("long", 3), str)
+assert_type(parse_address(":8080"), tuple[str, int])
 assert_type(size_text(1.5e6), str)
 
 once = Once()
