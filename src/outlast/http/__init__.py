@@ -13,6 +13,12 @@ if TYPE_CHECKING:
     from outlast.http._app.answering import ProblemMiddleware as ProblemMiddleware
     from outlast.http._app.asking import Ask as Ask
     from outlast.http._app.asking import ask as ask
+    from outlast.http._app.event_stream import EventStream as EventStream
+    from outlast.http._app.events import Event as Event
+    from outlast.http._app.events import EventFeed as EventFeed
+    from outlast.http._app.long_poll import Polled as Polled
+    from outlast.http._app.long_poll import PollEnd as PollEnd
+    from outlast.http._app.long_poll import long_poll as long_poll
     from outlast.http._app.problem import Problem as Problem
     from outlast.http._app.problem import http_problem as http_problem
     from outlast.http._app.problem import problem_of as problem_of
@@ -25,7 +31,12 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Ask": "_app.asking",
+    "Event": "_app.events",
+    "EventFeed": "_app.events",
+    "EventStream": "_app.event_stream",
     "Limits": "_server.limits",
+    "PollEnd": "_app.long_poll",
+    "Polled": "_app.long_poll",
     "Problem": "_app.problem",
     "ProblemMiddleware": "_app.answering",
     "Server": "_server.server",
@@ -35,12 +46,18 @@ _HOMES = {
     "Tokens": "_app.tokens",
     "ask": "_app.asking",
     "http_problem": "_app.problem",
+    "long_poll": "_app.long_poll",
     "problem_of": "_app.problem",
 }
 
 __all__ = [
     "Ask",
+    "Event",
+    "EventFeed",
+    "EventStream",
     "Limits",
+    "PollEnd",
+    "Polled",
     "Problem",
     "ProblemMiddleware",
     "Server",
@@ -50,6 +67,7 @@ __all__ = [
     "Tokens",
     "ask",
     "http_problem",
+    "long_poll",
     "problem_of",
 ]
 
