@@ -53,8 +53,8 @@ class MemoryState:
     announced its size, and all that it has announced. Of the base only `used - reserved` is known for certain, if everything
     announced is in use; the highest of these is taken, from the last sample at which nothing was reserved on.
 
-    A client may announce much and send nothing. So announced bytes may come to three quarters of the room above the base, and keep
-    out only each other: work that announces less than 64 KiB, or nothing, is let in by what is left of it.
+    A client may announce much and send nothing. So announced bytes may come to three quarters of the room above the base, and
+    keep out only each other: work that announces less than 64 KiB, or nothing, is let in by what is left of it.
 
     Not safe for several threads at once.
     """
