@@ -39,14 +39,14 @@ class EventStream:
         async def watch(request):
             return EventStream(feed.watch(request.headers.get("last-event-id")))
 
-    `source` yields `Event`s, or bytes that are frames already; the next is asked for when the one before was taken by the server, so
-    a source is held up by a client that reads slowly. A client that takes nothing for `stalled_s` seconds is cut. After
-    `keep_alive_s` seconds of silence a comment is sent. `retry:` tells the client to come back after `retry_s` seconds, give or
-    take half of it at random, so that those who lose their server do not come back together.
+    `source` yields `Event`s, or bytes that are frames already; the next is asked for when the one before was taken by the
+    server, so a source is held up by a client that reads slowly. A client that takes nothing for `stalled_s` seconds is cut.
+    After `keep_alive_s` seconds of silence a comment is sent. `retry:` tells the client to come back after `retry_s` seconds,
+    more or less half of it at random, so that those who lose their server do not come back together.
 
-    It ends when the source does; at once when the service stops (`stop`, or that of the server), with a last comment; and when the
-    client leaves. However it ends, the iterator of the source is closed (`aclose`) by the stream itself, also if it never began. The
-    slot of admission belongs to others from the start; where as many are parked as may be, the answer is a refusal.
+    It ends when the source does; at once when the service stops (`stop`, or that of the server), with a last comment; and when
+    the client leaves. However it ends, the iterator of the source is closed (`aclose`) by the stream itself, also if it never
+    began. The slot of admission belongs to others from the start; where as many are parked as may be, the answer is a refusal.
     """
 
     def __init__(

@@ -47,10 +47,10 @@ class EventFeed:
         return EventStream(feed.watch(request.headers.get("last-event-id")))
 
     The newest `history_bytes_max` bytes are kept, once for all viewers: a viewer is a place in them, and publishing waits for
-    nobody. A viewer that has fallen behind what is kept gets the event `resync`, and its stream ends: it has to read the state as a
-    whole, and comes back after that event. So does one that comes with an id of another process, of the future, or none at all
-    of ours; one that comes with the last id it has seen gets what it has missed. Ids hold for one feed of one process: they begin
-    with its epoch. On the event loop's thread only.
+    nobody. A viewer that has fallen behind what is kept gets the event `resync`, and its stream ends: it has to read the state
+    as a whole, and comes back after that event. So does one that comes with an id of another process, of the future, or none
+    at all of ours; one that comes with the last id it has seen gets what it has missed. Ids hold for one feed of one process:
+    they begin with its epoch. On the event loop's thread only.
     """
 
     def __init__(self, *, history_bytes_max: int = HISTORY_BYTES_MAX, rng: random.Random | None = None) -> None:
