@@ -86,7 +86,7 @@ async def in_two_steps() -> Ticket | Refusal:
     got = admission.arrive(key="a")
     assert_type(got, Ticket | Waiting | Refusal)
     if isinstance(got, Waiting):
-        got.leave()
+        got.release(ok=False)
         return await got.ticket()
     return got
 

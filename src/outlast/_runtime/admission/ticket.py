@@ -79,31 +79,36 @@ def ended_well(desk: Desk, exc: BaseException) -> bool | None:
 class Waiting:
     """One piece of work that waits to come in, as `Admission.arrive` returns it. On the event loop's thread only.
 
-    Its place in the queue is bounded in time, whether or not anybody awaits `ticket`. Whoever has it awaits `ticket` once, or
-    calls `leave`: a ticket that came meanwhile would otherwise be nobody's.
+    Its place in the queue is bounded in time, whether or not anybody awaits `ticket`. Whoever has it calls `release` in the end, as
+    with a ticket: one that came meanwhile would otherwise be nobody's.
     """
 
-    __slots__ = ("_desk", "_left", "_place")
+    __slots__ = ("_asked", "_desk", "_place", "_ticket")
 
     def __init__(self, desk: Desk, place: Place) -> None:
         self._desk = desk
         self._place = place
-        self._left = False
+        self._asked = False
+        self._ticket: Ticket | None = None
 
     async def ticket(self) -> Ticket:
-        """Wait, and return the ticket. Raises `Refused` or `Stopping`; cancelled, it leaves no trace.
+        """Wait, and return the ticket; the same again once it is there. Raises `Refused` or `Stopping`; cancelled, it leaves no trace.
 
-        Raises `RuntimeError` the second time, and after `leave`.
+        Raises `RuntimeError` where somebody waits for it already, and after it was refused or released.
         """
-        if self._left:
-            raise RuntimeError("this place was left, or its ticket taken: ask the admission again")
-        self._left = True
-        return Ticket(self._desk, await self._desk.wait(self._place))
+        if self._ticket is None:
+            if self._asked:
+                raise RuntimeError("this work was refused or released, or somebody waits for it: ask the admission again")
+            self._asked = True
+            self._ticket = Ticket(self._desk, await self._desk.wait(self._place))
+        return self._ticket
 
-    def leave(self) -> None:
-        """Wait no longer: what was waited for has gone. Nothing happens once `ticket` was awaited, or the second time."""
-        if not self._left:
-            self._left = True
+    def release(self, *, ok: bool | None = True) -> None:
+        """Return the ticket, as `Ticket.release` does; before it is there, leave the queue. The second time is nothing."""
+        if self._ticket is not None:
+            self._ticket.release(ok=ok)
+        elif not self._asked:
+            self._asked = True
             self._desk.leave(self._place, asyncio.get_running_loop())
 
 

@@ -305,19 +305,23 @@ def test_a_server_asks_first_and_waits_later() -> None:
         first, second, third = (arrived(orders, Waiting) for _ in range(3))
         # What came before anybody waited for it is there, a ticket as well as a refusal.
         held.pop().release()
-        assert repr(await first.ticket()) == "<Ticket of orders, held>"
+        ticket = await first.ticket()
+        assert ticket is await first.ticket()
         assert repr(orders) == "<Admission orders, 2 under way, 2 waiting, 0 parked>"
-        second.leave()
-        second.leave()
+        second.release()
+        second.release()
         assert repr(orders) == "<Admission orders, 2 under way, 1 waiting, 0 parked>"
         await asyncio.sleep(0.2)
         with pytest.raises(Refused):
             await third.ticket()
-        for gone in (first, second, third):
-            gone.leave()
+        for gone in (second, third):
+            gone.release()
             with pytest.raises(RuntimeError, match="ask the admission again"):
                 await gone.ticket()
         assert repr(orders) == "<Admission orders, 2 under way, 0 waiting, 0 parked>"
+        first.release()
+        ticket.release()
+        assert repr(orders) == "<Admission orders, 1 under way, 0 waiting, 0 parked>"
 
     run_virtual(main())
 
@@ -334,7 +338,7 @@ def test_a_ticket_that_came_to_somebody_who_left_goes_to_the_next() -> None:
         held = [arrived(orders, Ticket), arrived(orders, Ticket)]
         first, second = arrived(orders, Waiting), arrived(orders, Waiting)
         held.pop().release()
-        first.leave()
+        first.release()
         (await second.ticket()).release()
         held.pop().release()
         assert repr(orders) == "<Admission orders, 0 under way, 0 waiting, 0 parked>"
