@@ -79,8 +79,8 @@ def ended_well(desk: Desk, exc: BaseException) -> bool | None:
 class Waiting:
     """One piece of work that waits to come in, as `Admission.arrive` returns it. On the event loop's thread only.
 
-    Its place in the queue is bounded in time, whether or not anybody awaits `ticket`. Whoever has it calls `release` in the end, as
-    with a ticket: one that came meanwhile would otherwise be nobody's.
+    Its place in the queue is bounded in time, whether or not anybody awaits `ticket`. Whoever has it calls `release` in the
+    end, as with a ticket: one that came meanwhile would otherwise be nobody's.
     """
 
     __slots__ = ("_asked", "_desk", "_place", "_ticket")
@@ -92,9 +92,10 @@ class Waiting:
         self._ticket: Ticket | None = None
 
     async def ticket(self) -> Ticket:
-        """Wait, and return the ticket; the same again once it is there. Raises `Refused` or `Stopping`; cancelled, it leaves no trace.
+        """Wait, and return the ticket; the same again once it is there.
 
-        Raises `RuntimeError` where somebody waits for it already, and after it was refused or released.
+        Raises `Refused` or `Stopping`; cancelled, it leaves no trace. Raises `RuntimeError` where somebody waits for it
+        already, and after it was refused or released.
         """
         if self._ticket is None:
             if self._asked:

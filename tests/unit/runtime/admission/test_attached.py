@@ -202,7 +202,9 @@ def test_it_is_well_unless_it_refuses_what_the_service_is_there_for(caplog: pyte
     assert (shown(service).health().well, shown(service).health().state) == (None, "not at work")
 
 
-def test_a_service_has_measured_its_memory_before_it_takes_in_work() -> None:
+def test_a_service_has_measured_its_memory_before_it_takes_in_work(expected_logs: Any) -> None:
+    expected_logs("admission orders refuses work by memory")
+
     async def during(service: outlast.Service, admission: outlast.Admission) -> None:
         assert shown(service).health().well is True
         assert values(service)["memory_level"] == 2
