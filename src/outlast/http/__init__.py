@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from outlast._lazily import lazily
 
 if TYPE_CHECKING:
+    from outlast.http._app.admitting import AdmissionMiddleware as AdmissionMiddleware
     from outlast.http._app.answering import ProblemMiddleware as ProblemMiddleware
     from outlast.http._app.asking import Ask as Ask
     from outlast.http._app.asking import ask as ask
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from outlast.http._server.tls import Tls as Tls
 
 _HOMES = {
+    "AdmissionMiddleware": "_app.admitting",
     "Ask": "_app.asking",
     "Event": "_app.events",
     "EventFeed": "_app.events",
@@ -51,6 +53,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "AdmissionMiddleware",
     "Ask",
     "Event",
     "EventFeed",
