@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import asyncio
+import sys
+from typing import TYPE_CHECKING, Any
 
 from outlast import OutlastError
 from outlast.http._app.asking import ask as default_ask
 from outlast.http._app.extensions import TICKET, TOKEN, extensions
+from outlast.http._app.parking import end
 from outlast.http._app.problem import problem_of
 
 if TYPE_CHECKING:
-    from outlast.admission import Admission, Ticket
+    from collections.abc import Coroutine
+
+    from outlast import Admission
+    from outlast.admission import Ticket
     from outlast.http._app.asking import Asking
     from outlast.http._app.extensions import App, Message, Receive, Scope, Send
 
@@ -19,13 +25,14 @@ class AdmissionMiddleware:
     """Lets requests in as `admission` says, and answers the others: 429 or 503 with Retry-After, 413 for what never comes in.
 
     A server of ours has decided already, before it made anything of the request: its ticket is taken over. On another server it
-    is asked here, and a request waits in the queue of the admission, within its time bound. The slot is free again when the
-    application has returned, raised or was cancelled, in the same step; a long poll and an event stream give it back while they
-    wait. The time of an answer 4xx or 5xx, and of a client that has left, is no sample of the latency.
+    is asked here, and a request may wait in the queue of the admission, within its time bound; it leaves the queue when its
+    client leaves. The slot is free again when the application has returned, raised or was cancelled, in the same step; a long
+    poll and an event stream let others have it while they wait. The time of an answer 4xx or 5xx, and of a client that has
+    left, is no sample of the latency.
     """
 
     def __init__(self, app: App, admission: Admission, *, ask: Asking = default_ask) -> None:
-        """`ask` says what a request asks for; see `ask`."""
+        """`ask` returns what a request asks for; it has the arguments of `outlast.http.ask`."""
         self.app = app
         self._admission = admission
         self._ask = ask
@@ -38,10 +45,14 @@ class AdmissionMiddleware:
         known = extensions(scope)
         ticket: Ticket | None = known.get(TICKET)
         if ticket is None:
+            arriving = _Arriving(scope, receive)
+            receive = arriving.receive
             try:
-                ticket = await self._enter(scope)
+                ticket = await arriving.enter(self._entering(scope))
             except OutlastError as refusal:
                 await problem_of(refusal)(scope, receive, send)
+                return
+            if ticket is None:
                 return
             known[TICKET] = ticket
         answer = _Outcome(send)
@@ -50,11 +61,10 @@ class AdmissionMiddleware:
             await self.app(scope, receive, answer.send)
             ticket.release(ok=answer.ok)
 
-    async def _enter(self, scope: Scope) -> Ticket:
+    def _entering(self, scope: Scope) -> Coroutine[Any, Any, Ticket]:
         client = scope.get("client")
-        asked = self._ask(
-            scope["method"], scope["path"], scope["headers"], client[0] if client else "", extensions(scope).get(TOKEN)
-        )
+        address = client[0] if client else ""
+        asked = self._ask(scope["method"], scope["path"], scope["headers"], address, extensions(scope).get(TOKEN))
         entry = self._admission.enter(
             key=asked.key,
             tenant=asked.tenant,
@@ -63,8 +73,70 @@ class AdmissionMiddleware:
             deadline_s=asked.deadline_s,
             criticality=asked.criticality,
         )
-        # Not `async with`: only what entering raises is answered here. The ticket is given back by its own block.
-        return await entry.__aenter__()
+        # Not `async with`: only what entering raises is answered as a refusal. The ticket is given back by its own block.
+        return entry.__aenter__()  # noqa: PLC2801
+
+
+class _Arriving:
+    """A request that may have to wait in the queue, and its messages that came meanwhile."""
+
+    def __init__(self, scope: Scope, receive: Receive) -> None:
+        # A client that waits for "100 Continue" would get it by the first look at its messages.
+        self._watched = all(name != b"expect" for name, _ in scope["headers"])
+        self._receive = receive
+        self._came: list[Message] = []
+
+    async def receive(self) -> Message:
+        """Return the next message, as the server's `receive` does."""
+        return self._came.pop(0) if self._came else await self._receive()
+
+    async def enter(self, entering: Coroutine[Any, Any, Ticket]) -> Ticket | None:
+        """Return a ticket, or None if the client has left before there was one. Raises what entering raises."""
+        if not self._watched:
+            return await entering
+        came_in = _begin(entering)
+        if came_in.done():
+            return came_in.result()
+        leaving = asyncio.ensure_future(self._until_gone())
+        try:
+            await asyncio.wait({came_in, leaving}, return_when=asyncio.FIRST_COMPLETED)
+            # A body that goes on arriving says that the client is there; a server holds back more than that first part of it.
+            if not came_in.done() and not self._gone:
+                await asyncio.wait({came_in})
+            await end(leaving)
+        except BaseException:
+            await _give_back(came_in, leaving)
+            raise
+        if not self._gone:
+            return came_in.result()
+        await _give_back(came_in)
+        return None
+
+    @property
+    def _gone(self) -> bool:
+        return bool(self._came) and self._came[-1]["type"] == "http.disconnect"
+
+    async def _until_gone(self) -> None:
+        """Keep the messages until the client has left, or more of a body is to come."""
+        while not self._came or not (self._gone or self._came[-1].get("more_body", False)):
+            self._came.append(await self._receive())
+
+
+async def _give_back(came_in: asyncio.Task[Ticket], *others: asyncio.Task[None]) -> None:
+    """End what enters. A ticket that it got in this very step goes back."""
+    try:
+        await end(came_in, *others)
+    finally:
+        if not came_in.cancelled() and came_in.exception() is None:
+            came_in.result().release(ok=None)
+
+
+def _begin(entering: Coroutine[Any, Any, Ticket]) -> asyncio.Task[Ticket]:
+    """Return a task that has made its first step already, where Python can do that: most requests need no other."""
+    loop = asyncio.get_running_loop()
+    if sys.version_info >= (3, 12):
+        return asyncio.eager_task_factory(loop, entering)
+    return loop.create_task(entering)
 
 
 class _Outcome:
@@ -72,13 +144,14 @@ class _Outcome:
 
     def __init__(self, send: Send) -> None:
         self._send = send
-        self.ok: bool | None = None
-        """True once a whole answer below 400 has gone out."""
         self._good = False
+        self.ok: bool | None = None
+        """True once a whole answer below 400 has gone out; None before, and of any other."""
 
     async def send(self, message: Message) -> None:
+        """Pass a message on."""
         if message["type"] == "http.response.start":
             self._good = message["status"] < 400
         await self._send(message)
-        if self._good and message["type"] == "http.response.body" and not message.get("more_body", False):
+        if self._good and not message.get("more_body", False) and message["type"] == "http.response.body":
             self.ok = True
