@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from outlast._lazily import lazily
 
 if TYPE_CHECKING:
-    from outlast.http._app.admitting import AdmissionMiddleware as AdmissionMiddleware
     from outlast.http._app.answering import ProblemMiddleware as ProblemMiddleware
     from outlast.http._app.asking import Ask as Ask
     from outlast.http._app.asking import ask as ask
@@ -26,16 +25,26 @@ if TYPE_CHECKING:
     from outlast.http._app.tokens import Token as Token
     from outlast.http._app.tokens import TokenMiddleware as TokenMiddleware
     from outlast.http._app.tokens import Tokens as Tokens
+    from outlast.http._client.answers import Answer as Answer
+    from outlast.http._client.answers import AnswerError as AnswerError
+    from outlast.http._client.answers import AnswerTooLargeError as AnswerTooLargeError
+    from outlast.http._client.calls import AnswerStream as AnswerStream
+    from outlast.http._client.classify import http_rule as http_rule
+    from outlast.http._client.peer import HttpPeer as HttpPeer
     from outlast.http._server.limits import Limits as Limits
     from outlast.http._server.server import Server as Server
     from outlast.http._server.tls import Tls as Tls
 
 _HOMES = {
-    "AdmissionMiddleware": "_app.admitting",
+    "Answer": "_client.answers",
+    "AnswerError": "_client.answers",
+    "AnswerStream": "_client.calls",
+    "AnswerTooLargeError": "_client.answers",
     "Ask": "_app.asking",
     "Event": "_app.events",
     "EventFeed": "_app.events",
     "EventStream": "_app.event_stream",
+    "HttpPeer": "_client.peer",
     "Limits": "_server.limits",
     "PollEnd": "_app.long_poll",
     "Polled": "_app.long_poll",
@@ -48,16 +57,21 @@ _HOMES = {
     "Tokens": "_app.tokens",
     "ask": "_app.asking",
     "http_problem": "_app.problem",
+    "http_rule": "_client.classify",
     "long_poll": "_app.long_poll",
     "problem_of": "_app.problem",
 }
 
 __all__ = [
-    "AdmissionMiddleware",
+    "Answer",
+    "AnswerError",
+    "AnswerStream",
+    "AnswerTooLargeError",
     "Ask",
     "Event",
     "EventFeed",
     "EventStream",
+    "HttpPeer",
     "Limits",
     "PollEnd",
     "Polled",
@@ -70,6 +84,7 @@ __all__ = [
     "Tokens",
     "ask",
     "http_problem",
+    "http_rule",
     "long_poll",
     "problem_of",
 ]
