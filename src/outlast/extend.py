@@ -5,6 +5,7 @@ A service needs none of them. Everything else of the package is private, and may
 
 from __future__ import annotations
 
+from outlast._core.admission.retry_after import parse as parse_retry_after
 from outlast._core.backoff import FLOOR_SPREAD, BackoffState, Jitter
 from outlast._core.faults import attach, attached
 from outlast._core.once import Once
@@ -52,6 +53,7 @@ __all__ = [
     "clean",
     "cut",
     "parse_address",
+    "parse_retry_after",
     "ramp_due",
     "ramp_length_s",
     "room",

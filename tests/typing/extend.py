@@ -37,6 +37,7 @@ from outlast.extend import (
     clean,
     cut,
     parse_address,
+    parse_retry_after,
     ramp_due,
     ramp_length_s,
     room,
@@ -64,6 +65,7 @@ state, wait_s = policy.next(BackoffState(), FLOOR_SPREAD, random.Random())
 assert_type(state, BackoffState)
 assert_type(wait_s, float | None)
 assert_type(ramp_due(10, 1.0), int)
+assert_type(parse_retry_after("120", 1.8e9), float | None)
 assert_type(ramp_length_s(10), float)
 
 

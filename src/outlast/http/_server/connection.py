@@ -271,7 +271,7 @@ class Connection(HttpToolsProtocol):
         self.server_state.total_requests += 1
         if self.transport.is_closing():
             return
-        if request is None or request.closes:
+        if request is None or request.closes or self._host.stopping:
             self._answered = True
             self._end()
             return
@@ -338,6 +338,8 @@ class Connection(HttpToolsProtocol):
     def _write(self, problem: Problem, request_id: str, *, head: bool) -> None:
         self.pipeline.clear()
         self._answered = True
+        # Nobody knows what the client still sends.
+        self._input = Input.DEAF
         self._host.tally.count(problem.code)
         self.transport.write(self._host.wire(problem, request_id, head=head))
         self._end()
@@ -360,6 +362,9 @@ class Connection(HttpToolsProtocol):
     def abort(self) -> None:
         """End the connection now: what is not written yet is lost."""
         self._input = Input.DRAIN
+        if self.active is not None:
+            self.active.lost()
+            self.active = None
         self.transport.abort()
 
     def shutdown(self) -> None:

@@ -62,7 +62,6 @@ class Host:
         self.state = ServerState()
         self.rng = random.Random()
         self.stop = Stop()
-        self.stopping = False
         self.patience_s = PATIENCE * deadline_s
         self._once = Once()
         self._sweep_s = limits.sweep_s
@@ -72,6 +71,11 @@ class Host:
         """Connections that are being made: with TLS, until their handshake is over."""
         self._context: ssl.SSLContext | None = None
         self._dated_at = 0.0
+
+    @property
+    def stopping(self) -> bool:
+        """Whether no request is taken in any more: from the step that fires the stop."""
+        return self.stop.reason is not None
 
     # Connections.
 
@@ -157,7 +161,6 @@ class Host:
 
     async def refuse(self) -> None:
         """End idle connections, and let the others end with the answer they wait for."""
-        self.stopping = True
         # Those that were accepted in this step, and requests that have arrived, are heard first: they are told that we stop.
         for _ in range(3):
             await asyncio.sleep(0)

@@ -24,7 +24,7 @@ class UnansweredError(RuntimeError):
 class Request:
     """A request whose turn it is. `run` is the body of its task; `ended` is called when that has ended, begun or not."""
 
-    __slots__ = ("_connection", "_extensions", "_given_all", "_half_closed", "_host", "_plain", "closes", "cycle")
+    __slots__ = ("_connection", "_extensions", "_given_all", "_half_closed", "_host", "_plain", "_told_gone", "closes", "cycle")
 
     def __init__(self, host: Host, connection: Connection, cycle: RequestResponseCycle) -> None:
         self._host = host
@@ -38,6 +38,7 @@ class Request:
         self._given_all = False
         """Whether the application was given all of the body."""
         self._half_closed = False
+        self._told_gone = False
 
     @property
     def request_id(self) -> str:
@@ -56,7 +57,10 @@ class Request:
             self._break_off(refusals.STOPPING if self._host.stopping else refusals.BROKEN)
             raise
         else:
-            if not (cycle.response_complete or cycle.disconnected):
+            if self._told_gone and not cycle.response_complete:
+                # It gave up an answer that may be waited for after all; the client sees the end of the stream.
+                self._connection.abort()
+            elif not (cycle.response_complete or cycle.disconnected):
                 what = "did not end its answer" if cycle.response_started else "made no answer"
                 self._break(UnansweredError(f"the application has returned and {what}"))
         finally:
@@ -103,13 +107,13 @@ class Request:
     async def receive(self) -> Message:
         """Return the next part of the body, or that the client is gone."""
         had_all = self._given_all
-        if had_all and self._half_closed:
-            return {"type": "http.disconnect"}
-        message = await self.cycle.receive()
-        if had_all and self._half_closed:
-            return {"type": "http.disconnect"}
-        self._given_all = not message.get("more_body", False)
-        return message  # type: ignore[return-value]
+        if not (had_all and self._half_closed):
+            message: Message = await self.cycle.receive()  # type: ignore[assignment]
+            if not (had_all and self._half_closed):
+                self._given_all = not message.get("more_body", False)
+                return message
+        self._told_gone = True
+        return {"type": "http.disconnect"}
 
     async def send(self, message: Message) -> None:
         """Send a part of the answer. Waits while the client does not read what it was sent."""

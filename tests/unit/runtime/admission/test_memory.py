@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import mmap
 import threading
+import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -317,3 +319,38 @@ def test_a_proc_that_does_not_answer_is_unknown_and_holds_nobody(machine: Machin
     run_virtual(main)
     assert len(caplog.records) == 2
     caplog.clear()
+
+
+class Ring:
+    """Holds itself, so that only the collector frees it."""
+
+    def __init__(self) -> None:
+        self.itself = self
+
+
+def test_room_is_made_of_what_nobody_holds_and_not_all_the_time(machine: Machine) -> None:
+    async def main() -> list[bool]:
+        meter, lives = machine.meter(), []
+        for now in (100.0, 105.0, 110.0):
+            ring = weakref.ref(Ring())
+            await meter.make_room(now)
+            lives.append(ring() is not None)
+        meter.close()
+        return lives
+
+    gc.collect()
+    assert run_virtual(main) == [False, True, False]
+
+
+def test_a_collector_that_is_disabled_stays_so(machine: Machine) -> None:
+    async def main() -> None:
+        meter, ring = machine.meter(), weakref.ref(Ring())
+        await meter.make_room(0.0)
+        assert ring() is not None
+        meter.close()
+
+    gc.disable()
+    try:
+        run_virtual(main)
+    finally:
+        gc.enable()
