@@ -5,12 +5,13 @@ from __future__ import annotations
 import itertools
 import os
 
-from http_peer import HttpPeer
 from outbox import Outbox
 
 import outlast
+from outlast.http import HttpPeer
 
-box = Outbox(HttpPeer(os.environ.get("PEER", "http://127.0.0.1:8099/")), os.environ.get("OUTBOX", "outbox.journal"))
+peer = HttpPeer(os.environ.get("PEER", "http://127.0.0.1:8099"), name="peer", deadline_s=5.0)
+box = Outbox(peer, os.environ.get("OUTBOX", "outbox.journal"))
 service = outlast.Service("shop")
 box.attach(service)
 numbers = itertools.count()

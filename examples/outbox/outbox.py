@@ -16,7 +16,7 @@ from outlast.extend import Act, Figure, Journal, JournalFullError, Lag, Levels, 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from http_peer import HttpPeer
+    from outlast.http import HttpPeer
 
 ROOM_AGAIN: Final = 5
 """A full outbox takes messages again when there is room for a fifth of them, so that it does not flap."""
@@ -120,7 +120,7 @@ class Outbox:
         async with stop.timeout(None):
             message = await self._queue.get()
         try:
-            await self.peer.post(message.key, message.body)
+            await self.peer.post(content=message.body, headers={"idempotency-key": message.key})
         except BaseException as exc:
             fault = attached(exc)
             if fault is None or fault.kind is not Kind.REJECTED:

@@ -5,6 +5,7 @@ A service needs none of them. Everything else of the package is private, and may
 
 from __future__ import annotations
 
+from outlast._core.admission.retry_after import parse as parse_retry_after
 from outlast._core.backoff import FLOOR_SPREAD, BackoffState, Jitter
 from outlast._core.faults import attach, attached
 from outlast._core.once import Once
@@ -20,6 +21,7 @@ from outlast._files.room import NO_ROOM, Levels, Room, room
 from outlast._runtime.adapter.line import Line
 from outlast._runtime.adapter.pacer import Pacer
 from outlast._runtime.process.own_thread import OwnThread
+from outlast._serve.address import parse_address
 
 __all__ = [
     "FLOOR_SPREAD",
@@ -50,6 +52,8 @@ __all__ = [
     "attached",
     "clean",
     "cut",
+    "parse_address",
+    "parse_retry_after",
     "ramp_due",
     "ramp_length_s",
     "room",

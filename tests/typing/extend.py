@@ -36,6 +36,8 @@ from outlast.extend import (
     attached,
     clean,
     cut,
+    parse_address,
+    parse_retry_after,
     ramp_due,
     ramp_length_s,
     room,
@@ -49,6 +51,7 @@ attach(error, Fault(Kind.TRANSIENT, "gone", "gone away"))
 assert_type(attached(error), Fault | None)
 assert_type(clean("password=x"), str)
 assert_type(cut("long", 3), str)
+assert_type(parse_address(":8080"), tuple[str, int])
 assert_type(size_text(1.5e6), str)
 
 once = Once()
@@ -62,6 +65,7 @@ state, wait_s = policy.next(BackoffState(), FLOOR_SPREAD, random.Random())
 assert_type(state, BackoffState)
 assert_type(wait_s, float | None)
 assert_type(ramp_due(10, 1.0), int)
+assert_type(parse_retry_after("120", 1.8e9), float | None)
 assert_type(ramp_length_s(10), float)
 
 

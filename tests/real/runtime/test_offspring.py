@@ -106,10 +106,11 @@ def test_a_child_that_has_ended_and_was_not_waited_for_is_none() -> None:
 
 def test_the_state_is_read_behind_a_name_with_parentheses(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "42").mkdir()
-    text = "42 (a) b (c)) R 7 42 42 0 -1 4194304 100 0 0 0 1234 66 99 99 20 0 3 0 100 0 0"
+    text = "42 (a) b (c)) R 7 42 42 0 -1 4194304 100 0 0 0 1234 66 99 99 20 0 3 0 100 4096000 25 0"
     (tmp_path / "42" / "stat").write_text(text)
     monkeypatch.setattr(process_files, "_PROC", tmp_path)
-    assert process_files.stat(42) == process_files.Stat("a) b (c)", "R", 7, cpu_ticks=1300, threads=3, start_ticks=100)
+    found = process_files.stat(42)
+    assert found == process_files.Stat("a) b (c)", "R", 7, cpu_ticks=1300, threads=3, start_ticks=100, resident_pages=25)
 
 
 def test_the_same_without_the_kernels_list(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ class Memory:
     """At what shares of the memory limit work is refused: first what is sheddable, then all that is not critical.
 
     Each threshold is a pair: refusing begins at the first share and ends below the second, so that nothing flaps.
-    `bytes_max` is a limit of one's own, for a process without one or below it; None: that of the machine's container alone.
+    `bytes_max` is a limit of one's own for what this process holds, beside that of its control group; None: the machine's memory.
 
     Raises `ValueError` unless 0 < sheddable_until <= sheddable_at <= normal_at <= 1, and the same of `normal_until`.
     """
@@ -41,12 +41,16 @@ class Memory:
 class MemoryState:
     """The level that a `Memory` policy has reached.
 
-    Work that announces its size counts at once, before any sample can show it: its bytes count until the second sample
-    after it, since what is admitted just before a sample has not arrived by then. So a burst between two samples is bounded by
-    the thresholds. Not safe for several threads at once.
+    Work that announces its size counts before a sample can show it, and for as long as it is under way: a body may trickle in, a
+    job may wait for a session before it begins. Once its bytes are in use they stand in the samples too, and must not count
+    twice. So what counts is the larger of the last sample and `base + reserved`: what was in use without the work that
+    announced its size, and all that it has announced. Of the base only `used - reserved` is known for certain, if everything
+    announced is in use; the highest of these is taken, from the last sample at which nothing was reserved on.
+
+    Not safe for several threads at once.
     """
 
-    __slots__ = ("_announced", "_announced_before", "_samples", "known", "level", "limit_bytes", "policy", "used_bytes")
+    __slots__ = ("_base", "known", "level", "limit_bytes", "policy", "reserved_bytes", "used_bytes")
 
     def __init__(self, policy: Memory) -> None:
         self.policy = policy
@@ -55,45 +59,40 @@ class MemoryState:
         self.known = False
         """Whether the last sample knew both what is used and the limit."""
         self.used_bytes = 0.0
-        """The last sample, without what has been announced since."""
+        """The last sample."""
         self.limit_bytes = 0.0
-        self._announced = 0.0
-        self._announced_before = 0.0
-        self._samples = 0
+        self.reserved_bytes = 0.0
+        """The bytes announced by the work that is under way."""
+        self._base = 0.0
 
     @property
-    def announced_bytes(self) -> float:
-        """The bytes announced that the last sample does not show."""
-        return self._announced + self._announced_before
+    def counted_bytes(self) -> float:
+        """The bytes that count as used: those of the last sample, and those that announced work is still to use."""
+        return max(self.used_bytes, self._base + self.reserved_bytes)
 
     def sample(self, now: float, used_bytes: float | None, limit_bytes: float | None) -> None:  # noqa: ARG002 - see below
         """Record what is used and the limit, in bytes; None, 0 or nan for what is not known.
 
-        While either is unknown all may come in: a meter that fails must not close a service that works. `now` is taken as by the
-        other deciders, and not needed.
+        While either is unknown all may come in: a meter that fails must not close a service that works. The meter applies
+        `bytes_max`, since it knows whose bytes it has read. `now` is taken as by the other deciders, and not needed.
         """
-        self._announced_before, self._announced = self._announced, 0.0
-        self._samples += 1
-        limits = [limit for limit in (limit_bytes, self.policy.bytes_max) if limit is not None and 0 < limit < math.inf]
-        self.known = bool(limits) and used_bytes is not None and 0 <= used_bytes < math.inf
-        if self.known and used_bytes is not None:
-            self.used_bytes, self.limit_bytes = used_bytes, min(limits)
-        else:
-            self.used_bytes = self.limit_bytes = 0.0
+        self.known = False
+        self.used_bytes = self.limit_bytes = 0.0
+        if used_bytes is not None and limit_bytes is not None and 0 <= used_bytes < math.inf and 0 < limit_bytes < math.inf:
+            self.known = True
+            self.used_bytes, self.limit_bytes = used_bytes, limit_bytes
+            self._base = max(self._base if self.reserved_bytes >= 1 else 0.0, used_bytes - self.reserved_bytes)
         self.level = self.level_with(0.0)
 
     def reserve(self, size_bytes: float) -> int:
-        """Count the announced bytes of work that comes in as used from now on; return the mark that `unreserve` asks for."""
-        self._announced += size_bytes
+        """Count the announced bytes of work that comes in as used from now on."""
+        self.reserved_bytes += size_bytes
         self.level = self.level_with(0.0)
-        return self._samples
+        return 0
 
-    def unreserve(self, size_bytes: float, mark: int) -> None:
-        """Take back what was reserved for work that has ended, or did not come in. Bytes that samples show by now are theirs."""
-        if mark == self._samples:
-            self._announced = max(0.0, self._announced - size_bytes)
-        elif mark == self._samples - 1:
-            self._announced_before = max(0.0, self._announced_before - size_bytes)
+    def unreserve(self, size_bytes: float, mark: int = 0) -> None:  # noqa: ARG002 - until nobody passes it
+        """Take back what was reserved for work that has ended, or did not come in. What is still in use stands in the samples."""
+        self.reserved_bytes = max(0.0, self.reserved_bytes - size_bytes)
         self.level = self.level_with(0.0)
 
     def level_with(self, size_bytes: float) -> int:
@@ -101,7 +100,7 @@ class MemoryState:
         if not self.known:
             return 0
         policy, level = self.policy, self.level
-        share = (self.used_bytes + self._announced + self._announced_before + size_bytes) / self.limit_bytes
+        share = (self.counted_bytes + size_bytes) / self.limit_bytes
         if share >= (policy.normal_until if level == 2 else policy.normal_at):
             return 2
         return int(share >= (policy.sheddable_until if level else policy.sheddable_at))

@@ -13,7 +13,7 @@ class Criticality(enum.IntEnum):
     """Health checks, deletes, clean-up: what makes room, and what says how things are. It is never shed."""
     NORMAL = 1
     SHEDDABLE = 2
-    """What can be left out for a while: a refresh, a prefetch, a report. It goes first."""
+    """A refresh, a prefetch, a report: work that can be left out for a while. It goes first."""
 
 
 class Reason(enum.Enum):
@@ -35,9 +35,9 @@ class Reason(enum.Enum):
 class Refusal:
     """The answer to work that may not come in. It costs nobody anything, and the same work may come in later.
 
-    `seen` and `limit` are what was compared, in the unit of the reason: seconds (deadline), work a second (rate), pieces of
-    work (concurrency, share), bytes (memory). `retry_after_s`, jittered, is when it is worth coming back; None: never, the
-    work itself is too large for the limit.
+    `seen` and `limit` are what was compared, in the unit of the reason: seconds that it needs and has (deadline), tokens that it
+    costs and that there are (rate), pieces of work (concurrency, share), bytes (memory). `retry_after_s`, jittered, is when it is
+    worth coming back; None: never, the work itself is too large for the limit.
     """
 
     reason: Reason

@@ -7,7 +7,7 @@ import re
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 from outlast._core.redact import MASK, clean, redact
 
@@ -47,6 +47,8 @@ class Stat:
     """Processor time used so far, of user and system, in clock ticks; that of its children is not among it."""
     threads: int
     start_ticks: int
+    resident_pages: int
+    """The memory that it holds now, in pages: the kernel counts it in batches, some hundred kilobytes late at most."""
 
     @property
     def dead(self) -> bool:
@@ -65,10 +67,10 @@ def readable() -> bool:
         return False
 
 
-def stat(pid: int) -> Stat | None:
+def stat(pid: int | Literal["self"], proc: Path | None = None) -> Stat | None:
     """Read the state of one process; None if it is gone. Raises `OSError` if nothing can be read: no descriptors left."""
     try:
-        text = (_PROC / str(pid) / "stat").read_text(encoding="utf-8", errors="replace")
+        text = ((proc or _PROC) / str(pid) / "stat").read_text(encoding="utf-8", errors="replace")
     except _GONE:
         return None
     # The command stands in parentheses and may itself hold spaces and parentheses.
@@ -82,6 +84,7 @@ def stat(pid: int) -> Stat | None:
         cpu_ticks=int(fields[14 - 3]) + int(fields[15 - 3]),
         threads=int(fields[20 - 3]),
         start_ticks=int(fields[22 - 3]),
+        resident_pages=int(fields[24 - 3]),
     )
 
 

@@ -1,0 +1,33 @@
+"""The policy of an admission: which of the checks there are, and the bounds of what they keep."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from outlast._core.admission.queue import Queue
+from outlast._core.admission.standins import Concurrency, Memory, Rate
+
+
+@dataclass(frozen=True, slots=True)
+class AdmissionPolicy:
+    """The checks of an admission. None leaves a check out."""
+
+    rate: Rate | None = None
+    """Of all work together."""
+    key_rate: Rate | None = None
+    """Of the work of each key."""
+    concurrency: Concurrency | None = field(default_factory=Concurrency)
+    memory: Memory | None = field(default_factory=Memory)
+    queue: Queue | None = field(default_factory=Queue)
+    """None: work waits for nothing, it is let in or refused."""
+    keys_max: int = 10_000
+    """The keys whose rates are kept apart. Of slots and waiters only keys that have some are kept, so those bound themselves."""
+    critical_max: int = 1_000
+    """The critical work under way at once: the only limit that it meets, besides a deadline that has passed."""
+    parked_max: int = 1_000
+    """The tickets that are parked at once."""
+
+    def __post_init__(self) -> None:
+        for name in ("keys_max", "critical_max", "parked_max"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is at least 1, not {getattr(self, name)}")

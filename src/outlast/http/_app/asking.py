@@ -1,0 +1,70 @@
+"""The question that a request puts to admission: whose it is, how much it matters, how large it is, until when it is of use."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from outlast.admission import Criticality
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from outlast.http._app.tokens import Token
+
+    Headers = Iterable[tuple[bytes, bytes]]
+    """Names in lower case and values, as ASGI has them."""
+    Asking = Callable[[str, str, Headers, str, Token | None], "Ask"]
+    """A function with the arguments of `ask`."""
+
+DEADLINE_S_MAX: Final = 3600.0
+"""The longest deadline that a client may name, in seconds; a longer one counts as this one."""
+HEALTH_PATHS: Final = frozenset({"/livez", "/readyz", "/healthz"})
+_MAKES_ROOM: Final = frozenset({"DELETE", "HEAD"})
+_SECONDS: Final = re.compile(rb"[0-9]{1,9}(?:\.[0-9]{1,9})?")
+_BYTES: Final = re.compile(rb"[0-9]{1,18}")
+_READ: Final = frozenset({b"content-length", b"x-criticality", b"x-request-timeout"})
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """One request, as admission is asked about it. Each field is an argument of `Admission.enter` of the same name."""
+
+    key: str = ""
+    """The one whose share and rate it counts against."""
+    tenant: str = ""
+    """The customer that the key belongs to; a tenant's keys share what the tenant may use."""
+    criticality: Criticality = Criticality.NORMAL
+    cost: float = 1.0
+    """The tokens of the rate that it takes."""
+    size_bytes: int = 0
+    """The memory that it announces to need."""
+    deadline_s: float | None = None
+    """The seconds from now within which an answer is of use; None: at any time."""
+
+
+def ask(method: str, path: str, headers: Headers, client: str, token: Token | None) -> Ask:
+    """Return what a request asks for, by the rules that hold unless you write your own function with these arguments.
+
+    The key is the name of the token, or without one the address of the client (`client`, "" if unknown); the tenant is the
+    token's. DELETE, HEAD and the health paths (`/livez`, `/readyz`, `/healthz`) are CRITICAL, the rest NORMAL: a header
+    `x-criticality: sheddable` lowers a request, and none raises it. The size is its Content-Length. `x-request-timeout` has the
+    remaining seconds until the client gives up, so that no clock has to agree with another; at most an hour. A header that
+    cannot be read counts as absent. Pure and quick: a server calls it for each request, before it makes anything.
+    """
+    criticality = Criticality.CRITICAL if method in _MAKES_ROOM or path in HEALTH_PATHS else Criticality.NORMAL
+    size_bytes = 0
+    deadline_s = None
+    for name, value in headers:
+        if name not in _READ:
+            continue
+        if name == b"content-length":
+            size_bytes = int(value) if _BYTES.fullmatch(value) else 0
+        elif name == b"x-request-timeout":
+            deadline_s = min(float(value), DEADLINE_S_MAX) if _SECONDS.fullmatch(value) else None
+        elif value.strip().lower() == b"sheddable":
+            criticality = Criticality.SHEDDABLE
+    if token is None:
+        return Ask(client, "", criticality, 1.0, size_bytes, deadline_s)
+    return Ask(token.name, token.tenant, criticality, 1.0, size_bytes, deadline_s)

@@ -1,0 +1,1 @@
+"""The client's side of HTTP: errors and answers classified, and a peer as a dependency."""

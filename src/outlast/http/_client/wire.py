@@ -1,0 +1,189 @@
+"""The way to the peer: a client of httpx2 or httpx, and the calls that use it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from outlast import ConfigurationError
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import AsyncGenerator, Callable, Mapping
+
+    import httpx2
+
+KEPT_S: Final = 5.0
+"""The time for which an idle connection is kept: less than what servers usually keep it, so that few are met half closed."""
+NO_LIMITS: Final = (None, None, None, None)
+NO_EXTENSIONS: Final[Mapping[str, object]] = {}
+PROBES_MAX: Final = 2
+"""Connections beside those of calls, so that a probe never waits for calls that hang."""
+
+
+Sent = Any
+Request = Any
+Response = Any
+Url = Any
+"""Of one library or the other."""
+
+
+class Client(Protocol):
+    """The part of `httpx2.AsyncClient`, and of `httpx.AsyncClient`, that is used."""
+
+    def build_request(
+        self,
+        method: str,
+        url: str,
+        *,
+        content: Sent = ...,
+        json: Sent = ...,
+        params: Sent = ...,
+        headers: Sent = ...,
+        timeout: Sent = ...,
+        extensions: Sent = ...,
+    ) -> Request:
+        """Build a request."""
+        ...
+
+    async def send(self, request: Request, *, stream: bool = ..., follow_redirects: bool = ...) -> Response:
+        """Send it, and return the answer, its body unread."""
+        ...
+
+    async def aclose(self) -> None:
+        """End every connection."""
+        ...
+
+
+class Wire:
+    """A client as long as it is used: from one outage to the next, on one event loop.
+
+    A client of our own is closed when the last call on it has ended, since the idle connections of before an outage may be dead
+    without anybody having heard of it. One that the user gave is the user's to close.
+    """
+
+    def __init__(self, client: Client, *, is_own: bool, closed: Callable[[Wire], None]) -> None:
+        self.client = client
+        self.loop = asyncio.get_running_loop()
+        self.is_cut = False
+        """Whether the calls on it were ended by `cut`."""
+        self._is_own = is_own
+        self._closed = closed
+        self._is_retired = False
+        self._users = 0
+        self._waits: set[asyncio.Timeout] = set()
+        self._closing: asyncio.Task[None] | None = None
+
+    def enter(self) -> None:
+        """Use it from now on; `leave` follows."""
+        self._users += 1
+
+    def leave(self) -> None:
+        """Use it no longer."""
+        self._users -= 1
+        self._close_if_unused()
+
+    def retire(self) -> None:
+        """Close it when nobody uses it any more."""
+        self._is_retired = True
+        self._close_if_unused()
+
+    @contextlib.asynccontextmanager
+    async def limit(self, seconds: float | None) -> AsyncGenerator[None]:
+        """End what is awaited in the block after so long, or when it is cut; raises `TimeoutError` then."""
+        async with asyncio.timeout(0.0 if self.is_cut else seconds) as wait:
+            self._waits.add(wait)
+            try:
+                yield
+            finally:
+                self._waits.discard(wait)
+
+    async def cut(self, limit_s: float) -> None:
+        """End every wait on it and close it, within so long."""
+        self.is_cut = self._is_retired = True
+        for wait in self._waits:
+            wait.reschedule(self.loop.time())
+        closing = self._close()
+        if closing is not None:
+            await asyncio.wait({closing}, timeout=limit_s)
+
+    def _close_if_unused(self) -> None:
+        if self._is_retired and self._users == 0:
+            self._close()
+
+    def _close(self) -> asyncio.Task[None] | None:
+        self._closed(self)
+        if self._closing is None and self._is_own:
+            self._closing = self.loop.create_task(self.client.aclose(), name="outlast http close")
+        return self._closing
+
+
+class OwnClient:
+    """A transport of httpx2 as a client that does nothing beside: it keeps no cookies, reads neither proxies nor .netrc of the
+    environment, and logs no line for each call.
+    """
+
+    def __init__(self, transport: httpx2.AsyncHTTPTransport, request: type[httpx2.Request]) -> None:
+        self._transport = transport
+        self._request = request
+
+    def build_request(
+        self,
+        method: str,
+        url: str,
+        *,
+        content: Sent = None,
+        json: Sent = None,
+        params: Sent = None,
+        headers: Sent = None,
+        timeout: Sent = NO_LIMITS,
+        extensions: Sent = NO_EXTENSIONS,
+    ) -> Request:
+        """Build a request; `timeout` are the seconds to connect, read, write, and wait for the pool."""
+        limits = dict(zip(("connect", "read", "write", "pool"), timeout, strict=True))
+        more = {**extensions, "timeout": limits}
+        return self._request(method, url, content=content, json=json, params=params, headers=headers, extensions=more)
+
+    async def send(self, request: Request, *, stream: bool = True, follow_redirects: bool = False) -> Response:
+        """Send it, and return the answer, its body unread."""
+        del stream, follow_redirects  # A transport knows no other way.
+        return await self._transport.handle_async_request(request)
+
+    async def aclose(self) -> None:
+        """End every connection."""
+        await self._transport.aclose()
+
+
+def own_client(name: str, tls: ssl.SSLContext | None, connections_max: int) -> Callable[[], Client]:
+    """Return what makes a client of our own. Raises `ConfigurationError` where httpx2 is not installed."""
+    try:
+        import httpx2  # noqa: PLC0415 - needed only where no client is given
+    except ImportError as error:
+        msg = f"{name}: httpx2 is not installed: pip install 'outlast[http]', or give a client of your own (client=)"
+        raise ConfigurationError(msg) from error
+    # Made once: reading the authorities costs more than a hundred requests.
+    verify = tls or httpx2.create_ssl_context(trust_env=False)
+    limits = httpx2.Limits(
+        max_connections=connections_max + PROBES_MAX, max_keepalive_connections=connections_max, keepalive_expiry=KEPT_S
+    )
+    return lambda: OwnClient(httpx2.AsyncHTTPTransport(verify=verify, trust_env=False, limits=limits), httpx2.Request)
+
+
+def hidden(url: Url) -> Url:
+    """Return a URL whose text has neither user, password nor query: the libraries log the text of every URL at INFO."""
+    return _hiding(url.__class__)(url)
+
+
+@functools.cache
+def _hiding(kind: type) -> type:
+    if getattr(kind, "is_hidden", False):
+        return kind
+
+    def text(url: Url) -> str:
+        host = f"[{url.host}]" if ":" in url.host else url.host
+        port = "" if url.port is None else f":{url.port}"
+        return f"{url.scheme}://{host}{port}{url.path}{'?***' if url.query else ''}"
+
+    return type(kind.__name__, (kind,), {"__str__": text, "__repr__": text, "is_hidden": True})

@@ -1,0 +1,149 @@
+"""One request at work: a task that calls the application, between it and the connection."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, cast
+
+from outlast.http._app.extensions import REQUEST_ID, TICKET
+from outlast.http._server import refusals
+
+if TYPE_CHECKING:
+    from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
+
+    from outlast.http._app.extensions import Message
+    from outlast.http._app.problem import Problem
+    from outlast.http._server.connection import Connection
+    from outlast.http._server.host import Host
+
+
+class UnansweredError(RuntimeError):
+    """The application has returned, and its client has no whole answer."""
+
+
+class Request:
+    """A request whose turn it is. `run` is the body of its task; `ended` is called when that has ended, begun or not."""
+
+    __slots__ = ("_connection", "_extensions", "_given_all", "_half_closed", "_host", "_plain", "_told_gone", "closes", "cycle")
+
+    def __init__(self, host: Host, connection: Connection, cycle: RequestResponseCycle) -> None:
+        self._host = host
+        self._connection = connection
+        self.cycle = cycle
+        self._extensions = cast("dict[str, Any]", cycle.scope.get("extensions"))
+        self.closes = False
+        """Whether the connection ends with the answer; known when the answer has begun."""
+        self._plain = cycle.scope["http_version"] == "1.0"
+        """Whether the client knows no chunks: the end of the connection is the end of a body without a length."""
+        self._given_all = False
+        """Whether the application was given all of the body."""
+        self._half_closed = False
+        self._told_gone = False
+
+    @property
+    def request_id(self) -> str:
+        """The id of the request."""
+        return str(self._extensions[REQUEST_ID])
+
+    async def run(self) -> None:
+        """Call the application, which answers for what it raises; see to it that there is an answer."""
+        cycle = self.cycle
+        self._host.tally.requests += 1
+        try:
+            await self._host.app(cycle.scope, self.receive, self.send)  # type: ignore[arg-type]
+        except Exception as exc:  # noqa: BLE001 - it answers for what it raises; this is what it could not answer for
+            self._break(exc)
+        except asyncio.CancelledError:
+            self._break_off(refusals.STOPPING if self._host.stopping else refusals.BROKEN)
+            raise
+        else:
+            if self._told_gone and not cycle.response_complete:
+                # It gave up an answer that may be waited for after all; the client sees the end of the stream.
+                self._connection.abort()
+            elif not (cycle.response_complete or cycle.disconnected):
+                what = "did not end its answer" if cycle.response_started else "made no answer"
+                self._break(UnansweredError(f"the application has returned and {what}"))
+        finally:
+            # The cycle and the connection hold each other through it.
+            cycle.on_response = _nothing
+
+    def _break(self, exc: Exception) -> None:
+        self._host.broke(exc, self)
+        self._break_off(refusals.BROKEN)
+
+    def _break_off(self, problem: Problem) -> None:
+        """Answer in the place of the application; once it has begun, the client sees that the answer is not whole."""
+        if self._connection.active is not self:
+            return
+        if self.cycle.response_started:
+            self._connection.abort()
+        else:
+            self._connection.answer_for(self, problem)
+
+    def ended(self, task: asyncio.Task[None]) -> None:
+        """Return what the request holds, however its task has ended."""
+        if not task.cancelled():
+            task.exception()
+        ticket = self._extensions.get(TICKET)
+        if ticket is not None:
+            ticket.release()
+        # One that was cancelled before its first step has answered nobody.
+        self._break_off(refusals.STOPPING)
+
+    # From the connection.
+
+    def lost(self) -> None:
+        """Note that nobody waits for the answer any more: what is sent goes nowhere, and `receive` says so."""
+        self.cycle.disconnected = True
+        self.cycle.message_event.set()
+
+    def half_closed(self) -> None:
+        """Note that the client has closed its side: who asks is told that it is gone, and what is sent is still written."""
+        self._half_closed = True
+        self.cycle.message_event.set()
+
+    # From the application.
+
+    async def receive(self) -> Message:
+        """Return the next part of the body, or that the client is gone."""
+        had_all = self._given_all
+        if not (had_all and self._half_closed):
+            message: Message = await self.cycle.receive()  # type: ignore[assignment]
+            if not (had_all and self._half_closed):
+                self._given_all = not message.get("more_body", False)
+                return message
+        self._told_gone = True
+        return {"type": "http.disconnect"}
+
+    async def send(self, message: Message) -> None:
+        """Send a part of the answer. Waits while the client does not read what it was sent."""
+        cycle = self.cycle
+        if not cycle.response_started:
+            if message["type"] == "http.response.start":
+                await self._begin(message)
+                return
+        elif not cycle.response_complete:
+            count = len(message.get("body", b""))
+            self._connection.written += count
+            if self._plain and cycle.scope["method"] != "HEAD":
+                cycle.expected_content_length = count
+        await cycle.send(message)  # type: ignore[arg-type]
+
+    async def _begin(self, message: Message) -> None:
+        cycle = self.cycle
+        if cycle.flow.write_paused and not cycle.disconnected:
+            # Whether this is the last answer is decided when it is written, not before that wait.
+            await cycle.flow.drain()
+        # A client that waits for "100 Continue" and gets this instead may or may not send its body.
+        undecided = cycle.waiting_for_100_continue and cycle.more_body
+        cycle.keep_alive = cycle.keep_alive and not undecided and not self._connection.closes
+        if self._plain:
+            cycle.chunked_encoding = False
+        await cycle.send(message)  # type: ignore[arg-type]
+        self.closes = not cycle.keep_alive
+        # uvicorn would close at once; the connection ends itself, so that the client can read all of it.
+        cycle.keep_alive = True
+
+
+def _nothing() -> None:
+    """Stand in for the callback of a cycle that is over."""
