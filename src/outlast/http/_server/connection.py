@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from outlast.http._app.problem import Problem
     from outlast.http._server.host import Host
-    from outlast.http._server.tally import Place
+    from outlast.http._server.tally import Seat
 
 FRAMING_MAX: Final = 16
 """A byte of a body in a chunk of its own takes six; many times that is no chunk but an attack."""
@@ -57,7 +57,7 @@ class Connection(HttpToolsProtocol):
     requests run as a `Request`.
     """
 
-    def __init__(self, host: Host, place: Place) -> None:
+    def __init__(self, host: Host, seat: Seat) -> None:
         super().__init__(host.config, host.state, host.app_state, host.loop)
         limits = host.limits
         self._host = host
@@ -66,7 +66,7 @@ class Connection(HttpToolsProtocol):
         self.made = False
         """Whether there is a transport."""
         self.access_log = False
-        self.place = place
+        self.seat = seat
         self._limits = limits
         self._input = Input.IDLE
         self._deadline = math.inf
@@ -100,14 +100,14 @@ class Connection(HttpToolsProtocol):
         self.made = True
         transport.set_write_buffer_limits(high=self._limits.write_bytes_max)
         self._deadline = self.loop.time() + self._limits.headers_s
-        if self.place.refused:
-            self._reply(self.place.refused)
+        if self.seat.refused:
+            self._reply(self.seat.refused)
         elif self._host.stopping:
             self._reply(refusals.STOPPING)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Note that the client of these requests is gone."""
-        self.place.leave()
+        self.seat.leave()
         self.pipeline.clear()
         if self.active is not None:
             self.active.lost()

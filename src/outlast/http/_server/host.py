@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from outlast.http._app.problem import Problem
     from outlast.http._server.limits import Limits
     from outlast.http._server.request import Request
-    from outlast.http._server.tally import Place, Tally
+    from outlast.http._server.tally import Seat, Tally
 
 NAME_MAX: Final = 100
 """The characters of the name under which a request is in the gate."""
@@ -87,21 +87,21 @@ class Host:
 
     def take(self, sock: socket.socket, client: str) -> None:
         """Make a connection of a socket that was accepted."""
-        place = self.tally.enter(client)
-        if place is None or (place.refused and self._context is not None):
+        seat = self.tally.enter(client)
+        if seat is None or (seat.refused and self._context is not None):
             # A handshake would cost more than the answer is worth.
             self.tally.count(refusals.DROPPED)
-            if place is not None:
-                place.leave()
+            if seat is not None:
+                seat.leave()
             sock.close()
             return
-        task = self.loop.create_task(self._connect(sock, place))
+        task = self.loop.create_task(self._connect(sock, seat))
         self._arriving.add(task)
         task.add_done_callback(self._arriving.discard)
         task.add_done_callback(_read_result)
 
-    async def _connect(self, sock: socket.socket, place: Place) -> None:
-        connection = Connection(self, place)
+    async def _connect(self, sock: socket.socket, seat: Seat) -> None:
+        connection = Connection(self, seat)
         limits = self.limits
         try:
             if self._context is None:
@@ -119,7 +119,7 @@ class Host:
             self.tally.count(refusals.TLS_FAILED)
         finally:
             if not connection.made:
-                place.leave()
+                seat.leave()
                 sock.close()
 
     @property
