@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import random
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 import outlast
-from outlast.admission import Concurrency, Queue, Rate, Reason, Refusal, Refused, TooLargeError
+from outlast.admission import Concurrency, Queue, Rate, Reason, Refusal, Refused, Throttler, TooLargeError
 from outlast.jobs import InvalidJobError, Job, Jobs, JobState, NewJob
 from outlast.jobs._decide import Handling, after_fault
 from outlast.postgres import Postgres
@@ -153,6 +154,40 @@ def test_what_is_under_way_when_the_service_stops_may_still_enqueue_what_follows
 
     two = Concurrency(limit_min=2, limit_start=2, limit_max=2)
     run(test, concurrency=two, queue=Queue(interval_s=10.0))
+
+
+@pytest.mark.parametrize("throttled", [False, True], ids=["plain", "throttled"])
+def test_five_attempts_at_a_peer_that_refuses_are_five_calls_never_sooner_than_it_asked_for(*, throttled: bool) -> None:
+    """The number that docs/admission.md names. What the throttle refuses costs neither the peer a call nor the job an attempt."""
+
+    async def main() -> list[float]:
+        loop, called_at, attempt, local = asyncio.get_running_loop(), list[float](), 1, 0
+        rng = random.Random(5)
+        throttler = Throttler("peer", rng=rng)
+        busy = outlast.Fault(outlast.Kind.OVERLOADED, "HTTP 429", "busy", "peer", outlast.Scope.CALL, retry_after_s=3.0)
+
+        async def handle() -> None:
+            async with throttler.call() if throttled else nullcontext():
+                called_at.append(loop.time())
+                raise outlast.OutlastError("the peer answered 429", busy)
+
+        while True:
+            try:
+                await handle()
+            except outlast.OutlastError as exc:
+                fault = outlast.Classifiers().classify(exc)
+                outcome = after_fault(Job(7, "pay", None, attempt, 5), fault, exc, Handling(), "db", rng)
+            local += outcome.give_back
+            if outcome.state == JobState.DEAD.value:
+                assert (local > 0) is throttled
+                return called_at
+            attempt += not outcome.give_back
+            assert outcome.delay_s is not None
+            await asyncio.sleep(outcome.delay_s)
+
+    called_at = run_virtual(main())
+    assert len(called_at) == 5
+    assert all(after - before >= 3.0 for before, after in pairwise(called_at))
 
 
 @pytest.mark.parametrize("retry_after_s", [0.2, 30.0])

@@ -116,6 +116,11 @@ class Admitter:
         return self._refusals.counts
 
     @property
+    def sharing(self) -> int:
+        """The work of keys beyond `keys_max`, which have no bucket of their own and share one."""
+        return 0 if self._buckets is None else self._buckets.shared
+
+    @property
     def keys(self) -> int:
         """The number of keys that hold slots."""
         return len(self._keys)

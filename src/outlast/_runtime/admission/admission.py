@@ -33,8 +33,8 @@ CONCURRENCY: Final = Concurrency()
 MEMORY: Final = Memory()
 QUEUE: Final = Queue()
 KEYS_MAX: Final = 10_000
-CRITICAL_MAX: Final = 1_000
-PARKED_MAX: Final = 10_000
+CRITICAL_MAX: Final = 100
+PARKED_MAX: Final = 1_000
 
 
 class Admission:

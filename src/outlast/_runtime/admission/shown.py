@@ -41,6 +41,8 @@ class ShownAdmission:
         refused = {reason.value: float(count) for reason, count in admitter.refused.items()}
         yield Figure.counter("refused", "Work that was refused, by the check that did.", refused, labels=("reason",))
         yield Figure.counter("left", "Work that was given up by its caller while it waited.", admitter.left)
+        text = "Work whose key shared a bucket, since as many keys as are kept apart had one."
+        yield Figure.counter("sharing", text, admitter.sharing)
         yield Figure.gauge("waiting", "Work that waits in the queue.", admitter.waiting)
         yield Figure.gauge("in_flight", "Work that is under way.", admitter.in_flight)
         yield Figure.gauge("parked", "Work that came in and only waits: long polls, streams of events.", admitter.parked)
