@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from contextlib import AbstractContextManager
 
-    from conftest import LogWatch, RunAsync
     from served import Answer, Client
 
+    from conftest import LogWatch, RunAsync
     from outlast import Service
     from outlast.http import Server
 
@@ -143,9 +143,7 @@ class ServerContract:
         run_async(main)
         assert len([line for line in expected_logs.messages if "inside" in line]) == 1
 
-    def test_what_is_refused_says_when_to_come_back(
-        self, rig: Rig, run_async: RunAsync, expected_logs: LogWatch
-    ) -> None:
+    def test_what_is_refused_says_when_to_come_back(self, rig: Rig, run_async: RunAsync, expected_logs: LogWatch) -> None:
         async def main() -> None:
             async with rig.serving() as served:
                 with rig.refusing():
@@ -160,9 +158,7 @@ class ServerContract:
         expected_logs(REFUSES, optional=True)
         run_async(main)
 
-    def test_health_and_deletes_are_never_refused(
-        self, rig: Rig, run_async: RunAsync, expected_logs: LogWatch
-    ) -> None:
+    def test_health_and_deletes_are_never_refused(self, rig: Rig, run_async: RunAsync, expected_logs: LogWatch) -> None:
         async def main() -> None:
             async with rig.serving() as served:
                 with rig.refusing():
@@ -327,9 +323,7 @@ class ServerContract:
 
         run_async(main)
 
-    def test_a_stop_cuts_what_does_not_finish_and_names_it(
-        self, rig: Rig, run_async: RunAsync, expected_logs: LogWatch
-    ) -> None:
+    def test_a_stop_cuts_what_does_not_finish_and_names_it(self, rig: Rig, run_async: RunAsync, expected_logs: LogWatch) -> None:
         async def main() -> None:
             service, server = rig.make(Limits(), 1.0)
             stop = Stop()

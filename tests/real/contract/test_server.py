@@ -89,7 +89,6 @@ class ShopRig(Rig):
         app = TokenMiddleware(AdmissionMiddleware(Shop().app(), self._admission), tokens)
         return service, Server(app, "127.0.0.1:0", limits=limits).attach(service)
 
-
     @contextlib.contextmanager
     def refusing(self) -> Iterator[None]:
         """Others hold every slot."""

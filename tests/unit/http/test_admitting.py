@@ -6,10 +6,10 @@ import asyncio
 from typing import Any
 
 import pytest
-from asgi_exchange import Exchange, ok
 
+from asgi_exchange import Exchange, ok
 from outlast import Admission, Service
-from outlast.admission import Concurrency, Criticality, Queue, Rate, Ticket
+from outlast.admission import Concurrency, Criticality, Queue, Rate, Ticket, Waiting
 from outlast.http import AdmissionMiddleware, Ask, EventFeed, EventStream, Token, long_poll
 from outlast.testing import run_virtual
 
@@ -187,6 +187,44 @@ def test_a_client_that_leaves_the_queue_costs_no_slot_and_no_token() -> None:
         assert (await live).status == 200
         assert work.began == 3
         await asyncio.wait(held)
+
+    run_virtual(main)
+
+
+@pytest.mark.parametrize("asks", ["the server", "the middleware"])
+@pytest.mark.parametrize("more_body", [False, True])
+def test_one_whose_time_in_the_queue_is_over_is_refused(asks: str, more_body: bool) -> None:  # noqa: FBT001
+    async def main() -> None:
+        admission, work = Admission("shop", concurrency=ONE), Work()
+        held = [admission.try_enter() for _ in range(2)]
+        waiting = admission.arrive() if asks == "the server" else None
+        exchange = Exchange("POST", extensions={} if waiting is None else {"outlast.ticket": waiting})
+        exchange._body = [{"type": "http.request", "body": b"x", "more_body": more_body}]
+        await exchange.run(AdmissionMiddleware(work, admission))
+        assert (exchange.status, exchange.json["code"], work.began) == (503, "concurrency", 0)
+        assert inside(admission) == (len(held), 0, 0)
+
+    run_virtual(main)
+
+
+@pytest.mark.parametrize("more_body", [False, True])
+def test_a_place_in_the_queue_that_the_server_has_got_is_taken_over(more_body: bool) -> None:  # noqa: FBT001
+    async def main() -> None:
+        admission = Admission("shop", concurrency=ONE)
+        held = [admission.try_enter() for _ in range(2)]
+        waiting = admission.arrive()
+        assert isinstance(waiting, Waiting)
+        exchange = Exchange("POST", extensions={"outlast.ticket": waiting})
+        exchange._body = [{"type": "http.request", "body": b"x", "more_body": more_body}]
+        task = asyncio.create_task(exchange.run(AdmissionMiddleware(ok, admission)))
+        await asyncio.sleep(0.001)
+        assert inside(admission) == (2, 1, 0)
+        for ticket in held:
+            assert isinstance(ticket, Ticket)
+            ticket.release()
+        await task
+        assert (exchange.status, inside(admission)) == (200, (0, 0, 0))
+        assert isinstance(exchange.scope["extensions"]["outlast.ticket"], Ticket)
 
     run_virtual(main)
 
