@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from outlast.http._app.problem import Problem
     from outlast.http._server.limits import Limits
     from outlast.http._server.request import Request
+    from outlast.http._server.screen import Screen
     from outlast.http._server.tally import Seat, Tally
 
 NAME_MAX: Final = 100
@@ -51,10 +52,21 @@ class Gated:
 class Host:
     """The shared part of all connections. On the event loop's thread."""
 
-    def __init__(self, name: str, app: App, limits: Limits, tally: Tally, state: dict[str, Any], deadline_s: float) -> None:
+    def __init__(
+        self,
+        name: str,
+        app: App,
+        limits: Limits,
+        tally: Tally,
+        *,
+        screen: Screen | None,
+        state: dict[str, Any],
+        deadline_s: float,
+    ) -> None:
         self.name = name
         self.app = app
         self.limits = limits
+        self.screen = screen
         self.tally = tally
         self.app_state = state
         self.loop = asyncio.get_running_loop()

@@ -46,6 +46,8 @@ class Tally:
         """Connections by the address of the client; as many keys as connections at most."""
         self.requests = 0
         """Requests that the application was called for."""
+        self.refused = 0
+        """Requests that tokens or admission did not let in, before the application was called."""
         self.cut: dict[str, int] = {}
         """What was refused or cut by the server itself, by code."""
         files_max = resource.getrlimit(resource.RLIMIT_NOFILE)[0] * 3 // 4
