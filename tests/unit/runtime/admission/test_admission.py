@@ -376,3 +376,20 @@ def test_the_end_of_the_work_says_whether_its_time_counts(exc: BaseException, ok
 
     run_virtual(main())
     assert samples == ([] if ok is None else [ok])
+
+
+def test_work_whose_coroutine_is_closed_leaves_nothing_behind() -> None:
+    async def main() -> None:
+        orders = admission()
+        # Outside of a task: whoever drives a coroutine by hand may drop it at any point.
+        under_way = [hold(orders), hold(orders), hold(orders)]
+        for work in under_way:
+            work.send(None)
+        assert repr(orders) == "<Admission orders, 2 under way, 1 waiting, 0 parked>"
+        under_way[2].close()
+        assert repr(orders) == "<Admission orders, 2 under way, 0 waiting, 0 parked>"
+        under_way[0].close()
+        under_way[1].close()
+        assert repr(orders) == "<Admission orders, 0 under way, 0 waiting, 0 parked>"
+
+    run_virtual(main())
