@@ -116,6 +116,11 @@ class Admitter:
         return self._refusals.counts
 
     @property
+    def sharing(self) -> int:
+        """The work of keys beyond `keys_max`, which have no bucket of their own and share one."""
+        return 0 if self._buckets is None else self._buckets.shared
+
+    @property
     def keys(self) -> int:
         """The number of keys that hold slots."""
         return len(self._keys)
@@ -231,8 +236,10 @@ class Admitter:
 
     # Going out.
 
-    def release(self, ticket: Ticket, now: float, *, ok: bool = True) -> Sequence[Settled]:
+    def release(self, ticket: Ticket, now: float, *, ok: bool | None = True) -> Sequence[Settled]:
         """Take a ticket back: its work is done, `ok` or not. Return who goes in, or is dropped, by this.
+
+        None: how it ended says nothing about how long work takes.
 
         The second time changes nothing. A parked ticket is no longer parked.
         """
@@ -246,7 +253,8 @@ class Admitter:
         limit = self._limit
         self._returns.served += 1
         self.done += 1
-        limit.sample(now, ticket.began_at, ticket.in_flight_at_start, ok)
+        if ok is not None:
+            limit.sample(now, ticket.began_at, ticket.in_flight_at_start, ok)
         ticket.state = _GONE
         self._give_up_slot(ticket)
         self._forget_size(ticket)
