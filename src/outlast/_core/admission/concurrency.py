@@ -178,7 +178,7 @@ class Limit:
         self._window_at = 0.0
 
     def sample(self, now: float, began_at: float, in_flight_at_start: int, ok: bool) -> None:  # noqa: FBT001 - the hot path
-        """Record a piece of work that has ended, begun when so many others were under way. `ok` is False if it failed.
+        """Record a piece of work that has ended, begun when with it so many were under way. `ok` is False if it failed.
 
         Not for work that was parked, or that waited for its client: it says nothing about the store.
         """
@@ -227,7 +227,7 @@ class Limit:
 
     def _end_window(self, now: float, in_flight: int, lag_s: float) -> None:
         median_s = self.latency_s = _median(self._took)
-        full, used, peak = self._full, 1 + self._in_flight / self._samples, max(self._peak + 1, in_flight)
+        full, used, peak = self._full, self._in_flight / self._samples, max(self._peak, in_flight)
         bound = used >= BOUND * full
         if peak < LOADED * full:
             if not self._failures:

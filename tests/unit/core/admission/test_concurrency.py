@@ -23,7 +23,7 @@ FAILURE_S = 0.001
 
 Took = Callable[[float, random.Random], float]
 Work = tuple[float, int]
-"""When it was let in, and how many others were in flight then."""
+"""When it was let in, and how many with it were in flight then."""
 
 
 def steady(now: float, rng: random.Random) -> float:
@@ -100,8 +100,8 @@ class Shop:
     def let_in(self) -> None:
         while self.waiting and self.in_flight < self.limit.limit:
             self.waiting -= self.load(self.now) != SATURATED
-            self.inside.append((self.now, self.in_flight))
             self.in_flight += 1
+            self.inside.append((self.now, self.in_flight))
         if self.batches and self.serving:
             return
         while self.inside and self.serving < self.at_once:
@@ -235,7 +235,7 @@ def test_time_outs_are_slow_work() -> None:
     now = 0.0
     for took_s, ok in [(0.02, True)] * 40 + [(1.0, False)] * 200:
         for _ in range(limit.limit):
-            limit.sample(now + took_s, now + 1e-6, limit.limit - 1, ok)
+            limit.sample(now + took_s, now + 1e-6, limit.limit, ok)
         now += took_s
         limit.adapt(now, limit.limit, 0.0)
     assert limit.limit <= 2 * limit.policy.limit_min
