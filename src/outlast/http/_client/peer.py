@@ -10,14 +10,14 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote, urlsplit
 
-from outlast import Classifiers, ConfigurationError, Dependency, Fault, OutlastError, Scope, State, Stopping, Unavailable
-from outlast.extend import Pacer, attach
+from outlast import Classifiers, ConfigurationError, Dependency, Fault, Kind, OutlastError, Scope, State, Stopping, Unavailable
+from outlast.extend import Pacer, attach, attached
 from outlast.http._client.answers import PROBLEM_BYTES_MAX, Answer, AnswerError
 from outlast.http._client.calls import ENCODING, SUCCESS, AnswerStream, Call, beginning, check_encoding, lowered, whole
 from outlast.http._client.classify import http_rule, needs_second_look, quotes
 from outlast.http._client.slots import Slots
 from outlast.http._client.statuses import PROBE_PASSES
-from outlast.http._client.wire import Client, Response, Wire, hidden, own_client
+from outlast.http._client.wire import Client, Response, Wire, given_client, own_client, secret
 
 if TYPE_CHECKING:
     import random
@@ -57,7 +57,8 @@ class HttpPeer(Dependency):
     given up when the peer goes down. The deadline travels in the header `x-request-timeout`, in seconds that are left.
     Neither the user and password of the URL nor headers nor queries are in any line, error or `repr`.
 
-    `client` is an `httpx2.AsyncClient` or `httpx.AsyncClient` of the user's, who closes it; both log each call at INFO.
+    `client` is an `httpx2.AsyncClient` or `httpx.AsyncClient` of the user's, who closes it; both log each call at INFO, and the
+    query is masked in that. It should allow two connections more than `connections_max`, for probes.
     Without, a transport of httpx2 is used, which reads nothing from the environment, keeps no cookies and logs nothing.
     Redirects are never followed: a peer that has moved needs another URL.
     """
@@ -109,7 +110,7 @@ class HttpPeer(Dependency):
         # The answer is not to be unpacked into more than was allowed.
         self._headers = {"accept": "*/*", "user-agent": "outlast", ENCODING: "identity", **authorization, **asked}
         self._is_given = client is not None
-        self._new_client = own_client(self.name, tls, connections_max) if client is None else lambda: client
+        self._new_client = own_client(self.name, tls, connections_max) if client is None else given_client(self.name, client)
         self._pacer = Pacer()
         self._wire: Wire | None = None
         self._wires: set[Wire] = set()
@@ -247,6 +248,10 @@ class HttpPeer(Dependency):
         """Take a place among the calls; yields the wire, and the seconds that are left."""
         loop = asyncio.get_running_loop()
         began_at = loop.time()
+        if not deadline_s > 0:
+            # It can only be late: nothing is sent, and nobody is asked why.
+            text = f"{self.name}: the deadline of the call, {deadline_s:g} s, was over before it was sent"
+            raise OutlastError(text, Fault(Kind.TRANSIENT, "timeout", text, self.name, Scope.CALL))
         await self._slots.take(deadline_s)
         try:
             if not self.passable:
@@ -277,7 +282,7 @@ class HttpPeer(Dependency):
             timeout=(self.connect_timeout_s, None, None, None),
             extensions={"trace": self._pace_probe if is_probe else self._pace},
         )
-        request.url = hidden(request.url)
+        request.url = secret(request.url)
         response = await wire.client.send(request, stream=True, follow_redirects=False)
         if response.status_code in call.accept:
             return response
@@ -310,6 +315,8 @@ class HttpPeer(Dependency):
 
     async def _judged(self, exc: Exception, call: Call, deadline_s: float) -> Exception:
         error = self._readable(exc, call, deadline_s)
+        if attached(error) is not None:
+            return error
         fault = self.classifiers.classify(error, source=self.name, phase="request")
         own = http_rule(error, "request")
         is_ours = fault.scope is Scope.DEPENDENCY or own == replace(fault, source="")
@@ -335,6 +342,9 @@ class HttpPeer(Dependency):
 
     def _own_wire(self) -> Wire:
         if self._wire is None or self._wire.loop is not asyncio.get_running_loop():
+            if self._wire is not None:
+                # Its event loop has ended, and it with that.
+                self._wires.discard(self._wire)
             self._wire = Wire(self._new_client(), is_own=not self._is_given, closed=self._wires.discard)
             self._wires.add(self._wire)
         return self._wire
