@@ -64,6 +64,9 @@ DSN_VARIABLE = "OUTLAST_TEST_DSN"
 
 EVERY_PYTHON = (
     # asyncio: task groups, time-outs, cancellation, eager tasks, the order of the loop.
+    "unit/runtime/admission/test_admission.py",
+    "unit/runtime/admission/test_attached.py",
+    "unit/runtime/admission/test_decorator.py",
     "unit/runtime/dependency/test_blocking.py",
     "unit/runtime/dependency/test_dependency.py",
     "unit/runtime/dependency/test_dependency_threads.py",

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from outlast._core.health import State as State
     from outlast._core.intensity import Restart as Restart
     from outlast._core.phases import Phase as Phase
+    from outlast._runtime.admission.admission import Admission as Admission
     from outlast._runtime.dependency.dependency import Dependency as Dependency
     from outlast._runtime.dependency.incident import Incident as Incident
     from outlast._runtime.dependency.retry import retry as retry
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "Admission": "_runtime.admission.admission",
     "Backoff": "_core.backoff",
     "Ceiling": "_core.governor",
     "Classifiers": "_core.classify",
@@ -70,6 +72,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "Admission",
     "Backoff",
     "Ceiling",
     "Classifiers",

@@ -35,7 +35,12 @@ def of_changes(service: outlast.Service, directory: Path) -> None:
     Changes(Postgres(DSN), "shop", sink=PostgresSink(Postgres(DSN, name="warehouse"))).attach(service)
 
 
-@pytest.fixture(params=[of_jobs, of_changes], ids=["jobs", "changes"])
+def of_admission(service: outlast.Service, directory: Path) -> None:
+    del directory
+    outlast.Admission("orders").attach(service)
+
+
+@pytest.fixture(params=[of_jobs, of_changes, of_admission], ids=["jobs", "changes", "admission"])
 def shown(request: pytest.FixtureRequest, tmp_path: Path) -> Shown:
     """A system that was attached to a service and has not begun."""
     service = outlast.Service("shop")

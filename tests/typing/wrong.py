@@ -85,3 +85,15 @@ async def a_hook_takes_nothing(stop: outlast.Stop) -> None: ...
 async def a_gate_is_entered_by_a_name(job: Job) -> None:
     async with service.gate.enter(job):  # type: ignore[arg-type]
         pass
+
+
+admission = outlast.Admission("orders")
+
+
+@admission.admitted()  # type: ignore[arg-type]
+def a_plain_function_cannot_be_admitted() -> int:
+    return 1
+
+
+@admission.admitted(deadline_s="1 s")  # type: ignore[arg-type]
+async def a_deadline_is_a_number_of_seconds() -> None: ...

@@ -162,9 +162,10 @@ def test_what_is_run_on_every_python_is_there() -> None:
     assert [name for name in EVERY_PYTHON if not (ROOT / "tests" / name).exists()] == []
 
 
-def test_importing_the_root_package_loads_nothing_of_third_parties_and_no_event_loop() -> None:
+@pytest.mark.parametrize("door", ["outlast", "outlast.admission"])
+def test_importing_a_door_loads_nothing_of_third_parties_and_no_event_loop(door: str) -> None:
     probe = (
-        "import sys; before = set(sys.modules); import outlast; "
+        f"import sys; before = set(sys.modules); import {door}; "
         "loaded = {name.split('.')[0] for name in set(sys.modules) - before}; "
         "print(*sorted(loaded - (sys.stdlib_module_names - {'asyncio', 'logging', 'socket', 'ssl'}) - {'outlast'}))"
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Any, Final
 
 from outlast._core.reaction import RULES, Reaction
 from outlast._core.reaction import Kind as Kind  # noqa: PLC0414 - whoever makes a fault finds its kinds beside it
@@ -100,7 +100,7 @@ class Unavailable(OutlastError):  # noqa: N818 - the word of the design; callers
         self.owner: object | None = None
         """The `Dependency` that refused; None in a refusal that comes from elsewhere: another process, code of the user's."""
 
-    def __reduce__(self) -> tuple[type[Unavailable], tuple[str, Fault, float, float]]:
+    def __reduce__(self) -> tuple[type[Unavailable], tuple[Any, ...]]:
         """Travel to another process without the owner, which means nothing there."""
         return Unavailable, (self.dependency, self.fault, self.since_s, self.retry_after_s)
 

@@ -6,13 +6,14 @@ import asyncio
 import contextlib
 import os
 import uuid
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, LiteralString, TypeVar, cast
 
 import psycopg
 
-from outlast import Classifiers, ConfigurationError, Dependency, Unavailable
+from outlast import Classifiers, ConfigurationError, Dependency, Stopping, Unavailable
 from outlast.jobs import _limits as limits
 from outlast.jobs import _statements as statements
 from outlast.jobs._decide import BACKOFF, Handling
@@ -35,9 +36,10 @@ from outlast.jobs._worker import WorkerProcess
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
+    from contextlib import AbstractAsyncContextManager
     from datetime import datetime
 
-    from outlast import Backoff, Service
+    from outlast import Admission, Backoff, Service
     from outlast.jobs._bodies import Handler
     from outlast.postgres import Postgres
 
@@ -64,7 +66,7 @@ class Jobs:
     Its tables lie in `schema`; `migrate` makes them. `journal_path` is where a worker process keeps outcomes while the
     database is away; each process needs its own, and finds it again after a restart. `lease_s`: a worker that is silent for
     longer is taken for dead. `poll_s`: how often to look without being notified. `retention_s`: finished jobs are deleted
-    after that.
+    after that. `admission` is asked before jobs are enqueued, except in a transaction of the caller's (`conn`, `enqueue_in`).
     """
 
     def __init__(
@@ -78,6 +80,7 @@ class Jobs:
         retention_s: float | None = 7 * 86_400.0,
         payload_bytes_max: int = BYTES_MAX,
         classifiers: Classifiers | None = None,
+        admission: Admission | None = None,
     ) -> None:
         """Raises `ConfigurationError` for a setting out of its limits. Nothing is dialled."""
         with _configuring():
@@ -93,6 +96,7 @@ class Jobs:
         self.poll_s = poll_s
         self.retention_s = retention_s
         self.payload_bytes_max = payload_bytes_max
+        self.admission = admission
         self._classifiers = (classifiers or Classifiers()).also(db.classifiers)
         self._said = Statements(schema)
         self._handlers: dict[str, tuple[Handler, Handling]] = {}
@@ -187,7 +191,8 @@ class Jobs:
 
         What is out of its limits, or no JSON, is refused with `InvalidJobError`, a payload above `payload_bytes_max` with
         `PayloadTooLargeError`. While the database is away this raises `Unavailable` at once, or keeps trying for `wait_s`
-        seconds; it raises `OutcomeUnknownError` if the connection broke in the middle and there is no time left to find out.
+        seconds; it raises `OutcomeUnknownError` if the connection broke in the middle and there is no time left to find out. What
+        the admission of the queue does not let in is refused with `outlast.admission.Refused`, which says when to come back.
         """
         job = NewJob(kind, payload, queue, priority, run_at, delay_s, unique_key, deadline_at, deadline_s, attempts_max)
         return (await self.enqueue_many([job], conn=conn, wait_s=wait_s))[0]
@@ -208,6 +213,28 @@ class Jobs:
             return await self._insert(conn, jobs, columns)
         loop = asyncio.get_running_loop()
         give_up_at = loop.time() + (0.0 if wait_s is None else limits.seconds("wait_s", wait_s))
+        if self.admission is None:
+            return await self._enqueue(jobs, columns, give_up_at)
+        if not self.db.passable and loop.time() < give_up_at:
+            await self.db.ready(timeout_s=give_up_at - loop.time())
+        async with contextlib.AsyncExitStack() as stack:
+            # A database that is away refuses by itself, and says why: no ticket is held for it. While the service stops, what
+            # is under way may still enqueue what follows from it.
+            if self.db.passable and not self.admission.closed:
+                with contextlib.suppress(Stopping):
+                    await stack.enter_async_context(self._entry(self.admission, jobs, columns))
+            return await self._enqueue(jobs, columns, give_up_at)
+
+    def _entry(
+        self, admission: Admission, jobs: Sequence[NewJob], columns: dict[str, list[Any]]
+    ) -> AbstractAsyncContextManager[Any]:
+        """Return the way in for these jobs: under the queue and kind that most of them have."""
+        queue, kind = Counter((job.queue, job.kind) for job in jobs).most_common(1)[0][0]
+        size_bytes = sum(map(len, columns["payload"]))
+        return admission.enter(key=f"{queue}/{kind}", tenant=queue, cost=len(jobs), size_bytes=size_bytes)
+
+    async def _enqueue(self, jobs: Sequence[NewJob], columns: dict[str, list[Any]], give_up_at: float) -> list[EnqueueResult]:
+        loop = asyncio.get_running_loop()
         unknown: BaseException | None = None
         while True:
             try:

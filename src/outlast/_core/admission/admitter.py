@@ -18,10 +18,12 @@ from __future__ import annotations
 from math import inf
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from outlast._core.admission.queue import KeyShare, Place, TenantShare, Waiters
+from outlast._core.admission.bucket import Bucket, KeyedBuckets, Rate
+from outlast._core.admission.concurrency import Limit
+from outlast._core.admission.memory import Memory, MemoryState
+from outlast._core.admission.queue import Place, Queue, Waiters
 from outlast._core.admission.refusals import Refusals
-from outlast._core.admission.standins import Bucket, KeyedBuckets, Limit, MemoryState, Rate
-from outlast._core.admission.ticket import Ticket, TicketState
+from outlast._core.admission.ticket import CriticalTicket, Ticket, TicketState
 from outlast._core.admission.values import Criticality, Refusal
 
 if TYPE_CHECKING:
@@ -39,14 +41,12 @@ _NORMAL: Final = Criticality.NORMAL
 _HELD: Final = TicketState.HELD
 _PARKED: Final = TicketState.PARKED
 _GONE: Final = TicketState.GONE
-_NOBODY: Final = TenantShare("")
-"""The tenant that holds nothing and waits for nothing. Never changed."""
 
 
 class Admitter:
     """Decides who comes in. Every call costs constant or logarithmic time in the number of waiters, keys and tenants.
 
-    What a call decides about those who wait is returned by `release`, `take_back`, `leave`, `expire` and `drain`, each outcome
+    What a call decides about those who wait is returned by `release`, `leave`, `expire` and `drain`, each outcome
     once, in the order in which it was decided. After `admit`, `park` and `sample_memory` look at `settled`: `drain` returns it.
     """
 
@@ -57,8 +57,8 @@ class Admitter:
         self.critical = 0
         """Those of them whose work is critical."""
         self.parked = 0
-        self.admitted = 0
-        """The tickets that there have been."""
+        self.done = 0
+        """The tickets that were released."""
         self.left = 0
         """Those who left while they waited, or before they used their ticket."""
         self.lag_s = 0.0
@@ -66,22 +66,34 @@ class Admitter:
         self.settled: list[Settled] = []
         self._refusals = Refusals(rng)
         self._returns = self._refusals.returns
-        self._bucket = None if policy.rate is None else Bucket(policy.rate)
+        self._bucket = Bucket(policy.rate or Rate(1))
+        if policy.rate is None:
+            self._bucket.burst = inf
         self._buckets = None if policy.key_rate is None else KeyedBuckets(policy.key_rate, policy.keys_max)
         self._limit = Limit(policy.concurrency) if policy.concurrency is not None else _Unlimited()
-        self._memory = None if policy.memory is None else MemoryState(policy.memory)
-        self._waiters = None if policy.queue is None else Waiters(policy.queue)
-        self._tenants: dict[str, TenantShare] = {}
+        # Without a policy it is never sampled, and so has nothing against anybody.
+        self._memory = MemoryState(policy.memory or Memory())
+        self._tenants: dict[str, int] = {}
+        """The slots that each tenant holds, if any."""
+        self._keys: dict[str, int] = {}
+        """The slots that each key holds, if any."""
+        # Without a policy nobody is let wait.
+        self._waiters = Waiters(policy.queue or Queue(), self._tenants, self._keys)
 
     @property
     def waiting(self) -> int:
         """The number of those who wait."""
-        return 0 if self._waiters is None else self._waiters.count
+        return self._waiters.count
+
+    @property
+    def admitted(self) -> int:
+        """The number of tickets whose work began."""
+        return self.done + self.in_flight + self.parked
 
     @property
     def next_expiry(self) -> float | None:
         """The time at which to call `expire`; None while nobody waits."""
-        return None if self._waiters is None else self._waiters.next_expiry
+        return self._waiters.next_expiry
 
     @property
     def limit(self) -> float:
@@ -96,7 +108,7 @@ class Admitter:
     @property
     def memory_level(self) -> int:
         """0: all may come in; 1: nothing sheddable; 2: critical work only."""
-        return 0 if self._memory is None else self._memory.level
+        return self._memory.level
 
     @property
     def refused(self) -> dict[Reason, int]:
@@ -104,18 +116,23 @@ class Admitter:
         return self._refusals.counts
 
     @property
+    def sharing(self) -> int:
+        """The work of keys beyond `keys_max`, which have no bucket of their own and share one."""
+        return 0 if self._buckets is None else self._buckets.shared
+
+    @property
     def keys(self) -> int:
-        """The number of keys that hold or wait for a slot. Costs a pass over the tenants."""
-        return sum(len(tenant.keys) for tenant in self._tenants.values())
+        """The number of keys that hold slots."""
+        return len(self._keys)
 
     @property
     def tenants(self) -> int:
-        """The number of tenants that hold or wait for a slot."""
+        """The number of tenants that hold slots."""
         return len(self._tenants)
 
     # Coming in.
 
-    def admit(  # noqa: C901, PLR0911, PLR0912  # one function, since a call costs a tenth of the whole
+    def admit(  # one function, since a call costs a tenth of the whole
         self,
         now: float,
         *,
@@ -129,63 +146,60 @@ class Admitter:
     ) -> Ticket | Place | Refusal:
         """Return a ticket: it is in; a place: it waits, and its outcome comes later; or a refusal, which has cost nothing.
 
-        `size_bytes` is what the work will need of memory, as far as known. `may_wait` False: nobody will wait for the outcome.
+        A key belongs to one tenant: where two use the same, they share its tokens, and its count of slots. `size_bytes` is what
+        the work will need of memory, as far as known. `may_wait` False: nobody will wait for the outcome. Raises `ValueError`
+        for a `cost` that is negative or not a number.
         """
         limit = self._limit
-        if deadline_at is not None and now + limit.latency_s > deadline_at and self._is_late(now, deadline_at, criticality):
+        if deadline_at is not None and now + limit.latency_s >= deadline_at and self._is_late(now, deadline_at, criticality):
             return self._refuse_late(now, deadline_at)
-        if criticality is not _NORMAL:
-            if criticality is _CRITICAL:
-                return self._admit_critical(now, key, tenant, cost, size_bytes)
-            may_wait = False
-        memory = self._memory
-        if memory is not None and (memory.level or size_bytes):
-            short = self._short_of_memory(memory, now, size_bytes, criticality)
-            if short is not None:
-                return short
-        buckets = self._buckets
-        if buckets is not None:
-            wait_s = buckets.take(now, key, cost)
-            if wait_s != 0.0:
-                return self._refuse_rate(self.policy.key_rate, cost, wait_s)
-        bucket = self._bucket
-        if bucket is not None:
-            wait_s = bucket.take(now, cost)
-            if wait_s != 0.0:
-                if buckets is not None:
-                    buckets.put_back(now, key, cost)
-                return self._refuse_rate(self.policy.rate, cost, wait_s)
-        waiters = self._waiters
-        if self.in_flight >= limit.limit or (waiters is not None and waiters.count):
+        if criticality is not _NORMAL or size_bytes or self._memory.level:
+            special = self._admit_special(now, key, tenant, cost, size_bytes, criticality)
+            if special is not None:
+                return special
+        # As Bucket.take, without the calls. No token is taken before all is decided. Without key_rate one bucket stands for both.
+        buckets, bucket = self._buckets, self._bucket
+        of_key = bucket if buckets is None else buckets.get(key) or buckets.placed(now, key)
+        key_at = now if now > of_key.at else of_key.at  # noqa: FURB136 - a call of max costs as much as all of this
+        key_taken = of_key.taken - (key_at - of_key.at) * of_key.per_s
+        key_taken = cost if key_taken < 0.0 else key_taken + cost
+        if not (key_taken <= of_key.burst and cost >= 0.0):
+            return self._refuse_rate(now, of_key, self.policy.key_rate or self.policy.rate, cost)
+        at = now if now > bucket.at else bucket.at  # noqa: FURB136
+        taken = bucket.taken - (at - bucket.at) * bucket.per_s
+        taken = cost if taken < 0.0 else taken + cost
+        if not taken <= bucket.burst:
+            return self._refuse_rate(now, bucket, self.policy.rate, cost)
+        if self.in_flight >= limit.limit or self._waiters.count:
+            may_wait = may_wait and criticality is _NORMAL
             return self._no_slot(now, key, tenant, cost, size_bytes, deadline_at, may_wait)
-        of_tenant = self._tenants.get(tenant)
-        share = None if of_tenant is None else of_tenant.keys.get(key)
-        if of_tenant is None or share is None:
-            share = self._share(tenant, key)
-            of_tenant = share.tenant
-        share.held += 1
-        of_tenant.held += 1
+        of_key.at, of_key.taken, bucket.at, bucket.taken = key_at, key_taken, at, taken
+        ticket, tenants, keys = Ticket(), self._tenants, self._keys
+        tenants[tenant] = tenants.get(tenant, 0) + 1
+        keys[key] = keys.get(key, 0) + 1
         in_flight = self.in_flight = self.in_flight + 1
-        self.admitted += 1
-        ticket = Ticket(share, now, in_flight, cost, size_bytes, False)
-        if size_bytes and memory is not None:
-            ticket.memory_mark = memory.reserve(size_bytes)
+        ticket.tenant, ticket.key, ticket.began_at, ticket.in_flight_at_start = tenant, key, now, in_flight
+        ticket.size_bytes, ticket.state = size_bytes, _HELD
+        if size_bytes:
+            self._memory.reserve(size_bytes)
         return ticket
+
+    def _admit_special(
+        self, now: float, key: str, tenant: str, cost: float, size_bytes: int, criticality: Criticality
+    ) -> Ticket | Refusal | None:
+        """Decide about critical work, and what memory is short of; None: it is for the other checks to say."""
+        if criticality is not _CRITICAL:
+            return self._short_of_memory(now, size_bytes, criticality)
+        if self.critical >= self.policy.critical_max:
+            return self._refusals.full(now, self.critical, self.policy.critical_max)
+        # It uses up tokens where there are some, and is not refused where there are none.
+        self._take(now, key, cost)
+        self.critical += 1
+        return self._let_in(tenant, key, now, size_bytes, CriticalTicket())
 
     def _is_late(self, now: float, deadline_at: float, criticality: Criticality) -> bool:
         # With nothing under way the estimate is not believed: only work that is let in can correct it.
         return now >= deadline_at or (self.in_flight > 0 and criticality is not _CRITICAL)
-
-    def _admit_critical(self, now: float, key: str, tenant: str, cost: float, size_bytes: int) -> Ticket | Refusal:
-        if self.critical >= self.policy.critical_max:
-            return self._refusals.full(now, self.critical, self.policy.critical_max)
-        # It uses up tokens where there are some, and is not refused where there are none.
-        if self._buckets is not None:
-            self._buckets.take(now, key, cost)
-        if self._bucket is not None:
-            self._bucket.take(now, cost)
-        self.critical += 1
-        return self._let_in(self._share(tenant, key), now, 0.0, size_bytes, critical=True)
 
     def _no_slot(
         self,
@@ -197,34 +211,34 @@ class Admitter:
         deadline_at: float | None,
         may_wait: bool,  # noqa: FBT001 - positional, as `admit` passes everything on
     ) -> Place | Refusal:
-        """Let the work wait, if it may and that makes sense; otherwise refuse it and put its tokens back."""
+        """Let the work wait, if it may and that makes sense; otherwise refuse it."""
         waiters, limit = self._waiters, self._limit
-        of_tenant = self._tenants.get(tenant, _NOBODY)
-        share = of_tenant.keys.get(key)
-        if waiters is None or not may_wait:
-            return self._refuse_crowded(now, cost, of_tenant, key, share)
+        if not may_wait or self.policy.queue is None:
+            return self._crowded(now, tenant, key)
         latest = inf if deadline_at is None else deadline_at - limit.latency_s
-        expires_at = now + waiters.wait_s(share, now)
-        queued = 0 if share is None else len(share.places)
-        in_at = now + waiters.ahead_of(of_tenant, queued) * limit.latency_s / limit.limit
+        expires_at = now + waiters.wait_s(tenant, key, now)
+        in_at = now + waiters.ahead_of(tenant, key) * limit.latency_s / limit.limit
         if in_at > latest and deadline_at is not None:
-            self._put_back(now, key, cost)
             return self._refuse_late(now, deadline_at)
         if in_at > expires_at:
-            return self._refuse_crowded(now, cost, of_tenant, key, share)
+            return self._crowded(now, tenant, key)
         if waiters.count >= waiters.policy.waiters_max:
-            longest = waiters.crowded_out_by(of_tenant, queued)
+            longest = waiters.crowded_out_by(tenant, key)
             if longest is None:
-                return self._refuse_crowded(now, cost, of_tenant, key, share)
-            self._drop(longest, now, self._crowded(now, longest.share.tenant, longest.share))
-        place = Place(self._share(tenant, key), now, min(expires_at, latest), deadline_at, cost, size_bytes)
+                return self._crowded(now, tenant, key)
+            self._drop(longest, now, self._crowded(now, longest.tenant, longest.key))
+        place = Place(tenant, key, now, cost, size_bytes, deadline_at)
+        place.expires_at = min(expires_at, latest)
+        self._take(now, key, cost)
         waiters.put(place)
         return place
 
     # Going out.
 
-    def release(self, ticket: Ticket, now: float, *, ok: bool = True) -> Sequence[Settled]:
+    def release(self, ticket: Ticket, now: float, *, ok: bool | None = True) -> Sequence[Settled]:
         """Take a ticket back: its work is done, `ok` or not. Return who goes in, or is dropped, by this.
+
+        None: how it ended says nothing about how long work takes.
 
         The second time changes nothing. A parked ticket is no longer parked.
         """
@@ -232,11 +246,14 @@ class Admitter:
             if ticket.state is _PARKED:
                 ticket.state = _GONE
                 self.parked -= 1
+                self.done += 1
                 self._forget_size(ticket)
             return self.drain()
         limit = self._limit
         self._returns.served += 1
-        limit.sample(now, ticket.began_at, ticket.in_flight_at_start, ok)
+        self.done += 1
+        if ok is not None:
+            limit.sample(now, ticket.began_at, ticket.in_flight_at_start, ok)
         ticket.state = _GONE
         self._give_up_slot(ticket)
         self._forget_size(ticket)
@@ -244,28 +261,22 @@ class Admitter:
             limit.adapt(now, self.in_flight, self.lag_s)
         return self._fill(now)
 
-    def take_back(self, ticket: Ticket, now: float) -> Sequence[Settled]:
-        """Take back a ticket whose work never began: it says nothing about how long work takes, and its tokens are put back."""
-        if ticket.state is _HELD:
-            ticket.state = _GONE
-            self.left += 1
-            self._give_up_slot(ticket)
-            self._forget_size(ticket)
-            self._put_back(now, ticket.share.key, ticket.cost)
-        return self._fill(now)
-
     def leave(self, place: Place, now: float) -> Sequence[Settled]:
         """Let nobody wait there any more: whoever did has gone. It costs no token and no slot, whatever its outcome is by now.
 
         Not to be called any more when the work of its ticket has begun: that one is released.
         """
-        if place.waits and self._waiters is not None:
+        if place.waits:
             self._waiters.remove(place)
             self.left += 1
-            self._put_back(now, place.share.key, place.cost)
-            self._forget(place.share)
-        elif isinstance(place.outcome, Ticket):
-            return self.take_back(place.outcome, now)
+            self._put_back(now, place.key, place.cost)
+        elif isinstance(place.outcome, Ticket) and place.outcome.state is _HELD:
+            # It says nothing about how long work takes: none was done.
+            place.outcome.state = _GONE
+            self.left += 1
+            self._give_up_slot(place.outcome)
+            self._forget_size(place.outcome)
+            self._put_back(now, place.key, place.cost)
         return self._fill(now)
 
     def expire(self, now: float) -> Sequence[Settled]:
@@ -299,130 +310,118 @@ class Admitter:
             return
         ticket.state = _HELD
         self.parked -= 1
-        share = ticket.share = self._share(ticket.share.tenant.name, ticket.share.key)
-        self._hold(share)
+        self._hold(ticket.tenant, ticket.key)
         self.critical += ticket.critical
         ticket.began_at = now
         ticket.in_flight_at_start = self.in_flight
 
     def sample_memory(self, now: float, used_bytes: float | None, limit_bytes: float | None) -> None:
         """Record the memory in use; None: unknown."""
-        if self._memory is not None:
+        if self.policy.memory is not None:
             self._memory.sample(now, used_bytes, limit_bytes)
             self._settle_waiters(now)
 
     # The parts.
 
     def _fill(self, now: float) -> Sequence[Settled]:
-        waiters = self._waiters
-        if waiters is not None and waiters.count:
+        if self._waiters.count:
             self._settle_waiters(now)
         return self.drain()
 
     def _settle_waiters(self, now: float) -> None:
         """Drop those whose time is over, then let others in as long as there are slots."""
-        waiters, limit, memory = self._waiters, self._limit, self._memory
-        if waiters is None:
-            return
+        waiters, limit = self._waiters, self._limit
         while (place := waiters.expired(now)) is not None:
             if place.deadline_at is not None and place.deadline_at - limit.latency_s <= now:
                 self._drop(place, now, self._refuse_late(now, place.deadline_at))
             else:
-                self._drop(place, now, self._crowded(now, place.share.tenant, place.share))
+                self._drop(place, now, self._crowded(now, place.tenant, place.key))
         while self.in_flight < limit.limit and (place := waiters.next_in(now)) is not None:
-            short = None if memory is None else self._short_of_memory(memory, now, place.size_bytes, _NORMAL)
+            short = self._short_of_memory(now, place.size_bytes, _NORMAL)
             if short is not None:
                 self._drop(place, now, short)
                 continue
             waiters.remove(place)
-            place.outcome = self._let_in(place.share, now, place.cost, place.size_bytes, critical=False)
+            place.outcome = self._let_in(place.tenant, place.key, now, place.size_bytes, Ticket())
             self.settled.append((place, place.outcome))
 
-    def _let_in(self, share: KeyShare, now: float, cost: float, size_bytes: int, *, critical: bool) -> Ticket:
-        self._hold(share)
-        self.admitted += 1
-        ticket = Ticket(share, now, self.in_flight, cost, size_bytes, critical)
-        if size_bytes and self._memory is not None:
-            ticket.memory_mark = self._memory.reserve(size_bytes)
+    def _let_in(self, tenant: str, key: str, now: float, size_bytes: int, ticket: Ticket) -> Ticket:
+        self._hold(tenant, key)
+        ticket.tenant, ticket.key, ticket.began_at, ticket.in_flight_at_start = tenant, key, now, self.in_flight
+        ticket.size_bytes, ticket.state = size_bytes, _HELD
+        if size_bytes:
+            self._memory.reserve(size_bytes)
         return ticket
 
     def _drop(self, place: Place, now: float, refusal: Refusal) -> None:
         """Refuse one that waits."""
-        if self._waiters is not None:
-            self._waiters.remove(place)
-            self._put_back(now, place.share.key, place.cost)
-            place.outcome = refusal
-            self.settled.append((place, refusal))
-            self._forget(place.share)
+        self._waiters.remove(place)
+        self._put_back(now, place.key, place.cost)
+        place.outcome = refusal
+        self.settled.append((place, refusal))
 
-    def _hold(self, share: KeyShare) -> None:
-        share.held += 1
-        share.tenant.held += 1
+    def _hold(self, tenant: str, key: str) -> None:
+        self._tenants[tenant] = self._tenants.get(tenant, 0) + 1
+        self._keys[key] = self._keys.get(key, 0) + 1
         self.in_flight += 1
-        if share.tenant.waiting and self._waiters is not None:
-            self._waiters.held_changed(share)
+        if self._waiters.count:
+            self._waiters.held_changed(tenant, key)
 
     def _give_up_slot(self, ticket: Ticket) -> None:
-        share = ticket.share
-        tenant = share.tenant
-        share.held -= 1
-        tenant.held -= 1
+        tenants, tenant, keys, key = self._tenants, ticket.tenant, self._keys, ticket.key
+        held = tenants[tenant]
+        if held > 1:
+            tenants[tenant] = held - 1
+        else:
+            del tenants[tenant]
+        held = keys[key]
+        if held > 1:
+            keys[key] = held - 1
+        else:
+            del keys[key]
         self.in_flight -= 1
         if ticket.critical:
             self.critical -= 1
-        if tenant.waiting and self._waiters is not None:
-            self._waiters.held_changed(share)
-        if not share.held:
-            self._forget(share)
-
-    def _share(self, tenant: str, key: str) -> KeyShare:
-        of_tenant = self._tenants.get(tenant)
-        if of_tenant is None:
-            of_tenant = self._tenants[tenant] = TenantShare(tenant)
-        share = of_tenant.keys.get(key)
-        if share is None:
-            share = of_tenant.keys[key] = KeyShare(key, of_tenant)
-        return share
-
-    def _forget(self, share: KeyShare) -> None:
-        """Forget a key that neither holds nor waits for a slot, and its tenant with its last key."""
-        if share.held or share.places:
-            return
-        tenant = share.tenant
-        del tenant.keys[share.key]
-        if not tenant.keys:
-            del self._tenants[tenant.name]
+        if self._waiters.count:
+            self._waiters.held_changed(tenant, key)
 
     def _forget_size(self, ticket: Ticket) -> None:
-        if ticket.size_bytes and self._memory is not None:
-            self._memory.unreserve(ticket.size_bytes, ticket.memory_mark)
+        if ticket.size_bytes:
+            self._memory.unreserve(ticket.size_bytes)
+
+    def _take(self, now: float, key: str, cost: float) -> None:
+        if self._buckets is not None:
+            self._buckets.take(now, key, cost)
+        self._bucket.take(now, cost)
 
     def _put_back(self, now: float, key: str, cost: float) -> None:
         if self._buckets is not None:
             self._buckets.put_back(now, key, cost)
-        if self._bucket is not None:
-            self._bucket.put_back(now, cost)
+        self._bucket.put_back(now, cost)
 
     def _refuse_late(self, now: float, deadline_at: float) -> Refusal:
         return self._refusals.late(now, self._limit.latency_s, deadline_at - now)
 
-    def _short_of_memory(self, memory: MemoryState, now: float, size_bytes: int, criticality: Criticality) -> Refusal | None:
+    def _short_of_memory(self, now: float, size_bytes: int, criticality: Criticality) -> Refusal | None:
+        memory = self._memory
         level = memory.level_with(size_bytes) if size_bytes else memory.level
         if level < 3 - criticality:
             return None
         ever = memory.can_ever_hold(size_bytes)
         return self._refusals.memory(now, memory.used_bytes + size_bytes, memory.limit_bytes, ever=ever)
 
-    def _refuse_rate(self, rate: Rate | None, cost: float, wait_s: float | None) -> Refusal:
-        return self._refusals.rate(rate or Rate(0), cost, wait_s)
+    def _refuse_rate(self, now: float, bucket: Bucket, rate: Rate | None, cost: float) -> Refusal:
+        # The bucket has been found to refuse: it is asked how long to wait, and whether that is a cost at all.
+        return self._refusals.rate(rate or Rate(0), cost, bucket.take(now, cost))
 
-    def _refuse_crowded(self, now: float, cost: float, tenant: TenantShare, key: str, share: KeyShare | None) -> Refusal:
-        self._put_back(now, key, cost)
-        return self._crowded(now, tenant, share)
-
-    def _crowded(self, now: float, tenant: TenantShare, share: KeyShare | None) -> Refusal:
-        seen = self.in_flight + self.waiting
-        return self._refusals.crowded(now, tenant, share, len(self._tenants), seen, self._limit.limit)
+    def _crowded(self, now: float, tenant: str, key: str) -> Refusal:
+        """Refuse what finds no slot: for its share, if it has that and is not alone; otherwise since all is full."""
+        limit = self._limit.limit
+        for held_by, name in ((self._tenants, tenant), (self._keys, key)):
+            held, part = held_by.get(name, 0), limit / max(len(held_by), 1)
+            if len(held_by) > 1 and held >= part:
+                return self._refusals.share(now, held, part)
+        return self._refusals.full(now, self.in_flight + self.waiting, limit)
 
 
 class _Unlimited:

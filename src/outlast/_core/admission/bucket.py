@@ -57,18 +57,20 @@ class Rate:
 class Bucket:
     """The tokens of one `Rate`. It begins full. `now` is in seconds of a clock that does not go back; one that does adds nothing.
 
-    Not safe for several threads at once.
+    A caller with no time for a call may do what `take` does: it compares what would then be `taken`, at a time that is not before
+    `at`, with `burst`, and sets both. Not safe for several threads at once.
     """
 
-    __slots__ = ("_at", "_burst", "_debt", "_per_s")
+    __slots__ = ("at", "burst", "per_s", "taken")
 
     def __init__(self, rate: Rate) -> None:
-        self._per_s = float(rate.per_s)
+        self.per_s = float(rate.per_s)
         # A burst below any cost refuses always, without a branch in the hot path.
-        self._burst = float(rate.burst) if rate.per_s else -1.0
-        self._debt = 0.0
-        self._at = 0.0
-        """The time that `_debt` is of."""
+        self.burst = float(rate.burst) if rate.per_s else -1.0
+        self.taken = 0.0
+        """The tokens that were taken and had not flowed back at the time `at`."""
+        self.at = 0.0
+        """The time that `taken` is of."""
 
     def take(self, now: float, cost: float = 1.0) -> float | None:
         """Take `cost` tokens; return 0.0 if they were there.
@@ -77,16 +79,16 @@ class Bucket:
         `now` plus exactly so many seconds succeeds, at any rate. None: never, since the cost is above the burst, or the rate 0.
         Raises `ValueError` if `cost` is negative or not a number.
         """
-        debt = self._debt
-        at = self._at
+        debt = self.taken
+        at = self.at
         if debt and now > at:
-            debt -= (now - at) * self._per_s
+            debt -= (now - at) * self.per_s
             debt = max(debt, 0.0)
         debt += cost
-        if debt <= self._burst and cost >= 0.0:
-            self._debt = debt
+        if debt <= self.burst and cost >= 0.0:
+            self.taken = debt
             if now > at:
-                self._at = now
+                self.at = now
             return 0.0
         return self._wait_s(now, cost)
 
@@ -95,23 +97,23 @@ class Bucket:
 
         What has flowed in meanwhile stays: at that one instant up to `cost` more may come in than if nothing had been taken.
         """
-        self._debt = max(0.0, self.debt(now) - cost)
-        self._at = max(self._at, now)
+        self.taken = max(0.0, self.debt(now) - cost)
+        self.at = max(self.at, now)
 
     def debt(self, now: float) -> float:
         """Return the tokens that are missing from a full bucket."""
-        return max(0.0, self._debt - max(0.0, now - self._at) * self._per_s)
+        return max(0.0, self.taken - max(0.0, now - self.at) * self.per_s)
 
     def _wait_s(self, now: float, cost: float) -> float | None:
         if not cost >= 0.0:
             msg = f"work costs at least 0 tokens, not {cost}"
             raise ValueError(msg)
-        if cost > self._burst:
+        if cost > self.burst:
             return None
-        at = max(self._at, now) + (self.debt(now) + cost - self._burst) / self._per_s
+        at = max(self.at, now) + (self.debt(now) + cost - self.burst) / self.per_s
         # The first instant that the clock can show at which a take succeeds: computed as the take will compute it, so that the
         # rounding of (1 / rate) × rate leaves nobody short of a hair. It is one or two steps away.
-        while at <= now or max(0.0, self._debt - (at - self._at) * self._per_s) + cost > self._burst:
+        while at <= now or max(0.0, self.taken - (at - self.at) * self.per_s) + cost > self.burst:
             at = math.nextafter(at, math.inf)
         return self._exactly(now, at)
 
@@ -133,7 +135,7 @@ class KeyedBuckets:
     Not safe for several threads at once.
     """
 
-    __slots__ = ("_buckets", "_keys_max", "_others", "_rate", "shared")
+    __slots__ = ("_buckets", "_keys_max", "_others", "_rate", "get", "shared")
 
     def __init__(self, rate: Rate, keys_max: int = KEYS_MAX) -> None:
         """Raises `ValueError` if `keys_max` is below 1."""
@@ -146,6 +148,8 @@ class KeyedBuckets:
         self._keys_max = keys_max
         self._buckets: OrderedDict[Hashable, Bucket] = OrderedDict()
         self._others = Bucket(rate)
+        self.get = self._buckets.get
+        """Returns the bucket of a key, None if it has no own one yet: `placed` returns the one to use then."""
 
     def __len__(self) -> int:
         """Return how many keys have a bucket of their own."""
@@ -155,14 +159,15 @@ class KeyedBuckets:
         """Take `cost` tokens of `key`, as `Bucket.take` does."""
         bucket = self._buckets.get(key)
         if bucket is None:
-            bucket = self._placed(now, key)
+            bucket = self.placed(now, key)
         return bucket.take(now, cost)
 
     def put_back(self, now: float, key: Hashable, cost: float = 1.0) -> None:
         """Return `cost` tokens of `key`, as `Bucket.put_back` does: of the shared bucket, for a key without one of its own."""
         self._buckets.get(key, self._others).put_back(now, cost)
 
-    def _placed(self, now: float, key: Hashable) -> Bucket:
+    def placed(self, now: float, key: Hashable) -> Bucket:
+        """Return the bucket of a key that has none of its own: a new one, or the shared one. Counts as a take from that."""
         buckets = self._buckets
         if len(buckets) >= self._keys_max and not self._forget_one(now):
             self.shared += 1

@@ -4,6 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Final
+
+LARGE_BYTES: Final = 64 * 1024
+"""Work that announces less is judged as work that announces nothing: less than what one connection may buffer."""
+RESERVED_SHARE: Final = 0.75
+"""The part of the room above the base that announced bytes may come to; the rest is for work without a size."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +52,9 @@ class MemoryState:
     twice. So what counts is the larger of the last sample and `base + reserved`: what was in use without the work that
     announced its size, and all that it has announced. Of the base only `used - reserved` is known for certain, if everything
     announced is in use; the highest of these is taken, from the last sample at which nothing was reserved on.
+
+    A client may announce much and send nothing. So announced bytes may come to three quarters of the room above the base, and
+    keep out only each other: work that announces less than 64 KiB, or nothing, is let in by what is left of it.
 
     Not safe for several threads at once.
     """
@@ -103,8 +112,13 @@ class MemoryState:
         share = (self.counted_bytes + size_bytes) / self.limit_bytes
         if share >= (policy.normal_until if level == 2 else policy.normal_at):
             return 2
+        if size_bytes >= LARGE_BYTES and self.reserved_bytes + size_bytes > self._reserved_max(self._base):
+            return 2
         return int(share >= (policy.sheddable_until if level else policy.sheddable_at))
 
     def can_ever_hold(self, size_bytes: float) -> bool:
         """Return whether work of this size could come in if nothing else were in memory. True while the limit is unknown."""
-        return not self.known or size_bytes < self.policy.normal_at * self.limit_bytes
+        return not self.known or size_bytes <= self._reserved_max(0.0)
+
+    def _reserved_max(self, base_bytes: float) -> float:
+        return RESERVED_SHARE * (self.policy.normal_at * self.limit_bytes - base_bytes)

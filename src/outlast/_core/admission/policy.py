@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
+from outlast._core.admission.concurrency import Concurrency
+from outlast._core.admission.memory import Memory
 from outlast._core.admission.queue import Queue
-from outlast._core.admission.standins import Concurrency, Memory, Rate
+
+if TYPE_CHECKING:
+    from outlast._core.admission.bucket import Rate
 
 
 @dataclass(frozen=True, slots=True)

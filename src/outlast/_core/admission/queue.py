@@ -6,7 +6,7 @@ the oldest have waited so long that their callers are about to give up. Otherwis
 
 Every key has a time of its own that it has been waiting since, as the flows of FQ-CoDel (RFC 8290) have: a key that asks for too
 much shortens its own waits, and not those of others. Which tenant is next, and which of its keys: the one that holds the fewest
-slots, among equals the one that has waited the longest since it was last served. So nobody holds more than its share while
+slots, among equals the one that has waited the longest since that changed. So nobody gets more than its share of slots while
 others wait, however long the work of each takes, and a lone tenant may hold everything.
 """
 
@@ -42,67 +42,68 @@ class Queue:
             raise ValueError(f"waiters_max is at least 1, not {self.waiters_max}: queue=None is for no queue")
 
 
-class TenantShare:
-    """The slots and waiters of one tenant. It is there while it has any."""
-
-    __slots__ = ("by_held", "by_length", "held", "keys", "name", "waiting")
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.held = 0
-        self.waiting = 0
-        self.keys: dict[str, KeyShare] = {}
-        self.by_held: Ranked[KeyShare] = Ranked()
-        """The keys that wait, the one with the fewest slots first."""
-        self.by_length: Ranked[KeyShare] = Ranked()
-        """The keys that wait, the longest queue first."""
-
-
-class KeyShare:
-    """The slots and waiters of one key. It is there while it has any."""
-
-    __slots__ = ("held", "key", "places", "tenant", "waits_since")
-
-    def __init__(self, key: str, tenant: TenantShare) -> None:
-        self.key = key
-        self.tenant = tenant
-        self.held = 0
-        self.places: OrderedDict[Place, None] = OrderedDict()
-        """Those who wait, the oldest first. Ordered: the first and the last, and any that leaves, at constant cost."""
-        self.waits_since = 0.0
-        """The time since when it has not been without a waiter."""
-
-
 class Place:
     """The place of a piece of work that waits. `outcome` is what came of it: None while it waits, or when it left."""
 
-    __slots__ = ("cost", "deadline_at", "expires_at", "holder", "outcome", "share", "since", "size_bytes", "waits")
+    __slots__ = ("cost", "deadline_at", "expires_at", "holder", "key", "outcome", "since", "size_bytes", "tenant", "waits")
 
-    def __init__(
-        self, share: KeyShare, now: float, expires_at: float, deadline_at: float | None, cost: float, size_bytes: int
-    ) -> None:
-        self.share = share
-        self.since = now
-        self.expires_at = expires_at
-        self.deadline_at = deadline_at
+    def __init__(self, tenant: str, key: str, since: float, cost: float, size_bytes: int, deadline_at: float | None) -> None:
+        self.tenant = tenant
+        self.key = key
+        self.since = since
         self.cost = cost
         self.size_bytes = size_bytes
-        self.waits = True
+        self.deadline_at = deadline_at
+        self.expires_at = inf
+        self.waits = False
         self.outcome: Ticket | Refusal | None = None
         self.holder: Any = None
         """The caller's own: whatever it needs to wake who waits here."""
 
 
+class _Key:
+    """The waiters of one key. It is there while it has any."""
+
+    __slots__ = ("name", "places", "waits_since")
+
+    def __init__(self, name: str, now: float) -> None:
+        self.name = name
+        self.places: OrderedDict[Place, None] = OrderedDict()
+        """The oldest first. Ordered: the first and the last, and any that leaves, at constant cost."""
+        self.waits_since = now
+
+
+class _Tenant:
+    """The waiters of one tenant. It is there while it has any."""
+
+    __slots__ = ("by_held", "by_length", "keys", "name", "waiting")
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.waiting = 0
+        self.keys: dict[str, _Key] = {}
+        self.by_held: Ranked[_Key] = Ranked()
+        """The one with the fewest slots first."""
+        self.by_length: Ranked[_Key] = Ranked()
+        """The one with the longest queue first."""
+
+
 class Waiters:
-    """All who wait. Every act costs constant or logarithmic time in their number; when all are gone, nothing is left behind."""
+    """All who wait. Every act costs constant or logarithmic time in their number; when all are gone, nothing is left behind.
 
-    __slots__ = ("_by_held", "_by_length", "_expiry", "count", "policy")
+    The slots that tenants and keys hold are counted by the caller, who calls `held_changed` while anybody waits.
+    """
 
-    def __init__(self, policy: Queue) -> None:
+    __slots__ = ("_by_held", "_by_length", "_expiry", "_keys_held", "_tenants", "_tenants_held", "count", "policy")
+
+    def __init__(self, policy: Queue, tenants_held: dict[str, int], keys_held: dict[str, int]) -> None:
         self.policy = policy
         self.count = 0
-        self._by_held: Ranked[TenantShare] = Ranked()
-        self._by_length: Ranked[TenantShare] = Ranked()
+        self._tenants_held = tenants_held
+        self._keys_held = keys_held
+        self._tenants: dict[str, _Tenant] = {}
+        self._by_held: Ranked[_Tenant] = Ranked()
+        self._by_length: Ranked[_Tenant] = Ranked()
         self._expiry: Ranked[Place] = Ranked()
 
     @property
@@ -110,53 +111,60 @@ class Waiters:
         """The time at which somebody has waited long enough; None while nobody waits."""
         return self._expiry.first_rank()
 
-    def wait_s(self, share: KeyShare | None, now: float) -> float:
+    def wait_s(self, tenant: str, key: str, now: float) -> float:
         """Return how long a newcomer of this key may wait."""
-        return self.policy.target_s if share is not None and self._presses(share, now) else self.policy.interval_s
+        of_tenant = self._tenants.get(tenant)
+        of_key = None if of_tenant is None else of_tenant.keys.get(key)
+        return self.policy.target_s if of_key is not None and self._presses(of_key, now) else self.policy.interval_s
 
-    def ahead_of(self, tenant: TenantShare, queued: int) -> int:
-        """Return about how many go in before a newcomer to a key of which `queued` wait.
-
-        0 when its tenant holds fewer slots than all that wait.
-        """
-        fewest = self._by_held.first_rank()
-        if fewest is None or (not tenant.waiting and tenant.held < fewest):
-            return 0
-        others = len(self._by_held)
-        in_tenant = min(tenant.waiting, (queued + 1) * len(tenant.by_held))
+    def ahead_of(self, tenant: str, key: str) -> int:
+        """Return about how many go in before a newcomer of this key: 0 if its tenant holds fewer slots than all that wait."""
+        fewest, others = self._by_held.first_rank(), len(self._by_held)
+        of_tenant = self._tenants.get(tenant)
+        if of_tenant is None:
+            return 0 if fewest is None or self._tenants_held.get(tenant, 0) < fewest else others
+        of_key = of_tenant.keys.get(key)
+        before_in_key = 0 if of_key is None else len(of_key.places)
+        in_tenant = min(of_tenant.waiting, (before_in_key + 1) * len(of_tenant.keys))
         return min(self.count, (in_tenant + 1) * others)
 
     def put(self, place: Place) -> None:
-        """Let somebody wait."""
-        share, tenant = place.share, place.share.tenant
-        if not share.places:
-            share.waits_since = place.since
-            tenant.by_held.put(share, share.held)
-        share.places[place] = None
-        tenant.by_length.put(share, -len(share.places))
-        if not tenant.waiting:
-            self._by_held.put(tenant, tenant.held)
+        """Let somebody wait, until `place.expires_at`."""
+        tenant = self._tenants.get(place.tenant)
+        if tenant is None:
+            tenant = self._tenants[place.tenant] = _Tenant(place.tenant)
+            self._by_held.put(tenant, self._tenants_held.get(place.tenant, 0))
+        key = tenant.keys.get(place.key)
+        if key is None:
+            key = tenant.keys[place.key] = _Key(place.key, place.since)
+            tenant.by_held.put(key, self._keys_held.get(place.key, 0))
+        key.places[place] = None
+        tenant.by_length.put(key, -len(key.places))
         tenant.waiting += 1
         self._by_length.put(tenant, -tenant.waiting)
-        self.count += 1
         self._expiry.put(place, place.expires_at)
+        self.count += 1
+        place.waits = True
 
     def remove(self, place: Place) -> None:
-        """Let nobody wait there any more."""
-        share, tenant = place.share, place.share.tenant
+        """Let nobody wait there any more. One that does not wait is none of ours: KeyError."""
+        tenant = self._tenants[place.tenant]
+        key = tenant.keys[place.key]
+        del key.places[place]
         place.waits = False
-        del share.places[place]
-        tenant.waiting -= 1
         self.count -= 1
         self._expiry.discard(place)
-        if share.places:
-            tenant.by_length.put(share, -len(share.places))
+        if key.places:
+            tenant.by_length.put(key, -len(key.places))
         else:
-            tenant.by_held.discard(share)
-            tenant.by_length.discard(share)
+            del tenant.keys[place.key]
+            tenant.by_held.discard(key)
+            tenant.by_length.discard(key)
+        tenant.waiting -= 1
         if tenant.waiting:
             self._by_length.put(tenant, -tenant.waiting)
         else:
+            del self._tenants[place.tenant]
             self._by_held.discard(tenant)
             self._by_length.discard(tenant)
 
@@ -168,15 +176,13 @@ class Waiters:
     def next_in(self, now: float) -> Place | None:
         """Return who goes in next, or None. It still waits."""
         tenant = self._by_held.first()
-        share = None if tenant is None else tenant.by_held.first()
-        if share is None:
+        key = None if tenant is None else tenant.by_held.first()
+        if key is None:
             return None
-        return next(reversed(share.places)) if self._presses(share, now) else next(iter(share.places))
+        return next(reversed(key.places)) if self._presses(key, now) else next(iter(key.places))
 
-    def crowded_out_by(self, tenant: TenantShare, queued: int) -> Place | None:
-        """Return who goes when all places are taken and a key of which `queued` wait has a newcomer.
-
-        Nobody, unless another queue is longer by two.
+    def crowded_out_by(self, tenant: str, key: str) -> Place | None:
+        """Return who goes when all places are taken and this key has a newcomer: nobody, unless another queue is longer by two.
 
         By two: with the newcomer in it, this one is still the shorter. A newcomer that would only change places with its like is
         refused instead, since that costs less.
@@ -184,20 +190,26 @@ class Waiters:
         longest = self._by_length.first()
         if longest is None:
             return None
-        if longest is not tenant and longest.waiting < tenant.waiting + 2:
+        own = self._tenants.get(tenant)
+        if longest is not own and longest.waiting < (own.waiting if own is not None else 0) + 2:
             return None
-        key = longest.by_length.first()
-        if key is None or (longest is tenant and len(key.places) < queued + 2):
+        longest_key = longest.by_length.first()
+        if longest_key is None:
             return None
-        return next(iter(key.places))
+        if own is not None and longest is own:
+            own_key = own.keys.get(key)
+            if len(longest_key.places) < (len(own_key.places) if own_key is not None else 0) + 2:
+                return None
+        return next(iter(longest_key.places))
 
-    def held_changed(self, share: KeyShare) -> None:
-        """Note that this key holds one slot more or less. Needs not be told of those that do not wait."""
-        tenant = share.tenant
-        if share.places:
-            tenant.by_held.put(share, share.held)
-        if tenant.waiting:
-            self._by_held.put(tenant, tenant.held)
+    def held_changed(self, tenant: str, key: str) -> None:
+        """Note that this key of this tenant holds one slot more or less."""
+        of_tenant = self._tenants.get(tenant)
+        if of_tenant is not None:
+            self._by_held.put(of_tenant, self._tenants_held.get(tenant, 0))
+            of_key = of_tenant.keys.get(key)
+            if of_key is not None:
+                of_tenant.by_held.put(of_key, self._keys_held.get(key, 0))
 
-    def _presses(self, share: KeyShare, now: float) -> bool:
-        return bool(share.places) and now - share.waits_since >= self.policy.interval_s
+    def _presses(self, key: _Key, now: float) -> bool:
+        return now - key.waits_since >= self.policy.interval_s

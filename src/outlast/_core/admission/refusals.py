@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from outlast._core.admission.standins import Returns, rate_wait_s
+from outlast._core.admission.retry_after import Returns, rate_wait_s
 from outlast._core.admission.values import Reason, Refusal
 
 if TYPE_CHECKING:
     import random
 
-    from outlast._core.admission.queue import KeyShare, TenantShare
-    from outlast._core.admission.standins import Rate
+    from outlast._core.admission.bucket import Rate
 
 
 class Refusals:
@@ -53,15 +52,8 @@ class Refusals:
         self._counts["concurrency"] += 1
         return Refusal(Reason.CONCURRENCY, seen, limit, self._return_s(now))
 
-    def crowded(self, now: float, tenant: TenantShare, share: KeyShare | None, tenants: int, seen: int, limit: float) -> Refusal:
-        """Refuse what finds no slot: for its share, if it has that and is not alone; otherwise since all is full."""
-        part = limit / max(tenants, 1)
-        held = tenant.held
-        if share is not None and held * tenants < limit:
-            part /= len(tenant.keys)
-            held, tenants = share.held, tenants * len(tenant.keys)
-        if tenants < 2 or held * tenants < limit:
-            return self.full(now, seen, limit)
+    def share(self, now: float, held: int, part: float) -> Refusal:
+        """Refuse what holds `held` slots where its share is `part`, while others find none."""
         self._counts["share"] += 1
         return Refusal(Reason.SHARE, held, part, self._return_s(now))
 

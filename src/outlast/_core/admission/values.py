@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
 class Criticality(enum.IntEnum):
@@ -31,13 +31,12 @@ class Reason(enum.Enum):
     """Its key or its tenant has its share of what is under way and of what waits; others do not."""
 
 
-@dataclass(frozen=True, slots=True)
-class Refusal:
+class Refusal(NamedTuple):
     """The answer to work that may not come in. It costs nobody anything, and the same work may come in later.
 
     `seen` and `limit` are what was compared, in the unit of the reason: seconds that it needs and has (deadline), tokens that it
     costs and that there are (rate), pieces of work (concurrency, share), bytes (memory). `retry_after_s`, jittered, is when it is
-    worth coming back; None: never, the work itself is too large for the limit.
+    worth coming back; None: never, the work itself is too large for the limit. (A tuple, since so many are made.)
     """
 
     reason: Reason

@@ -23,7 +23,7 @@ DEADLINE_S_MAX: Final = 3600.0
 HEALTH_PATHS: Final = frozenset({"/livez", "/readyz", "/healthz"})
 _MAKES_ROOM: Final = frozenset({"DELETE", "HEAD"})
 _SECONDS: Final = re.compile(rb"[0-9]{1,9}(?:\.[0-9]{1,9})?")
-_BYTES: Final = re.compile(rb"[0-9]{1,18}")
+_DIGITS_MAX: Final = 18
 _READ: Final = frozenset({b"content-length", b"x-criticality", b"x-request-timeout"})
 
 
@@ -60,7 +60,7 @@ def ask(method: str, path: str, headers: Headers, client: str, token: Token | No
         if name not in _READ:
             continue
         if name == b"content-length":
-            size_bytes = int(value) if _BYTES.fullmatch(value) else 0
+            size_bytes = int(value) if value.isdigit() and len(value) <= _DIGITS_MAX else 0
         elif name == b"x-request-timeout":
             deadline_s = min(float(value), DEADLINE_S_MAX) if _SECONDS.fullmatch(value) else None
         elif value.strip().lower() == b"sheddable":

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from outlast._core.admission.memory import Memory, MemoryState
+from outlast._core.admission.memory import LARGE_BYTES, Memory, MemoryState
 
 MIB = 2**20
 LIMIT = 256 * MIB
@@ -67,9 +67,9 @@ def test_a_flood_that_takes_its_memory_late_never_takes_more_than_there_is(late_
 def test_memory_that_is_taken_counts_once_however_long_it_is_held() -> None:
     process = Process(7)
     process.step()
-    for _ in range(2000):
-        # Three quarters of the limit in use in all, which is no reason to refuse anybody anything.
-        while len(process.work) < 38:
+    for _ in range(500):
+        # Seven tenths of the limit in use in all, which is no reason to refuse anybody anything.
+        for _ in range(35 - len(process.work)):
             process.offer(4 * MIB, 1, 30)
         process.step()
         assert process.state.level == 0
@@ -83,9 +83,9 @@ def test_what_the_process_no_longer_needs_is_room_once_nothing_is_under_way() ->
     process.base = BASE
     process.step()
     assert process.state.counted_bytes == BASE
-    process.offer(150 * MIB, 0, 1)
+    process.offer(140 * MIB, 0, 1)
     assert process.refused == 0
-    assert process.state.counted_bytes == 190 * MIB
+    assert process.state.counted_bytes == 180 * MIB
     process.step()
     process.step()
     assert process.state.reserved_bytes == 0
@@ -105,3 +105,27 @@ def test_a_reading_is_taken_as_it_comes_from_the_meter_which_knows_whose_bytes_t
     state = MemoryState(Memory(bytes_max=64 * MIB))
     state.sample(0.0, 100 * MIB, LIMIT)
     assert (state.known, state.level) == (True, 0), "100 MiB are the group's, and bytes_max is the process's"
+
+
+def test_what_is_announced_and_never_comes_keeps_out_its_like_alone() -> None:
+    process = Process(7)
+    process.step()
+    for _ in range(100):
+        process.offer(10 * MIB, 10**6, 1)
+    process.step()
+    assert 100 * MIB < process.state.reserved_bytes < 150 * MIB
+    assert process.state.level_with(10 * MIB) == 2
+    assert [process.state.level_with(size) for size in (0, 1000, LARGE_BYTES - 1)] == [0, 0, 0]
+    assert process.state.level == 0
+
+
+def test_work_that_is_larger_than_all_that_may_be_announced_can_never_come_in() -> None:
+    state = MemoryState(Memory())
+    assert state.can_ever_hold(1e12), "the limit is not known yet"
+    state.sample(0.0, 0, 100 * MIB)
+    assert state.can_ever_hold(67 * MIB)
+    assert state.level_with(67 * MIB) == 0
+    assert not state.can_ever_hold(68 * MIB)
+    state.sample(0.0, 60 * MIB, 100 * MIB)
+    assert state.level_with(67 * MIB) == 2
+    assert state.can_ever_hold(67 * MIB), "it may come in when others have ended"

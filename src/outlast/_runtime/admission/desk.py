@@ -1,0 +1,260 @@
+"""The desk of one admission: asks the machine that decides, and carries its answers to those who wait, on the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Literal, NoReturn, overload
+
+from outlast._core.admission.admitter import Admitter
+from outlast._core.admission.queue import Place
+from outlast._core.admission.ticket import Ticket as Held
+from outlast._core.admission.values import Refusal
+from outlast._core.classify import Classifiers
+from outlast._runtime.admission.lines import Lines
+from outlast._runtime.admission.refused import Refused, TooLargeError
+from outlast._runtime.dependency.callers import Callers
+from outlast._runtime.service.gate import FULL_RETRY_S, Gate
+from outlast._runtime.service.stop import Stopping, finish
+
+if TYPE_CHECKING:
+    import random
+    from collections.abc import Sequence
+
+    from outlast._core.admission.admitter import Settled
+    from outlast._core.admission.policy import AdmissionPolicy
+    from outlast._core.admission.values import Criticality
+    from outlast._runtime.service.stop import Stop
+
+
+class Desk:
+    """Holds those who wait, in futures, and the one timer that ends their waits.
+
+    Everything happens in steps of the event loop: between two awaits nobody sees a ticket that is nobody's. One that was
+    handed to a waiter which was cancelled in the same step comes back, as if the waiter had left before.
+    """
+
+    def __init__(self, name: str, policy: AdmissionPolicy, rng: random.Random) -> None:
+        self.name = name
+        self.admitter = Admitter(policy, rng)
+        self.gate = Gate(name)
+        """The gate whose closing means that the service stops: one that is never closed, until the admission is attached."""
+        self.classifiers = Classifiers()
+        self.lines = Lines(f"admission {name}")
+        self._callers = Callers()
+        self._waiting: dict[Place, None] = {}
+        """The places of which nothing has come yet. The future of who waits for it, if anybody does by now, is its `holder`."""
+        self._timer: asyncio.TimerHandle | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        """The event loop of the timer."""
+        self._emptied: asyncio.Future[None] | None = None
+
+    # Coming in.
+
+    @overload
+    def admit(
+        self,
+        key: str,
+        tenant: str,
+        cost: float,
+        size_bytes: int,
+        deadline_s: float | None,
+        criticality: Criticality,
+        may_wait: Literal[False],
+    ) -> Held | Refusal: ...
+
+    @overload
+    def admit(
+        self,
+        key: str,
+        tenant: str,
+        cost: float,
+        size_bytes: int,
+        deadline_s: float | None,
+        criticality: Criticality,
+        may_wait: Literal[True],
+    ) -> Held | Place | Refusal: ...
+
+    def admit(
+        self,
+        key: str,
+        tenant: str,
+        cost: float,
+        size_bytes: int,
+        deadline_s: float | None,
+        criticality: Criticality,
+        may_wait: bool,  # noqa: FBT001 - positional in the hot path
+    ) -> Held | Place | Refusal:
+        """Ask the machine. Whoever gets a place must `wait` for what comes of it, or `leave` it."""
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        admitter = self.admitter
+        got = admitter.admit(
+            now,
+            key=key,
+            tenant=tenant,
+            cost=cost,
+            size_bytes=size_bytes,
+            deadline_at=None if deadline_s is None else now + deadline_s,
+            criticality=criticality,
+            may_wait=may_wait,
+        )
+        if admitter.settled:
+            self._settle(admitter.drain(), loop)
+        if type(got) is Refusal:
+            self._note(got, now)
+        elif type(got) is Place:
+            self._waiting[got] = None
+            self._arm(loop)
+        return got
+
+    async def wait(self, place: Place) -> Held:
+        """Return the ticket that this place comes to. Raises what the waiter is refused with, or `Stopping`.
+
+        However it ends without one, also by a cancellation, nothing of the place is left.
+        """
+        loop = asyncio.get_running_loop()
+        try:
+            if place in self._waiting:
+                place.holder = loop.create_future()
+                await place.holder
+        except BaseException:
+            self.leave(place, loop)
+            raise
+        if isinstance(place.outcome, Held):
+            return place.outcome
+        if place.outcome is None:
+            self.stopping()
+        return await self.refuse(place.outcome)
+
+    def leave(self, place: Place, loop: asyncio.AbstractEventLoop) -> None:
+        """Let nobody wait there any more, whatever has come of it: a ticket that it was handed goes on to the next."""
+        self._waiting.pop(place, None)
+        self._settle(self.admitter.leave(place, loop.time()), loop)
+        self._went_out()
+
+    async def refuse(self, refusal: Refusal) -> NoReturn:
+        """Raise the refusal. A task that comes back within 10 ms of its last one waits first, so that others get their turn."""
+        await self._callers.take_turn(FULL_RETRY_S)
+        raise self.error(refusal)
+
+    async def refuse_stopping(self) -> NoReturn:
+        """Raise `Stopping`, in its turn, as the gate does."""
+        await self._callers.take_turn(FULL_RETRY_S)
+        self.stopping()
+
+    def stopping(self) -> NoReturn:
+        """Raise `Stopping`, which the report of the stop counts."""
+        with self.gate.enter(f"admission {self.name}"):
+            pass
+        raise Stopping(self.gate.closed or "")
+
+    def error(self, refusal: Refusal) -> Refused | TooLargeError:
+        """Return the error that a refusal is raised as."""
+        if refusal.retry_after_s is None:
+            return TooLargeError(self.name, refusal)
+        since = self.lines.since(refusal.reason)
+        return Refused(self.name, refusal, 0.0 if since is None else asyncio.get_running_loop().time() - since)
+
+    # Going out.
+
+    def release(self, held: Held, ok: bool | None) -> None:  # noqa: FBT001 - positional in the hot path
+        """Take a ticket back, and let in whoever is next. The second time is nothing."""
+        loop = asyncio.get_running_loop()
+        settled = self.admitter.release(held, loop.time(), ok=ok)
+        if settled:
+            self._settle(settled, loop)
+        self._went_out()
+
+    def park(self, held: Held) -> Refusal | None:
+        """Let others in while this work only waits; it is counted apart. A refusal: as many are parked as may be."""
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        refusal = self.admitter.park(held, now)
+        self._settle(self.admitter.drain(), loop)
+        if refusal is not None:
+            self._note(refusal, now)
+        return refusal
+
+    def unpark(self, held: Held) -> None:
+        """Count parked work among what is under way again, whatever the limit: it came in long ago."""
+        self.admitter.unpark(held, asyncio.get_running_loop().time())
+
+    @property
+    def inside(self) -> int:
+        """The work that has come in and not gone out: under way, or parked."""
+        return self.admitter.in_flight + self.admitter.parked
+
+    # Around it.
+
+    def measured(self, used_bytes: float | None, limit_bytes: float | None, lag_s: float) -> None:
+        """Pass on what was measured; some of those who wait may go in by it."""
+        loop = asyncio.get_running_loop()
+        self.admitter.lag_s = lag_s
+        self.admitter.sample_memory(loop.time(), used_bytes, limit_bytes)
+        self._settle(self.admitter.drain(), loop)
+
+    def stop(self, _stop: Stop) -> None:
+        """Refuse those who wait, in the step that fires the stop; the gate refuses whoever comes."""
+        now = asyncio.get_running_loop().time()
+        waiting, self._waiting = self._waiting, {}
+        for place in waiting:
+            # What it frees for another of them comes back when that one leaves.
+            self.admitter.leave(place, now)
+            place.outcome = None
+            _wake(place)
+
+    async def empty(self) -> None:
+        """Return when nothing is inside; at once if that is so."""
+        if self.inside:
+            self._emptied = asyncio.get_running_loop().create_future()
+            try:
+                await self._emptied
+            finally:
+                self._emptied = None
+
+    def _note(self, refusal: Refusal, now: float) -> None:
+        """Count it in a line, unless it is the caller's own business: work that can never come in."""
+        if refusal.retry_after_s is not None:
+            self.lines.refused(refusal, now)
+
+    def _went_out(self) -> None:
+        """Wake the drain of the service with the last one that goes out."""
+        if self._emptied is not None and not self.inside:
+            finish(self._emptied)
+
+    def _settle(self, settled: Sequence[Settled], loop: asyncio.AbstractEventLoop) -> None:
+        """Wake those who wait of whose places something has come, and hand on what one of them is no longer there to take."""
+        admitter, now = self.admitter, loop.time()
+        queue = list(settled)
+        for place, got in queue:
+            self._waiting.pop(place, None)
+            if place.holder is not None and place.holder.done():
+                # Its task was cancelled in this very step; its own clean-up finds nothing to leave.
+                queue += admitter.leave(place, now)
+                continue
+            if isinstance(got, Refusal):
+                self._note(got, now)
+            _wake(place)
+        self._arm(loop)
+
+    def _arm(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Set the one timer to the time at which the next wait is over, unless it comes earlier: then it sets itself again."""
+        next_expiry = self.admitter.next_expiry
+        if next_expiry is None or loop.is_closed():
+            return
+        if self._timer is not None:
+            if self._loop is loop and self._timer.when() <= next_expiry:
+                return
+            self._timer.cancel()
+        self._loop = loop
+        self._timer = loop.call_at(next_expiry, self._expire, loop)
+
+    def _expire(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._timer = None
+        self._settle(self.admitter.expire(loop.time()), loop)
+
+
+def _wake(place: Place) -> None:
+    """Let whoever waits for this place look at what came of it."""
+    if place.holder is not None:
+        finish(place.holder)
