@@ -11,6 +11,7 @@ import pytest
 from scripted_server import ScriptedServer
 
 from outlast import Backoff, HealthPolicy, State, Unavailable
+from outlast.admission import Throttle
 from outlast.http import HttpPeer
 from outlast.jobs import Handling, Job
 from outlast.jobs._decide import after_fault
@@ -48,6 +49,8 @@ async def life(peer: HttpPeer, path: str) -> list[Outcome]:
             break
         outcomes.append(outcome)
         number += not outcome.give_back
+        # Longer than what is taken for coming back at once.
+        await asyncio.sleep(0.011)
         if peer.state is State.DOWN:
             await peer.ready()
     return outcomes
@@ -62,6 +65,21 @@ def test_the_server_sees_one_request_for_each_attempt(run_async: RunAsync, libra
             outcomes = await life(peer, f"/status/{status}")
             assert server.counts()["POST"] == ATTEMPTS
             assert [outcome.state for outcome in outcomes] == ["available"] * (ATTEMPTS - 1) + ["dead"]
+            await peer.close()
+
+    run_async(main)
+
+
+def test_a_throttle_makes_the_same_requests_later(run_async: RunAsync) -> None:
+    async def main() -> None:
+        async with ScriptedServer() as server:
+            peer = HttpPeer(server.url, throttle=Throttle(), rng=random.Random(1))
+            outcomes = await life(peer, "/status/429")
+            assert server.counts()["POST"] == ATTEMPTS
+            refused = [outcome for outcome in outcomes if outcome.give_back]
+            assert refused
+            assert min(outcome.delay_s for outcome in refused) >= 1.0
+            assert outcomes[-1].state == "dead"
             await peer.close()
 
     run_async(main)

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote, urlsplit
 
 from outlast import Classifiers, ConfigurationError, Dependency, Fault, Kind, OutlastError, Scope, State, Stopping, Unavailable
+from outlast.admission import Throttler
 from outlast.extend import Pacer, attach, attached
 from outlast.http._client.answers import PROBLEM_BYTES_MAX, Answer, AnswerError
 from outlast.http._client.calls import ENCODING, SUCCESS, AnswerStream, Call, beginning, check_encoding, lowered, whole
-from outlast.http._client.classify import http_rule, needs_second_look, quotes
+from outlast.http._client.classify import http_rule, needs_second_look, quotes, was_accepted
 from outlast.http._client.slots import Slots
 from outlast.http._client.statuses import PROBE_PASSES
 from outlast.http._client.wire import Client, Response, Wire, given_client, own_client, secret
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterable, Container, Mapping
 
     from outlast import HealthPolicy
+    from outlast.admission import Throttle
 
 TIMEOUT_HEADER: Final = "x-request-timeout"
 """The seconds that are left of the call's deadline: remaining time travels, since the clocks of two machines differ."""
@@ -57,6 +59,9 @@ class HttpPeer(Dependency):
     given up when the peer goes down. The deadline travels in the header `x-request-timeout`, in seconds that are left.
     Neither the user and password of the URL nor headers nor queries are in any line, error or `repr`.
 
+    With `throttle` calls are refused here, by `Unavailable`, when the peer has refused too many of late: see
+    `outlast.admission.Throttler`.
+
     `client` is an `httpx2.AsyncClient` or `httpx.AsyncClient` of the user's, who closes it; both log each call at INFO, and the
     query is masked in that. It should allow two connections more than `connections_max`, for probes.
     Without, a transport of httpx2 is used, which reads nothing from the environment, keeps no cookies and logs nothing.
@@ -76,6 +81,7 @@ class HttpPeer(Dependency):
         connect_timeout_s: float = 5.0,
         connections_max: int = 20,
         body_bytes_max: int = 10 * 2**20,
+        throttle: Throttle | None = None,
         tls: ssl.SSLContext | None = None,
         policy: HealthPolicy | None = None,
         classifiers: Classifiers | None = None,
@@ -111,6 +117,7 @@ class HttpPeer(Dependency):
         self._headers = {"accept": "*/*", "user-agent": "outlast", ENCODING: "identity", **authorization, **asked}
         self._is_given = client is not None
         self._new_client = own_client(self.name, tls, connections_max) if client is None else given_client(self.name, client)
+        self._throttler = None if throttle is None else Throttler(self.name, throttle, rng=self.rng)
         self._pacer = Pacer()
         self._wire: Wire | None = None
         self._wires: set[Wire] = set()
@@ -251,11 +258,14 @@ class HttpPeer(Dependency):
         if not deadline_s > 0:
             # It can only be late: nothing is sent, and nobody is asked why.
             text = f"{self.name}: the deadline of the call, {deadline_s:g} s, was over before it was sent"
-            raise OutlastError(text, Fault(Kind.TRANSIENT, "timeout", text, self.name, Scope.CALL))
+            raise OutlastError(text, Fault(Kind.TRANSIENT, "deadline", text, self.name, Scope.CALL))
         await self._slots.take(deadline_s)
         try:
             if not self.passable:
                 raise self.unavailable()
+            # Asked as late as this, since a call that found no connection is none that the peer has not accepted.
+            if self._throttler is not None and (refusal := self._throttler.refusal()) is not None:
+                raise refusal
             wire = self._own_wire()
             wire.enter()
             try:
@@ -302,16 +312,27 @@ class HttpPeer(Dependency):
 
     @contextlib.asynccontextmanager
     async def _judging(self, call: Call, deadline_s: float) -> AsyncGenerator[None]:
-        """Attach the fault to what leaves the block, after a second look where it is needed."""
+        """Attach the fault to what leaves the block, after a second look where it is needed, and feed the throttle."""
+        throttler = self._throttler
         try:
             yield
-        except (Unavailable, Stopping):
+        except Stopping:
+            raise
+        except Unavailable as refusal:
+            if throttler is not None and refusal.owner is None:
+                # The throttle's, not this dependency's own: whoever comes back at once waits, without a connection.
+                await throttler.take_turn()
             raise
         except Exception as exc:
             error = await self._judged(exc, call, deadline_s)
+            fault = attached(error)
+            if throttler is not None and fault is not None and (accepted := was_accepted(fault)) is not None:
+                throttler.record(accepted=accepted)
             if error is exc:
                 raise
             raise error from None
+        if throttler is not None:
+            throttler.record(accepted=True)
 
     async def _judged(self, exc: Exception, call: Call, deadline_s: float) -> Exception:
         error = self._readable(exc, call, deadline_s)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from typing import TYPE_CHECKING
 
 import pytest
 from mock_site import Site, failed, site
 
 from outlast import Kind, Scope, State, Stopping, Unavailable
+from outlast.admission import Throttle
 from outlast.http import AnswerError, AnswerTooLargeError, HttpPeer
 from outlast.testing import run_virtual
 
@@ -179,12 +181,76 @@ def test_close_ends_calls_and_those_who_wait_and_leaves_the_users_client_open(si
     run_virtual(main)
 
 
+# The throttle.
+
+
+async def sent_of(site: Site, peer: HttpPeer, calls: int) -> tuple[int, int]:
+    """How many of so many calls reach the peer, and how many are refused here."""
+    before, refused = site.count("GET"), 0
+    for _ in range(calls):
+        try:
+            await peer.get("/x")
+        except AnswerError:
+            continue
+        except Unavailable as exc:
+            refusal = exc
+        else:
+            continue
+        assert (refusal.fault.code, refusal.fault.scope, peer.state) == ("throttled", Scope.CALL, State.UP)
+        assert refusal.retry_after_s >= 1.0
+        refused += 1
+        await asyncio.sleep(0.1)
+    return site.count("GET") - before, refused
+
+
+@pytest.mark.parametrize(("status", "problem"), [(429, None), (503, {"kind": "overloaded", "code": "concurrency"})])
+def test_a_peer_that_refuses_is_asked_less_and_as_before_when_it_accepts(site: Site, status: int, problem: object) -> None:
+    async def main() -> None:
+        peer = site.peer(throttle=Throttle(), rng=random.Random(1))
+        headers = {"content-type": "application/problem+json"}
+        site.by_path["/v1/x"] = site.answer(status, json=problem, headers=headers)
+        sent, refused = await sent_of(site, peer, 500)
+        assert sent + refused == 500
+        assert 0 < sent < 100
+        site.by_path["/v1/x"] = site.answer(200)
+        await asyncio.sleep(130.0)
+        assert await sent_of(site, peer, 100) == (100, 0)
+
+    run_virtual(main)
+
+
+@pytest.mark.parametrize("status", [200, 400, 404, 500])
+def test_a_peer_that_accepts_meets_no_throttle_though_it_fails_at_the_calls(site: Site, status: int) -> None:
+    async def main() -> None:
+        peer = site.peer(throttle=Throttle(), rng=random.Random(1))
+        site.by_path["/v1/x"] = site.answer(status)
+        assert await sent_of(site, peer, 200) == (200, 0)
+
+    run_virtual(main)
+
+
+def test_calls_that_the_peer_has_not_heard_of_do_not_count_in_the_throttle(site: Site) -> None:
+    async def main() -> None:
+        peer = site.peer(throttle=Throttle(), rng=random.Random(1), connections_max=1)
+        for _ in range(50):
+            await failed(peer.get("/x", deadline_s=0.0))
+            await failed(peer.get("/x", headers={"x": "\n"}))
+        site.by_path["/v1/slow"] = site.sleeping(5.0)
+        slow = asyncio.create_task(peer.get("/slow"))
+        await asyncio.sleep(0)
+        await asyncio.gather(*(failed(peer.get("/x", deadline_s=0.1)) for _ in range(50)))
+        await slow
+        assert await sent_of(site, peer, 50) == (50, 0)
+
+    run_virtual(main)
+
+
 @pytest.mark.parametrize("deadline_s", [0.0, -1.0, float("nan")])
 def test_a_call_that_is_late_already_is_not_sent_and_nobody_is_asked_why(site: Site, deadline_s: float) -> None:
     async def main() -> None:
         peer = site.peer()
         _, fault = await failed(peer.get("/x", deadline_s=deadline_s))
-        assert (fault.kind, fault.code, fault.scope, fault.source) == (Kind.TRANSIENT, "timeout", Scope.CALL, "orders")
+        assert (fault.kind, fault.code, fault.scope, fault.source) == (Kind.TRANSIENT, "deadline", Scope.CALL, "orders")
         assert site.requests == []
 
     run_virtual(main)
