@@ -224,17 +224,14 @@ class Desk:
             finish(self._emptied)
 
     def _settle(self, settled: Sequence[Settled], loop: asyncio.AbstractEventLoop) -> None:
-        """Wake those who wait of whose places something has come, and hand on what one of them is no longer there to take."""
-        admitter, now = self.admitter, loop.time()
-        queue = list(settled)
-        for place, got in queue:
+        """Wake those who wait of whose places something has come.
+
+        One whose task was cancelled in this very step is woken by that: it leaves, and what it was handed goes on to the next.
+        """
+        for place, got in settled:
             self._waiting.pop(place, None)
-            if place.holder is not None and place.holder.done():
-                # Its task was cancelled in this very step; its own clean-up finds nothing to leave.
-                queue += admitter.leave(place, now)
-                continue
             if isinstance(got, Refusal):
-                self._note(got, now)
+                self._note(got, loop.time())
             _wake(place)
         self._arm(loop)
 

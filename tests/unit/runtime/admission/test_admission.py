@@ -151,7 +151,7 @@ def test_a_waiter_that_is_cancelled_in_the_step_in_which_it_is_let_in_loses_no_s
     run_virtual(main())
 
 
-def test_the_slot_of_a_cancelled_waiter_goes_to_the_next_in_the_same_step() -> None:
+def test_the_slot_of_a_cancelled_waiter_goes_to_the_next() -> None:
     async def main() -> list[int]:
         orders, came = admission(), list[int]()
         held = [enter_now(orders), enter_now(orders)]
