@@ -113,7 +113,7 @@ class Connection(asyncio.Protocol):
             self._clients.lost(request)
 
     def close(self) -> None:
-        """Give up whatever is under way."""
+        """Leave, whatever is under way."""
         self.request = None
         if self.transport is not None:
             self.transport.abort()

@@ -14,7 +14,7 @@ import asyncio
 import heapq
 import json
 import sys
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from starlette.applications import Starlette
@@ -23,10 +23,10 @@ from starlette.routing import Route
 
 import outlast
 from outlast.admission import Rate
-from outlast.http import AdmissionMiddleware, Ask, Limits, Server, Token, ask
+from outlast.http import Ask, Limits, Server, Token, ask
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable
+    from collections.abc import Awaitable, Callable
 
     from starlette.requests import Request
 
@@ -115,11 +115,14 @@ async def nothing(_row: str) -> None:
     """Save to nowhere, so that only the server costs."""
 
 
-def by_tenant(method: str, path: str, headers: Iterable[tuple[bytes, bytes]], client: str, token: Token | None) -> Ask:
+def by_tenant(method: str, path: str, headers: list[tuple[bytes, bytes]], client: str, token: Token | None) -> Ask:
     """Ask as the default does; the tenant stands in a header, where a real one stands in a token."""
-    headers = list(headers)
-    tenant = next((value.decode() for name, value in headers if name == b"x-tenant"), "")
-    return replace(ask(method, path, headers, client, token), key=tenant, tenant=tenant)
+    asked = ask(method, path, headers, client, token)
+    for name, value in headers:
+        if name == b"x-tenant":
+            tenant = value.decode()
+            return Ask(tenant, tenant, asked.criticality, asked.cost, asked.size_bytes, asked.deadline_s)
+    return asked
 
 
 def main() -> None:
@@ -136,7 +139,6 @@ def main() -> None:
         # A rate of one request in ten minutes: all but the first are refused, and may come back.
         admission = outlast.Admission("orders", rate=Rate(1 / 600, burst=1) if options.arm == "refusing" else None)
         admission.attach(service)
-        app = AdmissionMiddleware(app, admission, ask=by_tenant)
     limits = Limits(connections_max=None, connections_per_client_max=None)
     Server(app, f"127.0.0.1:{options.port}", limits=limits, admission=admission, ask=by_tenant).attach(service)
 

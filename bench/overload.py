@@ -47,7 +47,7 @@ TENANTS = 5
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What the clients saw of one phase, and the processor time that the server spent in it."""
+    """The counts of the clients in one phase, and the processor time that the server spent in it."""
 
     seconds: list[Second]
     by_tenant: dict[str, list[Second]]

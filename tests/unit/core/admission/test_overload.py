@@ -332,7 +332,7 @@ def test_with_ten_times_the_load_by_clients_that_obey_the_store_never_idles_and_
 def test_the_waits_that_refusals_name_bring_back_as_many_clients_as_the_store_can_serve() -> None:
     world, _ = admitted()
     world.run(Phase(20, clients=10 * int(CAPACITY)))
-    assert min(counts.good for counts in world.seconds["one of many"]) >= 0.9 * CAPACITY
+    assert min(counts.good for counts in world.seconds["one of many"][1:]) >= 0.9 * CAPACITY
 
 
 @pytest.mark.parametrize("obeys", [True, False])
