@@ -83,11 +83,12 @@ class ShopRig(Rig):
 
     def make(self, limits: Limits, deadline_s: float) -> tuple[outlast.Service, Server]:
         service = outlast.Service("shop", deadline_s=deadline_s)
-        tokens = Tokens([f"reader read {READER}", f"writer read,write {WRITER} tenant-7"])
         self._admission = outlast.Admission("shop")
         self._admission.attach(service)
-        app = TokenMiddleware(AdmissionMiddleware(Shop().app(), self._admission), tokens)
-        return service, Server(app, "127.0.0.1:0", limits=limits).attach(service)
+        return service, self.server(Shop().app(), limits).attach(service)
+
+    def server(self, app: Starlette, limits: Limits) -> Server:
+        return Server(app, "127.0.0.1:0", limits=limits, tokens=tokens(), admission=self._admission)
 
     @contextlib.contextmanager
     def refusing(self) -> Iterator[None]:
@@ -103,7 +104,25 @@ class ShopRig(Rig):
         return self._admission._desk.inside
 
 
+class AskedLaterRig(ShopRig):
+    """The application asks by itself, as on a server that is not ours."""
+
+    def server(self, app: Starlette, limits: Limits) -> Server:
+        guarded = TokenMiddleware(AdmissionMiddleware(app, self._admission), tokens())
+        return Server(guarded, "127.0.0.1:0", limits=limits)
+
+
+def tokens() -> Tokens:
+    return Tokens([f"reader read {READER}", f"writer read,write {WRITER} tenant-7"])
+
+
 class TestTheShop(ServerContract):
     @pytest.fixture
     def rig(self) -> ShopRig:
         return ShopRig()
+
+
+class TestTheShopAskedLater(ServerContract):
+    @pytest.fixture
+    def rig(self) -> ShopRig:
+        return AskedLaterRig()

@@ -34,7 +34,8 @@ def raising(exc: BaseException, *, after: int = 0) -> Any:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         for message in messages[:after]:
             await send(message)
-        raise exc
+        # One exception is raised a thousand times: each would add to its traceback.
+        raise exc.with_traceback(None)
 
     return app
 
@@ -191,6 +192,24 @@ def test_an_answer_500_that_an_application_means_is_sent(path: str, query: bytes
         assert (exchange.status, exchange.body[:10], exchange.ended) == (500, b"of its own", True)
 
     run_virtual(main)
+
+
+def test_of_an_answer_500_only_a_bounded_part_is_held_back() -> None:
+    gone_out: list[int] = []
+
+    async def main() -> None:
+        exchange = Exchange()
+
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            await send({"type": "http.response.start", "status": 500, "headers": []})
+            gone_out.append(len(exchange.sent))
+            await send({"type": "http.response.body", "body": b"x" * 65_537})
+            gone_out.append(len(exchange.sent))
+
+        await exchange.run(ProblemMiddleware(app))
+
+    run_virtual(main)
+    assert gone_out == [0, 2]
 
 
 def test_an_unknown_path_is_a_problem_with_the_id_of_the_request() -> None:

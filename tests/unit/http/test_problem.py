@@ -14,7 +14,7 @@ from outlast import Classifiers, Fault, Kind, OutlastError, Scope, Stopping, Una
 from outlast.admission import Reason
 from outlast.extend import attach
 from outlast.http import Problem, http_problem, problem_of
-from outlast.http._app.problem import problem_of_fault, problem_of_refusal, refusal_wire, retry_after
+from outlast.http._app.problem import problem_of_fault, problem_of_refusal, refusal_in, refusal_wire, retry_after
 from outlast.http._app.request_ids import request_id_of
 from outlast.testing import run_virtual
 
@@ -57,6 +57,18 @@ def test_a_refusal_is_found_behind_other_exceptions() -> None:
     wrapped.__cause__ = DOWN
     for exc in (wrapped, ExceptionGroup("two", [ValueError("x"), wrapped])):
         assert problem_of(exc).retry_after_s == 0.02
+
+
+def test_a_refusal_is_looked_for_in_a_bounded_number_of_exceptions() -> None:
+    chain: BaseException = DOWN
+    for number in range(1000):
+        outer = RuntimeError(number)
+        outer.__cause__ = chain
+        chain = outer
+    assert refusal_in(chain) is None
+    loop = RuntimeError("its own cause")
+    loop.__cause__ = loop
+    assert refusal_in(loop) is None
 
 
 @pytest.mark.parametrize(
