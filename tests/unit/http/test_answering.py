@@ -228,6 +228,13 @@ def test_every_answer_has_an_id_and_a_server_s_own_is_kept() -> None:
         assert len(ids) == 100
         assert (await Exchange(extensions={"outlast.request_id": "s1"}).run(app)).headers["x-request-id"] == "s1"
 
+        async def passes_on(scope: Any, receive: Any, send: Any) -> None:
+            await send({"type": "http.response.start", "status": 200, "headers": [(b"X-Request-Id", b"a peer's")]})
+            await send({"type": "http.response.body"})
+
+        exchange = await Exchange(extensions={"outlast.request_id": "s1"}).run(ProblemMiddleware(passes_on))
+        assert exchange.sent[0]["headers"] == [(b"x-request-id", b"s1")]
+
     run_virtual(main)
 
 

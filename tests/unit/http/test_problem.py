@@ -124,7 +124,7 @@ def test_retry_after_is_in_whole_seconds_and_at_least_one(seconds: float, header
     assert retry_after(seconds) == header
     _, headers, body = parsed(refusal_wire(Reason.RATE, seconds))
     assert headers["retry-after"] == str(header)
-    assert json.loads(body)["retry_after_s"] == seconds
+    assert json.loads(body)["retry_after_s"] == max(0.0, seconds)
 
 
 @pytest.mark.parametrize("seconds", [float("nan"), float("inf")])
@@ -135,7 +135,7 @@ def test_a_wait_that_is_no_number_is_left_out(seconds: float) -> None:
 
 
 @pytest.mark.parametrize("reason", Reason)
-@pytest.mark.parametrize("retry_after_s", [0.02, 7.25, None])
+@pytest.mark.parametrize("retry_after_s", [0.02, 7.25, -1, None])
 @pytest.mark.parametrize("request_id", ["", "id-1"])
 @pytest.mark.parametrize("close", [False, True])
 def test_the_prepared_answer_is_the_same_as_the_one_made_by_parts(

@@ -50,6 +50,15 @@ class Screen:
         parsed: str = httptools.parse_url(url).path.decode("ascii")
         path = urllib.parse.unquote(parsed) if "%" in parsed else parsed
         known: dict[str, Any] = {}
+        try:
+            refused = self._ask_for(known, method, path, headers, client)
+        except Stopping:
+            return refusals.STOPPING
+        except Exception:  # noqa: BLE001 - a rule of the user's: asked again by `around`, what it raises is answered and logged
+            return known
+        return known if refused is None else refused
+
+    def _ask_for(self, known: dict[str, Any], method: str, path: str, headers: Headers, client: str) -> Problem | Refusal | None:
         token = None
         if self._tokens is not None:
             found = self._tokens.check(method, path, headers)
@@ -58,21 +67,18 @@ class Screen:
             known[TOKEN] = token = found
         if self._admission is not None:
             asked = self._ask(method, path, headers, client, token)
-            try:
-                got = self._admission.arrive(
-                    key=asked.key,
-                    tenant=asked.tenant,
-                    cost=asked.cost,
-                    size_bytes=(self._body_bytes_max or 0) if asked.size_bytes is None else asked.size_bytes,
-                    deadline_s=asked.deadline_s,
-                    criticality=asked.criticality,
-                )
-            except Stopping:
-                return refusals.STOPPING
+            got = self._admission.arrive(
+                key=asked.key,
+                tenant=asked.tenant,
+                cost=asked.cost,
+                size_bytes=(self._body_bytes_max or 0) if asked.size_bytes is None else asked.size_bytes,
+                deadline_s=asked.deadline_s,
+                criticality=asked.criticality,
+            )
             if isinstance(got, Refusal):
                 return got
             known[TICKET] = got
-        return known
+        return None
 
 
 def wire(refused: Problem | Refusal, request_id: str, *, head: bool, close: bool, more: bytes) -> bytes:
