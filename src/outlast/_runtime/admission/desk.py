@@ -154,7 +154,7 @@ class Desk:
         if refusal.retry_after_s is None:
             return TooLargeError(self.name, refusal)
         since = self.lines.book.since(refusal.reason)
-        return Refused(self.name, refusal, 0.0 if since is None else asyncio.get_running_loop().time() - since)
+        return Refused(self.name, refusal, 0.0 if since is None else clock() - since)
 
     # Going out.
 

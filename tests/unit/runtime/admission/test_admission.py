@@ -188,7 +188,9 @@ def test_waiters_that_are_dead_cost_no_token_and_no_place() -> None:
         await asyncio.sleep(0)
         for task in left:
             task.cancel()
-        dead = await asyncio.gather(*(work(-1.0) for _ in range(500)), return_exceptions=True)
+        # The last one waits, with the third token, until its time is over.
+        dead = await asyncio.gather(*(work(seconds) for seconds in [-1.0, 0.0] * 250 + [0.05]), return_exceptions=True)
+        assert len(dead) == 501
         assert {error.reason for error in dead if isinstance(error, Refused)} == {Reason.DEADLINE}
         assert repr(orders) == "<Admission orders, 2 under way, 0 waiting, 0 parked>"
         # Of three tokens two are used.
@@ -393,3 +395,28 @@ def test_work_whose_coroutine_is_closed_leaves_nothing_behind() -> None:
         assert repr(orders) == "<Admission orders, 0 under way, 0 waiting, 0 parked>"
 
     run_virtual(main())
+
+
+def test_it_may_be_used_on_one_event_loop_after_the_other() -> None:
+    orders = admission()
+
+    async def main() -> float:
+        loop = asyncio.get_running_loop()
+        began_at = loop.time()
+        held = [enter_now(orders), enter_now(orders)]
+        with pytest.raises(Refused):
+            await hold(orders)
+        took_s = loop.time() - began_at
+        # The loop ends before this one's wait does.
+        task = asyncio.create_task(hold(orders))
+        await asyncio.sleep(0)
+        assert repr(orders) == "<Admission orders, 2 under way, 1 waiting, 0 parked>"
+        held.pop().release()
+        held.pop().release()
+        assert not task.done()
+        return took_s
+
+    for _ in range(3):
+        # Its clock begins at 0 again.
+        assert run_virtual(main()) == pytest.approx(0.1)
+        assert repr(orders) == "<Admission orders, 0 under way, 0 waiting, 0 parked>"
