@@ -19,7 +19,7 @@ from outlast._runtime.service.stop import Stopping, finish
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from outlast._core.admission.admitter import Settled
     from outlast._core.admission.policy import AdmissionPolicy
@@ -126,6 +126,15 @@ class Desk:
         if place.outcome is None:
             self.stopping()
         return await self.refuse(place.outcome)
+
+    def watch(self, place: Place, callback: Callable[[], None]) -> None:
+        """Call `callback` soon after something has come of this place, instead of a wait for it."""
+        outcome: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        outcome.add_done_callback(lambda _: callback())
+        if place in self._waiting:
+            place.holder = outcome
+        else:
+            outcome.set_result(None)
 
     def leave(self, place: Place, loop: asyncio.AbstractEventLoop) -> None:
         """Let nobody wait there any more, whatever has come of it: a ticket that it was handed goes on to the next."""
