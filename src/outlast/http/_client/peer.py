@@ -258,7 +258,7 @@ class HttpPeer(Dependency):
         if not deadline_s > 0:
             # It can only be late: nothing is sent, and nobody is asked why.
             text = f"{self.name}: the deadline of the call, {deadline_s:g} s, was over before it was sent"
-            raise OutlastError(text, Fault(Kind.TRANSIENT, "deadline", text, self.name, Scope.CALL))
+            raise OutlastError(text, Fault(Kind.TRANSIENT, "deadline over", text, self.name, Scope.CALL))
         await self._slots.take(deadline_s)
         try:
             if not self.passable:
@@ -345,7 +345,8 @@ class HttpPeer(Dependency):
             fault = replace(fault, scope=Scope.CALL)
         elif needs_second_look(error) and is_ours and self.passable and not self.is_stopping:
             answers = await self.answers(ASK_S_MAX)
-            fault = replace(fault, scope=Scope.CALL, hint=ANSWERS_OTHERS) if answers else replace(fault, scope=Scope.DEPENDENCY)
+            hint = fault.hint or (ANSWERS_OTHERS if answers else "")
+            fault = replace(fault, scope=Scope.CALL if answers else Scope.DEPENDENCY, hint=hint)
         attach(error, fault)
         return error
 

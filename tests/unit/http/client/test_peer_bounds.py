@@ -250,7 +250,7 @@ def test_a_call_that_is_late_already_is_not_sent_and_nobody_is_asked_why(site: S
     async def main() -> None:
         peer = site.peer()
         _, fault = await failed(peer.get("/x", deadline_s=deadline_s))
-        assert (fault.kind, fault.code, fault.scope, fault.source) == (Kind.TRANSIENT, "deadline", Scope.CALL, "orders")
+        assert (fault.kind, fault.code, fault.scope, fault.source) == (Kind.TRANSIENT, "deadline over", Scope.CALL, "orders")
         assert site.requests == []
 
     run_virtual(main)
