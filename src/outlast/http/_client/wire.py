@@ -95,7 +95,9 @@ class Wire:
     @contextlib.asynccontextmanager
     async def limit(self, seconds: float | None) -> AsyncGenerator[None]:
         """End what is awaited in the block after so long, or when it is cut; raises `TimeoutError` then."""
-        async with asyncio.timeout(0.0 if self.is_cut else seconds) as wait:
+        if self.is_cut:
+            raise TimeoutError
+        async with asyncio.timeout(seconds) as wait:
             self._waits.add(wait)
             try:
                 yield
