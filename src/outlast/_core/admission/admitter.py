@@ -24,14 +24,13 @@ from outlast._core.admission.memory import Memory, MemoryState
 from outlast._core.admission.queue import Place, Queue, Waiters
 from outlast._core.admission.refusals import Refusals
 from outlast._core.admission.ticket import CriticalTicket, Ticket, TicketState
-from outlast._core.admission.values import Criticality, Refusal
+from outlast._core.admission.values import Criticality, Reason, Refusal
 
 if TYPE_CHECKING:
     import random
     from collections.abc import Sequence
 
     from outlast._core.admission.policy import AdmissionPolicy
-    from outlast._core.admission.values import Reason
 
 Settled: TypeAlias = "tuple[Place, Ticket | Refusal]"
 """A place, and what came of it."""
@@ -135,14 +134,13 @@ class Admitter:
     def admit(  # one function, since a call costs a tenth of the whole
         self,
         now: float,
-        *,
         key: str = "",
         tenant: str = "",
         cost: float = 1.0,
         size_bytes: int = 0,
         deadline_at: float | None = None,
         criticality: Criticality = _NORMAL,
-        may_wait: bool = True,
+        may_wait: bool = True,  # noqa: FBT001, FBT002 - positional arguments cost half as much
     ) -> Ticket | Place | Refusal:
         """Return a ticket: it is in; a place: it waits, and its outcome comes later; or a refusal, which has cost nothing.
 
@@ -192,7 +190,7 @@ class Admitter:
         if criticality is not _CRITICAL:
             return self._short_of_memory(now, size_bytes, criticality)
         if self.critical >= self.policy.critical_max:
-            return self._refusals.full(now, self.critical, self.policy.critical_max)
+            return self._refusals.refuse(now, Reason.CONCURRENCY, self.critical, self.policy.critical_max)
         # It uses up tokens where there are some, and is not refused where there are none.
         self._take(now, key, cost)
         self.critical += 1
@@ -298,7 +296,7 @@ class Admitter:
         if ticket.state is not _HELD:
             return None
         if self.parked >= self.policy.parked_max:
-            return self._refusals.full(now, self.parked, self.policy.parked_max)
+            return self._refusals.refuse(now, Reason.CONCURRENCY, self.parked, self.policy.parked_max)
         ticket.state = _PARKED
         self.parked += 1
         self._give_up_slot(ticket)
@@ -401,28 +399,29 @@ class Admitter:
         self._bucket.put_back(now, cost)
 
     def _refuse_late(self, now: float, deadline_at: float) -> Refusal:
-        return self._refusals.late(now, self._limit.latency_s, deadline_at - now)
+        return self._refusals.refuse(now, Reason.DEADLINE, self._limit.latency_s, deadline_at - now)
 
     def _short_of_memory(self, now: float, size_bytes: int, criticality: Criticality) -> Refusal | None:
         memory = self._memory
         level = memory.level_with(size_bytes) if size_bytes else memory.level
         if level < 3 - criticality:
             return None
-        ever = memory.can_ever_hold(size_bytes)
-        return self._refusals.memory(now, memory.used_bytes + size_bytes, memory.limit_bytes, ever=ever)
+        if not memory.can_ever_hold(size_bytes):
+            return self._refusals.refuse_for_good(Reason.MEMORY, size_bytes, memory.limit_bytes)
+        return self._refusals.refuse(now, Reason.MEMORY, memory.counted_bytes + size_bytes, memory.limit_bytes)
 
     def _refuse_rate(self, now: float, bucket: Bucket, rate: Rate | None, cost: float) -> Refusal:
         # The bucket has been found to refuse: it is asked how long to wait, and whether that is a cost at all.
-        return self._refusals.rate(rate or Rate(0), cost, bucket.take(now, cost))
+        return self._refusals.refuse_rate(rate or Rate(0), cost, bucket.take(now, cost))
 
     def _crowded(self, now: float, tenant: str, key: str) -> Refusal:
         """Refuse what finds no slot: for its share, if it has that and is not alone; otherwise since all is full."""
-        limit = self._limit.limit
-        for held_by, name in ((self._tenants, tenant), (self._keys, key)):
-            held, part = held_by.get(name, 0), limit / max(len(held_by), 1)
-            if len(held_by) > 1 and held >= part:
-                return self._refusals.share(now, held, part)
-        return self._refusals.full(now, self.in_flight + self.waiting, limit)
+        limit, tenants, keys = self._limit.limit, self._tenants, self._keys
+        if len(tenants) > 1 and (held := tenants.get(tenant, 0)) * len(tenants) >= limit:
+            return self._refusals.refuse(now, Reason.SHARE, held, limit / len(tenants))
+        if len(keys) > 1 and (held := keys.get(key, 0)) * len(keys) >= limit:
+            return self._refusals.refuse(now, Reason.SHARE, held, limit / len(keys))
+        return self._refusals.refuse(now, Reason.CONCURRENCY, self.in_flight + self._waiters.count, limit)
 
 
 class _Unlimited:

@@ -154,19 +154,19 @@ class Waiters:
         place.waits = False
         self.count -= 1
         self._expiry.discard(place)
+        tenant.waiting -= 1
+        if not tenant.waiting:
+            del self._tenants[place.tenant]
+            self._by_held.discard(tenant)
+            self._by_length.discard(tenant)
+            return
+        self._by_length.put(tenant, -tenant.waiting)
         if key.places:
             tenant.by_length.put(key, -len(key.places))
         else:
             del tenant.keys[place.key]
             tenant.by_held.discard(key)
             tenant.by_length.discard(key)
-        tenant.waiting -= 1
-        if tenant.waiting:
-            self._by_length.put(tenant, -tenant.waiting)
-        else:
-            del self._tenants[place.tenant]
-            self._by_held.discard(tenant)
-            self._by_length.discard(tenant)
 
     def expired(self, now: float) -> Place | None:
         """Return the first whose wait is over, or None. It still waits."""
