@@ -49,7 +49,7 @@ Ask: TypeAlias = tuple[float, str, str, float]
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """What one kind of decision costs."""
+    """The cost of one kind of decision."""
 
     name: str
     ns: float
