@@ -30,15 +30,16 @@ class Screen:
     `look` is for a request that is next. Of one that was sent ahead nothing is asked before its turn: then `around` does it.
     """
 
-    def __init__(self, tokens: Tokens | None, admission: Admission | None, ask: Asking) -> None:
+    def __init__(self, tokens: Tokens | None, admission: Admission | None, ask: Asking, body_bytes_max: int | None) -> None:
         self._tokens = tokens
         self._admission = admission
         self._ask = ask
+        self._body_bytes_max = body_bytes_max
 
     def around(self, app: App) -> App:
         """Return `app` behind the same questions, which are not asked again where `look` has."""
         if self._admission is not None:
-            app = AdmissionMiddleware(app, self._admission, ask=self._ask)
+            app = AdmissionMiddleware(app, self._admission, ask=self._ask, body_bytes_max=self._body_bytes_max)
         return app if self._tokens is None else TokenMiddleware(app, self._tokens)
 
     def look(self, method: str, url: bytes, headers: Headers, client: str) -> dict[str, Any] | Problem | Refusal:
@@ -70,7 +71,7 @@ class Screen:
                 key=asked.key,
                 tenant=asked.tenant,
                 cost=asked.cost,
-                size_bytes=asked.size_bytes,
+                size_bytes=(self._body_bytes_max or 0) if asked.size_bytes is None else asked.size_bytes,
                 deadline_s=asked.deadline_s,
                 criticality=asked.criticality,
             )

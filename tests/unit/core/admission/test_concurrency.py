@@ -168,17 +168,17 @@ def test_load_at_twice_the_latency_for_twenty_windows_leaves_the_baseline_alone(
 
 @pytest.mark.parametrize("began_at", [20.0, 22.5, 25.0])
 def test_a_change_of_the_store_is_learnt_and_unlearnt_within_a_bounded_number_of_windows(began_at: float) -> None:
-    """60 ms instead of 20: after 5 s, which are at most fifty windows, the baseline is the new one; the same on the way back."""
+    """60 ms instead of 20: after 4 s, which are at most forty windows, the baseline is the new one; the same on the way back."""
     over_at = began_at + 15
 
     def slow_for_a_while(now: float, rng: random.Random) -> float:
         return 3 * SERVICE_S if began_at <= now < over_at else SERVICE_S
 
     shop = Shop(lambda now: SATURATED, slow_for_a_while)
-    shop.run(began_at + 5)
+    shop.run(began_at + 4)
     assert shop.limit.baseline_s == pytest.approx(3 * SERVICE_S, rel=0.1)
-    assert shop.run(over_at) >= 0.9 * 10 * CAPACITY_PER_S / 3
-    assert shop.run(over_at + 5) >= 0.9 * 5 * CAPACITY_PER_S
+    assert shop.run(over_at) >= 0.9 * 11 * CAPACITY_PER_S / 3
+    assert shop.run(over_at + 4) >= 0.9 * 4 * CAPACITY_PER_S
     assert shop.limit.baseline_s == pytest.approx(SERVICE_S, rel=0.1)
     assert shop.limit.limit <= 3 * AT_ONCE
 
@@ -322,3 +322,100 @@ def test_whatever_it_is_told_it_stays_within_its_bounds(
 def test_senseless_policies_are_refused(arguments: dict[str, float], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Concurrency(**arguments)  # type: ignore[arg-type]
+
+
+def settled() -> Limit:
+    """A limit of 20 that knows its baseline, 20 ms, from light load, and has never probed."""
+    limit = Limit(Concurrency(limit_max=20))
+    for number in range(10):
+        limit.sample(0.02, 0.0, 1 + number % 4, True)
+    limit.adapt(0.1, 4, 0.0)
+    assert (limit.limit, limit.baseline_s, limit.probes) == (20, 0.02, 0)
+    return limit
+
+
+def window(limit: Limit, now: float, took_s: list[float], in_flight: list[int], *, ok: bool = True) -> float:
+    """Let work begin and end in the present window, and end that; return the time."""
+    end = max(now + max(took_s) + 0.001, limit.window_ends_at)
+    for seconds, count in zip(took_s, in_flight, strict=True):
+        limit.sample(end, end - seconds, count, ok)
+    limit.adapt(end, in_flight[-1], 0.0)
+    return end
+
+
+def test_only_the_second_window_in_which_the_limit_holds_work_back_sets_off_a_probe() -> None:
+    limit = settled()
+    now = window(limit, 0.1, [0.02] * 20, [20] * 20)
+    assert not limit.probing
+    now = window(limit, now, [0.02] * 20, [4] * 20)
+    now = window(limit, now, [0.02] * 20, [20] * 20)
+    assert not limit.probing
+    window(limit, now, [0.02] * 20, [20] * 20)
+    assert (limit.probing, limit.limit) == (True, 5)
+
+
+def test_a_probe_that_has_seen_enough_ends_with_its_window_and_one_that_has_not_goes_on() -> None:
+    limit = settled()
+    now = 0.1
+    for _ in range(2):
+        now = window(limit, now, [0.02] * 20, [20] * 20)
+    now = window(limit, now, [0.02] * 49, [5] * 49)
+    assert limit.probing
+    window(limit, now, [0.02], [5])
+    assert not limit.probing
+    assert limit.limit == 20
+
+
+def test_a_burst_into_an_idle_store_is_no_baseline_and_lowers_nothing() -> None:
+    """Eighteen come at once and wait for each other: less than half of the limit is in use on the average, but they waited."""
+    limit = settled()
+    now = 0.1
+    for _ in range(20):
+        now = window(limit, now, [0.01 * count for count in range(1, 19)], list(range(1, 19)))
+    assert limit.baseline_s == 0.02
+    assert limit.limit == 20
+
+
+def test_time_outs_at_light_load_are_no_baseline() -> None:
+    limit = settled()
+    now = 0.1
+    for _ in range(20):
+        now = window(limit, now, [1.0] * 20, [3] * 20, ok=False)
+    assert limit.baseline_s == 0.02
+    assert limit.latency_s == pytest.approx(1.0)
+    assert limit.limit == 20
+
+
+@pytest.mark.parametrize(("took_s", "limits"), [(0.0001, [10, 13, 16]), (0.02, [10, 13, 16]), (10.0, [10, 8, 6])])
+def test_a_window_adds_at_most_the_root_of_the_limit_and_takes_at_most_half(took_s: float, limits: list[int]) -> None:
+    """10 + √10 = 13.2, 13.2 + √13.2 = 16.8; 5 + √10 = 8.2, 4.1 + √8.2 = 6.9."""
+    limit = Limit(Concurrency(limit_start=10))
+    for _ in range(10):
+        limit.sample(0.02, 0.0, 1, True)
+    limit.adapt(0.1, 1, 0.0)
+    now, seen = 0.1, [limit.limit]
+    for _ in limits[1:]:
+        # Not quite as many as hold it at its bound.
+        now = window(limit, now, [took_s] * 20, [int(0.7 * limit.limit)] * 19 + [limit.limit])
+        seen.append(limit.limit)
+    assert seen == limits
+
+
+def test_what_is_kept_of_a_window_is_bounded() -> None:
+    limit = Limit(Concurrency())
+    for number in range(10 * SAMPLES_MAX):
+        limit.sample(0.001 * number, 0.001 * number, 4, True)
+    assert len(limit._took) == SAMPLES_MAX
+
+
+@pytest.mark.parametrize(("took_s", "probes"), [(0.02, 1), (0.06, 2), (0.005, 2)])
+def test_a_probe_that_is_a_surprise_is_soon_followed_by_another(took_s: float, probes: int) -> None:
+    limit = settled()
+    now = 0.1
+    for _ in range(2):
+        now = window(limit, now, [0.02] * 20, [20] * 20)
+    now = window(limit, now, [took_s] * 50, [5] * 50)
+    assert (limit.probing, limit.probes) == (False, 1)
+    for _ in range(13):
+        now = window(limit, now, [0.03] * 20, [20] * 20)
+    assert limit.probes == probes
