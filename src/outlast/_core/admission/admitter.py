@@ -15,11 +15,12 @@ Nothing here is safe for threads, and nothing reads a clock.
 
 from __future__ import annotations
 
+import sys
 from math import inf
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from outlast._core.admission.bucket import Bucket, KeyedBuckets, Rate
-from outlast._core.admission.concurrency import Limit
+from outlast._core.admission.concurrency import Concurrency, Limit
 from outlast._core.admission.memory import Memory, MemoryState
 from outlast._core.admission.queue import Place, Queue, Waiters
 from outlast._core.admission.refusals import Refusals
@@ -34,6 +35,9 @@ if TYPE_CHECKING:
 
 Settled: TypeAlias = "tuple[Place, Ticket | Refusal]"
 """A place, and what came of it."""
+
+STALE_S: Final = 1.0
+"""An estimate of how long work takes is forgotten when no work has ended for so long, and twice what it says."""
 
 _CRITICAL: Final = Criticality.CRITICAL
 _NORMAL: Final = Criticality.NORMAL
@@ -63,6 +67,8 @@ class Admitter:
         self.lag_s = 0.0
         """How late the event loop is, as somebody has measured it."""
         self.settled: list[Settled] = []
+        self._ended_at = 0.0
+        """The time at which work ended last."""
         self._refusals = Refusals(rng)
         self._returns = self._refusals.returns
         self._bucket = Bucket(policy.rate or Rate(1))
@@ -97,7 +103,7 @@ class Admitter:
     @property
     def limit(self) -> float:
         """The number of tickets that may be held at present; infinite without a limit of concurrency."""
-        return self._limit.limit
+        return inf if self.policy.concurrency is None else self._limit.limit
 
     @property
     def latency_s(self) -> float:
@@ -197,8 +203,16 @@ class Admitter:
         return self._let_in(tenant, key, now, size_bytes, CriticalTicket())
 
     def _is_late(self, now: float, deadline_at: float, criticality: Criticality) -> bool:
-        # With nothing under way the estimate is not believed: only work that is let in can correct it.
-        return now >= deadline_at or (self.in_flight > 0 and criticality is not _CRITICAL)
+        """Return whether work that takes as long as work takes now has to be refused for its deadline."""
+        if now >= deadline_at:
+            return True
+        # Only work that is let in can correct the estimate. So with nothing under way it is not believed, and when nothing has
+        # ended for long, although something should have, it is forgotten: otherwise it could refuse everything from then on.
+        limit = self._limit
+        if self.in_flight and now - self._ended_at > STALE_S + 2 * limit.latency_s:
+            limit.latency_s = 0.0
+            return False
+        return self.in_flight > 0 and criticality is not _CRITICAL
 
     def _no_slot(
         self,
@@ -251,6 +265,7 @@ class Admitter:
         limit = self._limit
         self._returns.served += 1
         self.done += 1
+        self._ended_at = now
         if ok is not None:
             limit.sample(now, ticket.began_at, ticket.in_flight_at_start, ok)
         ticket.state = _GONE
@@ -424,16 +439,15 @@ class Admitter:
         return self._refusals.refuse(now, Reason.CONCURRENCY, self.in_flight + self._waiters.count, limit)
 
 
-class _Unlimited:
-    """A limit that is none."""
+class _Unlimited(Limit):
+    """A limit that is none, and learns nothing."""
 
     __slots__ = ()
-    limit = inf
-    latency_s = 0.0
-    window_ends_at = inf
+
+    def __init__(self) -> None:
+        super().__init__(Concurrency())
+        self.limit = sys.maxsize
+        self.window_ends_at = inf
 
     def sample(self, now: float, began_at: float, in_flight_at_start: int, ok: bool) -> None:  # noqa: FBT001 - as Limit has it
         """Learn nothing."""
-
-    def adapt(self, now: float, in_flight: int, lag_s: float) -> None:
-        """Change nothing."""

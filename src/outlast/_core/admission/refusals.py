@@ -38,9 +38,7 @@ class Refusals:
     def refuse(self, now: float, reason: Reason, seen: float, limit: float) -> Refusal:
         """Refuse for a reason that passes: `seen` is too much for `limit` now."""
         self._counts[reason.value] += 1
-        returns = self.returns
-        returns.refused += 1
-        return _new_tuple(Refusal, (reason, seen, limit, returns.wait_s(now, self._rng)))
+        return _new_tuple(Refusal, (reason, seen, limit, self.returns.wait_s(now, self._rng)))
 
     def refuse_for_good(self, reason: Reason, seen: float, limit: float) -> Refusal:
         """Refuse what will always be too much."""
