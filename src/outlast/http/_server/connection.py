@@ -314,7 +314,9 @@ class Connection(HttpToolsProtocol):
         self.server_state.total_requests += 1
         if self.transport.is_closing():
             return
-        if request is None or request.closes or self._host.stopping:
+        # Nothing more is heard of a client that has closed its side, or sent nonsense, while this answer was under way.
+        heard_out = self._input is Input.DEAF and not self.pipeline
+        if request is None or request.closes or heard_out or self._host.stopping:
             self._answered = True
             self._end()
             return
