@@ -308,6 +308,7 @@ def test_what_a_client_does_while_its_answer_is_under_way_leaves_no_connection_b
             go.set()
             assert await client.rest() == b"\r\n5\r\nparts\r\n0\r\n\r\n"
             await served.until(lambda: served.open == 0)
+            assert "half closed too long" not in served.cut
 
     run_async(main)
 

@@ -119,6 +119,10 @@ class Connection(HttpToolsProtocol):
             self.active.lost()
             self.active = None
         super().connection_lost(exc)
+        # The parser holds this object, and so do the scopes of its requests. Only the collector would free all that, and what
+        # was read of a request, and it counts objects and not their bytes.
+        self.parser = self._parser = self.cycle = self._current = self.scope = None  # type: ignore[assignment] # nothing is called any more
+        self.headers = []
 
     def eof_received(self) -> bool:  # type: ignore[override]
         """Note that the client has closed its side: return whether the connection stays, for an answer that is due."""
