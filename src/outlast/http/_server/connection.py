@@ -119,6 +119,10 @@ class Connection(HttpToolsProtocol):
             self.active.lost()
             self.active = None
         super().connection_lost(exc)
+        # The parser holds this object, and so do the scopes of its requests. Only the collector would free all that, and what
+        # was read of a request, and it counts objects and not their bytes.
+        self.parser = self._parser = self.cycle = self._current = self.scope = None  # type: ignore[assignment] # nothing is called any more
+        self.headers = []
 
     def eof_received(self) -> bool:  # type: ignore[override]
         """Note that the client has closed its side: return whether the connection stays, for an answer that is due."""
@@ -314,7 +318,9 @@ class Connection(HttpToolsProtocol):
         self.server_state.total_requests += 1
         if self.transport.is_closing():
             return
-        if request is None or request.closes or self._host.stopping:
+        # Nothing more is heard of a client that has closed its side, or sent nonsense, while this answer was under way.
+        heard_out = self._input is Input.DEAF and not self.pipeline
+        if request is None or request.closes or heard_out or self._host.stopping:
             self._answered = True
             self._end()
             return
