@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -261,3 +262,23 @@ def test_a_path_is_judged_as_the_application_sees_it(run_async: RunAsync) -> Non
         assert app.calls == ["/other"]
 
     run_async(main)
+
+
+def test_a_function_of_the_users_that_raises_is_a_bug_and_said_once(run_async: RunAsync, caplog: Any) -> None:
+    def ask(*_: Any) -> Any:
+        raise ZeroDivisionError
+
+    async def main() -> None:
+        app = Counting()
+        admission = outlast.Admission("orders")
+        async with serving(app, admission=admission, ask=ask) as served:
+            for _ in range(3):
+                got = await served.ask(get("/a"))
+                assert (got.status, got.code, got.headers["connection"]) == (500, "bug", "close")
+        assert app.calls == []
+
+    with caplog.at_level(logging.INFO, "outlast"):
+        run_async(main)
+    loud = [record for record in caplog.records if record.levelno > logging.INFO]
+    assert [record.levelname for record in loud] == ["ERROR"]
+    assert "GET /a failed" in loud[0].getMessage()
