@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from served import get, serving
 from server_contract import Rig, ServerContract
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -15,12 +16,14 @@ from starlette.routing import Route
 import outlast
 from outlast.admission import Ticket
 from outlast.http import AdmissionMiddleware, EventFeed, EventStream, Server, TokenMiddleware, Tokens, http_problem, long_poll
+from outlast.http._app.tokens import needed_scope
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from starlette.requests import Request
 
+    from conftest import LogWatch, RunAsync
     from outlast.http import Limits
 
 READER = "reader-0123456789-of-the-shop"
@@ -83,11 +86,12 @@ class ShopRig(Rig):
 
     def make(self, limits: Limits, deadline_s: float) -> tuple[outlast.Service, Server]:
         service = outlast.Service("shop", deadline_s=deadline_s)
-        tokens = Tokens([f"reader read {READER}", f"writer read,write {WRITER} tenant-7"])
         self._admission = outlast.Admission("shop")
         self._admission.attach(service)
-        app = TokenMiddleware(AdmissionMiddleware(Shop().app(), self._admission), tokens)
-        return service, Server(app, "127.0.0.1:0", limits=limits).attach(service)
+        return service, self.server(Shop().app(), limits).attach(service)
+
+    def server(self, app: Starlette, limits: Limits) -> Server:
+        return Server(app, "127.0.0.1:0", limits=limits, tokens=tokens(), admission=self._admission)
 
     @contextlib.contextmanager
     def refusing(self) -> Iterator[None]:
@@ -103,7 +107,45 @@ class ShopRig(Rig):
         return self._admission._desk.inside
 
 
+class AskedLaterRig(ShopRig):
+    """The application asks by itself, as on a server that is not ours."""
+
+    def server(self, app: Starlette, limits: Limits) -> Server:
+        guarded = TokenMiddleware(AdmissionMiddleware(app, self._admission), tokens())
+        return Server(guarded, "127.0.0.1:0", limits=limits)
+
+
+def tokens() -> Tokens:
+    return Tokens([f"reader read {READER}", f"writer read,write {WRITER} tenant-7"])
+
+
 class TestTheShop(ServerContract):
     @pytest.fixture
     def rig(self) -> ShopRig:
         return ShopRig()
+
+
+class TestTheShopAskedLater(ServerContract):
+    @pytest.fixture
+    def rig(self) -> ShopRig:
+        return AskedLaterRig()
+
+
+@pytest.mark.parametrize("broken", ["ask", "needs"])
+def test_a_rule_of_the_user_s_that_fails_is_a_bug_and_no_malformed_request(
+    run_async: RunAsync, expected_logs: LogWatch, broken: str
+) -> None:
+    def fails(*_: object) -> Any:
+        raise LookupError("in a rule")
+
+    async def main() -> None:
+        rules = Tokens([f"reader read {READER}"], needs=fails if broken == "needs" else needed_scope)
+        more: dict[str, Any] = {"ask": fails} if broken == "ask" else {}
+        async with serving(Shop().app(), tokens=rules, admission=outlast.Admission("shop"), **more) as served:
+            for _ in range(3):
+                answer = await served.ask(get("/orders", f"Authorization: Bearer {READER}", "Connection: close"))
+                assert (answer.status, answer.code) == (500, "bug")
+
+    expected_logs("in a rule")
+    run_async(main)
+    assert len(expected_logs.messages) == 1

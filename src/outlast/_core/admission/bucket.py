@@ -113,7 +113,7 @@ class Bucket:
         at = max(self.at, now) + (self.debt(now) + cost - self.burst) / self.per_s
         # The first instant that the clock can show at which a take succeeds: computed as the take will compute it, so that the
         # rounding of (1 / rate) × rate leaves nobody short of a hair. It is one or two steps away.
-        while at <= now or max(0.0, self.taken - (at - self.at) * self.per_s) + cost > self.burst:
+        while max(0.0, self.taken - (at - self.at) * self.per_s) + cost > self.burst:
             at = math.nextafter(at, math.inf)
         return self._exactly(now, at)
 

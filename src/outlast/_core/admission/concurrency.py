@@ -1,31 +1,33 @@
 """The adaptive limit of concurrency: how much may be under way at once, from how long the work takes.
 
-The algorithm is the *gradient limit* of Netflix's concurrency-limits and of Envoy's adaptive concurrency, with a baseline
-that is measured again and again as BBR's PROBE_RTT does it. At the end of each window
+The algorithm is the *gradient limit* of Netflix's concurrency-limits and of Envoy's adaptive concurrency, with a baseline that
+is measured again and again as BBR's PROBE_RTT does it. At the end of each window
 
     gradient = min(1, max(1/2, tolerance × baseline / median))
     limit    = limit × gradient + √limit
 
-where `median` is how long the work of this window took, and `baseline` how long it takes where nothing waits. Work that is
-not held up lets the limit grow by √limit a window; where it waits inside what serves it, the limit comes to rest
-at tolerance × (what is served at once) + √limit.
+where `median` is how long the work of this window took, and `baseline` how long it takes where nothing waits. Work that is not
+held up lets the limit grow by √limit a window. Where it waits inside the store that serves k at once, the limit comes to rest
+near 1.25 k + √limit: at 14 for k = 8, at 125 for k = 90.
 
 The known failure of this family is the drift of the baseline: under constant overload there is no moment without waiting, and
 a baseline that is an average, or a minimum that is forgotten, comes to include the wait; the limit grows with it, and so on. So
 
-- under load the limit is halved for one window in ten seconds, a *probe*. What waits inside the store is then served, and
-  the median of the probe is the baseline. Half and not four, as BBRv2 has it: the store keeps working.
+- under load the limit is lowered for a tenth of a second in ten seconds, a *probe*. What waits inside the store is then served,
+  and the median of the probe is the baseline. A probe lets in half of the limit, as BBRv2 has it, so that the store has
+  work; or a quarter (a *deep* one) where the limit may be far too high: first, and after a probe that was a surprise.
 - a window, and so a probe, counts only work that was begun and has ended within it: work begun before has waited behind
   what another limit let in (envoyproxy/envoy#11579).
-- while less than half of the limit is in use, nothing is ever lowered, and no probe is needed: what such a window shows is a
+- while less than half of the limit is in use nothing is ever lowered, and no probe is needed: what such a window shows is a
   baseline (envoyproxy/envoy#9007: a probe refused healthy traffic).
 
-Two more of its failures. Work of two kinds, 10 ms and 2 s, made averages jump and the limit fall to 1: here it is medians,
-of at least ten, and the limit never falls below `limit_min`, from which it is back at 20 in seven windows. And a store
-that fails fast looks like a fast one: a failure counts only as slow, when it took longer than the work takes now.
+Two more of its failures. Work of two kinds, 10 ms and 2 s, made averages jump and the limit fall to 1: here it is medians, of
+at least ten, and the limit never rests below `limit_min`, from which it is back at 20 in seven windows. And a store that
+fails fast looks like a fast one: a failure counts only as slow, when it took longer than the baseline.
 
-What remains: processes that share a store each measure the waits that the others cause, so that one that comes late to an
-overloaded store takes their queue for its baseline until they too have probed.
+What remains. Processes that share a store each measure the waits that the others cause: one that comes late to an overloaded
+store takes their queue for its baseline. And a store that serves fewer than four at once is given some seven, since a probe
+lets in half of that: what waits in it is short in number, not in time.
 """
 
 from __future__ import annotations
@@ -36,35 +38,44 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable
 
 GRADIENT_MIN: Final = 0.5
 """A window at most halves the limit, whatever one window shows: as in Netflix's Gradient2Limit."""
 LOADED: Final = 0.5
 """The share of the limit in use below which latency says nothing about the limit: as in Netflix's Gradient2Limit."""
+BOUND: Final = 0.75
+"""The share of the limit in use from which it is the limit that holds work back, so that a probe is needed."""
 LAG_FACTOR: Final = 0.9
 """By how much a window with a late event loop lowers the limit: the back-off ratio of Netflix's AIMDLimit."""
 SAMPLES_MIN: Final = 10
 """A window lasts until so much work has begun and ended in it: as in Netflix's WindowedLimit."""
 SAMPLES_MAX: Final = 250
 """The latest of a window; sorting them takes some 20 µs."""
-PROBE_SAMPLES: Final = 32
-"""A probe ends with so many. The median of 32 exponential times is within 25 % of the truth (one standard deviation)."""
+PROBE_SHARE: Final = 0.5
+"""The share of the limit that a probe lets in: the gain of BBRv2's PROBE_RTT. The limit rests below twice of what is served at
+once, so that nothing waits, and the store has work."""
+DEEP_PROBE_SHARE: Final = 0.25
+PROBE_LIMIT_MIN: Final = 2
+PROBE_SAMPLES: Final = 50
+"""A probe ends with so many, Envoy's `request_count`. The median of 50 exponential times is within 20 % of the truth (one
+standard deviation: 1 / (ln 2 × √50)), that of the two probes that are kept within 14 %."""
+PROBE_S_MAX: Final = 0.2
+"""Or after so long, BBR's ProbeRTTDuration, if work is quick."""
+PROBE_LATENCIES: Final = (2.0, 6.0)
+"""If work is slow it lasts two medians, in the first of which what waits inside the store is served, and at most six."""
 PROBE_SAMPLES_MIN: Final = 8
-"""With fewer a probe that has lasted too long says nothing."""
-PROBE_LATENCIES_MAX: Final = 5.0
-"""A probe ends after so many medians: the first is for what waits inside the store."""
-PROBE_S_MIN: Final = 0.2
-"""A probe may last so long in any case: BBR's ProbeRTTDuration."""
-PROBE_SHARE: Final = 20.0
-"""The next probe waits twenty times as long as the last one took: at half the limit, a fortieth of the work at most."""
-BASELINE_SAMPLES: Final = 96
-"""The baseline is the median of the last three probes, as long as they agree."""
-DISAGREE: Final = 1.5
-"""A probe whose median is so many times longer or shorter is no noise: the store has changed, and what was is forgotten."""
-SETTLED: Final = 0.1
-"""After a probe that moved the baseline by more than a tenth the next comes after a second."""
+"""A probe with less says nothing. One that lets in two at once sees ten in five medians."""
+PROBE_COST: Final = 20.0
+"""The next probe waits twenty times as long as the last one took: at half of the limit, a fortieth of the work at most."""
 PROBE_AGAIN_S: Final = 1.0
+"""After a surprise it waits so long instead."""
+UNLIKE: Final = 1.5
+"""A probe that says so many times more or less than was known is a surprise: more likely a change of the store than noise. A
+limit that has become so many times what it was, or half, is a reason to probe."""
+BASELINE_SAMPLES: Final = 2 * PROBE_SAMPLES
+FORGET_S: Final = 1.0
+"""With nothing under way and no work for so long, how long it takes is not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,11 +121,15 @@ class Limit:
 
     __slots__ = (
         "_baselines",
+        "_bound",
+        "_deep",
+        "_failures",
         "_full",
-        "_highest",
+        "_gives_up_at",
         "_in_flight",
         "_peak",
         "_probe_at",
+        "_probed",
         "_sampled_at",
         "_samples",
         "_took",
@@ -141,109 +156,144 @@ class Limit:
         self.probes = 0
         self._full = float(policy.limit_start)
         """The limit outside of a probe, with its fraction."""
-        self._highest = self._full
-        """The highest of it since the last probe."""
+        self._probed = self._full
+        """What it was after the last probe."""
         self._probe_at = 0.0
         """The earliest time of the next probe."""
+        self._bound = False
+        """Whether the limit held work back in the window before. Only the second such window sets off a probe: no burst does."""
+        self._deep = True
+        """Whether the next probe is a deep one."""
+        self._gives_up_at = 0.0
+        """The latest end of this one."""
         self._baselines: deque[float] = deque(maxlen=BASELINE_SAMPLES)
         self._sampled_at = 0.0
-        # Of the present window: how long its work took, how much that was, what was under way before it in sum and at most.
+        # Of the present window: how long its work took, how much that was, how much of it had failed, and what was under way
+        # when it began: in sum, and at most.
         self._took: list[float] = []
         self._samples = 0
+        self._failures = 0
         self._in_flight = 0
         self._peak = 0
         self._window_at = 0.0
 
     def sample(self, now: float, began_at: float, in_flight_at_start: int, ok: bool) -> None:  # noqa: FBT001 - the hot path
-        """Record a piece of work that has ended, begun when so many others were under way. `ok` is False if it failed."""
+        """Record a piece of work that has ended, begun when with it so many were under way. `ok` is False if it failed.
+
+        Not for work that was parked, or that waited for its client: it says nothing about the store.
+        """
         if began_at < self._window_at:
             return
         took_s = now - began_at
-        if not ok and (self.probing or not 0.0 < self.latency_s < took_s):
-            return
+        if not ok:
+            if self.probing or not 0.0 < self.baseline_s < took_s:
+                # A quick failure is not quick work. A slow one (a time-out) took at least so long.
+                return
+            self._failures += 1
+        self._sampled_at = now
         self._samples += 1
         self._in_flight += in_flight_at_start
-        self._peak = max(self._peak, in_flight_at_start)
+        if in_flight_at_start > self._peak:  # noqa: PLR1730 - three times as quick as max()
+            self._peak = in_flight_at_start
         took = self._took
         if len(took) < SAMPLES_MAX:
             took.append(took_s)
         else:
             took[self._samples % SAMPLES_MAX] = took_s
-        if self.probing and len(took) >= PROBE_SAMPLES:
-            self.window_ends_at = now
 
     def adapt(self, now: float, in_flight: int, lag_s: float) -> None:
-        """End a window that is over: set the limit by what it showed. `lag_s` is how late the event loop is now."""
+        """End a window that is over: set the limit by what it showed. `lag_s` is how late the event loop is now.
+
+        Call it also for work that is refused: a latency that nothing shows any more is forgotten here, and deadlines are
+        refused by it.
+        """
         if now < self.window_ends_at:
             return
-        if self._samples:
-            self._sampled_at = now
+        if in_flight == 0 and now - self._sampled_at > FORGET_S:
+            self.latency_s = 0.0
         if self.probing:
-            self._end_probe(now)
+            if len(self._took) >= PROBE_SAMPLES or now >= self._gives_up_at:
+                self._end_probe(now)
         elif len(self._took) < SAMPLES_MIN:
-            self._go_on(now, in_flight)
+            self.window_ends_at = now + self.policy.window_s
         else:
             self._end_window(now, in_flight, lag_s)
 
     def _open(self, now: float) -> None:
         self._took = []
-        self._samples = self._in_flight = self._peak = 0
+        self._samples = self._failures = self._in_flight = self._peak = 0
         self._window_at = now
         self.window_ends_at = now + self.policy.window_s
 
-    def _go_on(self, now: float, in_flight: int) -> None:
-        """Let a window with too little work in it last; forget a latency that nothing has shown for long."""
-        self.window_ends_at = now + self.policy.window_s
-        if in_flight == 0 and now - self._sampled_at > 1.0 + 2 * self.latency_s:
-            # Deadlines are refused by it: without work it would stay as it is, and refuse all work.
-            self.latency_s = 0.0
-
     def _end_window(self, now: float, in_flight: int, lag_s: float) -> None:
         median_s = self.latency_s = _median(self._took)
-        limit = self._full
-        loaded = self._in_flight / self._samples >= LOADED * limit
-        peak = max(self._peak, in_flight)
-        if not loaded or median_s < self.baseline_s / DISAGREE:
-            self._learn(self._took)
-        elif now >= self._probe_at or limit < self._highest * GRADIENT_MIN:
+        full, used, peak = self._full, self._in_flight / self._samples, max(self._peak, in_flight)
+        bound = used >= BOUND * full
+        if peak < LOADED * full:
+            if not self._failures:
+                self._learn()
+        elif not self.baseline_s:
+            # Load from the start: a guess, so that nothing is refused for a probe before the limit has found its place.
+            self._learn()
+            self._probe_at = now + PROBE_AGAIN_S
+        elif bound and self._bound and (now >= self._probe_at or full < self._probed * GRADIENT_MIN):
             self._begin_probe(now)
             return
-        gradient = min(1.0, max(GRADIENT_MIN, self.policy.tolerance * self.baseline_s / median_s)) if median_s else 1.0
-        changed = limit * LAG_FACTOR if lag_s > self.policy.lag_s else limit * gradient + math.sqrt(limit)
-        if loaded if changed < limit else peak >= LOADED * limit:
+        self._bound = bound
+        changed = self._changed(median_s, lag_s)
+        if used >= LOADED * full if changed < full else peak >= BOUND * full:
             self._full = min(float(self.policy.limit_max), max(float(self.policy.limit_min), changed))
-            self._highest = max(self._highest, self._full)
             self.limit = int(self._full)
+        if self._full > self._probed * UNLIKE:
+            # The store has become quicker, or serves more at once; or the baseline was too long, and so is the limit.
+            self._deep = True
+            self._probe_at = min(self._probe_at, now + PROBE_AGAIN_S)
         self._open(now)
+
+    def _changed(self, median_s: float, lag_s: float) -> float:
+        """Return the limit that this window asks for."""
+        if lag_s > self.policy.lag_s:
+            return self._full * LAG_FACTOR
+        gradient = self.policy.tolerance * self.baseline_s / median_s if median_s else 1.0
+        return self._full * min(1.0, max(GRADIENT_MIN, gradient)) + math.sqrt(self._full)
 
     def _begin_probe(self, now: float) -> None:
         self._open(now)
         self.probing = True
         self.probes += 1
-        self.limit = max(self.policy.limit_min, int(self._full * 0.5))
-        self.window_ends_at = now + max(PROBE_S_MIN, PROBE_LATENCIES_MAX * self.latency_s)
+        self.limit = max(PROBE_LIMIT_MIN, int(self._full * (DEEP_PROBE_SHARE if self._deep else PROBE_SHARE)))
+        at_least, at_most = PROBE_LATENCIES
+        self.window_ends_at = now + max(self.policy.window_s, at_least * self.latency_s)
+        self._gives_up_at = now + max(PROBE_S_MAX, at_most * self.latency_s)
 
     def _end_probe(self, now: float) -> None:
-        moved = not self.baseline_s
-        if len(self._took) >= PROBE_SAMPLES_MIN or (self._took and moved):
-            before_s = self.baseline_s
-            self._learn(self._took)
-            moved = abs(self.baseline_s - before_s) > SETTLED * before_s
-        wait_s = max(PROBE_AGAIN_S if moved else self.policy.probe_every_s, PROBE_SHARE * (now - self._window_at))
-        self._probe_at = now + wait_s
+        before_s, lasted_s = self.baseline_s, now - self._window_at
+        self._probe_at = now + max(PROBE_AGAIN_S, PROBE_COST * lasted_s)
+        if len(self._took) < PROBE_SAMPLES_MIN:
+            self._deep = False
+        elif self._learn():
+            self._deep = False
+            self._probe_at = max(self._probe_at, now + self.policy.probe_every_s)
+        else:
+            # What was known was too long, and so is the limit; or this was, since it waited even at half of the limit.
+            self._deep = not self._deep or self.baseline_s <= before_s
+            self._probe_at = now + max(PROBE_AGAIN_S, lasted_s)
         self.probing = False
         self.limit = int(self._full)
-        self._highest = self._full
+        self._probed = self._full
         self._open(now)
 
-    def _learn(self, took: Sequence[float]) -> None:
-        """Measure the baseline from work that did not wait."""
-        measured_s = _median(took)
-        if not self.baseline_s / DISAGREE <= measured_s <= self.baseline_s * DISAGREE:
-            self._baselines.clear()
-        self._baselines.extend(took[-PROBE_SAMPLES:])
-        self.baseline_s = _median(self._baselines)
+    def _learn(self) -> bool:
+        """Measure the baseline by the work of this window, which did not wait; return whether it is like what was known."""
+        measured_s, before_s, known = _median(self._took), self.baseline_s, self._baselines
+        if measured_s > before_s * UNLIKE:
+            # One that is shorter is not taken at once: a limit that is too low costs more than one that is too high.
+            known.clear()
+        known.extend(self._took[-PROBE_SAMPLES:])
+        self.baseline_s = _median(known)
+        return before_s / UNLIKE <= measured_s <= before_s * UNLIKE
 
 
-def _median(values: Sequence[float]) -> float:
-    return sorted(values)[len(values) // 2]
+def _median(values: Iterable[float]) -> float:
+    ordered = sorted(values)
+    return ordered[len(ordered) // 2]

@@ -22,8 +22,6 @@ PARSED_S_MAX: Final = 3600.0
 """The longest wait that a peer may ask for. A peer that says a year, or the year 9999, is asked again after an hour."""
 
 _SECONDS = re.compile(r"[0-9]+")
-_SECONDS_DIGITS_MAX: Final = 9
-"""More digits are beyond any cap, and `int` refuses thousands of them."""
 _DAY = "Mon|Tue|Wed|Thu|Fri|Sat|Sun"
 _MONTH = "(?P<month>[A-Z][a-z]{2})"
 _CLOCK = r"(?P<hour>[0-9]{2}):(?P<minute>[0-9]{2}):(?P<second>[0-9]{2})"
@@ -50,8 +48,8 @@ def parse(text: str, wall_s: float, longest_s: float = PARSED_S_MAX) -> float | 
     """
     text = text.strip(" \t")
     if _SECONDS.fullmatch(text):
-        digits = text.lstrip("0")
-        wait_s = math.inf if len(digits) > _SECONDS_DIGITS_MAX else float(digits or "0")
+        # Thousands of digits are infinity to `float`; `int` refuses them.
+        wait_s = float(text)
     else:
         at_s = _date_s(text, wall_s)
         if at_s is None:

@@ -21,8 +21,8 @@ class Throttle:
     higher `k` sends more to a peer that refuses it, and notices sooner that it no longer does. There are two changes, both for
     the way back, which the formula alone makes as long as its window: never more than `refused_max` of the requests are refused
     locally (0.9; Envoy's admission control stops at 0.8), and after a second in which the peer answered and refused
-    nothing, all that was before it is forgotten. So what is sent doubles with each such second, as in TCP's slow start: from
-    a tenth to everything in four seconds.
+    nothing, all that was before it is forgotten. So what is sent grows to about three times with each such second, somewhat
+    as in TCP's slow start: from a tenth to everything in three seconds.
 
     Raises `ValueError` for values that make no sense.
     """

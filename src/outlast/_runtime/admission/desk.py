@@ -13,12 +13,13 @@ from outlast._core.classify import Classifiers
 from outlast._runtime.admission.lines import Lines
 from outlast._runtime.admission.refused import Refused, TooLargeError
 from outlast._runtime.dependency.callers import Callers
+from outlast._runtime.dependency.incident import clock
 from outlast._runtime.service.gate import FULL_RETRY_S, Gate
 from outlast._runtime.service.stop import Stopping, finish
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from outlast._core.admission.admitter import Settled
     from outlast._core.admission.policy import AdmissionPolicy
@@ -126,6 +127,15 @@ class Desk:
             self.stopping()
         return await self.refuse(place.outcome)
 
+    def watch(self, place: Place, callback: Callable[[], None]) -> None:
+        """Call `callback` soon after something has come of this place, instead of a wait for it."""
+        outcome: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        outcome.add_done_callback(lambda _: callback())
+        if place in self._waiting:
+            place.holder = outcome
+        else:
+            outcome.set_result(None)
+
     def leave(self, place: Place, loop: asyncio.AbstractEventLoop) -> None:
         """Let nobody wait there any more, whatever has come of it: a ticket that it was handed goes on to the next."""
         self._waiting.pop(place, None)
@@ -152,8 +162,8 @@ class Desk:
         """Return the error that a refusal is raised as."""
         if refusal.retry_after_s is None:
             return TooLargeError(self.name, refusal)
-        since = self.lines.since(refusal.reason)
-        return Refused(self.name, refusal, 0.0 if since is None else asyncio.get_running_loop().time() - since)
+        since = self.lines.book.since(refusal.reason)
+        return Refused(self.name, refusal, 0.0 if since is None else clock() - since)
 
     # Going out.
 
@@ -195,7 +205,7 @@ class Desk:
 
     def stop(self, _stop: Stop) -> None:
         """Refuse those who wait, in the step that fires the stop; the gate refuses whoever comes."""
-        now = asyncio.get_running_loop().time()
+        now = clock()
         waiting, self._waiting = self._waiting, {}
         for place in waiting:
             # What it frees for another of them comes back when that one leaves.
@@ -223,17 +233,14 @@ class Desk:
             finish(self._emptied)
 
     def _settle(self, settled: Sequence[Settled], loop: asyncio.AbstractEventLoop) -> None:
-        """Wake those who wait of whose places something has come, and hand on what one of them is no longer there to take."""
-        admitter, now = self.admitter, loop.time()
-        queue = list(settled)
-        for place, got in queue:
+        """Wake those who wait of whose places something has come.
+
+        One whose task was cancelled in this very step is woken by that: it leaves, and what it was handed goes on to the next.
+        """
+        for place, got in settled:
             self._waiting.pop(place, None)
-            if place.holder is not None and place.holder.done():
-                # Its task was cancelled in this very step; its own clean-up finds nothing to leave.
-                queue += admitter.leave(place, now)
-                continue
             if isinstance(got, Refusal):
-                self._note(got, now)
+                self._note(got, loop.time())
             _wake(place)
         self._arm(loop)
 

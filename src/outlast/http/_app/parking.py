@@ -54,8 +54,7 @@ def fired(scope: Scope, stop: Stop | None) -> Generator[asyncio.Future[None]]:
     future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def finish(_: Stop) -> None:
-        if not future.done():
-            future.set_result(None)
+        future.set_result(None)
 
     forget = (lambda: None) if stop is None else stop.on_fire(finish)
     try:

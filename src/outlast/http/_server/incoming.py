@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from outlast.admission import Refusal
     from outlast.http._server.host import Host
     from outlast.http._server.request import Request
-    from outlast.http._server.screen import Screen
 
 FRAMING_MAX: Final = 16
 """A byte of a body in a chunk of its own takes six; many times that is no chunk but an attack."""
@@ -197,21 +196,13 @@ class Incoming(HttpToolsProtocol, abc.ABC):
             if self._host.stopping:
                 self._stop(refusals.STOPPING)
             if self._host.screen is not None:
-                seen = self._look(self._host.screen)
+                method = self._parser.get_method().decode("ascii")
+                seen = self._host.screen.look(method, path_of(self.url), self.headers, self._address)
                 if not isinstance(seen, dict):
                     self._refuse(seen, length)
                     return
                 known = seen
         self._let_in(known)
-
-    def _look(self, screen: Screen) -> dict[str, Any] | Problem | Refusal:
-        method = self._parser.get_method().decode("ascii")
-        path = path_of(self.url)
-        try:
-            return screen.look(method, path, self.headers, self._address)
-        except Exception as exc:  # noqa: BLE001 - a function of the user's that was to say what the request asks for
-            self._host.broke(exc, method, self.url, self._request_id)
-            return refusals.BROKEN
 
     def _refuse(self, refused: Problem | Refusal, length: int) -> None:
         """Answer a request that does not come in. Without a body, or with a short one, the connection goes on."""

@@ -30,23 +30,30 @@ class Screen:
     `look` is for a request that is next. Of one that was sent ahead nothing is asked before its turn: then `around` does it.
     """
 
-    def __init__(self, tokens: Tokens | None, admission: Admission | None, ask: Asking) -> None:
+    def __init__(self, tokens: Tokens | None, admission: Admission | None, ask: Asking, body_bytes_max: int | None) -> None:
         self._tokens = tokens
         self._admission = admission
         self._ask = ask
+        self._body_bytes_max = body_bytes_max
 
     def around(self, app: App) -> App:
         """Return `app` behind the same questions, which are not asked again where `look` has."""
         if self._admission is not None:
-            app = AdmissionMiddleware(app, self._admission, ask=self._ask)
+            app = AdmissionMiddleware(app, self._admission, ask=self._ask, body_bytes_max=self._body_bytes_max)
         return app if self._tokens is None else TokenMiddleware(app, self._tokens)
 
     def look(self, method: str, path: str, headers: Headers, client: str) -> dict[str, Any] | Problem | Refusal:
-        """Return what the scope has to hold of it; or why the request does not come in.
-
-        Raises what the functions of the user raise.
-        """
+        """Return what the scope has to hold of it; or why the request does not come in."""
         known: dict[str, Any] = {}
+        try:
+            refused = self._ask_for(known, method, path, headers, client)
+        except Stopping:
+            return refusals.STOPPING
+        except Exception:  # noqa: BLE001 - a rule of the user's: asked again by `around`, what it raises is answered and logged
+            return known
+        return known if refused is None else refused
+
+    def _ask_for(self, known: dict[str, Any], method: str, path: str, headers: Headers, client: str) -> Problem | Refusal | None:
         token = None
         if self._tokens is not None:
             found = self._tokens.check(method, path, headers)
@@ -55,21 +62,18 @@ class Screen:
             known[TOKEN] = token = found
         if self._admission is not None:
             asked = self._ask(method, path, headers, client, token)
-            try:
-                got = self._admission.arrive(
-                    key=asked.key,
-                    tenant=asked.tenant,
-                    cost=asked.cost,
-                    size_bytes=asked.size_bytes,
-                    deadline_s=asked.deadline_s,
-                    criticality=asked.criticality,
-                )
-            except Stopping:
-                return refusals.STOPPING
+            got = self._admission.arrive(
+                key=asked.key,
+                tenant=asked.tenant,
+                cost=asked.cost,
+                size_bytes=(self._body_bytes_max or 0) if asked.size_bytes is None else asked.size_bytes,
+                deadline_s=asked.deadline_s,
+                criticality=asked.criticality,
+            )
             if isinstance(got, Refusal):
                 return got
             known[TICKET] = got
-        return known
+        return None
 
 
 def path_of(url: bytes) -> str:

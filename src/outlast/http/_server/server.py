@@ -75,7 +75,8 @@ class Server:
         self._app = app
         self._limits = limits or Limits()
         self._tls = tls
-        self._screen = None if tokens is None and admission is None else Screen(tokens, admission, ask)
+        asks = tokens is not None or admission is not None
+        self._screen = Screen(tokens, admission, ask, self._limits.body_bytes_max) if asks else None
         self._tally = Tally(self._limits)
         self._service: Service | None = None
         self._lifespan: Lifespan | None = None

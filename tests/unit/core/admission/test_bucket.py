@@ -139,6 +139,12 @@ def test_a_wait_helps_at_the_first_try_at_the_ends_of_what_is_allowed(per_s: flo
     assert bucket.take(began_at + wait_s) == 0.0
 
 
+def test_a_wait_that_a_float_cannot_hold_is_the_next_longer_one() -> None:
+    """2**52 + 1 - 0.5 lies between two floats; the lower one, added to 0.5, would end one second too early."""
+    assert 0.5 + (2.0**52 + 1 - 0.5) < 2.0**52 + 1
+    assert 0.5 + Bucket._exactly(0.5, 2.0**52 + 1) >= 2.0**52 + 1
+
+
 def test_a_cost_above_the_burst_can_never_come_in() -> None:
     bucket = Bucket(Rate(1.0, burst=10))
     assert bucket.take(0.0, 11) is None
@@ -190,6 +196,9 @@ def test_a_clock_that_goes_back_makes_no_tokens() -> None:
     assert bucket.take(50.0) == 51.0
     assert bucket.take(100.5) == 0.5
     assert bucket.take(101.0) == 0.0
+    two = Bucket(Rate(1.0, burst=2))
+    assert [two.take(100.0), two.take(50.0)] == [0.0, 0.0]
+    assert two.take(100.0) == 1.0, "the second one came at 100 too"
 
 
 def test_keys_do_not_use_up_each_others_tokens() -> None:
@@ -237,6 +246,16 @@ def test_a_flood_of_random_keys_is_seen_in_turn_so_that_whatever_is_full_again_i
         assert buckets.take(now, number) == 0.0
     assert buckets.shared == 0
     assert len(buckets) <= 100
+
+
+def test_keys_that_are_empty_for_long_do_not_hide_those_that_are_full_again() -> None:
+    buckets = KeyedBuckets(Rate(1.0, burst=1000), keys_max=12)
+    for number in range(12):
+        buckets.take(0.0, f"old {number}", 1000 if number < 5 else 1)
+    for number in range(7):
+        assert buckets.take(2.0, f"new {number}", 1000) == 0.0
+    assert (len(buckets), buckets.shared) == (12, 0)
+    assert buckets.take(2.0, "old 0", 1000) == 998.0, "it was not forgotten"
 
 
 def test_no_bucket_for_keys_is_refused() -> None:

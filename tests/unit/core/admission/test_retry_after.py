@@ -1,0 +1,198 @@
+"""Retry-After: what a peer's text means, the text we send, and waits that help and are spread."""
+
+from __future__ import annotations
+
+import random
+from datetime import UTC, datetime
+from email.utils import formatdate
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from outlast._core.admission.bucket import Bucket, Rate
+from outlast._core.admission.retry_after import PARSED_S_MAX, Returns, header, parse, rate_wait_s
+
+WALL_S = datetime(2026, 11, 30, 12, 0, 0, tzinfo=UTC).timestamp()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "-5",
+        "+5",
+        "nan",
+        "inf",
+        "0",
+        "000",
+        "1_0",
+        "1.5",
+        "1e3",
+        "0x10",
+        "120, 240",
+        "120;",
+        "soon",
+        "１２",
+        "²",
+        "5 seconds",
+        "\n5",
+        "5\n",
+        "Mon, 30 Nov 2026 12:01:00 -0000",
+        "Mon, 30 Nov 2026 12:01:00 +0000",
+        "Mon, 30 Nov 2026 12:01:00 UTC",
+        "Mon, 30 Nov 2026 12:01:00",
+        "Mon, 30 Nov 2026 11:59:59 GMT",
+        "Sun, 06 Nov 1994 08:49:37 GMT",
+        "Mon, 31 Feb 2027 12:01:00 GMT",
+        "Mon, 30 Nov 2026 24:01:00 GMT",
+        "Mon, 30 Nov 2026 12:60:00 GMT",
+        "Mon, 30 Nov 2026 12:01:61 GMT",
+        "Mon, 30 Now 2026 12:01:00 GMT",
+        "mon, 30 nov 2026 12:01:00 gmt",
+        "Mon, 00 Nov 0000 12:01:00 GMT",
+        "2026-11-30T12:01:00Z",
+        "Sunday, 06-Nov-94 08:49:37 GMT",
+        "Sun Nov  6 08:49:37 1994",
+    ],
+)
+def test_what_says_nothing_or_at_once_leaves_the_wait_to_our_own_backoff(text: str) -> None:
+    assert parse(text, WALL_S) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "wait_s"),
+    [
+        ("1", 1.0),
+        ("120", 120.0),
+        ("0120", 120.0),
+        (" 120 ", 120.0),
+        ("Mon, 30 Nov 2026 12:01:00 GMT", 60.0),
+        ("Fri, 30 Nov 2026 12:01:00 GMT", 60.0),
+        ("Mon, 30 Nov 2026 12:01:60 GMT", 119.0),
+        ("Monday, 30-Nov-26 12:01:00 GMT", 60.0),
+        ("Mon Nov 30 12:01:00 2026", 60.0),
+        ("Tue Dec  1 00:00:00 2026", PARSED_S_MAX),
+        ("3600", PARSED_S_MAX),
+        ("3601", PARSED_S_MAX),
+        ("9" * 5_000, PARSED_S_MAX),
+        ("0" * 5_000 + "7", 7.0),
+        ("Fri, 31 Dec 9999 23:59:59 GMT", PARSED_S_MAX),
+        ("Friday, 31-Dec-76 23:59:59 GMT", PARSED_S_MAX),
+    ],
+)
+def test_digits_and_dates_are_understood_and_capped(text: str, wait_s: float) -> None:
+    assert parse(text, WALL_S) == wait_s
+
+
+def test_two_digits_of_a_year_more_than_fifty_years_ahead_are_of_the_past() -> None:
+    assert parse("Saturday, 31-Dec-77 23:59:59 GMT", WALL_S) is None
+
+
+def test_a_client_has_a_cap_of_its_own() -> None:
+    assert parse("120", WALL_S, longest_s=30.0) == 30.0
+
+
+@given(st.text(max_size=40) | st.from_regex(r"[0-9A-Za-z:, -]{0,40}"))
+def test_no_text_raises_and_no_answer_is_a_hot_loop(text: str) -> None:
+    wait_s = parse(text, WALL_S)
+    assert wait_s is None or 0 < wait_s <= PARSED_S_MAX
+
+
+@given(st.integers(1, int(PARSED_S_MAX)))
+def test_the_dates_that_others_write_are_understood(ahead_s: int) -> None:
+    assert parse(formatdate(WALL_S + ahead_s, usegmt=True), WALL_S) == ahead_s
+
+
+@given(st.floats(0.0, 1e6))
+def test_we_send_whole_seconds_rounded_up_and_at_least_one_and_can_read_them(wait_s: float) -> None:
+    text = header(wait_s)
+    assert text.isascii()
+    assert text.isdigit()
+    assert int(text) >= max(1.0, wait_s)
+    assert int(text) < wait_s + 1 or text == "1"
+    assert parse(text, WALL_S, longest_s=1e7) == int(text)
+
+
+@pytest.mark.parametrize(("wait_s", "text"), [(0.02, "1"), (0.493, "1"), (1.0, "1"), (1.001, "2"), (29.2, "30")])
+def test_a_fraction_is_never_sent(wait_s: float, text: str) -> None:
+    assert header(wait_s) == text
+
+
+@given(st.floats(0.1, 1e4), st.integers())
+def test_whoever_waits_for_a_token_never_comes_too_early(per_s: float, seed: int) -> None:
+    bucket, rng = Bucket(Rate(per_s, burst=1)), random.Random(seed)
+    bucket.take(0.0)
+    exact_s = bucket.take(0.0)
+    assert exact_s is not None
+    wait_s = rate_wait_s(exact_s, rng)
+    assert exact_s <= wait_s <= 1.2 * exact_s
+    assert bucket.take(wait_s) == 0.0
+
+
+def test_waits_for_a_token_are_spread() -> None:
+    rng = random.Random(1)
+    waits = sorted(rate_wait_s(1.0, rng) for _ in range(1_000))
+    assert len(set(waits)) == 1_000
+    assert waits[950] - waits[50] > 0.15
+
+
+def waits(refused: int, served: int, count: int = 1_000) -> list[float]:
+    returns, rng = Returns(), random.Random(1)
+    returns.wait_s(0.0, rng)
+    returns.refused, returns.served = refused, served
+    return sorted(returns.wait_s(1.0, rng) for _ in range(count))
+
+
+@pytest.mark.parametrize(
+    ("refused", "served", "low", "high"),
+    [
+        (0, 0, 1, 2),
+        (1, 1000, 1, 2),
+        (1000, 1000, 1, 2),
+        (3000, 1000, 3, 6),
+        (9000, 1000, 9, 18),
+        (100_000, 10, 15, 30),
+        (50, 0, 15, 30),
+    ],
+)
+def test_the_more_are_refused_for_each_that_is_served_the_later_they_come_back(
+    refused: int, served: int, low: float, high: float
+) -> None:
+    drawn = waits(refused, served)
+    assert low <= drawn[0] <= low + 0.02 * (high - low)
+    assert high - 0.02 * (high - low) <= drawn[-1] <= high
+    assert drawn[500] == pytest.approx((low + high) / 2, rel=0.05)
+
+
+def test_what_was_counted_is_forgotten_after_ten_seconds() -> None:
+    returns, rng = Returns(), random.Random(1)
+    returns.refused = 10_000
+    assert returns.wait_s(4.9, rng) >= 15.0
+    assert returns.wait_s(5.0, rng) >= 15.0, "it is of the period before"
+    returns.served = returns.refused = 100
+    assert returns.wait_s(10.0, rng) <= 2.0
+    returns.refused = 10_000
+    assert returns.wait_s(21.0, rng) <= 2.0, "nobody asked in between: it says nothing"
+
+
+def test_clients_that_obey_settle_at_a_rate_that_is_cheap_to_refuse() -> None:
+    """1,000 clients before 400 a second, as computed in the docstring: some 516 refusals a second."""
+    rng, returns, capacity_per_step = random.Random(1), Returns(), 4
+    comes_at = [rng.random() for _ in range(1_000)]
+    refused = 0
+    for step in range(4_000):
+        now = step * 0.01
+        served = 0
+        for client, at in enumerate(comes_at):
+            if at > now:
+                continue
+            if served < capacity_per_step:
+                served += 1
+                returns.served += 1
+                comes_at[client] = now + 0.01
+            else:
+                returns.refused += 1
+                refused += step >= 2_000
+                comes_at[client] = now + returns.wait_s(now, rng)
+    assert 300 <= refused / 20 <= 800
