@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from outlast.http._app.tokens import Tokens
     from outlast.http._server.tls import Tls
 
-CLOSING: Final = 0.1
-"""The share of the stop's deadline that written answers have to leave, after the last request has ended."""
+CLOSING: Final = 0.03
+"""The share of the stop's deadline that written answers have to leave, after the last request has ended: CLOSE has others too."""
 logger = logging.getLogger("outlast.http")
 
 
