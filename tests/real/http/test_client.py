@@ -234,16 +234,20 @@ def test_tls_to_a_port_that_speaks_none_needs_a_person(run_async: RunAsync, libr
 def test_a_dial_that_nobody_answers_ends_by_its_own_limit(run_async: RunAsync) -> None:
     """TLS to a port that listens and says nothing: the handshake never ends."""
 
+    left = asyncio.Event()
+
     async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while await reader.read(1024):
             pass
         writer.close()
+        left.set()
 
     async def main() -> None:
         server = await asyncio.start_server(silent, "127.0.0.1", port := free_port())
         async with server, peer_at(f"https://127.0.0.1:{port}", "httpx2", connect_timeout_s=0.3) as peer:
             fault = await fault_of(peer.get("/ok"))
             assert (fault.kind, fault.code, fault.scope) == (Kind.TRANSIENT, "timeout", Scope.DEPENDENCY)
+            await left.wait()
 
     run_async(main)
 
