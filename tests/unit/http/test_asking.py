@@ -26,7 +26,7 @@ def test_the_key_is_the_token_s_name_or_the_address() -> None:
         ("GET", "/orders", "", Criticality.NORMAL),
         ("POST", "/orders", "", Criticality.NORMAL),
         ("DELETE", "/orders/1", "", Criticality.CRITICAL),
-        ("HEAD", "/orders", "", Criticality.CRITICAL),
+        ("HEAD", "/orders", "", Criticality.NORMAL),
         ("GET", "/readyz", "", Criticality.CRITICAL),
         ("GET", "/readyz/x", "", Criticality.NORMAL),
         ("GET", "/orders", "sheddable", Criticality.SHEDDABLE),

@@ -217,7 +217,7 @@ class Admitter:
         if not may_wait or self.policy.queue is None:
             return self._crowded(now, tenant, key)
         latest = inf if deadline_at is None else deadline_at - limit.latency_s
-        expires_at = now + waiters.wait_s(tenant, key, now)
+        expires_at = now + waiters.wait_s(tenant, key, now, self.in_flight)
         in_at = now + waiters.ahead_of(tenant, key) * limit.latency_s / limit.limit
         if in_at > latest and deadline_at is not None:
             return self._refuse_late(now, deadline_at)
@@ -337,7 +337,7 @@ class Admitter:
                 self._drop(place, now, self._refuse_late(now, place.deadline_at))
             else:
                 self._drop(place, now, self._crowded(now, place.tenant, place.key))
-        while self.in_flight < limit.limit and (place := waiters.next_in(now)) is not None:
+        while self.in_flight < limit.limit and (place := waiters.next_in(now, self.in_flight)) is not None:
             short = self._short_of_memory(now, place.size_bytes, _NORMAL)
             if short is not None:
                 self._drop(place, now, short)

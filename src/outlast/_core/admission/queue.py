@@ -111,11 +111,13 @@ class Waiters:
         """The time at which somebody has waited long enough; None while nobody waits."""
         return self._expiry.first_rank()
 
-    def wait_s(self, tenant: str, key: str, now: float) -> float:
-        """Return how long a newcomer of this key may wait."""
+    def wait_s(self, tenant: str, key: str, now: float, in_flight: int) -> float:
+        """Return how long a newcomer of this key may wait, while so many slots are held."""
         of_tenant = self._tenants.get(tenant)
         of_key = None if of_tenant is None else of_tenant.keys.get(key)
-        return self.policy.target_s if of_key is not None and self._presses(of_key, now) else self.policy.interval_s
+        if of_tenant is None or of_key is None or not self._presses(of_tenant, of_key, now, in_flight):
+            return self.policy.interval_s
+        return self.policy.target_s
 
     def ahead_of(self, tenant: str, key: str) -> int:
         """Return about how many go in before a newcomer of this key: 0 if its tenant holds fewer slots than all that wait."""
@@ -173,13 +175,13 @@ class Waiters:
         place = self._expiry.first()
         return place if place is not None and place.expires_at <= now else None
 
-    def next_in(self, now: float) -> Place | None:
-        """Return who goes in next, or None. It still waits."""
+    def next_in(self, now: float, in_flight: int) -> Place | None:
+        """Return who goes in next, while so many slots are held, or None. It still waits."""
         tenant = self._by_held.first()
         key = None if tenant is None else tenant.by_held.first()
-        if key is None:
+        if tenant is None or key is None:
             return None
-        return next(reversed(key.places)) if self._presses(key, now) else next(iter(key.places))
+        return next(reversed(key.places)) if self._presses(tenant, key, now, in_flight) else next(iter(key.places))
 
     def crowded_out_by(self, tenant: str, key: str) -> Place | None:
         """Return who goes when all places are taken and this key has a newcomer: nobody, unless another queue is longer by two.
@@ -211,5 +213,13 @@ class Waiters:
             if of_key is not None:
                 of_tenant.by_held.put(of_key, self._keys_held.get(key, 0))
 
-    def _presses(self, key: _Key, now: float) -> bool:
-        return now - key.waits_since >= self.policy.interval_s
+    def _presses(self, tenant: _Tenant, key: _Key, now: float, in_flight: int) -> bool:
+        """Return whether somebody of this key always waits, and its tenant has its part of all that is under way or waits.
+
+        A tenant within its part may have a burst: the waits of its work are those that others make.
+        """
+        if now - key.waits_since < self.policy.interval_s:
+            return False
+        held = self._tenants_held
+        tenants = max(len(held), len(self._tenants))
+        return (held.get(tenant.name, 0) + tenant.waiting) * tenants >= in_flight + self.count

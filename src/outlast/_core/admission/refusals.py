@@ -58,5 +58,4 @@ class Refusals:
         return Refusal(Reason.SHARE, held, part, self._return_s(now))
 
     def _return_s(self, now: float) -> float:
-        self.returns.refused += 1
         return self.returns.wait_s(now, self._rng)

@@ -23,7 +23,6 @@ BODY_BYTES_MAX: Final = 16 * 1024 * 1024
 DEADLINE_S_MAX: Final = 3600.0
 """The longest deadline that a client may name, in seconds; a longer one counts as this one."""
 HEALTH_PATHS: Final = frozenset({"/livez", "/readyz", "/healthz"})
-_MAKES_ROOM: Final = frozenset({"DELETE", "HEAD"})
 _SECONDS: Final = re.compile(rb"[0-9]{1,9}(?:\.[0-9]{1,9})?")
 _DIGITS_MAX: Final = 18
 _READ: Final = frozenset({b"content-length", b"transfer-encoding", b"x-criticality", b"x-request-timeout"})
@@ -51,13 +50,13 @@ def ask(method: str, path: str, headers: Headers, client: str, token: Token | No
     """Return what a request asks for, by the rules that hold unless you write your own function with these arguments.
 
     The key is the name of the token, or without one the address of the client (`client`, "" if unknown); the tenant is the
-    token's. DELETE, HEAD and the health paths (`/livez`, `/readyz`, `/healthz`) are CRITICAL, the rest NORMAL: a header
-    `x-criticality: sheddable` lowers a request, and none raises it. The size is its Content-Length, and unknown for
-    a body that comes in chunks. `x-request-timeout` has the
-    remaining seconds until the client gives up, so that no clock has to agree with another; at most an hour. A header that
-    cannot be read counts as absent. Pure and quick: a server calls it for each request, before it makes anything.
+    token's. DELETE, which makes room, and the health paths (`/livez`, `/readyz`, `/healthz`) are CRITICAL, the rest NORMAL: a
+    header `x-criticality: sheddable` lowers a request, and none raises it. The size is its Content-Length, and unknown for a
+    body that comes in chunks. `x-request-timeout` has the remaining seconds until the client gives up, so that no clock has to
+    agree with another; at most an hour. A header that cannot be read counts as absent. Pure and quick: a server calls it for
+    each request, before it makes anything.
     """
-    criticality = Criticality.CRITICAL if method in _MAKES_ROOM or path in HEALTH_PATHS else Criticality.NORMAL
+    criticality = Criticality.CRITICAL if method == "DELETE" or path in HEALTH_PATHS else Criticality.NORMAL
     size_bytes: int | None = 0
     deadline_s = None
     for name, value in headers:
