@@ -60,7 +60,7 @@ def app() -> Any:
 @contextlib.asynccontextmanager
 async def asking(headers: dict[str, str] | None = None, **options: Any) -> AsyncIterator[tuple[HttpPeer, Served]]:
     async with serving(app(), **options) as served:
-        peer = HttpPeer(f"http://127.0.0.1:{served.server.port}", headers=headers, deadline_s=5.0)
+        peer = HttpPeer(f"http://127.0.0.1:{served.server.port}", headers=headers, deadline_s=5.0, probe_path="/healthz")
         try:
             yield peer, served
         finally:

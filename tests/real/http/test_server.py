@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import resource
 import socket
 import ssl
 import subprocess
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from served import Client, answer, get, hello, serving
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 import outlast
 from outlast import ConfigurationError
 from outlast.http import Limits, Server, Tls, Tokens
+from outlast.http._server.installed import check
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -115,6 +120,17 @@ def test_a_service_with_a_server_can_run_again(run_async: RunAsync) -> None:
             assert await client.rest() == b""
             client.writer.close()
             assert await running == 0
+
+    run_async(main)
+
+
+def test_an_answer_in_two_parts_waits_for_no_acknowledgement(run_async: RunAsync) -> None:
+    async def main() -> None:
+        async with serving(hello) as served, await served.connect():
+            await served.until(lambda: len(served.server._host.connections) == 1)
+            (connection,) = served.server._host.connections
+            sock = connection.transport.get_extra_info("socket")
+            assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
     run_async(main)
 
@@ -224,8 +240,6 @@ def test_those_beyond_the_bound_who_stay_are_few(run_async: RunAsync) -> None:
 
 
 def test_the_bound_leaves_files_for_others(run_async: RunAsync) -> None:
-    import resource
-
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     assert Server(hello, limits=Limits(connections_max=None))._tally.connections_max == soft * 3 // 4
 
@@ -352,3 +366,48 @@ def test_a_file_that_is_wrong_ends_the_start_and_is_named(run_async: RunAsync, p
 def test_old_versions_of_tls_are_refused() -> None:
     with pytest.raises(ValueError, match="older ones are broken"):
         Tls("certificate.pem", "key.pem", version_min=ssl.TLSVersion.TLSv1_1)
+
+
+# Files.
+
+
+def test_no_file_left_for_a_connection_is_said_once_and_passes(run_async: RunAsync, expected_logs: Any) -> None:
+    expected_logs("cannot accept connections: Too many open files")
+    connect = "import socket, sys; s = [socket.create_connection(('127.0.0.1', int(sys.argv[1]))) for _ in range(30)]; input()"
+
+    async def main() -> None:
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        async with serving(hello) as served, await served.connect() as kept:
+            crowd = await asyncio.create_subprocess_exec(
+                sys.executable, "-c", connect, str(served.server.port), stdin=subprocess.PIPE, stdout=subprocess.DEVNULL
+            )
+            free = os.open("/dev/null", os.O_RDONLY)
+            os.close(free)
+            try:
+                resource.setrlimit(resource.RLIMIT_NOFILE, (free + 10, hard))
+                await served.until(lambda: served.server._listener.paused >= 2)
+                kept.send(get())
+                assert (await kept.answer()).status == 200
+            finally:
+                resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+            await crowd.communicate(b"\n")
+            await served.until(lambda: served.open == 1)
+            assert (await served.ask(get("/", "Connection: close"))).status == 200
+
+    run_async(main)
+
+
+# What it is built on.
+
+
+def test_a_missing_package_is_named_with_the_next_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "httptools", None)
+    with pytest.raises(ImportError, match=r"needs uvicorn and httptools .*: pip install 'outlast\[server\]'"):
+        check()
+
+
+def test_a_uvicorn_that_has_changed_inside_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    check()
+    monkeypatch.delattr(HttpToolsProtocol, "_start_asgi_task")
+    with pytest.raises(ImportError, match=r"uvicorn \S+ is not one that outlast.http.Server knows \(_start_asgi_task\)"):
+        check()

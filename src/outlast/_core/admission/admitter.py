@@ -15,26 +15,29 @@ Nothing here is safe for threads, and nothing reads a clock.
 
 from __future__ import annotations
 
+import sys
 from math import inf
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from outlast._core.admission.bucket import Bucket, KeyedBuckets, Rate
-from outlast._core.admission.concurrency import Limit
+from outlast._core.admission.concurrency import Concurrency, Limit
 from outlast._core.admission.memory import Memory, MemoryState
 from outlast._core.admission.queue import Place, Queue, Waiters
 from outlast._core.admission.refusals import Refusals
 from outlast._core.admission.ticket import CriticalTicket, Ticket, TicketState
-from outlast._core.admission.values import Criticality, Refusal
+from outlast._core.admission.values import Criticality, Reason, Refusal
 
 if TYPE_CHECKING:
     import random
     from collections.abc import Sequence
 
     from outlast._core.admission.policy import AdmissionPolicy
-    from outlast._core.admission.values import Reason
 
 Settled: TypeAlias = "tuple[Place, Ticket | Refusal]"
 """A place, and what came of it."""
+
+STALE_S: Final = 1.0
+"""An estimate of how long work takes is forgotten when no work has ended for so long, and twice what it says."""
 
 _CRITICAL: Final = Criticality.CRITICAL
 _NORMAL: Final = Criticality.NORMAL
@@ -64,6 +67,8 @@ class Admitter:
         self.lag_s = 0.0
         """How late the event loop is, as somebody has measured it."""
         self.settled: list[Settled] = []
+        self._ended_at = 0.0
+        """The time at which work ended last."""
         self._refusals = Refusals(rng)
         self._returns = self._refusals.returns
         self._bucket = Bucket(policy.rate or Rate(1))
@@ -98,7 +103,7 @@ class Admitter:
     @property
     def limit(self) -> float:
         """The number of tickets that may be held at present; infinite without a limit of concurrency."""
-        return self._limit.limit
+        return inf if self.policy.concurrency is None else self._limit.limit
 
     @property
     def latency_s(self) -> float:
@@ -135,20 +140,19 @@ class Admitter:
     def admit(  # one function, since a call costs a tenth of the whole
         self,
         now: float,
-        *,
         key: str = "",
         tenant: str = "",
         cost: float = 1.0,
         size_bytes: int = 0,
         deadline_at: float | None = None,
         criticality: Criticality = _NORMAL,
-        may_wait: bool = True,
+        may_wait: bool = True,  # noqa: FBT001, FBT002 - positional arguments cost half as much
     ) -> Ticket | Place | Refusal:
         """Return a ticket: it is in; a place: it waits, and its outcome comes later; or a refusal, which has cost nothing.
 
         A key belongs to one tenant: where two use the same, they share its tokens, and its count of slots. `size_bytes` is what
         the work will need of memory, as far as known. `may_wait` False: nobody will wait for the outcome. Raises `ValueError`
-        for a `cost` that is negative or not a number.
+        for a `cost` or `size_bytes` that is negative or not a number.
         """
         limit = self._limit
         if deadline_at is not None and now + limit.latency_s >= deadline_at and self._is_late(now, deadline_at, criticality):
@@ -173,7 +177,7 @@ class Admitter:
         # While anybody waits this is so: nobody overtakes them.
         if self.in_flight >= limit.limit:
             may_wait = may_wait and criticality is _NORMAL
-            return self._no_slot(now, key, tenant, cost, size_bytes, deadline_at, may_wait)
+            return self._no_slot(now, key, tenant, cost, size_bytes, deadline_at, may_wait, of_key)
         of_key.at, of_key.taken, bucket.at, bucket.taken = key_at, key_taken, at, taken
         ticket, tenants, keys = Ticket(), self._tenants, self._keys
         tenants[tenant] = tenants.get(tenant, 0) + 1
@@ -189,18 +193,29 @@ class Admitter:
         self, now: float, key: str, tenant: str, cost: float, size_bytes: int, criticality: Criticality
     ) -> Ticket | Refusal | None:
         """Decide about critical work, and what memory is short of; None: it is for the other checks to say."""
+        if not size_bytes >= 0:
+            raise ValueError(f"work needs at least 0 bytes, not {size_bytes}")
         if criticality is not _CRITICAL:
             return self._short_of_memory(now, size_bytes, criticality)
         if self.critical >= self.policy.critical_max:
-            return self._refusals.full(now, self.critical, self.policy.critical_max)
+            return self._refusals.refuse(now, Reason.CONCURRENCY, self.critical, self.policy.critical_max)
         # It uses up tokens where there are some, and is not refused where there are none.
-        self._take(now, key, cost)
+        buckets = self._buckets
+        self._take(now, self._bucket if buckets is None else buckets.get(key) or buckets.placed(now, key), cost)
         self.critical += 1
         return self._let_in(tenant, key, now, size_bytes, CriticalTicket())
 
     def _is_late(self, now: float, deadline_at: float, criticality: Criticality) -> bool:
-        # With nothing under way the estimate is not believed: only work that is let in can correct it.
-        return now >= deadline_at or (self.in_flight > 0 and criticality is not _CRITICAL)
+        """Return whether work that takes as long as work takes now has to be refused for its deadline."""
+        if now >= deadline_at:
+            return True
+        # Only work that is let in can correct the estimate. So with nothing under way it is not believed, and when nothing has
+        # ended for long, although something should have, it is forgotten: otherwise it could refuse everything from then on.
+        limit = self._limit
+        if self.in_flight and now - self._ended_at > STALE_S + 2 * limit.latency_s:
+            limit.latency_s = 0.0
+            return False
+        return self.in_flight > 0 and criticality is not _CRITICAL
 
     def _no_slot(
         self,
@@ -211,6 +226,7 @@ class Admitter:
         size_bytes: int,
         deadline_at: float | None,
         may_wait: bool,  # noqa: FBT001 - positional, as `admit` passes everything on
+        of_key: Bucket,
     ) -> Place | Refusal:
         """Let the work wait, if it may and that makes sense; otherwise refuse it."""
         waiters, limit = self._waiters, self._limit
@@ -230,7 +246,8 @@ class Admitter:
             self._drop(longest, now, self._crowded(now, longest.tenant, longest.key))
         place = Place(tenant, key, now, cost, size_bytes, deadline_at)
         place.expires_at = min(expires_at, latest)
-        self._take(now, key, cost)
+        place.bucket = of_key
+        self._take(now, of_key, cost)
         waiters.put(place)
         return place
 
@@ -253,6 +270,7 @@ class Admitter:
         limit = self._limit
         self._returns.served += 1
         self.done += 1
+        self._ended_at = now
         if ok is not None:
             limit.sample(now, ticket.began_at, ticket.in_flight_at_start, ok)
         ticket.state = _GONE
@@ -270,14 +288,14 @@ class Admitter:
         if place.waits:
             self._waiters.remove(place)
             self.left += 1
-            self._put_back(now, place.key, place.cost)
+            self._put_back(now, place)
         elif isinstance(place.outcome, Ticket) and place.outcome.state is _HELD:
             # It says nothing about how long work takes: none was done.
             place.outcome.state = _GONE
             self.left += 1
             self._give_up_slot(place.outcome)
             self._forget_size(place.outcome)
-            self._put_back(now, place.key, place.cost)
+            self._put_back(now, place)
         return self._fill(now)
 
     def expire(self, now: float) -> Sequence[Settled]:
@@ -298,7 +316,7 @@ class Admitter:
         if ticket.state is not _HELD:
             return None
         if self.parked >= self.policy.parked_max:
-            return self._refusals.full(now, self.parked, self.policy.parked_max)
+            return self._refusals.refuse(now, Reason.CONCURRENCY, self.parked, self.policy.parked_max)
         ticket.state = _PARKED
         self.parked += 1
         self._give_up_slot(ticket)
@@ -357,7 +375,7 @@ class Admitter:
     def _drop(self, place: Place, now: float, refusal: Refusal) -> None:
         """Refuse one that waits."""
         self._waiters.remove(place)
-        self._put_back(now, place.key, place.cost)
+        self._put_back(now, place)
         place.outcome = refusal
         self.settled.append((place, refusal))
 
@@ -390,51 +408,53 @@ class Admitter:
         if ticket.size_bytes:
             self._memory.unreserve(ticket.size_bytes)
 
-    def _take(self, now: float, key: str, cost: float) -> None:
-        if self._buckets is not None:
-            self._buckets.take(now, key, cost)
-        self._bucket.take(now, cost)
+    def _take(self, now: float, of_key: Bucket, cost: float) -> None:
+        of_key.take(now, cost)
+        if of_key is not self._bucket:
+            self._bucket.take(now, cost)
 
-    def _put_back(self, now: float, key: str, cost: float) -> None:
-        if self._buckets is not None:
-            self._buckets.put_back(now, key, cost)
-        self._bucket.put_back(now, cost)
+    def _put_back(self, now: float, place: Place) -> None:
+        """Put the tokens of one that waits back where they were taken: its key may have another bucket by now."""
+        if place.bucket is not None:
+            place.bucket.put_back(now, place.cost)
+        if place.bucket is not self._bucket:
+            self._bucket.put_back(now, place.cost)
 
     def _refuse_late(self, now: float, deadline_at: float) -> Refusal:
-        return self._refusals.late(now, self._limit.latency_s, deadline_at - now)
+        return self._refusals.refuse(now, Reason.DEADLINE, self._limit.latency_s, deadline_at - now)
 
     def _short_of_memory(self, now: float, size_bytes: int, criticality: Criticality) -> Refusal | None:
         memory = self._memory
         level = memory.level_with(size_bytes) if size_bytes else memory.level
         if level < 3 - criticality:
             return None
-        ever = memory.can_ever_hold(size_bytes)
-        return self._refusals.memory(now, memory.used_bytes + size_bytes, memory.limit_bytes, ever=ever)
+        if not memory.can_ever_hold(size_bytes):
+            return self._refusals.refuse_for_good(Reason.MEMORY, size_bytes, memory.limit_bytes)
+        return self._refusals.refuse(now, Reason.MEMORY, memory.counted_bytes + size_bytes, memory.limit_bytes)
 
     def _refuse_rate(self, now: float, bucket: Bucket, rate: Rate | None, cost: float) -> Refusal:
         # The bucket has been found to refuse: it is asked how long to wait, and whether that is a cost at all.
-        return self._refusals.rate(rate or Rate(0), cost, bucket.take(now, cost))
+        return self._refusals.refuse_rate(rate or Rate(0), cost, bucket.take(now, cost))
 
     def _crowded(self, now: float, tenant: str, key: str) -> Refusal:
         """Refuse what finds no slot: for its share, if it has that and is not alone; otherwise since all is full."""
-        limit = self._limit.limit
-        for held_by, name in ((self._tenants, tenant), (self._keys, key)):
-            held, part = held_by.get(name, 0), limit / max(len(held_by), 1)
-            if len(held_by) > 1 and held >= part:
-                return self._refusals.share(now, held, part)
-        return self._refusals.full(now, self.in_flight + self.waiting, limit)
+        limit, tenants, keys = self._limit.limit, self._tenants, self._keys
+        if len(tenants) > 1 and (held := tenants.get(tenant, 0)) * len(tenants) >= limit:
+            return self._refusals.refuse(now, Reason.SHARE, held, limit / len(tenants))
+        if len(keys) > 1 and (held := keys.get(key, 0)) * len(keys) >= limit:
+            return self._refusals.refuse(now, Reason.SHARE, held, limit / len(keys))
+        return self._refusals.refuse(now, Reason.CONCURRENCY, self.in_flight + self._waiters.count, limit)
 
 
-class _Unlimited:
-    """A limit that is none."""
+class _Unlimited(Limit):
+    """A limit that is none, and learns nothing."""
 
     __slots__ = ()
-    limit = inf
-    latency_s = 0.0
-    window_ends_at = inf
+
+    def __init__(self) -> None:
+        super().__init__(Concurrency())
+        self.limit = sys.maxsize
+        self.window_ends_at = inf
 
     def sample(self, now: float, began_at: float, in_flight_at_start: int, ok: bool) -> None:  # noqa: FBT001 - as Limit has it
         """Learn nothing."""
-
-    def adapt(self, now: float, in_flight: int, lag_s: float) -> None:
-        """Change nothing."""

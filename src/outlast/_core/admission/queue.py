@@ -5,7 +5,8 @@ a break (Controlled Delay as in Maurer, "Fail at Scale", ACM Queue 13(8), 2015).
 the oldest have waited so long that their callers are about to give up. Otherwise it is the oldest.
 
 Every key has a time of its own that it has been waiting since, as the flows of FQ-CoDel (RFC 8290) have: a key that asks for too
-much shortens its own waits, and not those of others. Which tenant is next, and which of its keys: the one that holds the fewest
+much shortens its own waits, and not those of others. Nor does it while it has less than its part of what is under way or waits:
+then it is others that make it wait. Which tenant is next, and which of its keys: the one that holds the fewest
 slots, among equals the one that has waited the longest since that changed. So nobody gets more than its share of slots while
 others wait, however long the work of each takes, and a lone tenant may hold everything.
 """
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from outlast._core.admission.ranked import Ranked
 
 if TYPE_CHECKING:
+    from outlast._core.admission.bucket import Bucket
     from outlast._core.admission.ticket import Ticket
     from outlast._core.admission.values import Refusal
 
@@ -45,7 +47,19 @@ class Queue:
 class Place:
     """The place of a piece of work that waits. `outcome` is what came of it: None while it waits, or when it left."""
 
-    __slots__ = ("cost", "deadline_at", "expires_at", "holder", "key", "outcome", "since", "size_bytes", "tenant", "waits")
+    __slots__ = (
+        "bucket",
+        "cost",
+        "deadline_at",
+        "expires_at",
+        "holder",
+        "key",
+        "outcome",
+        "since",
+        "size_bytes",
+        "tenant",
+        "waits",
+    )
 
     def __init__(self, tenant: str, key: str, since: float, cost: float, size_bytes: int, deadline_at: float | None) -> None:
         self.tenant = tenant
@@ -56,6 +70,8 @@ class Place:
         self.deadline_at = deadline_at
         self.expires_at = inf
         self.waits = False
+        self.bucket: Bucket | None = None
+        """The one of its key that its tokens were taken of."""
         self.outcome: Ticket | Refusal | None = None
         self.holder: Any = None
         """The caller's own: whatever it needs to wake who waits here."""
@@ -156,19 +172,19 @@ class Waiters:
         place.waits = False
         self.count -= 1
         self._expiry.discard(place)
+        tenant.waiting -= 1
+        if not tenant.waiting:
+            del self._tenants[place.tenant]
+            self._by_held.discard(tenant)
+            self._by_length.discard(tenant)
+            return
+        self._by_length.put(tenant, -tenant.waiting)
         if key.places:
             tenant.by_length.put(key, -len(key.places))
         else:
             del tenant.keys[place.key]
             tenant.by_held.discard(key)
             tenant.by_length.discard(key)
-        tenant.waiting -= 1
-        if tenant.waiting:
-            self._by_length.put(tenant, -tenant.waiting)
-        else:
-            del self._tenants[place.tenant]
-            self._by_held.discard(tenant)
-            self._by_length.discard(tenant)
 
     def expired(self, now: float) -> Place | None:
         """Return the first whose wait is over, or None. It still waits."""
@@ -214,12 +230,14 @@ class Waiters:
                 of_tenant.by_held.put(of_key, self._keys_held.get(key, 0))
 
     def _presses(self, tenant: _Tenant, key: _Key, now: float, in_flight: int) -> bool:
-        """Return whether somebody of this key always waits, and its tenant has its part of all that is under way or waits.
+        """Return whether somebody of this key always waits, although it has its part of all that is under way or waits.
 
-        A tenant within its part may have a burst: the waits of its work are those that others make.
+        Within its part a tenant, and a key of it, may have a burst: its work waits as long as that of the others makes it wait.
         """
         if now - key.waits_since < self.policy.interval_s:
             return False
-        held = self._tenants_held
-        tenants = max(len(held), len(self._tenants))
-        return (held.get(tenant.name, 0) + tenant.waiting) * tenants >= in_flight + self.count
+        of_tenant = self._tenants_held.get(tenant.name, 0) + tenant.waiting
+        if of_tenant * max(len(self._tenants_held), len(self._tenants)) < in_flight + self.count:
+            return False
+        of_key = self._keys_held.get(key.name, 0) + len(key.places)
+        return of_key * max(len(self._keys_held), len(tenant.keys)) >= of_tenant

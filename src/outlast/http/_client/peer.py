@@ -13,7 +13,7 @@ from outlast.extend import Pacer, attach, attached
 from outlast.http._client.answers import PROBLEM_BYTES_MAX, Answer, AnswerError
 from outlast.http._client.calls import ENCODING, SUCCESS, AnswerStream, Call, beginning, check_encoding, lowered, whole
 from outlast.http._client.classify import http_rule, needs_second_look, quotes, was_accepted
-from outlast.http._client.settings import check, parsed
+from outlast.http._client.settings import below, check, origin, parsed
 from outlast.http._client.slots import Slots
 from outlast.http._client.statuses import PROBE_PASSES
 from outlast.http._client.wire import Client, Response, Wire, given_client, own_client, secret
@@ -49,9 +49,9 @@ class HttpPeer(Dependency):
     when a connection fails. **One call is one request**: nothing is tried again here. A job that fails by it is tried again by
     its queue, at the time for which the peer has asked.
 
-    The probe is HEAD (`probe_method`) of `probe_path`; any answer below 500 passes, but for 401, 407, 408, 425 and 429. A failed
-    call of which that is not clear (a deadline, a broken connection, most of 5xx) counts against the peer only if it does not
-    pass a probe within another second; else against the call alone.
+    The probe is HEAD (`probe_method`) of the URL, or of `probe_path` from the root of its host; any answer below 500 passes, but
+    for 401, 407, 408, 425 and 429. A call that failed in a way that leaves that open (a deadline, a broken connection, most of
+    5xx) counts against the peer only if that does not pass a probe within another second; else against the call alone.
 
     At most `connections_max` calls are under way, never more than eight connections are dialled in 100 ms, and the idle ones are
     given up when the peer goes down. The deadline travels in the header `x-request-timeout`, in seconds that are left.
@@ -73,7 +73,7 @@ class HttpPeer(Dependency):
         name: str = "",
         client: Client | None = None,
         headers: Mapping[str, str] | None = None,
-        probe_path: str = "/",
+        probe_path: str = "",
         probe_method: str = "HEAD",
         deadline_s: float = 10.0,
         connect_timeout_s: float = 5.0,
@@ -106,6 +106,7 @@ class HttpPeer(Dependency):
         self.connections_max = connections_max
         self.body_bytes_max = body_bytes_max
         self._probe_call = Call(probe_method, probe_path, PROBE_PASSES)
+        self._probe_url = below(origin(self._url), probe_path) if probe_path else self._url
         self._probe_timeout_s = connect_timeout_s
         try:
             asked = lowered(headers, self.name)
@@ -119,6 +120,8 @@ class HttpPeer(Dependency):
         self._pacer = Pacer()
         self._wire: Wire | None = None
         self._wires: set[Wire] = set()
+        self._closings = 0
+        """The number of times it was closed."""
         self._slots = Slots(self.name, connections_max, waiters_max)
         self.subscribe(self._on_change)
 
@@ -240,6 +243,7 @@ class HttpPeer(Dependency):
 
     async def close(self) -> None:
         """End every call and every connection; a peer that stands still is not waited for. A client of the user's stays open."""
+        self._closings += 1
         self._slots.refuse(lambda: Stopping(NO_MORE))
         self._wire = None
         for wire in tuple(self._wires):
@@ -281,7 +285,7 @@ class HttpPeer(Dependency):
         """Send the request; return its answer, the body unread, or raise `AnswerError`."""
         request = wire.client.build_request(
             call.method,
-            self._url + (f"/{call.path.lstrip('/')}" if call.path[:1] not in {"", "?"} else call.path),
+            self._probe_url if is_probe else below(self._url, call.path),
             content=call.content,
             json=call.json,
             params=call.params,
@@ -342,7 +346,11 @@ class HttpPeer(Dependency):
         if isinstance(error, AnswerError) and error.status == 401 and "authorization" in call.headers:
             fault = replace(fault, scope=Scope.CALL)
         elif needs_second_look(error) and is_ours and self.passable and not self.is_stopping:
+            closings = self._closings
             answers = await self.answers(ASK_S_MAX)
+            if closings != self._closings:
+                # The probe was ended by our own close, so it says nothing.
+                return Stopping(NO_MORE)
             hint = fault.hint or (ANSWERS_OTHERS if answers else "")
             fault = replace(fault, scope=Scope.CALL if answers else Scope.DEPENDENCY, hint=hint)
         attach(error, fault)

@@ -21,6 +21,16 @@ def check(name: str, limits: tuple[int, ...], seconds: tuple[float, ...]) -> Non
             raise ConfigurationError(msg)
 
 
+def below(url: str, path: str) -> str:
+    """Return the URL with a path, or a query alone, appended: never one of another host, whatever the path is."""
+    return url + (path if path[:1] in {"", "?"} else f"/{path.lstrip('/')}")
+
+
+def origin(url: str) -> str:
+    """Return the URL without its path."""
+    return "/".join(url.split("/", 3)[:3])
+
+
 def parsed(url: str) -> tuple[str, str, dict[str, str]]:
     """Return the URL without user and password, host and port, and the header by which the two travel."""
     # The URL is not shown: it may hold a password in any place, when it is not well formed.
