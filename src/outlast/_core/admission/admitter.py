@@ -271,7 +271,8 @@ class Admitter:
         self._returns.served += 1
         self.done += 1
         self._ended_at = now
-        if ok is not None:
+        # Critical work is of another kind: of health checks alone the limit would learn that work takes no time.
+        if ok is not None and not ticket.critical:
             limit.sample(now, ticket.began_at, ticket.in_flight_at_start, ok)
         ticket.state = _GONE
         self._give_up_slot(ticket)
