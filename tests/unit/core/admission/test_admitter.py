@@ -249,6 +249,25 @@ def test_what_the_rate_of_all_refuses_costs_its_key_nothing() -> None:
     let_in(machine, 0.0, key="b")
 
 
+def test_tokens_go_back_where_they_were_taken_also_when_the_bucket_of_the_key_is_forgotten() -> None:
+    machine = admitter(key_rate=Rate(100, burst=1), keys_max=1)
+    let_in(machine, 0.0, key="a"), let_in(machine, 0.02, key="b")
+    place = queued(machine, 0.04, key="c")
+    # c's bucket is full again, so its place goes to d, and e shares the bucket of the others.
+    queued(machine, 0.06, key="d"), queued(machine, 0.06, key="e")
+    buckets = machine._buckets
+    assert buckets is not None
+    assert [buckets.get(key) is not None for key in "cd"] == [False, True]
+    machine.leave(place, 0.06)
+    assert refused(machine, 0.06, key="f").reason is Reason.RATE, "e has taken the one token of the others"
+
+
+def test_nonsense_is_no_size() -> None:
+    for size_bytes in (-1, float("nan")):
+        with pytest.raises(ValueError, match="at least 0 bytes"):
+            admitter().admit(0.0, size_bytes=size_bytes)  # type: ignore[arg-type]
+
+
 # Criticality.
 
 
