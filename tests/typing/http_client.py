@@ -9,9 +9,11 @@ import httpx
 import httpx2
 
 import outlast
+from outlast.admission import Throttle
 from outlast.http import Answer, AnswerError, AnswerStream, AnswerTooLargeError, HttpPeer, http_rule
 
 orders = HttpPeer("https://orders.internal/v1", headers={"authorization": "Bearer secret"}, deadline_s=2.0)
+throttled = HttpPeer("https://orders.internal/v1", throttle=Throttle())
 by_httpx = HttpPeer("https://orders.internal/v1", client=httpx.AsyncClient())
 by_httpx2 = HttpPeer("https://orders.internal/v1", client=httpx2.AsyncClient())
 a_dependency: outlast.Dependency = orders

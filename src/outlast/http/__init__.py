@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from outlast._lazily import lazily
 
 if TYPE_CHECKING:
+    from outlast.http._app.admitting import AdmissionMiddleware as AdmissionMiddleware
     from outlast.http._app.answering import ProblemMiddleware as ProblemMiddleware
     from outlast.http._app.asking import Ask as Ask
     from outlast.http._app.asking import ask as ask
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from outlast.http._server.tls import Tls as Tls
 
 _HOMES = {
+    "AdmissionMiddleware": "_app.admitting",
     "Answer": "_client.answers",
     "AnswerError": "_client.answers",
     "AnswerStream": "_client.calls",
@@ -63,6 +65,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "AdmissionMiddleware",
     "Answer",
     "AnswerError",
     "AnswerStream",

@@ -52,9 +52,11 @@ class ScriptedServer:
     headers: dict[str, str] = field(default_factory=dict)
     """Added to every answer."""
 
+    port: int = 0
+
     def __post_init__(self) -> None:
-        self.listener = socket.create_server(("127.0.0.1", 0))
-        self.port: int = self.listener.getsockname()[1]
+        self.listener = socket.create_server(("127.0.0.1", self.port))
+        self.port = self.listener.getsockname()[1]
         self.asked: list[Asked] = []
         self.working = 0
         self.connections: set[asyncio.StreamWriter] = set()

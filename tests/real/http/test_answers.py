@@ -251,6 +251,35 @@ def test_who_waits_for_its_client_to_leave_learns_that_it_has_closed_its_side(ru
     run_async(main)
 
 
+def test_a_stream_without_an_end_ends_when_its_client_is_gone(run_async: RunAsync) -> None:
+    """It awaits nothing but `send`, and does not listen: each part is dropped at once, and others still have their turn."""
+
+    async def main() -> None:
+        parts = 0
+
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            nonlocal parts
+            assert scope["type"] == "http"
+            if scope["path"] == "/other":
+                await answer(send)
+                return
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            while True:
+                parts += 1
+                await send({"type": "http.response.body", "body": b"x" * 1_000, "more_body": True})
+
+        async with serving(app) as served:
+            client = await served.connect()
+            client.send(get())
+            await client.reader.readexactly(10_000)
+            client.writer.transport.abort()
+            await served.until(lambda: served.open == 0)
+            assert (await served.ask(get("/other", "Connection: close"))).status == 200
+            await served.until(lambda: not served.service.holders())
+
+    run_async(main)
+
+
 def test_a_half_closed_connection_is_cut_when_the_answer_takes_too_long(run_async: RunAsync) -> None:
     async def main() -> None:
         go = asyncio.Event()

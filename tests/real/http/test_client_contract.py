@@ -57,7 +57,7 @@ class HttpRig(Rig):
         if self._library == "httpx":
             client = httpx.AsyncClient(trust_env=False)
             self._given.append(client)
-        peer = HttpPeer(url, client=client, deadline_s=0.3, connect_timeout_s=2.0)
+        peer = HttpPeer(url, client=client, deadline_s=0.6, connect_timeout_s=2.0)
         turn = peer._pacer.turn
 
         async def noted() -> None:

@@ -319,8 +319,9 @@ def test_clients_show_a_certificate_where_that_is_asked(run_async: RunAsync, pem
         context = ssl.create_default_context(cafile=pem[0])
         async with serving(hello, tls=Tls(*pem, clients=pem[0])) as served:
             # With TLS 1.3 the client learns of it after its own handshake.
-            with pytest.raises((ssl.SSLError, ConnectionError, asyncio.IncompleteReadError)):
-                await (await served.connect(ssl=context)).answer()
+            async with await served.connect(ssl=context) as client:
+                with pytest.raises((ssl.SSLError, ConnectionError, asyncio.IncompleteReadError)):
+                    await client.answer()
             context.load_cert_chain(*pem)
             async with await served.connect(ssl=context) as client:
                 client.send(get())

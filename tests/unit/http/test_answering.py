@@ -34,7 +34,8 @@ def raising(exc: BaseException, *, after: int = 0) -> Any:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         for message in messages[:after]:
             await send(message)
-        raise exc
+        # One exception is raised a thousand times: each would add to its traceback.
+        raise exc.with_traceback(None)
 
     return app
 
@@ -193,6 +194,24 @@ def test_an_answer_500_that_an_application_means_is_sent(path: str, query: bytes
     run_virtual(main)
 
 
+def test_of_an_answer_500_only_a_bounded_part_is_held_back() -> None:
+    gone_out: list[int] = []
+
+    async def main() -> None:
+        exchange = Exchange()
+
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            await send({"type": "http.response.start", "status": 500, "headers": []})
+            gone_out.append(len(exchange.sent))
+            await send({"type": "http.response.body", "body": b"x" * 65_537})
+            gone_out.append(len(exchange.sent))
+
+        await exchange.run(ProblemMiddleware(app))
+
+    run_virtual(main)
+    assert gone_out == [0, 2]
+
+
 def test_an_unknown_path_is_a_problem_with_the_id_of_the_request() -> None:
     async def main() -> None:
         exchange = await Exchange(path="/none", headers={"X-Request-Id": "r-7"}).run(ProblemMiddleware(STARLETTE))
@@ -208,6 +227,13 @@ def test_every_answer_has_an_id_and_a_server_s_own_is_kept() -> None:
         ids = {(await Exchange().run(app)).headers["x-request-id"] for _ in range(100)}
         assert len(ids) == 100
         assert (await Exchange(extensions={"outlast.request_id": "s1"}).run(app)).headers["x-request-id"] == "s1"
+
+        async def passes_on(scope: Any, receive: Any, send: Any) -> None:
+            await send({"type": "http.response.start", "status": 200, "headers": [(b"X-Request-Id", b"a peer's")]})
+            await send({"type": "http.response.body"})
+
+        exchange = await Exchange(extensions={"outlast.request_id": "s1"}).run(ProblemMiddleware(passes_on))
+        assert exchange.sent[0]["headers"] == [(b"x-request-id", b"s1")]
 
     run_virtual(main)
 

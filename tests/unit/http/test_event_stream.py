@@ -174,6 +174,59 @@ def test_a_client_that_does_not_read_is_cut_and_costs_no_memory_until_then() -> 
     assert run_virtual(main) == pytest.approx(10)
 
 
+def test_nothing_is_added_to_what_a_client_does_not_read() -> None:
+    async def main() -> float:
+        feed = EventFeed()
+        watching = Watching(feed, keep_alive_s=3, stalled_s=10)
+        await asyncio.sleep(1)
+        watching.exchange.stop_reading()
+        feed.publish("1")
+        await watching.task
+        assert watching.aborted == 1
+        assert len(watching.exchange.sent) == 2, "the start of the answer, and retry"
+        return asyncio.get_running_loop().time()
+
+    assert run_virtual(main) == 11
+
+
+def test_a_server_that_cannot_cut_is_left_to_its_own_bounds() -> None:
+    async def main() -> None:
+        feed = EventFeed()
+        exchange = Exchange()
+        task = asyncio.create_task(exchange.run(EventStream(feed.watch(), keep_alive_s=2, stalled_s=1)))
+        await asyncio.sleep(1)
+        exchange.stop_reading()
+        await task
+        assert not exchange.ended
+        assert feed.viewers == 0
+
+    run_virtual(main)
+
+
+class Countdown:
+    """An async iterator that cannot be closed."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def __aiter__(self) -> Countdown:
+        return self
+
+    async def __anext__(self) -> Event:
+        if not self.number:
+            raise StopAsyncIteration
+        self.number -= 1
+        return Event(str(self.number))
+
+
+def test_a_source_that_cannot_be_closed_need_not_be() -> None:
+    async def main() -> None:
+        exchange = await Exchange().run(EventStream(Countdown(2)))
+        assert exchange.body.endswith(b"data: 1\n\ndata: 0\n\n")
+
+    run_virtual(main)
+
+
 def test_a_client_that_reads_too_late_is_told_to_read_the_state_as_a_whole() -> None:
     async def main() -> None:
         feed = EventFeed(history_bytes_max=50_000)

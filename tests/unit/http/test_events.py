@@ -157,6 +157,27 @@ def test_a_viewer_takes_a_bounded_part_at_a_time() -> None:
     run_virtual(main)
 
 
+def test_a_viewer_that_is_cancelled_in_the_step_of_an_event_loses_none() -> None:
+    async def main() -> None:
+        feed = EventFeed()
+        viewer = feed.watch()
+        task = asyncio.create_task(anext(viewer))
+        await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.sleep(0)
+        feed.publish("1")
+        assert task.cancelled()
+        assert numbers(await taken(viewer)) == [1]
+        task = asyncio.create_task(anext(viewer))
+        await asyncio.sleep(0)
+        task.cancel()
+        feed.publish("2")
+        await asyncio.wait({task})
+        assert numbers(await taken(viewer)) == [2]
+
+    run_virtual(main)
+
+
 def test_an_event_larger_than_the_history_is_refused() -> None:
     feed = EventFeed(history_bytes_max=100)
     with pytest.raises(ValueError, match="larger than the history of its feed, 100"):

@@ -14,7 +14,7 @@ from outlast import Classifiers, Fault, Kind, OutlastError, Scope, Stopping, Una
 from outlast.admission import Reason
 from outlast.extend import attach
 from outlast.http import Problem, http_problem, problem_of
-from outlast.http._app.problem import problem_of_fault, problem_of_refusal, refusal_wire, retry_after
+from outlast.http._app.problem import problem_of_fault, problem_of_refusal, refusal_in, refusal_wire, retry_after
 from outlast.http._app.request_ids import request_id_of
 from outlast.testing import run_virtual
 
@@ -57,6 +57,18 @@ def test_a_refusal_is_found_behind_other_exceptions() -> None:
     wrapped.__cause__ = DOWN
     for exc in (wrapped, ExceptionGroup("two", [ValueError("x"), wrapped])):
         assert problem_of(exc).retry_after_s == 0.02
+
+
+def test_a_refusal_is_looked_for_in_a_bounded_number_of_exceptions() -> None:
+    chain: BaseException = DOWN
+    for number in range(1000):
+        outer = RuntimeError(number)
+        outer.__cause__ = chain
+        chain = outer
+    assert refusal_in(chain) is None
+    loop = RuntimeError("its own cause")
+    loop.__cause__ = loop
+    assert refusal_in(loop) is None
 
 
 @pytest.mark.parametrize(
@@ -112,7 +124,7 @@ def test_retry_after_is_in_whole_seconds_and_at_least_one(seconds: float, header
     assert retry_after(seconds) == header
     _, headers, body = parsed(refusal_wire(Reason.RATE, seconds))
     assert headers["retry-after"] == str(header)
-    assert json.loads(body)["retry_after_s"] == seconds
+    assert json.loads(body)["retry_after_s"] == max(0.0, seconds)
 
 
 @pytest.mark.parametrize("seconds", [float("nan"), float("inf")])
@@ -123,7 +135,7 @@ def test_a_wait_that_is_no_number_is_left_out(seconds: float) -> None:
 
 
 @pytest.mark.parametrize("reason", Reason)
-@pytest.mark.parametrize("retry_after_s", [0.02, 7.25, None])
+@pytest.mark.parametrize("retry_after_s", [0.02, 7.25, -1, None])
 @pytest.mark.parametrize("request_id", ["", "id-1"])
 @pytest.mark.parametrize("close", [False, True])
 def test_the_prepared_answer_is_the_same_as_the_one_made_by_parts(

@@ -170,7 +170,8 @@ class Admitter:
         taken = cost if taken < 0.0 else taken + cost
         if not taken <= bucket.burst:
             return self._refuse_rate(now, bucket, self.policy.rate, cost)
-        if self.in_flight >= limit.limit or self._waiters.count:
+        # While anybody waits this is so: nobody overtakes them.
+        if self.in_flight >= limit.limit:
             may_wait = may_wait and criticality is _NORMAL
             return self._no_slot(now, key, tenant, cost, size_bytes, deadline_at, may_wait)
         of_key.at, of_key.taken, bucket.at, bucket.taken = key_at, key_taken, at, taken

@@ -93,13 +93,12 @@ class MemoryState:
             self._base = max(self._base if self.reserved_bytes >= 1 else 0.0, used_bytes - self.reserved_bytes)
         self.level = self.level_with(0.0)
 
-    def reserve(self, size_bytes: float) -> int:
+    def reserve(self, size_bytes: float) -> None:
         """Count the announced bytes of work that comes in as used from now on."""
         self.reserved_bytes += size_bytes
         self.level = self.level_with(0.0)
-        return 0
 
-    def unreserve(self, size_bytes: float, mark: int = 0) -> None:  # noqa: ARG002 - until nobody passes it
+    def unreserve(self, size_bytes: float) -> None:
         """Take back what was reserved for work that has ended, or did not come in. What is still in use stands in the samples."""
         self.reserved_bytes = max(0.0, self.reserved_bytes - size_bytes)
         self.level = self.level_with(0.0)

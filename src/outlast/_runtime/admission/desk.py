@@ -13,6 +13,7 @@ from outlast._core.classify import Classifiers
 from outlast._runtime.admission.lines import Lines
 from outlast._runtime.admission.refused import Refused, TooLargeError
 from outlast._runtime.dependency.callers import Callers
+from outlast._runtime.dependency.incident import clock
 from outlast._runtime.service.gate import FULL_RETRY_S, Gate
 from outlast._runtime.service.stop import Stopping, finish
 
@@ -152,7 +153,7 @@ class Desk:
         """Return the error that a refusal is raised as."""
         if refusal.retry_after_s is None:
             return TooLargeError(self.name, refusal)
-        since = self.lines.since(refusal.reason)
+        since = self.lines.book.since(refusal.reason)
         return Refused(self.name, refusal, 0.0 if since is None else asyncio.get_running_loop().time() - since)
 
     # Going out.
@@ -195,7 +196,7 @@ class Desk:
 
     def stop(self, _stop: Stop) -> None:
         """Refuse those who wait, in the step that fires the stop; the gate refuses whoever comes."""
-        now = asyncio.get_running_loop().time()
+        now = clock()
         waiting, self._waiting = self._waiting, {}
         for place in waiting:
             # What it frees for another of them comes back when that one leaves.
@@ -223,17 +224,14 @@ class Desk:
             finish(self._emptied)
 
     def _settle(self, settled: Sequence[Settled], loop: asyncio.AbstractEventLoop) -> None:
-        """Wake those who wait of whose places something has come, and hand on what one of them is no longer there to take."""
-        admitter, now = self.admitter, loop.time()
-        queue = list(settled)
-        for place, got in queue:
+        """Wake those who wait of whose places something has come.
+
+        One whose task was cancelled in this very step is woken by that: it leaves, and what it was handed goes on to the next.
+        """
+        for place, got in settled:
             self._waiting.pop(place, None)
-            if place.holder is not None and place.holder.done():
-                # Its task was cancelled in this very step; its own clean-up finds nothing to leave.
-                queue += admitter.leave(place, now)
-                continue
             if isinstance(got, Refusal):
-                self._note(got, now)
+                self._note(got, loop.time())
             _wake(place)
         self._arm(loop)
 

@@ -10,52 +10,42 @@ from outlast._core.admission.shedding import Shedding
 from outlast._runtime.dependency.outbox import Outbox
 
 if TYPE_CHECKING:
-    from outlast._core.admission.shedding import Shed
-    from outlast._core.admission.values import Reason, Refusal
+    from outlast._core.admission.values import Refusal
 
 
 class Lines:
-    """Writes to the logger `outlast`. On the event loop's thread only; `since` and `open` may be read from any.
+    """Writes to the logger `outlast`. On the event loop's thread only.
 
     A refusal that opens no spell costs a look into a dict of five and two numbers.
     """
 
     def __init__(self, subject: str) -> None:
-        self._book = Shedding(subject)
+        self.book = Shedding(subject)
+        """Its `open` and `since` may be read from any thread."""
         self._outbox = Outbox(logging.getLogger("outlast"))
         self._timer: asyncio.TimerHandle | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def refused(self, refusal: Refusal, now: float) -> None:
         """Count a refusal; write a line for the first of a spell."""
-        line = self._book.refused(refusal, now)
+        line = self.book.refused(refusal, now)
         if line is not None:
             self._outbox.put(line)
             self._outbox.write()
             self._arm()
-
-    def since(self, reason: Reason) -> float | None:
-        """Return when the present spell of a reason began; None if it does not refuse now."""
-        shed = self._book.open.get(reason)
-        return None if shed is None else shed.opened_at
-
-    @property
-    def open(self) -> list[Shed]:
-        """The spells of the reasons that refuse now, the first one first."""
-        return list(self._book.open.values())
 
     def end(self, now: float) -> None:
         """Write the last lines: the service ends."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        for line in self._book.end(now):
+        for line in self.book.end(now):
             self._outbox.put(line)
         self._outbox.write()
 
     def _arm(self) -> None:
         """Set the one timer, unless it is set: a new spell is due no earlier than those that were open."""
-        loop, next_at = asyncio.get_running_loop(), self._book.next_at
+        loop, next_at = asyncio.get_running_loop(), self.book.next_at
         # One of an event loop that has ended would never come.
         if next_at is not None and (self._timer is None or self._loop is not loop):
             self._loop = loop
@@ -63,7 +53,7 @@ class Lines:
 
     def _due(self, loop: asyncio.AbstractEventLoop) -> None:
         self._timer = None
-        for line in self._book.due(loop.time()):
+        for line in self.book.due(loop.time()):
             self._outbox.put(line)
         self._outbox.write()
         self._arm()

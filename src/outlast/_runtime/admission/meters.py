@@ -22,16 +22,12 @@ class Meters:
         self.unknown = "" if policy is None else "it has not been measured yet"
         """The reason why it is not known how near the memory is to its limit; empty while it is known, or nobody asks."""
         self._desk = desk
-        self._policy = policy
+        # One for the life of the service, however often the task is restarted: it says each reason once.
+        self._memory = None if policy is None else MemoryMeter(bytes_max=policy.bytes_max)
 
     async def begin(self) -> None:
         """Measure the memory once, before the service takes in work: one that starts into a flood has its thresholds."""
-        if self._policy is not None:
-            memory = MemoryMeter(bytes_max=self._policy.bytes_max)
-            try:
-                await self._sample(memory, 0.0)
-            finally:
-                memory.close()
+        await self._sample(0.0)
 
     async def run(self, stop: Stop) -> None:
         """Measure until the stop is fired, then wait for what is under way: the drain of the service lasts as long as that."""
@@ -47,21 +43,23 @@ class Meters:
 
     async def _measure(self, stop: Stop) -> None:
         lag = LagMeter()
-        memory = None if self._policy is None else MemoryMeter(bytes_max=self._policy.bytes_max)
         lag.start()
         try:
             while True:
-                await self._sample(memory, lag.lag_s)
+                await self._sample(lag.lag_s)
                 await stop.sleep(SAMPLE_S)
         finally:
             lag.stop()
-            if memory is not None:
-                memory.close()
+            if self._memory is not None:
+                self._memory.close()
             self._desk.measured(None, None, 0.0)
 
-    async def _sample(self, memory: MemoryMeter | None, lag_s: float) -> None:
-        used_bytes = limit_bytes = None
-        if memory is not None:
-            used_bytes, limit_bytes = await memory.sample()
-            self.unknown = memory.unknown
-        self._desk.measured(used_bytes, limit_bytes, lag_s)
+    async def _sample(self, lag_s: float) -> None:
+        memory = self._memory
+        if memory is None:
+            self._desk.measured(None, None, lag_s)
+            return
+        self._desk.measured(*await memory.sample(), lag_s)
+        self.unknown = memory.unknown
+        if self._desk.admitter.memory_level:
+            await memory.make_room(asyncio.get_running_loop().time())

@@ -57,7 +57,7 @@ class ShownAdmission:
         """Return whether it lets work in. It is not well while it refuses work that the service was meant to do."""
         if not self._service.ready:
             return SystemHealth(None, "not at work")
-        spells = self._desk.lines.open
+        spells = self._desk.lines.book.open
         reasons = ", ".join(shed.first.reason.value for shed in spells)
         for shed in spells:
             if shed.first.reason not in AGREED:

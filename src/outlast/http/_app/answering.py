@@ -144,7 +144,9 @@ class _Answer:
 
     async def _forward(self, message: Message) -> None:
         if message["type"] == "http.response.start":
-            message = {**message, "headers": [*message.get("headers", ()), self._header]}
+            # The application may pass on an answer with an id of its own.
+            others = [header for header in message.get("headers", ()) if header[0].lower() != HEADER]
+            message = {**message, "headers": [*others, self._header]}
             self.begun = True
         try:
             await self._send(message)

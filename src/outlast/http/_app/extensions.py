@@ -21,6 +21,8 @@ TICKET: Final = "outlast.ticket"
 """The ticket of admission, when the request has one. Whoever put it there releases it when the request's task has ended,
 however that ends: a task that is cancelled before its first step runs nothing of the application. Releasing twice is the same
 as releasing once."""
+PARKED: Final = "outlast.parked"
+"""True once the request has waited as a long poll or an event stream: the time that it takes is no sample of the latency."""
 TOKEN: Final = "outlast.token"  # noqa: S105 - a name
 """The `Token` that the request was let in with."""
 REQUEST_ID: Final = "outlast.request_id"

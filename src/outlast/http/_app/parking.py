@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from typing import TYPE_CHECKING, Any, Protocol
 
-from outlast.http._app.extensions import STOP, TICKET, extensions
+from outlast.http._app.extensions import PARKED, STOP, TICKET, extensions
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -33,9 +33,11 @@ async def until_gone(receive: Receive) -> None:
 
 def park(scope: Scope) -> None:
     """Let others have the slot of the request, if it has one. Raises `Refused` where as many are parked as may be."""
-    ticket: Parkable | None = extensions(scope).get(TICKET)
+    known = extensions(scope)
+    ticket: Parkable | None = known.get(TICKET)
     if ticket is not None:
         ticket.park()
+        known[PARKED] = True
 
 
 def unpark(scope: Scope) -> None:
@@ -52,8 +54,7 @@ def fired(scope: Scope, stop: Stop | None) -> Generator[asyncio.Future[None]]:
     future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def finish(_: Stop) -> None:
-        if not future.done():
-            future.set_result(None)
+        future.set_result(None)
 
     forget = (lambda: None) if stop is None else stop.on_fire(finish)
     try:

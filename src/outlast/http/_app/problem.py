@@ -204,7 +204,7 @@ def refusal_wire(
     if retry_after_s is None:
         return replace(problem_of_refusal(reason, None), close=close).wire(request_id=request_id, head=head, more=more)
     start, body_start = _PREPARED[reason]
-    body = body_start + repr(float(retry_after_s)).encode()
+    body = body_start + repr(max(0.0, float(retry_after_s))).encode()
     if request_id:
         name = request_id.encode()
         body += b',"request_id":"%s"}' % name
@@ -239,8 +239,8 @@ def refusal_in(exc: BaseException | None) -> Unavailable | None:
 
 
 def _finite(seconds: float | None) -> float | None:
-    """Return `seconds`, unless they are no number of JSON."""
-    return seconds if seconds is not None and math.isfinite(seconds) else None
+    """Return `seconds`, at least 0, unless they are no number of JSON."""
+    return max(0.0, seconds) if seconds is not None and math.isfinite(seconds) else None
 
 
 def _phrase(status: int) -> str:

@@ -57,6 +57,8 @@ ERRORS: Final[dict[str, Row]] = {
     "RequestError": Row(_T, "transport", _PEER, doubtful=True),
 }
 """By the name of a class or of an ancestor, which both libraries have alike."""
+NOT_SENT: Final = frozenset({"no connection", "pool timeout", "deadline", "bad header", "bad URL"})
+"""Codes of calls that ended here: the peer has not heard of them."""
 QUIET: Final = "its text is not shown: it may quote the URL or a header"
 
 
@@ -80,6 +82,18 @@ def needs_second_look(exc: BaseException) -> bool:
         return is_doubtful(exc.answer, exc.problem)
     row = _row(exc)
     return isinstance(exc, TimeoutError) if row is None else row.doubtful
+
+
+def was_accepted(fault: Fault) -> bool | None:
+    """Return whether the peer took the call that ended with this fault, as its throttle counts; None if it was not asked at all.
+
+    A call is one too many for a peer that says so, that is down, or that does not answer in time. One that it refuses for its
+    own sake, or fails at (400, 500), it has taken.
+    """
+    if fault.code in NOT_SENT or fault.kind in {Kind.BUG, Kind.STOPPING}:
+        return None
+    is_down = fault.kind is Kind.TRANSIENT and fault.scope is Scope.DEPENDENCY
+    return not (fault.kind in {Kind.OVERLOADED, Kind.EXHAUSTED} or fault.code == "timeout" or is_down)
 
 
 def quotes(exc: BaseException) -> bool:

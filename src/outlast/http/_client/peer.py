@@ -10,14 +10,15 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote, urlsplit
 
-from outlast import Classifiers, ConfigurationError, Dependency, Fault, OutlastError, Scope, State, Stopping, Unavailable
-from outlast.extend import Pacer, attach
+from outlast import Classifiers, ConfigurationError, Dependency, Fault, Kind, OutlastError, Scope, State, Stopping, Unavailable
+from outlast.admission import Throttler
+from outlast.extend import Pacer, attach, attached
 from outlast.http._client.answers import PROBLEM_BYTES_MAX, Answer, AnswerError
 from outlast.http._client.calls import ENCODING, SUCCESS, AnswerStream, Call, beginning, check_encoding, lowered, whole
-from outlast.http._client.classify import http_rule, needs_second_look, quotes
+from outlast.http._client.classify import http_rule, needs_second_look, quotes, was_accepted
 from outlast.http._client.slots import Slots
 from outlast.http._client.statuses import PROBE_PASSES
-from outlast.http._client.wire import Client, Response, Wire, hidden, own_client
+from outlast.http._client.wire import Client, Response, Wire, given_client, own_client, secret
 
 if TYPE_CHECKING:
     import random
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterable, Container, Mapping
 
     from outlast import HealthPolicy
+    from outlast.admission import Throttle
 
 TIMEOUT_HEADER: Final = "x-request-timeout"
 """The seconds that are left of the call's deadline: remaining time travels, since the clocks of two machines differ."""
@@ -57,7 +59,11 @@ class HttpPeer(Dependency):
     given up when the peer goes down. The deadline travels in the header `x-request-timeout`, in seconds that are left.
     Neither the user and password of the URL nor headers nor queries are in any line, error or `repr`.
 
-    `client` is an `httpx2.AsyncClient` or `httpx.AsyncClient` of the user's, who closes it; both log each call at INFO.
+    With `throttle` calls are refused here, by `Unavailable`, when the peer has refused too many of late: see
+    `outlast.admission.Throttler`.
+
+    `client` is an `httpx2.AsyncClient` or `httpx.AsyncClient` of the user's, who closes it; both log each call at INFO, and the
+    query is masked in that. It should allow two connections more than `connections_max`, for probes.
     Without, a transport of httpx2 is used, which reads nothing from the environment, keeps no cookies and logs nothing.
     Redirects are never followed: a peer that has moved needs another URL.
     """
@@ -75,6 +81,7 @@ class HttpPeer(Dependency):
         connect_timeout_s: float = 5.0,
         connections_max: int = 20,
         body_bytes_max: int = 10 * 2**20,
+        throttle: Throttle | None = None,
         tls: ssl.SSLContext | None = None,
         policy: HealthPolicy | None = None,
         classifiers: Classifiers | None = None,
@@ -109,7 +116,8 @@ class HttpPeer(Dependency):
         # The answer is not to be unpacked into more than was allowed.
         self._headers = {"accept": "*/*", "user-agent": "outlast", ENCODING: "identity", **authorization, **asked}
         self._is_given = client is not None
-        self._new_client = own_client(self.name, tls, connections_max) if client is None else lambda: client
+        self._new_client = own_client(self.name, tls, connections_max) if client is None else given_client(self.name, client)
+        self._throttler = None if throttle is None else Throttler(self.name, throttle, rng=self.rng)
         self._pacer = Pacer()
         self._wire: Wire | None = None
         self._wires: set[Wire] = set()
@@ -247,10 +255,17 @@ class HttpPeer(Dependency):
         """Take a place among the calls; yields the wire, and the seconds that are left."""
         loop = asyncio.get_running_loop()
         began_at = loop.time()
+        if not deadline_s > 0:
+            # It can only be late: nothing is sent, and nobody is asked why.
+            text = f"{self.name}: the deadline of the call, {deadline_s:g} s, was over before it was sent"
+            raise OutlastError(text, Fault(Kind.TRANSIENT, "deadline", text, self.name, Scope.CALL))
         await self._slots.take(deadline_s)
         try:
             if not self.passable:
                 raise self.unavailable()
+            # Asked as late as this, since a call that found no connection is none that the peer has not accepted.
+            if self._throttler is not None and (refusal := self._throttler.refusal()) is not None:
+                raise refusal
             wire = self._own_wire()
             wire.enter()
             try:
@@ -277,7 +292,7 @@ class HttpPeer(Dependency):
             timeout=(self.connect_timeout_s, None, None, None),
             extensions={"trace": self._pace_probe if is_probe else self._pace},
         )
-        request.url = hidden(request.url)
+        request.url = secret(request.url)
         response = await wire.client.send(request, stream=True, follow_redirects=False)
         if response.status_code in call.accept:
             return response
@@ -297,19 +312,32 @@ class HttpPeer(Dependency):
 
     @contextlib.asynccontextmanager
     async def _judging(self, call: Call, deadline_s: float) -> AsyncGenerator[None]:
-        """Attach the fault to what leaves the block, after a second look where it is needed."""
+        """Attach the fault to what leaves the block, after a second look where it is needed, and feed the throttle."""
+        throttler = self._throttler
         try:
             yield
-        except (Unavailable, Stopping):
+        except Stopping:
+            raise
+        except Unavailable as refusal:
+            if throttler is not None and refusal.owner is None:
+                # The throttle's, not this dependency's own: whoever comes back at once waits, without a connection.
+                await throttler.take_turn()
             raise
         except Exception as exc:
             error = await self._judged(exc, call, deadline_s)
+            fault = attached(error)
+            if throttler is not None and fault is not None and (accepted := was_accepted(fault)) is not None:
+                throttler.record(accepted=accepted)
             if error is exc:
                 raise
             raise error from None
+        if throttler is not None:
+            throttler.record(accepted=True)
 
     async def _judged(self, exc: Exception, call: Call, deadline_s: float) -> Exception:
         error = self._readable(exc, call, deadline_s)
+        if attached(error) is not None:
+            return error
         fault = self.classifiers.classify(error, source=self.name, phase="request")
         own = http_rule(error, "request")
         is_ours = fault.scope is Scope.DEPENDENCY or own == replace(fault, source="")
@@ -335,6 +363,9 @@ class HttpPeer(Dependency):
 
     def _own_wire(self) -> Wire:
         if self._wire is None or self._wire.loop is not asyncio.get_running_loop():
+            if self._wire is not None:
+                # Its event loop has ended, and it with that.
+                self._wires.discard(self._wire)
             self._wire = Wire(self._new_client(), is_own=not self._is_given, closed=self._wires.discard)
             self._wires.add(self._wire)
         return self._wire

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import inspect
+import logging
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from outlast import ConfigurationError
@@ -171,19 +173,44 @@ def own_client(name: str, tls: ssl.SSLContext | None, connections_max: int) -> C
     return lambda: OwnClient(httpx2.AsyncHTTPTransport(verify=verify, trust_env=False, limits=limits), httpx2.Request)
 
 
-def hidden(url: Url) -> Url:
-    """Return a URL whose text has neither user, password nor query: the libraries log the text of every URL at INFO."""
-    return _hiding(url.__class__)(url)
+def given_client(name: str, client: Client) -> Callable[[], Client]:
+    """Return what returns the user's client. Raises `ConfigurationError` for one that is not asynchronous."""
+    if not inspect.iscoroutinefunction(client.send):
+        msg = f"{name}: client is an AsyncClient of httpx2 or httpx, not {type(client).__name__}"
+        raise ConfigurationError(msg)
+    mask_lines()
+    return lambda: client
+
+
+class Masking(logging.Filter):
+    """Masks the query of a URL of ours in the line that both libraries log at INFO for each call."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Let the record pass."""
+        if isinstance(record.args, tuple):
+            record.args = tuple(_masked(arg) if getattr(arg, "is_secret", False) else arg for arg in record.args)
+        return True
+
+
+MASKING: Final = Masking()
+
+
+def mask_lines() -> None:
+    """Add the filter to the loggers of both libraries, once. The lines of other clients stay as they are."""
+    for name in ("httpx2", "httpx"):
+        logging.getLogger(name).addFilter(MASKING)
+
+
+def secret(url: Url) -> Url:
+    """Return the URL as one that is masked in lines. Its text is what it was: a user's `auth` may sign it."""
+    return _secret_kind(url.__class__)(url)
 
 
 @functools.cache
-def _hiding(kind: type) -> type:
-    if getattr(kind, "is_hidden", False):
-        return kind
+def _secret_kind(kind: type) -> type:
+    return kind if getattr(kind, "is_secret", False) else type(kind.__name__, (kind,), {"is_secret": True})
 
-    def text(url: Url) -> str:
-        host = f"[{url.host}]" if ":" in url.host else url.host
-        port = "" if url.port is None else f":{url.port}"
-        return f"{url.scheme}://{host}{port}{url.path}{'?***' if url.query else ''}"
 
-    return type(kind.__name__, (kind,), {"__str__": text, "__repr__": text, "is_hidden": True})
+def _masked(url: Url) -> str:
+    text, _, query = str(url).partition("?")
+    return f"{text}?***" if query else text

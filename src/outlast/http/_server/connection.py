@@ -10,10 +10,12 @@ import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from outlast.http._app import extensions
+from outlast.http._app.problem import Problem
 from outlast.http._app.request_ids import request_id_of
 from outlast.http._server import refusals
 from outlast.http._server.pace import Pace
 from outlast.http._server.request import Request
+from outlast.http._server.screen import wire
 
 if TYPE_CHECKING:
     import asyncio
@@ -21,9 +23,9 @@ if TYPE_CHECKING:
     from uvicorn._types import ASGI3Application
     from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
-    from outlast.http._app.problem import Problem
+    from outlast.admission import Refusal
     from outlast.http._server.host import Host
-    from outlast.http._server.tally import Place
+    from outlast.http._server.tally import Seat
 
 FRAMING_MAX: Final = 16
 """A byte of a body in a chunk of its own takes six; many times that is no chunk but an attack."""
@@ -57,16 +59,17 @@ class Connection(HttpToolsProtocol):
     requests run as a `Request`.
     """
 
-    def __init__(self, host: Host, place: Place) -> None:
+    def __init__(self, host: Host, seat: Seat) -> None:
         super().__init__(host.config, host.state, host.app_state, host.loop)
         limits = host.limits
         self._host = host
         # uvicorn forgets its own when the connection is lost.
         self._parser: httptools.HttpRequestParser = self.parser  # pyright: ignore[reportAttributeAccessIssue] - it is there now
+        self._address = ""
         self.made = False
         """Whether there is a transport."""
         self.access_log = False
-        self.place = place
+        self.seat = seat
         self._limits = limits
         self._input = Input.IDLE
         self._deadline = math.inf
@@ -81,6 +84,8 @@ class Connection(HttpToolsProtocol):
         """The cycle of the message that is being parsed; None before its headers are complete, and for one that was refused."""
         self._request_id = ""
         self._messages = 0
+        self._heard = 0
+        """Messages that had begun before the present piece of input."""
         self._head_bytes = 0
         self._head_fed = 0
         self._body_bytes = 0
@@ -98,16 +103,17 @@ class Connection(HttpToolsProtocol):
         """Begin to wait for the first request; or say that there is no room."""
         super().connection_made(transport)
         self.made = True
+        self._address = self.client[0] if self.client else ""
         transport.set_write_buffer_limits(high=self._limits.write_bytes_max)
         self._deadline = self.loop.time() + self._limits.headers_s
-        if self.place.refused:
-            self._reply(self.place.refused)
+        if self.seat.refused:
+            self._reply(self.seat.refused)
         elif self._host.stopping:
             self._reply(refusals.STOPPING)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Note that the client of these requests is gone."""
-        self.place.leave()
+        self.seat.leave()
         self.pipeline.clear()
         if self.active is not None:
             self.active.lost()
@@ -134,6 +140,7 @@ class Connection(HttpToolsProtocol):
         if self._input is Input.DEAF:
             return
         was_idle, messages = self._input is Input.IDLE, self._messages
+        self._heard = messages
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
@@ -159,11 +166,24 @@ class Connection(HttpToolsProtocol):
             if self._body_fed > FRAMING_MAX * self._body_bytes + SKIPPED_MAX + self._limits.headers_bytes_max:
                 self._give_up(refusals.BODY_TOO_LARGE)
 
+    def pause_writing(self) -> None:
+        """Wait for a client that does not read: with answers that no application waits with, nothing more is read of it."""
+        super().pause_writing()
+        if self.active is None:
+            self.flow.pause_reading()
+
+    def resume_writing(self) -> None:
+        """Go on."""
+        super().resume_writing()
+        if self.active is None:
+            self.flow.resume_reading()
+
     # From the parser. What these raise stops it; it comes out of `feed_data` as an HttpParserError.
 
     def on_message_begin(self) -> None:
         """Begin a request. Its scope is made when it is let in: a refusal needs none."""
-        if len(self.pipeline) >= self._limits.pipelined_max:
+        ahead = self._messages - self._heard
+        if len(self.pipeline) >= self._limits.pipelined_max or (self.flow.write_paused and ahead > self._limits.pipelined_max):
             self._host.tally.count(refusals.PIPELINED)
             self._hear_no_more()
             raise Enough
@@ -208,21 +228,44 @@ class Connection(HttpToolsProtocol):
                 self.expect_100_continue = value.lower() == b"100-continue"
         if self._limits.body_bytes_max is not None and length > self._limits.body_bytes_max:
             self._stop(refusals.BODY_TOO_LARGE)
-        if self._host.stopping and self.active is None:
-            self._stop(refusals.STOPPING)
-        self._let_in()
+        known: dict[str, Any] = {}
+        if self.active is None:
+            if self._host.stopping:
+                self._stop(refusals.STOPPING)
+            screen = self._host.screen
+            if screen is not None:
+                seen = screen.look(self._parser.get_method().decode("ascii"), self.url, self.headers, self._address)
+                if not isinstance(seen, dict):
+                    self._refuse(seen, length)
+                    return
+                known = seen
+        self._let_in(known)
 
-    def _let_in(self) -> None:
+    def _refuse(self, refused: Problem | Refusal, length: int) -> None:
+        """Answer a request that does not come in. Without a body, or with a short one, the connection goes on."""
+        parser = self._parser
+        chunked = any(name == b"transfer-encoding" for name, _ in self.headers)
+        kept = parser.should_keep_alive() and parser.get_http_version() == "1.1"
+        close = not kept or chunked or length > SKIPPED_MAX or self.expect_100_continue
+        more = self._host.date_line
+        self._host.tally.refused += 1
+        self.transport.write(wire(refused, self._request_id, head=self._is_head, close=close, more=more))
+        if close or (isinstance(refused, Problem) and refused.close):
+            self._answered = True
+            self._input = Input.DEAF
+            self._end()
+            raise Enough
+        self._skipping = True
+
+    def _let_in(self, known: dict[str, Any]) -> None:
         """Make the scope, and start the request or put it in line."""
         url, headers, expects = self.url, self.headers, self.expect_100_continue
         super().on_message_begin()
         self.url, self.headers, self.expect_100_continue = url, headers, expects
         self.scope["headers"] = headers
-        known: dict[str, Any] = {
-            extensions.REQUEST_ID: self._request_id,
-            extensions.STOP: self._host.stop,
-            extensions.ABORT: self.abort,
-        }
+        known[extensions.REQUEST_ID] = self._request_id
+        known[extensions.STOP] = self._host.stop
+        known[extensions.ABORT] = self.abort
         self.scope["extensions"] = known
         super().on_headers_complete()
         self._current = self.cycle
@@ -302,7 +345,12 @@ class Connection(HttpToolsProtocol):
         """Refuse what is being parsed: answer it, if no other answer is under way or due before."""
         active, current = self.active, self._current
         self._current = None
-        if active is None:
+        if self._skipping:
+            # It has its answer; what is wrong is the rest of it.
+            self._host.tally.count(problem.code)
+            self._input = Input.DEAF
+            self._end()
+        elif active is None:
             self._reply(problem)
         elif active.cycle is not current:
             # Answers to earlier requests come first, and then the connection ends.

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from outlast.http._app.problem import Problem
     from outlast.http._server.limits import Limits
     from outlast.http._server.request import Request
-    from outlast.http._server.tally import Place, Tally
+    from outlast.http._server.screen import Screen
+    from outlast.http._server.tally import Seat, Tally
 
 NAME_MAX: Final = 100
 """The characters of the name under which a request is in the gate."""
@@ -51,10 +52,21 @@ class Gated:
 class Host:
     """The shared part of all connections. On the event loop's thread."""
 
-    def __init__(self, name: str, app: App, limits: Limits, tally: Tally, state: dict[str, Any], deadline_s: float) -> None:
+    def __init__(
+        self,
+        name: str,
+        app: App,
+        limits: Limits,
+        tally: Tally,
+        *,
+        screen: Screen | None,
+        state: dict[str, Any],
+        deadline_s: float,
+    ) -> None:
         self.name = name
         self.app = app
         self.limits = limits
+        self.screen = screen
         self.tally = tally
         self.app_state = state
         self.loop = asyncio.get_running_loop()
@@ -87,21 +99,21 @@ class Host:
 
     def take(self, sock: socket.socket, client: str) -> None:
         """Make a connection of a socket that was accepted."""
-        place = self.tally.enter(client)
-        if place is None or (place.refused and self._context is not None):
+        seat = self.tally.enter(client)
+        if seat is None or (seat.refused and self._context is not None):
             # A handshake would cost more than the answer is worth.
             self.tally.count(refusals.DROPPED)
-            if place is not None:
-                place.leave()
+            if seat is not None:
+                seat.leave()
             sock.close()
             return
-        task = self.loop.create_task(self._connect(sock, place))
+        task = self.loop.create_task(self._connect(sock, seat))
         self._arriving.add(task)
         task.add_done_callback(self._arriving.discard)
         task.add_done_callback(_read_result)
 
-    async def _connect(self, sock: socket.socket, place: Place) -> None:
-        connection = Connection(self, place)
+    async def _connect(self, sock: socket.socket, seat: Seat) -> None:
+        connection = Connection(self, seat)
         limits = self.limits
         try:
             if self._context is None:
@@ -119,7 +131,7 @@ class Host:
             self.tally.count(refusals.TLS_FAILED)
         finally:
             if not connection.made:
-                place.leave()
+                seat.leave()
                 sock.close()
 
     @property

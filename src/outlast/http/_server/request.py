@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from outlast.http._app.extensions import REQUEST_ID, TICKET
 from outlast.http._server import refusals
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from outlast.http._server.connection import Connection
     from outlast.http._server.host import Host
 
+DROPPED_MAX: Final = 1_000
+"""The parts of an answer that are dropped for a client that is gone, before the application is told by an error."""
+
 
 class UnansweredError(RuntimeError):
     """The application has returned, and its client has no whole answer."""
@@ -24,7 +27,18 @@ class UnansweredError(RuntimeError):
 class Request:
     """A request whose turn it is. `run` is the body of its task; `ended` is called when that has ended, begun or not."""
 
-    __slots__ = ("_connection", "_extensions", "_given_all", "_half_closed", "_host", "_plain", "_told_gone", "closes", "cycle")
+    __slots__ = (
+        "_connection",
+        "_dropped",
+        "_extensions",
+        "_given_all",
+        "_half_closed",
+        "_host",
+        "_plain",
+        "_told_gone",
+        "closes",
+        "cycle",
+    )
 
     def __init__(self, host: Host, connection: Connection, cycle: RequestResponseCycle) -> None:
         self._host = host
@@ -39,6 +53,7 @@ class Request:
         """Whether the application was given all of the body."""
         self._half_closed = False
         self._told_gone = False
+        self._dropped = 0
 
     @property
     def request_id(self) -> str:
@@ -116,8 +131,15 @@ class Request:
         return {"type": "http.disconnect"}
 
     async def send(self, message: Message) -> None:
-        """Send a part of the answer. Waits while the client does not read what it was sent."""
+        """Send a part of the answer. Waits while the client does not read what it was sent.
+
+        Once the client is gone what is sent goes nowhere, as the specification of ASGI wants it; of one that sends on and on all
+        the same this raises `ConnectionResetError` in the end.
+        """
         cycle = self.cycle
+        if cycle.disconnected or self._connection.transport.is_closing():
+            await self._drop()
+            return
         if not cycle.response_started:
             if message["type"] == "http.response.start":
                 await self._begin(message)
@@ -128,6 +150,15 @@ class Request:
             if self._plain and cycle.scope["method"] != "HEAD":
                 cycle.expected_content_length = count
         await cycle.send(message)  # type: ignore[arg-type]
+
+    async def _drop(self) -> None:
+        # The transport learns of a reset before the connection does: it would log a warning for each part.
+        self.lost()
+        self._dropped += 1
+        if self._dropped > DROPPED_MAX:
+            raise ConnectionResetError(f"the client is gone, and {DROPPED_MAX} parts of the answer went nowhere")
+        # An application that waits for nothing else lets the others go on here, and is cancelled here.
+        await asyncio.sleep(0)
 
     async def _begin(self, message: Message) -> None:
         cycle = self.cycle

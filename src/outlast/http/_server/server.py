@@ -9,17 +9,20 @@ from typing import TYPE_CHECKING, Final
 from outlast import ConfigurationError, Phase
 from outlast.extend import Figure, SystemHealth, parse_address
 from outlast.http._app.answering import ProblemMiddleware
+from outlast.http._app.asking import ask as default_ask
 from outlast.http._server.host import Gated, Host
 from outlast.http._server.lifespan import Lifespan
 from outlast.http._server.limits import Limits
 from outlast.http._server.listener import Listener
+from outlast.http._server.screen import Screen
 from outlast.http._server.tally import Tally
 
 if TYPE_CHECKING:
     import ssl
 
-    from outlast import Service, Stop
+    from outlast import Admission, Service, Stop
     from outlast.extend import Act, Lag
+    from outlast.http._app.asking import Asking
     from outlast.http._app.extensions import App
     from outlast.http._app.tokens import Tokens
     from outlast.http._server.tls import Tls
@@ -40,7 +43,10 @@ class Server:
     ends the process, and writes no line for what clients do: that is counted in `/metrics`.
 
     `listen` is "host:port" with an IP address; port 0 takes a free one, see `port`. Beyond the loopback interface it wants
-    `tokens` or `tls`, or `open_to_all=True`. `limits` bounds clients. What the application raises is answered as problem+json.
+    `tokens` or `tls`, or `open_to_all=True`. `limits` bounds clients. `tokens` and `admission` are asked when the headers of a
+    request are there: one that does not come in is answered before anything is made of it. `ask` returns what a request asks
+    of admission; it has the arguments of `outlast.http.ask`. Whoever made an admission attaches it to the service. What the
+    application raises is answered as problem+json.
     Raises `ConfigurationError`, here for settings and from the start of the service for an address or a file that cannot be had.
     """
 
@@ -54,6 +60,8 @@ class Server:
         limits: Limits | None = None,
         tokens: Tokens | None = None,
         tls: Tls | None = None,
+        admission: Admission | None = None,
+        ask: Asking = default_ask,
         open_to_all: bool = False,
     ) -> None:
         self._host_name, self._wanted_port = parse_address(listen)
@@ -67,6 +75,7 @@ class Server:
         self._app = app
         self._limits = limits or Limits()
         self._tls = tls
+        self._screen = None if tokens is None and admission is None else Screen(tokens, admission, ask)
         self._tally = Tally(self._limits)
         self._service: Service | None = None
         self._lifespan: Lifespan | None = None
@@ -115,11 +124,22 @@ class Server:
         except BaseException:
             listener.close()
             raise
-        gated = Gated(self._app, service.gate)
-        app = ProblemMiddleware(gated, classifiers=service.classifiers, name=f"http {self.name}")
+        app: App = Gated(self._app, service.gate)
+        if self._screen is not None:
+            app = self._screen.around(app)
+        name = f"http {self.name}"
+        problems = ProblemMiddleware(app, classifiers=service.classifiers, name=name)
         self._tally = Tally(self._limits)
-        self._host = Host(f"http {self.name}", app, self._limits, self._tally, lifespan.state, service.deadline_s)
-        self._lifespan, self._listener, self._problems = lifespan, listener, app
+        self._host = Host(
+            name,
+            problems,
+            self._limits,
+            self._tally,
+            screen=self._screen,
+            state=lifespan.state,
+            deadline_s=service.deadline_s,
+        )
+        self._lifespan, self._listener, self._problems = lifespan, listener, problems
 
     async def _serve(self, stop: Stop) -> None:
         if self._host is not None and self._listener is not None and not self._serving:
@@ -153,6 +173,7 @@ class Server:
             Figure.gauge("open_connections", "Connections that are open.", tally.open),
             Figure.gauge("connections_limit", "Connections that may be open at a time.", tally.connections_max),
             Figure.counter("requests", "Requests that the application was called for.", tally.requests),
+            Figure.counter("refused_requests", "Requests that tokens or admission did not let in.", tally.refused),
             Figure.counter("cut", "Requests and connections that the server ended by itself.", dict(tally.cut), labels=("code",)),
         ]
 

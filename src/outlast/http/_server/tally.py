@@ -15,8 +15,8 @@ REFUSED_AT_ONCE_MAX: Final = 64
 """Connections beyond the limit that are told so at a time; those beyond these are closed without a word."""
 
 
-class Place:
-    """The place of one connection among all. Leaving it twice is the same as leaving it once."""
+class Seat:
+    """The seat of one connection among all. Leaving it twice is the same as leaving it once."""
 
     __slots__ = ("_client", "_left", "_tally", "refused")
 
@@ -46,6 +46,8 @@ class Tally:
         """Connections by the address of the client; as many keys as connections at most."""
         self.requests = 0
         """Requests that the application was called for."""
+        self.refused = 0
+        """Requests that tokens or admission did not let in, before the application was called."""
         self.cut: dict[str, int] = {}
         """What was refused or cut by the server itself, by code."""
         files_max = resource.getrlimit(resource.RLIMIT_NOFILE)[0] * 3 // 4
@@ -56,8 +58,8 @@ class Tally:
         """Count one thing that the server did by itself."""
         self.cut[code] = self.cut.get(code, 0) + 1
 
-    def enter(self, client: str) -> Place | None:
-        """Return a place for a connection; None if it is to be closed without a word."""
+    def enter(self, client: str) -> Seat | None:
+        """Return a seat for a connection; None if it is to be closed without a word."""
         refused = None
         per_client_max = self._limits.connections_per_client_max
         if self.open >= self.connections_max:
@@ -67,11 +69,11 @@ class Tally:
         if refused is None:
             self.open += 1
             self.clients[client] = self.clients.get(client, 0) + 1
-            return Place(self, client, None)
+            return Seat(self, client, None)
         if self.told >= REFUSED_AT_ONCE_MAX:
             return None
         self.told += 1
-        return Place(self, client, refused)
+        return Seat(self, client, refused)
 
     def left(self, client: str, *, refused: bool) -> None:
         """Count one less."""

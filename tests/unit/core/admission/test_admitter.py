@@ -6,41 +6,19 @@ import random
 from typing import Any
 
 import pytest
+from admitting import admitter, let_in, queued, refused
 
 from outlast._core.admission.admitter import Admitter
 from outlast._core.admission.bucket import Rate
-from outlast._core.admission.concurrency import Concurrency, Limit
+from outlast._core.admission.concurrency import Limit
 from outlast._core.admission.memory import Memory
 from outlast._core.admission.policy import AdmissionPolicy
-from outlast._core.admission.queue import Place, Queue
+from outlast._core.admission.queue import Queue
 from outlast._core.admission.ticket import Ticket, TicketState
 from outlast._core.admission.values import Criticality, Reason, Refusal
 
 NEVER_AGAIN = 1e-9
 """The rate of a bucket that nothing flows into while a test lasts."""
-
-
-def admitter(limit: int = 2, **policy: Any) -> Admitter:
-    concurrency = Concurrency(limit_min=limit, limit_start=limit, limit_max=limit)
-    return Admitter(AdmissionPolicy(**{"concurrency": concurrency, **policy}), random.Random(7))
-
-
-def let_in(machine: Admitter, now: float, **asked: Any) -> Ticket:
-    got = machine.admit(now, **asked)
-    assert isinstance(got, Ticket)
-    return got
-
-
-def queued(machine: Admitter, now: float, **asked: Any) -> Place:
-    got = machine.admit(now, **asked)
-    assert isinstance(got, Place)
-    return got
-
-
-def refused(machine: Admitter, now: float, **asked: Any) -> Refusal:
-    got = machine.admit(now, **asked)
-    assert isinstance(got, Refusal)
-    return got
 
 
 # Slots.

@@ -40,7 +40,7 @@ def test_a_minute_of_refusals_is_three_lines_however_many_there_are(rate_per_s: 
         f"admission orders still refuses work by rate after 30 s: {at_reminder:,} refused",
         f"admission orders no longer refuses work by rate: {count:,} refused in {60 - 1 / rate_per_s:.1f} s",
     ]
-    assert book.open == {}
+    assert book.open == []
 
 
 def test_each_reason_has_a_spell_of_its_own() -> None:

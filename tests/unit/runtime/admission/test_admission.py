@@ -151,7 +151,7 @@ def test_a_waiter_that_is_cancelled_in_the_step_in_which_it_is_let_in_loses_no_s
     run_virtual(main())
 
 
-def test_the_slot_of_a_cancelled_waiter_goes_to_the_next_in_the_same_step() -> None:
+def test_the_slot_of_a_cancelled_waiter_goes_to_the_next() -> None:
     async def main() -> list[int]:
         orders, came = admission(), list[int]()
         held = [enter_now(orders), enter_now(orders)]
@@ -376,3 +376,20 @@ def test_the_end_of_the_work_says_whether_its_time_counts(exc: BaseException, ok
 
     run_virtual(main())
     assert samples == ([] if ok is None else [ok])
+
+
+def test_work_whose_coroutine_is_closed_leaves_nothing_behind() -> None:
+    async def main() -> None:
+        orders = admission()
+        # Outside of a task: whoever drives a coroutine by hand may drop it at any point.
+        under_way = [hold(orders), hold(orders), hold(orders)]
+        for work in under_way:
+            work.send(None)
+        assert repr(orders) == "<Admission orders, 2 under way, 1 waiting, 0 parked>"
+        under_way[2].close()
+        assert repr(orders) == "<Admission orders, 2 under way, 0 waiting, 0 parked>"
+        under_way[0].close()
+        under_way[1].close()
+        assert repr(orders) == "<Admission orders, 0 under way, 0 waiting, 0 parked>"
+
+    run_virtual(main())

@@ -1,0 +1,142 @@
+"""The middleware that asks admission before the application costs anything."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from outlast import OutlastError
+from outlast.admission import Refusal, Waiting
+from outlast.http._app.asking import ask as default_ask
+from outlast.http._app.extensions import PARKED, TICKET, TOKEN, extensions
+from outlast.http._app.parking import end
+from outlast.http._app.problem import problem_of
+
+if TYPE_CHECKING:
+    from outlast import Admission
+    from outlast.admission import Ticket
+    from outlast.http._app.asking import Asking
+    from outlast.http._app.extensions import App, Message, Receive, Scope, Send
+
+
+class AdmissionMiddleware:
+    """Lets requests in as `admission` says, and answers the others: 429 or 503 with Retry-After, 413 for what never comes in.
+
+    A server of ours has asked already, before it made anything of the request: what it got is taken over. On another server it
+    is asked here. A request may wait in the queue of the admission, within its time bound, and leaves it when its client
+    leaves. The slot is free again when the application has returned, raised or was cancelled, in the same step; a long
+    poll and an event stream let others have it while they wait. Their time, that of an answer 4xx or 5xx, and that of a client
+    that has left is no sample of the latency.
+    """
+
+    def __init__(self, app: App, admission: Admission, *, ask: Asking = default_ask) -> None:
+        """`ask` returns what a request asks for; it has the arguments of `outlast.http.ask`."""
+        self.app = app
+        self._admission = admission
+        self._ask = ask
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        known = extensions(scope)
+        try:
+            ticket: Ticket | Waiting | None = known.get(TICKET) or self._arrive(scope)
+            if isinstance(ticket, Waiting):
+                queued = _Queued(ticket, scope, receive)
+                receive = queued.receive
+                ticket = await queued.enter()
+        except OutlastError as refusal:
+            await problem_of(refusal)(scope, receive, send)
+            return
+        if ticket is None:
+            return
+        known[TICKET] = ticket
+        answer = _Outcome(send)
+        # Nothing is awaited between the ticket and this block, which frees the slot whatever happens inside.
+        with ticket:
+            await self.app(scope, receive, answer.send)
+            ticket.release(ok=None if PARKED in known else answer.ok)
+
+    def _arrive(self, scope: Scope) -> Ticket | Waiting:
+        """Ask the admission. Raises its refusal."""
+        client = scope.get("client")
+        address = client[0] if client else ""
+        asked = self._ask(scope["method"], scope["path"], scope["headers"], address, extensions(scope).get(TOKEN))
+        got = self._admission.arrive(
+            key=asked.key,
+            tenant=asked.tenant,
+            cost=asked.cost,
+            size_bytes=asked.size_bytes,
+            deadline_s=asked.deadline_s,
+            criticality=asked.criticality,
+        )
+        if isinstance(got, Refusal):
+            raise self._admission.error(got)
+        return got
+
+
+class _Queued:
+    """A request that waits in the queue, and its messages that came meanwhile."""
+
+    def __init__(self, waiting: Waiting, scope: Scope, receive: Receive) -> None:
+        self._waiting = waiting
+        # A client that waits for "100 Continue" would get it by the first look at its messages.
+        self._watched = all(name != b"expect" for name, _ in scope["headers"])
+        self._receive = receive
+        self._came: list[Message] = []
+
+    async def receive(self) -> Message:
+        """Return the next message, as the server's `receive` does."""
+        return self._came.pop(0) if self._came else await self._receive()
+
+    async def enter(self) -> Ticket | None:
+        """Return a ticket, or None if the client has left before there was one. Raises the refusal."""
+        ticket = None
+        try:
+            ticket = await (self._watch() if self._watched else self._waiting.ticket())
+        finally:
+            if ticket is None:
+                # It leaves the queue; a ticket that came in the step in which this was cancelled goes back.
+                self._waiting.release(ok=None)
+        return ticket
+
+    async def _watch(self) -> Ticket | None:
+        entering = asyncio.ensure_future(self._waiting.ticket())
+        leaving = asyncio.ensure_future(self._until_gone())
+        try:
+            await asyncio.wait({entering, leaving}, return_when=asyncio.FIRST_COMPLETED)
+            # A body that goes on arriving says that the client is there; a server holds back more than that first part of it.
+            if not self._gone:
+                await asyncio.wait({entering})
+        finally:
+            await end(entering, leaving)
+        return None if self._gone else entering.result()
+
+    @property
+    def _gone(self) -> bool:
+        return bool(self._came) and self._came[-1]["type"] == "http.disconnect"
+
+    async def _until_gone(self) -> None:
+        """Keep the messages until the client has left, or more of a body is to come."""
+        while not self._came or not (self._gone or self._came[-1].get("more_body", False)):
+            self._came.append(await self._receive())
+
+
+class _Outcome:
+    """The way of one answer to the server, which shows what came of it."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self._good = False
+        self.ok: bool | None = None
+        """True once a whole answer below 400 has gone out; None before, and of any other."""
+
+    async def send(self, message: Message) -> None:
+        """Pass a message on."""
+        if message["type"] == "http.response.start":
+            self._good = message["status"] < 400
+        await self._send(message)
+        if self._good and not message.get("more_body", False) and message["type"] == "http.response.body":
+            self.ok = True

@@ -1,0 +1,89 @@
+"""The first look at a request, when its headers are there: who sends it, and whether it may come in. A refusal costs no task."""
+
+from __future__ import annotations
+
+import urllib.parse
+from typing import TYPE_CHECKING, Any
+
+import httptools
+
+from outlast import Stopping
+from outlast.admission import Refusal
+from outlast.http._app.admitting import AdmissionMiddleware
+from outlast.http._app.extensions import TICKET, TOKEN
+from outlast.http._app.problem import Problem, refusal_wire
+from outlast.http._app.tokens import TokenMiddleware
+from outlast.http._server import refusals
+
+if TYPE_CHECKING:
+    from outlast import Admission
+    from outlast.http._app.asking import Asking
+    from outlast.http._app.extensions import App
+    from outlast.http._app.tokens import Tokens
+
+    Headers = list[tuple[bytes, bytes]]
+
+
+class Screen:
+    """Asks the tokens, and then admission, before anything is made of a request.
+
+    `look` is for a request that is next. Of one that was sent ahead nothing is asked before its turn: then `around` does it.
+    """
+
+    def __init__(self, tokens: Tokens | None, admission: Admission | None, ask: Asking) -> None:
+        self._tokens = tokens
+        self._admission = admission
+        self._ask = ask
+
+    def around(self, app: App) -> App:
+        """Return `app` behind the same questions, which are not asked again where `look` has."""
+        if self._admission is not None:
+            app = AdmissionMiddleware(app, self._admission, ask=self._ask)
+        return app if self._tokens is None else TokenMiddleware(app, self._tokens)
+
+    def look(self, method: str, url: bytes, headers: Headers, client: str) -> dict[str, Any] | Problem | Refusal:
+        """Return what the scope has to hold of it; or why the request does not come in.
+
+        Raises what the parser of URLs raises, for one that is none.
+        """
+        parsed: str = httptools.parse_url(url).path.decode("ascii")
+        path = urllib.parse.unquote(parsed) if "%" in parsed else parsed
+        known: dict[str, Any] = {}
+        try:
+            refused = self._ask_for(known, method, path, headers, client)
+        except Stopping:
+            return refusals.STOPPING
+        except Exception:  # noqa: BLE001 - a rule of the user's: asked again by `around`, what it raises is answered and logged
+            return known
+        return known if refused is None else refused
+
+    def _ask_for(self, known: dict[str, Any], method: str, path: str, headers: Headers, client: str) -> Problem | Refusal | None:
+        token = None
+        if self._tokens is not None:
+            found = self._tokens.check(method, path, headers)
+            if isinstance(found, Problem):
+                return found
+            known[TOKEN] = token = found
+        if self._admission is not None:
+            asked = self._ask(method, path, headers, client, token)
+            got = self._admission.arrive(
+                key=asked.key,
+                tenant=asked.tenant,
+                cost=asked.cost,
+                size_bytes=asked.size_bytes,
+                deadline_s=asked.deadline_s,
+                criticality=asked.criticality,
+            )
+            if isinstance(got, Refusal):
+                return got
+            known[TICKET] = got
+        return None
+
+
+def wire(refused: Problem | Refusal, request_id: str, *, head: bool, close: bool, more: bytes) -> bytes:
+    """Return the answer to a request that did not come in."""
+    if isinstance(refused, Refusal):
+        return refusal_wire(refused.reason, refused.retry_after_s, request_id=request_id, head=head, close=close, more=more)
+    return refused.wire(
+        request_id=request_id, head=head, more=more + (b"" if refused.close or not close else b"connection: close\r\n")
+    )
