@@ -56,16 +56,15 @@ PROBE_SHARE: Final = 0.5
 """The share of the limit that a probe lets in: the gain of BBRv2's PROBE_RTT. The limit rests below twice of what is served at
 once, so that nothing waits, and the store has work."""
 DEEP_PROBE_SHARE: Final = 0.25
-PROBE_LIMIT_MIN: Final = 2
 PROBE_SAMPLES: Final = 50
 """A probe ends with so many, Envoy's `request_count`. The median of 50 exponential times is within 20 % of the truth (one
 standard deviation: 1 / (ln 2 × √50)), that of the two probes that are kept within 14 %."""
 PROBE_S_MAX: Final = 0.2
 """Or after so long, BBR's ProbeRTTDuration, if work is quick."""
-PROBE_LATENCIES: Final = (2.0, 6.0)
-"""If work is slow it lasts two medians, in the first of which what waits inside the store is served, and at most six."""
+PROBE_LATENCIES: Final = (2.0, 6.0, 20.0)
+"""If work is slow it lasts two medians, in the first of which what waits inside the store is served. After six less is enough:"""
 PROBE_SAMPLES_MIN: Final = 8
-"""A probe with less says nothing. One that lets in two at once sees ten in five medians."""
+"""And after twenty it says nothing. (The slots may all be held by the slowest work; and a median of little work is a guess.)"""
 PROBE_COST: Final = 20.0
 """The next probe waits twenty times as long as the last one took: at half of the limit, a fortieth of the work at most."""
 PROBE_AGAIN_S: Final = 1.0
@@ -82,9 +81,10 @@ FORGET_S: Final = 1.0
 class Concurrency:
     """At most so much work at once as can be served without waiting inside: found out, from `limit_start`, by how long it takes.
 
-    `limit_min` is above 1, so that one slow piece of work is never all there is. `lag_s` is how late the event loop may be before
-    the limit shrinks. `tolerance` is how much longer than the baseline work may take before it counts as waiting (Envoy's
-    buffer of 25 %). `window_s` is the shortest window, `probe_every_s` the time between two probes under load (BBR: 10 s).
+    `limit_min` is above 1, so that one slow piece of work is never all there is; a probe goes down to half of it, and never
+    below 2. Where it equals `limit_max` the limit is fixed. `lag_s` is how late the event loop may be before the limit
+    shrinks. `tolerance` is how much longer than the baseline work may take before it counts as waiting (Envoy's buffer of
+    25 %). `window_s` is the shortest window, `probe_every_s` the time between two probes under load (BBR: 10 s).
 
     Raises `ValueError` for values that make no sense.
     """
@@ -123,10 +123,12 @@ class Limit:
         "_baselines",
         "_bound",
         "_deep",
+        "_enough_at",
         "_failures",
         "_full",
         "_gives_up_at",
         "_in_flight",
+        "_may_probe",
         "_peak",
         "_probe_at",
         "_probed",
@@ -162,10 +164,12 @@ class Limit:
         """The earliest time of the next probe."""
         self._bound = False
         """Whether the limit held work back in the window before. Only the second such window sets off a probe: no burst does."""
+        self._may_probe = policy.limit_min < policy.limit_max
         self._deep = True
         """Whether the next probe is a deep one."""
+        self._enough_at = 0.0
         self._gives_up_at = 0.0
-        """The latest end of this one."""
+        """The latest end of this one. From `_enough_at` on it needs less work."""
         self._baselines: deque[float] = deque(maxlen=BASELINE_SAMPLES)
         self._sampled_at = 0.0
         # Of the present window: how long its work took, how much that was, how much of it had failed, and what was under way
@@ -212,7 +216,8 @@ class Limit:
         if in_flight == 0 and now - self._sampled_at > FORGET_S:
             self.latency_s = 0.0
         if self.probing:
-            if len(self._took) >= PROBE_SAMPLES or now >= self._gives_up_at:
+            enough = PROBE_SAMPLES if now < self._enough_at else PROBE_SAMPLES_MIN
+            if len(self._took) >= enough or now >= self._gives_up_at:
                 self._end_probe(now)
         elif len(self._took) < SAMPLES_MIN:
             self.window_ends_at = now + self.policy.window_s
@@ -229,14 +234,16 @@ class Limit:
         median_s = self.latency_s = _median(self._took)
         full, used, peak = self._full, self._in_flight / self._samples, max(self._peak, in_flight)
         bound = used >= BOUND * full
-        if peak < LOADED * full:
+        if peak < LOADED * full or full <= self.policy.limit_min:
+            # As little is under way as in a probe. At the floor that shows what has brought the limit there: work that waited no
+            # more than that lets it grow at once.
             if not self._failures:
                 self._learn()
         elif not self.baseline_s:
             # Load from the start: a guess, so that nothing is refused for a probe before the limit has found its place.
             self._learn()
             self._probe_at = now + PROBE_AGAIN_S
-        elif bound and self._bound and (now >= self._probe_at or full < self._probed * GRADIENT_MIN):
+        elif bound and self._bound and self._may_probe and (now >= self._probe_at or full < self._probed * GRADIENT_MIN):
             self._begin_probe(now)
             return
         self._bound = bound
@@ -261,9 +268,11 @@ class Limit:
         self._open(now)
         self.probing = True
         self.probes += 1
-        self.limit = max(PROBE_LIMIT_MIN, int(self._full * (DEEP_PROBE_SHARE if self._deep else PROBE_SHARE)))
-        at_least, at_most = PROBE_LATENCIES
+        share = DEEP_PROBE_SHARE if self._deep else PROBE_SHARE
+        self.limit = max(2, int(self.policy.limit_min * PROBE_SHARE), int(self._full * share))
+        at_least, enough, at_most = PROBE_LATENCIES
         self.window_ends_at = now + max(self.policy.window_s, at_least * self.latency_s)
+        self._enough_at = now + max(PROBE_S_MAX, enough * self.latency_s)
         self._gives_up_at = now + max(PROBE_S_MAX, at_most * self.latency_s)
 
     def _end_probe(self, now: float) -> None:

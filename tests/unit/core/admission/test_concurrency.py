@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from outlast._core.admission.concurrency import PROBE_LIMIT_MIN, SAMPLES_MAX, Concurrency, Limit
+from outlast._core.admission.concurrency import SAMPLES_MAX, Concurrency, Limit
 
 AT_ONCE, SERVICE_S = 8, 0.02
 CAPACITY_PER_S = AT_ONCE / SERVICE_S
@@ -157,6 +157,13 @@ def test_at_half_load_no_probe_refuses_anything_before_or_after_an_overload(took
     assert shop.refused_by_probe <= refused
 
 
+def test_a_limit_that_is_fixed_is_never_probed() -> None:
+    shop = Shop(lambda now: SATURATED, policy=Concurrency(limit_min=16, limit_start=16, limit_max=16))
+    shop.run(30.0)
+    assert shop.limit.probes == 0
+    assert set(shop.limits) == {16}
+
+
 def test_load_at_twice_the_latency_for_twenty_windows_leaves_the_baseline_alone() -> None:
     """Sixteen at a time before a store that serves eight: each piece of work takes twice as long as it would alone."""
     shop = Shop(lambda now: SATURATED, policy=Concurrency(limit_min=2, limit_start=16, limit_max=16))
@@ -199,6 +206,14 @@ def test_one_slow_call_in_a_hundred_does_not_close_the_door() -> None:
     assert shop.refused == refused
     assert waiting <= AT_ONCE
     assert shop.limit.limit >= max(AT_ONCE, shop.in_flight)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_slow_store_of_scattered_times_is_kept_busy_whatever_the_first_windows_show(seed: int) -> None:
+    """32 at once, 200 ms on the average: a window shows the quickest first, and so little work that a median is a guess."""
+    shop = Shop(lambda now: SATURATED, lambda now, rng: rng.expovariate(5), at_once=32, seed=seed)
+    shop.run(10.0)
+    assert shop.run(60.0) >= 0.85 * 50 * 32 * 5
 
 
 def test_quick_and_slow_work_half_and_half_does_not_get_stuck_at_the_floor() -> None:
@@ -292,14 +307,14 @@ ENDED = st.tuples(st.floats(0, 3), st.floats(0, 3), st.integers(0, 2000), st.boo
 def test_whatever_it_is_told_it_stays_within_its_bounds(
     windows: list[tuple[list[tuple[float, float, int, bool]], int, float]],
 ) -> None:
-    policy = Concurrency(limit_min=3, limit_start=5, limit_max=9)
+    policy = Concurrency(limit_min=8, limit_start=9, limit_max=20)
     limit, now = Limit(policy), 0.0
     for ended, in_flight, lag_s in windows:
         for took_s, after_s, in_flight_at_start, ok in ended * 20:
             limit.sample(now + after_s, now + after_s - took_s, in_flight_at_start, ok)
         now += 3.0
         limit.adapt(now, in_flight, lag_s)
-        low = PROBE_LIMIT_MIN if limit.probing else policy.limit_min
+        low = 4 if limit.probing else policy.limit_min
         assert low <= limit.limit <= policy.limit_max
         assert len(limit._took) <= SAMPLES_MAX
         assert limit.latency_s >= 0.0
