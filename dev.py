@@ -4,7 +4,7 @@
     python3 dev.py drill [coder|electric] [arguments of `outlast drill`]
     python3 dev.py test  [--python 3.12] [arguments of pytest]
     python3 dev.py lint  [--fix]
-    python3 dev.py bench [changes|changes_decode|changes_snapshot|healthy|jobs|logging_fold|logs|slot_held|stop] [arguments]
+    python3 dev.py bench [name, as in bench/README.md] [arguments]
     python3 dev.py sim   [--hours 1] [--seed 0] [arguments of tests.sim]
     python3 dev.py size  [--json]
     python3 dev.py picture [--check]

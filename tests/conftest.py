@@ -78,6 +78,7 @@ EVERY_PYTHON = (
     "unit/runtime/service/test_lifecycle.py",
     "unit/runtime/service/test_link.py",
     "unit/core/test_phases.py",
+    "unit/http/client/test_peer_bounds.py",
     "unit/postgres/pool/test_endings.py",
     "unit/postgres/pool/test_places.py",
     "unit/runtime/dependency/test_retry.py",

@@ -86,6 +86,8 @@ async def in_two_steps() -> Ticket | Refusal:
     got = admission.arrive(key="a")
     assert_type(got, Ticket | Waiting | Refusal)
     if isinstance(got, Waiting):
+        assert_type(got.outcome(), Ticket | Refusal | None)
+        got.on_outcome(lambda: None)
         got.release(ok=False)
         return await got.ticket()
     return got

@@ -63,6 +63,8 @@ async def serving(app: Any, *, limits: Limits | None = None, deadline_s: float =
     """Serve `app` until the block ends; a block that ends without error must have left a server that stops cleanly."""
     service = outlast.Service("shop", deadline_s=deadline_s)
     server = Server(app, "127.0.0.1:0", limits=limits, **more).attach(service)
+    if "admission" in more:
+        more["admission"].attach(service)
     stop = outlast.Stop()
     running = asyncio.create_task(service.run(stop))
     await asyncio.wait({running, asyncio.ensure_future(service.until_ready())}, return_when=asyncio.FIRST_COMPLETED)

@@ -280,6 +280,39 @@ def test_a_stream_without_an_end_ends_when_its_client_is_gone(run_async: RunAsyn
     run_async(main)
 
 
+@pytest.mark.parametrize("last", [None, b"no request\r\n\r\n"])
+def test_what_a_client_does_while_its_answer_is_under_way_leaves_no_connection_behind(
+    run_async: RunAsync, last: bytes | None
+) -> None:
+    """`last` is what it sends then; None: it closes its side."""
+
+    async def main() -> None:
+        go = asyncio.Event()
+
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            assert scope["type"] == "http"
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await send({"type": "http.response.body", "body": b"two ", "more_body": True})
+            await go.wait()
+            await send({"type": "http.response.body", "body": b"parts"})
+
+        async with serving(app) as served, await served.connect() as client:
+            client.send(get())
+            await served.until(lambda: served.server._tally.requests == 1)
+            await client.reader.readuntil(b"two ")
+            if last is None:
+                client.half_close()
+            else:
+                client.send(last)
+            await asyncio.sleep(0.05)
+            go.set()
+            assert await client.rest() == b"\r\n5\r\nparts\r\n0\r\n\r\n"
+            await served.until(lambda: served.open == 0)
+            assert "half closed too long" not in served.cut
+
+    run_async(main)
+
+
 def test_a_half_closed_connection_is_cut_when_the_answer_takes_too_long(run_async: RunAsync) -> None:
     async def main() -> None:
         go = asyncio.Event()

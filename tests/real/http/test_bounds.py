@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import socket
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ import pytest
 from served import answer, body_of, echo, get, hello, post, serving
 
 from outlast.http import Limits
+from outlast.http._server.connection import Connection
 
 if TYPE_CHECKING:
     from conftest import RunAsync
@@ -152,5 +154,37 @@ def test_a_reader_that_does_not_read_is_cut_and_the_application_goes_on(run_asyn
             await served.until(lambda: served.open == 0)
             await asyncio.wait_for(ended.wait(), 10)
             sock.close()
+
+    run_async(main)
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        pytest.param(b"GET / HTTP/1.1\r\nx: " + b"a" * 20_000, id="half a head"),
+        pytest.param(post(b"a" * 200_000)[:-1], id="half a body"),
+        pytest.param(post(b"whole"), id="a request"),
+        pytest.param(b"no request\r\n\r\n", id="none"),
+    ],
+)
+def test_a_connection_that_is_gone_leaves_nothing_to_the_collector(run_async: RunAsync, sent: bytes) -> None:
+    """It counts objects and not their bytes, so that thousands of them could fill the memory before it looks."""
+
+    def connections() -> list[Connection]:
+        return [each for each in gc.get_objects() if type(each) is Connection]
+
+    async def main() -> None:
+        async with serving(echo) as served:
+            gc.collect()
+            gc.disable()
+            try:
+                async with await served.connect() as client:
+                    client.send(sent)
+                    await asyncio.sleep(0.05)
+                await served.until(lambda: served.open == 0)
+                await asyncio.sleep(0.05)
+                assert connections() == []
+            finally:
+                gc.enable()
 
     run_async(main)

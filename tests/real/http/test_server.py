@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import resource
 import socket
 import ssl
 import subprocess
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -119,6 +122,17 @@ def test_a_service_with_a_server_can_run_again(run_async: RunAsync) -> None:
     run_async(main)
 
 
+def test_an_answer_in_two_parts_waits_for_no_acknowledgement(run_async: RunAsync) -> None:
+    async def main() -> None:
+        async with serving(hello) as served, await served.connect():
+            await served.until(lambda: len(served.server._host.connections) == 1)
+            (connection,) = served.server._host.connections
+            sock = connection.transport.get_extra_info("socket")
+            assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+    run_async(main)
+
+
 # The lifespan of the application.
 
 
@@ -224,8 +238,6 @@ def test_those_beyond_the_bound_who_stay_are_few(run_async: RunAsync) -> None:
 
 
 def test_the_bound_leaves_files_for_others(run_async: RunAsync) -> None:
-    import resource
-
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     assert Server(hello, limits=Limits(connections_max=None))._tally.connections_max == soft * 3 // 4
 
@@ -352,3 +364,32 @@ def test_a_file_that_is_wrong_ends_the_start_and_is_named(run_async: RunAsync, p
 def test_old_versions_of_tls_are_refused() -> None:
     with pytest.raises(ValueError, match="older ones are broken"):
         Tls("certificate.pem", "key.pem", version_min=ssl.TLSVersion.TLSv1_1)
+
+
+# Files.
+
+
+def test_no_file_left_for_a_connection_is_said_once_and_passes(run_async: RunAsync, expected_logs: Any) -> None:
+    expected_logs("cannot accept connections: Too many open files")
+    connect = "import socket, sys; s = [socket.create_connection(('127.0.0.1', int(sys.argv[1]))) for _ in range(30)]; input()"
+
+    async def main() -> None:
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        async with serving(hello) as served, await served.connect() as kept:
+            crowd = await asyncio.create_subprocess_exec(
+                sys.executable, "-c", connect, str(served.server.port), stdin=subprocess.PIPE, stdout=subprocess.DEVNULL
+            )
+            free = os.open("/dev/null", os.O_RDONLY)
+            os.close(free)
+            try:
+                resource.setrlimit(resource.RLIMIT_NOFILE, (free + 10, hard))
+                await served.until(lambda: served.server._listener.paused >= 2)
+                kept.send(get())
+                assert (await kept.answer()).status == 200
+            finally:
+                resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+            await crowd.communicate(b"\n")
+            await served.until(lambda: served.open == 1)
+            assert (await served.ask(get("/", "Connection: close"))).status == 200
+
+    run_async(main)

@@ -3,64 +3,23 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
-import time
-from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
+from memory_group import LIMIT_BYTES, group_of, inside
 
-from outlast._runtime.admission.cgroup import Groups
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-LIMIT_BYTES = 256 * 2**20
 HUNGRY = Path(__file__).with_name("hungry.py")
 
 pytestmark = [pytest.mark.root, pytest.mark.skipif(sys.platform != "linux", reason="needs control groups")]
 
 
-@contextmanager
-def group_of(limit_bytes: int) -> Iterator[Path]:
-    """A group with that limit, where the kernel lets us make one."""
-    groups = Groups(Path("/proc"))
-    if groups.usage() is None or groups._found is None:
-        pytest.skip("the kernel has no control groups")
-    group = groups._found[1][-1] / f"outlast-test-{os.getpid()}"
-    try:
-        group.mkdir()
-    except OSError as exc:
-        pytest.skip(f"no control group can be made: {exc}")
-    try:
-        limits = [group / name for name in ("memory.limit_in_bytes", "memory.max") if (group / name).exists()]
-        if not limits:
-            pytest.skip(f"{group} does not account for memory: the level above hands that to nobody")
-        limits[0].write_text(str(limit_bytes))
-        yield group
-    finally:
-        removed(group)
-
-
-def removed(group: Path) -> None:
-    """Remove it: the kernel takes a moment after the last process has ended."""
-    for _ in range(100):
-        with suppress(OSError):
-            group.rmdir()
-            return
-        time.sleep(0.05)
-    group.rmdir()
-
-
 def hungry(*arguments: str | Path) -> tuple[int, dict[str, int], str]:
     """Run the service under the limit; return its exit code, what it counted, and what it said."""
     with group_of(LIMIT_BYTES) as group:
-        inside = ["/bin/sh", "-c", f'echo $$ > {group}/cgroup.procs; exec "$@"', "sh"]
-        program = [*inside, sys.executable, HUNGRY, *arguments]
+        program = inside(group, [sys.executable, HUNGRY, *arguments])
         ended = subprocess.run(program, capture_output=True, text=True, timeout=120, check=False)
     return ended.returncode, json.loads(ended.stdout or "{}"), ended.stderr
 

@@ -77,6 +77,27 @@ def test_a_request_is_asked_about_as_the_user_says() -> None:
     run_virtual(main)
 
 
+@pytest.mark.parametrize(("body_bytes_max", "announced"), [(1000, 1000), (None, 0)])
+def test_a_body_without_a_length_announces_the_largest_that_may_come(body_bytes_max: int | None, announced: int) -> None:
+    seen: list[float] = []
+
+    async def main() -> None:
+        admission = Admission("shop")
+        memory = admission._desk.admitter._memory
+
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            seen.append(memory.reserved_bytes)
+            await ok(scope, receive, send)
+
+        guarded = AdmissionMiddleware(app, admission, body_bytes_max=body_bytes_max)
+        await Exchange("POST", "/orders", {"transfer-encoding": "chunked"}).run(guarded)
+        await Exchange("POST", "/orders", {"content-length": "7"}).run(guarded)
+        seen.append(memory.reserved_bytes)
+
+    run_virtual(main)
+    assert seen == [announced, 7, 0]
+
+
 def test_a_ticket_of_the_server_is_taken_over_and_released() -> None:
     async def main() -> None:
         admission = Admission("shop", key_rate=Rate(1.0, burst=1))

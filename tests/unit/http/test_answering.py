@@ -118,12 +118,15 @@ def test_a_failure_while_an_incident_looks_better_keeps_it_open(caplog: pytest.L
             await Exchange().run(app)
             await asyncio.sleep(9)
         assert app.incident.book.incidents == 1
+        assert "is back" not in caplog.text
         await asyncio.sleep(25)
         assert app.incident.is_open
+        assert caplog.text.count("is back") == 1
         await asyncio.sleep(20)
         assert not app.incident.is_open
 
-    run_virtual(main)
+    with caplog.at_level(logging.INFO, "outlast"):
+        run_virtual(main)
 
 
 def test_a_failure_after_the_answer_has_begun_closes_the_connection(expected_logs: Any) -> None:

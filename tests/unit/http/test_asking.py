@@ -26,7 +26,7 @@ def test_the_key_is_the_token_s_name_or_the_address() -> None:
         ("GET", "/orders", "", Criticality.NORMAL),
         ("POST", "/orders", "", Criticality.NORMAL),
         ("DELETE", "/orders/1", "", Criticality.CRITICAL),
-        ("HEAD", "/orders", "", Criticality.CRITICAL),
+        ("HEAD", "/orders", "", Criticality.NORMAL),
         ("GET", "/readyz", "", Criticality.CRITICAL),
         ("GET", "/readyz/x", "", Criticality.NORMAL),
         ("GET", "/orders", "sheddable", Criticality.SHEDDABLE),
@@ -51,3 +51,7 @@ def test_the_deadline_is_in_remaining_seconds_and_capped(header: str, deadline_s
 @pytest.mark.parametrize(("header", "size"), [("0", 0), ("1000", 1000), ("-5", 0), ("1e3", 0), ("", 0), ("9" * 400, 0)])
 def test_the_size_is_the_content_length(header: str, size: int) -> None:
     assert asked("POST", content_length=header).size_bytes == size
+
+
+def test_the_size_of_a_body_without_a_length_is_unknown() -> None:
+    assert asked("POST", transfer_encoding="chunked").size_bytes is None

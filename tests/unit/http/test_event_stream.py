@@ -23,9 +23,10 @@ class Watching:
 
     def __init__(self, feed: EventFeed, stop: Stop | None = None, **options: Any) -> None:
         self.ticket = Ticket()
+        self.stop = stop or Stop()
         self.aborted = 0
         self.exchange = Exchange(
-            extensions={"outlast.ticket": self.ticket, "outlast.stop": stop or Stop(), "outlast.abort": self.abort}
+            extensions={"outlast.ticket": self.ticket, "outlast.stop": self.stop, "outlast.abort": self.abort}
         )
         stream = EventStream(feed.watch(), rng=random.Random(1), **options)
         self.task = asyncio.create_task(self.exchange.run(stream))
@@ -63,6 +64,8 @@ def test_silence_is_filled_with_comments() -> None:
     async def main() -> None:
         feed = EventFeed()
         watching = Watching(feed, keep_alive_s=15)
+        times: list[float] = []
+        watching.exchange.before_send = lambda: times.append(asyncio.get_running_loop().time())
         await asyncio.sleep(20)
         feed.publish("1")
         await asyncio.sleep(40)
@@ -72,6 +75,7 @@ def test_silence_is_filled_with_comments() -> None:
             b":\n\n",
             b":\n\n",
         ]
+        assert times == [0, 0, 15, 20, 35, 50]
         watching.exchange.leave()
         await watching.task
 
@@ -88,6 +92,7 @@ def test_a_client_that_leaves_frees_everything_whenever_it_leaves(turns: int) ->
         watching.exchange.leave()
         await watching.task
         assert (feed.viewers, feed._waiting) == (0, set())
+        assert not watching.stop._callbacks
         assert asyncio.all_tasks() == {asyncio.current_task()}
         return asyncio.get_running_loop().time()
 
@@ -113,6 +118,45 @@ def test_a_cancellation_frees_everything_whenever_it_comes(turns: int, cancels: 
     run_virtual(main)
 
 
+def test_nothing_is_sent_to_a_client_that_has_left() -> None:
+    async def main() -> None:
+        watching = Watching(EventFeed())
+        await asyncio.sleep(1)
+
+        def gone() -> None:
+            raise BrokenPipeError("the client has left")
+
+        watching.exchange.before_send = gone
+        watching.exchange.leave()
+        await watching.task
+
+    run_virtual(main)
+
+
+def test_a_source_that_takes_its_time_to_end_is_waited_for() -> None:
+    ended: list[float] = []
+
+    async def source() -> AsyncIterator[Event]:
+        try:
+            yield Event("1")
+            await asyncio.sleep(60)
+        finally:
+            await asyncio.sleep(1)
+            ended.append(asyncio.get_running_loop().time())
+
+    async def main() -> None:
+        task = asyncio.create_task(Exchange().run(EventStream(source())))
+        await asyncio.sleep(1)
+        for _ in range(3):
+            task.cancel()
+            await asyncio.sleep(0.1)
+        await asyncio.wait({task})
+        assert task.cancelled()
+        assert ended == [2]
+
+    run_virtual(main)
+
+
 def test_the_stop_ends_all_at_once_with_a_last_comment() -> None:
     async def main() -> float:
         feed, stop = EventFeed(), Stop()
@@ -127,6 +171,7 @@ def test_the_stop_ends_all_at_once_with_a_last_comment() -> None:
             assert exchange.sent[-1]["body"].startswith(b": stopping\nretry: ")
             assert not watching.aborted
         assert feed.viewers == 0
+        assert not stop._callbacks
         late = Watching(feed, stop)
         await late.task
         assert late.exchange.ended

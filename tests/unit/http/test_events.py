@@ -98,7 +98,7 @@ def test_a_viewer_that_comes_back_gets_what_it_has_missed() -> None:
 @pytest.mark.parametrize(
     "last",
     [
-        *("{epoch}-11", "{epoch}--1", "{epoch}-x", "{epoch}-²", "{epoch}", "{epoch}-" + "9" * 400),
+        *("{epoch}-11", "{epoch}--1", "{epoch}-x", "{epoch}-²", "{epoch}", "{epoch}-" + "9" * 5000),
         *("0123456789ab-3", "-3", "x" * 2**20),
     ],
 )

@@ -15,26 +15,29 @@ Nothing here is safe for threads, and nothing reads a clock.
 
 from __future__ import annotations
 
+import sys
 from math import inf
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from outlast._core.admission.bucket import Bucket, KeyedBuckets, Rate
-from outlast._core.admission.concurrency import Limit
+from outlast._core.admission.concurrency import Concurrency, Limit
 from outlast._core.admission.memory import Memory, MemoryState
 from outlast._core.admission.queue import Place, Queue, Waiters
 from outlast._core.admission.refusals import Refusals
 from outlast._core.admission.ticket import CriticalTicket, Ticket, TicketState
-from outlast._core.admission.values import Criticality, Refusal
+from outlast._core.admission.values import Criticality, Reason, Refusal
 
 if TYPE_CHECKING:
     import random
     from collections.abc import Sequence
 
     from outlast._core.admission.policy import AdmissionPolicy
-    from outlast._core.admission.values import Reason
 
 Settled: TypeAlias = "tuple[Place, Ticket | Refusal]"
 """A place, and what came of it."""
+
+STALE_S: Final = 1.0
+"""An estimate of how long work takes is forgotten when no work has ended for so long, and twice what it says."""
 
 _CRITICAL: Final = Criticality.CRITICAL
 _NORMAL: Final = Criticality.NORMAL
@@ -64,6 +67,8 @@ class Admitter:
         self.lag_s = 0.0
         """How late the event loop is, as somebody has measured it."""
         self.settled: list[Settled] = []
+        self._ended_at = 0.0
+        """The time at which work ended last."""
         self._refusals = Refusals(rng)
         self._returns = self._refusals.returns
         self._bucket = Bucket(policy.rate or Rate(1))
@@ -98,7 +103,7 @@ class Admitter:
     @property
     def limit(self) -> float:
         """The number of tickets that may be held at present; infinite without a limit of concurrency."""
-        return self._limit.limit
+        return inf if self.policy.concurrency is None else self._limit.limit
 
     @property
     def latency_s(self) -> float:
@@ -135,14 +140,13 @@ class Admitter:
     def admit(  # one function, since a call costs a tenth of the whole
         self,
         now: float,
-        *,
         key: str = "",
         tenant: str = "",
         cost: float = 1.0,
         size_bytes: int = 0,
         deadline_at: float | None = None,
         criticality: Criticality = _NORMAL,
-        may_wait: bool = True,
+        may_wait: bool = True,  # noqa: FBT001, FBT002 - positional arguments cost half as much
     ) -> Ticket | Place | Refusal:
         """Return a ticket: it is in; a place: it waits, and its outcome comes later; or a refusal, which has cost nothing.
 
@@ -192,15 +196,23 @@ class Admitter:
         if criticality is not _CRITICAL:
             return self._short_of_memory(now, size_bytes, criticality)
         if self.critical >= self.policy.critical_max:
-            return self._refusals.full(now, self.critical, self.policy.critical_max)
+            return self._refusals.refuse(now, Reason.CONCURRENCY, self.critical, self.policy.critical_max)
         # It uses up tokens where there are some, and is not refused where there are none.
         self._take(now, key, cost)
         self.critical += 1
         return self._let_in(tenant, key, now, size_bytes, CriticalTicket())
 
     def _is_late(self, now: float, deadline_at: float, criticality: Criticality) -> bool:
-        # With nothing under way the estimate is not believed: only work that is let in can correct it.
-        return now >= deadline_at or (self.in_flight > 0 and criticality is not _CRITICAL)
+        """Return whether work that takes as long as work takes now has to be refused for its deadline."""
+        if now >= deadline_at:
+            return True
+        # Only work that is let in can correct the estimate. So with nothing under way it is not believed, and when nothing has
+        # ended for long, although something should have, it is forgotten: otherwise it could refuse everything from then on.
+        limit = self._limit
+        if self.in_flight and now - self._ended_at > STALE_S + 2 * limit.latency_s:
+            limit.latency_s = 0.0
+            return False
+        return self.in_flight > 0 and criticality is not _CRITICAL
 
     def _no_slot(
         self,
@@ -217,7 +229,7 @@ class Admitter:
         if not may_wait or self.policy.queue is None:
             return self._crowded(now, tenant, key)
         latest = inf if deadline_at is None else deadline_at - limit.latency_s
-        expires_at = now + waiters.wait_s(tenant, key, now)
+        expires_at = now + waiters.wait_s(tenant, key, now, self.in_flight)
         in_at = now + waiters.ahead_of(tenant, key) * limit.latency_s / limit.limit
         if in_at > latest and deadline_at is not None:
             return self._refuse_late(now, deadline_at)
@@ -253,6 +265,7 @@ class Admitter:
         limit = self._limit
         self._returns.served += 1
         self.done += 1
+        self._ended_at = now
         if ok is not None:
             limit.sample(now, ticket.began_at, ticket.in_flight_at_start, ok)
         ticket.state = _GONE
@@ -298,7 +311,7 @@ class Admitter:
         if ticket.state is not _HELD:
             return None
         if self.parked >= self.policy.parked_max:
-            return self._refusals.full(now, self.parked, self.policy.parked_max)
+            return self._refusals.refuse(now, Reason.CONCURRENCY, self.parked, self.policy.parked_max)
         ticket.state = _PARKED
         self.parked += 1
         self._give_up_slot(ticket)
@@ -337,7 +350,7 @@ class Admitter:
                 self._drop(place, now, self._refuse_late(now, place.deadline_at))
             else:
                 self._drop(place, now, self._crowded(now, place.tenant, place.key))
-        while self.in_flight < limit.limit and (place := waiters.next_in(now)) is not None:
+        while self.in_flight < limit.limit and (place := waiters.next_in(now, self.in_flight)) is not None:
             short = self._short_of_memory(now, place.size_bytes, _NORMAL)
             if short is not None:
                 self._drop(place, now, short)
@@ -401,40 +414,40 @@ class Admitter:
         self._bucket.put_back(now, cost)
 
     def _refuse_late(self, now: float, deadline_at: float) -> Refusal:
-        return self._refusals.late(now, self._limit.latency_s, deadline_at - now)
+        return self._refusals.refuse(now, Reason.DEADLINE, self._limit.latency_s, deadline_at - now)
 
     def _short_of_memory(self, now: float, size_bytes: int, criticality: Criticality) -> Refusal | None:
         memory = self._memory
         level = memory.level_with(size_bytes) if size_bytes else memory.level
         if level < 3 - criticality:
             return None
-        ever = memory.can_ever_hold(size_bytes)
-        return self._refusals.memory(now, memory.used_bytes + size_bytes, memory.limit_bytes, ever=ever)
+        if not memory.can_ever_hold(size_bytes):
+            return self._refusals.refuse_for_good(Reason.MEMORY, size_bytes, memory.limit_bytes)
+        return self._refusals.refuse(now, Reason.MEMORY, memory.counted_bytes + size_bytes, memory.limit_bytes)
 
     def _refuse_rate(self, now: float, bucket: Bucket, rate: Rate | None, cost: float) -> Refusal:
         # The bucket has been found to refuse: it is asked how long to wait, and whether that is a cost at all.
-        return self._refusals.rate(rate or Rate(0), cost, bucket.take(now, cost))
+        return self._refusals.refuse_rate(rate or Rate(0), cost, bucket.take(now, cost))
 
     def _crowded(self, now: float, tenant: str, key: str) -> Refusal:
         """Refuse what finds no slot: for its share, if it has that and is not alone; otherwise since all is full."""
-        limit = self._limit.limit
-        for held_by, name in ((self._tenants, tenant), (self._keys, key)):
-            held, part = held_by.get(name, 0), limit / max(len(held_by), 1)
-            if len(held_by) > 1 and held >= part:
-                return self._refusals.share(now, held, part)
-        return self._refusals.full(now, self.in_flight + self.waiting, limit)
+        limit, tenants, keys = self._limit.limit, self._tenants, self._keys
+        if len(tenants) > 1 and (held := tenants.get(tenant, 0)) * len(tenants) >= limit:
+            return self._refusals.refuse(now, Reason.SHARE, held, limit / len(tenants))
+        if len(keys) > 1 and (held := keys.get(key, 0)) * len(keys) >= limit:
+            return self._refusals.refuse(now, Reason.SHARE, held, limit / len(keys))
+        return self._refusals.refuse(now, Reason.CONCURRENCY, self.in_flight + self._waiters.count, limit)
 
 
-class _Unlimited:
-    """A limit that is none."""
+class _Unlimited(Limit):
+    """A limit that is none, and learns nothing."""
 
     __slots__ = ()
-    limit = inf
-    latency_s = 0.0
-    window_ends_at = inf
+
+    def __init__(self) -> None:
+        super().__init__(Concurrency())
+        self.limit = sys.maxsize
+        self.window_ends_at = inf
 
     def sample(self, now: float, began_at: float, in_flight_at_start: int, ok: bool) -> None:  # noqa: FBT001 - as Limit has it
         """Learn nothing."""
-
-    def adapt(self, now: float, in_flight: int, lag_s: float) -> None:
-        """Change nothing."""

@@ -5,7 +5,8 @@ a break (Controlled Delay as in Maurer, "Fail at Scale", ACM Queue 13(8), 2015).
 the oldest have waited so long that their callers are about to give up. Otherwise it is the oldest.
 
 Every key has a time of its own that it has been waiting since, as the flows of FQ-CoDel (RFC 8290) have: a key that asks for too
-much shortens its own waits, and not those of others. Which tenant is next, and which of its keys: the one that holds the fewest
+much shortens its own waits, and not those of others. Nor does it while it has less than its part of what is under way or waits:
+then it is others that make it wait. Which tenant is next, and which of its keys: the one that holds the fewest
 slots, among equals the one that has waited the longest since that changed. So nobody gets more than its share of slots while
 others wait, however long the work of each takes, and a lone tenant may hold everything.
 """
@@ -111,11 +112,13 @@ class Waiters:
         """The time at which somebody has waited long enough; None while nobody waits."""
         return self._expiry.first_rank()
 
-    def wait_s(self, tenant: str, key: str, now: float) -> float:
-        """Return how long a newcomer of this key may wait."""
+    def wait_s(self, tenant: str, key: str, now: float, in_flight: int) -> float:
+        """Return how long a newcomer of this key may wait, while so many slots are held."""
         of_tenant = self._tenants.get(tenant)
         of_key = None if of_tenant is None else of_tenant.keys.get(key)
-        return self.policy.target_s if of_key is not None and self._presses(of_key, now) else self.policy.interval_s
+        if of_tenant is None or of_key is None or not self._presses(of_tenant, of_key, now, in_flight):
+            return self.policy.interval_s
+        return self.policy.target_s
 
     def ahead_of(self, tenant: str, key: str) -> int:
         """Return about how many go in before a newcomer of this key: 0 if its tenant holds fewer slots than all that wait."""
@@ -154,32 +157,32 @@ class Waiters:
         place.waits = False
         self.count -= 1
         self._expiry.discard(place)
+        tenant.waiting -= 1
+        if not tenant.waiting:
+            del self._tenants[place.tenant]
+            self._by_held.discard(tenant)
+            self._by_length.discard(tenant)
+            return
+        self._by_length.put(tenant, -tenant.waiting)
         if key.places:
             tenant.by_length.put(key, -len(key.places))
         else:
             del tenant.keys[place.key]
             tenant.by_held.discard(key)
             tenant.by_length.discard(key)
-        tenant.waiting -= 1
-        if tenant.waiting:
-            self._by_length.put(tenant, -tenant.waiting)
-        else:
-            del self._tenants[place.tenant]
-            self._by_held.discard(tenant)
-            self._by_length.discard(tenant)
 
     def expired(self, now: float) -> Place | None:
         """Return the first whose wait is over, or None. It still waits."""
         place = self._expiry.first()
         return place if place is not None and place.expires_at <= now else None
 
-    def next_in(self, now: float) -> Place | None:
-        """Return who goes in next, or None. It still waits."""
+    def next_in(self, now: float, in_flight: int) -> Place | None:
+        """Return who goes in next, while so many slots are held, or None. It still waits."""
         tenant = self._by_held.first()
         key = None if tenant is None else tenant.by_held.first()
-        if key is None:
+        if tenant is None or key is None:
             return None
-        return next(reversed(key.places)) if self._presses(key, now) else next(iter(key.places))
+        return next(reversed(key.places)) if self._presses(tenant, key, now, in_flight) else next(iter(key.places))
 
     def crowded_out_by(self, tenant: str, key: str) -> Place | None:
         """Return who goes when all places are taken and this key has a newcomer: nobody, unless another queue is longer by two.
@@ -211,5 +214,15 @@ class Waiters:
             if of_key is not None:
                 of_tenant.by_held.put(of_key, self._keys_held.get(key, 0))
 
-    def _presses(self, key: _Key, now: float) -> bool:
-        return now - key.waits_since >= self.policy.interval_s
+    def _presses(self, tenant: _Tenant, key: _Key, now: float, in_flight: int) -> bool:
+        """Return whether somebody of this key always waits, although it has its part of all that is under way or waits.
+
+        Within its part a tenant, and a key of it, may have a burst: its work waits as long as that of the others makes it wait.
+        """
+        if now - key.waits_since < self.policy.interval_s:
+            return False
+        of_tenant = self._tenants_held.get(tenant.name, 0) + tenant.waiting
+        if of_tenant * max(len(self._tenants_held), len(self._tenants)) < in_flight + self.count:
+            return False
+        of_key = self._keys_held.get(key.name, 0) + len(key.places)
+        return of_key * max(len(self._keys_held), len(tenant.keys)) >= of_tenant

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final, cast
 
 from outlast._core.admission.retry_after import Returns, rate_wait_s
 from outlast._core.admission.values import Reason, Refusal
 
 if TYPE_CHECKING:
     import random
+    from collections.abc import Callable
 
     from outlast._core.admission.bucket import Rate
+
+
+# Not Refusal(...), which costs twice as much. The stub of `tuple` does not say of what it is one.
+_new_tuple: Final = cast("Callable[[type[Refusal], tuple[Reason, float, float, float]], Refusal]", tuple.__new__)  # pyright: ignore[reportUnknownMemberType]
 
 
 class Refusals:
@@ -30,33 +35,19 @@ class Refusals:
         """The number of refusals of each reason."""
         return {reason: self._counts[reason.value] for reason in Reason}
 
-    def late(self, now: float, needed_s: float, left_s: float) -> Refusal:
-        """Refuse what needs `needed_s` and has `left_s`."""
-        self._counts["deadline"] += 1
-        return Refusal(Reason.DEADLINE, needed_s, left_s, self._return_s(now))
+    def refuse(self, now: float, reason: Reason, seen: float, limit: float) -> Refusal:
+        """Refuse for a reason that passes: `seen` is too much for `limit` now."""
+        self._counts[reason.value] += 1
+        return _new_tuple(Refusal, (reason, seen, limit, self.returns.wait_s(now, self._rng)))
 
-    def memory(self, now: float, used_bytes: float, limit_bytes: float, *, ever: bool = True) -> Refusal:
-        """Refuse for want of memory; `ever` False: it will never be enough."""
-        self._counts["memory"] += 1
-        return Refusal(Reason.MEMORY, used_bytes, limit_bytes, self._return_s(now) if ever else None)
+    def refuse_for_good(self, reason: Reason, seen: float, limit: float) -> Refusal:
+        """Refuse what will always be too much."""
+        self._counts[reason.value] += 1
+        return Refusal(reason, seen, limit, None)
 
-    def rate(self, rate: Rate, cost: float, wait_s: float | None) -> Refusal:
+    def refuse_rate(self, rate: Rate, cost: float, wait_s: float | None) -> Refusal:
         """Refuse what asks for `cost` of a bucket that has as much in `wait_s`; None: never."""
-        self._counts["rate"] += 1
         if wait_s is None:
-            return Refusal(Reason.RATE, cost, rate.burst if rate.per_s else 0.0, None)
+            return self.refuse_for_good(Reason.RATE, cost, rate.burst if rate.per_s else 0.0)
+        self._counts["rate"] += 1
         return Refusal(Reason.RATE, cost, max(0.0, cost - wait_s * rate.per_s), rate_wait_s(wait_s, self._rng))
-
-    def full(self, now: float, seen: int, limit: float) -> Refusal:
-        """Refuse what finds `seen` pieces of work where `limit` may be."""
-        self._counts["concurrency"] += 1
-        return Refusal(Reason.CONCURRENCY, seen, limit, self._return_s(now))
-
-    def share(self, now: float, held: int, part: float) -> Refusal:
-        """Refuse what holds `held` slots where its share is `part`, while others find none."""
-        self._counts["share"] += 1
-        return Refusal(Reason.SHARE, held, part, self._return_s(now))
-
-    def _return_s(self, now: float) -> float:
-        self.returns.refused += 1
-        return self.returns.wait_s(now, self._rng)

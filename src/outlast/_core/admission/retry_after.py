@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
@@ -14,8 +15,12 @@ RATE_SPREAD: Final = 0.2
 WAIT_S_MIN: Final = 1.0
 WAIT_S_MAX: Final = 30.0
 """Within half a minute of the end of an overload everybody has come back."""
-_PERIOD_S: Final = 5.0
-"""Refusals and what was served are counted over the last 5 to 10 s."""
+_PERIOD_S: Final = 1.0
+"""The time over which it is counted what was served: this period, and the one before."""
+_KNOWN_S: Final = 0.02
+"""The shortest time from which something is known."""
+_PACE: Final = 1.2
+"""The returns for each that is served."""
 
 PARSED_S_MAX: Final = 3600.0
 """The longest wait that a peer may ask for. A peer that says a year, or the year 9999, is asked again after an hour."""
@@ -90,37 +95,48 @@ def rate_wait_s(wait_s: float, rng: random.Random) -> float:
 
 
 class Returns:
-    """The waits of those who were refused for want of room, from how many were refused and served of late.
+    """The waits of those who were refused for want of room: a queue in which nobody stands, only times are given out.
 
-    With `refused / served` = x the wait is drawn between half of, and the whole of, min(30 s, max(2 s, 2 s × x)). Those who
-    are away come back at the rate at which they are refused. So with N clients that obey, and a capacity of s a second,
-    refusals settle at about √(N × s / 1.5) a second: 1,000 clients before 400 a second are refused 516 times a second, and
-    a refusal costs a tenth of what serving costs. Count by adding to `refused` and `served`.
+    Each refusal is given the next place in it, and the places are `1 / (1.2 × served)` apart, where `served` is what is served
+    a second. So those who were sent away come back as fast as they can be served, and a fifth faster: the store has work,
+    and a fifth is what refusing them again costs. A place that would be more than `WAIT_S_MAX` away is not given out: the wait is
+    then anywhere in the last half of that. When nobody has been refused for a second there is room, and all places are free.
+    Count by adding to `served`.
     """
 
-    __slots__ = ("_began_at", "_refused_before", "_served_before", "refused", "served")
+    __slots__ = ("_began_at", "_next_at", "_refused_at", "_served_before", "served")
 
     def __init__(self) -> None:
-        self.refused = 0
-        """Refused in this period. Add to it directly."""
         self.served = 0
         """Served in this period. Add to it directly."""
-        self._refused_before = 0
         self._served_before = 0
-        self._began_at = 0.0
+        self._began_at = -math.inf
+        self._refused_at = -math.inf
+        self._next_at = -math.inf
+        """The time of the place that was given out last."""
 
     def wait_s(self, now: float, rng: random.Random) -> float:
         """Return the seconds after which it is worth coming back, jittered: from 1 to 30."""
         if now - self._began_at >= _PERIOD_S:
             self._turn(now)
-        ratio = (self.refused + self._refused_before) / max(1, self.served + self._served_before)
-        longest_s = min(WAIT_S_MAX, max(2 * WAIT_S_MIN, 2 * WAIT_S_MIN * ratio))
-        return longest_s * (0.5 + 0.5 * rng.random())
+        next_at = now if now - self._refused_at >= _PERIOD_S else self._next_at
+        self._refused_at = now
+        served = self._served_before + self.served
+        soonest_at = now + WAIT_S_MIN
+        if not served:
+            # Nothing is known yet, and so no place is given out.
+            self._next_at = max(next_at, soonest_at)
+            return WAIT_S_MIN * (1.0 + rng.random())
+        period_s = max(now - self._began_at, _KNOWN_S) + (_PERIOD_S if self._served_before else 0.0)
+        next_at = max(next_at, soonest_at) + period_s / (_PACE * served)
+        longest_s = WAIT_S_MAX / (1.0 + RATE_SPREAD)
+        self._next_at = min(next_at, now + longest_s)
+        if next_at - now > longest_s:
+            return WAIT_S_MAX * (0.5 + 0.5 * rng.random())
+        return (next_at - now) * (1.0 + RATE_SPREAD * rng.random())
 
     def _turn(self, now: float) -> None:
         # What was counted before a period in which nobody asked says nothing about now.
-        fresh = now - self._began_at < 2 * _PERIOD_S
-        self._refused_before = self.refused if fresh else 0
-        self._served_before = self.served if fresh else 0
-        self.refused = self.served = 0
+        self._served_before = self.served if now - self._began_at < 2 * _PERIOD_S else 0
+        self.served = 0
         self._began_at = now

@@ -19,7 +19,7 @@ from outlast._runtime.service.stop import Stopping, finish
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from outlast._core.admission.admitter import Settled
     from outlast._core.admission.policy import AdmissionPolicy
@@ -127,6 +127,15 @@ class Desk:
             self.stopping()
         return await self.refuse(place.outcome)
 
+    def watch(self, place: Place, callback: Callable[[], None]) -> None:
+        """Call `callback` soon after something has come of this place, instead of a wait for it."""
+        outcome: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        outcome.add_done_callback(lambda _: callback())
+        if place in self._waiting:
+            place.holder = outcome
+        else:
+            outcome.set_result(None)
+
     def leave(self, place: Place, loop: asyncio.AbstractEventLoop) -> None:
         """Let nobody wait there any more, whatever has come of it: a ticket that it was handed goes on to the next."""
         self._waiting.pop(place, None)
@@ -154,7 +163,7 @@ class Desk:
         if refusal.retry_after_s is None:
             return TooLargeError(self.name, refusal)
         since = self.lines.book.since(refusal.reason)
-        return Refused(self.name, refusal, 0.0 if since is None else asyncio.get_running_loop().time() - since)
+        return Refused(self.name, refusal, 0.0 if since is None else clock() - since)
 
     # Going out.
 

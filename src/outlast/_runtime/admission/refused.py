@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from outlast._core.admission.told import fault_of, told
+from outlast._core.admission.told import fault_of
 from outlast._core.faults import OutlastError, Unavailable
 
 if TYPE_CHECKING:
@@ -24,20 +24,16 @@ class Refused(Unavailable):
         if refusal.retry_after_s is None:
             msg = f"a refusal by {refusal.reason.value} without retry_after_s is a TooLargeError: coming back does not help"
             raise ValueError(msg)
-        super().__init__(admission, fault_of(refusal, admission), since_s, refusal.retry_after_s)
+        fault = fault_of(refusal, admission)
+        super().__init__(admission, fault, since_s, refusal.retry_after_s)
         self.refusal = refusal
+        when = f"retry after {refusal.retry_after_s:.1f} s"
+        self.args = (f"{admission} refused this work by {refusal.reason.value}: {fault.reason} ({when}) - {fault.hint}",)
 
     @property
     def reason(self) -> Reason:
         """The check that refused."""
         return self.refusal.reason
-
-    def __str__(self) -> str:
-        """Return what was refused by which check, what was compared, and when to come back."""
-        return (
-            f"{self.dependency} refused this work by {self.reason.value}: {told(self.refusal)} "
-            f"(retry after {self.retry_after_s:.1f} s) - {self.fault.hint}"
-        )
 
     def __reduce__(self) -> tuple[type[Refused], tuple[Any, ...]]:
         """Travel to another process whole: there is no owner."""

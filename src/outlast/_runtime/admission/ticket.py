@@ -10,6 +10,7 @@ from outlast._core.admission.values import Refusal
 from outlast._core.reaction import Reaction
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import TracebackType
 
     from outlast._core.admission.ticket import Ticket as Held
@@ -90,6 +91,27 @@ class Waiting:
         self._place = place
         self._asked = False
         self._ticket: Ticket | None = None
+
+    def on_outcome(self, callback: Callable[[], None]) -> None:
+        """Call `callback` once, soon after there is an `outcome`: for a server that makes no task for what is not let in.
+
+        Also when the service stops: then there is none, and the admission is `closed`. It is called instead of waking who awaits
+        `ticket`: ask for that afterwards, or not at all.
+        """
+        self._desk.watch(self._place, callback)
+
+    def outcome(self) -> Ticket | Refusal | None:
+        """Return what has come of it; None while it waits, when the service stops, and after `release`.
+
+        A ticket is the caller's from then on.
+        """
+        got = self._place.outcome
+        if isinstance(got, Refusal):
+            return got
+        if got is not None and not self._asked:
+            self._asked = True
+            self._ticket = Ticket(self._desk, got)
+        return self._ticket
 
     async def ticket(self) -> Ticket:
         """Wait, and return the ticket; the same again once it is there.

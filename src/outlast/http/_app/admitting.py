@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from outlast import OutlastError
 from outlast.admission import Refusal, Waiting
+from outlast.http._app.asking import BODY_BYTES_MAX
 from outlast.http._app.asking import ask as default_ask
 from outlast.http._app.extensions import PARKED, TICKET, TOKEN, extensions
 from outlast.http._app.parking import end
@@ -29,11 +30,18 @@ class AdmissionMiddleware:
     that has left is no sample of the latency.
     """
 
-    def __init__(self, app: App, admission: Admission, *, ask: Asking = default_ask) -> None:
-        """`ask` returns what a request asks for; it has the arguments of `outlast.http.ask`."""
+    def __init__(
+        self, app: App, admission: Admission, *, ask: Asking = default_ask, body_bytes_max: int | None = BODY_BYTES_MAX
+    ) -> None:
+        """`ask` returns what a request asks for; it has the arguments of `outlast.http.ask`.
+
+        `body_bytes_max` is the largest body that the server lets through, which a request without a length announces as its
+        size; None: there is no bound, and it announces nothing.
+        """
         self.app = app
         self._admission = admission
         self._ask = ask
+        self._unknown_bytes = body_bytes_max or 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -68,7 +76,7 @@ class AdmissionMiddleware:
             key=asked.key,
             tenant=asked.tenant,
             cost=asked.cost,
-            size_bytes=asked.size_bytes,
+            size_bytes=self._unknown_bytes if asked.size_bytes is None else asked.size_bytes,
             deadline_s=asked.deadline_s,
             criticality=asked.criticality,
         )

@@ -73,7 +73,7 @@ class ProblemMiddleware:
     async def _answer(self, exc: Exception, scope: Scope, receive: Receive, answer: _Answer) -> None:
         # A server may say so when the client does not wait for it.
         with contextlib.suppress(OSError):
-            await problem_of(exc, self._classifiers)(scope, receive, answer.send_at_once)
+            await problem_of(exc, self._classifiers)(scope, receive, answer.forward)
 
     def _log(self, exc: Exception) -> None:
         if refusal_in(exc) is not None:
@@ -124,25 +124,21 @@ class _Answer:
             self._held.append(message)
         else:
             await self.let_go()
-            await self._forward(message)
-
-    async def send_at_once(self, message: Message) -> None:
-        """Send it, and forget what was held back."""
-        self._held.clear()
-        await self._forward(message)
+            await self.forward(message)
 
     async def let_go(self) -> None:
         """Send what was held back."""
         held, self._held = self._held, []
         for message in held:
-            await self._forward(message)
+            await self.forward(message)
 
     def failed_by(self, exc: BaseException) -> bool:
         """Return whether `exc` only says that the client has left."""
         names = (f"{kind.__module__}.{kind.__qualname__}" for kind in type(exc).__mro__)
         return exc is self._error or _GONE in names
 
-    async def _forward(self, message: Message) -> None:
+    async def forward(self, message: Message) -> None:
+        """Send it now, whatever is held back."""
         if message["type"] == "http.response.start":
             # The application may pass on an answer with an id of its own.
             others = [header for header in message.get("headers", ()) if header[0].lower() != HEADER]

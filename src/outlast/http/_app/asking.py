@@ -18,13 +18,14 @@ if TYPE_CHECKING:
     Asking = Callable[[str, str, Headers, str, Token | None], "Ask"]
     """A function with the arguments of `ask`."""
 
+BODY_BYTES_MAX: Final = 16 * 1024 * 1024
+"""The largest body, unless a server is told otherwise."""
 DEADLINE_S_MAX: Final = 3600.0
 """The longest deadline that a client may name, in seconds; a longer one counts as this one."""
 HEALTH_PATHS: Final = frozenset({"/livez", "/readyz", "/healthz"})
-_MAKES_ROOM: Final = frozenset({"DELETE", "HEAD"})
 _SECONDS: Final = re.compile(rb"[0-9]{1,9}(?:\.[0-9]{1,9})?")
 _DIGITS_MAX: Final = 18
-_READ: Final = frozenset({b"content-length", b"x-criticality", b"x-request-timeout"})
+_READ: Final = frozenset({b"content-length", b"transfer-encoding", b"x-criticality", b"x-request-timeout"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +39,9 @@ class Ask:
     criticality: Criticality = Criticality.NORMAL
     cost: float = 1.0
     """The tokens of the rate that it takes."""
-    size_bytes: int = 0
-    """The memory that it announces to need."""
+    size_bytes: int | None = 0
+    """The memory that it announces to need; None: unknown, since it has a body without a length. Admission is then told the
+    largest that a body may be, since no more than that can come."""
     deadline_s: float | None = None
     """The seconds from now within which an answer is of use; None: at any time."""
 
@@ -48,19 +50,22 @@ def ask(method: str, path: str, headers: Headers, client: str, token: Token | No
     """Return what a request asks for, by the rules that hold unless you write your own function with these arguments.
 
     The key is the name of the token, or without one the address of the client (`client`, "" if unknown); the tenant is the
-    token's. DELETE, HEAD and the health paths (`/livez`, `/readyz`, `/healthz`) are CRITICAL, the rest NORMAL: a header
-    `x-criticality: sheddable` lowers a request, and none raises it. The size is its Content-Length. `x-request-timeout` has the
-    remaining seconds until the client gives up, so that no clock has to agree with another; at most an hour. A header that
-    cannot be read counts as absent. Pure and quick: a server calls it for each request, before it makes anything.
+    token's. DELETE, which makes room, and the health paths (`/livez`, `/readyz`, `/healthz`) are CRITICAL, the rest NORMAL: a
+    header `x-criticality: sheddable` lowers a request, and none raises it. The size is its Content-Length, and unknown for a
+    body that comes in chunks. `x-request-timeout` has the remaining seconds until the client gives up, so that no clock has to
+    agree with another; at most an hour. A header that cannot be read counts as absent. Pure and quick: a server calls it for
+    each request, before it makes anything.
     """
-    criticality = Criticality.CRITICAL if method in _MAKES_ROOM or path in HEALTH_PATHS else Criticality.NORMAL
-    size_bytes = 0
+    criticality = Criticality.CRITICAL if method == "DELETE" or path in HEALTH_PATHS else Criticality.NORMAL
+    size_bytes: int | None = 0
     deadline_s = None
     for name, value in headers:
         if name not in _READ:
             continue
         if name == b"content-length":
             size_bytes = int(value) if value.isdigit() and len(value) <= _DIGITS_MAX else 0
+        elif name == b"transfer-encoding":
+            size_bytes = None
         elif name == b"x-request-timeout":
             deadline_s = min(float(value), DEADLINE_S_MAX) if _SECONDS.fullmatch(value) else None
         elif value.strip().lower() == b"sheddable":

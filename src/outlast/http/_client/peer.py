@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import math
-from base64 import b64encode
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import unquote, urlsplit
 
 from outlast import Classifiers, ConfigurationError, Dependency, Fault, Kind, OutlastError, Scope, State, Stopping, Unavailable
 from outlast.admission import Throttler
@@ -16,6 +13,7 @@ from outlast.extend import Pacer, attach, attached
 from outlast.http._client.answers import PROBLEM_BYTES_MAX, Answer, AnswerError
 from outlast.http._client.calls import ENCODING, SUCCESS, AnswerStream, Call, beginning, check_encoding, lowered, whole
 from outlast.http._client.classify import http_rule, needs_second_look, quotes, was_accepted
+from outlast.http._client.settings import below, check, origin, parsed
 from outlast.http._client.slots import Slots
 from outlast.http._client.statuses import PROBE_PASSES
 from outlast.http._client.wire import Client, Response, Wire, given_client, own_client, secret
@@ -51,9 +49,9 @@ class HttpPeer(Dependency):
     when a connection fails. **One call is one request**: nothing is tried again here. A job that fails by it is tried again by
     its queue, at the time for which the peer has asked.
 
-    The probe is HEAD (`probe_method`) of `probe_path`; any answer below 500 passes, but for 401, 407, 408, 425 and 429. A failed
-    call of which that is not clear (a deadline, a broken connection, most of 5xx) counts against the peer only if it does not
-    pass a probe within another second; else against the call alone.
+    The probe is HEAD (`probe_method`) of the URL, or of `probe_path` from the root of its host; any answer below 500 passes, but
+    for 401, 407, 408, 425 and 429. A call that failed in a way that leaves that open (a deadline, a broken connection, most of
+    5xx) counts against the peer only if that does not pass a probe within another second; else against the call alone.
 
     At most `connections_max` calls are under way, never more than eight connections are dialled in 100 ms, and the idle ones are
     given up when the peer goes down. The deadline travels in the header `x-request-timeout`, in seconds that are left.
@@ -75,7 +73,7 @@ class HttpPeer(Dependency):
         name: str = "",
         client: Client | None = None,
         headers: Mapping[str, str] | None = None,
-        probe_path: str = "/",
+        probe_path: str = "",
         probe_method: str = "HEAD",
         deadline_s: float = 10.0,
         connect_timeout_s: float = 5.0,
@@ -92,7 +90,7 @@ class HttpPeer(Dependency):
 
         `name` is the host and the port of the URL, unless it is given.
         """
-        self._url, found, authorization = _parsed(url)
+        self._url, found, authorization = parsed(url)
         rules = (classifiers or Classifiers()).also(Classifiers([http_rule]))
         super().__init__(
             name or found,
@@ -102,12 +100,13 @@ class HttpPeer(Dependency):
             waiters_max=waiters_max,
             probe_timeout_s=connect_timeout_s,
         )
-        _check(self.name, (connections_max, body_bytes_max), (deadline_s, connect_timeout_s))
+        check(self.name, (connections_max, body_bytes_max), (deadline_s, connect_timeout_s))
         self.deadline_s = deadline_s
         self.connect_timeout_s = connect_timeout_s
         self.connections_max = connections_max
         self.body_bytes_max = body_bytes_max
         self._probe_call = Call(probe_method, probe_path, PROBE_PASSES)
+        self._probe_url = below(origin(self._url), probe_path) if probe_path else self._url
         self._probe_timeout_s = connect_timeout_s
         try:
             asked = lowered(headers, self.name)
@@ -258,7 +257,7 @@ class HttpPeer(Dependency):
         if not deadline_s > 0:
             # It can only be late: nothing is sent, and nobody is asked why.
             text = f"{self.name}: the deadline of the call, {deadline_s:g} s, was over before it was sent"
-            raise OutlastError(text, Fault(Kind.TRANSIENT, "deadline", text, self.name, Scope.CALL))
+            raise OutlastError(text, Fault(Kind.TRANSIENT, "deadline over", text, self.name, Scope.CALL))
         await self._slots.take(deadline_s)
         try:
             if not self.passable:
@@ -283,7 +282,7 @@ class HttpPeer(Dependency):
         """Send the request; return its answer, the body unread, or raise `AnswerError`."""
         request = wire.client.build_request(
             call.method,
-            self._url + (f"/{call.path.lstrip('/')}" if call.path[:1] not in {"", "?"} else call.path),
+            self._probe_url if is_probe else below(self._url, call.path),
             content=call.content,
             json=call.json,
             params=call.params,
@@ -345,7 +344,8 @@ class HttpPeer(Dependency):
             fault = replace(fault, scope=Scope.CALL)
         elif needs_second_look(error) and is_ours and self.passable and not self.is_stopping:
             answers = await self.answers(ASK_S_MAX)
-            fault = replace(fault, scope=Scope.CALL, hint=ANSWERS_OTHERS) if answers else replace(fault, scope=Scope.DEPENDENCY)
+            hint = fault.hint or (ANSWERS_OTHERS if answers else "")
+            fault = replace(fault, scope=Scope.CALL if answers else Scope.DEPENDENCY, hint=hint)
         attach(error, fault)
         return error
 
@@ -377,33 +377,3 @@ class HttpPeer(Dependency):
         if self._wire is not None and not self._is_given:
             wire, self._wire = self._wire, None
             wire.retire()
-
-
-def _check(name: str, limits: tuple[int, ...], seconds: tuple[float, ...]) -> None:
-    for limit in limits:
-        if limit < 1:
-            msg = f"{name}: connections_max and body_bytes_max are at least 1, not {limit}"
-            raise ConfigurationError(msg)
-    for each in seconds:
-        if not 0 < each < math.inf:
-            msg = f"{name}: deadline_s and connect_timeout_s are finite seconds above 0, not {each}"
-            raise ConfigurationError(msg)
-
-
-def _parsed(url: str) -> tuple[str, str, dict[str, str]]:
-    """Return the URL without user and password, host and port, and the header by which the two travel."""
-    # The URL is not shown: it may hold a password in any place, when it is not well formed.
-    msg = "the URL of a peer is http:// or https:// with a host, and has no query or fragment; this one is not (it is not shown)"
-    try:
-        parts = urlsplit(url)
-        host, port = parts.hostname or "", parts.port
-    except ValueError:
-        raise ConfigurationError(msg) from None
-    if parts.scheme not in {"http", "https"} or not host or parts.query or parts.fragment:
-        raise ConfigurationError(msg)
-    place = (f"[{host}]" if ":" in host else host) + ("" if port is None else f":{port}")
-    headers: dict[str, str] = {}
-    if parts.username is not None:
-        pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
-        headers["authorization"] = f"Basic {b64encode(pair.encode()).decode()}"
-    return f"{parts.scheme}://{place}{parts.path.rstrip('/')}", place, headers

@@ -89,7 +89,8 @@ def is_doubtful(answer: Answer, problem: Problem | None) -> bool:
 
 def retry_after_s(answer: Answer, problem: Problem | None) -> float | None:
     """Return the wait that the answer asks for: the exact one of a server of Outlast, else that of Retry-After."""
-    if problem is not None and problem.retry_after_s is not None:
+    # As in the header, 0 says nothing: "at once" is no hot loop.
+    if problem is not None and problem.retry_after_s:
         return min(problem.retry_after_s, WAIT_S_MAX)
     return parse_retry_after(answer.headers.get("retry-after", ""), time.time(), WAIT_S_MAX)
 

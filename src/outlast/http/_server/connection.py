@@ -1,21 +1,15 @@
-"""One connection: uvicorn's protocol, with bounds on what the client sends and reads, and an end that the client can see."""
+"""One connection: what its client reads and how long it may take, its requests, and an end that the client can see."""
 
 from __future__ import annotations
 
-import enum
 import math
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING
 
-import httptools
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
-
-from outlast.http._app import extensions
-from outlast.http._app.problem import Problem
 from outlast.http._app.request_ids import request_id_of
 from outlast.http._server import refusals
+from outlast.http._server.incoming import Incoming, Input
 from outlast.http._server.pace import Pace
 from outlast.http._server.request import Request
-from outlast.http._server.screen import wire
 
 if TYPE_CHECKING:
     import asyncio
@@ -23,36 +17,12 @@ if TYPE_CHECKING:
     from uvicorn._types import ASGI3Application
     from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
-    from outlast.admission import Refusal
+    from outlast.http._app.problem import Problem
     from outlast.http._server.host import Host
     from outlast.http._server.tally import Seat
 
-FRAMING_MAX: Final = 16
-"""A byte of a body in a chunk of its own takes six; many times that is no chunk but an attack."""
-SKIPPED_MAX: Final = 65_536
-"""A refused request whose body is declared to be no longer is read to its end, and the connection goes on."""
 
-
-class Input(enum.Enum):
-    """The thing that a connection waits for from its client; `_deadline` is until when."""
-
-    IDLE = "idle"
-    """A request, or nothing while one is worked at."""
-    HEAD = "head"
-    """The rest of the headers."""
-    BODY = "body"
-    """The rest of the body."""
-    DEAF = "deaf"
-    """Nothing: what the client sends is not read until the answers it still gets are complete."""
-    DRAIN = "drain"
-    """The end: all answers are written, and what comes is thrown away."""
-
-
-class Enough(Exception):  # noqa: N818 - it stops the parser, and nobody else sees it
-    """Stop the parser: nothing more of this input is wanted."""
-
-
-class Connection(HttpToolsProtocol):
+class Connection(Incoming):
     """A client's connection. `overdue` is called now and then with the time: it ends what has lasted too long.
 
     Everything here is called on the event loop's thread. uvicorn parses, makes the scope and writes what the application sends;
@@ -60,42 +30,16 @@ class Connection(HttpToolsProtocol):
     """
 
     def __init__(self, host: Host, seat: Seat) -> None:
-        super().__init__(host.config, host.state, host.app_state, host.loop)
-        limits = host.limits
-        self._host = host
-        # uvicorn forgets its own when the connection is lost.
-        self._parser: httptools.HttpRequestParser = self.parser  # pyright: ignore[reportAttributeAccessIssue] - it is there now
-        self._address = ""
+        super().__init__(host)
+        self.seat = seat
         self.made = False
         """Whether there is a transport."""
-        self.access_log = False
-        self.seat = seat
-        self._limits = limits
-        self._input = Input.IDLE
-        self._deadline = math.inf
-        self._body_pace = Pace(limits.body_s, limits.body_bytes_per_s_min)
-        self._write_pace = Pace(limits.write_s, limits.write_bytes_per_s_min)
-        self.active: Request | None = None
-        """The request that is worked at; others wait in the pipeline."""
         self.written = 0
         """The bytes of bodies that were handed to the transport."""
+        self._write_pace = Pace(host.limits.write_s, host.limits.write_bytes_per_s_min)
         self._read_by_client = 0
-        self._current: RequestResponseCycle | None = None
-        """The cycle of the message that is being parsed; None before its headers are complete, and for one that was refused."""
-        self._request_id = ""
-        self._messages = 0
-        self._heard = 0
-        """Messages that had begun before the present piece of input."""
-        self._head_bytes = 0
-        self._head_fed = 0
-        self._body_bytes = 0
-        self._body_fed = 0
         self._body_paced = 0
-        self._skipping = False
-        self._drained = 0
         self._half_closed = False
-        self._answered = False
-        """Whether the last thing that was written may be lost with a reset."""
 
     # From the transport.
 
@@ -119,6 +63,10 @@ class Connection(HttpToolsProtocol):
             self.active.lost()
             self.active = None
         super().connection_lost(exc)
+        # The parser holds this object, and so do the scopes of its requests. Only the collector would free all that, and what
+        # was read of a request, and it counts objects and not their bytes.
+        self.parser = self._parser = self.cycle = self._current = self.scope = None  # type: ignore[assignment] # nothing is called any more
+        self.headers = []
 
     def eof_received(self) -> bool:  # type: ignore[override]
         """Note that the client has closed its side: return whether the connection stays, for an answer that is due."""
@@ -129,42 +77,6 @@ class Connection(HttpToolsProtocol):
         self._deadline = self.loop.time() + self._limits.half_closed_s
         self.active.half_closed()
         return True
-
-    def data_received(self, data: bytes) -> None:
-        """Parse what came."""
-        if self._input is Input.DRAIN:
-            self._drained += len(data)
-            if self._drained > self._limits.drain_bytes_max:
-                self.transport.close()
-            return
-        if self._input is Input.DEAF:
-            return
-        was_idle, messages = self._input is Input.IDLE, self._messages
-        self._heard = messages
-        try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            # We speak HTTP/1.1 only. The request is answered as one, and what follows it in another protocol is not read.
-            self._hear_no_more()
-        except httptools.HttpParserError:
-            if self._input not in {Input.DEAF, Input.DRAIN}:
-                self._give_up(refusals.MALFORMED)
-        else:
-            self._count(len(data), whole=self._messages == messages + was_idle)
-
-    def _count(self, count: int, *, whole: bool) -> None:
-        """Count bytes that the parser has taken and may be keeping: a header that never ends, or what surrounds chunks.
-
-        `whole`: they belong to one message alone.
-        """
-        if self._input is Input.HEAD:
-            self._head_fed += count if whole else 0
-            if self._head_fed > self._limits.headers_bytes_max:
-                self._give_up(refusals.HEADERS_TOO_LARGE)
-        elif self._input is Input.BODY:
-            self._body_fed += count if whole else 0
-            if self._body_fed > FRAMING_MAX * self._body_bytes + SKIPPED_MAX + self._limits.headers_bytes_max:
-                self._give_up(refusals.BODY_TOO_LARGE)
 
     def pause_writing(self) -> None:
         """Wait for a client that does not read: with answers that no application waits with, nothing more is read of it."""
@@ -177,118 +89,6 @@ class Connection(HttpToolsProtocol):
         super().resume_writing()
         if self.active is None:
             self.flow.resume_reading()
-
-    # From the parser. What these raise stops it; it comes out of `feed_data` as an HttpParserError.
-
-    def on_message_begin(self) -> None:
-        """Begin a request. Its scope is made when it is let in: a refusal needs none."""
-        ahead = self._messages - self._heard
-        if len(self.pipeline) >= self._limits.pipelined_max or (self.flow.write_paused and ahead > self._limits.pipelined_max):
-            self._host.tally.count(refusals.PIPELINED)
-            self._hear_no_more()
-            raise Enough
-        self._input = Input.HEAD
-        self._deadline = self.loop.time() + self._limits.headers_s
-        self._current = None
-        self._head_bytes = self._head_fed = 0
-        self._request_id = ""
-        self._messages += 1
-        self.url = b""
-        self.headers = []
-        self.expect_100_continue = False
-
-    def on_url(self, url: bytes) -> None:
-        """Add a part of the target."""
-        self.url += url
-        if len(self.url) > self._limits.url_bytes_max:
-            self._stop(refusals.URL_TOO_LONG)
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """Add a header."""
-        if self._input is Input.HEAD:
-            # What comes after a chunked body is no header of the request, which is being worked at.
-            self.headers.append((name.lower(), value))
-        self._head_bytes += len(name) + len(value) + 4
-        if self._head_bytes > self._limits.headers_bytes_max or len(self.headers) > self._limits.headers_max:
-            self._stop(refusals.HEADERS_TOO_LARGE)
-
-    def on_headers_complete(self) -> None:
-        """Let the request in, or refuse it."""
-        now = self.loop.time()
-        self._input = Input.BODY
-        self._deadline = math.inf
-        self._body_pace.start(now)
-        self._body_bytes = self._body_fed = self._body_paced = 0
-        self._request_id = request_id_of(self.headers, self._host.rng)
-        length = 0
-        for name, value in self.headers:
-            if name == b"content-length":
-                length = int(value)
-            elif name == b"expect":
-                self.expect_100_continue = value.lower() == b"100-continue"
-        if self._limits.body_bytes_max is not None and length > self._limits.body_bytes_max:
-            self._stop(refusals.BODY_TOO_LARGE)
-        known: dict[str, Any] = {}
-        if self.active is None:
-            if self._host.stopping:
-                self._stop(refusals.STOPPING)
-            screen = self._host.screen
-            if screen is not None:
-                seen = screen.look(self._parser.get_method().decode("ascii"), self.url, self.headers, self._address)
-                if not isinstance(seen, dict):
-                    self._refuse(seen, length)
-                    return
-                known = seen
-        self._let_in(known)
-
-    def _refuse(self, refused: Problem | Refusal, length: int) -> None:
-        """Answer a request that does not come in. Without a body, or with a short one, the connection goes on."""
-        parser = self._parser
-        chunked = any(name == b"transfer-encoding" for name, _ in self.headers)
-        kept = parser.should_keep_alive() and parser.get_http_version() == "1.1"
-        close = not kept or chunked or length > SKIPPED_MAX or self.expect_100_continue
-        more = self._host.date_line
-        self._host.tally.refused += 1
-        self.transport.write(wire(refused, self._request_id, head=self._is_head, close=close, more=more))
-        if close or (isinstance(refused, Problem) and refused.close):
-            self._answered = True
-            self._input = Input.DEAF
-            self._end()
-            raise Enough
-        self._skipping = True
-
-    def _let_in(self, known: dict[str, Any]) -> None:
-        """Make the scope, and start the request or put it in line."""
-        url, headers, expects = self.url, self.headers, self.expect_100_continue
-        super().on_message_begin()
-        self.url, self.headers, self.expect_100_continue = url, headers, expects
-        self.scope["headers"] = headers
-        known[extensions.REQUEST_ID] = self._request_id
-        known[extensions.STOP] = self._host.stop
-        known[extensions.ABORT] = self.abort
-        self.scope["extensions"] = known
-        super().on_headers_complete()
-        self._current = self.cycle
-
-    def on_body(self, body: bytes) -> None:
-        """Count a part of the body, and hand it to the request."""
-        self._body_bytes += len(body)
-        if self._skipping:
-            return
-        limit = self._limits.body_bytes_max
-        if limit is not None and self._body_bytes > limit:
-            self._stop(refusals.BODY_TOO_LARGE)
-        super().on_body(body)
-
-    def on_message_complete(self) -> None:
-        """Wait for the next request, if there is none to answer."""
-        self._body_pace.end()
-        self._input = Input.IDLE
-        if self._skipping:
-            self._skipping = False
-        else:
-            super().on_message_complete()
-        self._deadline = math.inf if self.active is not None else self.loop.time() + self._limits.keep_alive_s
 
     # Requests.
 
@@ -314,7 +114,9 @@ class Connection(HttpToolsProtocol):
         self.server_state.total_requests += 1
         if self.transport.is_closing():
             return
-        if request is None or request.closes or self._host.stopping:
+        # Nothing more is heard of a client that has closed its side, or sent nonsense, while this answer was under way.
+        heard_out = self._input is Input.DEAF and not self.pipeline
+        if request is None or request.closes or heard_out or self._host.stopping:
             self._answered = True
             self._end()
             return
@@ -335,11 +137,6 @@ class Connection(HttpToolsProtocol):
         self.flow.pause_reading()
         if self.active is None:
             self._end()
-
-    def _stop(self, problem: Problem) -> None:
-        """Refuse what is being parsed, and stop the parser."""
-        self._give_up(problem)
-        raise Enough
 
     def _give_up(self, problem: Problem) -> None:
         """Refuse what is being parsed: answer it, if no other answer is under way or due before."""
@@ -372,11 +169,6 @@ class Connection(HttpToolsProtocol):
         """Write an answer of the server's own to what is being parsed, the last of this connection."""
         self._write(problem, self._request_id or request_id_of((), self._host.rng), head=self._is_head)
 
-    @property
-    def _is_head(self) -> bool:
-        """Whether what is being parsed is a HEAD, as far as it was."""
-        return self._parser.get_method() == b"HEAD"
-
     def answer_for(self, request: Request, problem: Problem) -> None:
         """Write the answer to the active request, which the application did not answer."""
         self.active = None
@@ -396,7 +188,8 @@ class Connection(HttpToolsProtocol):
         """End the connection so that the client can read what was written: a reset would overtake it."""
         if self.transport.is_closing():
             return
-        read_all = self._input is Input.IDLE or self._half_closed
+        read_all = self._half_closed or (self._input is Input.IDLE and not self.pipeline)
+        self.pipeline.clear()
         self._input = Input.DRAIN
         self._body_pace.end()
         if read_all:
@@ -424,11 +217,11 @@ class Connection(HttpToolsProtocol):
         if self.active is not None or self._input is Input.DRAIN:
             return
         if self._input is Input.IDLE:
-            # A request may be on its way: it finds the end of the stream, and no reset.
-            self._input = Input.DEAF
+            # A request may be on its way: it finds the end of the stream, and no reset. TLS has no half of an end.
+            self._input = Input.IDLE if self.scheme == "https" else Input.DEAF
             self._end()
         else:
-            self._reply(refusals.STOPPING)
+            self._give_up(refusals.STOPPING)
 
     @property
     def pending(self) -> bool:
@@ -464,7 +257,9 @@ class Connection(HttpToolsProtocol):
             self._deadline += since_s
             self._body_pace.idle(since_s)
             return
-        self._body_pace.moved(now, self._body_bytes - self._body_paced)
+        # A body that has begun since the last look counts from nothing.
+        moved = self._body_bytes - self._body_paced if self._body_bytes >= self._body_paced else self._body_bytes
+        self._body_pace.moved(now, moved)
         self._body_paced = self._body_bytes
         if now >= min(self._deadline, self._body_pace.deadline):
             self._give_up(refusals.HEADERS_TOO_SLOW if self._input is Input.HEAD else refusals.BODY_TOO_SLOW)

@@ -12,7 +12,7 @@ from uvicorn import Config
 from uvicorn.server import ServerState
 
 from outlast import Stop
-from outlast.extend import Once
+from outlast.extend import Once, clean
 from outlast.http._server import refusals
 from outlast.http._server.connection import Connection
 
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from outlast.http._app.extensions import App, Receive, Scope, Send
     from outlast.http._app.problem import Problem
     from outlast.http._server.limits import Limits
-    from outlast.http._server.request import Request
     from outlast.http._server.screen import Screen
     from outlast.http._server.tally import Seat, Tally
 
@@ -83,6 +82,8 @@ class Host:
         """Connections that are being made: with TLS, until their handshake is over."""
         self._context: ssl.SSLContext | None = None
         self._dated_at = 0.0
+        self.date_line = b""
+        """The header line that says when it is."""
 
     @property
     def stopping(self) -> bool:
@@ -141,14 +142,17 @@ class Host:
 
     def _sweep(self) -> None:
         """End what has lasted too long, and do so again after a while."""
+        # First of all: whatever happens below, the bounds of time hold.
+        self._timer = self.loop.call_later(self._sweep_s, self._sweep)
         now = self.loop.time()
-        for connection in self.connections:
-            connection.overdue(now, now - self._swept_at)
-        self._swept_at = now
+        since_s, self._swept_at = now - self._swept_at, now
         if now - self._dated_at >= 1.0 or not self.state.default_headers:
             self._dated_at = now
-            self.state.default_headers = [(b"date", formatdate(usegmt=True).encode())]
-        self._timer = self.loop.call_later(self._sweep_s, self._sweep)
+            date = formatdate(usegmt=True).encode()
+            self.state.default_headers = [(b"date", date)]
+            self.date_line = b"date: %b\r\n" % date
+        for connection in self.connections:
+            connection.overdue(now, since_s)
 
     # Answers.
 
@@ -156,18 +160,12 @@ class Host:
         """Return an answer of the server's own, as bytes."""
         return problem.wire(request_id=request_id, head=head, more=self.date_line)
 
-    @property
-    def date_line(self) -> bytes:
-        """The header line that says when it is."""
-        return b"".join(b"%b: %b\r\n" % pair for pair in self.state.default_headers)
-
-    def broke(self, exc: BaseException, request: Request) -> None:
-        """Log what the application should not have done; the same is said once."""
-        scope = request.cycle.scope
-        key = f"{type(exc).__name__}: {exc}"[:200]
+    def broke(self, exc: BaseException, method: str, url: bytes, request_id: str) -> None:
+        """Log what an application, or a function of its own that it has passed, should not have done; the same is said once."""
+        key = f"{type(exc).__name__}: {exc}"[:NAME_MAX]
         level = logging.ERROR if self._once.news(key, subject=key) else logging.DEBUG
-        what = f"{scope['method']} {scope['raw_path'].decode('ascii')}"[:NAME_MAX]
-        logger.log(level, "%s: %s failed (request %s; said once)", self.name, what, request.request_id, exc_info=exc)
+        what = clean(f"{method} {url.decode('latin-1')}", NAME_MAX)
+        logger.log(level, "%s: %s failed (request %s; said once)", self.name, what, request_id, exc_info=exc)
 
     # The stop.
 
@@ -184,16 +182,24 @@ class Host:
         give_up_at = self.loop.time() + wait_s
         for task in tuple(self._arriving):
             task.cancel()
-        # Nothing tells when a kernel has sent what it was given: it is looked at.
-        while any(connection.pending for connection in self.connections) and self.loop.time() < give_up_at:  # noqa: ASYNC110
-            await asyncio.sleep(LOOK_S)
-        if self._timer is not None:
-            self._timer.cancel()
+        try:
+            # Nothing tells when a client has read what was written: it is looked at.
+            while any(connection.pending for connection in self.connections) and self.loop.time() < give_up_at:  # noqa: ASYNC110
+                await asyncio.sleep(LOOK_S)
+        finally:
+            if self._timer is not None:
+                self._timer.cancel()
+            for connection in self.connections:
+                if connection.unsent:
+                    self.tally.count(refusals.READER_TOO_SLOW)
+                    connection.abort()
+                else:
+                    connection.transport.close()
+        # The transports report their end in the next turns of the loop. With TLS they would wait for the client to agree.
+        for _ in range(2):
+            await asyncio.sleep(0)
         for connection in self.connections:
-            if connection.unsent:
-                self.tally.count(refusals.READER_TOO_SLOW)
             connection.abort()
-        # The transports report their end in the next turn of the loop.
         await asyncio.sleep(0)
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, fields
 
+from outlast.http._app.asking import BODY_BYTES_MAX
+
 NONE_ALLOWED = frozenset({"connections_max", "connections_per_client_max", "body_bytes_max"})
 """Limits that None switches off."""
 
@@ -33,7 +35,7 @@ class Limits:
     headers_s: float = 10.0
     """The time from the first byte of a request to the end of its headers; then it is answered 408. A new connection that sends
     nothing at all for this time is closed."""
-    body_bytes_max: int | None = 16 * 1024 * 1024
+    body_bytes_max: int | None = BODY_BYTES_MAX
     """The bytes of a body, declared or in chunks; a larger one is answered 413."""
     body_s: float = 20.0
     """The time for a body of no length; a slower one is answered 408. While the application does not read, no time passes."""

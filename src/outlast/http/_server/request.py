@@ -83,7 +83,8 @@ class Request:
             cycle.on_response = _nothing
 
     def _break(self, exc: Exception) -> None:
-        self._host.broke(exc, self)
+        scope = self.cycle.scope
+        self._host.broke(exc, scope["method"], scope["raw_path"], self.request_id)
         self._break_off(refusals.BROKEN)
 
     def _break_off(self, problem: Problem) -> None:

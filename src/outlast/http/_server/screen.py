@@ -30,24 +30,20 @@ class Screen:
     `look` is for a request that is next. Of one that was sent ahead nothing is asked before its turn: then `around` does it.
     """
 
-    def __init__(self, tokens: Tokens | None, admission: Admission | None, ask: Asking) -> None:
+    def __init__(self, tokens: Tokens | None, admission: Admission | None, ask: Asking, body_bytes_max: int | None) -> None:
         self._tokens = tokens
         self._admission = admission
         self._ask = ask
+        self._body_bytes_max = body_bytes_max
 
     def around(self, app: App) -> App:
         """Return `app` behind the same questions, which are not asked again where `look` has."""
         if self._admission is not None:
-            app = AdmissionMiddleware(app, self._admission, ask=self._ask)
+            app = AdmissionMiddleware(app, self._admission, ask=self._ask, body_bytes_max=self._body_bytes_max)
         return app if self._tokens is None else TokenMiddleware(app, self._tokens)
 
-    def look(self, method: str, url: bytes, headers: Headers, client: str) -> dict[str, Any] | Problem | Refusal:
-        """Return what the scope has to hold of it; or why the request does not come in.
-
-        Raises what the parser of URLs raises, for one that is none.
-        """
-        parsed: str = httptools.parse_url(url).path.decode("ascii")
-        path = urllib.parse.unquote(parsed) if "%" in parsed else parsed
+    def look(self, method: str, path: str, headers: Headers, client: str) -> dict[str, Any] | Problem | Refusal:
+        """Return what the scope has to hold of it; or why the request does not come in."""
         known: dict[str, Any] = {}
         try:
             refused = self._ask_for(known, method, path, headers, client)
@@ -70,7 +66,7 @@ class Screen:
                 key=asked.key,
                 tenant=asked.tenant,
                 cost=asked.cost,
-                size_bytes=asked.size_bytes,
+                size_bytes=(self._body_bytes_max or 0) if asked.size_bytes is None else asked.size_bytes,
                 deadline_s=asked.deadline_s,
                 criticality=asked.criticality,
             )
@@ -78,6 +74,12 @@ class Screen:
                 return got
             known[TICKET] = got
         return None
+
+
+def path_of(url: bytes) -> str:
+    """Return the path of a target as the application will see it. Raises as the parser of URLs does, for one that is none."""
+    path: str = httptools.parse_url(url).path.decode("ascii")
+    return urllib.parse.unquote(path) if "%" in path else path
 
 
 def wire(refused: Problem | Refusal, request_id: str, *, head: bool, close: bool, more: bytes) -> bytes:

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from outlast.http._app.tokens import Tokens
     from outlast.http._server.tls import Tls
 
-CLOSING: Final = 0.1
-"""The share of the stop's deadline that written answers have to leave, after the last request has ended."""
+CLOSING: Final = 0.03
+"""The share of the stop's deadline that written answers have to leave, after the last request has ended: CLOSE has others too."""
 logger = logging.getLogger("outlast.http")
 
 
@@ -75,7 +75,8 @@ class Server:
         self._app = app
         self._limits = limits or Limits()
         self._tls = tls
-        self._screen = None if tokens is None and admission is None else Screen(tokens, admission, ask)
+        asks = tokens is not None or admission is not None
+        self._screen = Screen(tokens, admission, ask, self._limits.body_bytes_max) if asks else None
         self._tally = Tally(self._limits)
         self._service: Service | None = None
         self._lifespan: Lifespan | None = None

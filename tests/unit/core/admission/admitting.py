@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from outlast._core.admission.admitter import Admitter
-from outlast._core.admission.concurrency import Concurrency
+from outlast._core.admission.concurrency import Concurrency, Limit
 from outlast._core.admission.policy import AdmissionPolicy
 from outlast._core.admission.queue import Place, Queue
 from outlast._core.admission.ticket import Ticket
@@ -21,9 +21,28 @@ if TYPE_CHECKING:
     from outlast._core.admission.admitter import Settled
 
 
+class FixedLimit(Limit):
+    """A limit that stays, with the time that the latest work took: how real ones move has tests of its own."""
+
+    __slots__ = ("samples",)
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(Concurrency())
+        self.limit = limit
+        self.window_ends_at = float("inf")
+        self.samples: list[float] = []
+
+    def sample(self, now: float, began_at: float, in_flight_at_start: int, ok: bool) -> None:  # noqa: FBT001 - as a real one
+        self.samples.append(now - began_at)
+        latest = self.samples[-50:]
+        if len(latest) >= 10:
+            self.latency_s = sorted(latest)[len(latest) // 2]
+
+
 def admitter(limit: int = 2, **policy: Any) -> Admitter:
-    concurrency = Concurrency(limit_min=limit, limit_start=limit, limit_max=limit)
-    return Admitter(AdmissionPolicy(**{"concurrency": concurrency, **policy}), random.Random(7))
+    machine = Admitter(AdmissionPolicy(**policy), random.Random(7))
+    machine._limit = FixedLimit(limit)
+    return machine
 
 
 def let_in(machine: Admitter, now: float, **asked: Any) -> Ticket:

@@ -6,11 +6,10 @@ import random
 from typing import Any
 
 import pytest
-from admitting import admitter, let_in, queued, refused
+from admitting import FixedLimit, admitter, let_in, queued, refused
 
 from outlast._core.admission.admitter import Admitter
 from outlast._core.admission.bucket import Rate
-from outlast._core.admission.concurrency import Limit
 from outlast._core.admission.memory import Memory
 from outlast._core.admission.policy import AdmissionPolicy
 from outlast._core.admission.queue import Queue
@@ -65,12 +64,11 @@ def test_work_that_never_began_says_nothing_about_how_long_work_takes() -> None:
     held = [let_in(machine, 0.0), let_in(machine, 0.0)]
     place = queued(machine, 0.01)
     machine.release(held[0], 0.02)
-    assert isinstance(machine._limit, Limit)
-    samples = machine._limit._samples
+    assert isinstance(machine._limit, FixedLimit)
     machine.leave(place, 0.03)
-    assert machine._limit._samples == samples
+    assert machine._limit.samples == [0.02]
     machine.release(held[1], 0.03)
-    assert machine._limit._samples == samples + 1
+    assert machine._limit.samples == [0.02, 0.03]
 
 
 def test_a_waiter_is_dropped_when_its_time_is_over() -> None:
@@ -120,7 +118,7 @@ def test_work_that_cannot_be_done_in_time_is_refused_before_it_costs_anything() 
     machine = admitter(rate=Rate(NEVER_AGAIN, burst=3))
     assert refused(machine, 10.0, deadline_at=10.0).reason is Reason.DEADLINE
     let_in(machine, 10.0)
-    machine._limit.latency_s = 0.5
+    machine._limit.latency_s, machine._ended_at = 0.5, 9.9
     late = refused(machine, 10.0, deadline_at=10.4)
     assert (late.reason, late.seen, late.limit) == (Reason.DEADLINE, 0.5, pytest.approx(0.4))
     let_in(machine, 10.0, deadline_at=10.6)
@@ -136,6 +134,18 @@ def test_an_estimate_that_is_wrong_is_corrected_by_the_work_that_is_let_in_one_a
         now = step * 0.1
         machine.release(let_in(machine, now, deadline_at=now + 1.0), now + 0.02)
     assert machine.latency_s == pytest.approx(0.02)
+
+
+def test_an_estimate_that_nothing_has_confirmed_for_long_is_forgotten_also_beside_work_that_never_ends() -> None:
+    machine = admitter(limit=20)
+    let_in(machine, 0.0)
+    machine.release(let_in(machine, 5.0), 8.0)
+    machine._limit.latency_s = 3.0
+    for now in (8.1, 12.0, 15.0):
+        assert refused(machine, now, deadline_at=now + 1.0).reason is Reason.DEADLINE
+    # 1 s and twice 3 s after the last that ended.
+    let_in(machine, 15.1, deadline_at=16.1)
+    let_in(machine, 15.1, deadline_at=16.1)
 
 
 def test_who_would_not_come_in_before_its_deadline_does_not_begin_to_wait() -> None:

@@ -70,8 +70,19 @@ class Admission(RuleBasedStateMachine):
         assert tenants[place.tenant] == min(tenants[other.tenant] for other in self.waiting)
         assert keys[place.key] == min(keys[other.key] for other in self.waiting if other.tenant == place.tenant)
         queue = [other for other in self.waiting if (other.tenant, other.key) == (place.tenant, place.key)]
-        presses = self.now - self.since[place.tenant, place.key] >= self.queue.interval_s
+        presses = self.now - self.since[place.tenant, place.key] >= self.queue.interval_s and self.has_its_part(place)
         assert place is queue[-1 if presses else 0]
+
+    def has_its_part(self, place: Place) -> bool:
+        """Whether its tenant has the average of the tenants or more, and its key that of the keys."""
+        tenants = Counter(one.tenant for one in [*self.held, *self.waiting])
+        keys = Counter(one.key for one in [*self.held, *self.waiting])
+        active = max(len({one.tenant for one in some}) for some in (self.held, self.waiting))
+        held_keys = len({one.key for one in self.held})
+        waiting_keys = len({one.key for one in self.waiting if one.tenant == place.tenant})
+        if tenants[place.tenant] * active < len(self.held) + len(self.waiting):
+            return False
+        return keys[place.key] * max(held_keys, waiting_keys) >= tenants[place.tenant]
 
     def no_longer_waits(self, place: Place) -> None:
         self.waiting.remove(place)

@@ -119,7 +119,7 @@ def expiries(queue: Queue, times: list[float], key: str = "k") -> list[float]:
     """When the waiters that come at these times would be dropped, one after the other, if no slot is ever freed."""
     dropped: list[float] = []
     machine = admitter(queue=queue)
-    let_in(machine, 0.0), let_in(machine, 0.0)
+    let_in(machine, 0.0, key=key), let_in(machine, 0.0, key=key)
     for at in times:
         while machine.next_expiry is not None and machine.next_expiry <= at:
             machine.expire(machine.next_expiry)

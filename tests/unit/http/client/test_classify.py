@@ -221,7 +221,7 @@ def test_a_problem_of_somebody_else_is_read_by_its_status(body: bytes) -> None:
     assert (fault.kind, fault.code, fault.scope, fault.retry_after_s) == (Kind.TRANSIENT, "HTTP 503", PEER, 2.0)
 
 
-@pytest.mark.parametrize("wait", [-1, True, "7", None, float("nan"), float("inf"), 10**400])
+@pytest.mark.parametrize("wait", [0, 0.0, -1, True, "7", None, float("nan"), float("inf"), 10**400])
 def test_a_wait_that_is_none_is_not_taken(wait: object) -> None:
     assert told(503, "2", kind="overloaded", code="rate", retry_after_s=wait).retry_after_s == 2.0
 

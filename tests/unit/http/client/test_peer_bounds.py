@@ -181,6 +181,19 @@ def test_close_ends_calls_and_those_who_wait_and_leaves_the_users_client_open(si
     run_virtual(main)
 
 
+def test_a_stream_that_is_read_after_close_is_told_of_the_end(site: Site) -> None:
+    async def main() -> None:
+        peer = site.peer()
+        site.by_path["/v1/x"] = site.answer(200, content=b"short")
+        async with peer.stream("GET", "/x") as answer:
+            await peer.close()
+            with pytest.raises(Stopping):
+                await answer.read()
+        assert peer.state is State.UP
+
+    run_virtual(main)
+
+
 # The throttle.
 
 
@@ -250,7 +263,7 @@ def test_a_call_that_is_late_already_is_not_sent_and_nobody_is_asked_why(site: S
     async def main() -> None:
         peer = site.peer()
         _, fault = await failed(peer.get("/x", deadline_s=deadline_s))
-        assert (fault.kind, fault.code, fault.scope, fault.source) == (Kind.TRANSIENT, "deadline", Scope.CALL, "orders")
+        assert (fault.kind, fault.code, fault.scope, fault.source) == (Kind.TRANSIENT, "deadline over", Scope.CALL, "orders")
         assert site.requests == []
 
     run_virtual(main)

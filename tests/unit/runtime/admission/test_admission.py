@@ -188,7 +188,9 @@ def test_waiters_that_are_dead_cost_no_token_and_no_place() -> None:
         await asyncio.sleep(0)
         for task in left:
             task.cancel()
-        dead = await asyncio.gather(*(work(-1.0) for _ in range(500)), return_exceptions=True)
+        # The last one waits, with the third token, until its time is over.
+        dead = await asyncio.gather(*(work(seconds) for seconds in [-1.0, 0.0] * 250 + [0.05]), return_exceptions=True)
+        assert len(dead) == 501
         assert {error.reason for error in dead if isinstance(error, Refused)} == {Reason.DEADLINE}
         assert repr(orders) == "<Admission orders, 2 under way, 0 waiting, 0 parked>"
         # Of three tokens two are used.
@@ -326,6 +328,45 @@ def test_a_server_asks_first_and_waits_later() -> None:
     run_virtual(main())
 
 
+def test_a_server_is_told_what_has_come_of_what_waits_and_needs_no_task_for_it() -> None:
+    async def main() -> None:
+        orders, said = admission(queue=Queue(interval_s=0.1)), list[str]()
+        held = [arrived(orders, Ticket), arrived(orders, Ticket)]
+        waiting = [arrived(orders, Waiting) for _ in range(4)]
+        for number, each in enumerate(waiting):
+            each.on_outcome(lambda number=number: said.append(f"{number} is told"))
+            assert each.outcome() is None
+        waiting[1].release()
+        held.pop().release()
+        # Handed over in the same step, told soon after it.
+        assert said == []
+        await asyncio.sleep(0)
+        assert said == ["0 is told"]
+        ticket = waiting[0].outcome()
+        assert isinstance(ticket, Ticket)
+        assert waiting[0].outcome() is ticket
+        assert await waiting[0].ticket() is ticket
+        # A ticket that came to a client which had left by the time that it was told.
+        held.pop().release()
+        waiting[2].release()
+        await asyncio.sleep(0)
+        assert waiting[2].outcome() is None
+        assert isinstance(waiting[3].outcome(), Ticket)
+        late = arrived(orders, Waiting)
+        late.on_outcome(lambda: said.append("late is told"))
+        await asyncio.sleep(0.2)
+        assert isinstance(late.outcome(), Refusal)
+        late.on_outcome(lambda: said.append("again"))
+        late.release()
+        waiting[0].release()
+        waiting[3].release()
+        await asyncio.sleep(0)
+        assert said == ["0 is told", "2 is told", "3 is told", "late is told", "again"]
+        assert repr(orders) == "<Admission orders, 0 under way, 0 waiting, 0 parked>"
+
+    run_virtual(main())
+
+
 def arrived(orders: outlast.Admission, kind: type[T]) -> T:
     got = orders.arrive()
     assert isinstance(got, kind), got
@@ -393,3 +434,28 @@ def test_work_whose_coroutine_is_closed_leaves_nothing_behind() -> None:
         assert repr(orders) == "<Admission orders, 0 under way, 0 waiting, 0 parked>"
 
     run_virtual(main())
+
+
+def test_it_may_be_used_on_one_event_loop_after_the_other() -> None:
+    orders = admission()
+
+    async def main() -> float:
+        loop = asyncio.get_running_loop()
+        began_at = loop.time()
+        held = [enter_now(orders), enter_now(orders)]
+        with pytest.raises(Refused):
+            await hold(orders)
+        took_s = loop.time() - began_at
+        # The loop ends before this one's wait does.
+        task = asyncio.create_task(hold(orders))
+        await asyncio.sleep(0)
+        assert repr(orders) == "<Admission orders, 2 under way, 1 waiting, 0 parked>"
+        held.pop().release()
+        held.pop().release()
+        assert not task.done()
+        return took_s
+
+    for _ in range(3):
+        # Its clock begins at 0 again.
+        assert run_virtual(main()) == pytest.approx(0.1)
+        assert repr(orders) == "<Admission orders, 0 under way, 0 waiting, 0 parked>"

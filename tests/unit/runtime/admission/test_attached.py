@@ -12,7 +12,7 @@ import pytest
 import outlast
 from outlast._core.admission.told import HINTS
 from outlast._runtime.admission.memory import MemoryMeter
-from outlast.admission import Concurrency, Memory, Rate, Reason, Refusal, Ticket
+from outlast.admission import Concurrency, Memory, Rate, Reason, Refusal, Ticket, Waiting
 from outlast.testing import run_virtual
 
 if TYPE_CHECKING:
@@ -93,6 +93,24 @@ def test_the_stop_refuses_who_comes_and_who_waits_and_lets_finish_what_is_under_
     report = service.report
     assert report is not None
     assert (report.exit_code, report.refused, report.unfinished) == (0, 3, ())
+
+
+def test_a_server_is_told_of_what_waits_when_the_service_stops() -> None:
+    told: list[object] = []
+
+    async def during(service: outlast.Service, admission: outlast.Admission) -> None:
+        held = [enter_now(admission), enter_now(admission)]
+        waiting = admission.arrive()
+        assert isinstance(waiting, Waiting)
+        waiting.on_outcome(lambda: told.append((waiting.outcome(), admission.closed)))
+        service.stop("enough")
+        await asyncio.sleep(0)
+        waiting.release()
+        for ticket in held:
+            ticket.release()
+
+    run(during)
+    assert told == [(None, True)]
 
 
 def test_the_drain_waits_for_what_is_under_way_and_names_the_admission_when_it_does_not_end(expected_logs: Any) -> None:

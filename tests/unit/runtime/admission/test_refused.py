@@ -6,8 +6,10 @@ import pickle
 
 import pytest
 
+import outlast
 from outlast import Classifiers, Kind, OutlastError, Unavailable
 from outlast.admission import Reason, Refusal, Refused, TooLargeError
+from outlast.testing import run_virtual
 
 REFUSAL = Refusal(Reason.MEMORY, 240 * 2**20, 256 * 2**20, 2.0)
 NEVER = Refusal(Reason.RATE, 11.0, 10.0, None)
@@ -48,3 +50,15 @@ def test_work_that_is_too_large_has_an_error_of_its_own_which_travels_too() -> N
 def test_a_refusal_without_a_time_is_no_refused() -> None:
     with pytest.raises(ValueError, match="TooLargeError: coming back does not help"):
         Refused("orders", NEVER)
+
+
+def test_a_refusal_inside_the_use_of_a_dependency_takes_nothing_down() -> None:
+    async def main() -> None:
+        peer = outlast.Dependency("peer")
+        for _ in range(30):
+            with pytest.raises(Refused):
+                async with peer.use():
+                    raise Refused("orders", REFUSAL)
+        assert peer.state is outlast.State.UP
+
+    run_virtual(main())
