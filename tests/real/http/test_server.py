@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from served import Client, answer, get, hello, serving
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 import outlast
 from outlast import ConfigurationError
 from outlast.http import Limits, Server, Tls, Tokens
+from outlast.http._server.installed import check
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -393,3 +395,19 @@ def test_no_file_left_for_a_connection_is_said_once_and_passes(run_async: RunAsy
             assert (await served.ask(get("/", "Connection: close"))).status == 200
 
     run_async(main)
+
+
+# What it is built on.
+
+
+def test_a_missing_package_is_named_with_the_next_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "httptools", None)
+    with pytest.raises(ImportError, match=r"needs uvicorn and httptools .*: pip install 'outlast\[server\]'"):
+        check()
+
+
+def test_a_uvicorn_that_has_changed_inside_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    check()
+    monkeypatch.delattr(HttpToolsProtocol, "_start_asgi_task")
+    with pytest.raises(ImportError, match=r"uvicorn \S+ is not one that outlast.http.Server knows \(_start_asgi_task\)"):
+        check()

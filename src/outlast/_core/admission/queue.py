@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from outlast._core.admission.ranked import Ranked
 
 if TYPE_CHECKING:
+    from outlast._core.admission.bucket import Bucket
     from outlast._core.admission.ticket import Ticket
     from outlast._core.admission.values import Refusal
 
@@ -46,7 +47,19 @@ class Queue:
 class Place:
     """The place of a piece of work that waits. `outcome` is what came of it: None while it waits, or when it left."""
 
-    __slots__ = ("cost", "deadline_at", "expires_at", "holder", "key", "outcome", "since", "size_bytes", "tenant", "waits")
+    __slots__ = (
+        "bucket",
+        "cost",
+        "deadline_at",
+        "expires_at",
+        "holder",
+        "key",
+        "outcome",
+        "since",
+        "size_bytes",
+        "tenant",
+        "waits",
+    )
 
     def __init__(self, tenant: str, key: str, since: float, cost: float, size_bytes: int, deadline_at: float | None) -> None:
         self.tenant = tenant
@@ -57,6 +70,8 @@ class Place:
         self.deadline_at = deadline_at
         self.expires_at = inf
         self.waits = False
+        self.bucket: Bucket | None = None
+        """The one of its key that its tokens were taken of."""
         self.outcome: Ticket | Refusal | None = None
         self.holder: Any = None
         """The caller's own: whatever it needs to wake who waits here."""

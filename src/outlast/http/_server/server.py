@@ -10,12 +10,16 @@ from outlast import ConfigurationError, Phase
 from outlast.extend import Figure, SystemHealth, parse_address
 from outlast.http._app.answering import ProblemMiddleware
 from outlast.http._app.asking import ask as default_ask
-from outlast.http._server.host import Gated, Host
+from outlast.http._server.installed import check
 from outlast.http._server.lifespan import Lifespan
 from outlast.http._server.limits import Limits
 from outlast.http._server.listener import Listener
-from outlast.http._server.screen import Screen
 from outlast.http._server.tally import Tally
+
+check()
+
+from outlast.http._server.host import Gated, Host  # noqa: E402 - what it imports is there, and of a kind that we know
+from outlast.http._server.screen import Screen  # noqa: E402
 
 if TYPE_CHECKING:
     import ssl

@@ -6,12 +6,14 @@ import asyncio
 import random
 from typing import TYPE_CHECKING
 
+import httpx2
 import pytest
 from mock_site import Site, failed, site
 
 from outlast import Kind, Scope, State, Stopping, Unavailable
 from outlast.admission import Throttle
 from outlast.http import AnswerError, AnswerTooLargeError, HttpPeer
+from outlast.http._client.wire import Wire
 from outlast.testing import run_virtual
 
 if TYPE_CHECKING:
@@ -177,6 +179,49 @@ def test_close_ends_calls_and_those_who_wait_and_leaves_the_users_client_open(si
         await peer.get("/x")
         assert len(asyncio.all_tasks()) == 1
         await client.aclose()
+
+    run_virtual(main)
+
+
+@pytest.mark.parametrize("first", ["the deadline", "close"])
+def test_close_in_the_instant_of_a_deadline_ends_everything(site: Site, first: str) -> None:
+    async def main() -> None:
+        peer = site.peer(probe_path="/none")
+        site.by_path["/v1/slow"] = site.sleeping(60)
+        loop, closings = asyncio.get_running_loop(), []
+        at = loop.time() + 0.5
+
+        def close() -> None:
+            closings.append(asyncio.create_task(peer.close()))
+
+        if first == "close":
+            loop.call_at(at, close)
+        call = asyncio.create_task(peer.get("/slow", deadline_s=0.5))
+        await asyncio.sleep(0)
+        if first == "the deadline":
+            loop.call_at(at, close)
+        with pytest.raises((Stopping, TimeoutError)):
+            await call
+        await closings[0]
+        assert len(asyncio.all_tasks()) == 1
+
+    run_virtual(main)
+
+
+def test_a_wait_that_ends_already_is_not_ended_again() -> None:
+    async def main() -> None:
+        wire = Wire(httpx2.AsyncClient(trust_env=False), is_own=True, closed=lambda _: None)
+
+        async def wait() -> None:
+            async with wire.limit(0.0):
+                await asyncio.sleep(60)
+
+        waiting = asyncio.create_task(wait())
+        await asyncio.sleep(0)
+        cutting = asyncio.create_task(wire.cut(1.0))
+        with pytest.raises(TimeoutError):
+            await waiting
+        await cutting
 
     run_virtual(main)
 
