@@ -411,3 +411,27 @@ def test_a_client_that_has_closed_its_socket_is_answered_all_the_same_without_an
             assert served.cut == {"stopping": 1}
 
     run_async(main)
+
+
+def test_a_client_that_would_rather_speak_something_else_is_answered_and_the_connection_ends(run_async: RunAsync) -> None:
+    async def main() -> None:
+        async with serving(hello) as served:
+            got = await served.ask(get("/", "Connection: Upgrade", "Upgrade: h2c") + get("/second"))
+            assert (got.status, got.headers["connection"], got.rest) == (200, "close", b"")
+
+    run_async(main)
+
+
+def test_what_even_the_middleware_cannot_answer_is_a_bug_too(run_async: RunAsync, expected_logs: Any) -> None:
+    expected_logs("GET / failed .* said once")
+
+    async def broken(scope: Any, receive: Any, send: Any) -> None:
+        raise ValueError
+
+    async def main() -> None:
+        async with serving(hello) as served:
+            served.server._host.app = broken
+            got = await served.ask(get())
+            assert (got.status, got.code, got.rest) == (500, "bug", b"")
+
+    run_async(main)

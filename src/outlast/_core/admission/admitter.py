@@ -1,7 +1,7 @@
 """The machine of an admission: five checks, then work is in, or waits, or is refused.
 
-In this order: deadline, memory, rate (of the key, then of all), share, concurrency. What is refused by one has cost nothing at
-the others: tokens that were taken are put back.
+In this order: deadline, memory, rate (of the key, then of all), share, concurrency. A refusal has cost nothing: no token is taken
+before all have agreed, and those of a waiter that does not come in are put back.
 
 **A slot** belongs to a ticket that is held, and to nothing else, so none can be lost: `in_flight` is the number of held tickets.
 Whoever waits goes in within the same call that frees a slot, so no slot is free while somebody waits.
@@ -47,7 +47,8 @@ _GONE: Final = TicketState.GONE
 
 
 class Admitter:
-    """Decides who comes in. Every call costs constant or logarithmic time in the number of waiters, keys and tenants.
+    """Decides who comes in. Every call costs constant or logarithmic time in the number of waiters, keys and tenants, and as much
+    again for each waiter that it settles.
 
     What a call decides about those who wait is returned by `release`, `leave`, `expire` and `drain`, each outcome
     once, in the order in which it was decided. After `admit`, `park` and `sample_memory` look at `settled`: `drain` returns it.
@@ -152,7 +153,7 @@ class Admitter:
 
         A key belongs to one tenant: where two use the same, they share its tokens, and its count of slots. `size_bytes` is what
         the work will need of memory, as far as known. `may_wait` False: nobody will wait for the outcome. Raises `ValueError`
-        for a `cost` that is negative or not a number.
+        for a `cost` or `size_bytes` that is negative or not a number.
         """
         limit = self._limit
         if deadline_at is not None and now + limit.latency_s >= deadline_at and self._is_late(now, deadline_at, criticality):
@@ -177,7 +178,7 @@ class Admitter:
         # While anybody waits this is so: nobody overtakes them.
         if self.in_flight >= limit.limit:
             may_wait = may_wait and criticality is _NORMAL
-            return self._no_slot(now, key, tenant, cost, size_bytes, deadline_at, may_wait)
+            return self._no_slot(now, key, tenant, cost, size_bytes, deadline_at, may_wait, of_key)
         of_key.at, of_key.taken, bucket.at, bucket.taken = key_at, key_taken, at, taken
         ticket, tenants, keys = Ticket(), self._tenants, self._keys
         tenants[tenant] = tenants.get(tenant, 0) + 1
@@ -193,12 +194,15 @@ class Admitter:
         self, now: float, key: str, tenant: str, cost: float, size_bytes: int, criticality: Criticality
     ) -> Ticket | Refusal | None:
         """Decide about critical work, and what memory is short of; None: it is for the other checks to say."""
+        if not size_bytes >= 0:
+            raise ValueError(f"work needs at least 0 bytes, not {size_bytes}")
         if criticality is not _CRITICAL:
             return self._short_of_memory(now, size_bytes, criticality)
         if self.critical >= self.policy.critical_max:
             return self._refusals.refuse(now, Reason.CONCURRENCY, self.critical, self.policy.critical_max)
         # It uses up tokens where there are some, and is not refused where there are none.
-        self._take(now, key, cost)
+        buckets = self._buckets
+        self._take(now, self._bucket if buckets is None else buckets.get(key) or buckets.placed(now, key), cost)
         self.critical += 1
         return self._let_in(tenant, key, now, size_bytes, CriticalTicket())
 
@@ -223,6 +227,7 @@ class Admitter:
         size_bytes: int,
         deadline_at: float | None,
         may_wait: bool,  # noqa: FBT001 - positional, as `admit` passes everything on
+        of_key: Bucket,
     ) -> Place | Refusal:
         """Let the work wait, if it may and that makes sense; otherwise refuse it."""
         waiters, limit = self._waiters, self._limit
@@ -242,7 +247,8 @@ class Admitter:
             self._drop(longest, now, self._crowded(now, longest.tenant, longest.key))
         place = Place(tenant, key, now, cost, size_bytes, deadline_at)
         place.expires_at = min(expires_at, latest)
-        self._take(now, key, cost)
+        place.bucket = of_key
+        self._take(now, of_key, cost)
         waiters.put(place)
         return place
 
@@ -266,7 +272,8 @@ class Admitter:
         self._returns.served += 1
         self.done += 1
         self._ended_at = now
-        if ok is not None:
+        # Critical work is of another kind: of health checks alone the limit would learn that work takes no time.
+        if ok is not None and not ticket.critical:
             limit.sample(now, ticket.began_at, ticket.in_flight_at_start, ok)
         ticket.state = _GONE
         self._give_up_slot(ticket)
@@ -283,14 +290,14 @@ class Admitter:
         if place.waits:
             self._waiters.remove(place)
             self.left += 1
-            self._put_back(now, place.key, place.cost)
+            self._put_back(now, place)
         elif isinstance(place.outcome, Ticket) and place.outcome.state is _HELD:
             # It says nothing about how long work takes: none was done.
             place.outcome.state = _GONE
             self.left += 1
             self._give_up_slot(place.outcome)
             self._forget_size(place.outcome)
-            self._put_back(now, place.key, place.cost)
+            self._put_back(now, place)
         return self._fill(now)
 
     def expire(self, now: float) -> Sequence[Settled]:
@@ -370,7 +377,7 @@ class Admitter:
     def _drop(self, place: Place, now: float, refusal: Refusal) -> None:
         """Refuse one that waits."""
         self._waiters.remove(place)
-        self._put_back(now, place.key, place.cost)
+        self._put_back(now, place)
         place.outcome = refusal
         self.settled.append((place, refusal))
 
@@ -403,15 +410,17 @@ class Admitter:
         if ticket.size_bytes:
             self._memory.unreserve(ticket.size_bytes)
 
-    def _take(self, now: float, key: str, cost: float) -> None:
-        if self._buckets is not None:
-            self._buckets.take(now, key, cost)
-        self._bucket.take(now, cost)
+    def _take(self, now: float, of_key: Bucket, cost: float) -> None:
+        of_key.take(now, cost)
+        if of_key is not self._bucket:
+            self._bucket.take(now, cost)
 
-    def _put_back(self, now: float, key: str, cost: float) -> None:
-        if self._buckets is not None:
-            self._buckets.put_back(now, key, cost)
-        self._bucket.put_back(now, cost)
+    def _put_back(self, now: float, place: Place) -> None:
+        """Put the tokens of one that waits back where they were taken: its key may have another bucket by now."""
+        if place.bucket is not None:
+            place.bucket.put_back(now, place.cost)
+        if place.bucket is not self._bucket:
+            self._bucket.put_back(now, place.cost)
 
     def _refuse_late(self, now: float, deadline_at: float) -> Refusal:
         return self._refusals.refuse(now, Reason.DEADLINE, self._limit.latency_s, deadline_at - now)

@@ -120,6 +120,8 @@ class HttpPeer(Dependency):
         self._pacer = Pacer()
         self._wire: Wire | None = None
         self._wires: set[Wire] = set()
+        self._closings = 0
+        """The number of times it was closed."""
         self._slots = Slots(self.name, connections_max, waiters_max)
         self.subscribe(self._on_change)
 
@@ -241,6 +243,7 @@ class HttpPeer(Dependency):
 
     async def close(self) -> None:
         """End every call and every connection; a peer that stands still is not waited for. A client of the user's stays open."""
+        self._closings += 1
         self._slots.refuse(lambda: Stopping(NO_MORE))
         self._wire = None
         for wire in tuple(self._wires):
@@ -343,7 +346,11 @@ class HttpPeer(Dependency):
         if isinstance(error, AnswerError) and error.status == 401 and "authorization" in call.headers:
             fault = replace(fault, scope=Scope.CALL)
         elif needs_second_look(error) and is_ours and self.passable and not self.is_stopping:
+            closings = self._closings
             answers = await self.answers(ASK_S_MAX)
+            if closings != self._closings:
+                # The probe was ended by our own close, so it says nothing.
+                return Stopping(NO_MORE)
             hint = fault.hint or (ANSWERS_OTHERS if answers else "")
             fault = replace(fault, scope=Scope.CALL if answers else Scope.DEPENDENCY, hint=hint)
         attach(error, fault)

@@ -108,7 +108,8 @@ class Wire:
         """End every wait on it and close it, within so long."""
         self.is_cut = self._is_retired = True
         for wait in self._waits:
-            wait.reschedule(self.loop.time())
+            if not wait.expired():
+                wait.reschedule(self.loop.time())
         closing = self._close()
         if closing is not None:
             await asyncio.wait({closing}, timeout=limit_s)

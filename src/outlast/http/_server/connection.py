@@ -104,7 +104,6 @@ class Connection(Incoming):
         task = self.loop.create_task(request.run())
         self.tasks.add(task)
         task.add_done_callback(request.ended)
-        task.add_done_callback(self.tasks.discard)
 
     @property
     def closes(self) -> bool:

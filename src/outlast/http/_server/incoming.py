@@ -135,6 +135,10 @@ class Incoming(HttpToolsProtocol, abc.ABC):
 
     def on_message_begin(self) -> None:
         """Begin a request. Its scope is made when it is let in: a refusal needs none."""
+        if self.transport.is_closing():
+            # The client is gone: asyncio would log a warning for each answer to what it has sent before.
+            self._input = Input.DRAIN
+            raise Enough
         ahead = self._messages - self._heard
         if len(self.pipeline) >= self._limits.pipelined_max or (self.flow.write_paused and ahead > self._limits.pipelined_max):
             self._host.tally.count(refusals.PIPELINED)

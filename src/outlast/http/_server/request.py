@@ -98,6 +98,7 @@ class Request:
 
     def ended(self, task: asyncio.Task[None]) -> None:
         """Return what the request holds, however its task has ended."""
+        self._connection.tasks.discard(task)
         if not task.cancelled():
             task.exception()
         ticket = self._extensions.get(TICKET)

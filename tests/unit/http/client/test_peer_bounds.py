@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import random
 from typing import TYPE_CHECKING
 
+import httpx2
 import pytest
 from mock_site import Site, failed, site
 
 from outlast import Kind, Scope, State, Stopping, Unavailable
 from outlast.admission import Throttle
 from outlast.http import AnswerError, AnswerTooLargeError, HttpPeer
+from outlast.http._client.wire import Wire
 from outlast.testing import run_virtual
 
 if TYPE_CHECKING:
@@ -61,6 +64,24 @@ def test_those_who_wait_for_a_connection_are_refused_when_the_peer_goes_down(sit
         assert [type(error) for error, _ in told] == [AnswerError] + [Unavailable] * 4
         assert {fault.code for _, fault in told} == {"HTTP 503"}
         assert site.count("GET") == 1
+        await peer.close()
+
+    run_virtual(main)
+
+
+def test_those_who_wait_are_refused_though_nobody_lets_go_of_a_connection(site: Site) -> None:
+    async def main() -> None:
+        peer = site.peer(connections_max=1)
+        site.by_path["/v1/slow"] = site.sleeping(8.0)
+        slow = asyncio.create_task(peer.get("/slow"))
+        await asyncio.sleep(0)
+        waiting = asyncio.create_task(failed(peer.get("/x")))
+        await asyncio.sleep(0)
+        peer.report(ConnectionRefusedError(errno.ECONNREFUSED, "refused"))
+        error, fault = await waiting
+        assert isinstance(error, Unavailable)
+        assert (fault.code, slow.done()) == ("ECONNREFUSED", False)
+        assert (await slow).status == 200
         await peer.close()
 
     run_virtual(main)
@@ -151,6 +172,26 @@ def test_a_stream_is_read_piece_by_piece_each_within_the_deadline(site: Site) ->
     run_virtual(main)
 
 
+def test_a_stream_that_breaks_counts_against_a_peer_that_answers_nobody(site: Site) -> None:
+    async def pieces() -> AsyncIterator[bytes]:
+        yield b"one"
+        raise site.library.ReadError("broken")
+
+    async def main() -> None:
+        peer = site.peer()
+        site.by_path["/v1/x"] = lambda _: site.library.Response(200, content=pieces())
+        for probe, scope, state in ((200, Scope.CALL, State.UP), (500, Scope.DEPENDENCY, State.DOWN)):
+            await asyncio.sleep(2.0)
+            site.probe = probe
+            async with peer.stream("GET", "/x") as answer:
+                assert await answer.read() == b"one"
+                _, fault = await failed(answer.read())
+            assert (fault.code, fault.scope, peer.state) == ("ECONNRESET", scope, state)
+        await peer.close()
+
+    run_virtual(main)
+
+
 def test_a_body_may_be_sent_piece_by_piece(site: Site) -> None:
     async def pieces() -> AsyncIterator[bytes]:
         yield b"a"
@@ -177,6 +218,49 @@ def test_close_ends_calls_and_those_who_wait_and_leaves_the_users_client_open(si
         await peer.get("/x")
         assert len(asyncio.all_tasks()) == 1
         await client.aclose()
+
+    run_virtual(main)
+
+
+@pytest.mark.parametrize("first", ["the deadline", "close"])
+def test_close_in_the_instant_of_a_deadline_ends_everything(site: Site, first: str) -> None:
+    async def main() -> None:
+        peer = site.peer(probe_path="/none")
+        site.by_path["/v1/slow"] = site.sleeping(60)
+        loop, closings = asyncio.get_running_loop(), []
+        at = loop.time() + 0.5
+
+        def close() -> None:
+            closings.append(asyncio.create_task(peer.close()))
+
+        if first == "close":
+            loop.call_at(at, close)
+        call = asyncio.create_task(peer.get("/slow", deadline_s=0.5))
+        await asyncio.sleep(0)
+        if first == "the deadline":
+            loop.call_at(at, close)
+        with pytest.raises((Stopping, TimeoutError)):
+            await call
+        await closings[0]
+        assert len(asyncio.all_tasks()) == 1
+
+    run_virtual(main)
+
+
+def test_a_wait_that_ends_already_is_not_ended_again() -> None:
+    async def main() -> None:
+        wire = Wire(httpx2.AsyncClient(trust_env=False), is_own=True, closed=lambda _: None)
+
+        async def wait() -> None:
+            async with wire.limit(0.0):
+                await asyncio.sleep(60)
+
+        waiting = asyncio.create_task(wait())
+        await asyncio.sleep(0)
+        cutting = asyncio.create_task(wire.cut(1.0))
+        with pytest.raises(TimeoutError):
+            await waiting
+        await cutting
 
     run_virtual(main)
 
@@ -228,6 +312,20 @@ def test_a_peer_that_refuses_is_asked_less_and_as_before_when_it_accepts(site: S
         site.by_path["/v1/x"] = site.answer(200)
         await asyncio.sleep(130.0)
         assert await sent_of(site, peer, 100) == (100, 0)
+
+    run_virtual(main)
+
+
+def test_who_comes_back_at_once_after_a_local_refusal_waits_for_its_turn(site: Site) -> None:
+    async def main() -> None:
+        peer = site.peer(throttle=Throttle(), rng=random.Random(1))
+        site.by_path["/v1/x"] = site.answer(429)
+        refusals, began_at = 0, asyncio.get_running_loop().time()
+        while refusals < 30:
+            error, _ = await failed(peer.get("/x"))
+            refusals += isinstance(error, Unavailable)
+        waited_s = asyncio.get_running_loop().time() - began_at - 0.01 * site.count("GET")
+        assert waited_s > 0.1, "virtual seconds"
 
     run_virtual(main)
 
