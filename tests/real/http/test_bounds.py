@@ -188,3 +188,60 @@ def test_a_connection_that_is_gone_leaves_nothing_to_the_collector(run_async: Ru
                 gc.enable()
 
     run_async(main)
+
+
+def test_a_body_that_is_too_large_behind_a_good_request_does_not_spoil_its_answer(run_async: RunAsync) -> None:
+    async def main() -> None:
+        go = asyncio.Event()
+        calls: list[str] = []
+
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            assert scope["type"] == "http"
+            calls.append(scope["path"])
+            await go.wait()
+            await answer(send, b"whole")
+
+        async with serving(app, limits=SMALL) as served, await served.connect() as client:
+            client.send(get("/good") + get("/bad", "Transfer-Encoding: chunked", method="POST") + b"7d0\r\n" + b"x" * 2_000)
+            await served.until(lambda: served.cut == {"body too large": 1})
+            go.set()
+            got = await client.answer()
+            assert (got.status, got.body, got.headers["connection"]) == (200, b"whole", "close")
+            assert await client.rest() == b""
+            assert calls == ["/good"]
+
+    run_async(main)
+
+
+def test_a_body_that_grows_too_large_under_its_answer_breaks_it_off(run_async: RunAsync) -> None:
+    async def main() -> None:
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            assert scope["type"] == "http"
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            while (await receive())["type"] == "http.request":
+                await send({"type": "http.response.body", "body": b"part", "more_body": True})
+
+        async with serving(app, limits=SMALL) as served, await served.connect() as client:
+            client.send(get("/", "Transfer-Encoding: chunked", method="POST") + b"1\r\nx\r\n")
+            await client.reader.readuntil(b"part")
+            client.send(b"7d0\r\n" + b"x" * 2_000)
+            with pytest.raises((asyncio.IncompleteReadError, ConnectionError)):
+                await client.reader.readuntil(b"\r\n0\r\n")
+            assert served.cut == {"body too large": 1}
+
+    run_async(main)
+
+
+def test_what_surrounds_the_chunks_of_a_body_is_bounded(run_async: RunAsync) -> None:
+    async def main() -> None:
+        async with serving(echo) as served, await served.connect() as client:
+            client.send(get("/", "Transfer-Encoding: chunked", method="POST") + b"1;x=")
+            while not client.reader._buffer:  # type: ignore[attr-defined]
+                client.send(b"y" * 10_000)
+                await asyncio.sleep(0.001)
+            assert (await client.answer()).code == "body too large"
+            async with await served.connect() as small:
+                small.send(get("/", "Transfer-Encoding: chunked", method="POST") + b"1\r\nx\r\n" * 10_000 + b"0\r\n\r\n")
+                assert len((await small.answer()).body) == 10_000
+
+    run_async(main)

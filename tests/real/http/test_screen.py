@@ -299,3 +299,42 @@ def test_many_refused_requests_of_a_client_that_is_gone_write_no_line(run_async:
             await served.until(lambda: served.open == 0)
 
     run_async(main)
+
+
+def test_the_rest_of_a_refused_request_that_does_not_come_gets_no_second_answer(run_async: RunAsync) -> None:
+    async def main() -> None:
+        admission = outlast.Admission("orders", rate=Rate(0.001, burst=1))
+        limits = Limits(body_s=0.2, drain_s=0.1)
+        async with serving(Counting(), admission=admission, limits=limits) as served, await served.connect() as client:
+            client.send(get("/a"))
+            assert (await client.answer()).status == 200
+            client.send(get("/a", "Content-Length: 100", method="POST") + b"x")
+            assert (await client.answer()).status == 429
+            assert await client.rest() == b""
+            assert served.cut == {"body too slow": 1}
+
+    run_async(main)
+
+
+def test_a_client_that_reads_late_gets_the_answers_to_all_it_has_sent(run_async: RunAsync) -> None:
+    """While it does not read, nothing more is read of it either; then both go on."""
+
+    async def main() -> None:
+        admission = outlast.Admission("orders", rate=Rate(0.001, burst=1))
+        async with serving(Counting(), admission=admission, limits=Limits(write_bytes_max=1_000)) as served:
+            assert (await served.ask(get("/a", "Connection: close"))).status == 200
+            async with await served.connect() as client:
+                client.reader._transport.pause_reading()  # type: ignore[attr-defined]
+                await served.until(lambda: len(served.server._host.connections) == 1)
+                (connection,) = served.server._host.connections
+                sent = 0
+                while not connection.flow.read_paused:
+                    client.send(get("/a") * 8)
+                    sent += 8
+                    await asyncio.sleep(0)
+                client.reader._transport.resume_reading()  # type: ignore[attr-defined]
+                assert {(await client.answer()).status for _ in range(sent)} == {429}
+                client.send(get("/a"))
+                assert (await client.answer()).status == 429
+
+    run_async(main)

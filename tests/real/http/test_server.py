@@ -255,6 +255,7 @@ def test_it_shows_its_connections_and_what_it_cut(run_async: RunAsync) -> None:
             assert figures["requests"] == {(): 1}
             assert figures["cut"] == {("malformed request",): 1}
             assert figures["open_connections"] == {(): 0}
+            assert (served.server.lag(), served.server.acts()) == (None, [])
             health = served.server.health()
             assert (health.well, health.state) == (True, "serving")
         assert served.server.health().well is False
@@ -312,6 +313,23 @@ def test_a_handshake_that_does_not_end_is_cut(run_async: RunAsync, pem: tuple[Pa
             assert await silent.rest() == b""
             await served.until(lambda: served.open == 0)
             assert served.cut == {"tls handshake failed": 1}
+
+    run_async(main)
+
+
+def test_with_tls_a_connection_beyond_the_bound_is_closed_without_a_handshake(
+    run_async: RunAsync, pem: tuple[Path, Path]
+) -> None:
+    async def main() -> None:
+        context = ssl.create_default_context(cafile=pem[0])
+        async with serving(hello, tls=Tls(*pem), limits=Limits(connections_max=1)) as served:
+            async with await served.connect(ssl=context) as first:
+                async with await served.connect() as second:
+                    with pytest.raises((asyncio.IncompleteReadError, ConnectionError)):
+                        await second.reader.readexactly(1)
+                first.send(get())
+                assert (await first.answer()).status == 200
+            assert served.cut == {"connection dropped": 1}
 
     run_async(main)
 
@@ -385,7 +403,7 @@ def test_no_file_left_for_a_connection_is_said_once_and_passes(run_async: RunAsy
             os.close(free)
             try:
                 resource.setrlimit(resource.RLIMIT_NOFILE, (free + 10, hard))
-                await served.until(lambda: served.server._listener.paused >= 2)
+                await served.until(lambda: served.server._life.listener.paused >= 2)
                 kept.send(get())
                 assert (await kept.answer()).status == 200
             finally:

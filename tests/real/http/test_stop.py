@@ -40,6 +40,14 @@ class Shop:
         await self.go.wait()
         await answer(send, b"done")
 
+    async def stuck(self, scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"half", "more_body": True})
+        await self.go.wait()
+
+    async def whole(self, scope: Any, receive: Any, send: Any) -> None:
+        await answer(send, b"x" * 20_000_000)
+
     async def body(self, scope: Any, receive: Any, send: Any) -> None:
         if (body := await body_of(receive)) is not None:
             await answer(send, body)
@@ -160,6 +168,36 @@ def test_a_client_that_does_not_read_or_send_does_not_hold_up_the_stop(run_async
             assert await served.running == 0
             assert shop.ended == [path]
             assert served.cut == {"reader too slow" if path == "/big" else "body too slow": 1}
+            sock.close()
+
+    run_async(main)
+
+
+def test_an_answer_that_has_begun_and_does_not_end_is_broken_off(run_async: RunAsync, expected_logs: Any) -> None:
+    expected_logs("cancelled what still ran: GET /stuck")
+
+    async def main() -> None:
+        async with serving(Shop(), deadline_s=0.5) as served, await served.connect() as client:
+            client.send(get("/stuck"))
+            await client.reader.readuntil(b"half")
+            served.stop.fire("enough")
+            with pytest.raises((asyncio.IncompleteReadError, ConnectionError)):
+                await client.reader.readuntil(b"\r\n0\r\n")
+            assert await served.running == 0
+
+    run_async(main)
+
+
+def test_a_whole_answer_that_nobody_reads_is_given_up_at_the_end(run_async: RunAsync) -> None:
+    async def main() -> None:
+        shop = Shop()
+        async with serving(shop) as served:
+            sock = socket.create_connection(("127.0.0.1", served.server.port))
+            sock.sendall(get("/whole"))
+            await served.until(lambda: shop.ended == ["/whole"])
+            served.stop.fire("enough")
+            assert await served.running == 0
+            assert served.cut == {"reader too slow": 1}
             sock.close()
 
     run_async(main)

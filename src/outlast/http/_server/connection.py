@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from typing import TYPE_CHECKING
 
@@ -40,6 +41,8 @@ class Connection(Incoming):
         self._read_by_client = 0
         self._body_paced = 0
         self._half_closed = False
+        self._eof_due = False
+        """Whether our side is to end when all is written."""
 
     # From the transport.
 
@@ -89,6 +92,8 @@ class Connection(Incoming):
         super().resume_writing()
         if self.active is None:
             self.flow.resume_reading()
+        if self._eof_due:
+            self.loop.call_soon(self._write_eof)
 
     # Requests.
 
@@ -195,9 +200,21 @@ class Connection(Incoming):
             self.transport.close()
             return
         self._deadline = self.loop.time() + self._limits.drain_s
-        self.flow.resume_reading()
         if self.transport.can_write_eof():
-            self.transport.write_eof()
+            # Not with something to write: the transport would then end its side in a callback of its own, where what that
+            # raises is an ERROR. Below a limit of 0 it calls `resume_writing` when all is written.
+            self._eof_due = True
+            self.transport.set_write_buffer_limits(high=0)
+            if not self.unsent:
+                self._write_eof()
+        self.flow.resume_reading()
+
+    def _write_eof(self) -> None:
+        if self._eof_due and not self.transport.is_closing():
+            self._eof_due = False
+            # A client that has closed its socket answers what was written with a reset. It shows where we read.
+            with contextlib.suppress(OSError):
+                self.transport.write_eof()
 
     def abort(self) -> None:
         """End the connection now: what is not written yet is lost."""

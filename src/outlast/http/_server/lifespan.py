@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from outlast import OutlastError
 
@@ -38,34 +38,28 @@ class Lifespan:
     async def start(self) -> None:
         """Return when the application has started. Raises `LifespanError` with its message if it says that it cannot."""
         self._task = asyncio.create_task(self._run(), name="the lifespan of the application")
-        answer = await self._ask("startup")
-        if answer is not None and answer["type"] == "lifespan.startup.failed":
-            raise LifespanError(f"the application did not start: {answer.get('message') or 'it named no reason'}")
+        try:
+            await self._ask("startup", "did not start")
+        except BaseException:
+            self._task.cancel()
+            raise
 
     async def end(self) -> None:
         """Return when the application has ended what it had started. Raises `LifespanError` if it says that it could not."""
-        task, self._task = self._task, None
-        if task is None or task.done():
-            return
-        self._task = task
         try:
-            answer = await self._ask("shutdown")
+            await self._ask("shutdown", "did not end well")
         finally:
-            task.cancel()
-            self._task = None
-        if answer is not None and answer["type"] == "lifespan.shutdown.failed":
-            raise LifespanError(f"the application did not end well: {answer.get('message') or 'it named no reason'}")
+            cast("asyncio.Task[None]", self._task).cancel()
 
-    async def _ask(self, what: str) -> Message | None:
-        """Send one message and return the answer; None if the task ended without one."""
-        task = self._task
+    async def _ask(self, what: str, failure: str) -> None:
+        """Send one message, and wait for the answer, or for the end of an application that has none to give."""
         answer: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
         self._answers[what] = answer
         self._inbox.put_nowait({"type": f"lifespan.{what}"})
-        if task is not None:
-            waited: set[asyncio.Future[Any]] = {task, answer}
-            await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
-        return answer.result() if answer.done() else None
+        waited: set[asyncio.Future[Any]] = {cast("asyncio.Task[None]", self._task), answer}
+        await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
+        if answer.done() and answer.result()["type"] == f"lifespan.{what}.failed":
+            raise LifespanError(f"the application {failure}: {answer.result().get('message') or 'it named no reason'}")
 
     async def _run(self) -> None:
         scope = {"type": "lifespan", "asgi": {"version": "3.0", "spec_version": "2.0"}, "state": self.state}
@@ -75,7 +69,6 @@ class Lifespan:
             logger.debug("the application has no lifespan, or ended it by raising", exc_info=True)
 
     async def _send(self, message: Message) -> None:
-        what = str(message.get("type", "")).split(".")[1:2]
-        answer = self._answers.get(what[0]) if what else None
-        if answer is not None and not answer.done():
+        answer = self._answers[message["type"].split(".")[1]]
+        if not answer.done():
             answer.set_result(message)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import ipaddress
 import logging
-from typing import TYPE_CHECKING, Final
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, cast
 
 from outlast import ConfigurationError, Phase
 from outlast.extend import Figure, SystemHealth, parse_address
@@ -34,6 +35,17 @@ if TYPE_CHECKING:
 CLOSING: Final = 0.03
 """The share of the stop's deadline that written answers have to leave, after the last request has ended: CLOSE has others too."""
 logger = logging.getLogger("outlast.http")
+
+
+@dataclass(frozen=True, slots=True)
+class _Life:
+    """The parts of a server that has started."""
+
+    host: Host
+    listener: Listener
+    lifespan: Lifespan
+    problems: ProblemMiddleware
+    context: ssl.SSLContext | None
 
 
 class Server:
@@ -83,12 +95,9 @@ class Server:
         self._screen = Screen(tokens, admission, ask, self._limits.body_bytes_max) if asks else None
         self._tally = Tally(self._limits)
         self._service: Service | None = None
-        self._lifespan: Lifespan | None = None
-        self._listener: Listener | None = None
         self._host: Host | None = None
+        self._life: _Life | None = None
         self._port = self._wanted_port
-        self._context: ssl.SSLContext | None = None
-        self._problems: ProblemMiddleware | None = None
         self._serving = False
 
     def attach(self, service: Service) -> Server:
@@ -115,14 +124,13 @@ class Server:
         host = f"[{self._host_name}]" if ":" in self._host_name else self._host_name
         return f"{'http' if self._tls is None else 'https'}://{host}:{self._port}"
 
-    # The life of the service.
+    # The life of the service: its hooks run in this order, and the later ones only when `_start` has returned.
 
     async def _start(self) -> None:
-        service = self._service
-        assert service is not None  # noqa: S101 - only a service calls it
-        self._context = None if self._tls is None else self._tls.context()
-        listener = Listener()
-        self._port = listener.bind(self._host_name, self._wanted_port)
+        service = cast("Service", self._service)
+        context = None if self._tls is None else self._tls.context()
+        listener = Listener(self._host_name, self._wanted_port)
+        self._port = listener.port
         lifespan = Lifespan(self._app)
         try:
             await lifespan.start()
@@ -144,30 +152,27 @@ class Server:
             state=lifespan.state,
             deadline_s=service.deadline_s,
         )
-        self._lifespan, self._listener, self._problems = lifespan, listener, problems
+        self._life = _Life(self._host, listener, lifespan, problems, context)
 
     async def _serve(self, stop: Stop) -> None:
-        if self._host is not None and self._listener is not None and not self._serving:
-            self._serving = True
-            self._host.begin(stop, self._context)
-            self._listener.accept(self._host.take)
-            logger.info("serving on %s", self.url)
+        life = cast("_Life", self._life)
+        life.host.begin(stop, life.context)
+        life.listener.accept(life.host.take)
+        self._serving = True
+        logger.info("serving on %s", self.url)
         await stop.wait()
 
     async def _refuse(self) -> None:
-        if self._host is not None and self._listener is not None:
-            self._listener.close()
-            await self._host.refuse()
+        life = cast("_Life", self._life)
+        life.listener.close()
+        await life.host.refuse()
 
     async def _close(self) -> None:
-        host, lifespan, problems = self._host, self._lifespan, self._problems
+        life = cast("_Life", self._life)
         self._serving = False
-        if host is not None and self._service is not None:
-            await host.end(CLOSING * self._service.deadline_s)
-        if problems is not None:
-            problems.incident.forget_timer()
-        if lifespan is not None:
-            await lifespan.end()
+        await life.host.end(CLOSING * cast("Service", self._service).deadline_s)
+        life.problems.incident.forget_timer()
+        await life.lifespan.end()
 
     # Shown, from any thread.
 
