@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from admitting import FixedLimit, admitter, let_in, queued, refused
@@ -69,6 +69,42 @@ def test_work_that_never_began_says_nothing_about_how_long_work_takes() -> None:
     assert machine._limit.samples == [0.02]
     machine.release(held[1], 0.03)
     assert machine._limit.samples == [0.02, 0.03]
+
+
+def test_the_limit_is_told_what_it_needs_when_its_window_ends_and_who_waits_goes_in_by_what_it_says() -> None:
+    class Growing(FixedLimit):
+        adapted: ClassVar[list[tuple[float, int, float]]] = []
+
+        def adapt(self, now: float, in_flight: int, lag_s: float) -> None:
+            self.adapted.append((now, in_flight, lag_s))
+            self.limit = 3
+            self.window_ends_at = now + 9
+
+    machine = admitter()
+    machine._limit = Growing(2)
+    machine._limit.window_ends_at = 1.0
+    machine.lag_s = 0.03
+    held = [let_in(machine, 0.0), let_in(machine, 0.0)]
+    places = [queued(machine, 0.95, deadline_at=9.0), queued(machine, 0.95), queued(machine, 0.95)]
+    assert [place for place, _ in machine.release(held[0], 0.96)] == places[:1]
+    assert [place for place, _ in machine.release(held[1], 1.0)] == places[1:]
+    assert Growing.adapted == [(1.0, 1, 0.03)]
+    assert machine.in_flight == machine.limit == 3
+
+
+def test_the_more_is_served_the_sooner_it_is_worth_coming_back() -> None:
+    def again_s(served: int) -> float:
+        machine = admitter(1)
+        first = let_in(machine, 0.0)
+        refused(machine, 0.0, may_wait=False)
+        machine.release(first, 0.1)
+        for _ in range(served):
+            machine.release(let_in(machine, 0.1), 0.2)
+        let_in(machine, 0.5)
+        waits = [refused(machine, 0.5, may_wait=False).retry_after_s for _ in range(50)]
+        return max(wait for wait in waits if wait is not None)
+
+    assert again_s(1_000) < again_s(5)
 
 
 def test_a_waiter_is_dropped_when_its_time_is_over() -> None:

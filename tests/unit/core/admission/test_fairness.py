@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import sys
 from collections import Counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from admitting import Arrival, Run, admitter, let_in, poisson, queued, refused, run
@@ -73,6 +73,33 @@ def test_who_is_refused_for_its_share_is_told_so() -> None:
     assert share.limit < SLOTS
 
 
+@pytest.mark.parametrize("by", ["tenant", "key"])
+def test_a_refusal_names_the_share_of_who_has_it_and_the_limit_to_who_has_not(by: str) -> None:
+    machine = admitter(4)
+
+    def ask(name: str) -> dict[str, Any]:
+        return {"tenant": name if by == "tenant" else "", "key": name if by == "key" else "", "may_wait": False}
+
+    for name in ("much", "much", "much", "little"):
+        let_in(machine, 0.0, **ask(name))
+    share = refused(machine, 0.0, **ask("much"))
+    assert (share.reason, share.seen, share.limit) == (Reason.SHARE, 3, 2.0)
+    for name in ("little", "none"):
+        full = refused(machine, 0.0, **ask(name))
+        assert (full.reason, full.seen, full.limit) == (Reason.CONCURRENCY, 4, 4)
+
+
+def test_whoever_would_be_next_may_wait_however_long_work_takes() -> None:
+    machine = admitter(2)
+    let_in(machine, 0.0, tenant="much"), let_in(machine, 0.0, tenant="much")
+    machine._limit.latency_s = 5.0
+    queued(machine, 0.0, tenant="much")
+    assert refused(machine, 0.0, tenant="much").reason is Reason.CONCURRENCY
+    queued(machine, 0.0, tenant="none")
+    # Nobody is before it, but this one: 2.5 s until another slot is free.
+    refused(machine, 0.0, tenant="none too")
+
+
 def test_a_lone_tenant_may_use_everything() -> None:
     result = run(greedy("tenant", 3))
     assert result.machine.done >= 0.98 * CAPACITY_PER_S * SECONDS
@@ -133,6 +160,24 @@ def test_the_wait_is_the_interval_then_the_target_and_the_interval_again_after_a
     times = [1.0, 1.05, 1.09, 1.1, 1.12, 1.13, 1.18, 1.195, 1.5, 1.55]
     # 1.12: since 1.0 there has always been somebody. 1.195: nobody any more.
     assert expiries(queue, times) == [0.1, 0.1, 0.1, 0.01, 0.01, 0.01, 0.01, 0.1, 0.1, 0.1]
+
+
+@pytest.mark.parametrize("by", ["tenant", "key"])
+def test_who_has_less_than_its_part_waits_for_the_interval_and_in_order_however_long_somebody_of_it_has_waited(by: str) -> None:
+    machine = admitter(8, queue=Queue(target_s=0.01, interval_s=0.1))
+
+    def ask(name: str) -> dict[str, Any]:
+        return {"tenant": name if by == "tenant" else "", "key": name}
+
+    held = [let_in(machine, 0.0, **ask("much")) for _ in range(8)]
+    places = [queued(machine, 1.0, **ask("little"))]
+    for at in (1.09, 1.15):
+        machine.expire(at)
+        places.append(queued(machine, at, **ask("little")))
+        queued(machine, at, **ask("much"))
+    assert [round(place.expires_at - place.since, 3) for place in places] == [0.1, 0.1, 0.1]
+    [(went_in, _)] = machine.release(held[0], 1.16)
+    assert went_in is places[1], "the first was dropped at 1.1"
 
 
 def test_the_oldest_goes_in_first_and_the_newest_under_pressure() -> None:
