@@ -356,16 +356,19 @@ def test_a_stop_ends_connections_as_tls_ends_them(run_async: RunAsync, pem: tupl
             await answer(send)
 
         context = ssl.create_default_context(cafile=pem[0])
-        async with serving(app, tls=Tls(*pem)) as served:
-            async with await served.connect(ssl=context) as idle, await served.connect(ssl=context) as busy:
-                busy.send(get())
-                await served.until(lambda: served.server._tally.requests == 1)
-                served.stop.fire("enough")
-                assert await idle.rest() == b"", "the end, and no connection that broke"
-                go.set()
-                assert (await busy.answer()).headers["connection"] == "close"
-                assert await busy.rest() == b""
-                assert await served.running == 0
+        async with (
+            serving(app, tls=Tls(*pem)) as served,
+            await served.connect(ssl=context) as idle,
+            await served.connect(ssl=context) as busy,
+        ):
+            busy.send(get())
+            await served.until(lambda: served.server._tally.requests == 1)
+            served.stop.fire("enough")
+            assert await idle.rest() == b"", "the end, and no connection that broke"
+            go.set()
+            assert (await busy.answer()).headers["connection"] == "close"
+            assert await busy.rest() == b""
+            assert await served.running == 0
 
     run_async(main)
 
