@@ -175,6 +175,41 @@ def test_idle_connections_of_before_an_outage_are_given_up(run_async: RunAsync) 
     run_async(main)
 
 
+def test_a_probe_does_not_wait_for_calls_that_hang(run_async: RunAsync) -> None:
+    async def main() -> None:
+        async with ScriptedServer() as server, peer_at(server.url, "httpx2", connections_max=1) as peer:
+            slow = asyncio.create_task(peer.get("/slow"))
+            while not server.working:
+                await asyncio.sleep(0.01)
+            await peer.probe()
+            slow.cancel()
+            await asyncio.wait({slow})
+
+    run_async(main)
+
+
+@libraries
+def test_those_who_wait_to_dial_do_not_when_the_first_is_refused(run_async: RunAsync, library: str) -> None:
+    async def main() -> None:
+        async with peer_at(f"http://127.0.0.1:{free_port()}", library) as peer:
+            told = await asyncio.gather(*(peer.get("/ok") for _ in range(12)), return_exceptions=True)
+            assert sum(isinstance(error, Unavailable) for error in told) >= 6
+            assert {fault.code for error in told if (fault := attached(error))} == {"ECONNREFUSED"}
+
+    run_async(main)
+
+
+def test_the_environment_does_not_say_whom_to_ask(run_async: RunAsync, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, f"http://127.0.0.1:{free_port()}")
+
+    async def main() -> None:
+        async with ScriptedServer() as server, peer_at(server.url, "httpx2") as peer:
+            assert (await peer.get("/ok")).status == 200
+
+    run_async(main)
+
+
 # TLS.
 
 

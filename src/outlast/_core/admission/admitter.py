@@ -1,7 +1,7 @@
 """The machine of an admission: five checks, then work is in, or waits, or is refused.
 
-In this order: deadline, memory, rate (of the key, then of all), share, concurrency. What is refused by one has cost nothing at
-the others: tokens that were taken are put back.
+In this order: deadline, memory, rate (of the key, then of all), share, concurrency. A refusal has cost nothing: no token is taken
+before all have agreed, and those of a waiter that does not come in are put back.
 
 **A slot** belongs to a ticket that is held, and to nothing else, so none can be lost: `in_flight` is the number of held tickets.
 Whoever waits goes in within the same call that frees a slot, so no slot is free while somebody waits.
@@ -47,7 +47,8 @@ _GONE: Final = TicketState.GONE
 
 
 class Admitter:
-    """Decides who comes in. Every call costs constant or logarithmic time in the number of waiters, keys and tenants.
+    """Decides who comes in. Every call costs constant or logarithmic time in the number of waiters, keys and tenants, and as much
+    again for each waiter that it settles.
 
     What a call decides about those who wait is returned by `release`, `leave`, `expire` and `drain`, each outcome
     once, in the order in which it was decided. After `admit`, `park` and `sample_memory` look at `settled`: `drain` returns it.
@@ -271,7 +272,8 @@ class Admitter:
         self._returns.served += 1
         self.done += 1
         self._ended_at = now
-        if ok is not None:
+        # Critical work is of another kind: of health checks alone the limit would learn that work takes no time.
+        if ok is not None and not ticket.critical:
             limit.sample(now, ticket.began_at, ticket.in_flight_at_start, ok)
         ticket.state = _GONE
         self._give_up_slot(ticket)

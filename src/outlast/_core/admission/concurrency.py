@@ -68,14 +68,15 @@ QUEUED: Final = 1.07
 """Work that waits inside the store takes less in proportion when less is let in: by so much more, and it does not wait any more.
 A baseline that is right makes it 1 / 0.9."""
 PROBE_SAMPLES: Final = 50
-"""A probe ends with so many, Envoy's `request_count`. The median of 50 exponential times is within 20 % of the truth (one
-standard deviation: 1 / (ln 2 × √50)), that of the two probes that are kept within 14 %."""
+"""A probe ends with so many, Envoy's `request_count`. The mean of 50 exponential times is within 14 % of the truth (one
+standard deviation: 1 / √50)."""
 PROBE_S_MAX: Final = 0.2
 """Or after so long, BBR's ProbeRTTDuration, if work is quick."""
-PROBE_LATENCIES: Final = (2.0, 6.0)
-"""If work is slow it lasts two medians, in the first of which what waits inside the store is served, and at most six."""
+PROBE_LATENCIES: Final = (2.0, 6.0, 20.0)
+"""If work is slow it lasts two means, in the first of which what waits inside the store is served. After six less is enough:"""
 PROBE_SAMPLES_MIN: Final = 8
-"""A probe with less says nothing. One that lets in two at once sees ten in five medians."""
+"""And after twenty it says nothing. (The slots may all be held by the slowest work; and a mean of little work is a guess: in a
+short window only the quickest work both begins and ends.)"""
 PROBE_COST: Final = 20.0
 """The next probe waits twenty times as long as the last one took: at half of the limit, a fortieth of the work at most."""
 PROBE_AGAIN_S: Final = 1.0
@@ -85,7 +86,6 @@ PROBES_KEPT: Final = 3
 UNLIKE: Final = 1.5
 """A probe that says so many times more or less than was known is a surprise: more likely a change of the store than noise. A
 limit that has become so many times what it was, or half, is a reason to probe."""
-BASELINE_SAMPLES: Final = 2 * PROBE_SAMPLES
 FORGET_S: Final = 1.0
 """With nothing under way and no work for so long, how long it takes is not known."""
 
@@ -134,6 +134,7 @@ class Limit:
     __slots__ = (
         "_baselines",
         "_bound",
+        "_enough_at",
         "_failures",
         "_full",
         "_gives_up_at",
@@ -160,7 +161,7 @@ class Limit:
         self.limit = policy.limit_start
         """How much may be under way at once, now."""
         self.latency_s = 0.0
-        """How long one piece of work takes now (the median); 0.0 while unknown."""
+        """How long one piece of work takes now (the mean without outliers); 0.0 while unknown."""
         self.baseline_s = 0.0
         """How long it takes where nothing waits; 0.0 while unknown."""
         self.window_ends_at = 0.0
@@ -176,8 +177,9 @@ class Limit:
         """Whether the limit held work back in the window before. Only the second such window sets off a probe: no burst does."""
         self._queued_s = 0.0
         """In a probe: work that takes less still waits inside the store, and half of it shows more."""
+        self._enough_at = 0.0
         self._gives_up_at = 0.0
-        """The latest end of this one."""
+        """The latest end of this one. From `_enough_at` on it needs less work."""
         self._baselines: deque[float] = deque(maxlen=PROBES_KEPT)
         self._sampled_at = 0.0
         # Of the present window: how long its work took, how much that was, how much of it had failed, and what was under way
@@ -224,7 +226,8 @@ class Limit:
         if in_flight == 0 and now - self._sampled_at > FORGET_S:
             self.latency_s = 0.0
         if self.probing:
-            if len(self._took) >= PROBE_SAMPLES or now >= self._gives_up_at:
+            enough = PROBE_SAMPLES if now < self._enough_at else PROBE_SAMPLES_MIN
+            if len(self._took) >= enough or now >= self._gives_up_at:
                 self._end_probe(now)
         elif len(self._took) < SAMPLES_MIN:
             self.window_ends_at = now + self.policy.window_s
@@ -241,7 +244,8 @@ class Limit:
         mean_s = self.latency_s = _mean(self._took)
         full, used, peak = self._full, self._in_flight / self._samples, max(self._peak, in_flight)
         bound = used >= BOUND * full
-        if peak < LOADED * full:
+        if peak < LOADED * full or full <= self.policy.limit_min:
+            # No more is under way than in a probe. At the floor a baseline that was too short would hold the limit there.
             if not self._failures:
                 self._learn(mean_s)
         elif (bound and self._bound and (now >= self._probe_at or full < self._probed * GRADIENT_MIN)) or not self.baseline_s:
@@ -281,8 +285,9 @@ class Limit:
         self.probes += 1
         self.limit = max(self.policy.limit_min, int(limit))
         self._queued_s = QUEUED * mean_s * self.limit / max(used, 1.0)
-        at_least, at_most = PROBE_LATENCIES
+        at_least, enough, at_most = PROBE_LATENCIES
         self.window_ends_at = now + max(self.policy.window_s, at_least * mean_s)
+        self._enough_at = now + max(PROBE_S_MAX, enough * mean_s)
         self._gives_up_at = now + max(PROBE_S_MAX, at_most * mean_s)
 
     def _end_probe(self, now: float) -> None:

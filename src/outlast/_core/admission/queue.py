@@ -4,11 +4,15 @@ A waiter may wait for `interval_s`, or for `target_s` when its key has had someb
 a break (Controlled Delay as in Maurer, "Fail at Scale", ACM Queue 13(8), 2015). In such a time the newest of a key goes in first:
 the oldest have waited so long that their callers are about to give up. Otherwise it is the oldest.
 
-Every key has a time of its own that it has been waiting since, as the flows of FQ-CoDel (RFC 8290) have: a key that asks for too
-much shortens its own waits, and not those of others. Nor does it while it has less than its part of what is under way or waits:
-then it is others that make it wait. Which tenant is next, and which of its keys: the one that holds the fewest
-slots, among equals the one that has waited the longest since that changed. So nobody gets more than its share of slots while
-others wait, however long the work of each takes, and a lone tenant may hold everything.
+Every key has its own time since which somebody waits, as the flows of FQ-CoDel (RFC 8290) have: a key that asks for too much
+shortens its own waits, and not those of others. One that has less than its part of what is under way or waits keeps the longer
+wait: there, it is others that make it wait.
+
+The next to go in is of the tenant that holds the fewest slots, and of the key of it that does; among equals, of the one for which
+that has been so for the longest. So nobody gets more than its share of slots while others wait, however long the work of each
+takes, and a lone tenant may hold everything.
+
+When all places are taken a newcomer is refused, unless another queue is longer by two: that one loses its oldest.
 """
 
 from __future__ import annotations
@@ -31,11 +35,11 @@ class Queue:
     """Bounds of the time that work waits to come in, and of how much does."""
 
     target_s: float = 0.005
-    """The longest wait of a key that has had somebody waiting for longer than `interval_s`."""
+    """The longest wait of a key that has its part, and has had somebody waiting for longer than `interval_s`."""
     interval_s: float = 0.1
     """The longest wait of the others. About as long as the work takes, or more: who waits less may never see a free slot."""
     waiters_max: int = 1_000
-    """The waiters in all. The longest queue of the longest tenant loses its oldest when a shorter one has a newcomer."""
+    """The waiters in all."""
 
     def __post_init__(self) -> None:
         if not 0 < self.target_s <= self.interval_s < inf:

@@ -1,4 +1,4 @@
-"""Retry-After, both ways: the wait that a refusal names and its text in HTTP, and what a peer's text means."""
+"""Retry-After, both ways: the wait that a refusal names, and what a peer's text means."""
 
 from __future__ import annotations
 
@@ -87,11 +87,6 @@ def _date_s(text: str, wall_s: float) -> float | None:
         # The 31st of February, 25 o'clock.
         return None
     return date.timestamp()
-
-
-def header(retry_after_s: float) -> str:
-    """Return the text of `Retry-After`: whole seconds, rounded up so that nobody comes too early, and at least 1."""
-    return str(max(1, math.ceil(retry_after_s)))
 
 
 def rate_wait_s(wait_s: float, rng: random.Random) -> float:

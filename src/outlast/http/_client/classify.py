@@ -57,8 +57,8 @@ ERRORS: Final[dict[str, Row]] = {
     "RequestError": Row(_T, "transport", _PEER, doubtful=True),
 }
 """By the name of a class or of an ancestor, which both libraries have alike."""
-NOT_SENT: Final = frozenset({"no connection", "pool timeout", "deadline over", "bad header", "bad URL"})
-"""Codes of calls that ended here: the peer has not heard of them."""
+NOT_SENT: Final = frozenset({"no connection", "deadline over"})
+"""Codes of calls that ended before the throttle was asked: the peer has not heard of them."""
 QUIET: Final = "its text is not shown: it may quote the URL or a header"
 
 

@@ -27,7 +27,7 @@ class Slots:
 
     async def take(self, timeout_s: float | None) -> None:
         """Take a slot, or wait for one. Raises `OutlastError` (OVERLOADED, this call's) after so long, or when too many wait."""
-        if self._free > 0 and not self._line:
+        if self._free > 0:
             self._free -= 1
             return
         if len(self._line) >= self.waiters_max:

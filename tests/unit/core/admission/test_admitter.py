@@ -107,6 +107,17 @@ def test_the_more_is_served_the_sooner_it_is_worth_coming_back() -> None:
     assert again_s(1_000) < again_s(5)
 
 
+def test_neither_critical_work_nor_work_that_says_nothing_is_a_sample_of_how_long_work_takes() -> None:
+    machine = admitter()
+    assert isinstance(machine._limit, FixedLimit)
+    machine.release(let_in(machine, 0.0, criticality=Criticality.CRITICAL), 0.001)
+    machine.release(let_in(machine, 0.0), 0.002, ok=None)
+    assert machine._limit.samples == []
+    machine.release(let_in(machine, 0.0, criticality=Criticality.SHEDDABLE), 0.02, ok=False)
+    assert machine._limit.samples == [0.02]
+    assert machine.done == 3
+
+
 def test_a_waiter_is_dropped_when_its_time_is_over() -> None:
     machine = admitter()
     let_in(machine, 0.0), let_in(machine, 0.0)

@@ -16,6 +16,7 @@ import pytest
 
 from outlast import Classifiers, Fault, Kind, Scope
 from outlast.http import Answer, AnswerError, http_rule
+from outlast.http._client.classify import was_accepted
 from outlast.http._client.statuses import CLASSES, STATUSES
 
 LIBRARIES = pytest.mark.parametrize("library", [httpx2, httpx], ids=["httpx2", "httpx"])
@@ -226,6 +227,10 @@ def test_a_wait_that_is_none_is_not_taken(wait: object) -> None:
     assert told(503, "2", kind="overloaded", code="rate", retry_after_s=wait).retry_after_s == 2.0
 
 
+def test_a_wait_of_days_is_an_hour() -> None:
+    assert told(503, kind="transient", code="57P01", retry_after_s=86_400).retry_after_s == 3600.0
+
+
 def test_since_when_it_has_been_so_is_on_the_error() -> None:
     body = json.dumps({"kind": "transient", "code": "57P01", "since_s": 3.5}).encode()
     error = AnswerError("orders: GET /", Answer(503, {"content-type": "application/problem+json"}, body))
@@ -268,6 +273,28 @@ def test_in_a_probe_everything_concerns_everyone_and_what_is_wrong_stays_wrong()
         assert broken is not None
         assert (rejected.kind, rejected.scope) == (Kind.PERMANENT, PEER)
         assert (broken.kind, broken.scope) == (Kind.TRANSIENT, PEER)
+
+
+@pytest.mark.parametrize(
+    ("kind", "code", "scope", "accepted"),
+    [
+        (Kind.OVERLOADED, "HTTP 429", CALL, False),
+        (Kind.OVERLOADED, "share", CALL, False),
+        (Kind.EXHAUSTED, "HTTP 507", CALL, False),
+        (Kind.TRANSIENT, "HTTP 503", PEER, False),
+        (Kind.TRANSIENT, "ECONNREFUSED", PEER, False),
+        (Kind.TRANSIENT, "timeout", CALL, False),
+        (Kind.TRANSIENT, "HTTP 500", CALL, True),
+        (Kind.REJECTED, "HTTP 404", CALL, True),
+        (Kind.PERMANENT, "HTTP 403", CALL, True),
+        (Kind.OVERLOADED, "no connection", CALL, None),
+        (Kind.TRANSIENT, "deadline over", CALL, None),
+        (Kind.BUG, "ValueError", PEER, None),
+        (Kind.STOPPING, "stopping", PEER, None),
+    ],
+)
+def test_a_throttle_counts_as_refused_what_was_one_too_many(kind: Kind, code: str, scope: Scope, accepted: object) -> None:
+    assert was_accepted(Fault(kind, code, "as the test says", scope=scope)) is accepted
 
 
 def test_a_rule_of_the_users_is_asked_first() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import random
 from typing import TYPE_CHECKING
 
@@ -63,6 +64,24 @@ def test_those_who_wait_for_a_connection_are_refused_when_the_peer_goes_down(sit
         assert [type(error) for error, _ in told] == [AnswerError] + [Unavailable] * 4
         assert {fault.code for _, fault in told} == {"HTTP 503"}
         assert site.count("GET") == 1
+        await peer.close()
+
+    run_virtual(main)
+
+
+def test_those_who_wait_are_refused_though_nobody_lets_go_of_a_connection(site: Site) -> None:
+    async def main() -> None:
+        peer = site.peer(connections_max=1)
+        site.by_path["/v1/slow"] = site.sleeping(8.0)
+        slow = asyncio.create_task(peer.get("/slow"))
+        await asyncio.sleep(0)
+        waiting = asyncio.create_task(failed(peer.get("/x")))
+        await asyncio.sleep(0)
+        peer.report(ConnectionRefusedError(errno.ECONNREFUSED, "refused"))
+        error, fault = await waiting
+        assert isinstance(error, Unavailable)
+        assert (fault.code, slow.done()) == ("ECONNREFUSED", False)
+        assert (await slow).status == 200
         await peer.close()
 
     run_virtual(main)
@@ -149,6 +168,26 @@ def test_a_stream_is_read_piece_by_piece_each_within_the_deadline(site: Site) ->
                 raise KeyError  # Of the caller: no evidence, and the place is free again.
         await peer.get("/y", deadline_s=0.1)
         assert peer.state is State.UP
+
+    run_virtual(main)
+
+
+def test_a_stream_that_breaks_counts_against_a_peer_that_answers_nobody(site: Site) -> None:
+    async def pieces() -> AsyncIterator[bytes]:
+        yield b"one"
+        raise site.library.ReadError("broken")
+
+    async def main() -> None:
+        peer = site.peer()
+        site.by_path["/v1/x"] = lambda _: site.library.Response(200, content=pieces())
+        for probe, scope, state in ((200, Scope.CALL, State.UP), (500, Scope.DEPENDENCY, State.DOWN)):
+            await asyncio.sleep(2.0)
+            site.probe = probe
+            async with peer.stream("GET", "/x") as answer:
+                assert await answer.read() == b"one"
+                _, fault = await failed(answer.read())
+            assert (fault.code, fault.scope, peer.state) == ("ECONNRESET", scope, state)
+        await peer.close()
 
     run_virtual(main)
 
@@ -273,6 +312,20 @@ def test_a_peer_that_refuses_is_asked_less_and_as_before_when_it_accepts(site: S
         site.by_path["/v1/x"] = site.answer(200)
         await asyncio.sleep(130.0)
         assert await sent_of(site, peer, 100) == (100, 0)
+
+    run_virtual(main)
+
+
+def test_who_comes_back_at_once_after_a_local_refusal_waits_for_its_turn(site: Site) -> None:
+    async def main() -> None:
+        peer = site.peer(throttle=Throttle(), rng=random.Random(1))
+        site.by_path["/v1/x"] = site.answer(429)
+        refusals, began_at = 0, asyncio.get_running_loop().time()
+        while refusals < 30:
+            error, _ = await failed(peer.get("/x"))
+            refusals += isinstance(error, Unavailable)
+        waited_s = asyncio.get_running_loop().time() - began_at - 0.01 * site.count("GET")
+        assert waited_s > 0.1, "virtual seconds"
 
     run_virtual(main)
 

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
-from mock_site import Site, site
+from mock_site import Site, failed, site
 
-from outlast import ConfigurationError, OutlastError
+from outlast import ConfigurationError, Kind, OutlastError
 from outlast.extend import attached
 from outlast.http import Answer, AnswerError, AnswerTooLargeError, HttpPeer
 from outlast.testing import run_virtual
@@ -120,6 +120,20 @@ def test_the_errors_travel_to_another_process() -> None:
     for error in (AnswerError("orders: GET /", answer), AnswerTooLargeError("orders: GET /", 200, 10)):
         again = pickle.loads(pickle.dumps(error))  # noqa: S301 - our own
         assert (type(again), str(again), again.status) == (type(error), str(error), error.status)
+
+
+def test_a_transport_of_its_own_belongs_to_one_event_loop_after_another() -> None:
+    peer = HttpPeer("http://orders")
+
+    async def main(*, close: bool) -> None:
+        # A path that is none: the transport is made, and nothing is dialled.
+        _, fault = await failed(peer.get("/\x00"))
+        assert (fault.kind, fault.code) == (Kind.REJECTED, "bad URL")
+        if close:
+            await peer.close()
+
+    run_virtual(lambda: main(close=False))
+    run_virtual(lambda: main(close=True))
 
 
 def test_it_belongs_to_one_event_loop_after_another(site: Site) -> None:
