@@ -1,12 +1,17 @@
 """The cost of a decision of admission, in empty calls of a Python function, in interleaved pairs of one run.
 
     python bench/admission.py                    # 41 pairs of 1,000 decisions
+    python bench/admission.py --only requests    # 20 pairs of two server processes, with and without admission
     python bench/admission.py --json             # the same, for a script
 
 All five checks are on; 1,000 keys of 50 tenants ask one after the other, each with a deadline. A pair times as many empty calls
 and as many decisions, each in the same loop over the same asks; which comes first changes from pair to pair. The figure is the
 median of the ratios, with its 95 % interval (of a median, by rank: it needs no distribution). The exit code is 1 when the upper
 end says that a decision costs more than 40 empty calls, or a refusal more than letting work in and out again and a quarter.
+
+Then what admission adds to a request: two server processes, the same but for admission, answer as many requests each, in pairs
+that change their order. The figure is processor time of the server process, user and system, and the interval that of Student's t
+over the logarithms. The exit code is 1 as well when its upper end is above 5 %.
 """
 
 from __future__ import annotations
@@ -23,6 +28,8 @@ import time
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from _admission_requests import measure as measure_requests
+
 from outlast._core.admission.admitter import Admitter
 from outlast._core.admission.bucket import Rate
 from outlast._core.admission.concurrency import Concurrency
@@ -34,6 +41,7 @@ from outlast._core.admission.values import Refusal
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+REQUEST_SHARE_MAX = 0.05
 TIMES_MAX = 40.0
 REFUSED_TIMES_MAX = 1.25
 STEP_S = 1e-4
@@ -267,14 +275,31 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--calls", type=int, default=1_000, help="decisions in one half of a pair (default: %(default)s)")
     parser.add_argument("--pairs", type=int, default=41, help="pairs; an odd number (default: %(default)s)")
+    parser.add_argument("--only", choices=["decisions", "requests"], help="one half (default: both)")
+    parser.add_argument("--request-pairs", type=int, default=20, help="pairs of servers (default: %(default)s)")
+    parser.add_argument("--requests", type=int, default=1_000, help="requests in one half of a pair (default: %(default)s)")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     options = parser.parse_args()
-    rows = measure(options.pairs, options.calls)
+    rows = [] if options.only == "requests" else measure(options.pairs, options.calls)
     against = broken(rows)
+    share = None if options.only == "decisions" else measure_requests(options.request_pairs, options.requests)
+    if share is not None and share.high > REQUEST_SHARE_MAX:
+        against.append(f"a request: up to {share.high:.1%} more with admission, the limit is {REQUEST_SHARE_MAX:.0%}")
     if options.json:
-        print(json.dumps({"python": platform.python_version(), "rows": [asdict(row) for row in rows]}, indent=2))
+        print(
+            json.dumps(
+                {"python": platform.python_version(), "rows": [asdict(row) for row in rows], "request": share and asdict(share)},
+                indent=2,
+            )
+        )
     else:
-        print(table(rows))
+        if rows:
+            print(table(rows))
+        if share is not None:
+            print(
+                f"a request ({share.bare_us:.0f} us without): {share.mean:+.1%} with admission, "
+                f"{share.low:+.1%} to {share.high:+.1%} ({share.pairs} pairs)"
+            )
         print("\n".join(against) or "the promises hold")
     return 1 if against else 0
 
