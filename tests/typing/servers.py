@@ -11,11 +11,13 @@ from outlast.http import (
     Event,
     EventFeed,
     EventStream,
+    Limits,
     Polled,
     PollEnd,
     Problem,
     ProblemMiddleware,
     Server,
+    Tls,
     Token,
     TokenMiddleware,
     Tokens,
@@ -65,6 +67,15 @@ def build(app: EventStream, admission: outlast.Admission) -> Server:
     AdmissionMiddleware(app, admission, ask=ask)
     whole = ProblemMiddleware(TokenMiddleware(inner, tokens), classifiers=outlast.Classifiers())
     return Server(whole, "127.0.0.1:0")
+
+
+def attached(app: EventStream, admission: outlast.Admission, service: outlast.Service) -> None:
+    limits = Limits(body_bytes_max=None, connections_max=None, write_s=5.0)
+    tls = Tls("certificate.pem", "key.pem", password=None)
+    server = Server(app, ":8080", limits=limits, tokens=tokens, tls=tls, admission=admission, ask=asking, open_to_all=True)
+    assert_type(server.attach(service), Server)
+    assert_type(server.port, int)
+    assert_type(server.url, str)
 
 
 async def answers(request: Request, error: Exception) -> None:

@@ -393,8 +393,6 @@ def test_an_answer_that_breaks_off_is_seen_to_be_not_whole(run_async: RunAsync, 
     assert [record.levelname for record in caplog.records if record.levelno > logging.INFO] == ["ERROR", "ERROR"]
 
 
-<<<<<<< HEAD
-=======
 def test_a_client_that_has_closed_its_socket_is_answered_all_the_same_without_an_error(run_async: RunAsync) -> None:
     """Its reset comes while we answer, so that our side cannot be ended any more: a stop would name that as a failure."""
 
@@ -415,7 +413,6 @@ def test_a_client_that_has_closed_its_socket_is_answered_all_the_same_without_an
     run_async(main)
 
 
->>>>>>> 1217e2ad9e193d624556c83a1bf7686018c371a4
 def test_a_client_that_would_rather_speak_something_else_is_answered_and_the_connection_ends(run_async: RunAsync) -> None:
     async def main() -> None:
         async with serving(hello) as served:
@@ -436,28 +433,5 @@ def test_what_even_the_middleware_cannot_answer_is_a_bug_too(run_async: RunAsync
             served.server._host.app = broken
             got = await served.ask(get())
             assert (got.status, got.code, got.rest) == (500, "bug", b"")
-<<<<<<< HEAD
-
-    run_async(main)
-
-
-def test_a_client_that_has_closed_its_socket_is_answered_all_the_same_without_an_error(run_async: RunAsync) -> None:
-    """Its reset comes while we answer, so that our side cannot be ended any more: a stop would name that as a failure."""
-
-    async def main() -> None:
-        async with serving(hello) as served:
-            client = socket.create_connection(("127.0.0.1", served.server.port))
-            client.sendall(b"GET / HTTP/1.1\r\n")
-            await served.until(lambda: served.open == 1)
-            await asyncio.sleep(0.05)
-            assert served.server._host is not None
-            (connection,) = served.server._host.connections
-            # In one step: the event loop has not seen that the client is gone.
-            client.close()
-            connection.shutdown()
-            await served.until(lambda: served.open == 0)
-            assert served.cut == {"stopping": 1}
-=======
->>>>>>> 1217e2ad9e193d624556c83a1bf7686018c371a4
 
     run_async(main)

@@ -346,6 +346,33 @@ def test_a_stop_does_not_wait_for_a_handshake(run_async: RunAsync, pem: tuple[Pa
     run_async(main)
 
 
+def test_a_stop_ends_connections_as_tls_ends_them(run_async: RunAsync, pem: tuple[Path, Path]) -> None:
+    async def main() -> None:
+        go = asyncio.Event()
+
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            assert scope["type"] == "http"
+            await go.wait()
+            await answer(send)
+
+        context = ssl.create_default_context(cafile=pem[0])
+        async with (
+            serving(app, tls=Tls(*pem)) as served,
+            await served.connect(ssl=context) as idle,
+            await served.connect(ssl=context) as busy,
+        ):
+            busy.send(get())
+            await served.until(lambda: served.server._tally.requests == 1)
+            served.stop.fire("enough")
+            assert await idle.rest() == b"", "the end, and no connection that broke"
+            go.set()
+            assert (await busy.answer()).headers["connection"] == "close"
+            assert await busy.rest() == b""
+            assert await served.running == 0
+
+    run_async(main)
+
+
 def test_clients_show_a_certificate_where_that_is_asked(run_async: RunAsync, pem: tuple[Path, Path]) -> None:
     async def main() -> None:
         context = ssl.create_default_context(cafile=pem[0])
