@@ -163,6 +163,8 @@ class Clients:
                         self.lost(request)
                 await asyncio.sleep(TICK_S)
             began_at += phase.seconds
+        # What is under way still has its deadline.
+        await asyncio.sleep(phases[-1].deadline_s)
 
     def _start(self, request: Request, due_at: float) -> None:
         request.due_at = due_at
