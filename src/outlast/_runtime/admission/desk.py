@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal, NoReturn, overload
 from outlast._core.admission.admitter import Admitter
 from outlast._core.admission.queue import Place
 from outlast._core.admission.ticket import Ticket as Held
+from outlast._core.admission.ticket import TicketState
 from outlast._core.admission.values import Refusal
 from outlast._core.classify import Classifiers
 from outlast._runtime.admission.lines import Lines
@@ -169,6 +170,9 @@ class Desk:
 
     def release(self, held: Held, ok: bool | None) -> None:  # noqa: FBT001 - positional in the hot path
         """Take a ticket back, and let in whoever is next. The second time is nothing."""
+        if held.state is TicketState.GONE:
+            # A server and its middleware both see to it; the one that comes later pays for no look at the clock.
+            return
         loop = asyncio.get_running_loop()
         settled = self.admitter.release(held, loop.time(), ok=ok)
         if settled:

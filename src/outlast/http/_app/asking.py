@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from outlast.admission import Criticality
 
@@ -28,8 +27,7 @@ _DIGITS_MAX: Final = 18
 _READ: Final = frozenset({b"content-length", b"transfer-encoding", b"x-criticality", b"x-request-timeout"})
 
 
-@dataclass(frozen=True, slots=True)
-class Ask:
+class Ask(NamedTuple):
     """One request, as admission is asked about it. Each field is an argument of `Admission.enter` of the same name."""
 
     key: str = ""
