@@ -140,7 +140,8 @@ def main() -> None:
         admission = outlast.Admission("orders", rate=Rate(1 / 600, burst=1) if options.arm == "refusing" else None)
         admission.attach(service)
     limits = Limits(connections_max=None, connections_per_client_max=None)
-    Server(app, f"127.0.0.1:{options.port}", limits=limits, admission=admission, ask=by_tenant).attach(service)
+    asks = ask if options.arm == "admitted" else by_tenant
+    Server(app, f"127.0.0.1:{options.port}", limits=limits, admission=admission, ask=asks).attach(service)
 
     @service.task()
     async def say(stop: outlast.Stop) -> None:

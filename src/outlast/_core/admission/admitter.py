@@ -158,7 +158,7 @@ class Admitter:
         limit = self._limit
         if deadline_at is not None and now + limit.latency_s >= deadline_at and self._is_late(now, deadline_at, criticality):
             return self._refuse_late(now, deadline_at)
-        if criticality is not _NORMAL or size_bytes or self._memory.level:
+        if criticality is not _NORMAL or not 0 <= size_bytes < self._memory.spare_bytes:
             special = self._admit_special(now, key, tenant, cost, size_bytes, criticality)
             if special is not None:
                 return special
@@ -277,10 +277,12 @@ class Admitter:
             limit.sample(now, ticket.began_at, ticket.in_flight_at_start, ok)
         ticket.state = _GONE
         self._give_up_slot(ticket)
-        self._forget_size(ticket)
+        if ticket.size_bytes:
+            self._memory.unreserve(ticket.size_bytes)
         if now >= limit.window_ends_at:
             limit.adapt(now, self.in_flight, self.lag_s)
-        return self._fill(now)
+        # Most of the time nobody waits.
+        return self._fill(now) if self._waiters.count or self.settled else ()
 
     def leave(self, place: Place, now: float) -> Sequence[Settled]:
         """Let nobody wait there any more: whoever did has gone. It costs no token and no slot, whatever its outcome is by now.

@@ -59,7 +59,7 @@ class MemoryState:
     Not safe for several threads at once.
     """
 
-    __slots__ = ("_base", "known", "level", "limit_bytes", "policy", "reserved_bytes", "used_bytes")
+    __slots__ = ("_base", "_spare_max", "known", "level", "limit_bytes", "policy", "reserved_bytes", "spare_bytes", "used_bytes")
 
     def __init__(self, policy: Memory) -> None:
         self.policy = policy
@@ -72,7 +72,11 @@ class MemoryState:
         self.limit_bytes = 0.0
         self.reserved_bytes = 0.0
         """The bytes announced by the work that is under way."""
+        self.spare_bytes = math.inf
+        """Work that announces less comes in without a further look, whatever its criticality; negative where none does."""
         self._base = 0.0
+        self._spare_max = math.inf
+        """As much as that can be while nothing is announced, by the last sample."""
 
     @property
     def counted_bytes(self) -> float:
@@ -91,17 +95,33 @@ class MemoryState:
             self.known = True
             self.used_bytes, self.limit_bytes = used_bytes, limit_bytes
             self._base = max(self._base if self.reserved_bytes >= 1 else 0.0, used_bytes - self.reserved_bytes)
-        self.level = self.level_with(0.0)
+        self._look()
 
     def reserve(self, size_bytes: float) -> None:
         """Count the announced bytes of work that comes in as used from now on."""
         self.reserved_bytes += size_bytes
-        self.level = self.level_with(0.0)
+        self.spare_bytes -= size_bytes
+        if self.spare_bytes <= 0:
+            self._look()
 
     def unreserve(self, size_bytes: float) -> None:
         """Take back what was reserved for work that has ended, or did not come in. What is still in use stands in the samples."""
-        self.reserved_bytes = max(0.0, self.reserved_bytes - size_bytes)
+        self.reserved_bytes -= size_bytes
+        self.spare_bytes += size_bytes
+        if self.level or self.spare_bytes > self._spare_max or self.reserved_bytes < 0:
+            self.reserved_bytes = max(0.0, self.reserved_bytes)
+            self._look()
+
+    def _look(self) -> None:
+        """Set the level, and what is spare before the next look is needed."""
         self.level = self.level_with(0.0)
+        if not self.known:
+            self.spare_bytes = self._spare_max = math.inf
+            return
+        at = self.policy.sheddable_at * self.limit_bytes
+        self._spare_max = min(at - self.used_bytes, self._reserved_max(self._base))
+        spare = min(at - self.counted_bytes, self._reserved_max(self._base) - self.reserved_bytes)
+        self.spare_bytes = -1.0 if self.level else spare
 
     def level_with(self, size_bytes: float) -> int:
         """Return the level that would hold if work of this size came in too: refuse it by that, so that one large one is seen."""

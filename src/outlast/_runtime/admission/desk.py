@@ -90,16 +90,8 @@ class Desk:
         loop = asyncio.get_running_loop()
         now = loop.time()
         admitter = self.admitter
-        got = admitter.admit(
-            now,
-            key=key,
-            tenant=tenant,
-            cost=cost,
-            size_bytes=size_bytes,
-            deadline_at=None if deadline_s is None else now + deadline_s,
-            criticality=criticality,
-            may_wait=may_wait,
-        )
+        deadline_at = None if deadline_s is None else now + deadline_s
+        got = admitter.admit(now, key, tenant, cost, size_bytes, deadline_at, criticality, may_wait)
         if admitter.settled:
             self._settle(admitter.drain(), loop)
         if type(got) is Refusal:
@@ -177,7 +169,8 @@ class Desk:
         settled = self.admitter.release(held, loop.time(), ok=ok)
         if settled:
             self._settle(settled, loop)
-        self._went_out()
+        if self._emptied is not None:
+            self._went_out()
 
     def park(self, held: Held) -> Refusal | None:
         """Let others in while this work only waits; it is counted apart. A refusal: as many are parked as may be."""

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final, TypeAlias
 
 from outlast._core.once import Once
-from outlast._runtime.admission.cgroup import Groups
+from outlast._runtime.admission.cgroup import Groups, text_of
 from outlast._runtime.process.own_thread import OwnThread
 from outlast._runtime.process.proc import stat
 
@@ -131,7 +131,7 @@ class MemoryMeter:
 
 def _machine_bytes(meminfo: Path) -> int:
     """Return the memory of the machine, or of the part of it that a container is shown."""
-    for line in meminfo.read_text(encoding="ascii").splitlines():
+    for line in text_of(meminfo).splitlines():
         name, _, figure = line.partition(":")
         if name == "MemTotal":
             return int(figure.split()[0]) * 1024

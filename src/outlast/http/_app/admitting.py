@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from outlast import OutlastError
 from outlast.admission import Refusal, Waiting
@@ -26,22 +26,30 @@ class AdmissionMiddleware:
     A server of ours has asked already, before it made anything of the request: what it got is taken over. On another server it
     is asked here. A request may wait in the queue of the admission, within its time bound, and leaves it when its client
     leaves. The slot is free again when the application has returned, raised or was cancelled, in the same step; a long
-    poll and an event stream let others have it while they wait. Their time, that of an answer 4xx or 5xx, and that of a client
-    that has left is no sample of the latency.
+    poll and an event stream let others have it while they wait. Their time, that of an answer 4xx, and that of a client that
+    has left is no sample of the latency; an answer 5xx would have taken at least as long as it did.
     """
 
     def __init__(
-        self, app: App, admission: Admission, *, ask: Asking = default_ask, body_bytes_max: int | None = BODY_BYTES_MAX
+        self,
+        app: App,
+        admission: Admission,
+        *,
+        ask: Asking = default_ask,
+        body_bytes_max: int | None = BODY_BYTES_MAX,
+        releases: bool = True,
     ) -> None:
         """`ask` returns what a request asks for; it has the arguments of `outlast.http.ask`.
 
         `body_bytes_max` is the largest body that the server lets through, which a request without a length announces as its
-        size; None: there is no bound, and it announces nothing.
+        size; None: there is no bound, and it announces nothing. `releases` False is for a server of ours, which itself releases
+        the ticket in the scope when the application has ended: that saves what would have to look at the answer here.
         """
         self.app = app
         self._admission = admission
         self._ask = ask
         self._unknown_bytes = body_bytes_max or 0
+        self._releases = releases
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -61,11 +69,14 @@ class AdmissionMiddleware:
         if ticket is None:
             return
         known[TICKET] = ticket
+        if not self._releases:
+            await self.app(scope, receive, send)
+            return
         answer = _Outcome(send)
         # Nothing is awaited between the ticket and this block, which frees the slot whatever happens inside.
         with ticket:
             await self.app(scope, receive, answer.send)
-            ticket.release(ok=None if PARKED in known else answer.ok)
+            ticket.release(ok=outcome(answer.status, known) if answer.status else None)
 
     def _arrive(self, scope: Scope) -> Ticket | Waiting:
         """Ask the admission. Raises its refusal."""
@@ -132,19 +143,30 @@ class _Queued:
             self._came.append(await self._receive())
 
 
+def outcome(status: int, known: dict[str, Any]) -> bool | None:
+    """Return what a whole answer with this status says about how long the work takes, as `Ticket.release` has it.
+
+    True: it was done. False, for 5xx: it failed, and would have taken at least so long. None: the request was wrong, or has
+    waited as a long poll or an event stream.
+    """
+    if status < 400:
+        return None if PARKED in known else True
+    return None if status < 500 or PARKED in known else False
+
+
 class _Outcome:
     """The way of one answer to the server, which shows what came of it."""
 
     def __init__(self, send: Send) -> None:
         self._send = send
-        self._good = False
-        self.ok: bool | None = None
-        """True once a whole answer below 400 has gone out; None before, and of any other."""
+        self._status = 0
+        self.status = 0
+        """The status of a whole answer that has gone out; 0 before."""
 
     async def send(self, message: Message) -> None:
         """Pass a message on."""
         if message["type"] == "http.response.start":
-            self._good = message["status"] < 400
+            self._status = message["status"]
         await self._send(message)
-        if self._good and not message.get("more_body", False) and message["type"] == "http.response.body":
-            self.ok = True
+        if message["type"] == "http.response.body" and not message.get("more_body", False):
+            self.status = self._status

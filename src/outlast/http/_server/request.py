@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, Final, cast
 
+from outlast.http._app.admitting import outcome
 from outlast.http._app.extensions import REQUEST_ID, TICKET
 from outlast.http._server import refusals
 
@@ -35,6 +36,7 @@ class Request:
         "_half_closed",
         "_host",
         "_plain",
+        "_status",
         "_told_gone",
         "closes",
         "cycle",
@@ -54,6 +56,7 @@ class Request:
         self._half_closed = False
         self._told_gone = False
         self._dropped = 0
+        self._status = 0
 
     @property
     def request_id(self) -> str:
@@ -79,6 +82,7 @@ class Request:
                 what = "did not end its answer" if cycle.response_started else "made no answer"
                 self._break(UnansweredError(f"the application has returned and {what}"))
         finally:
+            self._release()
             # The cycle and the connection hold each other through it.
             cycle.on_response = _nothing
 
@@ -101,11 +105,16 @@ class Request:
         self._connection.tasks.discard(task)
         if not task.cancelled():
             task.exception()
-        ticket = self._extensions.get(TICKET)
-        if ticket is not None:
-            ticket.release()
+        self._release()
         # One that was cancelled before its first step has answered nobody.
         self._break_off(refusals.STOPPING)
+
+    def _release(self) -> None:
+        """Return the ticket of admission, if there is one: in the step in which the application has ended."""
+        ticket = self._extensions.pop(TICKET, None)
+        if ticket is not None:
+            whole = self.cycle.response_complete and not self.cycle.disconnected
+            ticket.release(ok=outcome(self._status, self._extensions) if whole else None)
 
     # From the connection.
 
@@ -172,6 +181,7 @@ class Request:
         cycle.keep_alive = cycle.keep_alive and not undecided and not self._connection.closes
         if self._plain:
             cycle.chunked_encoding = False
+        self._status = message["status"]
         await cycle.send(message)  # type: ignore[arg-type]
         self.closes = not cycle.keep_alive
         # uvicorn would close at once; the connection ends itself, so that the client can read all of it.

@@ -39,41 +39,38 @@ class Screen:
     def around(self, app: App) -> App:
         """Return `app` behind the same questions, which are not asked again where `look` has."""
         if self._admission is not None:
-            app = AdmissionMiddleware(app, self._admission, ask=self._ask, body_bytes_max=self._body_bytes_max)
+            bytes_max = self._body_bytes_max
+            app = AdmissionMiddleware(app, self._admission, ask=self._ask, body_bytes_max=bytes_max, releases=False)
         return app if self._tokens is None else TokenMiddleware(app, self._tokens)
 
     def look(self, method: str, path: str, headers: Headers, client: str) -> dict[str, Any] | Problem | Refusal:
         """Return what the scope has to hold of it; or why the request does not come in."""
         known: dict[str, Any] = {}
+        token = None
         try:
-            refused = self._ask_for(known, method, path, headers, client)
+            if self._tokens is not None:
+                found = self._tokens.check(method, path, headers)
+                if isinstance(found, Problem):
+                    return found
+                known[TOKEN] = token = found
+            if self._admission is not None:
+                key, tenant, criticality, cost, size_bytes, deadline_s = self._ask(method, path, headers, client, token)
+                got = self._admission.arrive(
+                    key=key,
+                    tenant=tenant,
+                    cost=cost,
+                    size_bytes=(self._body_bytes_max or 0) if size_bytes is None else size_bytes,
+                    deadline_s=deadline_s,
+                    criticality=criticality,
+                )
+                if isinstance(got, Refusal):
+                    return got
+                known[TICKET] = got
         except Stopping:
             return refusals.STOPPING
         except Exception:  # noqa: BLE001 - a rule of the user's: asked again by `around`, what it raises is answered and logged
             return known
-        return known if refused is None else refused
-
-    def _ask_for(self, known: dict[str, Any], method: str, path: str, headers: Headers, client: str) -> Problem | Refusal | None:
-        token = None
-        if self._tokens is not None:
-            found = self._tokens.check(method, path, headers)
-            if isinstance(found, Problem):
-                return found
-            known[TOKEN] = token = found
-        if self._admission is not None:
-            asked = self._ask(method, path, headers, client, token)
-            got = self._admission.arrive(
-                key=asked.key,
-                tenant=asked.tenant,
-                cost=asked.cost,
-                size_bytes=(self._body_bytes_max or 0) if asked.size_bytes is None else asked.size_bytes,
-                deadline_s=asked.deadline_s,
-                criticality=asked.criticality,
-            )
-            if isinstance(got, Refusal):
-                return got
-            known[TICKET] = got
-        return None
+        return known
 
 
 def path_of(url: bytes) -> str:

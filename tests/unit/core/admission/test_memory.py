@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 
 import pytest
 from hypothesis import given
@@ -86,3 +87,29 @@ def test_work_that_is_larger_than_the_limit_can_never_come_in() -> None:
 def test_senseless_thresholds_are_refused(arguments: dict[str, float], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Memory(**arguments)
+
+
+def test_what_is_spare_lets_in_just_what_a_look_at_the_levels_does() -> None:
+    """The quick way of a decision: whatever is announced and taken back, it never lets in what the levels refuse."""
+    rng = random.Random(7)
+    state = MemoryState(Memory())
+    held: list[float] = []
+    quick = 0
+    for _ in range(20_000):
+        size = rng.choice([0, 100, 70_000, 5_000_000, 40_000_000]) * rng.random()
+        match rng.randrange(4):
+            case 0:
+                state.sample(0.0, rng.choice([None, 20e6, 60e6, 150e6, 215e6]), rng.choice([None, 256e6, 256e6, 256e6]))
+            case 1 | 2:
+                if size < state.spare_bytes:
+                    quick += 1
+                    assert state.level_with(size) == 0
+                state.reserve(size)
+                held.append(size)
+            case _ if held:
+                state.unreserve(held.pop(rng.randrange(len(held))))
+        assert state.level == state.level_with(0.0) or not state.known
+        if len(held) > 12:
+            while held:
+                state.unreserve(held.pop())
+    assert quick > 1_000
