@@ -99,7 +99,7 @@ def test_what_is_spare_lets_in_just_what_a_look_at_the_levels_does() -> None:
         size = rng.choice([0, 100, 70_000, 5_000_000, 40_000_000]) * rng.random()
         match rng.randrange(4):
             case 0:
-                state.sample(0.0, rng.choice([None, 20e6, 60e6, 150e6, 215e6]), rng.choice([None, 256e6, 256e6, 256e6]))
+                state.sample(0.0, rng.choice([None, 20e6, 60e6, 150e6, 190e6, 215e6]), rng.choice([None, 256e6, 256e6, 256e6]))
             case 1 | 2:
                 if size < state.spare_bytes:
                     quick += 1
