@@ -110,7 +110,7 @@ def test_a_refusal_of_a_large_body_is_read_by_a_client_that_sends_first(run_asyn
     run_async(main)
 
 
-def test_what_may_wait_waits_in_its_task_and_leaves_the_queue_with_its_client(run_async: RunAsync) -> None:
+def test_what_may_wait_waits_and_leaves_the_queue_with_its_client(run_async: RunAsync) -> None:
     async def main() -> None:
         app = Counting()
         admission = outlast.Admission("orders", concurrency=ONE)
@@ -132,6 +132,60 @@ def test_what_may_wait_waits_in_its_task_and_leaves_the_queue_with_its_client(ru
                 client.writer.close()
             await served.until(lambda: served.open == 0)
         assert under_way(admission) == 0
+
+    run_async(main)
+
+
+@pytest.mark.parametrize("whole", [True, False], ids=["all of it has come", "the rest of its body is to come"])
+def test_who_waits_in_vain_is_answered_and_has_cost_no_task(run_async: RunAsync, whole: bool) -> None:  # noqa: FBT001
+    async def main() -> None:
+        app = Counting()
+        admission = outlast.Admission("orders", concurrency=ONE)
+        async with serving(app, admission=admission) as served, await served.connect() as last:
+            busy = [await served.connect() for _ in range(2)]
+            for client in busy:
+                client.send(get("/wait"))
+            await served.until(lambda: len(app.calls) == 2)
+            last.send(post(b"abc", path="/next") if whole else get("/next", "Content-Length: 100", method="POST") + b"x")
+            await served.until(lambda: admission._desk.admitter.waiting == 1)
+            assert len(served.server._host.state.tasks) == 2
+            got = await last.answer()
+            assert (got.status, got.code, got.headers.get("connection")) == (503, "concurrency", None if whole else "close")
+            assert int(got.headers["retry-after"]) >= 1
+            app.go.set()
+            assert [(await client.answer()).status for client in busy] == [200] * 2
+            if whole:
+                last.send(get("/again"))
+                assert (await last.answer()).status == 200
+            else:
+                assert await last.rest() == b""
+            for client in busy:
+                client.writer.close()
+            assert app.calls == ["/wait", "/wait", "/again"][: 2 + whole]
+        assert under_way(admission) == 0
+
+    run_async(main)
+
+
+def test_who_closes_its_side_while_it_waits_is_not_let_in(run_async: RunAsync) -> None:
+    async def main() -> None:
+        app = Counting()
+        admission = outlast.Admission("orders", concurrency=ONE)
+        async with serving(app, admission=admission) as served, await served.connect() as last:
+            busy = [await served.connect() for _ in range(2)]
+            for client in busy:
+                client.send(get("/wait"))
+            await served.until(lambda: len(app.calls) == 2)
+            last.send(get("/next"))
+            await served.until(lambda: admission._desk.admitter.waiting == 1)
+            last.writer.write_eof()
+            await served.until(lambda: admission._desk.admitter.waiting == 0)
+            assert admission._desk.admitter.left == 1
+            app.go.set()
+            assert [(await client.answer()).status for client in busy] == [200] * 2
+            for client in busy:
+                client.writer.close()
+        assert app.calls == ["/wait", "/wait"]
 
     run_async(main)
 

@@ -11,6 +11,7 @@ from outlast.http._server import refusals
 from outlast.http._server.incoming import Incoming, Input
 from outlast.http._server.pace import Pace
 from outlast.http._server.request import Request
+from outlast.http._server.screen import wire
 
 if TYPE_CHECKING:
     import asyncio
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from uvicorn._types import ASGI3Application
     from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
+    from outlast.admission import Refusal
     from outlast.http._app.problem import Problem
     from outlast.http._server.host import Host
     from outlast.http._server.tally import Seat
@@ -99,11 +101,8 @@ class Connection(Incoming):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:  # noqa: ARG002 - it is the host's
         """Start a request, whose turn it is."""
-        request = Request(self._host, self, cycle)
-        self.active = request
-        task = self.loop.create_task(request.run())
-        self.tasks.add(task)
-        task.add_done_callback(request.ended)
+        self.active = request = Request(self._host, self, cycle)
+        request.begin()
 
     @property
     def closes(self) -> bool:
@@ -130,6 +129,17 @@ class Connection(Incoming):
             self._start_asgi_task(cycle, app)
         elif self._input is Input.IDLE:
             self._deadline = self.loop.time() + self._limits.keep_alive_s
+
+    def refuse_active(self, request: Request, refusal: Refusal) -> None:
+        """Answer the active request, which has waited for its turn in vain. The connection goes on if all of it was read."""
+        cycle, host = request.cycle, self._host
+        request.closes = self.closes or not cycle.keep_alive
+        request.part()
+        cycle.response_started = cycle.response_complete = True
+        host.tally.refused += 1
+        head = cycle.scope["method"] == "HEAD"
+        self.transport.write(wire(refusal, request.request_id, head=head, close=request.closes, more=host.date_line))
+        self.on_response_complete()
 
     # Ends.
 

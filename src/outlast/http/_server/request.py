@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, Final, cast
 
+from outlast.admission import Ticket, Waiting
 from outlast.http._app.admitting import outcome
 from outlast.http._app.extensions import REQUEST_ID, TICKET
 from outlast.http._server import refusals
@@ -38,6 +39,7 @@ class Request:
         "_plain",
         "_status",
         "_told_gone",
+        "_waiting",
         "closes",
         "cycle",
     )
@@ -57,11 +59,56 @@ class Request:
         self._told_gone = False
         self._dropped = 0
         self._status = 0
+        self._waiting: Waiting | None = None
+        """Its place in the queue of admission, until something has come of it."""
 
     @property
     def request_id(self) -> str:
         """The id of the request."""
         return str(self._extensions[REQUEST_ID])
+
+    def begin(self) -> None:
+        """Start its task; if it has to wait to be let in, when it is: one that is refused then has cost none."""
+        waiting = self._extensions.get(TICKET)
+        if isinstance(waiting, Waiting):
+            self._waiting = waiting
+            waiting.on_outcome(self._decided)
+        else:
+            self._start()
+
+    def _start(self) -> None:
+        task = self._host.loop.create_task(self.run())
+        self._connection.tasks.add(task)
+        task.add_done_callback(self.ended)
+
+    def _decided(self) -> None:
+        """Go on with what has come of its place."""
+        waiting, self._waiting = self._waiting, None
+        if waiting is None:
+            return
+        got = waiting.outcome()
+        if isinstance(got, Ticket):
+            self._extensions[TICKET] = got
+            self._start()
+            return
+        del self._extensions[TICKET]
+        if got is None:
+            self._break_off(refusals.STOPPING)
+        else:
+            self._connection.refuse_active(self, got)
+
+    def part(self) -> None:
+        """Let go of the connection: that and the cycle hold each other through this callback."""
+        self.cycle.on_response = _nothing
+
+    def _leave(self) -> bool:
+        """Leave the queue of admission; return whether it was in it."""
+        waiting, self._waiting = self._waiting, None
+        if waiting is None:
+            return False
+        del self._extensions[TICKET]
+        waiting.release(ok=None)
+        return True
 
     async def run(self) -> None:
         """Call the application, which answers for what it raises; see to it that there is an answer."""
@@ -83,8 +130,7 @@ class Request:
                 self._break(UnansweredError(f"the application has returned and {what}"))
         finally:
             self._release()
-            # The cycle and the connection hold each other through it.
-            cycle.on_response = _nothing
+            self.part()
 
     def _break(self, exc: Exception) -> None:
         scope = self.cycle.scope
@@ -120,11 +166,18 @@ class Request:
 
     def lost(self) -> None:
         """Note that nobody waits for the answer any more: what is sent goes nowhere, and `receive` says so."""
+        self._leave()
         self.cycle.disconnected = True
         self.cycle.message_event.set()
 
     def half_closed(self) -> None:
-        """Note that the client has closed its side: who asks is told that it is gone, and what is sent is still written."""
+        """Note that the client has closed its side: who asks is told that it is gone, and what is sent is still written.
+
+        Of one that waits to be let in nobody knows whether it is gone, and whoever is gone must not be let in.
+        """
+        if self._leave():
+            self._connection.abort()
+            return
         self._half_closed = True
         self.cycle.message_event.set()
 
