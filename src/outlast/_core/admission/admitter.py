@@ -249,7 +249,7 @@ class Admitter:
         place.expires_at = min(expires_at, latest)
         place.bucket = of_key
         self._take(now, of_key, cost)
-        waiters.put(place)
+        waiters.put(place, self.in_flight)
         return place
 
     # Going out.

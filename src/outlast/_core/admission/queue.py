@@ -6,7 +6,7 @@ the oldest have waited so long that their callers are about to give up. Otherwis
 
 Every key has its own time since which somebody waits, as the flows of FQ-CoDel (RFC 8290) have: a key that asks for too much
 shortens its own waits, and not those of others. One that has less than its part of what is under way or waits keeps the longer
-wait: there, it is others that make it wait.
+wait, for another `interval_s`: there, it is others that make it wait.
 
 The next to go in is of the tenant that holds the fewest slots, and of the key of it that does; among equals, of the one for which
 that has been so for the longest. So nobody gets more than its share of slots while others wait, however long the work of each
@@ -150,8 +150,8 @@ class Waiters:
         in_tenant = min(of_tenant.waiting, (before_in_key + 1) * len(of_tenant.keys))
         return min(self.count, (in_tenant + 1) * others)
 
-    def put(self, place: Place) -> None:
-        """Let somebody wait, until `place.expires_at`."""
+    def put(self, place: Place, in_flight: int) -> None:
+        """Let somebody wait, until `place.expires_at`, while so many slots are held."""
         tenant = self._tenants.get(place.tenant)
         if tenant is None:
             tenant = self._tenants[place.tenant] = _Tenant(place.tenant)
@@ -167,6 +167,9 @@ class Waiters:
         self._expiry.put(place, place.expires_at)
         self.count += 1
         place.waits = True
+        if not self._has_part(tenant, key, in_flight):
+            # One that asks for less than its share comes by this now and then: its bursts never are a flood.
+            key.waits_since = place.since
 
     def remove(self, place: Place) -> None:
         """Let nobody wait there any more. One that does not wait is none of ours: KeyError."""
@@ -234,12 +237,14 @@ class Waiters:
                 of_tenant.by_held.put(of_key, self._keys_held.get(key, 0))
 
     def _presses(self, tenant: _Tenant, key: _Key, now: float, in_flight: int) -> bool:
-        """Return whether somebody of this key always waits, although it has its part of all that is under way or waits.
+        """Return whether somebody of this key always waits, although it has its part of all that is under way or waits."""
+        return now - key.waits_since >= self.policy.interval_s and self._has_part(tenant, key, in_flight)
 
-        Within its part a tenant, and a key of it, may have a burst: its work waits as long as that of the others makes it wait.
+    def _has_part(self, tenant: _Tenant, key: _Key, in_flight: int) -> bool:
+        """Return whether a tenant, and a key of it, has its part of all that is under way or waits.
+
+        Within its part it may have a burst: its work waits as long as that of the others makes it wait.
         """
-        if now - key.waits_since < self.policy.interval_s:
-            return False
         of_tenant = self._tenants_held.get(tenant.name, 0) + tenant.waiting
         if of_tenant * max(len(self._tenants_held), len(self._tenants)) < in_flight + self.count:
             return False

@@ -64,6 +64,19 @@ def test_a_tenant_at_20_times_its_share_takes_nothing_from_the_others(by: str, k
     assert beside.machine.in_flight == beside.machine.waiting == 0
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_a_tenant_that_asks_for_less_than_its_share_is_never_taken_for_a_flood(seed: int) -> None:
+    """Each of the four asks for five eighths of its share, at random: somebody of it nearly always waits, and it has bursts."""
+    small = [
+        Arrival(at, f"other {number}", f"other {number}")
+        for number in range(4)
+        for at in poisson(random.Random(10 * seed + number), CAPACITY_PER_S / 8, SECONDS)
+    ]
+    result = run([*small, *greedy("tenant", 20)])
+    assert not [key for _, key in result.refused if key.startswith("other")]
+    assert result.machine.done >= 0.98 * CAPACITY_PER_S * SECONDS
+
+
 def test_who_is_refused_for_its_share_is_told_so() -> None:
     result = run([*others("tenant"), *greedy("tenant", 20)])
     reasons = Counter(refusal.reason for refusal in result.refusals)
