@@ -65,6 +65,25 @@ def test_it_starts_on_loopback_ready_for_logical_replication_and_leaves_nothing(
     assert wait_until(lambda: not any(map(alive, children)))
 
 
+def shared_memory_of(directory: Path) -> str:
+    """The id of the System V segment of a server, by which the kernel has 4,096 at most."""
+    (pid_file,) = directory.rglob("postmaster.pid")
+    return pid_file.read_text(encoding="utf-8").splitlines()[6].split()[1]
+
+
+def segments() -> set[str]:
+    return {line.split()[1] for line in Path("/proc/sysvipc/shm").read_text(encoding="ascii").splitlines()[1:]}
+
+
+def test_one_that_was_killed_leaves_no_shared_memory() -> None:
+    with PostgresServer() as server:
+        segment = shared_memory_of(server.directory)
+        assert segment in segments()
+        server.kill(backends=True)
+        assert segment in segments(), "it cannot see to that itself"
+    assert segment not in segments()
+
+
 def test_the_port_is_none_that_the_kernel_gives_to_clients(postgres: PostgresServer) -> None:
     lowest = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text(encoding="ascii").split()[0])
     assert postgres.port < lowest
@@ -163,10 +182,12 @@ def test_a_test_process_that_is_killed_leaves_nothing_behind(*, frozen: bool) ->
         assert owner.stdout is not None
         directory, bin_dir, pid = owner.stdout.readline().split()
         family = [int(pid), *children_of(int(pid))]
+        segment = shared_memory_of(Path(directory))
         owner.send_signal(signal.SIGKILL)
     assert wait_until(lambda: not Path(directory).exists())
     assert wait_until(lambda: "outlast-postgres-bin-" not in bin_dir or not Path(bin_dir).exists())
     assert wait_until(lambda: not any(map(alive, family)))
+    assert wait_until(lambda: segment not in segments())
 
 
 class TestFindingBinaries:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import os
 import shutil
 import subprocess
@@ -20,6 +22,10 @@ _SOCKET_PATH_BYTES_MAX: Final = 103
 """sun_path of a Unix socket: 108 bytes on Linux, 104 elsewhere, less the closing zero."""
 _READY_LINE: Final = 7
 """The line of postmaster.pid with the state, counted from 0; pg_ctl reads it too."""
+_SHARED_MEMORY_LINE: Final = 6
+"""The line with the key and the id of its System V shared memory."""
+_IPC_RMID: Final = 0
+"""Of sys/ipc.h."""
 _RELOADED: Final = b"received SIGHUP"
 
 
@@ -150,8 +156,23 @@ class ServerFiles:
 
     def remove(self) -> None:
         """Remove the directories that this object has made; a given one stays."""
+        if self.temporary:
+            self._remove_shared_memory()
         for directory in self.made():
             shutil.rmtree(directory, ignore_errors=True)
+
+    def _remove_shared_memory(self) -> None:
+        """Remove the segment that a server which was killed leaves behind: its next start would, and there is none.
+
+        Each is of 56 bytes only, but the kernel has no more than 4,096 of them: then no server starts any more.
+        """
+        try:
+            segment = int((self.data / "postmaster.pid").read_text(encoding="utf-8").splitlines()[_SHARED_MEMORY_LINE].split()[1])
+        except (OSError, ValueError, IndexError):
+            # It stopped in good order, and has seen to that itself.
+            return
+        with contextlib.suppress(AttributeError):
+            ctypes.CDLL(None).shmctl(segment, _IPC_RMID, None)
 
     def _sockets(self, port: int) -> Path:
         if len(os.fsencode(self.directory / f".s.PGSQL.{port}")) <= _SOCKET_PATH_BYTES_MAX and (

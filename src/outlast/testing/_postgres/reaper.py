@@ -13,6 +13,7 @@ _SCRIPT: Final = """
 cat >/dev/null
 data=$1; shift
 read -r pid <"$data/postmaster.pid" 2>/dev/null || pid=none
+shared=$(sed -n 7p "$data/postmaster.pid" 2>/dev/null)
 if [ "$(readlink "/proc/$pid/cwd" 2>/dev/null)" = "$data" ]; then
   kill -STOP "$pid"
   for stat in /proc/[0-9]*/stat; do
@@ -24,8 +25,10 @@ if [ "$(readlink "/proc/$pid/cwd" 2>/dev/null)" = "$data" ]; then
   kill -KILL "$pid"
 fi
 rm -rf "$@"
+[ -z "$shared" ] || ipcrm -m "${shared##* }"
 """
-"""Waits for the end of its input, which comes with the end of its parent, however that ends; then kills the server.
+"""Waits for the end of its input, which comes with the end of its parent, however that ends; then kills the server, and removes
+its directories and its segment of shared memory.
 
 A process id in a stale file may belong to somebody else by then, so the process must also work in the data directory.
 """
