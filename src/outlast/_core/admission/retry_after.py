@@ -31,9 +31,7 @@ _MONTH = "(?P<month>[A-Z][a-z]{2})"
 _CLOCK = r"(?P<hour>[0-9]{2}):(?P<minute>[0-9]{2}):(?P<second>[0-9]{2})"
 _DATES = (
     # Sun, 06 Nov 1994 08:49:37 GMT: IMF-fixdate, the one that may be sent today.
-    re.compile(
-        rf"(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun), (?P<day>[0-9]{{2}}) (?P<month>[A-Z][a-z]{{2}}) (?P<year>[0-9]{{4}}) {_CLOCK} GMT"
-    ),
+    re.compile(rf"(?:{_DAY}), (?P<day>[0-9]{{2}}) {_MONTH} (?P<year>[0-9]{{4}}) {_CLOCK} GMT"),
     # Sunday, 06-Nov-94 08:49:37 GMT: RFC 850.
     re.compile(rf"(?:Mon|Tues|Wednes|Thurs|Fri|Satur|Sun)day, (?P<day>[0-9]{{2}})-{_MONTH}-(?P<year>[0-9]{{2}}) {_CLOCK} GMT"),
     # Sun Nov  6 08:49:37 1994: asctime.

@@ -9,7 +9,7 @@ import httptools
 
 from outlast import Stopping
 from outlast.admission import Refusal
-from outlast.http._app.admitting import AdmissionMiddleware
+from outlast.http._app.admitting import AdmissionMiddleware, arrive
 from outlast.http._app.extensions import TICKET, TOKEN
 from outlast.http._app.problem import Problem, refusal_wire
 from outlast.http._app.tokens import TokenMiddleware
@@ -54,15 +54,8 @@ class Screen:
                     return found
                 known[TOKEN] = token = found
             if self._admission is not None:
-                key, tenant, criticality, cost, size_bytes, deadline_s = self._ask(method, path, headers, client, token)
-                got = self._admission.arrive(
-                    key=key,
-                    tenant=tenant,
-                    cost=cost,
-                    size_bytes=(self._body_bytes_max or 0) if size_bytes is None else size_bytes,
-                    deadline_s=deadline_s,
-                    criticality=criticality,
-                )
+                asked = self._ask(method, path, headers, client, token)
+                got = arrive(self._admission, asked, self._body_bytes_max or 0)
                 if isinstance(got, Refusal):
                     return got
                 known[TICKET] = got
