@@ -6,9 +6,10 @@ import functools
 import random
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
 
+from outlast._core.admission.bucket import KEYS_MAX
 from outlast._core.admission.concurrency import Concurrency
 from outlast._core.admission.memory import Memory
-from outlast._core.admission.policy import AdmissionPolicy
+from outlast._core.admission.policy import CRITICAL_MAX, PARKED_MAX, AdmissionPolicy
 from outlast._core.admission.queue import Place, Queue
 from outlast._core.admission.values import Criticality, Refusal
 from outlast._core.faults import ConfigurationError
@@ -32,9 +33,6 @@ R = TypeVar("R")
 CONCURRENCY: Final = Concurrency()
 MEMORY: Final = Memory()
 QUEUE: Final = Queue()
-KEYS_MAX: Final = 10_000
-CRITICAL_MAX: Final = 100
-PARKED_MAX: Final = 1_000
 
 
 class Admission:
