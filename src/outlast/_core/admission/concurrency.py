@@ -273,10 +273,12 @@ class Limit:
 
     def _busy(self, used: float, mean_s: float) -> float:
         """Return how much keeps the store at work with nothing waiting in it: what it serves a second times the baseline."""
+        if not self.baseline_s:
+            return self._full / 2
         # What is under way is what is served a second times the mean (Little). Where nothing seems to wait, although the limit
-        # holds work back, the baseline may be too long.
-        waits = 0.0 < self.baseline_s < mean_s
-        return min(PROBE_BUSY * used * self.baseline_s / mean_s, BOUND * self._full) if waits else self._full / 2
+        # holds work back, the baseline may be too long, or this is chance: a half would then starve the store.
+        busy = PROBE_BUSY * used * self.baseline_s / mean_s if self.baseline_s < mean_s else BOUND * used
+        return min(busy, BOUND * self._full)
 
     def _begin_probe(self, now: float, limit: float, used: float, mean_s: float) -> None:
         """Let in `limit` at once, where it was `used`, and work took `mean_s`."""
@@ -284,7 +286,8 @@ class Limit:
         self.probing = True
         self.probes += 1
         self.limit = max(self.policy.limit_min, int(limit))
-        self._queued_s = QUEUED * mean_s * self.limit / max(used, 1.0)
+        # Where no more was under way than the probe lets in, it drains nothing and shows nothing of that kind.
+        self._queued_s = QUEUED * mean_s * self.limit / used if self.limit < used else 0.0
         at_least, enough, at_most = PROBE_LATENCIES
         self.window_ends_at = now + max(self.policy.window_s, at_least * mean_s)
         self._enough_at = now + max(PROBE_S_MAX, enough * mean_s)

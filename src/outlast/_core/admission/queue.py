@@ -10,7 +10,8 @@ wait, for another `interval_s`: there, it is others that make it wait.
 
 The next to go in is of the tenant that holds the fewest slots, and of the key of it that does; among equals, of the one for which
 that has been so for the longest. So nobody gets more than its share of slots while others wait, however long the work of each
-takes, and a lone tenant may hold everything.
+takes, and a lone tenant may hold everything. A long queue counts as slots as well, eight waiters or more as `AHEAD_SLOTS`: where
+there are few slots, a burst of somebody who asks for little would wait for more than one turn behind a flood otherwise.
 
 When all places are taken a newcomer is refused, unless another queue is longer by two: that one loses its oldest.
 """
@@ -19,8 +20,8 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import dataclass
-from math import inf
-from typing import TYPE_CHECKING, Any
+from math import inf, log2
+from typing import TYPE_CHECKING, Any, Final
 
 from outlast._core.admission.ranked import Ranked
 
@@ -28,6 +29,11 @@ if TYPE_CHECKING:
     from outlast._core.admission.bucket import Bucket
     from outlast._core.admission.ticket import Ticket
     from outlast._core.admission.values import Refusal
+
+AHEAD_SLOTS: Final = 3.0
+"""By so many slots at most a short queue is ahead of a long one. In bench/overload.py, 4 tenants of an eighth of 8 slots each beside
+a flood: their p99 is 1.9 times what it is alone with 0, 1.7 with 2, 1.6 with 3, 1.55 without a bound; but without one, two tenants
+of half of the slots each leave a flood less than its third."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +109,7 @@ class _Tenant:
         self.waiting = 0
         self.keys: dict[str, _Key] = {}
         self.by_held: Ranked[_Key] = Ranked()
-        """The one with the fewest slots first."""
+        """The one that is next first: see `_rank`."""
         self.by_length: Ranked[_Key] = Ranked()
         """The one with the longest queue first."""
 
@@ -140,30 +146,33 @@ class Waiters:
         return self.policy.target_s
 
     def ahead_of(self, tenant: str, key: str) -> int:
-        """Return about how many go in before a newcomer of this key: 0 if its tenant holds fewer slots than all that wait."""
-        fewest, others = self._by_held.first_rank(), len(self._by_held)
+        """Return about how many go in before a newcomer of this key: 0 if its tenant is next."""
+        first, others = self._by_held.first_rank(), len(self._by_held)
         of_tenant = self._tenants.get(tenant)
         if of_tenant is None:
-            return 0 if fewest is None or self._tenants_held.get(tenant, 0) < fewest else others
+            return 0 if first is None or _rank(self._tenants_held.get(tenant, 0), 1) < first else others
         of_key = of_tenant.keys.get(key)
         before_in_key = 0 if of_key is None else len(of_key.places)
         in_tenant = min(of_tenant.waiting, (before_in_key + 1) * len(of_tenant.keys))
-        return min(self.count, (in_tenant + 1) * others)
+        # As many of each other tenant as of this one, itself included; but of a short queue no more than wait there. How many those
+        # are in all is known but for the longest.
+        longest = self._by_length.first()
+        longest_waiting = 0 if longest is None or longest is of_tenant else longest.waiting
+        short = self.count - of_tenant.waiting - longest_waiting
+        return in_tenant + min((others - 1) * (in_tenant + 1), short + min(longest_waiting, in_tenant + 1))
 
     def put(self, place: Place, in_flight: int) -> None:
         """Let somebody wait, until `place.expires_at`, while so many slots are held."""
         tenant = self._tenants.get(place.tenant)
         if tenant is None:
             tenant = self._tenants[place.tenant] = _Tenant(place.tenant)
-            self._by_held.put(tenant, self._tenants_held.get(place.tenant, 0))
         key = tenant.keys.get(place.key)
         if key is None:
             key = tenant.keys[place.key] = _Key(place.key, place.since)
-            tenant.by_held.put(key, self._keys_held.get(place.key, 0))
         key.places[place] = None
-        tenant.by_length.put(key, -len(key.places))
         tenant.waiting += 1
-        self._by_length.put(tenant, -tenant.waiting)
+        self._put_tenant(tenant)
+        self._put_key(tenant, key)
         self._expiry.put(place, place.expires_at)
         self.count += 1
         place.waits = True
@@ -185,9 +194,9 @@ class Waiters:
             self._by_held.discard(tenant)
             self._by_length.discard(tenant)
             return
-        self._by_length.put(tenant, -tenant.waiting)
+        self._put_tenant(tenant)
         if key.places:
-            tenant.by_length.put(key, -len(key.places))
+            self._put_key(tenant, key)
         else:
             del tenant.keys[place.key]
             tenant.by_held.discard(key)
@@ -231,10 +240,18 @@ class Waiters:
         """Note that this key of this tenant holds one slot more or less."""
         of_tenant = self._tenants.get(tenant)
         if of_tenant is not None:
-            self._by_held.put(of_tenant, self._tenants_held.get(tenant, 0))
+            self._by_held.put(of_tenant, _rank(self._tenants_held.get(tenant, 0), of_tenant.waiting))
             of_key = of_tenant.keys.get(key)
             if of_key is not None:
-                of_tenant.by_held.put(of_key, self._keys_held.get(key, 0))
+                of_tenant.by_held.put(of_key, _rank(self._keys_held.get(key, 0), len(of_key.places)))
+
+    def _put_tenant(self, tenant: _Tenant) -> None:
+        self._by_held.put(tenant, _rank(self._tenants_held.get(tenant.name, 0), tenant.waiting))
+        self._by_length.put(tenant, -tenant.waiting)
+
+    def _put_key(self, tenant: _Tenant, key: _Key) -> None:
+        tenant.by_held.put(key, _rank(self._keys_held.get(key.name, 0), len(key.places)))
+        tenant.by_length.put(key, -len(key.places))
 
     def _presses(self, tenant: _Tenant, key: _Key, now: float, in_flight: int) -> bool:
         """Return whether somebody of this key always waits, although it has its part of all that is under way or waits."""
@@ -250,3 +267,8 @@ class Waiters:
             return False
         of_key = self._keys_held.get(key.name, 0) + len(key.places)
         return of_key * max(len(self._keys_held), len(tenant.keys)) >= of_tenant
+
+
+def _rank(held: int, waiting: int) -> float:
+    """Return the slots that count for somebody who holds and waits for so many: the lowest is next. `waiting` is 1 or more."""
+    return held + min(log2(waiting), AHEAD_SLOTS)

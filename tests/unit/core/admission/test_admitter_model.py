@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,7 @@ from outlast._core.admission.ticket import Ticket
 from outlast._core.admission.values import Criticality, Reason, Refusal
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from outlast._core.admission.admitter import Settled
 
@@ -63,15 +64,21 @@ class Admission(RuleBasedStateMachine):
                 self.spent -= place.cost
 
     def goes_in_rightly(self, place: Place) -> None:
-        """Of the tenants that wait one with the fewest slots; the same of its keys; the oldest, or under pressure the newest."""
-        tenants = Counter(ticket.tenant for ticket in self.held)
-        keys = Counter(ticket.key for ticket in self.held)
+        """Of the tenants that wait the one that is next; the same of its keys; the oldest, or under pressure the newest."""
+        tenants = self.counted(lambda one: one.tenant)
+        keys = self.counted(lambda one: one.key)
         assert place.expires_at > self.now
-        assert tenants[place.tenant] == min(tenants[other.tenant] for other in self.waiting)
+        assert tenants[place.tenant] == min(tenants.values())
         assert keys[place.key] == min(keys[other.key] for other in self.waiting if other.tenant == place.tenant)
         queue = [other for other in self.waiting if (other.tenant, other.key) == (place.tenant, place.key)]
         presses = self.now - self.since[place.tenant, place.key] >= self.queue.interval_s and self.has_its_part(place)
         assert place is queue[-1 if presses else 0]
+
+    def counted(self, name_of: Callable[[Ticket | Place], str]) -> dict[str, float]:
+        """Return the slots that count for each that waits: those it holds, and up to three for a long queue."""
+        held = Counter(name_of(ticket) for ticket in self.held)
+        waiting = Counter(name_of(place) for place in self.waiting)
+        return {name: held[name] + min(3.0, math.log2(count)) for name, count in waiting.items()}
 
     def has_its_part(self, place: Place) -> bool:
         """Whether its tenant has the average of the tenants or more, and its key that of the keys."""

@@ -359,7 +359,7 @@ def test_only_the_second_window_in_which_the_limit_holds_work_back_sets_off_a_pr
     now = window(limit, now, [0.02] * 20, [20] * 20)
     assert not limit.probing
     window(limit, now, [0.02] * 20, [20] * 20)
-    assert (limit.probing, limit.limit) == (True, 10)
+    assert (limit.probing, limit.limit) == (True, 15)
 
 
 def test_a_probe_that_has_seen_enough_ends_with_its_window_and_one_that_has_not_goes_on() -> None:

@@ -207,6 +207,37 @@ def test_the_oldest_goes_in_first_and_the_newest_under_pressure() -> None:
     assert third.waits
 
 
+@pytest.mark.parametrize("by", ["tenant", "key"])
+def test_a_short_queue_is_ahead_of_a_long_one_by_three_slots_at_most(by: str) -> None:
+    machine = admitter(8, queue=Queue(interval_s=1.0, target_s=1.0))
+
+    def ask(name: str) -> dict[str, Any]:
+        return {"tenant": name if by == "tenant" else "", "key": name}
+
+    held = [let_in(machine, 0.0, **ask("flood")) for _ in range(8)]
+    for _ in range(20):
+        queued(machine, 0.0, **ask("flood"))
+    went_in: list[str] = []
+    for _ in range(8):
+        queued(machine, 0.1, **ask("burst"))
+    for ticket in held:
+        [(place, _)] = machine.release(ticket, 0.2)
+        went_in.append(place.key)
+    # With 5 slots and 3 waiters (log2: 1.6) the burst counts for more than the flood with 2 slots and 20 waiters, which are 3.
+    assert went_in == ["burst"] * 5 + ["flood"] * 3
+
+
+def test_two_who_ask_for_half_of_all_each_leave_a_flood_its_third() -> None:
+    asks = [
+        Arrival(at, name, name)
+        for number, (name, share) in enumerate([("a", 0.5), ("b", 0.5), ("flood", 20.0)])
+        for at in poisson(random.Random(number), CAPACITY_PER_S * share, SECONDS)
+    ]
+    result = run(asks)
+    for name in ("a", "b", "flood"):
+        assert len(result.served(name)) >= 0.3 * CAPACITY_PER_S * SECONDS
+
+
 # The bound in number.
 
 
@@ -293,12 +324,12 @@ def test_a_decision_costs_no_more_with_ten_thousand_waiters_of_as_many_keys_than
         machine, held, places = crowd(size)
 
         def act() -> None:
-            for number in range(60):
+            for number in range(30):
                 # One goes in, one leaves, two come: one waits, one finds all places taken and takes one, or is refused.
                 [(_, ticket)] = machine.release(held.pop(), 0.001)
                 assert isinstance(ticket, Ticket)
                 held.append(ticket)
-                machine.leave(places[size // 4 + number], 0.001)
+                machine.leave(places[size // 4 + 2 * number], 0.001)
                 machine.admit(0.001, tenant="new", key=str(number))
                 machine.admit(0.001, tenant=f"n{number}")
                 machine.admit(0.001, tenant="0", may_wait=False)

@@ -335,16 +335,27 @@ def test_the_waits_that_refusals_name_bring_back_as_many_clients_as_the_store_ca
     assert min(counts.good for counts in world.seconds["one of many"][1:]) >= 0.9 * CAPACITY
 
 
-@pytest.mark.parametrize("obeys", [True, False])
-def test_a_tenant_at_twenty_times_its_share_takes_nothing_from_the_others(*, obeys: bool) -> None:
+@pytest.mark.parametrize(("obeys", "seed"), [(True, 1), (False, 1), (False, 2), (False, 9), (False, 14)])
+def test_a_tenant_at_twenty_times_its_share_takes_nothing_from_the_others(*, obeys: bool, seed: int) -> None:
     others = {f"tenant-{number}": CAPACITY / 8 for number in range(4)}
     greedy = {"greedy": 20 * CAPACITY / 5}
     p99s = []
     for load in (others, others | greedy):
-        world, _ = admitted()
+        world, _ = admitted(seed)
         world.run(Phase(10, load, retries=0, obeys=obeys))
         seen = sums(world, others, slice(1, 9))
         assert seen.done == seen.new
         p99s.append(p99_s(seen))
-    assert p99s[1] <= 2 * p99s[0]
+    # It was twice as long by some seeds when a burst had to wait behind a flood that held as many slots.
+    assert p99s[1] <= 1.85 * p99s[0]
     assert sums(world, greedy).good > 0.9 * 10 * CAPACITY / 2
+
+
+@pytest.mark.parametrize("seed", [1, 7, 33, 38])
+def test_nobody_pays_for_a_flood_that_comes_all_at_once(seed: int) -> None:
+    """The limit is still that of calm times, the store is full for a moment, and the first probe comes: each of these seeds has
+    had somebody refused since too many were thought to be ahead, or by a probe that let in less than had been under way."""
+    others = {f"tenant-{number}": CAPACITY / 8 for number in range(4)}
+    world, _ = admitted(seed)
+    world.run(Phase(5, others, retries=0), Phase(2, others | {"greedy": 4 * CAPACITY}, retries=0, obeys=False))
+    assert sums(world, others).refused == 0
