@@ -7,8 +7,11 @@ import socket
 import statistics
 from dataclasses import dataclass
 
+import psycopg
 from _overload_clients import wire
 from _overload_process import processor_s, server
+
+from outlast.testing import PostgresServer
 
 CONNECTIONS = 4
 WARM = 400
@@ -49,7 +52,16 @@ def requests(port: int, count: int) -> None:
             connection.close()
 
 
-def measure(pairs: int, count: int) -> Share:
+def measure(pairs: int, count: int) -> tuple[Share, Share]:
+    """Return the share for a request that stores a row in PostgreSQL, and for one that stores nothing."""
+    with PostgresServer() as postgres:
+        with psycopg.connect(postgres.dsn(), autocommit=True) as conn:
+            conn.execute("CREATE TABLE orders (id bigserial PRIMARY KEY, body text NOT NULL)")
+        stored = compare(pairs, count, postgres.dsn())
+    return stored, compare(pairs, count, None)
+
+
+def compare(pairs: int, count: int, dsn: str | None) -> Share:
     """Compare both servers in `pairs` interleaved pairs of `count` requests each; who begins changes from pair to pair.
 
     Each pair has processes of its own: where code and data happen to lie makes a process dearer by some per cent for all of its
@@ -57,7 +69,7 @@ def measure(pairs: int, count: int) -> Share:
     """
     logs, bare = [], []
     for number in range(pairs):
-        with server("bare") as without, server("admitted") as with_:
+        with server("bare", dsn) as without, server("admitted", dsn) as with_:
             spent: dict[int, float] = {}
             arms = (without, with_) if number % 2 else (with_, without)
             for arm in arms:

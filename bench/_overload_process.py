@@ -33,12 +33,14 @@ class Running:
 
 
 @contextmanager
-def server(arm: str) -> Iterator[Running]:
-    """Run the server of an arm until the block ends."""
+def server(arm: str, dsn: str | None = None) -> Iterator[Running]:
+    """Run the server of an arm until the block ends; with `dsn` it stores its orders there."""
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         port = found.getsockname()[1]
     command = [sys.executable, str(HERE / "_overload_server.py"), arm, "--port", str(port)]
+    if dsn is not None:
+        command += ["--dsn", dsn]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         if not process.stdout.readline().startswith("listening"):

@@ -24,6 +24,7 @@ from starlette.routing import Route
 import outlast
 from outlast.admission import Rate
 from outlast.http import Ask, Limits, Server, Token, ask
+from outlast.postgres import Postgres
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -115,6 +116,17 @@ async def nothing(_row: str) -> None:
     """Save to nowhere, so that only the server costs."""
 
 
+class Orders:
+    """A table of orders in PostgreSQL."""
+
+    def __init__(self, db: Postgres) -> None:
+        self._db = db
+
+    async def save(self, row: str) -> None:
+        async with self._db.connection() as conn:
+            await conn.execute("INSERT INTO orders (body) VALUES (%s)", (row,))
+
+
 def by_tenant(method: str, path: str, headers: list[tuple[bytes, bytes]], client: str, token: Token | None) -> Ask:
     """Ask as the default does; the tenant stands in a header, where a real one stands in a token."""
     asked = ask(method, path, headers, client, token)
@@ -130,9 +142,14 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("arm", choices=["outlast", "semaphore", "bare", "admitted", "refusing"])
     parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--dsn", help="a PostgreSQL with a table orders (body text), for bare and admitted (default: none)")
     options = parser.parse_args()
     service = outlast.Service("bench")
-    save = Store().save if options.arm in {"outlast", "semaphore"} else nothing
+    save: Callable[[str], Awaitable[None]] = Store().save if options.arm in {"outlast", "semaphore"} else nothing
+    if options.dsn is not None:
+        db = Postgres(options.dsn)
+        service.needs(db)
+        save = Orders(db).save
     app: Any = application(behind_semaphore(save) if options.arm == "semaphore" else save)
     admission = None
     if options.arm in {"outlast", "admitted", "refusing"}:

@@ -110,7 +110,7 @@ def test_the_state_is_read_behind_a_name_with_parentheses(monkeypatch: pytest.Mo
     (tmp_path / "42" / "stat").write_text(text)
     monkeypatch.setattr(process_files, "_PROC", tmp_path)
     found = process_files.stat(42)
-    assert found == process_files.Stat("a) b (c)", "R", 7, cpu_ticks=1300, threads=3, start_ticks=100, resident_pages=25)
+    assert found == process_files.Stat("a) b (c)", "R", 7, cpu_ticks=1300, threads=3, start_ticks=100)
 
 
 def test_the_same_without_the_kernels_list(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,14 +17,14 @@ from __future__ import annotations
 
 import sys
 from math import inf
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeAlias, TypeVar
 
 from outlast._core.admission.bucket import Bucket, KeyedBuckets, Rate
 from outlast._core.admission.concurrency import Concurrency, Limit
 from outlast._core.admission.memory import Memory, MemoryState
 from outlast._core.admission.queue import Place, Queue, Waiters
 from outlast._core.admission.refusals import Refusals
-from outlast._core.admission.ticket import CriticalTicket, Ticket, TicketState
+from outlast._core.admission.ticket import Ticket, TicketState
 from outlast._core.admission.values import Criticality, Reason, Refusal
 
 if TYPE_CHECKING:
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from outlast._core.admission.policy import AdmissionPolicy
+
+T = TypeVar("T", bound=Ticket)
 
 Settled: TypeAlias = "tuple[Place, Ticket | Refusal]"
 """A place, and what came of it."""
@@ -46,7 +48,7 @@ _PARKED: Final = TicketState.PARKED
 _GONE: Final = TicketState.GONE
 
 
-class Admitter:
+class Admitter(Generic[T]):
     """Decides who comes in. Every call costs constant or logarithmic time in the number of waiters, keys and tenants, and as much
     again for each waiter that it settles.
 
@@ -54,7 +56,8 @@ class Admitter:
     once, in the order in which it was decided. After `admit`, `park` and `sample_memory` look at `settled`: `drain` returns it.
     """
 
-    def __init__(self, policy: AdmissionPolicy, rng: random.Random) -> None:
+    def __init__(self, policy: AdmissionPolicy, rng: random.Random, ticket: type[T], holder: Any = None) -> None:
+        """`ticket` is the class of the tickets, which has no `__init__`; `holder` is what each of them has as its own."""
         self.policy = policy
         self.in_flight = 0
         """The tickets that are held."""
@@ -68,6 +71,8 @@ class Admitter:
         self.lag_s = 0.0
         """How late the event loop is, as somebody has measured it."""
         self.settled: list[Settled] = []
+        self._ticket = ticket
+        self._holder = holder
         self._ended_at = 0.0
         """The time at which work ended last."""
         self._refusals = Refusals(rng)
@@ -75,6 +80,7 @@ class Admitter:
         self._bucket = Bucket(policy.rate or Rate(1))
         if policy.rate is None:
             self._bucket.burst = inf
+        self._rated = policy.rate is not None or policy.key_rate is not None
         self._buckets = None if policy.key_rate is None else KeyedBuckets(policy.key_rate, policy.keys_max)
         self._limit = Limit(policy.concurrency) if policy.concurrency is not None else _Unlimited()
         # Without a policy it is never sampled, and so has nothing against anybody.
@@ -148,7 +154,7 @@ class Admitter:
         deadline_at: float | None = None,
         criticality: Criticality = _NORMAL,
         may_wait: bool = True,  # noqa: FBT001, FBT002 - positional arguments cost half as much
-    ) -> Ticket | Place | Refusal:
+    ) -> T | Place | Refusal:
         """Return a ticket: it is in; a place: it waits, and its outcome comes later; or a refusal, which has cost nothing.
 
         A key belongs to one tenant: where two use the same, they share its tokens, and its count of slots. `size_bytes` is what
@@ -162,37 +168,43 @@ class Admitter:
             special = self._admit_special(now, key, tenant, cost, size_bytes, criticality)
             if special is not None:
                 return special
-        # As Bucket.take, without the calls. No token is taken before all is decided. Without key_rate one bucket stands for both.
-        buckets, bucket = self._buckets, self._bucket
-        of_key = bucket if buckets is None else buckets.get(key) or buckets.placed(now, key)
-        key_at = now if now > of_key.at else of_key.at  # noqa: FURB136 - a call of max costs as much as all of this
-        key_taken = of_key.taken - (key_at - of_key.at) * of_key.per_s
-        key_taken = cost if key_taken < 0.0 else key_taken + cost
-        if not (key_taken <= of_key.burst and cost >= 0.0):
-            return self._refuse_rate(now, of_key, self.policy.key_rate or self.policy.rate, cost)
-        at = now if now > bucket.at else bucket.at  # noqa: FURB136
-        taken = bucket.taken - (at - bucket.at) * bucket.per_s
-        taken = cost if taken < 0.0 else taken + cost
-        if not taken <= bucket.burst:
-            return self._refuse_rate(now, bucket, self.policy.rate, cost)
-        # While anybody waits this is so: nobody overtakes them.
-        if self.in_flight >= limit.limit:
+        if not cost >= 0.0:
+            raise ValueError(f"work costs at least 0 tokens, not {cost}")
+        if self._rated:
+            # As Bucket.take, without the calls. No token is taken before all is decided. Without key_rate one bucket stands for both.
+            buckets, bucket = self._buckets, self._bucket
+            of_key = bucket if buckets is None else buckets.get(key) or buckets.placed(now, key)
+            key_at = now if now > of_key.at else of_key.at  # noqa: FURB136 - a call of max costs as much as all of this
+            key_taken = of_key.taken - (key_at - of_key.at) * of_key.per_s
+            key_taken = cost if key_taken < 0.0 else key_taken + cost
+            if not key_taken <= of_key.burst:
+                return self._refuse_rate(now, of_key, self.policy.key_rate or self.policy.rate, cost)
+            at = now if now > bucket.at else bucket.at  # noqa: FURB136
+            taken = bucket.taken - (at - bucket.at) * bucket.per_s
+            taken = cost if taken < 0.0 else taken + cost
+            if not taken <= bucket.burst:
+                return self._refuse_rate(now, bucket, self.policy.rate, cost)
+            # While anybody waits this is so: nobody overtakes them.
+            if self.in_flight >= limit.limit:
+                may_wait = may_wait and criticality is _NORMAL
+                return self._no_slot(now, key, tenant, cost, size_bytes, deadline_at, may_wait, of_key)
+            of_key.at, of_key.taken, bucket.at, bucket.taken = key_at, key_taken, at, taken
+        elif self.in_flight >= limit.limit:
             may_wait = may_wait and criticality is _NORMAL
-            return self._no_slot(now, key, tenant, cost, size_bytes, deadline_at, may_wait, of_key)
-        of_key.at, of_key.taken, bucket.at, bucket.taken = key_at, key_taken, at, taken
-        ticket, tenants, keys = Ticket(), self._tenants, self._keys
+            return self._no_slot(now, key, tenant, cost, size_bytes, deadline_at, may_wait, self._bucket)
+        ticket, tenants, keys = self._ticket(), self._tenants, self._keys
         tenants[tenant] = tenants.get(tenant, 0) + 1
         keys[key] = keys.get(key, 0) + 1
         in_flight = self.in_flight = self.in_flight + 1
         ticket.tenant, ticket.key, ticket.began_at, ticket.in_flight_at_start = tenant, key, now, in_flight
-        ticket.size_bytes, ticket.state = size_bytes, _HELD
+        ticket.size_bytes, ticket.state, ticket.critical, ticket.holder = size_bytes, _HELD, False, self._holder
         if size_bytes:
             self._memory.reserve(size_bytes)
         return ticket
 
     def _admit_special(
         self, now: float, key: str, tenant: str, cost: float, size_bytes: int, criticality: Criticality
-    ) -> Ticket | Refusal | None:
+    ) -> T | Refusal | None:
         """Decide about critical work, and what memory is short of; None: it is for the other checks to say."""
         if not size_bytes >= 0:
             raise ValueError(f"work needs at least 0 bytes, not {size_bytes}")
@@ -204,7 +216,7 @@ class Admitter:
         buckets = self._buckets
         self._take(now, self._bucket if buckets is None else buckets.get(key) or buckets.placed(now, key), cost)
         self.critical += 1
-        return self._let_in(tenant, key, now, size_bytes, CriticalTicket())
+        return self._let_in(tenant, key, now, size_bytes, critical=True)
 
     def _is_late(self, now: float, deadline_at: float, criticality: Criticality) -> bool:
         """Return whether work that takes as long as work takes now has to be refused for its deadline."""
@@ -365,13 +377,14 @@ class Admitter:
                 self._drop(place, now, short)
                 continue
             waiters.remove(place)
-            place.outcome = self._let_in(place.tenant, place.key, now, place.size_bytes, Ticket())
+            place.outcome = self._let_in(place.tenant, place.key, now, place.size_bytes)
             self.settled.append((place, place.outcome))
 
-    def _let_in(self, tenant: str, key: str, now: float, size_bytes: int, ticket: Ticket) -> Ticket:
+    def _let_in(self, tenant: str, key: str, now: float, size_bytes: int, *, critical: bool = False) -> T:
         self._hold(tenant, key)
+        ticket = self._ticket()
         ticket.tenant, ticket.key, ticket.began_at, ticket.in_flight_at_start = tenant, key, now, self.in_flight
-        ticket.size_bytes, ticket.state = size_bytes, _HELD
+        ticket.size_bytes, ticket.state, ticket.critical, ticket.holder = size_bytes, _HELD, critical, self._holder
         if size_bytes:
             self._memory.reserve(size_bytes)
         return ticket

@@ -31,9 +31,9 @@ if TYPE_CHECKING:
     from outlast._core.admission.values import Refusal
 
 AHEAD_SLOTS: Final = 3.0
-"""By so many slots at most a short queue is ahead of a long one. In bench/overload.py, 4 tenants of an eighth of 8 slots each beside
-a flood: their p99 is 1.9 times what it is alone with 0, 1.7 with 2, 1.6 with 3, 1.55 without a bound; but without one, two tenants
-of half of the slots each leave a flood less than its third."""
+"""By so many slots at most a short queue is ahead of a long one. In bench/overload.py, 4 tenants of an eighth of 8 slots each
+beside a flood: their p99 is 1.9 times what it is alone with 0, 1.7 with 2, 1.6 with 3, 1.55 without a bound. Without one, two
+tenants of half of the slots each leave a flood less than its third."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,8 +154,8 @@ class Waiters:
         of_key = of_tenant.keys.get(key)
         before_in_key = 0 if of_key is None else len(of_key.places)
         in_tenant = min(of_tenant.waiting, (before_in_key + 1) * len(of_tenant.keys))
-        # As many of each other tenant as of this one, itself included; but of a short queue no more than wait there. How many those
-        # are in all is known but for the longest.
+        # As many of each other tenant as of this one, itself included; but of a short queue no more than wait there: that is what
+        # waits in all, less this one and the longest.
         longest = self._by_length.first()
         longest_waiting = 0 if longest is None or longest is of_tenant else longest.waiting
         short = self.count - of_tenant.waiting - longest_waiting

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from typing import Any
 
 
 class TicketState(enum.Enum):
@@ -22,9 +23,7 @@ class Ticket:
     It has no `__init__`, since one is made for all work that comes in: setting the fields where it is made costs half as much.
     """
 
-    __slots__ = ("began_at", "in_flight_at_start", "key", "size_bytes", "state", "tenant")
-
-    critical = False
+    __slots__ = ("began_at", "critical", "holder", "in_flight_at_start", "key", "size_bytes", "state", "tenant")
 
     tenant: str
     key: str
@@ -32,12 +31,8 @@ class Ticket:
     in_flight_at_start: int
     """The tickets that were held when it came in, itself included."""
     size_bytes: int
+    critical: bool
+    """Whether its work is critical, so that it may be one beyond the limit."""
     state: TicketState
-
-
-class CriticalTicket(Ticket):
-    """A slot of critical work, which may be one beyond the limit."""
-
-    __slots__ = ()
-
-    critical = True
+    holder: Any
+    """The caller's own: the one who made the admitter."""

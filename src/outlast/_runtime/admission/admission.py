@@ -156,8 +156,7 @@ class Admission:
         desk = self._desk
         if desk.gate.closed is not None:
             desk.stopping()
-        got = desk.admit(key, tenant, cost, size_bytes, deadline_s, criticality, False)
-        return got if isinstance(got, Refusal) else Ticket(desk, got)
+        return desk.admit(key, tenant, cost, size_bytes, deadline_s, criticality, False)
 
     def arrive(
         self,
@@ -179,9 +178,7 @@ class Admission:
         if desk.gate.closed is not None:
             desk.stopping()
         got = desk.admit(key, tenant, cost, size_bytes, deadline_s, criticality, True)
-        if isinstance(got, Refusal):
-            return got
-        return Waiting(desk, got) if isinstance(got, Place) else Ticket(desk, got)
+        return Waiting(desk, got) if isinstance(got, Place) else got
 
     def error(self, refusal: Refusal) -> Refused | TooLargeError:
         """Return the error of a refusal by `try_enter` or `arrive`: its fault, since when this goes on, when to come back."""

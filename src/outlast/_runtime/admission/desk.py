@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING, Literal, NoReturn, overload
 
 from outlast._core.admission.admitter import Admitter
 from outlast._core.admission.queue import Place
-from outlast._core.admission.ticket import Ticket as Held
-from outlast._core.admission.ticket import TicketState
 from outlast._core.admission.values import Refusal
 from outlast._core.classify import Classifiers
 from outlast._runtime.admission.lines import Lines
 from outlast._runtime.admission.refused import Refused, TooLargeError
+from outlast._runtime.admission.ticket import Ticket
 from outlast._runtime.dependency.callers import Callers
 from outlast._runtime.dependency.incident import clock
 from outlast._runtime.service.gate import FULL_RETRY_S, Gate
@@ -37,7 +36,7 @@ class Desk:
 
     def __init__(self, name: str, policy: AdmissionPolicy, rng: random.Random) -> None:
         self.name = name
-        self.admitter = Admitter(policy, rng)
+        self.admitter = Admitter(policy, rng, Ticket, self)
         self.gate = Gate(name)
         """The gate whose closing means that the service stops: one that is never closed, until the admission is attached."""
         self.classifiers = Classifiers()
@@ -48,7 +47,8 @@ class Desk:
         self._timer: asyncio.TimerHandle | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         """The event loop of the timer."""
-        self._emptied: asyncio.Future[None] | None = None
+        self.emptied: asyncio.Future[None] | None = None
+        """The drain of the service, while it waits for the last one that goes out."""
 
     # Coming in.
 
@@ -62,7 +62,7 @@ class Desk:
         deadline_s: float | None,
         criticality: Criticality,
         may_wait: Literal[False],
-    ) -> Held | Refusal: ...
+    ) -> Ticket | Refusal: ...
 
     @overload
     def admit(
@@ -74,7 +74,7 @@ class Desk:
         deadline_s: float | None,
         criticality: Criticality,
         may_wait: Literal[True],
-    ) -> Held | Place | Refusal: ...
+    ) -> Ticket | Place | Refusal: ...
 
     def admit(
         self,
@@ -85,7 +85,7 @@ class Desk:
         deadline_s: float | None,
         criticality: Criticality,
         may_wait: bool,  # noqa: FBT001 - positional in the hot path
-    ) -> Held | Place | Refusal:
+    ) -> Ticket | Place | Refusal:
         """Ask the machine. Whoever gets a place must `wait` for what comes of it, or `leave` it."""
         loop = asyncio.get_running_loop()
         now = loop.time()
@@ -101,7 +101,7 @@ class Desk:
             self._arm(loop)
         return got
 
-    async def wait(self, place: Place) -> Held:
+    async def wait(self, place: Place) -> Ticket:
         """Return the ticket that this place comes to. Raises what the waiter is refused with, or `Stopping`.
 
         However it ends without one, also by a cancellation, nothing of the place is left.
@@ -114,11 +114,11 @@ class Desk:
         except BaseException:
             self.leave(place, loop)
             raise
-        if isinstance(place.outcome, Held):
-            return place.outcome
-        if place.outcome is None:
+        if isinstance(place.outcome, Refusal):
+            return await self.refuse(place.outcome)
+        if not isinstance(place.outcome, Ticket):
             self.stopping()
-        return await self.refuse(place.outcome)
+        return place.outcome
 
     def watch(self, place: Place, callback: Callable[[], None]) -> None:
         """Call `callback` soon after something has come of this place, instead of a wait for it."""
@@ -160,31 +160,25 @@ class Desk:
 
     # Going out.
 
-    def release(self, held: Held, ok: bool | None) -> None:  # noqa: FBT001 - positional in the hot path
-        """Take a ticket back, and let in whoever is next. The second time is nothing."""
-        if held.state is TicketState.GONE:
-            # A server and its middleware both see to it; the one that comes later pays for no look at the clock.
-            return
-        loop = asyncio.get_running_loop()
-        settled = self.admitter.release(held, loop.time(), ok=ok)
+    def went_out(self, settled: Sequence[Settled], loop: asyncio.AbstractEventLoop) -> None:
+        """Let those whom it concerns go on after a ticket was released: who is next, and the drain of the service."""
         if settled:
             self._settle(settled, loop)
-        if self._emptied is not None:
-            self._went_out()
+        self._went_out()
 
-    def park(self, held: Held) -> Refusal | None:
+    def park(self, ticket: Ticket) -> Refusal | None:
         """Let others in while this work only waits; it is counted apart. A refusal: as many are parked as may be."""
         loop = asyncio.get_running_loop()
         now = loop.time()
-        refusal = self.admitter.park(held, now)
+        refusal = self.admitter.park(ticket, now)
         self._settle(self.admitter.drain(), loop)
         if refusal is not None:
             self._note(refusal, now)
         return refusal
 
-    def unpark(self, held: Held) -> None:
+    def unpark(self, ticket: Ticket) -> None:
         """Count parked work among what is under way again, whatever the limit: it came in long ago."""
-        self.admitter.unpark(held, asyncio.get_running_loop().time())
+        self.admitter.unpark(ticket, asyncio.get_running_loop().time())
 
     @property
     def inside(self) -> int:
@@ -213,11 +207,11 @@ class Desk:
     async def empty(self) -> None:
         """Return when nothing is inside; at once if that is so."""
         if self.inside:
-            self._emptied = asyncio.get_running_loop().create_future()
+            self.emptied = asyncio.get_running_loop().create_future()
             try:
-                await self._emptied
+                await self.emptied
             finally:
-                self._emptied = None
+                self.emptied = None
 
     def _note(self, refusal: Refusal, now: float) -> None:
         """Count it in a line, unless it is the caller's own business: work that can never come in."""
@@ -226,8 +220,8 @@ class Desk:
 
     def _went_out(self) -> None:
         """Wake the drain of the service with the last one that goes out."""
-        if self._emptied is not None and not self.inside:
-            finish(self._emptied)
+        if self.emptied is not None and not self.inside:
+            finish(self.emptied)
 
     def _settle(self, settled: Sequence[Settled], loop: asyncio.AbstractEventLoop) -> None:
         """Wake those who wait of whose places something has come.

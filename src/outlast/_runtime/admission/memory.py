@@ -8,13 +8,13 @@ import gc
 import logging
 import math
 import mmap
+import re
 from pathlib import Path
 from typing import Final, TypeAlias
 
 from outlast._core.once import Once
 from outlast._runtime.admission.cgroup import Groups, text_of
 from outlast._runtime.process.own_thread import OwnThread
-from outlast._runtime.process.proc import stat
 
 SAMPLE_S: Final = 0.25
 """The time between two samples. One costs a third of a millisecond, and work that comes in between two announces its size."""
@@ -23,6 +23,7 @@ ANSWER_S: Final = 2.0
 ROOM_EVERY_S: Final = 10.0
 """The time between two attempts to make room: what one costs is then a hundredth of the processor's time at most."""
 UNKNOWN: Final = (None, None)
+_MEM_TOTAL: Final = re.compile(r"^MemTotal:\s*(\d+)", re.MULTILINE)
 _UNREADABLE: Final = (OSError, ValueError, LookupError)
 """Refused, not there, and there with something in it that is none of it."""
 
@@ -112,10 +113,9 @@ class MemoryMeter:
         self._thread.close()
 
     def _own(self) -> tuple[float, float | None]:
-        process = stat("self", self._proc)
-        if process is None:
-            raise ValueError(f"{self._proc}/self/stat is not there, or not ours to read")
-        return process.resident_pages * mmap.PAGESIZE, self._bytes_max or _machine_bytes(self._proc / "meminfo")
+        # The kernel counts resident pages in batches: some hundred kilobytes late at most.
+        fields = text_of(self._proc / "self/statm").split()
+        return int(fields[1]) * mmap.PAGESIZE, self._bytes_max or _machine_bytes(self._proc / "meminfo")
 
     def _lost(self, reason: str) -> Reading:
         self._note(reason)
@@ -131,11 +131,10 @@ class MemoryMeter:
 
 def _machine_bytes(meminfo: Path) -> int:
     """Return the memory of the machine, or of the part of it that a container is shown."""
-    for line in text_of(meminfo).splitlines():
-        name, _, figure = line.partition(":")
-        if name == "MemTotal":
-            return int(figure.split()[0]) * 1024
-    raise ValueError(f"{meminfo} has no line MemTotal")
+    found = _MEM_TOTAL.search(text_of(meminfo))
+    if found is None:
+        raise ValueError(f"{meminfo} has no line MemTotal")
+    return int(found[1]) * 1024
 
 
 def _make_room() -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from outlast._core.admission.queue import Place
+from outlast._core.admission.ticket import Ticket as Held
+from outlast._core.admission.ticket import TicketState
 from outlast._core.admission.values import Refusal
 from outlast._core.reaction import Reaction
 
@@ -13,26 +15,25 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
 
-    from outlast._core.admission.ticket import Ticket as Held
     from outlast._core.admission.values import Criticality
     from outlast._runtime.admission.desk import Desk
 
+_GONE: Final = TicketState.GONE
 
-class Ticket:
+
+class Ticket(Held):
     """One piece of work that has come in. Hold it, with `with`, for as long as the work is under way, or `release` it.
 
     The time between is a sample for the limit that follows the latency. On the event loop's thread only.
     """
 
-    __slots__ = ("_desk", "_held")
+    __slots__ = ()
 
-    def __init__(self, desk: Desk, held: Held) -> None:
-        self._desk = desk
-        self._held = held
+    holder: Desk
 
     def __repr__(self) -> str:
         """Show the state, for logs."""
-        return f"<Ticket of {self._desk.name}, {self._held.state.value}>"
+        return f"<Ticket of {self.holder.name}, {self.state.value}>"
 
     def __enter__(self) -> Self:
         """Begin the work."""
@@ -40,7 +41,7 @@ class Ticket:
 
     def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None) -> None:
         """Release it; the exception, if any, passes."""
-        self._desk.release(self._held, True if exc is None else ended_well(self._desk, exc))
+        self.release(ok=True if exc is None else ended_well(self.holder, exc))
 
     def release(self, *, ok: bool | None = True) -> None:
         """Return the ticket: the work is no longer under way. The second time is nothing.
@@ -48,7 +49,14 @@ class Ticket:
         `ok`: True, the work was done, and the time it took is a sample of the latency; False, it failed or was given up, and
         would have taken at least that time; None, its end says nothing about how long work takes.
         """
-        self._desk.release(self._held, ok)
+        if self.state is _GONE:
+            # A server and its middleware both see to it; the one that comes later pays for no look at the clock.
+            return
+        desk = self.holder
+        loop = asyncio.get_running_loop()
+        settled = desk.admitter.release(self, loop.time(), ok=ok)
+        if settled or desk.emptied is not None:
+            desk.went_out(settled, loop)
 
     def park(self) -> None:
         """Let others in while the work only waits: a long poll, a stream of events. `unpark` or `release` ends it.
@@ -56,13 +64,13 @@ class Ticket:
         The time for which it is parked is no sample of the latency. Raises `Refused` where as many are parked as may be; the
         work then counts as under way, as before. Parking twice is parking once; a ticket that was given back cannot be parked.
         """
-        refusal = self._desk.park(self._held)
+        refusal = self.holder.park(self)
         if refusal is not None:
-            raise self._desk.error(refusal)
+            raise self.holder.error(refusal)
 
     def unpark(self) -> None:
         """Count the work as under way again, at once, even if the limit is reached. Nothing happens unless it is parked."""
-        self._desk.unpark(self._held)
+        self.holder.unpark(self)
 
 
 def ended_well(desk: Desk, exc: BaseException) -> bool | None:
@@ -108,9 +116,9 @@ class Waiting:
         got = self._place.outcome
         if isinstance(got, Refusal):
             return got
-        if got is not None and not self._asked:
+        if isinstance(got, Ticket) and not self._asked:
             self._asked = True
-            self._ticket = Ticket(self._desk, got)
+            self._ticket = got
         return self._ticket
 
     async def ticket(self) -> Ticket:
@@ -123,7 +131,7 @@ class Waiting:
             if self._asked:
                 raise RuntimeError("this work was refused or released, or somebody waits for it: ask the admission again")
             self._asked = True
-            self._ticket = Ticket(self._desk, await self._desk.wait(self._place))
+            self._ticket = await self._desk.wait(self._place)
         return self._ticket
 
     def release(self, *, ok: bool | None = True) -> None:
@@ -156,8 +164,8 @@ class Entry:
             await desk.refuse(got)
         elif isinstance(got, Place):
             got = await desk.wait(got)
-        self._ticket = Ticket(desk, got)
-        return self._ticket
+        self._ticket = got
+        return got
 
     async def __aexit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None

@@ -47,8 +47,6 @@ class Stat:
     """Processor time used so far, of user and system, in clock ticks; that of its children is not among it."""
     threads: int
     start_ticks: int
-    resident_pages: int
-    """The memory that it holds now, in pages: the kernel counts it in batches, some hundred kilobytes late at most."""
 
     @property
     def dead(self) -> bool:
@@ -84,7 +82,6 @@ def stat(pid: int | Literal["self"], proc: Path | None = None) -> Stat | None:
         cpu_ticks=int(fields[14 - 3]) + int(fields[15 - 3]),
         threads=int(fields[20 - 3]),
         start_ticks=int(fields[22 - 3]),
-        resident_pages=int(fields[24 - 3]),
     )
 
 

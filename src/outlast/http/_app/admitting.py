@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from outlast import OutlastError
-from outlast.admission import Refusal, Waiting
+from outlast.admission import Refusal, Ticket, Waiting
 from outlast.http._app.asking import BODY_BYTES_MAX
 from outlast.http._app.asking import ask as default_ask
 from outlast.http._app.extensions import PARKED, TICKET, TOKEN, extensions
@@ -14,8 +14,9 @@ from outlast.http._app.parking import end
 from outlast.http._app.problem import problem_of
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
     from outlast import Admission
-    from outlast.admission import Ticket
     from outlast.http._app.asking import Ask, Asking
     from outlast.http._app.extensions import App, Message, Receive, Scope, Send
 
@@ -51,11 +52,14 @@ class AdmissionMiddleware:
         self._unknown_bytes = body_bytes_max or 0
         self._releases = releases
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Serve one request."""
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
+        # Not async itself: a coroutine more costs each request that was let in already a microsecond.
+        if scope["type"] != "http" or (not self._releases and type(scope["extensions"].get(TICKET)) is Ticket):
+            return self.app(scope, receive, send)
+        return self._serve(scope, receive, send)
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         known = extensions(scope)
         try:
             ticket: Ticket | Waiting | None = known.get(TICKET) or self._arrive(scope)

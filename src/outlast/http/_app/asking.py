@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from outlast.admission import Criticality
@@ -22,9 +21,11 @@ BODY_BYTES_MAX: Final = 16 * 1024 * 1024
 DEADLINE_S_MAX: Final = 3600.0
 """The longest deadline that a client may name, in seconds; a longer one counts as this one."""
 HEALTH_PATHS: Final = frozenset({"/livez", "/readyz", "/healthz"})
-_SECONDS: Final = re.compile(rb"[0-9]{1,9}(?:\.[0-9]{1,9})?")
 _DIGITS_MAX: Final = 18
-_READ: Final = frozenset({b"content-length", b"transfer-encoding", b"x-criticality", b"x-request-timeout"})
+_POINT: Final = ord(".")
+_CRITICAL: Final = Criticality.CRITICAL
+_NORMAL: Final = Criticality.NORMAL
+_SHEDDABLE: Final = Criticality.SHEDDABLE
 
 
 class Ask(NamedTuple):
@@ -49,25 +50,34 @@ def ask(method: str, path: str, headers: Headers, client: str, token: Token | No
 
     The key is the name of the token, or without one the address of the client (`client`, "" if unknown); the tenant is the
     token's. DELETE, which makes room, and the health paths (`/livez`, `/readyz`, `/healthz`) are CRITICAL, the rest NORMAL: a
-    header `x-criticality: sheddable` lowers a request, and none raises it. The size is its Content-Length, and unknown for a
-    body that comes in chunks. `x-request-timeout` has the remaining seconds until the client gives up, so that no clock has to
-    agree with another; at most an hour. A header that cannot be read counts as absent. Pure and quick: a server calls it for
-    each request, before it makes anything.
+    header `x-criticality: sheddable` lowers a request, and none raises it. The size is its Content-Length from 1,000 bytes
+    on, and unknown for a body that comes in chunks. `x-request-timeout` has the remaining seconds until the client gives up,
+    so that no clock has to agree with another; at most an hour. A header that cannot be read counts as absent. Pure and
+    quick: a server calls it for each request, before it makes anything.
     """
-    criticality = Criticality.CRITICAL if method == "DELETE" or path in HEALTH_PATHS else Criticality.NORMAL
+    known = dict(headers)
+    criticality = _CRITICAL if method == "DELETE" or path in HEALTH_PATHS else _NORMAL
+    if b"x-criticality" in known and known[b"x-criticality"].strip().lower() == b"sheddable":
+        criticality = _SHEDDABLE
     size_bytes: int | None = 0
-    deadline_s = None
-    for name, value in headers:
-        if name not in _READ:
-            continue
-        if name == b"content-length":
-            size_bytes = int(value) if value.isdigit() and len(value) <= _DIGITS_MAX else 0
-        elif name == b"transfer-encoding":
-            size_bytes = None
-        elif name == b"x-request-timeout":
-            deadline_s = min(float(value), DEADLINE_S_MAX) if _SECONDS.fullmatch(value) else None
-        elif value.strip().lower() == b"sheddable":
-            criticality = Criticality.SHEDDABLE
+    if b"transfer-encoding" in known:
+        size_bytes = None
+    elif b"content-length" in known:
+        length = known[b"content-length"]
+        # Up to three digits are nothing: a request without a body costs more.
+        if 3 < len(length) <= _DIGITS_MAX and length.isdigit():
+            size_bytes = int(length)
+    deadline_s = _seconds(known[b"x-request-timeout"]) if b"x-request-timeout" in known else None
     if token is None:
-        return Ask(client, "", criticality, 1.0, size_bytes, deadline_s)
+        # What Ask() does, for half the time.
+        fields = (client, "", criticality, 1.0, size_bytes, deadline_s)
+        return tuple.__new__(Ask, fields)  # pyright: ignore[reportUnknownMemberType] - of the fields' types
     return Ask(token.name, token.tenant, criticality, 1.0, size_bytes, deadline_s)
+
+
+def _seconds(text: bytes) -> float | None:
+    """Return the number of seconds that a header says, or None. `float` alone takes signs, exponents and underscores as well."""
+    if len(text) > _DIGITS_MAX or not text.replace(b".", b"0", 1).isdigit() or text[-1] == _POINT:
+        return None
+    seconds = float(text)
+    return seconds if seconds < DEADLINE_S_MAX else DEADLINE_S_MAX  # noqa: FURB136 - min costs as much as the rest

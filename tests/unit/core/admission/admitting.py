@@ -40,7 +40,7 @@ class FixedLimit(Limit):
 
 
 def admitter(limit: int = 2, **policy: Any) -> Admitter:
-    machine = Admitter(AdmissionPolicy(**policy), random.Random(7))
+    machine = Admitter(AdmissionPolicy(**policy), random.Random(7), Ticket)
     machine._limit = FixedLimit(limit)
     return machine
 

@@ -149,7 +149,7 @@ def admitter_full(**policy: Any) -> Admitter:
 
 
 def test_without_any_check_all_work_comes_in() -> None:
-    machine = Admitter(AdmissionPolicy(concurrency=None, memory=None, queue=None), random.Random(7))
+    machine = Admitter(AdmissionPolicy(concurrency=None, memory=None, queue=None), random.Random(7), Ticket)
     machine.sample_memory(0.0, 100.0, 100.0)
     tickets = [let_in(machine, 0.0, deadline_at=1.0, size_bytes=10**12, cost=1e12) for _ in range(5_000)]
     assert machine.limit == float("inf")

@@ -19,12 +19,12 @@ import pytest
 from outlast._core.admission.admitter import Admitter
 from outlast._core.admission.policy import AdmissionPolicy
 from outlast._core.admission.queue import Place
+from outlast._core.admission.ticket import Ticket
 from outlast._core.admission.values import Refusal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from outlast._core.admission.ticket import Ticket
 
 AT_ONCE = 8
 BATCH_S = 0.02
@@ -210,7 +210,7 @@ class Outlast:
 
     def __init__(self, world: World, policy: AdmissionPolicy) -> None:
         self._world = world
-        self._admitter = Admitter(policy, world.rng)
+        self._admitter = Admitter(policy, world.rng, Ticket)
         self._places: dict[Request, Place] = {}
         self._timer_at = inf
         self.limits: list[tuple[float, float]] = []
