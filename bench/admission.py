@@ -10,10 +10,9 @@ median of the ratios, with its 95 % interval (of a median, by rank: it needs no 
 end says that a decision costs more than 40 empty calls, or a refusal more than letting work in and out again and a quarter.
 
 Then what admission adds to a request that parses an order and stores it in PostgreSQL: two server processes, the same but for
-admission, answer as many requests each, in pairs that change their order. The figure is processor time of the server process, user
-and system, and the interval that of Student's t over the logarithms. The exit code is 1 as well when its upper end is above 5 %. The
-same is printed for a request that stores nothing, which admission costs as much: nobody needs one before that, so nothing is
-promised for it.
+admission, answer as many requests each, in pairs that change their order. The figure is processor time of the server process,
+user and system, and the interval that of Student's t over the logarithms. The exit code is 1 as well when its upper end is above
+5 %. The same is printed, without a limit, for a request that stores nothing: it is dearer in proportion.
 """
 
 from __future__ import annotations

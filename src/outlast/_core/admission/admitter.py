@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import sys
 from math import inf
-from typing import TYPE_CHECKING, Any, Final, Generic, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Final, Generic, TypeAlias, TypeVar
 
 from outlast._core.admission.bucket import Bucket, KeyedBuckets, Rate
 from outlast._core.admission.concurrency import Concurrency, Limit
@@ -56,7 +56,7 @@ class Admitter(Generic[T]):
     once, in the order in which it was decided. After `admit`, `park` and `sample_memory` look at `settled`: `drain` returns it.
     """
 
-    def __init__(self, policy: AdmissionPolicy, rng: random.Random, ticket: type[T], holder: Any = None) -> None:
+    def __init__(self, policy: AdmissionPolicy, rng: random.Random, ticket: type[T], holder: object = None) -> None:
         """`ticket` is the class of the tickets, which has no `__init__`; `holder` is what each of them has as its own."""
         self.policy = policy
         self.in_flight = 0
@@ -144,7 +144,7 @@ class Admitter(Generic[T]):
 
     # Coming in.
 
-    def admit(  # one function, since a call costs a tenth of the whole
+    def admit(  # noqa: PLR0911 - one function, since a call costs a tenth of the whole
         self,
         now: float,
         key: str = "",
@@ -171,7 +171,7 @@ class Admitter(Generic[T]):
         if not cost >= 0.0:
             raise ValueError(f"work costs at least 0 tokens, not {cost}")
         if self._rated:
-            # As Bucket.take, without the calls. No token is taken before all is decided. Without key_rate one bucket stands for both.
+            # As Bucket.take, without the calls. No token is taken before all is decided. Without key_rate one bucket is both.
             buckets, bucket = self._buckets, self._bucket
             of_key = bucket if buckets is None else buckets.get(key) or buckets.placed(now, key)
             key_at = now if now > of_key.at else of_key.at  # noqa: FURB136 - a call of max costs as much as all of this
@@ -288,7 +288,21 @@ class Admitter(Generic[T]):
         if ok is not None and not ticket.critical:
             limit.sample(now, ticket.began_at, ticket.in_flight_at_start, ok)
         ticket.state = _GONE
-        self._give_up_slot(ticket)
+        # As `_give_up_slot`, without the call.
+        tenants, tenant, keys, key = self._tenants, ticket.tenant, self._keys, ticket.key
+        if (held := tenants[tenant]) > 1:
+            tenants[tenant] = held - 1
+        else:
+            del tenants[tenant]
+        if (held := keys[key]) > 1:
+            keys[key] = held - 1
+        else:
+            del keys[key]
+        self.in_flight -= 1
+        if ticket.critical:
+            self.critical -= 1
+        if self._waiters.count:
+            self._waiters.held_changed(tenant, key)
         if ticket.size_bytes:
             self._memory.unreserve(ticket.size_bytes)
         if now >= limit.window_ends_at:

@@ -94,6 +94,8 @@ class Desk:
         got = admitter.admit(now, key, tenant, cost, size_bytes, deadline_at, criticality, may_wait)
         if admitter.settled:
             self._settle(admitter.drain(), loop)
+        if type(got) is Ticket:
+            return got
         if type(got) is Refusal:
             self._note(got, now)
         elif type(got) is Place:

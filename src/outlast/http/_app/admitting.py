@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable
 
     from outlast import Admission
-    from outlast.http._app.asking import Ask, Asking
+    from outlast.http._app.asking import Asking
     from outlast.http._app.extensions import App, Message, Receive, Scope, Send
 
 
@@ -87,23 +87,17 @@ class AdmissionMiddleware:
         client = scope.get("client")
         address = client[0] if client else ""
         asked = self._ask(scope["method"], scope["path"], scope["headers"], address, extensions(scope).get(TOKEN))
-        got = arrive(self._admission, asked, self._unknown_bytes)
+        got = self._admission.arrive(
+            key=asked.key,
+            tenant=asked.tenant,
+            cost=asked.cost,
+            size_bytes=self._unknown_bytes if asked.size_bytes is None else asked.size_bytes,
+            deadline_s=asked.deadline_s,
+            criticality=asked.criticality,
+        )
         if isinstance(got, Refusal):
             raise self._admission.error(got)
         return got
-
-
-def arrive(admission: Admission, asked: Ask, unknown_bytes: int) -> Ticket | Waiting | Refusal:
-    """Put the question of a request to admission; `unknown_bytes` is what a body without a length announces."""
-    key, tenant, criticality, cost, size_bytes, deadline_s = asked
-    return admission.arrive(
-        key=key,
-        tenant=tenant,
-        cost=cost,
-        size_bytes=unknown_bytes if size_bytes is None else size_bytes,
-        deadline_s=deadline_s,
-        criticality=criticality,
-    )
 
 
 class _Queued:

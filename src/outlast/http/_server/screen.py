@@ -9,7 +9,7 @@ import httptools
 
 from outlast import Stopping
 from outlast.admission import Refusal
-from outlast.http._app.admitting import AdmissionMiddleware, arrive
+from outlast.http._app.admitting import AdmissionMiddleware
 from outlast.http._app.extensions import TICKET, TOKEN
 from outlast.http._app.problem import Problem, refusal_wire
 from outlast.http._app.tokens import TokenMiddleware
@@ -35,6 +35,7 @@ class Screen:
         self._admission = admission
         self._ask = ask
         self._body_bytes_max = body_bytes_max
+        self._unknown_bytes = body_bytes_max or 0
 
     def around(self, app: App) -> App:
         """Return `app` behind the same questions, which are not asked again where `look` has."""
@@ -54,9 +55,16 @@ class Screen:
                     return found
                 known[TOKEN] = token = found
             if self._admission is not None:
-                asked = self._ask(method, path, headers, client, token)
-                got = arrive(self._admission, asked, self._body_bytes_max or 0)
-                if isinstance(got, Refusal):
+                key, tenant, criticality, cost, size_bytes, deadline_s = self._ask(method, path, headers, client, token)
+                got = self._admission.arrive(
+                    key=key,
+                    tenant=tenant,
+                    cost=cost,
+                    size_bytes=self._unknown_bytes if size_bytes is None else size_bytes,
+                    deadline_s=deadline_s,
+                    criticality=criticality,
+                )
+                if type(got) is Refusal:
                     return got
                 known[TICKET] = got
         except Stopping:
