@@ -55,7 +55,7 @@ class AdmissionMiddleware:
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Serve one request."""
         # Not async itself: a coroutine more costs each request that was let in already a microsecond.
-        if scope["type"] != "http" or (not self._releases and type(scope["extensions"].get(TICKET)) is Ticket):
+        if scope["type"] != "http" or (not self._releases and type(extensions(scope).get(TICKET)) is Ticket):
             return self.app(scope, receive, send)
         return self._serve(scope, receive, send)
 
