@@ -14,7 +14,7 @@ import outlast
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "src" / "outlast"
 LISTS = ROOT / "tests" / "unit" / "public_names"
-SYSTEMS_AND_ADAPTERS = ("outlast.changes", "outlast.http", "outlast.jobs", "outlast.postgres")
+SYSTEMS_AND_ADAPTERS = ("outlast.changes", "outlast.disk", "outlast.http", "outlast.jobs", "outlast.postgres", "outlast.streams")
 DOORS = ("outlast", "outlast.admission", "outlast.extend", "outlast._lazily")
 OPEN_TO_THE_PACKAGE = ("outlast.logs",)
 """The runtime and the guard of programs write through the same sink as the logs of a service."""

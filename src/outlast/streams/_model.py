@@ -1,0 +1,90 @@
+"""Values of streams that users and the engine share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+NUMBER_MAX: Final = 2**53 - 1
+"""The largest position, epoch and sequence: the largest integer that every reader of JSON keeps (RFC 8259, section 6)."""
+NAME_BYTES_MAX: Final = 1024
+RECORDS_MAX: Final = 65_536
+"""Records of one append."""
+APPEND_BYTES_MAX: Final = 32 << 20
+"""Bytes of one append, headers and framing included; a frame may hold several appends and has the same limit."""
+
+Headers: TypeAlias = "Mapping[str, str]"
+
+
+@dataclass(frozen=True, slots=True)
+class Producer:
+    """The identity of an append, so that a retry is no duplicate: `sequence` counts the appends of one `epoch` from 0.
+
+    A new epoch begins at sequence 0 and fences all older ones.
+    """
+
+    id: str
+    epoch: int
+    sequence: int
+
+
+@dataclass(frozen=True, slots=True)
+class Appended:
+    """The positions of an append that is stored: `first` to `next` - 1. `duplicate`: by an earlier attempt."""
+
+    first: int
+    next: int
+    duplicate: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One record as it is read. `time` is when it was stored, in seconds since 1970."""
+
+    position: int
+    data: bytes
+    time: float
+    headers: Headers = field(default_factory=dict[str, str])
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """The records that may be given up, whole segments at a time; none by default.
+
+    A segment goes when all its records are older than `age_s`, or the stream is larger than `size_bytes`, or, with
+    `when_low`, the disk has too little room. Never one with a record younger than `floor_s`.
+    """
+
+    age_s: float | None = None
+    size_bytes: int | None = None
+    when_low: bool = False
+    floor_s: float = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class StreamOptions:
+    """The way one stream is kept. It is stored with the stream."""
+
+    sync_every_s: float = 0.0
+    """0: an append is on disk when it is acknowledged. Above: it outlives the process at once, and a power cut after so long."""
+    retention: Retention = Retention()
+    quota_bytes: int | None = None
+    """The most that the stream may take on the disk; appends beyond are refused (`LimitError`)."""
+    segment_bytes: int = 64 << 20
+    producers_max: int = 1000
+    producer_idle_s: float = 7 * 86_400.0
+    """A producer that was idle for so long may be forgotten when there are `producers_max`; its retries are refused then."""
+
+
+@dataclass(slots=True)
+class Entry:
+    """One append on its way into the log. `headers` is as long as `records`, each as it is stored, or None."""
+
+    records: Sequence[bytes]
+    headers: Sequence[bytes] | None = None
+    producer: Producer | None = None
+    at: int | None = None
+    """The tail it demands."""
