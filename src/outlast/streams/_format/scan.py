@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from outlast.streams._format.frames import ReadAt
 
 AHEAD_BYTES: Final = 1 << 18
-"""Memory of this size is used again by the allocator; a MiB is given back and asked for each time, at twice the cost of a read."""
+"""Memory of this size is used again by the allocator; a MiB is given back each time, and reads cost twice as much."""
 
 
 def batches(
