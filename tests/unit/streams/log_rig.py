@@ -27,9 +27,7 @@ def one(data: bytes = b"x", producer: Producer | None = None, at: int | None = N
 
 
 class Rig:
-    def __init__(
-        self, options: StreamOptions = OPTIONS, rng: Random | None = None, files: FakeFiles | None = None
-    ) -> None:
+    def __init__(self, options: StreamOptions = OPTIONS, rng: Random | None = None, files: FakeFiles | None = None) -> None:
         self.files = files or FakeFiles(rng)
         self.files.make_folder(ROOT)
         self.folder = ROOT / folder_name(ID)
