@@ -21,7 +21,7 @@ NAMED_MAX: Final = 3
 MOST: Final = 0.8
 """A folder in which one entry takes so much is named by that entry."""
 ELSEWHERE: Final = 0.1
-"""What lies outside of the folder is told from this part of what is used on."""
+"""The part of what is used from which on it is told that it lies outside of the folder."""
 BLOCK: Final = 512
 """Bytes of a block as `stat` counts them, whatever the blocks of the disk are."""
 PATH_LENGTH_MAX: Final = 100

@@ -17,7 +17,7 @@ LOST = "lost"
 
 
 class ShownDisk:
-    """The port of `outlast.extend` for one disk. Threads of the endpoint's read it: it looks at values that are replaced whole."""
+    """The port of `outlast.extend` for one disk. Threads of the endpoint's read it, so it looks at values replaced whole."""
 
     system = "disk"
 
@@ -38,9 +38,7 @@ class ShownDisk:
             Figure.gauge("size", "Bytes of the whole disk.", _known(room.total_bytes), unit=Unit.BYTES, read_at=at),
             Figure.gauge("available_inodes", "Files that may be made.", _known(room.available_inodes), read_at=at),
             Figure.gauge("filled_a_second", "Bytes by which it fills.", room.filling_bytes_s, unit=Unit.BYTES, read_at=at),
-            Figure.gauge(
-                "full_in", "Time until it is full.", _known(room.full_in_s), unit=Unit.SECONDS, read_at=at
-            ),
+            Figure.gauge("full_in", "Time until it is full.", _known(room.full_in_s), unit=Unit.SECONDS, read_at=at),
             Figure.gauge("reserve", "Bytes that are kept for clean-up.", disk.reserve.held_bytes, unit=Unit.BYTES),
             Figure.counter("transitions", "Changes of its condition.", watch.transitions),
             Figure.counter("probes", "Writes that were to prove that it takes any.", disk.probes),

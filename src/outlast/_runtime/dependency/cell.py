@@ -253,7 +253,7 @@ class Cell:
         self.incident.write()
 
     def try_again(self) -> None:
-        """Have it asked again, since somebody has mended what had ended."""
+        """Note that somebody has mended what had ended, so that it is asked again."""
         with self.lock:
             self.health = self.policy.try_again(self.health, clock())
         self.call_on_loop(self._ask)
