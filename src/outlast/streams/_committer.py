@@ -1,0 +1,564 @@
+"""Group commit on one volume: appends queue by stream, one thread writes them, a round at a time.
+
+A round is one call to the thread: of each of a few streams the appends that wait, as one frame that is written and synced. The
+next round gathers while the last is on the disk. Everything here but `_make` is for the event loop's thread.
+
+An append is refused, is queued, or is in the thread. Queued, it can be given up (cancelled, expired, refused) and is then never
+written. In the thread it is written whatever its caller does, and the stream's next append comes behind it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import itertools
+import logging
+from collections import deque
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
+
+from outlast import Fault, Kind, Scope, Stopping, Unavailable
+from outlast.streams._errors import ExpiredError, OutcomeUnknownError, StreamError
+from outlast.streams._model import Appended
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from outlast import Dependency
+    from outlast.streams._model import Entry
+
+T = TypeVar("T")
+
+BACKLOG_MAX: Final = 100_000
+"""Appends that may wait on one volume; a stream may have half of them."""
+BACKLOG_BYTES: Final = 64 << 20
+"""Bytes of appends that may wait on one volume; a stream may have half of them, and always one append."""
+CONTROLS_MAX: Final = 1_000
+"""Trims, closes, deletes and the like that may wait on one volume."""
+LANES_A_ROUND: Final = 16
+"""Streams of one round: each costs a sync, and all their callers wait for the round."""
+FRAME_BYTES: Final = 1 << 20
+"""Appends are gathered into one frame up to this size: a reader takes in a frame as a whole."""
+HANG_S: Final = 2.0
+"""A call that takes longer says that the disk hangs."""
+RETRY_S: Final = 1.0
+"""The seconds after which it is worth coming back to a full backlog: there is no better estimate."""
+logger = logging.getLogger("outlast.streams")
+
+
+class Writes(Protocol):
+    """The part of a log that a round needs. Called in the thread."""
+
+    def append(self, entries: Sequence[Entry], now_us: int) -> Sequence[Appended | StreamError]:
+        """Store entries in one frame; return for each its positions, or why it alone was not stored. `OSError`: none is."""
+        ...
+
+    def sync(self) -> None:
+        """Make durable what was appended."""
+        ...
+
+
+class Calls(Protocol):
+    """The part of a thread that is needed, as `outlast.extend.OwnThread` has it."""
+
+    def start(self, function: Callable[[], T]) -> asyncio.Future[T]:
+        """Make the call in the thread."""
+        ...
+
+
+class Item:
+    """One append between its caller and the thread."""
+
+    __slots__ = ("began", "entry", "future", "size")
+
+    def __init__(self, entry: Entry | None, size: int, future: asyncio.Future[Any]) -> None:
+        self.entry = entry
+        """None: it was given up while it was queued."""
+        self.size = size
+        self.future = future
+        """Its result is `Appended`, or the exception for its caller to raise."""
+        self.began = False
+        """Whether it is, or was, in the thread."""
+
+
+class Control:
+    """A call about one stream that has its turn among the appends: a trim, a close."""
+
+    __slots__ = ("function", "future")
+
+    def __init__(self, function: Callable[[], Any], future: asyncio.Future[Any]) -> None:
+        self.function = function
+        self.future = future
+
+
+class Lane:
+    """The queue of one stream."""
+
+    __slots__ = ("items", "log", "name", "on_stored", "queued", "size_bytes", "sync_every_s", "syncing", "waiting")
+
+    def __init__(self, name: str, *, sync_every_s: float = 0.0, on_stored: Callable[[], None] | None = None) -> None:
+        self.name = name
+        self.log: Writes | None = None
+        self.sync_every_s = sync_every_s
+        self.on_stored = on_stored
+        """Called after every round in which something was stored."""
+        self.items: deque[Item | Control] = deque()
+        self.queued = False
+        """Whether it stands in line for a round."""
+        self.waiting = 0
+        """Appends in `items` and in the thread."""
+        self.size_bytes = 0
+        """Their bytes."""
+        self.syncing: asyncio.TimerHandle | None = None
+        """The time of its next sync, where something is not synced."""
+
+
+class Round:
+    """One call to the thread: the work, and the outcomes as far as it has come."""
+
+    __slots__ = ("began_at", "epoch", "outcomes", "works")
+
+    def __init__(self, works: list[tuple[Lane, list[Item] | Control]], began_at: float, epoch: int) -> None:
+        self.works = works
+        self.outcomes: list[Any] = []
+        """Of each work an exception, or what it returned. Only the thread adds to it."""
+        self.began_at = began_at
+        self.epoch = epoch
+
+
+class Counts:
+    """What a committer has done since the start."""
+
+    __slots__ = ("appends", "bytes", "duplicates", "expired", "failed", "frames", "records", "refused", "rounds", "syncs", "unknown")
+
+    def __init__(self) -> None:
+        self.appends = self.records = self.bytes = self.duplicates = 0
+        self.refused = self.expired = self.failed = self.unknown = 0
+        self.rounds = self.frames = self.syncs = 0
+
+
+class Committer:
+    """The queues of one volume, and the thread that empties them."""
+
+    def __init__(
+        self,
+        disk: Dependency,
+        thread: Calls,
+        now_us: Callable[[], int],
+        *,
+        backlog_max: int = BACKLOG_MAX,
+        backlog_bytes: int = BACKLOG_BYTES,
+    ) -> None:
+        self.disk = disk
+        self.counts = Counts()
+        self.backlog_max = backlog_max
+        self.backlog_bytes = backlog_bytes
+        self.waiting = 0
+        """Appends that are queued or in the thread. Those given up while queued count until their turn: they hold a place."""
+        self.size_bytes = 0
+        self.stuck_since: float | None = None
+        """Since when the thread has not returned, where that is longer than `HANG_S`."""
+        self._thread = thread
+        self._now_us = now_us
+        self._lanes: deque[Lane] = deque()
+        self._round: Round | None = None
+        self._controls = 0
+        self._due: list[tuple[float, int, Lane, Item]] = []
+        """A heap of the deadlines, some of appends that have ended."""
+        self._numbers = itertools.count()
+        self._alarm: asyncio.TimerHandle | None = None
+        self._watch: asyncio.TimerHandle | None = None
+        self._unsynced: set[Lane] = set()
+        self._closed: str | None = None
+        self._idle: asyncio.Future[None] | None = None
+
+    # Coming in.
+
+    async def append(self, lane: Lane, entry: Entry, size: int, deadline_s: float | None = None) -> Appended:
+        """Return when the entry is stored as its stream promises. Cancelled while it is queued, it never is.
+
+        Raises the `StreamError` of the log, `ExpiredError`, `OutcomeUnknownError`, `Unavailable`, `Stopping`.
+        """
+        if (refusal := self._refusal(lane, size, deadline_s)) is not None:
+            self.counts.refused += 1
+            # Whoever comes back at once lets the others have their turn.
+            await asyncio.sleep(0)
+            raise refusal
+        loop = asyncio.get_running_loop()
+        item = Item(entry, size, loop.create_future())
+        lane.items.append(item)
+        lane.waiting += 1
+        lane.size_bytes += size
+        self.waiting += 1
+        self.size_bytes += size
+        if deadline_s is not None:
+            self._expect(lane, item, loop.time() + deadline_s)
+        self._enqueue(lane)
+        try:
+            got = await item.future
+        except asyncio.CancelledError:
+            self._give_up(lane, item)
+            raise
+        if isinstance(got, Appended):
+            return got
+        raise got
+
+    async def call(self, lane: Lane, function: Callable[[], T]) -> T:
+        """Call `function` in the thread when all that is queued before it in the lane has been done.
+
+        Cancelled before its turn, it is not called. What it raises is raised. Raises `Unavailable` and `Stopping` as `append`.
+        """
+        if self._closed is not None:
+            raise Stopping(self._closed)
+        if self.stuck_since is not None:
+            raise self._hangs()
+        if self._controls >= CONTROLS_MAX:
+            raise self._overloaded("controls full", f"{self._controls} calls about streams wait (limit {CONTROLS_MAX})")
+        control = Control(function, asyncio.get_running_loop().create_future())
+        self._controls += 1
+        lane.items.append(control)
+        self._enqueue(lane)
+        return await control.future
+
+    def _refusal(self, lane: Lane, size: int, deadline_s: float | None) -> Exception | None:
+        if self._closed is not None:
+            return Stopping(self._closed)
+        if deadline_s is not None and deadline_s <= 0:
+            self.counts.expired += 1
+            return ExpiredError(lane.name, f"the deadline of an append had passed {-deadline_s:g} s before it came")
+        if self.stuck_since is not None:
+            return self._hangs()
+        if self.waiting >= self.backlog_max or self.size_bytes + size > max(self.backlog_bytes, size):
+            return self._full(f"volume {self.disk.name}", self.waiting, self.size_bytes, 1)
+        if lane.waiting >= max(1, self.backlog_max // 2) or lane.size_bytes + size > max(self.backlog_bytes // 2, size):
+            return self._full(f"stream {lane.name!r}", lane.waiting, lane.size_bytes, 2)
+        return None
+
+    def _full(self, whose: str, waiting: int, size_bytes: int, share: int) -> Unavailable:
+        reason = (
+            f"{waiting} appends of {size_bytes} bytes wait in {whose} "
+            f"(limits {self.backlog_max // share} and {self.backlog_bytes // share})"
+        )
+        return self._overloaded("backlog", reason)
+
+    def _overloaded(self, code: str, reason: str) -> Unavailable:
+        fault = Fault(Kind.OVERLOADED, code, reason, self.disk.name, Scope.CALL, RETRY_S, "send less at a time")
+        return Unavailable(self.disk.name, fault, 0.0, RETRY_S)
+
+    def _hangs(self) -> Unavailable:
+        assert self.stuck_since is not None  # noqa: S101 - whoever asks has looked
+        since_s = asyncio.get_running_loop().time() - self.stuck_since
+        return Unavailable(self.disk.name, self._hang_fault(), since_s, RETRY_S)
+
+    def _hang_fault(self) -> Fault:
+        reason = f"a write has not returned for {HANG_S:g} s"
+        return Fault(Kind.TRANSIENT, "hangs", reason, self.disk.name, hint="look at the disk; the kernel's log may say more")
+
+    # Rounds.
+
+    def _enqueue(self, lane: Lane) -> None:
+        if not lane.queued:
+            lane.queued = True
+            self._lanes.append(lane)
+        if self._round is None:
+            self._begin()
+
+    def _begin(self) -> None:
+        """Hand the next round to the thread, if there is something to do."""
+        works: list[tuple[Lane, list[Item] | Control]] = []
+        lanes = self._lanes
+        for _ in range(len(lanes)):
+            if len(works) >= LANES_A_ROUND:
+                break
+            lane = lanes.popleft()
+            work = self._take(lane)
+            if work:
+                works.append((lane, work))
+            if lane.items:
+                lanes.append(lane)
+            else:
+                lane.queued = False
+        if not works:
+            if self._idle is not None and not self._idle.done():
+                self._idle.set_result(None)
+            return
+        loop = asyncio.get_running_loop()
+        self._round = now = Round(works, loop.time(), self.disk.epoch)
+        if self._watch is None:
+            self._watch = loop.call_at(now.began_at + HANG_S, self._look)
+        self._thread.start(partial(_make, now, self._now_us())).add_done_callback(partial(self._returned, now))
+
+    def _take(self, lane: Lane) -> list[Item] | Control | None:
+        """Take the next work of a lane: one call, or appends for one frame. What was given up is passed over."""
+        taken: list[Item] = []
+        size = 0
+        items = lane.items
+        while items:
+            first = items[0]
+            if isinstance(first, Control):
+                if taken:
+                    break
+                items.popleft()
+                self._controls -= 1
+                if first.future.done():
+                    continue
+                return first
+            if first.future.done():
+                self._give_up(lane, first)
+                items.popleft()
+                self._leave(lane, first)
+                continue
+            if taken and size + first.size > FRAME_BYTES:
+                break
+            items.popleft()
+            size += first.size
+            first.began = True
+            taken.append(first)
+        return taken or None
+
+    def _leave(self, lane: Lane, item: Item) -> None:
+        """Free the place of an append: the thread is back with it, or it was given up and its turn has come."""
+        lane.waiting -= 1
+        lane.size_bytes -= item.size
+        self.waiting -= 1
+        self.size_bytes -= item.size
+
+    def _returned(self, done: Round, future: asyncio.Future[None]) -> None:
+        if future.cancelled():
+            return
+        future.result()
+        self._round = None
+        self.counts.rounds += 1
+        self.stuck_since = None
+        # The faults first: while the disk is down nothing is begun that needs it.
+        refusals = [self._blame(done, outcome) for outcome in done.outcomes]
+        if not self.disk.passable:
+            self._refuse_queued()
+        self._begin()
+        for (lane, work), outcome, refusal in zip(done.works, done.outcomes, refusals, strict=True):
+            if isinstance(work, Control):
+                _settle_control(work, outcome)
+            else:
+                self._settle(lane, work, outcome, refusal)
+
+    def _blame(self, done: Round, outcome: object) -> OSError | None:
+        """Take an error of the disk as evidence, once a work; return it."""
+        if not isinstance(outcome, Exception):
+            return None
+        cause = outcome.__cause__ if isinstance(outcome, OutcomeUnknownError) else outcome
+        if isinstance(cause, OSError):
+            self.disk.report(cause, phase="append", epoch=done.epoch)
+            return cause
+        return None
+
+    def _settle(self, lane: Lane, work: list[Item], outcome: Any, error: OSError | None) -> None:  # noqa: ANN401
+        """Answer the callers of one frame."""
+        counts = self.counts
+        for item in work:
+            self._leave(lane, item)
+        if isinstance(outcome, BaseException):
+            counts.failed += len(work)
+            answers: list[Any] = [self._answer(lane, outcome, error) for _ in work]
+        else:
+            answers = outcome
+            self._stored(lane, work, answers)
+        for item, answer in zip(work, answers, strict=True):
+            if not item.future.done():
+                item.future.set_result(answer)
+
+    def _answer(self, lane: Lane, outcome: BaseException, error: OSError | None) -> BaseException:
+        if isinstance(outcome, OSError):
+            return self.disk.refusal(outcome)
+        if isinstance(outcome, OutcomeUnknownError):
+            self.counts.unknown += 1
+            answer: Exception = OutcomeUnknownError(lane.name, str(error or outcome))
+        elif isinstance(outcome, StreamError | Unavailable):
+            return outcome
+        else:
+            self.counts.unknown += 1
+            answer = OutcomeUnknownError(lane.name, f"an append met a bug: {outcome!r}")
+        answer.__cause__ = outcome
+        return answer
+
+    def _stored(self, lane: Lane, work: list[Item], answers: Sequence[Appended | StreamError]) -> None:
+        counts, some = self.counts, False
+        for item, answer in zip(work, answers, strict=True):
+            if not isinstance(answer, Appended):
+                counts.refused += 1
+            elif answer.duplicate:
+                counts.duplicates += 1
+            else:
+                some = True
+                counts.appends += 1
+                counts.records += answer.next - answer.first
+                counts.bytes += item.size
+        if not some:
+            return
+        counts.frames += 1
+        if not lane.sync_every_s:
+            counts.syncs += 1
+        elif lane.syncing is None:
+            self._sync_later(lane)
+        if lane.on_stored is not None:
+            lane.on_stored()
+
+    # What is given up.
+
+    def _give_up(self, lane: Lane, item: Item) -> None:
+        """Forget an append that is queued: its bytes at once, its place when its turn comes."""
+        if not item.began and item.entry is not None:
+            item.entry = None
+            lane.size_bytes -= item.size
+            self.size_bytes -= item.size
+            item.size = 0
+
+    def _refuse_queued(self) -> None:
+        """Refuse all appends that are queued, as everyone who comes from now on is: they were never begun."""
+        for lane in self._lanes:
+            for item in lane.items:
+                if isinstance(item, Item) and not item.future.done():
+                    self.counts.refused += 1
+                    item.future.set_result(self.disk.unavailable())
+                    self._give_up(lane, item)
+
+    def _expect(self, lane: Lane, item: Item, due_at: float) -> None:
+        """See that the append is answered at its deadline."""
+        due = self._due
+        if len(due) > 2 * self.waiting + 1_000:
+            due[:] = [each for each in due if not each[3].future.done()]
+            heapq.heapify(due)
+        heapq.heappush(due, (due_at, next(self._numbers), lane, item))
+        if self._alarm is None or due_at < self._alarm.when():
+            self._set_alarm()
+
+    def _set_alarm(self) -> None:
+        if self._alarm is not None:
+            self._alarm.cancel()
+        self._alarm = asyncio.get_running_loop().call_at(self._due[0][0], self._expire) if self._due else None
+
+    def _expire(self) -> None:
+        due, now = self._due, asyncio.get_running_loop().time()
+        while due and (due[0][0] <= now or due[0][3].future.done()):
+            _, _, lane, item = heapq.heappop(due)
+            if item.future.done():
+                continue
+            if item.began:
+                self.counts.unknown += 1
+                text = "the deadline passed while the append was on its way to the disk"
+                item.future.set_result(OutcomeUnknownError(lane.name, text))
+            else:
+                self.counts.expired += 1
+                item.future.set_result(ExpiredError(lane.name, "the deadline passed before the append was begun"))
+                self._give_up(lane, item)
+        self._set_alarm()
+
+    def _look(self) -> None:
+        """Look whether the thread hangs; look again while there is a round."""
+        loop, now = asyncio.get_running_loop(), self._round
+        self._watch = None
+        if now is None:
+            return
+        due_at = now.began_at + HANG_S
+        if loop.time() >= due_at:
+            self.stuck_since = now.began_at
+            # Again each time: a probe that writes elsewhere on the disk may have passed meanwhile.
+            if self.disk.passable:
+                self.disk.observe(self._hang_fault(), epoch=self.disk.epoch)
+            due_at = loop.time() + HANG_S
+        self._watch = loop.call_at(due_at, self._look)
+
+    # Streams that are synced now and then.
+
+    def _sync_later(self, lane: Lane) -> None:
+        self._unsynced.add(lane)
+        lane.syncing = asyncio.get_running_loop().call_later(lane.sync_every_s, self._sync, lane)
+
+    def _sync(self, lane: Lane) -> None:
+        """Queue a sync of the lane; if it fails, the next is due after the same time."""
+        lane.syncing = None
+        self._unsynced.discard(lane)
+        log = lane.log
+        if log is None:
+            return
+        future = asyncio.get_running_loop().create_future()
+        self._controls += 1
+        lane.items.append(Control(log.sync, future))
+        future.add_done_callback(partial(self._synced, lane))
+        self._enqueue(lane)
+
+    def _synced(self, lane: Lane, future: asyncio.Future[Any]) -> None:
+        if future.cancelled():
+            return
+        if (error := future.exception()) is None:
+            self.counts.syncs += 1
+        elif lane.syncing is None and self._closed is None:
+            logger.debug("stream %r: not synced: %r", lane.name, error)
+            self._sync_later(lane)
+
+    # The end.
+
+    async def drain(self, limit_s: float) -> None:
+        """Sync what is not synced, and wait for everything that is queued, for at most `limit_s` seconds. Newcomers wait too."""
+        for lane in list(self._unsynced):
+            if lane.syncing is not None:
+                lane.syncing.cancel()
+            self._sync(lane)
+        if self._round is not None:
+            if self._idle is None or self._idle.done():
+                self._idle = asyncio.get_running_loop().create_future()
+            await asyncio.wait({self._idle}, timeout=limit_s)
+
+    def close(self, reason: str) -> None:
+        """Refuse newcomers, and answer everyone who still waits: the thread may never come back."""
+        self._closed = reason
+        for handle in (self._alarm, self._watch, *(lane.syncing for lane in self._unsynced)):
+            if handle is not None:
+                handle.cancel()
+        self._unsynced.clear()
+        for lane in self._lanes:
+            for item in lane.items:
+                if not item.future.done():
+                    _answer_end(item.future, Stopping(reason), as_result=isinstance(item, Item))
+            lane.items.clear()
+        for lane, work in () if self._round is None else self._round.works:
+            if isinstance(work, Control):
+                if not work.future.done():
+                    text = f"the store ended ({reason}) before a call about the stream returned"
+                    _answer_end(work.future, OutcomeUnknownError(lane.name, text), as_result=False)
+                continue
+            for item in work:
+                if not item.future.done():
+                    self.counts.unknown += 1
+                    text = f"the store ended ({reason}) while the append was on its way to the disk"
+                    _answer_end(item.future, OutcomeUnknownError(lane.name, text), as_result=True)
+
+
+def _make(now: Round, time_us: int) -> None:
+    """Do the work of a round. In the thread."""
+    for lane, work in now.works:
+        try:
+            if isinstance(work, Control):
+                outcome: Any = (work.function(),)
+            else:
+                log = lane.log
+                assert log is not None  # noqa: S101 - nothing is queued before
+                outcome = log.append([item.entry for item in work if item.entry is not None], time_us)
+        except Exception as exc:  # noqa: BLE001 - whatever it is, it belongs to the callers of this work
+            outcome = exc
+        now.outcomes.append(outcome)
+
+
+def _settle_control(control: Control, outcome: Any) -> None:  # noqa: ANN401
+    if control.future.done():
+        return
+    if isinstance(outcome, BaseException):
+        control.future.set_exception(outcome)
+    else:
+        control.future.set_result(outcome[0])
+
+
+def _answer_end(future: asyncio.Future[Any], error: Exception, *, as_result: bool) -> None:
+    if as_result:
+        future.set_result(error)
+    else:
+        future.set_exception(error)
