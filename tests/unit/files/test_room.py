@@ -30,7 +30,7 @@ def disk(*, files: int) -> SimpleNamespace:
 
 def test_available_is_counted_and_not_free(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "statvfs", lambda path: disk(files=100))
-    assert room("/somewhere") == Room(available_bytes=5120, available_inodes=5, total_bytes=51_200)
+    assert room("/somewhere") == Room(5120, 5, 51_200, 100)
 
 
 def test_a_disk_that_counts_no_inodes_is_not_out_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
