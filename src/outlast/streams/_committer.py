@@ -18,6 +18,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 from outlast import Fault, Kind, Scope, Stopping, Unavailable
+from outlast.extend import Once, TornFileError
 from outlast.streams._errors import ExpiredError, OutcomeUnknownError, StreamError
 from outlast.streams._model import Appended
 
@@ -129,7 +130,19 @@ class Round:
 class Counts:
     """What a committer has done since the start."""
 
-    __slots__ = ("appends", "bytes", "duplicates", "expired", "failed", "frames", "records", "refused", "rounds", "syncs", "unknown")
+    __slots__ = (
+        "appends",
+        "bytes",
+        "duplicates",
+        "expired",
+        "failed",
+        "frames",
+        "records",
+        "refused",
+        "rounds",
+        "syncs",
+        "unknown",
+    )
 
     def __init__(self) -> None:
         self.appends = self.records = self.bytes = self.duplicates = 0
@@ -170,6 +183,7 @@ class Committer:
         self._watch: asyncio.TimerHandle | None = None
         self._unsynced: set[Lane] = set()
         self._closed: str | None = None
+        self._once = Once()
         self._idle: asyncio.Future[None] | None = None
 
     # Coming in.
@@ -279,14 +293,17 @@ class Committer:
             else:
                 lane.queued = False
         if not works:
-            if self._idle is not None and not self._idle.done():
-                self._idle.set_result(None)
+            self._end_drain()
             return
         loop = asyncio.get_running_loop()
         self._round = now = Round(works, loop.time(), self.disk.epoch)
         if self._watch is None:
             self._watch = loop.call_at(now.began_at + HANG_S, self._look)
         self._thread.start(partial(_make, now, self._now_us())).add_done_callback(partial(self._returned, now))
+
+    def _end_drain(self) -> None:
+        if self._idle is not None and not self._idle.done():
+            self._idle.set_result(None)
 
     def _take(self, lane: Lane) -> list[Item] | Control | None:
         """Take the next work of a lane: one call, or appends for one frame. What was given up is passed over."""
@@ -330,9 +347,9 @@ class Committer:
         self._round = None
         self.counts.rounds += 1
         self.stuck_since = None
-        # The faults first: while the disk is down nothing is begun that needs it.
+        # The faults first: what waits behind them would meet the same. After a hang that has ended it would not.
         refusals = [self._blame(done, outcome) for outcome in done.outcomes]
-        if not self.disk.passable:
+        if any(refusals) and not self.disk.passable:
             self._refuse_queued()
         self._begin()
         for (lane, work), outcome, refusal in zip(done.works, done.outcomes, refusals, strict=True):
@@ -367,16 +384,20 @@ class Committer:
                 item.future.set_result(answer)
 
     def _answer(self, lane: Lane, outcome: BaseException, error: OSError | None) -> BaseException:
-        if isinstance(outcome, OSError):
-            return self.disk.refusal(outcome)
-        if isinstance(outcome, OutcomeUnknownError):
+        """Return what one caller of a frame that was not stored is told."""
+        if isinstance(outcome, OutcomeUnknownError | TornFileError):
             self.counts.unknown += 1
-            answer: Exception = OutcomeUnknownError(lane.name, str(error or outcome))
+            text = f"whether an append is stored is not known: {error or outcome}"
+        elif isinstance(outcome, OSError):
+            return self.disk.refusal(outcome)
         elif isinstance(outcome, StreamError | Unavailable):
             return outcome
         else:
             self.counts.unknown += 1
-            answer = OutcomeUnknownError(lane.name, f"an append met a bug: {outcome!r}")
+            text = f"an append met a bug: {outcome!r}"
+            if self._once.news(repr(outcome)):
+                logger.error("stream %r: %s", lane.name, text, exc_info=outcome)
+        answer = OutcomeUnknownError(lane.name, text)
         answer.__cause__ = outcome
         return answer
 
@@ -461,6 +482,7 @@ class Committer:
         due_at = now.began_at + HANG_S
         if loop.time() >= due_at:
             self.stuck_since = now.began_at
+            self._end_drain()
             # Again each time: a probe that writes elsewhere on the disk may have passed meanwhile.
             if self.disk.passable:
                 self.disk.observe(self._hang_fault(), epoch=self.disk.epoch)
@@ -497,19 +519,26 @@ class Committer:
 
     # The end.
 
-    async def drain(self, limit_s: float) -> None:
-        """Sync what is not synced, and wait for everything that is queued, for at most `limit_s` seconds. Newcomers wait too."""
+    async def drain(self) -> None:
+        """Sync what is not synced, and return when everything that is queued is done, that of newcomers too, or the disk hangs."""
         for lane in list(self._unsynced):
             if lane.syncing is not None:
                 lane.syncing.cancel()
             self._sync(lane)
-        if self._round is not None:
+        if self._round is not None and self.stuck_since is None:
             if self._idle is None or self._idle.done():
                 self._idle = asyncio.get_running_loop().create_future()
-            await asyncio.wait({self._idle}, timeout=limit_s)
+            await asyncio.wait({self._idle})
 
-    def close(self, reason: str) -> None:
-        """Refuse newcomers, and answer everyone who still waits: the thread may never come back."""
+    def forget(self, lane: Lane) -> None:
+        """Sync the lane no more: its stream is gone."""
+        self._unsynced.discard(lane)
+        if lane.syncing is not None:
+            lane.syncing.cancel()
+            lane.syncing = None
+
+    def close(self, reason: str) -> bool:
+        """Refuse newcomers, and answer everyone who still waits, for the thread may never come back; return whether it is busy."""
         self._closed = reason
         for handle in (self._alarm, self._watch, *(lane.syncing for lane in self._unsynced)):
             if handle is not None:
@@ -531,6 +560,7 @@ class Committer:
                     self.counts.unknown += 1
                     text = f"the store ended ({reason}) while the append was on its way to the disk"
                     _answer_end(item.future, OutcomeUnknownError(lane.name, text), as_result=True)
+        return self._round is not None
 
 
 def _make(now: Round, time_us: int) -> None:

@@ -12,8 +12,8 @@ from outlast.streams._model import APPEND_BYTES_MAX, NAME_BYTES_MAX, NUMBER_MAX,
 if TYPE_CHECKING:
     from outlast.streams._model import Producer
 
-Records: TypeAlias = bytes | Sequence[bytes]
-HeadersOf: TypeAlias = Headers | Sequence[Headers] | None
+Records: TypeAlias = "bytes | Sequence[bytes]"
+HeadersOf: TypeAlias = "Headers | Sequence[Headers] | None"
 
 RECORD_BYTES: Final = 8
 """Two lengths of 32 bits, of the record and of its headers."""
@@ -34,9 +34,7 @@ def check_name(name: str, what: str = "stream", bytes_max: int = NAME_BYTES_MAX)
         raise ValueError(f"the name of a {what} has no control characters: {name[:40]!r}")
 
 
-def entry_of(
-    stream: str, records: Records, headers: HeadersOf, producer: Producer | None, at: int | None
-) -> tuple[Entry, int]:
+def entry_of(stream: str, records: Records, headers: HeadersOf, producer: Producer | None, at: int | None) -> tuple[Entry, int]:
     """Return the entry and at least the bytes that it takes in the log.
 
     Raises `TypeError` and `ValueError` for what is no append, and `AppendTooLargeError` for one that is never taken.

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Final
 
 from outlast import Fault, Kind, Scope, Unavailable
 from outlast.streams._committer import Lane
-from outlast.streams._errors import StreamClosedError, StreamNotFoundError
+from outlast.streams._errors import LimitError, StreamClosedError, StreamNotFoundError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from outlast.streams._log import Log
@@ -19,6 +20,16 @@ if TYPE_CHECKING:
 
 FOLLOWERS_MAX: Final = 10_000
 RETRY_S: Final = 1.0
+
+
+class Followers:
+    """Those who wait at the tail of any stream of one store, and whether they are to end."""
+
+    def __init__(self, name: str, limit: int) -> None:
+        self.name = name
+        self.limit = limit
+        self.count = 0
+        self.ending: Callable[[], Exception] | None = None
 
 
 class Held:
@@ -64,10 +75,18 @@ class Held:
         """Return the error for whoever uses it although it was deleted."""
         return StreamNotFoundError(self.name, "it was deleted; a stream of this name that was made since is another one")
 
-    def check_open(self) -> None:
-        """Raise unless records may be added."""
-        if self.log.view.closed or self.closing:
-            raise StreamClosedError(self.name, f"it was closed at position {self.log.view.tail}; nothing can be added")
+    def check_open(self, size: int) -> None:
+        """Raise unless so many bytes may be added."""
+        view = self.log.view
+        if view.closed or self.closing:
+            raise StreamClosedError(self.name, f"it was closed at position {view.tail}; nothing can be added")
+        quota = self.options.quota_bytes
+        if quota is not None and view.size_bytes + self.lane.size_bytes + size > quota:
+            text = (
+                f"{size} bytes do not fit into its quota: it has {view.size_bytes} bytes, {self.lane.size_bytes} wait to be stored, "
+                f"the limit is {quota}; trim it, or raise quota_bytes"
+            )
+            raise LimitError(self.name, text)
 
     # Those who wait at the tail.
 
@@ -85,7 +104,15 @@ class Held:
         store = self.volume.followers
         if store.count >= store.limit:
             reason = f"{store.count} readers wait at the tail of streams (limit {store.limit})"
-            fault = Fault(Kind.OVERLOADED, "followers full", reason, store.name, Scope.CALL, RETRY_S, "read with fewer, or raise followers_max")
+            fault = Fault(
+                Kind.OVERLOADED,
+                "followers full",
+                reason,
+                store.name,
+                Scope.CALL,
+                RETRY_S,
+                "read with fewer, or raise followers_max",
+            )
             raise Unavailable(store.name, fault, 0.0, RETRY_S)
         if store.ending is not None:
             raise store.ending()

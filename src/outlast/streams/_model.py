@@ -72,7 +72,7 @@ class Chunk:
 
     def __iter__(self) -> Iterator[Record]:
         headers = self.headers or itertools.repeat(b"")
-        for position, data, time_us, stored in zip(itertools.count(self.first), self.records, self.times_us, headers):  # noqa: B905
+        for position, data, time_us, stored in zip(itertools.count(self.first), self.records, self.times_us, headers):
             yield Record(position, data, time_us / 1e6, json.loads(stored) if stored else {})
 
 

@@ -89,14 +89,15 @@ class Stream:
         """
         held = self._held
         entry, size = entry_of(held.name, records, headers, producer, at)
-        held.check_open()
         if self._admission is not None:
             entered = self._admission.enter(key=held.name, cost=len(entry.records), size_bytes=size, deadline_s=deadline_s)
             async with entered:
                 return await held.volume.append(held, entry, size, deadline_s)
         return await held.volume.append(held, entry, size, deadline_s)
 
-    async def read(self, start: int = 0, *, follow: bool = False, bytes_max: int = _reading.CHUNK_BYTES) -> AsyncGenerator[Record, None]:
+    async def read(
+        self, start: int = 0, *, follow: bool = False, bytes_max: int = _reading.CHUNK_BYTES
+    ) -> AsyncGenerator[Record, None]:
         """Yield the records from `start` on, up to the tail; with `follow` wait there for more, until the stream is closed.
 
         About `bytes_max` bytes are in memory at a time. Raises `TrimmedError` where records are gone, also in the middle;
@@ -136,3 +137,10 @@ class Stream:
         Closing twice is the same as closing once. If it fails the stream is open.
         """
         await self._held.volume.close_stream(self._held)
+
+    async def delete(self) -> None:
+        """Delete it, durably. From now on it is gone for whoever has it in hand. It works on a full disk.
+
+        If it fails the stream is there. Cancelled, it may be deleted all the same.
+        """
+        await self._held.volume.delete(self._held)

@@ -65,7 +65,12 @@ class Streams:
         always has room for one. `followers_max` bounds those who wait at the tail of a stream; `streams_max`, the streams. With
         an `admission` each append comes in by it: the key is the stream's name, the cost the number of its records.
         """
-        for what, value in (("backlog_max", backlog_max), ("backlog_bytes", backlog_bytes), ("followers_max", followers_max), ("streams_max", streams_max)):
+        for what, value in (
+            ("backlog_max", backlog_max),
+            ("backlog_bytes", backlog_bytes),
+            ("followers_max", followers_max),
+            ("streams_max", streams_max),
+        ):
             if value < 1:
                 raise ValueError(f"streams {name}: {what} is at least 1, not {value}")
         places = [volumes] if isinstance(volumes, str | os.PathLike | Disk) else list(volumes)
@@ -79,7 +84,9 @@ class Streams:
         disks = [place if isinstance(place, Disk) else Disk(place, files=files) for place in places]
         if len({disk.name for disk in disks}) < len(disks):
             raise ValueError(f"streams {name}: two volumes are called {disks[0].name!r}; give each Disk a name of its own")
-        self._volumes = {disk.name: Volume(disk, self._followers, self._clock, files, backlog_max, backlog_bytes) for disk in disks}
+        self._volumes = {
+            disk.name: Volume(disk, self._followers, self._clock, files, backlog_max, backlog_bytes) for disk in disks
+        }
         self._is_open = False
         self._making: dict[str, asyncio.Future[object]] = {}
 
@@ -115,7 +122,9 @@ class Streams:
             raise
         return self
 
-    async def __aexit__(self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None) -> None:
+    async def __aexit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
         """Make durable what is not, and close it."""
         try:
             await self._let_followers_go()
@@ -219,7 +228,9 @@ class Streams:
     def _volume_for(self, name: str, volume: str | None) -> Volume:
         count = sum(len(each.streams) for each in self._volumes.values())
         if count >= self.streams_max:
-            raise LimitError(name, f"there are {count} streams already (limit {self.streams_max}); delete some, or raise streams_max")
+            raise LimitError(
+                name, f"there are {count} streams already (limit {self.streams_max}); delete some, or raise streams_max"
+            )
         if volume is not None:
             return self._volumes[volume]
         return max(self._volumes.values(), key=lambda each: (each.disk.passable, each.disk.room.available_bytes or 0))

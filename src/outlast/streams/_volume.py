@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import logging
 import os
+import secrets
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from outlast import ConfigurationError, Fault, Kind, Scope, Unavailable
 from outlast.extend import OwnThread, TornFileError
+from outlast.streams._catalogue import Found, look_over
 from outlast.streams._committer import Committer, Lane
 from outlast.streams._errors import OutcomeUnknownError
+from outlast.streams._format.meta import Meta
+from outlast.streams._format.names import folder_name
 from outlast.streams._held import Held
+from outlast.streams._log import Log, Shared
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -21,7 +28,7 @@ if TYPE_CHECKING:
     from outlast.extend import FileSystem
     from outlast.streams._clock import Clock
     from outlast.streams._errors import StreamError
-    from outlast.streams._log import Log
+    from outlast.streams._held import Followers
     from outlast.streams._model import Appended, Chunk, Entry, StreamOptions
 
 T = TypeVar("T")
@@ -32,16 +39,7 @@ READS_MAX: Final = 1_000
 RETRY_S: Final = 1.0
 LOCK_NAME: Final = "outlast-streams.lock"
 STREAMS_NAME: Final = "streams"
-
-
-class Followers:
-    """Those who wait at the tail of any stream of one store, and whether they are to end."""
-
-    def __init__(self, name: str, limit: int) -> None:
-        self.name = name
-        self.limit = limit
-        self.count = 0
-        self.ending: Callable[[], Exception] | None = None
+logger = logging.getLogger("outlast.streams")
 
 
 class Readers:
@@ -86,7 +84,9 @@ class Readers:
 class Volume:
     """See the head of this file. On the event loop's thread only, but for what is passed to a thread."""
 
-    def __init__(self, disk: Disk, followers: Followers, clock: Clock, files: FileSystem, backlog_max: int, backlog_bytes: int) -> None:
+    def __init__(
+        self, disk: Disk, followers: Followers, clock: Clock, files: FileSystem, backlog_max: int, backlog_bytes: int
+    ) -> None:
         self.disk = disk
         self.followers = followers
         self.files = files
@@ -95,11 +95,13 @@ class Volume:
         self.thread = OwnThread(f"{disk.name} writes")
         self.readers = Readers(disk.name)
         self.committer = Committer(disk, self.thread, clock.now_us, backlog_max=backlog_max, backlog_bytes=backlog_bytes)
+        self.clock = clock
+        self.shared = Shared(disk=disk, files=files, report=self._report, note=logger.info)
         self.lane = Lane(disk.name)
         """The queue of what concerns no stream that is there yet."""
         self.streams: dict[str, Held] = {}
-        self.unknown: list[str] = []
-        """Folders in it of which no stream is known."""
+        self.found = Found([], [], [])
+        """What was there at the start."""
         self._tasks: set[asyncio.Task[Any]] = set()
         self._lock: int | None = None
 
@@ -108,9 +110,7 @@ class Volume:
     async def append(self, held: Held, entry: Entry, size: int, deadline_s: float | None) -> Appended:
         """Store an entry. The dependency refuses while the disk is not well."""
         async with self.disk.use("append"):
-            held.check_open()
-            if (quota := held.options.quota_bytes) is not None:
-                held.check_quota(quota, size)
+            held.check_open(size)
             return await self.committer.append(held.lane, entry, size, deadline_s)
 
     async def read(self, held: Held, function: Callable[[], Chunk]) -> Chunk:
@@ -166,11 +166,20 @@ class Volume:
         number = secrets.randbits(64)
         folder = self.folder / folder_name(number)
         meta = Meta(number, name, self.clock.now_us(), options)
-        log = await self._write(self.lane, partial(Log.create, folder, meta, self.shared))
+        log = await self._write(self.lane, partial(self._make, folder, meta))
         held = Held(self, name, number, folder, options)
         held.recovered(log)
         self.streams[name] = held
         return held
+
+    def _make(self, folder: Path, meta: Meta) -> Log:
+        """Make the stream. In the thread."""
+        try:
+            self.files.mkdir(self.folder)
+            self.files.sync_folder(self.path)
+        except FileExistsError:
+            pass
+        return Log.create(folder, meta, self.shared)
 
     async def close_stream(self, held: Held) -> None:
         """Let nothing be added from now on. What was queued before is stored."""
@@ -227,7 +236,7 @@ class Volume:
     async def open(self) -> None:
         """Hold the folder and read its catalogue. Raises `ConfigurationError`."""
         self._lock, found = await self.readers.run(self._open)
-        for folder, meta in found.metas:
+        for folder, meta in found.streams:
             self.streams[meta.name] = Held(self, meta.name, meta.id, folder, meta.options)
         self.found = found
 
@@ -241,7 +250,13 @@ class Volume:
                 self.files.close(lock)
                 raise
         except BlockingIOError as error:
-            msg = f"the streams in {self.path} are in use by another process, or by another Streams of this one; give each a folder"
+            msg = (
+                f"the streams in {self.path} are in use by another process, or by another Streams of this one; give each a folder"
+            )
+            raise ConfigurationError(msg) from error
+        except FileNotFoundError as error:
+            # Not made here: where a disk is not mounted, that would fill another one.
+            msg = f"there is no folder {self.path} for streams; make it, on the disk that they are to be on"
             raise ConfigurationError(msg) from error
         except OSError as error:
             msg = f"cannot open the streams in {self.path}: {error.strerror}; give a folder that can be read and written"
@@ -250,10 +265,6 @@ class Volume:
     def _hold(self) -> int:
         path = self.path / LOCK_NAME
         try:
-            lock = self.files.open(path, os.O_RDWR | os.O_CREAT)
-        except FileNotFoundError:
-            # The first start: nothing of it is needed again.
-            self.files.mkdir(self.path)
             lock = self.files.open(path, os.O_RDWR | os.O_CREAT)
         except OSError as error:
             if error.errno != errno.EROFS:
@@ -266,9 +277,9 @@ class Volume:
             raise
         return lock
 
-    async def flush(self, limit_s: float) -> None:
-        """Make durable what is not, and wait for all that is queued, at most so long."""
-        await self.committer.drain(limit_s)
+    async def flush(self) -> None:
+        """Make durable what is not, and return when all that is queued is done, or the thread hangs."""
+        await self.committer.drain()
 
     async def close(self, reason: str) -> None:
         """Answer whoever still waits, and let go of everything, unless a thread hangs: then the lock stays as well."""
@@ -281,6 +292,10 @@ class Volume:
         logs = [held.known_log for held in self.streams.values() if held.known_log is not None]
         await self.thread.run(self._let_go, logs, self._lock)
         self.thread.close()
+
+    def _report(self, error: StreamError) -> None:
+        """Log damage that was found, once. From any thread."""
+        logger.error("%s", error)
 
     def _let_go(self, logs: list[Log], lock: int | None) -> None:
         for log in logs:
