@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias, cast
 
 from outlast.streams._errors import AppendTooLargeError
+from outlast.streams._format.record_headers import encode_headers
 from outlast.streams._model import APPEND_BYTES_MAX, NAME_BYTES_MAX, NUMBER_MAX, RECORDS_MAX, Entry, Headers
 
 if TYPE_CHECKING:
@@ -62,34 +62,26 @@ def entry_of(stream: str, records: Records, headers: HeadersOf, producer: Produc
     return Entry(given, stored, producer, at), size
 
 
-def _checked(records: object) -> tuple[bytes, ...]:
-    if isinstance(records, bytearray | memoryview | str | Mapping) or not isinstance(records, Sequence):
+def _checked(records: Sequence[object]) -> tuple[bytes, ...]:
+    """Return records of a sequence; a caller may change it later."""
+    if isinstance(records, bytearray | memoryview | str) or not isinstance(records, Sequence):
         raise TypeError(f"an append takes bytes, or a sequence of bytes, not {type(records).__name__}")
-    given: tuple[object, ...] = tuple(records)  # pyright: ignore[reportUnknownVariableType,reportUnknownArgumentType]
+    given = tuple(records)
     if not given:
         raise ValueError("an append has at least one record; a record may be empty: b''")
     kinds = set(map(type, given))
     if kinds != {bytes}:
         names = ", ".join(sorted(kind.__name__ for kind in kinds - {bytes}))
         raise TypeError(f"a record is bytes, not {names}")
-    return given  # type: ignore[return-value]  # looked at just now
+    return cast("tuple[bytes, ...]", given)
 
 
 def _stored(headers: Headers | Sequence[Headers], count: int) -> Sequence[bytes]:
     if isinstance(headers, Mapping):
-        return (_encoded(headers),) * count
+        return (encode_headers(headers),) * count
     if len(headers) != count:
         raise ValueError(f"there are {count} records and headers for {len(headers)}: give one mapping for all, or one for each")
-    return tuple(map(_encoded, headers))
-
-
-def _encoded(headers: Headers) -> bytes:
-    if not headers:
-        return b""
-    for name, value in headers.items():
-        if type(name) is not str or type(value) is not str:
-            raise TypeError(f"headers are text by name, not {type(value).__name__} by {type(name).__name__}")
-    return json.dumps(dict(headers), ensure_ascii=False, separators=(",", ":")).encode()
+    return tuple(map(encode_headers, headers))
 
 
 def _check_producer(producer: Producer) -> int:

@@ -134,7 +134,3 @@ class AppendTooLargeError(TooLargeError):
         self.fault = Fault(Kind.REJECTED, "too large", message, scope=Scope.CALL)
         attach(self, self.fault)
         self.stream, self.what, self.seen, self.limit = stream, what, seen, limit
-
-    def __reduce__(self) -> tuple[type[AppendTooLargeError], tuple[str, str, int, int]]:
-        """Travel to another process whole."""
-        return AppendTooLargeError, (self.stream, self.what, self.seen, self.limit)

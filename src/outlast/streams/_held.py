@@ -43,7 +43,7 @@ class Held:
         self.folder = folder
         self.options = options
         self.lane = Lane(name, sync_every_s=options.sync_every_s, on_stored=self.changed)
-        self.recovering: asyncio.Task[Log] | None = None
+        self.recovering: asyncio.Task[None] | None = None
         self.gone = False
         """Whether it was deleted, or is being deleted."""
         self.closing = False

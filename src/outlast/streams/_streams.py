@@ -88,7 +88,7 @@ class Streams:
             disk.name: Volume(disk, self._followers, self._clock, files, backlog_max, backlog_bytes) for disk in disks
         }
         self._is_open = False
-        self._making: dict[str, asyncio.Future[object]] = {}
+        self._making: dict[str, asyncio.Task[Held]] = {}
 
     def __repr__(self) -> str:
         return f"<Streams {self.name}, {len(self.names()) if self._is_open else 'not open'}>"

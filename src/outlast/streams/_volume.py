@@ -216,10 +216,11 @@ class Volume:
     async def recovered(self, held: Held) -> Held:
         """Return when the log of a stream is recovered; those who ask meanwhile share it."""
         if held.known_log is None:
-            if held.recovering is None:
-                held.recovering = asyncio.get_running_loop().create_task(self._recover(held))
-                held.recovering.add_done_callback(self._finished)
-            await asyncio.shield(held.recovering)
+            recovering = held.recovering
+            if recovering is None:
+                recovering = held.recovering = asyncio.get_running_loop().create_task(self._recover(held))
+                recovering.add_done_callback(self._finished)
+            await asyncio.shield(recovering)
         return held
 
     async def _recover(self, held: Held) -> None:
