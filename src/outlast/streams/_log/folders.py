@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from outlast.streams._format.meta import Meta
 
 NEW_NAME: Final = "new"
-"""`meta` of a stream whose creation was not ended, so it was never acknowledged: what is left of it goes, now or at the next start."""
+"""`meta` of a stream whose creation was never acknowledged: what is left of its folder goes, now or at the next start."""
 
 
 def create(folder: Path, meta: Meta, segment: str, header: bytes, files: FileSystem) -> None:
@@ -56,7 +56,7 @@ def make_segment(path: str, header: bytes, files: FileSystem) -> None:
 
     A file of that name has no records: it is replaced, and until then it stays.
     """
-    # Under another name until the header is on disk: a segment without a whole header was damaged, and was not left so by a crash.
+    # Under another name until the header is on disk: so no crash leaves a segment without one.
     new = f"{path}.new"
     unlink(new, files)
     descriptor = files.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL)

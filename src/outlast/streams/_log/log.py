@@ -150,8 +150,8 @@ class Log:
     def trim(self, before: int) -> None:
         """Forget all records below a position, durably, and remove the segments that have no others.
 
-        Needs no room on the disk. Below the oldest position it does nothing. Raises `BeyondTailError`; `OSError`, and then nothing
-        was forgotten; `OutcomeUnknownError`.
+        Needs no room on the disk. Below the oldest position it does nothing. Raises `BeyondTailError`, `OSError`, and then
+        nothing was forgotten, and `OutcomeUnknownError`.
         """
         with self._lock:
             self._check_is_there()

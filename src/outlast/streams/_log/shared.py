@@ -31,7 +31,7 @@ OPENED_BYTES_MAX: Final = 64 << 20
 
 
 class Space(Protocol):
-    """What guards the room on the disk: `outlast.disk.Disk` is one. Any thread may call it."""
+    """The guard of the room on a disk: `outlast.disk.Disk` is one. Any thread may call it."""
 
     def admit(self, size: int, /) -> None:
         """Return if `size` bytes more may be written; else raise an `OSError` that says why not."""
