@@ -1,4 +1,4 @@
-"""What a caller wants to append, checked and as the log takes it."""
+"""An append of a caller, checked, and as the log takes it."""
 
 from __future__ import annotations
 
@@ -20,6 +20,8 @@ RECORD_BYTES: Final = 8
 APPEND_BYTES: Final = 256
 """More than the fixed parts of a frame and of a producer's entry, without its id."""
 PRODUCER_BYTES_MAX: Final = 256
+NO_SEQUENCES: Final = frozenset({bytearray, memoryview, str})
+"""Of these, each element is no record."""
 
 
 def check_name(name: str, what: str = "stream", bytes_max: int = NAME_BYTES_MAX) -> None:
@@ -62,11 +64,11 @@ def entry_of(stream: str, records: Records, headers: HeadersOf, producer: Produc
     return Entry(given, stored, producer, at), size
 
 
-def _checked(records: Sequence[object]) -> tuple[bytes, ...]:
+def _checked(records: object) -> tuple[bytes, ...]:
     """Return records of a sequence; a caller may change it later."""
-    if isinstance(records, bytearray | memoryview | str) or not isinstance(records, Sequence):
+    if type(records) in NO_SEQUENCES or not isinstance(records, Sequence):
         raise TypeError(f"an append takes bytes, or a sequence of bytes, not {type(records).__name__}")
-    given = tuple(records)
+    given = tuple(cast("Sequence[object]", records))
     if not given:
         raise ValueError("an append has at least one record; a record may be empty: b''")
     kinds = set(map(type, given))

@@ -7,7 +7,7 @@ import contextlib
 from typing import TYPE_CHECKING, Final
 
 from outlast import Fault, Kind, Scope, Unavailable
-from outlast.streams._committer import Lane
+from outlast.streams._commit import Lane
 from outlast.streams._errors import LimitError, StreamClosedError, StreamNotFoundError
 
 if TYPE_CHECKING:
@@ -83,8 +83,8 @@ class Held:
         quota = self.options.quota_bytes
         if quota is not None and view.size_bytes + self.lane.size_bytes + size > quota:
             text = (
-                f"{size} bytes do not fit into its quota: it has {view.size_bytes} bytes, {self.lane.size_bytes} wait to be stored, "
-                f"the limit is {quota}; trim it, or raise quota_bytes"
+                f"{size} bytes do not fit into its quota: it has {view.size_bytes}, {self.lane.size_bytes} wait to be stored, "
+                f"and the limit is {quota}; trim it, or raise quota_bytes"
             )
             raise LimitError(self.name, text)
 

@@ -63,7 +63,7 @@ class Chunk:
     next: int
     records: Sequence[bytes]
     times_us: Sequence[int]
-    """When each was stored, in microseconds since 1970."""
+    """The time at which each was stored, in microseconds since 1970."""
     headers: Sequence[bytes] | None
     """The headers of each as they are stored, a JSON object, or b"" for none; None: no record of it has any."""
 

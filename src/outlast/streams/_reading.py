@@ -30,8 +30,7 @@ async def fetch(held: Held, position: int, bytes_max: int, wait_s: float) -> Chu
             error = TrimmedError if position < view.oldest else BeyondTailError
             raise error(held.name, position, view.oldest, view.tail)
         if position < view.tail:
-            got = await held.volume.read(held, partial(log.read, position, bytes_max))
-            return Chunk(got.first, got.next, got.records, got.times_us, got.headers)
+            return await held.volume.read(held, partial(log.read, position, bytes_max))
         left_s = until - loop.time()
         if left_s <= 0 or view.closed:
             return Chunk(position, position, (), (), None)

@@ -124,7 +124,7 @@ class Stream:
         return await _reading.fetch(self._held, position, bytes_max, wait_s)
 
     async def trim(self, before: int) -> None:
-        """Give up all records below `before`, durably; whole segments of them are deleted. It works on a full disk.
+        """Let go of all records below `before`, durably; whole segments of them are deleted. It works on a full disk.
 
         Raises `BeyondTailError` for a position above the tail. Cancelled, it may happen all the same.
         """

@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from outlast import ConfigurationError, Phase, Stopping
 from outlast.disk import Disk
 from outlast.extend import LOCAL_FILES
 from outlast.streams._clock import Clock
-from outlast.streams._committer import BACKLOG_BYTES, BACKLOG_MAX
+from outlast.streams._commit import BACKLOG_BYTES, BACKLOG_MAX
 from outlast.streams._entries import check_name
 from outlast.streams._errors import LimitError, StreamExistsError, StreamNotFoundError
 from outlast.streams._held import FOLLOWERS_MAX, Followers, Held
@@ -21,6 +20,7 @@ from outlast.streams._stream import Stream
 from outlast.streams._volume import Volume
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from types import TracebackType
     from typing import Self
 

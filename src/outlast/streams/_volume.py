@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from outlast import ConfigurationError, Fault, Kind, Scope, Unavailable
 from outlast.extend import OwnThread, TornFileError
 from outlast.streams._catalogue import Found, look_over
-from outlast.streams._committer import Committer, Lane
+from outlast.streams._commit import Committer, Lane
 from outlast.streams._errors import OutcomeUnknownError
 from outlast.streams._format.meta import Meta
 from outlast.streams._format.names import folder_name

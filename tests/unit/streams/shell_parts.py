@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 from typing import TYPE_CHECKING, Any
 
 import outlast
 from outlast.streams import Appended, Producer, StreamError
-from outlast.streams._committer import Committer, Lane
+from outlast.streams._commit import Committer, Lane
 from outlast.streams._model import Entry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+
+FULL = OSError(errno.ENOSPC, "No space left on device")
+
+
+def an_entry() -> Entry:
+    return Entry((b"x",))
 
 
 class ListLog:
@@ -83,7 +91,9 @@ class Rig:
     def __init__(self, **options: int) -> None:
         self.thread = SlowThread()
         self.is_well = True
-        self.disk = outlast.Dependency("disk a", probe=self.probe)
+        # Asks as often as a Disk does.
+        policy = outlast.HealthPolicy(probe=outlast.Backoff(base_s=0.1, cap_s=0.5))
+        self.disk = outlast.Dependency("disk a", probe=self.probe, policy=policy)
         self.committer = Committer(self.disk, self.thread, lambda: 1, **options)
         self.lanes: dict[str, Lane] = {}
 

@@ -10,15 +10,15 @@ written. In the thread it is written whatever its caller does, and the stream's 
 from __future__ import annotations
 
 import asyncio
-import heapq
-import itertools
 import logging
 from collections import deque
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 from outlast import Fault, Kind, Scope, Stopping, Unavailable
 from outlast.extend import Once, TornFileError
+from outlast.streams._commit.deadlines import Deadlines
+from outlast.streams._commit.lane import Control, Counts, Item, Lane, Round
 from outlast.streams._errors import ExpiredError, OutcomeUnknownError, StreamError
 from outlast.streams._model import Appended
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from outlast import Dependency
+    from outlast.streams._commit.lane import Calls
     from outlast.streams._model import Entry
 
 T = TypeVar("T")
@@ -45,109 +46,6 @@ HANG_S: Final = 2.0
 RETRY_S: Final = 1.0
 """The seconds after which it is worth coming back to a full backlog: there is no better estimate."""
 logger = logging.getLogger("outlast.streams")
-
-
-class Writes(Protocol):
-    """The part of a log that a round needs. Called in the thread."""
-
-    def append(self, entries: Sequence[Entry], now_us: int) -> Sequence[Appended | StreamError]:
-        """Store entries in one frame; return for each its positions, or why it alone was not stored. `OSError`: none is."""
-        ...
-
-    def sync(self) -> None:
-        """Make durable what was appended."""
-        ...
-
-
-class Calls(Protocol):
-    """The part of a thread that is needed, as `outlast.extend.OwnThread` has it."""
-
-    def start(self, function: Callable[[], T]) -> asyncio.Future[T]:
-        """Make the call in the thread."""
-        ...
-
-
-class Item:
-    """One append between its caller and the thread."""
-
-    __slots__ = ("began", "entry", "future", "size")
-
-    def __init__(self, entry: Entry | None, size: int, future: asyncio.Future[Any]) -> None:
-        self.entry = entry
-        """None: it was given up while it was queued."""
-        self.size = size
-        self.future = future
-        """Its result is `Appended`, or the exception for its caller to raise."""
-        self.began = False
-        """Whether it is, or was, in the thread."""
-
-
-class Control:
-    """A call about one stream that has its turn among the appends: a trim, a close."""
-
-    __slots__ = ("function", "future")
-
-    def __init__(self, function: Callable[[], Any], future: asyncio.Future[Any]) -> None:
-        self.function = function
-        self.future = future
-
-
-class Lane:
-    """The queue of one stream."""
-
-    __slots__ = ("items", "log", "name", "on_stored", "queued", "size_bytes", "sync_every_s", "syncing", "waiting")
-
-    def __init__(self, name: str, *, sync_every_s: float = 0.0, on_stored: Callable[[], None] | None = None) -> None:
-        self.name = name
-        self.log: Writes | None = None
-        self.sync_every_s = sync_every_s
-        self.on_stored = on_stored
-        """Called after every round in which something was stored."""
-        self.items: deque[Item | Control] = deque()
-        self.queued = False
-        """Whether it stands in line for a round."""
-        self.waiting = 0
-        """Appends in `items` and in the thread."""
-        self.size_bytes = 0
-        """Their bytes."""
-        self.syncing: asyncio.TimerHandle | None = None
-        """The time of its next sync, where something is not synced."""
-
-
-class Round:
-    """One call to the thread: the work, and the outcomes as far as it has come."""
-
-    __slots__ = ("began_at", "epoch", "outcomes", "works")
-
-    def __init__(self, works: list[tuple[Lane, list[Item] | Control]], began_at: float, epoch: int) -> None:
-        self.works = works
-        self.outcomes: list[Any] = []
-        """Of each work an exception, or what it returned. Only the thread adds to it."""
-        self.began_at = began_at
-        self.epoch = epoch
-
-
-class Counts:
-    """What a committer has done since the start."""
-
-    __slots__ = (
-        "appends",
-        "bytes",
-        "duplicates",
-        "expired",
-        "failed",
-        "frames",
-        "records",
-        "refused",
-        "rounds",
-        "syncs",
-        "unknown",
-    )
-
-    def __init__(self) -> None:
-        self.appends = self.records = self.bytes = self.duplicates = 0
-        self.refused = self.expired = self.failed = self.unknown = 0
-        self.rounds = self.frames = self.syncs = 0
 
 
 class Committer:
@@ -176,10 +74,7 @@ class Committer:
         self._lanes: deque[Lane] = deque()
         self._round: Round | None = None
         self._controls = 0
-        self._due: list[tuple[float, int, Lane, Item]] = []
-        """A heap of the deadlines, some of appends that have ended."""
-        self._numbers = itertools.count()
-        self._alarm: asyncio.TimerHandle | None = None
+        self.deadlines = Deadlines(self._expire)
         self._watch: asyncio.TimerHandle | None = None
         self._unsynced: set[Lane] = set()
         self._closed: str | None = None
@@ -206,7 +101,7 @@ class Committer:
         self.waiting += 1
         self.size_bytes += size
         if deadline_s is not None:
-            self._expect(lane, item, loop.time() + deadline_s)
+            self.deadlines.add(loop.time() + deadline_s, lane, item, self.waiting)
         self._enqueue(lane)
         try:
             got = await item.future
@@ -232,7 +127,7 @@ class Committer:
         self._controls += 1
         lane.items.append(control)
         self._enqueue(lane)
-        return await control.future
+        return cast("T", await control.future)
 
     def _refusal(self, lane: Lane, size: int, deadline_s: float | None) -> Exception | None:
         if self._closed is not None:
@@ -442,36 +337,16 @@ class Committer:
                     item.future.set_result(self.disk.unavailable())
                     self._give_up(lane, item)
 
-    def _expect(self, lane: Lane, item: Item, due_at: float) -> None:
-        """See that the append is answered at its deadline."""
-        due = self._due
-        if len(due) > 2 * self.waiting + 1_000:
-            due[:] = [each for each in due if not each[3].future.done()]
-            heapq.heapify(due)
-        heapq.heappush(due, (due_at, next(self._numbers), lane, item))
-        if self._alarm is None or due_at < self._alarm.when():
-            self._set_alarm()
-
-    def _set_alarm(self) -> None:
-        if self._alarm is not None:
-            self._alarm.cancel()
-        self._alarm = asyncio.get_running_loop().call_at(self._due[0][0], self._expire) if self._due else None
-
-    def _expire(self) -> None:
-        due, now = self._due, asyncio.get_running_loop().time()
-        while due and (due[0][0] <= now or due[0][3].future.done()):
-            _, _, lane, item = heapq.heappop(due)
-            if item.future.done():
-                continue
-            if item.began:
-                self.counts.unknown += 1
-                text = "the deadline passed while the append was on its way to the disk"
-                item.future.set_result(OutcomeUnknownError(lane.name, text))
-            else:
-                self.counts.expired += 1
-                item.future.set_result(ExpiredError(lane.name, "the deadline passed before the append was begun"))
-                self._give_up(lane, item)
-        self._set_alarm()
+    def _expire(self, lane: Lane, item: Item) -> None:
+        """Answer an append whose deadline has passed."""
+        if item.began:
+            self.counts.unknown += 1
+            text = "the deadline passed while the append was on its way to the disk"
+            item.future.set_result(OutcomeUnknownError(lane.name, text))
+        else:
+            self.counts.expired += 1
+            item.future.set_result(ExpiredError(lane.name, "the deadline passed before the append was begun"))
+            self._give_up(lane, item)
 
     def _look(self) -> None:
         """Look whether the thread hangs; look again while there is a round."""
@@ -520,7 +395,7 @@ class Committer:
     # The end.
 
     async def drain(self) -> None:
-        """Sync what is not synced, and return when everything that is queued is done, that of newcomers too, or the disk hangs."""
+        """Sync what is not synced, and return when all that is queued is done, that of newcomers too, or the disk hangs."""
         for lane in list(self._unsynced):
             if lane.syncing is not None:
                 lane.syncing.cancel()
@@ -538,9 +413,10 @@ class Committer:
             lane.syncing = None
 
     def close(self, reason: str) -> bool:
-        """Refuse newcomers, and answer everyone who still waits, for the thread may never come back; return whether it is busy."""
+        """Refuse newcomers and answer everyone who still waits: the thread may never come back. Return whether it is busy."""
         self._closed = reason
-        for handle in (self._alarm, self._watch, *(lane.syncing for lane in self._unsynced)):
+        self.deadlines.close()
+        for handle in (self._watch, *(lane.syncing for lane in self._unsynced)):
             if handle is not None:
                 handle.cancel()
         self._unsynced.clear()
