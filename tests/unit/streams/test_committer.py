@@ -300,6 +300,7 @@ def test_a_sync_that_fails_is_evidence_and_is_tried_again(expected_logs: Any) ->
         rig = Rig()
         rig.lane(sync_every_s=1.0)
         await rig.append(b"x")
+        rig.is_well = False
         rig.log().error = FULL
         await asyncio.sleep(1.1)
         assert not rig.disk.passable
