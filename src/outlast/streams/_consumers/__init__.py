@@ -1,0 +1,1 @@
+"""Consumers of a stream: durable cursors with leases, acknowledgement, and a bounded number of deliveries."""
