@@ -1,18 +1,17 @@
-"""Events as bytes. Pure.
+"""Events as bytes: one frame each (`_format.frames`), of kind CURSOR, salted with the id of the stream. Pure.
 
-A file of cursors is a header and then events, each a frame of the same shape, little-endian:
+The body of a frame, little-endian:
 
-    at   bytes
-    0    4      magic: "OCur"
-    4    4      length of the frame
-    8    4      CRC-32C of the frame without these four bytes
-    12   1      kind of the event; 0 is the header
-    13   1      length of the name
-    14   8      number; of the header, the version of the format
-    22   name   the consumer, in UTF-8; of the header, the id of the stream
-    ...  12     each run: first position (8), how many (4)
+    0    kind         u8: of the event
+    1    name bytes   u8
+    2    durable to   u32: this much of the file was on disk before the frame was written
+    6    number       u64
+    14   name         of the consumer, in UTF-8
+    ..   runs         12 bytes each: first position u64, how many u32
 
-The header says whose cursors they are, so a file that was copied or left behind moves the cursors of no other stream.
+A file is nothing but such frames; the salt keeps cursors that were copied or left behind from moving those of another stream.
+A place that does not read is damage if some frame knows that it was on disk, and otherwise a torn tail: what follows it was not
+acknowledged, since frames that were never synced may outlive a power cut in any order.
 """
 
 from __future__ import annotations
@@ -21,99 +20,70 @@ from dataclasses import dataclass
 from struct import Struct
 from typing import TYPE_CHECKING, Final
 
-import google_crc32c
-
 from outlast.streams._consumers._cursor import Event, EventKind
 from outlast.streams._consumers._runs import Run
+from outlast.streams._format.frames import MAGIC, PREFIX_BYTES, FrameError, FrameKind, decode_frame, encode_frame, frame_length, salt_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-FORMAT: Final = 1
-MAGIC: Final = b"OCur"
 NAME_BYTES_MAX: Final = 200
-_HEADER: Final = 0
-_FRONT: Final = Struct("<4sII")
-_BODY: Final = Struct("<BBQ")
+_BODY: Final = Struct("<BBIQ")
 _RUN: Final = Struct("<QI")
-_SMALLEST: Final = _FRONT.size + _BODY.size
-LENGTH_MAX: Final = _SMALLEST + NAME_BYTES_MAX + 65_536 * _RUN.size
-"""No event has more runs than records may be open, or set aside."""
 
 
 @dataclass(frozen=True, slots=True)
 class Parsed:
     """The content of a file of cursors."""
 
-    version: int | None
-    """None: the header does not read. If it is above `FORMAT`, nothing else was read."""
-    identity: str
     events: list[Event]
+    """Those before the first place that does not read."""
     end: int
-    """The place where the last frame that reads ends: what is behind it is a torn tail."""
-    damaged_at: int | None
-    """The first place that does not read although a later frame does."""
+    """That place, or the end of the file."""
+    durable_to: int
+    """All up to here was once on disk: if `end` is below, bytes were changed or cut off."""
 
 
-def header(identity: str) -> bytes:
-    """Return the first frame of a file."""
-    return _frame(_HEADER, FORMAT, identity, ())
+def encode(events: Iterable[Event], stream_id: int, durable_to: int | None = None) -> bytes:
+    """Return the frames of events. `durable_to` None: they are a whole file, which gets its name when it is on disk."""
+    bodies = [(event, event.consumer.encode()) for event in events]
+    if durable_to is None:
+        runs = sum(len(event.runs) for event, _ in bodies)
+        durable_to = len(bodies) * (PREFIX_BYTES + _BODY.size) + sum(len(name) for _, name in bodies) + runs * _RUN.size
+    salt = salt_of(stream_id, 0)
+    return b"".join(encode_frame(FrameKind.CURSOR, _body(event, name, durable_to), salt=salt) for event, name in bodies)
 
 
-def encode(events: Iterable[Event]) -> bytes:
-    """Return the frames of events."""
-    return b"".join(_frame(event.kind.value, event.number, event.consumer, event.runs) for event in events)
-
-
-def parse(data: bytes) -> Parsed:
-    """Read a file. What is damaged in the middle is left out, and what follows is read."""
-    version: int | None = None
-    identity, events, end, damaged_at = "", list[Event](), 0, None
-    at = 0
-    while at < len(data):
-        length = _length(data, at)
-        if not length:
+def parse(data: bytes, stream_id: int) -> Parsed:
+    """Read a file. Raises `NewerFormatError`."""
+    salt = salt_of(stream_id, 0)
+    events: list[Event] = []
+    at = durable_to = 0
+    is_whole, end = True, 0
+    while 0 <= at < len(data):
+        try:
+            length = frame_length(data[at : at + PREFIX_BYTES], FrameKind.CURSOR)
+            body = decode_frame(data[at : at + length], FrameKind.CURSOR, salt=salt)
+        except FrameError:
+            is_whole = False
             at = data.find(MAGIC, at + 1)
-            if at < 0:
-                break
             continue
-        if at > end and damaged_at is None:
-            damaged_at = end
-        kind, number, name, runs = _read(data, at, length)
-        at = end = at + length
-        if kind == _HEADER:
-            version, identity = number, name
-            if version > FORMAT:
-                break
-        else:
-            events.append(Event(EventKind(kind), name, runs, number))
-    return Parsed(version, identity, events, end, damaged_at)
+        event, known = _event(body)
+        durable_to = max(durable_to, known)
+        at += length
+        if is_whole:
+            events.append(event)
+            end = at
+    return Parsed(events, end, durable_to)
 
 
-def _frame(kind: int, number: int, name: str, runs: Iterable[Run]) -> bytes:
-    text = name.encode()
-    body = b"".join([_BODY.pack(kind, len(text), number), text, *(_RUN.pack(run.first, run.end - run.first) for run in runs)])
-    length = _FRONT.size + len(body)
-    return _FRONT.pack(MAGIC, length, _checksum(length, body)) + body
+def _body(event: Event, name: bytes, durable_to: int) -> bytes:
+    front = _BODY.pack(event.kind.value, len(name), durable_to, event.number)
+    return b"".join([front, name, *(_RUN.pack(run.first, run.end - run.first) for run in event.runs)])
 
 
-def _checksum(length: int, body: bytes) -> int:
-    return google_crc32c.extend(google_crc32c.value(_FRONT.pack(MAGIC, length, 0)[:8]), body)
-
-
-def _length(data: bytes, at: int) -> int:
-    """Return the length of the frame at a place; 0 if there is none that reads."""
-    if len(data) - at < _SMALLEST:
-        return 0
-    magic, length, checksum = _FRONT.unpack_from(data, at)
-    if magic != MAGIC or not _SMALLEST <= length <= min(LENGTH_MAX, len(data) - at):
-        return 0
-    return length if _checksum(length, data[at + _FRONT.size : at + length]) == checksum else 0
-
-
-def _read(data: bytes, at: int, length: int) -> tuple[int, int, str, tuple[Run, ...]]:
-    kind, name_bytes, number = _BODY.unpack_from(data, at + _FRONT.size)
-    runs_at = at + _SMALLEST + name_bytes
-    name = data[at + _SMALLEST : runs_at].decode()
-    runs = tuple(Run(first, first + count) for first, count in _RUN.iter_unpack(data[runs_at : at + length]))
-    return kind, number, name, runs
+def _event(body: bytes) -> tuple[Event, int]:
+    kind, name_bytes, durable_to, number = _BODY.unpack_from(body)
+    runs_at = _BODY.size + name_bytes
+    runs = tuple(Run(first, first + count) for first, count in _RUN.iter_unpack(body[runs_at:]))
+    return Event(EventKind(kind), body[_BODY.size : runs_at].decode(), runs, number), durable_to

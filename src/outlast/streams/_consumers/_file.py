@@ -1,11 +1,11 @@
 """The file `consumers` of a stream: cursors that outlive the process, and with a sync the machine.
 
-Appended to, one write for all events that have come meanwhile, and written again as a whole when it has grown, or when a write
-has failed: then what is in it is no longer known, and what is in memory is. Crash cases, with what is found after each:
+Appended to, one write for all events that have come meanwhile. Written again as a whole when it has grown, and when a write has failed:
+then what is in it is no longer known, and what is in memory is. Crash cases, with what is found after each:
 
 1. In the middle of an append: the old state, and a torn tail that is left out; the next write replaces the file.
-2. Between append and sync: with or without the events; they were not acknowledged yet. Deliveries are never synced: a power cut may
-   forget some of them, and a record is then delivered once more than its limit says.
+2. Between append and sync: with or without the events, which were not acknowledged yet. Deliveries are never synced: a power cut
+   may forget some of them, and a record is then delivered more often than its limit says.
 3. A sync fails: the file is cut back through a descriptor of its own (`AppendFile`), the acknowledgement is refused, and is not
    there after a crash. If it cannot be cut, the answer is "unknown".
 4. While it is replaced: the old file or the new one, which say the same, since what is new is appended afterwards. A temporary
@@ -13,9 +13,9 @@ has failed: then what is in it is no longer known, and what is in memory is. Cra
 5. After the rename, before the sync of the folder, or when that fails: a power cut may bring the old file back, so nothing is
    acknowledged in the new one until the folder is on disk.
 
-Assumed of the disk: what was synced stays as it is; a rename is seen whole or not at all. A byte that changes is found by its frame's
-CRC-32C. In the middle of the file it is damage, nothing is guessed, and the consumers of this stream are refused; at the end it
-cannot be told from a torn write.
+Assumed of the disk: what was synced stays as it is; a rename is seen whole or not at all. A byte that has changed is found by the
+CRC-32C of its frame, a cut by what later frames, or the frames of a replaced file, knew to be on disk. Then nothing is guessed: the
+consumers of this stream are refused. In the last append alone a changed byte looks like a torn write.
 """
 
 from __future__ import annotations
@@ -23,118 +23,125 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Final
 
-from outlast.extend import AppendFile, NewerFormatError, Sync, TornFileError
-from outlast.streams._consumers._codec import FORMAT, encode, header, parse
-from outlast.streams._consumers._cursor import Cursor, Event, EventKind
+from outlast.extend import AppendFile, Sync, TornFileError
+from outlast.streams._consumers._codec import encode, parse
+from outlast.streams._consumers._cursor import Cursor, EventKind
 from outlast.streams._errors import DamagedError, OutcomeUnknownError
+from outlast.streams._format.names import CONSUMERS_NAME
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
 
     from outlast.extend import FileSystem
+    from outlast.streams._consumers._cursor import Event
 
-NAME: Final = "consumers"
 COMPACT_BYTES: Final = 256 * 1024
-"""A file is never written again before it is as large as this: some 2,800 pairs of fetch and acknowledgement."""
+"""No file is written again before it is as large as this: some 2,000 pairs of fetch and acknowledgement."""
 READ_BYTES: Final = 1 << 20
+
+
+def load(folder: Path, stream: str, stream_id: int, files: FileSystem) -> tuple[dict[str, Cursor], bool]:
+    """Read the cursors of a stream, and whether the file may be appended to as it is. Writes nothing, and needs no lock.
+
+    Raises `DamagedError`; `NewerFormatError` for a file of a later version; `OSError`.
+    """
+    data = _read(folder / CONSUMERS_NAME, files)
+    found = parse(data, stream_id)
+    if found.end < found.durable_to or (data and not found.end):
+        reason = "the cursors do not read, or are those of another stream"
+        raise DamagedError(stream, CONSUMERS_NAME, found.end, reason)
+    return _replay(found.events), found.end == len(data) > 0
 
 
 class CursorFile:
     """The cursors of one stream on the disk. For one thread at a time; every method blocks for the disk."""
 
-    def __init__(self, folder: Path, stream: str, identity: str, files: FileSystem) -> None:
-        """Do nothing yet. `identity` is the incarnation of the stream."""
-        self.path = folder / NAME
+    def __init__(self, folder: Path, stream: str, stream_id: int, files: FileSystem) -> None:
+        """Do nothing yet."""
+        self.path = folder / CONSUMERS_NAME
         self._stream = stream
-        self._identity = identity
+        self._id = stream_id
         self._files = files
         self._file: AppendFile | None = None
         self._whole_bytes = 0
-        self.is_known = False
-        """Whether the file says what is in memory, so that it may be appended to."""
+        self._durable_to = 0
+        self._is_known = False
 
     @property
     def wants_whole(self) -> bool:
-        """Whether the next write has to begin with everything. May be read by any thread."""
+        """Whether the next write has to bring everything: the file is not known to say what is in memory, or has grown."""
         size = self._file.size if self._file else 0
-        return not self.is_known or size > max(COMPACT_BYTES, 2 * self._whole_bytes)
+        return not self._is_known or size > max(COMPACT_BYTES, 2 * self._whole_bytes)
 
     def load(self) -> dict[str, Cursor]:
-        """Read the cursors; this writes nothing.
+        """Read the cursors; this writes nothing. Raises as the function of this name."""
+        cursors, self._is_known = load(self.path.parent, self._stream, self._id, self._files)
+        return cursors
 
-        Raises `DamagedError`; `NewerFormatError` for a file of a later version; `OSError`.
+    def write(self, whole: Sequence[Event] | None, events: Sequence[Event], *, sync: bool) -> None:
+        """Append events, with `whole` to a new file that holds nothing else; with `sync` return when they are on disk.
+
+        Raises `OSError`: none of `events` is in the file. Raises `OutcomeUnknownError`: they may be. After either, the next
+        write has to bring everything.
         """
-        data = self._read()
-        found = parse(data)
-        if found.version is not None and found.version > FORMAT:
-            msg = f"{self.path} has format {found.version}, and this version of Outlast reads up to {FORMAT}: use a later one"
-            raise NewerFormatError(msg)
-        if found.damaged_at is not None or (found.version is None and found.end):
-            raise self._damaged(found.damaged_at or 0, "cursors do not read, and later ones do")
-        if found.version is not None and found.identity != self._identity:
-            raise self._damaged(0, f"it is of stream {found.identity}, and this one is {self._identity}")
-        self._whole_bytes = found.end
-        return _replay(found.events)
-
-    def write(self, whole: Sequence[Event] | None, events: Iterable[Event], *, sync: bool) -> None:
-        """Append events, with `whole` after the file was replaced by that; with `sync` return when they are on disk.
-
-        Raises `OSError`: none of `events` is in the file. Raises `OutcomeUnknownError`: they may be. After either the file is not
-        known any more, and `whole` has to be given.
-        """
-        known, self.is_known = self.is_known, False
-        if whole is not None:
-            self._replace(header(self._identity) + encode(whole))
-        elif not known:
-            raise RuntimeError("the file of cursors is not known: write the whole of it")
-        data = encode(events)
-        file = self._opened()
+        known, self._is_known = self._is_known, False
         try:
-            if data:
-                file.append(data)
-            if sync:
-                file.sync()
-        except TornFileError as error:
-            self.close()
-            raise OutcomeUnknownError(self._stream, f"cursors were written and cannot be taken back: {error}") from error
-        except OSError:
+            file = self._opened()
+            if whole is not None:
+                data = encode(whole, self._id)
+                file.replace(data)
+                self._whole_bytes = self._durable_to = len(data)
+            elif not known:
+                raise RuntimeError("a file of cursors that is not known was to be appended to")
+            self._append(file, events, sync=sync)
+        except (OSError, OutcomeUnknownError):
             self.close()
             raise
-        self.is_known = True
+        self._is_known = True
+
+    def _append(self, file: AppendFile, events: Sequence[Event], *, sync: bool) -> None:
+        try:
+            if events:
+                file.append(encode(events, self._id, self._durable_to))
+            if sync:
+                file.sync()
+                self._durable_to = file.size
+        except TornFileError as error:
+            raise OutcomeUnknownError(self._stream, f"cursors were written and cannot be taken back: {error}") from error
 
     def close(self) -> None:
-        """Close the file. The next write opens it again."""
+        """Let the file go. The next write brings everything."""
         if self._file is not None:
             self._file.close()
         self._file = None
-        self.is_known = False
+        self._is_known = False
 
     def _opened(self) -> AppendFile:
         if self._file is None:
-            # The volume is locked as a whole.
+            # The volume is locked as a whole. To open it syncs what an earlier process wrote.
             self._file = AppendFile.open(self.path, sync=Sync.ASKED, lock=False, files=self._files)
+            self._durable_to = self._file.size
         return self._file
 
-    def _replace(self, data: bytes) -> None:
-        self._opened().replace(data)
-        self._whole_bytes = len(data)
 
-    def _read(self) -> bytes:
-        try:
-            descriptor = self._files.open(self.path, os.O_RDONLY)
-        except FileNotFoundError:
-            return b""
-        try:
-            data = bytearray()
-            while more := self._files.read_at(descriptor, READ_BYTES, len(data)):
-                data += more
-            return bytes(data)
-        finally:
-            self._files.close(descriptor)
+def whole(cursors: Iterable[Cursor]) -> list[Event]:
+    """Return the events that make all these cursors."""
+    return [event for cursor in cursors for event in cursor.snapshot()]
 
-    def _damaged(self, at: int, reason: str) -> DamagedError:
-        return DamagedError(self._stream, NAME, at, f"byte {at}: {reason}")
+
+def _read(path: Path, files: FileSystem) -> bytes:
+    try:
+        descriptor = files.open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        return b""
+    try:
+        data = bytearray()
+        while more := files.read_at(descriptor, READ_BYTES, len(data)):
+            data += more
+        return bytes(data)
+    finally:
+        files.close(descriptor)
 
 
 def _replay(events: Iterable[Event]) -> dict[str, Cursor]:
@@ -146,10 +153,3 @@ def _replay(events: Iterable[Event]) -> dict[str, Cursor]:
             # The first event of a consumer says where it begins.
             cursors.setdefault(event.consumer, Cursor(event.consumer, 0)).apply(event)
     return cursors
-
-
-def whole(cursors: Iterable[Cursor]) -> list[Event]:
-    """Return the events that make all these cursors."""
-    return [event for cursor in cursors for event in cursor.snapshot()]
-
-
