@@ -91,13 +91,19 @@ class Batch(NamedTuple):
         """The position behind its last record."""
         return self.first + self.record_count
 
-    def records(self) -> list[bytes]:
-        """Return its records. Raises `FrameError` when the lengths do not add up, which only a faulty writer brings about."""
-        return self._cut(0)
+    def records(self, begin: int = 0, end: int | None = None) -> list[bytes]:
+        """Return its records, or those from the one numbered `begin` within it to `end` - 1: only they are copied."""
+        lengths = self._column(0)
+        behind = len(self.checked)
+        if self.flags & HAS_HEADERS:
+            behind -= sum(self._column(1))
+        return _cut(self.checked, behind, lengths, begin, end)
 
-    def headers(self) -> list[bytes] | None:
+    def headers(self, begin: int = 0, end: int | None = None) -> list[bytes] | None:
         """Return the headers of its records as they are stored, or None when none has any."""
-        return self._cut(1) if self.flags & HAS_HEADERS else None
+        if not self.flags & HAS_HEADERS:
+            return None
+        return _cut(self.checked, len(self.checked), self._column(1), begin, end)
 
     def stored(self) -> list[Stored]:
         """Return its appends that named a producer, in order."""
@@ -116,22 +122,20 @@ class Batch(NamedTuple):
             name = self.checked[at - size : at].decode()
             yield Stored(Producer(name, epoch, sequence), self.first + index, self.first + index + count)
 
-    def _cut(self, number: int) -> list[bytes]:
-        """Return the texts of one column: of the records (0), or of the headers (1), which end the frame."""
-        checked, lengths = self.checked, self._column(number)
-        behind = len(checked)
-        if self.flags & HAS_HEADERS and number == 0:
-            behind -= sum(self._column(1))
-        at = behind - sum(lengths)
-        texts: list[bytes] = []
-        add = texts.append
-        for length in lengths:
-            add(checked[at : at + length])
-            at += length
-        return texts
-
 
 _BODY: Final = BATCH_BYTES - CHECKED_FROM
+
+
+def _cut(data: bytes, behind: int, lengths: tuple[int, ...], begin: int, end: int | None) -> list[bytes]:
+    """Return the texts `begin` to `end` - 1 of those of `lengths`, which end before `behind`."""
+    at = behind - sum(lengths[begin:] if begin else lengths)
+    texts: list[bytes] = []
+    add = texts.append
+    # A loop of our own: slices made by `map`, `accumulate` or `struct` are no quicker, where memory is what they wait for.
+    for length in lengths[begin:end]:
+        add(data[at : at + length])
+        at += length
+    return texts
 
 
 class Head(NamedTuple):
