@@ -56,7 +56,7 @@ class Consumers:
         self.host = host
         self.once = Once(3 * CONSUMERS_MAX)
         """What was logged of which consumer: three things each."""
-        self._file = CursorFile(host.folder, host.name, host.id, host.files)
+        self._file = CursorFile(host.folder, host.name, host.id, host.files, host.cleaning)
         self._known: dict[str, Cursor] | None = None
         self._used: dict[str, Consumer] = {}
         self._loading = asyncio.Lock()

@@ -21,6 +21,7 @@ consumers of this stream are refused. In the last append alone a changed byte lo
 from __future__ import annotations
 
 import os
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from outlast.extend import AppendFile, Sync, TornFileError
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from outlast.extend import FileSystem
+    from outlast.streams._consumers._port import Cleaning
     from outlast.streams._consumers._cursor import Event
 
 COMPACT_BYTES: Final = 256 * 1024
@@ -57,12 +59,13 @@ def load(folder: Path, stream: str, stream_id: int, files: FileSystem) -> tuple[
 class CursorFile:
     """The cursors of one stream on the disk. For one thread at a time; every method blocks for the disk."""
 
-    def __init__(self, folder: Path, stream: str, stream_id: int, files: FileSystem) -> None:
-        """Do nothing yet."""
+    def __init__(self, folder: Path, stream: str, stream_id: int, files: FileSystem, cleaning: Cleaning) -> None:
+        """Do nothing yet. `cleaning` calls a function, and once more with the disk's reserve given back if there is no room."""
         self.path = folder / CONSUMERS_NAME
         self._stream = stream
         self._id = stream_id
         self._files = files
+        self._cleaning = cleaning
         self._file: AppendFile | None = None
         self._whole_bytes = 0
         self._durable_to = 0
@@ -90,7 +93,7 @@ class CursorFile:
             file = self._opened()
             if whole is not None:
                 data = encode(whole, self._id)
-                file.replace(data)
+                self._cleaning(partial(file.replace, data))
                 self._whole_bytes = self._durable_to = len(data)
             elif not known:
                 raise RuntimeError("a file of cursors that is not known was to be appended to")
@@ -103,7 +106,7 @@ class CursorFile:
     def _append(self, file: AppendFile, events: Sequence[Event], *, sync: bool) -> None:
         try:
             if events:
-                file.append(encode(events, self._id, self._durable_to))
+                self._cleaning(partial(file.append, encode(events, self._id, self._durable_to)))
             if sync:
                 file.sync()
                 self._durable_to = file.size

@@ -14,8 +14,16 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
+class Cleaning(Protocol):
+    """Calls a function that needs a little room, also on a full disk: `outlast.disk.Disk.cleaning` is one."""
+
+    def __call__(self, function: Callable[[], T], /) -> T:
+        """Return what the function returns; any thread may call it."""
+        ...
+
+
 class Host(Protocol):
-    """One incarnation of a stream. Once it is deleted everything but the first four raises `StreamNotFoundError`."""
+    """One incarnation of a stream. Once it is deleted `oldest` and all below raise `StreamNotFoundError`."""
 
     @property
     def name(self) -> str: ...
@@ -27,6 +35,8 @@ class Host(Protocol):
     def options(self) -> StreamOptions: ...
     @property
     def files(self) -> FileSystem: ...
+    @property
+    def cleaning(self) -> Cleaning: ...
     @property
     def oldest(self) -> int: ...
     @property
