@@ -17,6 +17,7 @@ from outlast._core.redact import clean, cut
 from outlast._core.shown import Act, Figure, FigureKind, Lag, Shown, SystemHealth, Unit
 from outlast._files.append import AppendFile, Sync, TornFileError
 from outlast._files.calls import LOCAL_FILES, FileSystem
+from outlast._files.descriptors import Descriptors
 from outlast._files.journal import Journal, JournalFullError, NewerFormatError
 from outlast._files.room import NO_ROOM, Levels, Room, room
 from outlast._runtime.adapter.line import Line
@@ -31,6 +32,7 @@ __all__ = [
     "Act",
     "AppendFile",
     "BackoffState",
+    "Descriptors",
     "Figure",
     "FigureKind",
     "FileSystem",

@@ -15,6 +15,7 @@ from outlast.extend import (
     Act,
     AppendFile,
     BackoffState,
+    Descriptors,
     Figure,
     FigureKind,
     FileSystem,
@@ -112,6 +113,14 @@ def size_of(path: str, files: FileSystem = LOCAL_FILES) -> int:
         return files.size(descriptor)
     finally:
         files.close(descriptor)
+
+
+descriptors: Descriptors[str, int] = Descriptors(256, lambda path: LOCAL_FILES.open(path, os.O_RDONLY), LOCAL_FILES.close)
+
+
+def first_byte(path: str) -> bytes:
+    with descriptors.use(path) as descriptor:
+        return LOCAL_FILES.read_at(assert_type(descriptor, int), 1, 0)
 
 
 def keep(record: tuple[int, str]) -> bool:

@@ -126,7 +126,7 @@ class LocalFiles:
 
     def write(self, descriptor: int, pieces: Sequence[Buffer], /) -> int:
         """Write the pieces one behind another, at most 1,024 of them."""
-        return os.writev(descriptor, pieces[:PIECES_MAX])
+        return os.write(descriptor, pieces[0]) if len(pieces) == 1 else os.writev(descriptor, pieces[:PIECES_MAX])
 
     def write_at(self, descriptor: int, data: Buffer, at: int, /) -> int:
         """Write in place."""
