@@ -22,7 +22,16 @@ from typing import TYPE_CHECKING, Final
 
 from outlast.streams._consumers._cursor import Event, EventKind
 from outlast.streams._consumers._runs import Run
-from outlast.streams._format.frames import MAGIC, PREFIX_BYTES, FrameError, FrameKind, decode_frame, encode_frame, frame_length, salt_of
+from outlast.streams._format.frames import (
+    MAGIC,
+    PREFIX_BYTES,
+    FrameError,
+    FrameKind,
+    decode_frame,
+    encode_frame,
+    frame_length,
+    salt_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

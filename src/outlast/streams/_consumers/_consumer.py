@@ -116,7 +116,9 @@ class Consumer:
         Cancelled, it loses nothing: what it took is in line again.
         """
         if records_max < 1 or bytes_max < 1:
-            raise ValueError(f"consumer {self.name!r}: a fetch is of 1 record and 1 byte or more, not {records_max} and {bytes_max}")
+            raise ValueError(
+                f"consumer {self.name!r}: a fetch is of 1 record and 1 byte or more, not {records_max} and {bytes_max}"
+            )
         loop = asyncio.get_running_loop()
         until = loop.time() + wait_s
         while True:
@@ -149,14 +151,14 @@ class Consumer:
         self._changed()
 
     def renew(self, *positions: int) -> tuple[int, ...]:
-        """Begin the lease of these records again, and return those that are still leased: the others may be with somebody else."""
+        """Begin the lease of these records again, and return those still leased: the others may be with somebody else."""
         self._check()
         held = tuple(self._state.renew(positions, asyncio.get_running_loop().time()))
         self._changed()
         return held
 
     async def put_back(self, *positions: int) -> None:
-        """Put records that were set aside in line again, their deliveries counted from 0. Raises as `acknowledge`; `LimitError`."""
+        """Put records that were set aside in line again, counted from 0. Raises as `acknowledge`, and `LimitError`."""
         self._check()
         event = self._state.putting_back(positions)
         if not event.runs:
@@ -217,7 +219,11 @@ class Consumer:
             self.release(*positions)
             raise
         self.delivered += len(records)
-        return [Delivered(record, self._state.deliveries(record.position)) for record in records if record.position in self.cursor.open]
+        return [
+            Delivered(record, self._state.deliveries(record.position))
+            for record in records
+            if record.position in self.cursor.open
+        ]
 
     def _settle(self, records_max: int, now: float) -> None:
         self._check()
@@ -226,7 +232,9 @@ class Consumer:
             self._consumers.note(event)
             if event.kind is EventKind.LOST:
                 reason = "the stream ends there: records that were not synced are lost, and their positions come again"
-                logger.warning("stream %r: consumer %r goes back to position %d, since %s", self._host.name, self.name, event.number, reason)
+                logger.warning(
+                    "stream %r: consumer %r goes back to position %d, since %s", self._host.name, self.name, event.number, reason
+                )
         if gone := self.cursor.skipped - before:
             self.skipped += gone
             self._say_skipped(gone)
@@ -324,22 +332,41 @@ class Consumer:
             logger.warning(
                 "stream %r: consumer %r: %d record(s) from position %d on were delivered %d times and not acknowledged: set aside"
                 " (at most %d runs are); see Consumer.set_aside, put_back. More of them are not logged until none is set aside",
-                self._host.name, self.name, count, first, self.deliveries_max, SET_ASIDE_MAX,
+                self._host.name,
+                self.name,
+                count,
+                first,
+                self.deliveries_max,
+                SET_ASIDE_MAX,
             )
+
+    def _say_lost(self, tail: int) -> None:
+        logger.warning(
+            "stream %r: consumer %r goes back to position %d, where the stream ends: records that were not synced are lost, and"
+            " their positions come again",
+            self._host.name,
+            self.name,
+            tail,
+        )
 
     def _say_skipped(self, count: int) -> None:
         if self._consumers.once.news("skipped", subject=(self.name, "skipped")):
             logger.warning(
                 "stream %r: consumer %r: %d record(s) were gone before they were acknowledged: skipped; it goes on at %d."
                 " Further ones are counted and not logged",
-                self._host.name, self.name, count, self.cursor.next,
+                self._host.name,
+                self.name,
+                count,
+                self.cursor.next,
             )
 
     def _say_uncounted(self, error: Unavailable | OutcomeUnknownError) -> None:
         if self._consumers.once.news("uncounted", subject=(self.name, "uncounted")):
             logger.warning(
                 "stream %r: consumer %r: deliveries are counted in memory only, until the disk takes them: %s",
-                self._host.name, self.name, error,
+                self._host.name,
+                self.name,
+                error,
             )
 
 

@@ -135,7 +135,9 @@ class Consumers:
     async def _begin(self, name: str, start: int) -> Cursor:
         known = await self._cursors()
         if len(known) >= CONSUMERS_MAX:
-            raise LimitError(self.host.name, f"it has {len(known)} consumers (limit {CONSUMERS_MAX}): delete one that is not used")
+            raise LimitError(
+                self.host.name, f"it has {len(known)} consumers (limit {CONSUMERS_MAX}): delete one that is not used"
+            )
         first = min(max(start, self.host.oldest), self.host.tail)
         await self.store(Event(EventKind.BEGUN, name, number=first), sync=True, is_applied=False)
         return known[name]

@@ -35,8 +35,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from outlast.extend import FileSystem
-    from outlast.streams._consumers._port import Cleaning
     from outlast.streams._consumers._cursor import Event
+    from outlast.streams._consumers._port import Cleaning
 
 COMPACT_BYTES: Final = 256 * 1024
 """No file is written again before it is as large as this: some 2,000 pairs of fetch and acknowledgement."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from outlast.streams._consumers._cursor import OPEN_MAX, SET_ASIDE_MAX, Cursor, Event, EventKind, Standing
+from outlast.streams._consumers._cursor import OPEN_MAX, SET_ASIDE_MAX, Cursor, Event, EventKind
 from outlast.streams._consumers._leases import Leases
 from outlast.streams._consumers._runs import Run, runs_of
 
@@ -93,10 +93,6 @@ class State:
         held = [position for position in positions if self.leases.is_held(position)]
         self.leases.take(held, now)
         return held
-
-    def deliveries(self, position: int) -> int:
-        """Return how often an open record was handed out."""
-        return self.cursor.open[position]
 
     def apply(self, event: Event) -> None:
         """Carry out an event that was stored, or is stored whatever happens."""

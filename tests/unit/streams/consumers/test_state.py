@@ -49,7 +49,11 @@ def test_a_record_has_one_standing_after_another() -> None:
         consumer.deliver(consumer.in_line(10), now)
     consumer.settle(0, 3, 90.0)
     assert consumer.too_often(10) == Event(EventKind.SET_ASIDE, "billing", (Run(0, 1), Run(2, 3)))
-    assert [consumer.cursor.standing(position) for position in range(3)] == [Standing.SET_ASIDE, Standing.DONE, Standing.SET_ASIDE]
+    assert [consumer.cursor.standing(position) for position in range(3)] == [
+        Standing.SET_ASIDE,
+        Standing.DONE,
+        Standing.SET_ASIDE,
+    ]
     assert consumer.cursor.remaining(tail=3) == 0
 
 
