@@ -219,11 +219,9 @@ class Consumer:
             self.release(*positions)
             raise
         self.delivered += len(records)
-        return [
-            Delivered(record, self._state.deliveries(record.position))
-            for record in records
-            if record.position in self.cursor.open
-        ]
+        # Somebody who had one of them before may have acknowledged it meanwhile.
+        kept = [record for record in records if record.position in self.cursor.open]
+        return [Delivered(record, self.cursor.open[record.position]) for record in kept]
 
     def _settle(self, records_max: int, now: float) -> None:
         self._check()
@@ -231,16 +229,13 @@ class Consumer:
         for event in self._state.settle(self._host.oldest, self._host.tail, now):
             self._consumers.note(event)
             if event.kind is EventKind.LOST:
-                reason = "the stream ends there: records that were not synced are lost, and their positions come again"
-                logger.warning(
-                    "stream %r: consumer %r goes back to position %d, since %s", self._host.name, self.name, event.number, reason
-                )
+                self._say_lost(event.number)
         if gone := self.cursor.skipped - before:
             self.skipped += gone
             self._say_skipped(gone)
-        while (event := self._state.too_often(records_max)) is not None:
-            self._consumers.note(event)
-            self._say_set_aside(event)
+        while (aside := self._state.too_often(records_max)) is not None:
+            self._consumers.note(aside)
+            self._say_set_aside(aside)
 
     async def _again(self, positions: Sequence[int], bytes_max: int) -> list[Record]:
         records: list[Record] = []

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, assert_never
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias, assert_never
 
 from outlast.streams._consumers._runs import Run, RunSet, runs_of
 
@@ -67,6 +67,17 @@ class EventKind(enum.Enum):
     """The records of `runs` are SET_ASIDE: a part of a snapshot."""
     DELETED = 11
     """There is no consumer of this name any more."""
+
+
+RunKind: TypeAlias = Literal[
+    EventKind.DELIVERED,
+    EventKind.ACKNOWLEDGED,
+    EventKind.SET_ASIDE,
+    EventKind.PUT_BACK,
+    EventKind.STANDS,
+    EventKind.ASIDE,
+]
+"""Those that are carried out run by run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,32 +130,37 @@ class Cursor:
                 self.next, self.skipped = event.number, 0
                 self.open.clear()
                 self.set_aside = RunSet()
-            case EventKind.DELIVERED:
-                self._deliver(event.runs)
-            case EventKind.ACKNOWLEDGED:
-                for run in event.runs:
-                    self._close(run)
-                    self.set_aside.discard(run)
-            case EventKind.SET_ASIDE:
-                self._put_aside(event.runs)
-            case EventKind.PUT_BACK:
-                for run in event.runs:
-                    self._put_back(run)
             case EventKind.GONE:
                 self._drop_below(event.number)
             case EventKind.LOST:
                 self._drop_from(event.number)
-            case EventKind.STANDS:
-                self.open.update((position, event.number) for run in event.runs for position in range(*run))
             case EventKind.SKIPPED:
                 self.skipped = event.number
-            case EventKind.ASIDE:
-                for run in event.runs:
-                    self.set_aside.add(run)
             case EventKind.DELETED:
                 pass
             case _:
-                assert_never(event.kind)
+                for run in event.runs:
+                    self._apply_to(run, event.kind, event.number)
+
+    def _apply_to(self, run: Run, kind: RunKind, count: int) -> None:
+        match kind:
+            case EventKind.DELIVERED:
+                self._deliver(run)
+            case EventKind.ACKNOWLEDGED:
+                self._close(run)
+                self.set_aside.discard(run)
+            case EventKind.SET_ASIDE:
+                self._put_aside(run)
+            case EventKind.PUT_BACK:
+                for found in self.set_aside.within(run):
+                    self.open.update((position, 0) for position in range(*found))
+                self.set_aside.discard(run)
+            case EventKind.STANDS:
+                self.open.update((position, count) for position in range(*run))
+            case EventKind.ASIDE:
+                self.set_aside.add(run)
+            case _:
+                assert_never(kind)
 
     def snapshot(self) -> Iterator[Event]:
         """Yield the events that make this state out of nothing."""
@@ -159,16 +175,15 @@ class Cursor:
         if len(self.set_aside):
             yield Event(EventKind.ASIDE, self.name, tuple(self.set_aside))
 
-    def _deliver(self, runs: tuple[Run, ...]) -> None:
-        for run in runs:
-            # An event that was lost may have moved `next`: what it handed out is in line without a count.
-            self._reach(run.first)
-            for position in range(run.first, min(run.end, self.next)):
-                if (count := self.open.get(position)) is not None:
-                    self.open[position] = count + 1
-            for position in range(max(run.first, self.next), run.end):
-                self.open[position] = 1
-            self.next = max(self.next, run.end)
+    def _deliver(self, run: Run) -> None:
+        # An event that was lost may have moved `next`: what it handed out is in line without a count.
+        self._reach(run.first)
+        for position in range(run.first, min(run.end, self.next)):
+            if (count := self.open.get(position)) is not None:
+                self.open[position] = count + 1
+        for position in range(max(run.first, self.next), run.end):
+            self.open[position] = 1
+        self.next = max(self.next, run.end)
 
     def _reach(self, position: int) -> None:
         if position > self.next:
@@ -178,20 +193,14 @@ class Cursor:
             self.open.update((missed, 0) for missed in range(self.next, position))
             self.next = position
 
-    def _put_aside(self, runs: tuple[Run, ...]) -> None:
-        for run in runs:
-            for position in range(run.first, min(run.end, self.next)):
-                if self.open.pop(position, None) is not None:
-                    self.set_aside.add(Run(position, position + 1))
-            if run.end > self.next:
-                self._reach(run.first)
-                self.set_aside.add(Run(max(run.first, self.next), run.end))
-                self.next = run.end
-
-    def _put_back(self, run: Run) -> None:
-        for found in self.set_aside.within(run):
-            self.open.update((position, 0) for position in range(*found))
-        self.set_aside.discard(run)
+    def _put_aside(self, run: Run) -> None:
+        for position in self.open_within(run):
+            del self.open[position]
+            self.set_aside.add(Run(position, position + 1))
+        if run.end > self.next:
+            self._reach(run.first)
+            self.set_aside.add(Run(max(run.first, self.next), run.end))
+            self.next = run.end
 
     def _close(self, run: Run) -> None:
         for position in self.open_within(run):

@@ -1,7 +1,7 @@
 """The file `consumers` of a stream: cursors that outlive the process, and with a sync the machine.
 
-Appended to, one write for all events that have come meanwhile. Written again as a whole when it has grown, and when a write has failed:
-then what is in it is no longer known, and what is in memory is. Crash cases, with what is found after each:
+Appended to, one write for all events that have come meanwhile. Written again as a whole when it has grown, and when a write has
+failed: then what is in it is no longer known, and what is in memory is. Crash cases, with what is found after each:
 
 1. In the middle of an append: the old state, and a torn tail that is left out; the next write replaces the file.
 2. Between append and sync: with or without the events, which were not acknowledged yet. Deliveries are never synced: a power cut
@@ -14,8 +14,8 @@ then what is in it is no longer known, and what is in memory is. Crash cases, wi
    acknowledged in the new one until the folder is on disk.
 
 Assumed of the disk: what was synced stays as it is; a rename is seen whole or not at all. A byte that has changed is found by the
-CRC-32C of its frame, a cut by what later frames, or the frames of a replaced file, knew to be on disk. Then nothing is guessed: the
-consumers of this stream are refused. In the last append alone a changed byte looks like a torn write.
+CRC-32C of its frame, a cut by what later frames, or the frames of a replaced file, knew to be on disk. Then nothing is guessed:
+the consumers of this stream are refused. In the last append alone a changed byte looks like a torn write.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Who may work on which record, and until when: the part of a consumer that no restart outlives. Pure, and given the time.
 
-A lease is one fetch: its records belong to whoever fetched them until `lease_s` has passed on the monotonic clock, so a wall clock
-that jumps ends none. All leases of a consumer last for the same time, so they end in the order in which they were taken.
+A lease is one fetch: its records belong to whoever fetched them until `lease_s` has passed on the monotonic clock, so a wall
+clock that jumps ends none. All leases of a consumer last for the same time, so they end in the order in which they were taken.
 """
 
 from __future__ import annotations

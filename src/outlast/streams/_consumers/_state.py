@@ -47,7 +47,7 @@ class State:
         return events
 
     def too_often(self, count_max: int) -> Event | None:
-        """Set aside those of the first `count_max` records in line that were delivered often enough: the event, if there are any."""
+        """Set aside those of the first `count_max` records in line that were delivered often enough: the event, if any."""
         often = [p for p in self.leases.first(count_max) if self.cursor.open[p] >= self.deliveries_max]
         # At the bound they stay in line: nothing is dropped to make room for news.
         runs = runs_of(often)[: max(0, SET_ASIDE_MAX - len(self.cursor.set_aside))]
@@ -121,6 +121,6 @@ class State:
         runs = runs_of(positions)
         if runs and (runs[0].first < 0 or runs[-1].end > self.cursor.next):
             wrong = runs[0].first if runs[0].first < 0 else runs[-1].end - 1
-            msg = f"consumer {self.cursor.name!r}: position {wrong} cannot be {what}: only 0 to {self.cursor.next - 1} were handed out"
-            raise ValueError(msg)
+            known = f"only 0 to {self.cursor.next - 1} were handed out"
+            raise ValueError(f"consumer {self.cursor.name!r}: position {wrong} cannot be {what}: {known}")
         return Event(kind, self.cursor.name, tuple(runs))

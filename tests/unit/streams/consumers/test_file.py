@@ -62,6 +62,11 @@ class Cursors:
         self.write(EventKind.ACKNOWLEDGED, positions)
 
 
+def deliver_often(cursors: Cursors) -> None:
+    for _ in range(200):
+        cursors.write(EventKind.DELIVERED, [0], sync=False)
+
+
 def found(files: FakeFiles) -> dict[int, int]:
     return Cursors(files).cursor.open
 
@@ -102,7 +107,7 @@ def test_an_acknowledgement_whose_sync_fails_is_refused_and_never_comes_back() -
     cursors = Cursors(files).begin()
     cursors.acknowledge(*range(5))
     files.fail("sync_data", errno.EIO)
-    with pytest.raises(OSError, match="EIO|Input/output error"):
+    with pytest.raises(OSError, match="Input/output error"):
         cursors.acknowledge(*range(5, 9))
     files.crash()
     assert sorted(found(files)) == [5, 6, 7, 8, 9]
@@ -118,7 +123,7 @@ def test_a_replacement_whose_folder_does_not_sync_brings_back_no_refused_acknowl
     cursors = Cursors(files)
     cursors.file.close()
     files.fail("sync_folder", errno.EIO, after=1)
-    with pytest.raises(OSError, match="EIO|Input/output error"):
+    with pytest.raises(OSError, match="Input/output error"):
         cursors.acknowledge(*range(5, 9))
     getattr(files, ending)()
     assert sorted(found(files)) == [5, 6, 7, 8, 9]
@@ -132,7 +137,7 @@ def test_nothing_is_acknowledged_in_a_new_file_before_its_name_is_on_disk() -> N
     # The first is that of the open file, and every later one fails: the new file never is the durable one.
     files.fail("sync_folder", errno.EIO, after=1, times=2)
     for _ in range(2):
-        with pytest.raises(OSError, match="EIO|Input/output error"):
+        with pytest.raises(OSError, match="Input/output error"):
             cursors.acknowledge(1)
     cursors.acknowledge(2)
     files.power_cut()
@@ -159,10 +164,10 @@ def test_on_a_full_disk_an_acknowledgement_is_refused_and_the_next_one_works_whe
     cursors.acknowledge(0)
     files.fill()
     with pytest.raises(OSError, match="No space left"):
-        cursors.write(EventKind.ACKNOWLEDGED, range(1, 10, 2))
         # There may be room in the last block.
-        for _ in range(200):
-            cursors.write(EventKind.DELIVERED, [0], sync=False)
+        deliver_often(cursors)
+    with pytest.raises(OSError, match="No space left"):
+        cursors.acknowledge(1)
     before = dict(cursors.cursor.open)
     files.crash()
     assert found(files) == before
