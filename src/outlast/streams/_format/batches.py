@@ -38,6 +38,7 @@ from outlast.streams._model import NUMBER_MAX, Producer
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from outlast.streams._format.frames import ReadAt
     from outlast.streams._model import Entry
 
 BATCH_BYTES: Final = 48
@@ -138,25 +139,10 @@ def _cut(data: bytes, behind: int, lengths: tuple[int, ...], begin: int, end: in
     return texts
 
 
-class Head(NamedTuple):
-    """The fixed part of a batch frame, as it was found: its checksum is not computed yet."""
+def decode_batch(data: bytes, at: int, offset: int, *, end: int, salt: int, read: ReadAt) -> Batch:
+    """Return the batch that begins at `data[at]`, which is `offset` of a file whose data ends at `end`.
 
-    offset: int
-    length: int
-    flags: int
-    durable_to: int
-    first: int
-    time_us: int
-    record_count: int
-    producer_count: int
-    crc: int
-    version: int
-
-
-def parse_head(data: bytes, at: int, offset: int, end: int) -> Head:
-    """Return the fixed part of the batch frame that begins at `data[at]`, which is `offset` of a file that ends at `end`.
-
-    Raises `FrameError`.
+    A batch that `data` does not hold to its end is read by `read`, in one piece. Raises `FrameError` unless it is whole.
     """
     if len(data) - at < BATCH_BYTES:
         reason = f"{len(data) - at} bytes are too few for a batch"
@@ -168,19 +154,18 @@ def parse_head(data: bytes, at: int, offset: int, end: int) -> Head:
     if kind != FrameKind.BATCH or own != offset or not BATCH_BYTES <= length <= min(FRAME_BYTES_MAX, end - offset):
         reason = f"a batch cannot have kind {kind}, offset {own} and {length} bytes at {offset} of {end}"
         raise FrameError(reason, offset)
-    return Head(offset, length, flags, durable_to, first, time_us, count, producers, crc, version)
-
-
-def decode_batch(head: Head, checked: bytes, salt: int) -> Batch:
-    """Return the batch of a head, whose bytes from `CHECKED_FROM` on are `checked`. Raises `FrameError`, `NewerFormatError`."""
-    if len(checked) != head.length - CHECKED_FROM:
-        reason = f"a batch of {head.length} bytes is cut after {len(checked) + CHECKED_FROM}"
-        raise FrameError(reason, head.offset, head.first)
-    if checksum(checked, salt) != head.crc:
+    if at + length <= len(data):
+        checked = data[at + CHECKED_FROM : at + length]
+    else:
+        checked = read(offset + CHECKED_FROM, length - CHECKED_FROM)
+        if len(checked) < length - CHECKED_FROM:
+            reason = f"a batch of {length} bytes is cut after {len(checked) + CHECKED_FROM}"
+            raise FrameError(reason, offset)
+    if extend(salt, checked) != crc:
         reason = "the checksum of a batch is wrong"
-        raise FrameError(reason, head.offset, head.first)
-    check_version(head.version)
-    return Batch(*head[:8], checked)
+        raise FrameError(reason, offset)
+    check_version(version)
+    return Batch(offset, length, flags, durable_to, first, time_us, count, producers, checked)
 
 
 def entry_bytes(entry: Entry) -> int:

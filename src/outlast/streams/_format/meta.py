@@ -91,7 +91,12 @@ def _decode_slot(slot: bytes) -> Meta:
     if len(slot) != SLOT_BYTES or len(body) != SLOT_BYTES - PREFIX_BYTES:
         reason = f"a slot of {len(body) + PREFIX_BYTES} bytes"
         raise FrameError(reason)
-    return parse_description(json.loads(body))
+    try:
+        described = json.loads(body)
+    except ValueError as error:
+        reason = f"a slot is no JSON: {error}"
+        raise FrameError(reason) from error
+    return parse_description(described)
 
 
 def describe(meta: Meta) -> dict[str, Any]:

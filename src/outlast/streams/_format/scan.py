@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Final
 
-from outlast.streams._format.batches import BATCH_BYTES, decode_batch, parse_head
-from outlast.streams._format.frames import CHECKED_FROM, MAGIC, FrameError
+from outlast.streams._format.batches import BATCH_BYTES, decode_batch
+from outlast.streams._format.frames import MAGIC, FrameError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -13,7 +14,8 @@ if TYPE_CHECKING:
     from outlast.streams._format.batches import Batch
     from outlast.streams._format.frames import ReadAt
 
-AHEAD_BYTES: Final = 1 << 20
+AHEAD_BYTES: Final = 1 << 18
+"""Memory of this size is used again by the allocator; a MiB is given back each time, and reads cost twice as much."""
 
 
 def batches(
@@ -30,18 +32,10 @@ def batches(
         if len(data) - at < BATCH_BYTES:
             data, base, at = read(offset, min(ahead, end - offset)), offset, 0
         try:
-            head = parse_head(data, at, offset, end)
-            if at + head.length > len(data) and at and head.length <= ahead:
-                data, base, at = read(offset, min(ahead, end - offset)), offset, 0
-            if at + head.length <= len(data):
-                checked = data[at + CHECKED_FROM : at + head.length]
-                at += head.length
-            else:
-                checked = read(offset + CHECKED_FROM, head.length - CHECKED_FROM)
-                data, base, at = b"", offset + head.length, 0
-            batch = decode_batch(head, checked, salt)
+            batch = decode_batch(data, at, offset, end=end, salt=salt, read=read)
         except FrameError as error:
             raise FrameError(error.reason, offset, position or 0) from None
+        at += batch.length
         if position is not None and batch.first != position:
             reason = f"a batch of position {batch.first} where {position} belongs"
             raise FrameError(reason, offset, position)
@@ -59,8 +53,10 @@ def next_batch(read: ReadAt, *, salt: int, begin: int, end: int, position: int, 
         data = read(offset, min(ahead, end - offset))
         at = data.find(MAGIC)
         while 0 <= at <= len(data) - BATCH_BYTES:
-            if (found := _batch_at(read, data, at, offset + at, salt, end)) is not None and found.first >= position:
-                return found
+            with contextlib.suppress(FrameError):
+                found = decode_batch(data, at, offset + at, end=end, salt=salt, read=read)
+                if found.first >= position:
+                    return found
             at = data.find(MAGIC, at + 1)
         # A batch may begin in the last bytes, and the magic be cut by the end of what was read.
         moved = len(data) - BATCH_BYTES + 1
@@ -68,14 +64,6 @@ def next_batch(read: ReadAt, *, salt: int, begin: int, end: int, position: int, 
             return None
         offset += moved
     return None
-
-
-def _batch_at(read: ReadAt, data: bytes, at: int, offset: int, salt: int, end: int) -> Batch | None:
-    try:
-        head = parse_head(data, at, offset, end)
-        return decode_batch(head, read(offset + CHECKED_FROM, head.length - CHECKED_FROM), salt)
-    except FrameError:
-        return None
 
 
 def is_torn_tail(read: ReadAt, *, salt: int, begin: int, end: int, position: int) -> bool:
