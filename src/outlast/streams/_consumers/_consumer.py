@@ -271,7 +271,7 @@ class Consumer:
             self._chunk = None
         except DamagedError as error:
             self._chunk = None
-            event = self._state.damaged(Run(position, max(position + 1, getattr(error, "next", 0))))
+            event = self._state.damaged(Run(position, max(position + 1, error.next or 0)))
             self._consumers.note(event)
             raise
 

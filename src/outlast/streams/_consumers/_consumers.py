@@ -56,7 +56,7 @@ class Consumers:
         self.host = host
         self.once = Once(3 * CONSUMERS_MAX)
         """What was logged of which consumer: three things each."""
-        self._file = CursorFile(host.folder, host.name, host.id, host.files, host.cleaning)
+        self._file = CursorFile(host.folder, host.name, host.id, host.cursor_files)
         self._known: dict[str, Cursor] | None = None
         self._used: dict[str, Consumer] = {}
         self._loading = asyncio.Lock()
@@ -112,6 +112,11 @@ class Consumers:
     def let_go(self) -> None:
         """Close the file. In the thread that writes, when nothing is under way."""
         self._file.close()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of all consumers; none before the first was asked for."""
+        return tuple(sorted(self._known or ()))
 
     @property
     def counts(self) -> ConsumerCounts:

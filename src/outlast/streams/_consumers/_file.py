@@ -24,7 +24,7 @@ import os
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from outlast.extend import AppendFile, Sync, TornFileError
+from outlast.extend import AppendFile, Descriptors, Sync, TornFileError
 from outlast.streams._consumers._codec import encode, parse
 from outlast.streams._consumers._cursor import Cursor, EventKind
 from outlast.streams._errors import DamagedError, OutcomeUnknownError
@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 COMPACT_BYTES: Final = 256 * 1024
 """No file is written again before it is as large as this: some 2,000 pairs of fetch and acknowledgement."""
 READ_BYTES: Final = 1 << 20
+OPENED_MAX: Final = 24
+"""Files of cursors that are open on one volume: with what the logs of its streams have open there are fewer than 256."""
 
 
 def load(folder: Path, stream: str, stream_id: int, files: FileSystem) -> tuple[dict[str, Cursor], bool]:
@@ -56,30 +58,42 @@ def load(folder: Path, stream: str, stream_id: int, files: FileSystem) -> tuple[
     return _replay(found.events), found.end == len(data) > 0
 
 
+class OpenedFiles:
+    """The files of cursors on one volume, a few of them open, however many streams have consumers. For any thread."""
+
+    def __init__(self, files: FileSystem, cleaning: Cleaning, opened_max: int = OPENED_MAX) -> None:
+        """`cleaning` calls a function, and once more with the disk's reserve given back if there is no room."""
+        self.files = files
+        self.cleaning = cleaning
+        self._descriptors: Descriptors[Path, AppendFile] = Descriptors(opened_max, self._open, AppendFile.close)
+        self.use = self._descriptors.use
+        self.forget = self._descriptors.forget
+
+    def _open(self, path: Path) -> AppendFile:
+        # The volume is locked as a whole. To open it syncs what an earlier process wrote.
+        return AppendFile.open(path, sync=Sync.ASKED, lock=False, files=self.files)
+
+
 class CursorFile:
     """The cursors of one stream on the disk. For one thread at a time; every method blocks for the disk."""
 
-    def __init__(self, folder: Path, stream: str, stream_id: int, files: FileSystem, cleaning: Cleaning) -> None:
-        """Do nothing yet. `cleaning` calls a function, and once more with the disk's reserve given back if there is no room."""
+    def __init__(self, folder: Path, stream: str, stream_id: int, opened: OpenedFiles) -> None:
+        """Do nothing yet."""
         self.path = folder / CONSUMERS_NAME
         self._stream = stream
         self._id = stream_id
-        self._files = files
-        self._cleaning = cleaning
-        self._file: AppendFile | None = None
-        self._whole_bytes = 0
-        self._durable_to = 0
+        self._opened = opened
+        self._size = self._whole_bytes = self._durable_to = 0
         self._is_known = False
 
     @property
     def wants_whole(self) -> bool:
         """Whether the next write has to bring everything: the file is not known to say what is in memory, or has grown."""
-        size = self._file.size if self._file else 0
-        return not self._is_known or size > max(COMPACT_BYTES, 2 * self._whole_bytes)
+        return not self._is_known or self._size > max(COMPACT_BYTES, 2 * self._whole_bytes)
 
     def load(self) -> dict[str, Cursor]:
         """Read the cursors; this writes nothing. Raises as the function of this name."""
-        cursors, self._is_known = load(self.path.parent, self._stream, self._id, self._files)
+        cursors, self._is_known = load(self.path.parent, self._stream, self._id, self._opened.files)
         return cursors
 
     def write(self, whole: Sequence[Event] | None, events: Sequence[Event], *, sync: bool) -> None:
@@ -90,14 +104,15 @@ class CursorFile:
         """
         known, self._is_known = self._is_known, False
         try:
-            file = self._opened()
-            if whole is not None:
-                data = encode(whole, self._id)
-                self._cleaning(partial(file.replace, data))
-                self._whole_bytes = self._durable_to = len(data)
-            elif not known:
-                raise RuntimeError("a file of cursors that is not known was to be appended to")
-            self._append(file, events, sync=sync)
+            with self._opened.use(self.path) as file:
+                if whole is not None:
+                    data = encode(whole, self._id)
+                    self._opened.cleaning(partial(file.replace, data))
+                    self._whole_bytes = self._durable_to = len(data)
+                elif not known:
+                    raise RuntimeError("a file of cursors that is not known was to be appended to")
+                self._append(file, events, sync=sync)
+                self._size = file.size
         except (OSError, OutcomeUnknownError):
             self.close()
             raise
@@ -106,7 +121,7 @@ class CursorFile:
     def _append(self, file: AppendFile, events: Sequence[Event], *, sync: bool) -> None:
         try:
             if events:
-                self._cleaning(partial(file.append, encode(events, self._id, self._durable_to)))
+                self._opened.cleaning(partial(file.append, encode(events, self._id, self._durable_to)))
             if sync:
                 file.sync()
                 self._durable_to = file.size
@@ -115,17 +130,8 @@ class CursorFile:
 
     def close(self) -> None:
         """Let the file go. The next write brings everything."""
-        if self._file is not None:
-            self._file.close()
-        self._file = None
+        self._opened.forget(self.path)
         self._is_known = False
-
-    def _opened(self) -> AppendFile:
-        if self._file is None:
-            # The volume is locked as a whole. To open it syncs what an earlier process wrote.
-            self._file = AppendFile.open(self.path, sync=Sync.ASKED, lock=False, files=self._files)
-            self._durable_to = self._file.size
-        return self._file
 
 
 def whole(cursors: Iterable[Cursor]) -> list[Event]:

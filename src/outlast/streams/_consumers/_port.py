@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from outlast.extend import FileSystem
+    from outlast.streams._consumers._file import OpenedFiles
     from outlast.streams._model import Chunk, StreamOptions
 
 T = TypeVar("T")
@@ -34,9 +34,7 @@ class Host(Protocol):
     @property
     def options(self) -> StreamOptions: ...
     @property
-    def files(self) -> FileSystem: ...
-    @property
-    def cleaning(self) -> Cleaning: ...
+    def cursor_files(self) -> OpenedFiles: ...
     @property
     def oldest(self) -> int: ...
     @property

@@ -14,7 +14,7 @@ from outlast.extend import NewerFormatError
 from outlast.streams._consumers import _file
 from outlast.streams._consumers._codec import encode, parse
 from outlast.streams._consumers._cursor import Cursor, Event, EventKind
-from outlast.streams._consumers._file import CursorFile, load, whole
+from outlast.streams._consumers._file import CursorFile, OpenedFiles, load, whole
 from outlast.streams._consumers._runs import runs_of
 from outlast.streams._errors import DamagedError, OutcomeUnknownError
 from outlast.streams._format import frames
@@ -41,7 +41,7 @@ class Cursors:
     """One consumer and its file, as one process has them: an event is carried out if its write worked."""
 
     def __init__(self, files: FakeFiles) -> None:
-        self.file = CursorFile(FOLDER, "orders", ID, files, call)
+        self.file = CursorFile(FOLDER, "orders", ID, OpenedFiles(files, call))
         self.known = self.file.load()
 
     @property
@@ -191,7 +191,7 @@ def test_the_reserve_of_the_disk_makes_room_for_an_acknowledgement() -> None:
             return function()
 
     cursors = Cursors(files)
-    cursors.file = CursorFile(FOLDER, "orders", ID, files, cleaning)
+    cursors.file = CursorFile(FOLDER, "orders", ID, OpenedFiles(files, cleaning))
     cursors.acknowledge(*range(9))
     files.power_cut()
     assert sorted(found(files)) == [9]
