@@ -133,11 +133,12 @@ class Consumer:
             await self._news(left_s)
 
     async def acknowledge(self, *positions: int) -> None:
-        """Never hand these records out again; on disk when this returns, or within `sync_every_s` where the stream has one.
+        """Record that these are done, so that nobody gets them again.
 
-        It counts as well when the lease has ended, and for records that are set aside; twice is the same as once. Raises
-        ValueError for a position that was never handed out, `Unavailable` when the disk refuses: then all of them are handed out
-        again. `OutcomeUnknownError`: some may be. Cancelled, it may happen all the same.
+        It is on disk when this returns, or within `sync_every_s` where the stream has one. It counts as well when the lease has
+        ended, and for records that are set aside; twice is the same as once. Raises ValueError for a position that was never
+        handed out, `Unavailable` when the disk refuses: then all of them are handed out again. `OutcomeUnknownError`: some may
+        be. Cancelled, it may happen all the same.
         """
         self._check()
         event = self._state.acknowledgement(positions)

@@ -1,4 +1,4 @@
-"""How far one consumer is: the state that outlives a restart, and the events that change it. Pure.
+"""The place of one consumer: the state that outlives a restart, and the events that change it. Pure.
 
 Every position of the stream has one standing:
 

@@ -1,4 +1,4 @@
-"""Who may work on which record, and until when: the part of a consumer that no restart outlives. Pure, and given the time.
+"""The leases of one consumer: who may work on which record, and until when. Pure, and given the time. None outlives a restart.
 
 A lease is one fetch: its records belong to whoever fetched them until `lease_s` has passed on the monotonic clock, so a wall
 clock that jumps ends none. All leases of a consumer last for the same time, so they end in the order in which they were taken.

@@ -29,7 +29,7 @@ class State:
 
     @property
     def room(self) -> int:
-        """How many new records may be handed out before some are acknowledged."""
+        """The number of new records that may be handed out before some are acknowledged."""
         return max(0, OPEN_MAX - len(self.cursor.open))
 
     def settle(self, oldest: int, tail: int, now: float) -> list[Event]:
