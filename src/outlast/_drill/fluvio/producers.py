@@ -151,7 +151,8 @@ class Producers:
     def _send_due(self) -> float:
         """Send what is due; return the seconds until the next is."""
         now_s, wait_s = time.monotonic(), _TICK_S
-        for client in self._clients:
+        # A copy: whoever cannot be sent to is taken out.
+        for client in list(self._clients):
             if client.asked is None:
                 if client.due_s <= now_s:
                     self._send(client)

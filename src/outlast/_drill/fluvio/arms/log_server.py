@@ -66,8 +66,11 @@ class LogServer:
         """Answer on `socket` until `stop` returns."""
         # Nobody removes the file: the folder goes with the drill.
         server = await asyncio.start_unix_server(self._talk, socket)
-        async with server:
+        try:
             await stop()
+        finally:
+            # Connections that are open end with the process.
+            server.close()
 
     async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
