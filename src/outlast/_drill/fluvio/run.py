@@ -114,8 +114,10 @@ class LogRun(ArmRun[LogArm, DiskStage]):
     def stage_fault(self) -> Outage:
         """Lead up to it, and note the writes from the first refusal to the moment space is there again."""
         self._producers.at_refusal(self._note_refusal)
-        self._writes_before = self._instance.writes.sample()
         self._disk_fault.lead_up(self.target())
+        if not self._refused.is_set():
+            self._writes_before = self._instance.writes.sample()
+            self._producers.at_refusal(self._refused.set)
         outage = super().stage_fault()
         self._struck_s = outage.began_s
         self._writes_after = self._instance.writes.sample()

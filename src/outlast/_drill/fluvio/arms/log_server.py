@@ -76,7 +76,9 @@ class LogServer:
         try:
             while True:
                 what, size = HEAD.unpack(await reader.readexactly(HEAD.size))
-                writer.write(await self._answer(what, await reader.readexactly(size)))
+                body = await reader.readexactly(size)
+                # A task for each request, as servers have: the refusals of one client are not a loop that spins.
+                writer.write(await asyncio.create_task(self._answer(what, body)))
                 await writer.drain()
         except (asyncio.IncompleteReadError, ConnectionError):
             return
