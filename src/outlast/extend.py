@@ -16,6 +16,8 @@ from outlast._core.reaction import Reaction
 from outlast._core.redact import clean, cut
 from outlast._core.shown import Act, Figure, FigureKind, Lag, Shown, SystemHealth, Unit
 from outlast._files.append import AppendFile, Sync, TornFileError
+from outlast._files.calls import LOCAL_FILES, FileSystem
+from outlast._files.descriptors import Descriptors
 from outlast._files.journal import Journal, JournalFullError, NewerFormatError
 from outlast._files.room import NO_ROOM, Levels, Room, room
 from outlast._runtime.adapter.line import Line
@@ -25,12 +27,15 @@ from outlast._serve.address import parse_address
 
 __all__ = [
     "FLOOR_SPREAD",
+    "LOCAL_FILES",
     "NO_ROOM",
     "Act",
     "AppendFile",
     "BackoffState",
+    "Descriptors",
     "Figure",
     "FigureKind",
+    "FileSystem",
     "Jitter",
     "Journal",
     "JournalFullError",

@@ -9,6 +9,7 @@ import errno
 import os
 import resource
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -127,6 +128,34 @@ def test_what_could_not_be_synced_never_appears(made: Appender, monkeypatch: pyt
     made.close()
     made.open()
     assert made.units() == [1, 3]
+
+
+@pytest.mark.parametrize("kind", [each for each in ALL if each.syncs], ids=lambda kind: kind.__name__)
+def test_a_descriptor_that_failed_to_sync_is_never_synced_again(made: Appender, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would report success, and what it had lost would count as on disk."""
+    failed, again, due, close = set[int](), list[int](), [1], os.close
+
+    def sync(real: Callable[[int], None], descriptor: int) -> None:
+        again.extend({descriptor} & failed)
+        if due and real is fdatasync:
+            failed.add(descriptor)
+            due.clear()
+            fails()
+        real(descriptor)
+
+    def closes(descriptor: int) -> None:
+        failed.discard(descriptor)
+        close(descriptor)
+
+    made.append(1)
+    fdatasync = os.fdatasync
+    for name in ("fsync", "fdatasync"):
+        monkeypatch.setattr(os, name, partial(sync, getattr(os, name)))
+    monkeypatch.setattr(os, "close", closes)
+    refused(made, 2)
+    assert not due
+    made.append(3)
+    assert (made.units(), again) == ([1, 3], [])
 
 
 @each_with_a_restart

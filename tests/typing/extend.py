@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import enum
+import os
 import random
 from typing import assert_type
 
 from outlast import Backoff, Fault, Kind, Service, Stop
 from outlast.extend import (
     FLOOR_SPREAD,
+    LOCAL_FILES,
     NO_ROOM,
     Act,
     AppendFile,
     BackoffState,
+    Descriptors,
     Figure,
     FigureKind,
+    FileSystem,
     Jitter,
     Journal,
     JournalFullError,
@@ -99,7 +103,24 @@ def is_full(error: OSError) -> bool:
     left = room("outbox.log")
     assert_type(left, Room)
     assert_type(left.available_inodes, int | None)
+    assert_type(left.total_bytes, int)
     return error.errno in NO_ROOM or Levels(enter=2**20, leave=2**21).is_low(left.available_bytes, was_low=False)
+
+
+def size_of(path: str, files: FileSystem = LOCAL_FILES) -> int:
+    descriptor = files.open(path, os.O_RDONLY)
+    try:
+        return files.size(descriptor)
+    finally:
+        files.close(descriptor)
+
+
+descriptors: Descriptors[str, int] = Descriptors(256, lambda path: LOCAL_FILES.open(path, os.O_RDONLY), LOCAL_FILES.close)
+
+
+def first_byte(path: str) -> bytes:
+    with descriptors.use(path) as descriptor:
+        return LOCAL_FILES.read_at(assert_type(descriptor, int), 1, 0)
 
 
 def keep(record: tuple[int, str]) -> bool:

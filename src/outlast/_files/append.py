@@ -2,7 +2,8 @@
 
 Three facts shape this module. Near the end of a disk `os.write` writes a part and fails at the next call, so a torn tail is the
 normal case. A buffered file writes what it had refused once there is room again, so the descriptor is unbuffered. After a failed
-`fsync` the kernel has forgotten what it could not write, and the next `fsync` succeeds without it.
+`fsync` the kernel has forgotten what it could not write, and the next `fsync` of that descriptor succeeds without it: so it is
+never asked again, and the file is cut through a fresh one.
 """
 
 from __future__ import annotations
@@ -12,14 +13,16 @@ import enum
 import errno
 import fcntl
 import os
-import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
 from outlast._core.faults import Fault, Kind, Scope, attach
+from outlast._files.calls import LOCAL_FILES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
+
+    from outlast._files.calls import Buffer, FileSystem, StrPath
 
 READ_BYTES: Final = 1 << 20
 
@@ -49,40 +52,48 @@ class AppendFile:
     ignores its offset on Linux.
     """
 
-    __slots__ = ("_descriptor", "_sync", "_synced", "is_torn", "path", "size")
+    __slots__ = ("_descriptor", "_files", "_is_held", "_is_spoiled", "_sync", "_synced", "is_torn", "path", "size")
 
-    def __init__(self, descriptor: int, path: str | os.PathLike[str], sync: Sync) -> None:
-        """Take over a descriptor. `path` is for messages, and for `replace`."""
+    def __init__(self, descriptor: int, path: StrPath, sync: Sync, *, lock: bool, files: FileSystem) -> None:
+        """Take over what `open` or `adopt` has opened."""
         self._descriptor = descriptor
-        fcntl.fcntl(descriptor, fcntl.F_SETFL, fcntl.fcntl(descriptor, fcntl.F_GETFL) | os.O_APPEND)
+        self._files = files
         self.path = Path(path)
-        self.size: int = os.fstat(descriptor).st_size
+        self.size: int = files.size(descriptor)
         self._synced: int = self.size
         self.is_torn = False
         """Whether bytes of a failed append may stand behind `size`. A writer of segments goes on in a new file."""
         self._sync = sync
+        self._is_held = lock
+        self._is_spoiled = False
+        """Whether a sync of this descriptor has failed."""
 
     @classmethod
-    def open(cls, path: str | os.PathLike[str], *, sync: Sync, lock: bool = True, mode: int = 0o600) -> AppendFile:
+    def open(
+        cls, path: StrPath, *, sync: Sync, lock: bool = True, mode: int = 0o600, files: FileSystem = LOCAL_FILES
+    ) -> AppendFile:
         """Open or make a regular file and, with `lock`, hold it alone: a second writer's attempt raises `BlockingIOError`.
 
         What an earlier process wrote and never synced can be read and still be lost, so it is synced here, and so is the name,
         unless nothing ever is. Raises `OSError`.
         """
-        # O_NONBLOCK: to open a pipe that nobody reads would wait forever. Regular files ignore it.
-        opened = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK
-        descriptor = os.open(path, opened, mode)
+        descriptor = files.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, mode)
         try:
-            _check_is_regular(descriptor, path)
             if lock:
-                _hold(descriptor, path)
+                _hold(descriptor, path, files)
             if sync is not Sync.NEVER:
-                os.fsync(descriptor)
-                sync_directory(Path(path).parent)
+                files.sync(descriptor)
+                files.sync_folder(Path(path).parent)
+            return cls(descriptor, path, sync, lock=lock, files=files)
         except OSError:
-            os.close(descriptor)
+            files.close(descriptor)
             raise
-        return cls(descriptor, path, sync)
+
+    @classmethod
+    def adopt(cls, descriptor: int, path: StrPath, sync: Sync) -> AppendFile:
+        """Take over a descriptor of this process, of a file without a name for example. `path` is for messages."""
+        fcntl.fcntl(descriptor, fcntl.F_SETFL, fcntl.fcntl(descriptor, fcntl.F_GETFL) | os.O_APPEND)
+        return cls(descriptor, path, sync, lock=False, files=LOCAL_FILES)
 
     def __enter__(self) -> Self:
         return self
@@ -101,34 +112,38 @@ class AppendFile:
             raise OSError(errno.EBADF, "it is closed", os.fspath(self.path))
         return self._descriptor
 
-    def append(self, data: bytes | bytearray, *, keep: Callable[[int], int] | None = None) -> int:
-        """Write `data` behind the end, and return how many bytes of it are in the file: all of them.
+    def append(self, data: Buffer, *more: Buffer, keep: Callable[[int], int] | None = None) -> int:
+        """Write `data` and `more`, as bytes, behind the end in one call; return how many bytes are in the file: all of them.
 
-        When the disk refuses a part, none of it stays and the `OSError` is raised: `TornFileError` where even that failed. With
-        `keep`, which is told how many bytes were written, that many of them stay and are returned, and the error is raised only
-        if there are none.
+        When the disk refuses a part, or cannot sync it, none of it stays and the `OSError` is raised: `TornFileError` where even
+        that failed. With `keep`, which is told how many bytes were written, that many of them stay and are returned, and the
+        error is raised only if there are none. When a sync fails that was to cover earlier appends too, `size` shows what is left
+        of them and the file is closed, as by `sync`.
         """
-        descriptor, written = self.descriptor, 0
         if self.is_torn:
             self._cut_torn()
+        pieces, began, written = (data, *more), self.size, 0
+        descriptor, wanted = self.descriptor, sum(map(len, pieces))
         try:
-            with memoryview(data) as view:
-                while written < len(view):
-                    written += os.write(descriptor, view[written:])
+            while written < wanted:
+                written += self._files.write(descriptor, _behind(pieces, written) if written else pieces)
             if self._sync is Sync.EACH:
-                os.fdatasync(descriptor)
+                self._make_durable(self._files.sync_data, descriptor)
         except BaseException as error:
-            partly = keep is not None and isinstance(error, OSError) and written < len(data)
-            written = keep(written) if keep is not None and partly else 0
-            self.size += written
-            if not written:
+            partly = keep is not None and isinstance(error, OSError) and written < wanted
+            self.size += keep(written) if keep is not None and partly else 0
+            try:
                 self._take_back(error)
+            except TornFileError:
+                # What is kept counts, also if the rest cannot be cut off now: the next append tries to. Not if it is not durable.
+                if self._sync is Sync.EACH:
+                    self.size = began
+                if self.size <= began:
+                    raise
+            if self.size <= began:
                 raise
-            # What is kept counts, also if the rest cannot be cut off now: the next append tries to.
-            with contextlib.suppress(TornFileError):
-                self._take_back(error)
-        else:
-            self.size += written
+            return self.size - began
+        self.size += written
         if self._sync is Sync.EACH:
             self._synced = self.size
         return written
@@ -136,7 +151,9 @@ class AppendFile:
     def read(self, at: int, size: int) -> bytes:
         """Return up to `size` bytes from `at` on: fewer only where the file ends."""
         data = bytearray()
-        while len(data) < size and (more := os.pread(self.descriptor, min(size - len(data), READ_BYTES), at + len(data))):
+        while len(data) < size and (
+            more := self._files.read_at(self.descriptor, min(size - len(data), READ_BYTES), at + len(data))
+        ):
             data += more
         return bytes(data)
 
@@ -149,9 +166,8 @@ class AppendFile:
         if self._synced == self.size:
             return
         try:
-            os.fdatasync(self.descriptor)
+            self._make_durable(self._files.sync_data, self.descriptor)
         except OSError as error:
-            self.size = self._synced
             try:
                 self._take_back(error)
             finally:
@@ -161,7 +177,7 @@ class AppendFile:
 
     def cut(self, size: int) -> None:
         """Shorten the file to `size` bytes; this needs no room on the disk. Raises `OSError`."""
-        os.ftruncate(self.descriptor, size)
+        self._files.truncate(self.descriptor, size)
         self.size, self._synced = size, min(size, self._synced)
 
     def cut_line(self) -> int:
@@ -183,32 +199,41 @@ class AppendFile:
         `OSError`: the file is then as it was, or has been replaced and may be the old one again after a power cut.
         """
         temporary = self.path.with_name(f"{self.path.name}.new")
-        fresh = AppendFile.open(temporary, sync=self._sync, mode=stat.S_IMODE(os.fstat(self.descriptor).st_mode))
+        fresh = AppendFile.open(temporary, sync=self._sync, mode=self._files.mode(self.descriptor), files=self._files)
         try:
             # A crash may have left one.
             fresh.cut(0)
             fresh.append(data)
             fresh.sync()
-            temporary.rename(self.path)
+            self._files.rename(temporary, self.path)
         except BaseException:
             fresh.close()
-            temporary.unlink(missing_ok=True)
+            with contextlib.suppress(FileNotFoundError):
+                self._files.unlink(temporary)
             raise
         self.close()
         self._descriptor = fresh.detach()
         self.size = self._synced = fresh.size
-        self.is_torn = False
-        sync_directory(self.path.parent)
+        self.is_torn = self._is_spoiled = False
+        self._is_held = True
+        self._files.sync_folder(self.path.parent)
 
     def close(self) -> None:
         """Close the file and release its lock. What was not synced stays as it is. Does nothing the second time."""
         if self._descriptor >= 0:
-            os.close(self.detach())
+            self._files.close(self.detach())
 
     def detach(self) -> int:
         """Return the descriptor, which is the caller's to close from now on, and keep the file open."""
         descriptor, self._descriptor = self._descriptor, -1
         return descriptor
+
+    def _make_durable(self, sync: Callable[[int], None], descriptor: int) -> None:
+        try:
+            sync(descriptor)
+        except OSError:
+            self._is_spoiled, self.size = True, self._synced
+            raise
 
     def _take_back(self, error: BaseException) -> None:
         """Cut what a failed append or sync left, durably where appends are: what was refused never appears later."""
@@ -222,31 +247,59 @@ class AppendFile:
             raise TornFileError(number, reason, os.fspath(self.path)) from error
 
     def _cut_torn(self) -> None:
-        self.is_torn = True
+        self.is_torn, before = True, self.size
+        try:
+            if self._is_spoiled or not self._is_cut():
+                self._cut_through_another()
+        finally:
+            # Appends that were reported as done are gone with a failed sync: nobody goes on behind them unaware.
+            if self.size < before:
+                self.close()
+
+    def _is_cut(self) -> bool:
+        """Cut; return False if this descriptor could not sync it."""
+        try:
+            self._cut_through(self.descriptor)
+        except OSError:
+            if not self._is_spoiled:
+                raise
+        return not self._is_spoiled
+
+    def _cut_through_another(self) -> None:
+        fresh = self._files.open(self.path, os.O_RDWR | os.O_APPEND)
+        try:
+            # The old descriptor holds the lock until the cut is done, so nobody else writes meanwhile.
+            self._cut_through(fresh)
+            self.close()
+            if self._is_held:
+                self._files.lock(fresh)
+        except BaseException:
+            self._files.close(fresh)
+            raise
+        self._descriptor, self._is_spoiled = fresh, False
+
+    def _cut_through(self, descriptor: int) -> None:
         # Somebody else may have emptied a file that is not locked against it: never make it longer.
-        os.ftruncate(self.descriptor, min(self.size, os.fstat(self.descriptor).st_size))
+        self._files.truncate(descriptor, min(self.size, self._files.size(descriptor)))
         if self._sync is not Sync.NEVER:
-            os.fsync(self.descriptor)
+            self._make_durable(self._files.sync, descriptor)
+            self._synced = self.size
         self.is_torn = False
 
 
-def sync_directory(path: Path) -> None:
-    """Make a new name in the directory durable: the sync of a file does not do that. Raises `OSError`."""
-    directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
+def _behind(pieces: Sequence[Buffer], written: int) -> list[Buffer]:
+    """Return what is left of the pieces behind so many bytes."""
+    left: list[Buffer] = []
+    for piece in pieces:
+        if written < len(piece):
+            left.append(memoryview(piece)[written:])
+        written = max(0, written - len(piece))
+    return left
 
 
-def _hold(descriptor: int, path: str | os.PathLike[str]) -> None:
+def _hold(descriptor: int, path: StrPath, files: FileSystem) -> None:
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        files.lock(descriptor)
     except BlockingIOError as error:
         attach(error, Fault(Kind.CONTENDED, "file in use", f"another process writes to {os.fspath(path)}", scope=Scope.CALL))
         raise
-
-
-def _check_is_regular(descriptor: int, path: str | os.PathLike[str]) -> None:
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        raise OSError(errno.EINVAL, "it is no regular file", os.fspath(path))

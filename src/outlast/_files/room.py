@@ -24,12 +24,17 @@ class Room:
     """Bytes that this user may still write."""
     available_inodes: int | None
     """Files that this user may still make; None where the file system does not count them (btrfs)."""
+    total_bytes: int
+    """Bytes of the whole disk, with those that are kept for root."""
+    total_inodes: int | None = None
+    """Files that the whole disk can hold; None where it does not count them, or the number is not known."""
 
 
 def room(path: str | os.PathLike[str]) -> Room:
     """Return the room on the disk of `path`, which must exist. Raises `OSError`; blocks for as long as a dead mount does."""
     disk = os.statvfs(path)
-    return Room(disk.f_bavail * disk.f_frsize, disk.f_favail if disk.f_files else None)
+    inodes = disk.f_favail if disk.f_files else None
+    return Room(disk.f_bavail * disk.f_frsize, inodes, disk.f_blocks * disk.f_frsize, disk.f_files or None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,4 +2,8 @@
 
 from __future__ import annotations
 
-__all__: list[str] = []
+from outlast.disk._disk import Disk, DiskRoom
+from outlast.disk._faults import SpaceLowError, disk_rule
+from outlast.disk._watch import Thresholds
+
+__all__ = ["Disk", "DiskRoom", "SpaceLowError", "Thresholds", "disk_rule"]

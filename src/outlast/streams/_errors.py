@@ -112,11 +112,11 @@ class OutcomeUnknownError(StreamError):
 
 
 class DamagedError(StreamError):
-    """Bytes on the disk are not those that were written. What is before and behind can still be read."""
+    """Bytes on the disk are not those that were written. What is before can still be read, and so is all from `next` on."""
 
     code = "damaged"
     kind = Kind.FATAL
 
-    def __init__(self, stream: str, segment: str, position: int, reason: str) -> None:
+    def __init__(self, stream: str, segment: str, position: int, reason: str, following: int | None = None) -> None:
         super().__init__(stream, f"segment {segment} is damaged at position {position}: {reason}; run: outlast streams verify")
-        self.segment, self.position, self.reason = segment, position, reason
+        self.segment, self.position, self.reason, self.next = segment, position, reason, following

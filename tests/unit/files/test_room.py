@@ -17,13 +17,20 @@ if TYPE_CHECKING:
 def disk(*, files: int) -> SimpleNamespace:
     """A disk of which root keeps a part: free is not available."""
     return SimpleNamespace(
-        f_frsize=512, f_bsize=4096, f_bfree=20, f_bavail=10, f_files=files, f_ffree=7, f_favail=5 if files else 0
+        f_frsize=512,
+        f_bsize=4096,
+        f_blocks=100,
+        f_bfree=20,
+        f_bavail=10,
+        f_files=files,
+        f_ffree=7,
+        f_favail=5 if files else 0,
     )
 
 
 def test_available_is_counted_and_not_free(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "statvfs", lambda path: disk(files=100))
-    assert room("/somewhere") == Room(available_bytes=5120, available_inodes=5)
+    assert room("/somewhere") == Room(5120, 5, 51_200, 100)
 
 
 def test_a_disk_that_counts_no_inodes_is_not_out_of_them(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -175,7 +175,9 @@ class FileSpool:
         if len(self._files) >= self.files_max:
             raise SpoolFullError(xid, "files", len(self._files), self.files_max)
         with tempfile.TemporaryFile(dir=self.directory, buffering=0) as nameless:
-            file = self._files[xid] = _File(AppendFile(os.dup(nameless.fileno()), f"spool of transaction {xid}", Sync.NEVER))
+            file = self._files[xid] = _File(
+                AppendFile.adopt(os.dup(nameless.fileno()), f"spool of transaction {xid}", Sync.NEVER)
+            )
         return file
 
     def _flush(self) -> None:

@@ -1,0 +1,74 @@
+"""The header of a segment: one frame at its start, written and synced before the file is used.
+
+Nothing is ever written to a segment that has a successor. So what is known at its end stands in the header of the next: where
+its data ends, and the position there. Behind the prefix: bytes of the JSON u32, the JSON, the producers (`producers`).
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from outlast.streams._format.frames import FrameError, FrameKind, encode_frame, read_frame
+from outlast.streams._format.meta import Meta, describe, parse_description
+from outlast.streams._format.producers import ProducerState, decode_producers, encode_producers
+
+if TYPE_CHECKING:
+    from outlast.streams._format.frames import ReadAt
+
+_LENGTH: Final = struct.Struct("<I")
+
+
+@dataclass(frozen=True, slots=True)
+class Previous:
+    """The segment before: its first position, where its data ends (what follows is no data), and the position there."""
+
+    first: int
+    size: int
+    tail: int
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentHeader:
+    """The first frame of a segment. `meta` is as it was when the segment was made, `previous` None for a stream's first."""
+
+    meta: Meta
+    first: int
+    created_us: int
+    previous: Previous | None = None
+    producers: tuple[ProducerState, ...] = ()
+
+
+def encode_header(header: SegmentHeader) -> bytes:
+    """Return the frame. It is unsalted, so that a folder that lost its name can be told. Raises `ValueError`: too long."""
+    before = header.previous
+    described = {
+        "stream": describe(header.meta),
+        "first": header.first,
+        "created_us": header.created_us,
+        "previous": None if before is None else {"first": before.first, "size": before.size, "tail": before.tail},
+    }
+    text = json.dumps(described, ensure_ascii=False, separators=(",", ":")).encode()
+    return encode_frame(FrameKind.SEGMENT, _LENGTH.pack(len(text)) + text + encode_producers(header.producers))
+
+
+def read_header(read: ReadAt) -> tuple[SegmentHeader, int]:
+    """Return the header of a segment, and the offset behind it. Raises `FrameError`, `NewerFormatError`, what `read` raises."""
+    body, length = read_frame(read, FrameKind.SEGMENT)
+    try:
+        (size,) = _LENGTH.unpack_from(body)
+        described = json.loads(body[_LENGTH.size : _LENGTH.size + size])
+        before = described["previous"]
+        header = SegmentHeader(
+            parse_description(described["stream"]),
+            int(described["first"]),
+            int(described["created_us"]),
+            None if before is None else Previous(int(before["first"]), int(before["size"]), int(before["tail"])),
+            tuple(decode_producers(body, _LENGTH.size + size)),
+        )
+    except (KeyError, TypeError, ValueError, struct.error) as error:
+        reason = f"the header of a segment is none: {error}"
+        raise FrameError(reason) from error
+    return header, length

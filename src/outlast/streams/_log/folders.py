@@ -1,0 +1,117 @@
+"""The folder of a stream: how it comes to be, and how it goes. A crash at any moment leaves a stream, or what is no stream."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from outlast.extend import TornFileError
+from outlast.streams._format.names import GONE_NAME, META_NAME
+from outlast.streams._log import meta_file
+
+if TYPE_CHECKING:
+    from outlast.extend import FileSystem
+    from outlast.streams._format.meta import Meta
+
+NEW_NAME: Final = "new"
+"""`meta` of a stream whose creation was never acknowledged: what is left of its folder goes, now or at the next start."""
+
+
+def create(folder: Path, meta: Meta, segment: str, header: bytes, files: FileSystem) -> None:
+    """Make the folder of a stream, durably.
+
+    Raises `OSError`, and then it is no stream, now or after a crash; `TornFileError` when that is not known.
+    """
+    files.mkdir(folder)
+    try:
+        meta_file.write_new(f"{folder}/{NEW_NAME}", meta, files)
+        make_segment(f"{folder}/{segment}", header, files)
+        files.sync_folder(folder.parent)
+        files.rename(f"{folder}/{NEW_NAME}", f"{folder}/{META_NAME}")
+        files.sync_folder(folder)
+    except BaseException as error:
+        _take_back(folder, error, files)
+        raise
+
+
+def _take_back(folder: Path, error: BaseException, files: FileSystem) -> None:
+    """Leave nothing of a stream that could not be made."""
+    try:
+        if META_NAME in files.names(folder):
+            files.rename(f"{folder}/{META_NAME}", f"{folder}/{NEW_NAME}")
+            files.sync_folder(folder)
+    except OSError as second:
+        number = error.errno if isinstance(error, OSError) else second.errno
+        reason = f"{error}; and it cannot be taken back ({second.strerror}): it may be found at the next start"
+        raise TornFileError(number, reason, os.fspath(folder)) from error
+    # What is left is no stream, and the next start removes it.
+    with contextlib.suppress(OSError):
+        remove(folder, files)
+
+
+def make_segment(path: str, header: bytes, files: FileSystem) -> None:
+    """Make the file of a segment with its header, durably. Raises `OSError`; then it is there with all of its header, or not.
+
+    A file of that name has no records: it is replaced, and until then it stays.
+    """
+    # Under another name until the header is on disk: so no crash leaves a segment without one.
+    new = f"{path}.new"
+    unlink(new, files)
+    descriptor = files.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+    try:
+        try:
+            written = 0
+            with memoryview(header) as view:
+                while written < len(view):
+                    written += files.write(descriptor, (view[written:],))
+            files.sync_data(descriptor)
+        finally:
+            files.close(descriptor)
+        files.rename(new, path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            unlink(new, files)
+        raise
+    files.sync_folder(Path(path).parent)
+
+
+def mark_gone(folder: Path, files: FileSystem) -> None:
+    """Delete a stream, durably. Raises `OSError`, and then it is still there; `TornFileError` when that is not known."""
+    meta, gone = f"{folder}/{META_NAME}", f"{folder}/{GONE_NAME}"
+    with contextlib.suppress(FileNotFoundError):
+        # Not found: an earlier attempt has come so far.
+        files.rename(meta, gone)
+    try:
+        files.sync_folder(folder)
+    except OSError as error:
+        try:
+            files.rename(gone, meta)
+            files.sync_folder(folder)
+        except OSError as second:
+            reason = f"{error}; and it cannot be taken back ({second.strerror}): it may be gone at the next start"
+            raise TornFileError(error.errno, reason, os.fspath(folder)) from error
+        raise
+
+
+def remove(folder: Path, files: FileSystem) -> None:
+    """Remove what is left of a stream that is deleted or was never made; may be called again. Raises `OSError`."""
+    names = files.names(folder)
+    if META_NAME in names:
+        msg = f"{folder} is that of a stream: it has a file {META_NAME!r}"
+        raise ValueError(msg)
+    for name in sorted(names):
+        if name not in {GONE_NAME, NEW_NAME}:
+            files.unlink(f"{folder}/{name}")
+    # While a segment may still be found, so must be what says that it is no stream's.
+    files.sync_folder(folder)
+    for name in (GONE_NAME, NEW_NAME):
+        unlink(f"{folder}/{name}", files)
+    files.rmdir(folder)
+
+
+def unlink(path: str, files: FileSystem) -> None:
+    """Take the name of a file away, if it has one. Raises `OSError`."""
+    with contextlib.suppress(FileNotFoundError):
+        files.unlink(path)

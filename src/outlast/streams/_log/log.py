@@ -1,0 +1,337 @@
+"""The engine of one stream: what it has acknowledged is in its files, and what it has refused is not.
+
+Every method may block for the disk. Writers come one at a time (a lock sees to that). Readers never meet that lock: they look at
+`view`, which is replaced whole, and read the files.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from dataclasses import replace
+from typing import TYPE_CHECKING, TypeVar
+
+from outlast.extend import TornFileError
+from outlast.streams._errors import (
+    BeyondTailError,
+    DamagedError,
+    OutcomeUnknownError,
+    PositionMismatchError,
+    StreamClosedError,
+    StreamError,
+    StreamNotFoundError,
+    TrimmedError,
+)
+from outlast.streams._format.batches import encode_batch
+from outlast.streams._format.frames import SEGMENT_BYTES_MAX, salt_of
+from outlast.streams._format.meta import META_BYTES
+from outlast.streams._format.names import segment_name
+from outlast.streams._format.segments import Previous, SegmentHeader, encode_header
+from outlast.streams._log import folders, meta_file, recovery
+from outlast.streams._log.indexes import index_path, store
+from outlast.streams._log.reading import Reader
+from outlast.streams._log.tail import Tail
+from outlast.streams._log.view import Chunk, Segment, View
+from outlast.streams._model import Appended
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from outlast.streams._format.meta import Meta
+    from outlast.streams._log.recovery import Recovered
+    from outlast.streams._log.shared import Shared
+    from outlast.streams._model import Entry
+
+T = TypeVar("T")
+
+READ_BYTES: int = 1 << 20
+LEFT_BYTES_MAX: int = 1 << 16
+"""Trimmed records that may stay in the last segment, if there are no others in it: to end it takes a new file and three syncs."""
+
+
+class Log:
+    """One stream on one disk. `create` or `recover` makes it."""
+
+    __slots__ = ("_doomed", "_lock", "_reader", "_refusal", "_shared", "_tail", "folder", "meta", "producers", "view")
+
+    def __init__(self, folder: Path, shared: Shared, found: Recovered) -> None:
+        """Take over what was found in the folder."""
+        self.folder = folder
+        self.meta = found.meta
+        self.producers = found.producers
+        self.view = found.view
+        self._shared = shared
+        self._tail = found.tail
+        self._doomed = found.doomed
+        """Paths of trimmed segments that could not be removed yet."""
+        self._refusal = found.refusal
+        """Why nothing can be appended before the process, or an operator, has begun again."""
+        self._reader = Reader(shared, found.meta.name, found.meta.id)
+        # Held by whoever changes the stream, also while the disk is written to. A reader never takes it.
+        self._lock = threading.Lock()
+
+    @classmethod
+    def create(cls, folder: Path, meta: Meta, shared: Shared) -> Log:
+        """Make the folder of a new stream; all of it is on disk when this returns.
+
+        Raises `OSError`, and then there is no such stream; `OutcomeUnknownError` when that is not known; `ValueError` for a name
+        that is too long for `meta`.
+        """
+        header = encode_header(SegmentHeader(meta, meta.oldest, meta.created_us))
+        shared.disk.admit(len(header) + META_BYTES)
+        try:
+            folders.create(folder, meta, segment_name(meta.oldest), header, shared.files)
+        except TornFileError as error:
+            raise OutcomeUnknownError(meta.name, f"whether it was created is not known: {error}") from error
+        return cls(folder, shared, recovery.of_new(folder, meta, shared, len(header)))
+
+    @classmethod
+    def recover(cls, folder: Path, shared: Shared) -> Log:
+        """Read what an earlier process left, and sync it before any of it is served.
+
+        Nothing is made and nothing is removed; a torn tail is cut off. A second time finds the same. Raises `OSError`,
+        `DamagedError` when `meta` cannot be read or no segment is there, and `NewerFormatError`.
+        """
+        return cls(folder, shared, recovery.recover(folder, shared))
+
+    def append(self, entries: Sequence[Entry], now_us: int) -> list[Appended | StreamError]:
+        """Store appends in one frame, in order, and return for each its positions, or why it was refused alone.
+
+        With `sync_every_s` 0 they are on disk. Raises `OSError`, and then none of them is stored and none ever will be;
+        `OutcomeUnknownError` when that is not known; `DamagedError` when nothing can be added; `ValueError` when they do not fit
+        in one frame.
+        """
+        with self._lock:
+            self._check_is_there()
+            if self._refusal is not None:
+                raise self._refusal
+            taken: list[Entry] = []
+            try:
+                answers = self._decide(entries, taken, now_us)
+                if taken:
+                    self._store(taken, now_us)
+            except BaseException:
+                self.producers.roll_back()
+                raise
+            self.producers.commit()
+            return answers
+
+    def sync(self) -> None:
+        """Return when all that was appended is on disk. Raises `OSError`."""
+        with self._lock:
+            self._tail.sync()
+
+    def read(self, position: int, bytes_max: int = READ_BYTES) -> Chunk:
+        """Return records from a position on, for any thread: at least one, and none at the tail.
+
+        They have at most `bytes_max` bytes, or there is one. Raises `TrimmedError`, `BeyondTailError`, `DamagedError` (read on at
+        its `next`), `StreamNotFoundError` once it is deleted, and `OSError`.
+        """
+        while True:
+            view, tail = self.view, self._tail
+            if not view.segments:
+                raise StreamNotFoundError(self.meta.name, "it was deleted")
+            if position < view.oldest:
+                raise TrimmedError(self.meta.name, position, view.oldest, view.tail)
+            if position > view.tail:
+                raise BeyondTailError(self.meta.name, position, view.oldest, view.tail)
+            if position == view.tail:
+                return Chunk(position, position, [], [], None)
+            try:
+                return self._reader.read(view, tail, position, bytes_max)
+            except FileNotFoundError as error:
+                # It may have been trimmed, or deleted, since we looked: then the new view says so.
+                if self.view is view:
+                    place = view.place_of(position)
+                    segment, following = segment_name(view.segments[place].first), view.next_of(place)
+                    raise DamagedError(self.meta.name, segment, position, "the file is missing", following) from error
+
+    def trim(self, before: int) -> None:
+        """Forget all records below a position, durably, and remove the segments that have no others.
+
+        Needs no room on the disk. Below the oldest position it does nothing. Raises `BeyondTailError`, `OSError`, and then
+        nothing was forgotten, and `OutcomeUnknownError`.
+        """
+        with self._lock:
+            self._check_is_there()
+            self._trim(before)
+
+    def drop(self, segments: int) -> None:
+        """Forget that many of the oldest segments, but never the last. Raises as `trim`."""
+        with self._lock:
+            self._check_is_there()
+            self._trim(self.view.segments[min(segments, len(self.view.segments) - 1)].first)
+
+    def close(self) -> None:
+        """Add nothing from now on, durably. Raises `OSError`, and then it is still open; `OutcomeUnknownError`."""
+        with self._lock:
+            self._check_is_there()
+            if not self.meta.is_closed:
+                self._tail.sync()
+                self._update(replace(self.meta, is_closed=True, number=self.meta.number + 1))
+                self.view = replace(self.view, closed=True)
+
+    def delete(self) -> None:
+        """Delete the stream, durably. Raises `OSError`, and then it is still there; `OutcomeUnknownError`."""
+        with self._lock:
+            if self.view.segments:
+                self._or_unknown("was deleted", self._shared.disk.cleaning, folders.mark_gone, self.folder, self._shared.files)
+                segments = self.view.segments
+                self.view = replace(self.view, segments=(), size_bytes=0)
+                # It is deleted. What cannot be removed now is removed at the next start.
+                with contextlib.suppress(OSError):
+                    self._shared.disk.cleaning(folders.remove, self.folder, self._shared.files)
+                self._let_go(segments)
+
+    def release(self) -> None:
+        """Close the descriptors. They are opened again when they are needed."""
+        with self._lock:
+            self._let_go(self.view.segments)
+
+    def _let_go(self, segments: tuple[Segment, ...]) -> None:
+        self._shared.writers.forget(self._tail)
+        for segment in segments:
+            self._shared.readers.forget(segment.path)
+
+    def _check_is_there(self) -> None:
+        if not self.view.segments:
+            raise StreamNotFoundError(self.meta.name, "it was deleted")
+
+    def _decide(self, entries: Sequence[Entry], taken: list[Entry], now_us: int) -> list[Appended | StreamError]:
+        """Answer each append as if those before it were stored, and collect those that are to be."""
+        answers: list[Appended | StreamError] = []
+        position = self.view.tail
+        for entry in entries:
+            behind = position + len(entry.records)
+            try:
+                answer = self.producers.check(entry.producer, now_us) if entry.producer is not None else None
+            except StreamError as error:
+                answers.append(error)
+                continue
+            if answer is not None:
+                answers.append(answer)
+            elif self.meta.is_closed:
+                answers.append(StreamClosedError(self.meta.name, "it was closed, and nothing is added to it"))
+            elif entry.at is not None and entry.at != position:
+                answers.append(PositionMismatchError(self.meta.name, entry.at, position))
+            else:
+                if entry.producer is not None:
+                    self.producers.stage(entry.producer, position, behind, now_us)
+                answers.append(Appended(position, behind))
+                taken.append(entry)
+                position = behind
+        return answers
+
+    def _store(self, entries: Sequence[Entry], now_us: int) -> None:
+        view, tail = self.view, self._tail
+        if tail.is_ended:
+            tail = self._roll(now_us)
+        batch = encode_batch(entries, salt=tail.salt, offset=tail.size, durable_to=tail.synced, first=view.tail, time_us=now_us)
+        if tail.size + batch.size > self._segment_bytes_max and view.tail > tail.first:
+            tail = self._roll(now_us)
+            batch = encode_batch(
+                entries, salt=tail.salt, offset=tail.size, durable_to=tail.synced, first=view.tail, time_us=now_us
+            )
+        self._shared.disk.admit(batch.size)
+        offset = tail.size
+        try:
+            tail.write(batch.pieces, batch.size, sync=not self.meta.options.sync_every_s)
+        except TornFileError as error:
+            raise OutcomeUnknownError(self.meta.name, f"whether the append is stored is not known: {error}") from error
+        tail.next = batch.next
+        tail.newest_us = max(tail.newest_us, now_us)
+        tail.index.add(view.tail, offset, now_us)
+        view = self.view
+        self.view = View(view.oldest, batch.next, view.segments, tail.size, view.size_bytes + batch.size, closed=False)
+
+    @property
+    def _segment_bytes_max(self) -> int:
+        return min(self.meta.options.segment_bytes, SEGMENT_BYTES_MAX)
+
+    def _roll(self, now_us: int) -> Tail:
+        """Go on in a new segment. Raises `OSError`; the next append tries again."""
+        view, old = self.view, self._tail
+        if not old.is_ended:
+            old.sync()
+        newest_us = max(now_us, old.newest_us)
+        header = encode_header(SegmentHeader(self.meta, view.tail, newest_us, self._previous(), self.producers.states()))
+        self._shared.disk.admit(len(header))
+        path = f"{self.folder}/{segment_name(view.tail)}"
+        # From here on the new file may be found by the next start, which then takes this one to be at its end.
+        old.end()
+        folders.make_segment(path, header, self._shared.files)
+        return self._go_on(path, len(header), newest_us)
+
+    def _previous(self) -> Previous | None:
+        view, old = self.view, self._tail
+        if old.first < view.tail:
+            return Previous(old.first, view.end, old.next)
+        # It has no records, and the new file takes its place.
+        before = view.segments[-2] if len(view.segments) > 1 else None
+        return None if before is None else Previous(before.first, before.end, before.next)
+
+    def _go_on(self, path: str, size: int, newest_us: int) -> Tail:
+        view, old = self.view, self._tail
+        fresh = Tail(self._shared, path, first=view.tail, salt=salt_of(self.meta.id, view.tail), size=size, newest_us=newest_us)
+        before = view.segments[:-1]
+        freed = 0
+        if old.first < view.tail:
+            before = (*before, Segment(old.first, old.path, view.end, old.next, old.newest_us))
+            store(self._shared.files, old.path, old.index.build(old.first, old.next, view.end), old.salt)
+        else:
+            # It had no records, and the new file has taken its place.
+            freed = view.end
+            self._shared.readers.forget(path)
+        segments = (*before, Segment(view.tail, path, size, view.tail, newest_us))
+        self._tail = fresh
+        self.view = replace(view, segments=segments, end=size, size_bytes=view.size_bytes + size - freed)
+        return fresh
+
+    def _trim(self, before: int) -> None:
+        view = self.view
+        if before > view.tail:
+            raise BeyondTailError(self.meta.name, before, view.oldest, view.tail)
+        if before > view.oldest:
+            if before == view.tail and view.tail > self._tail.first and view.end > LEFT_BYTES_MAX:
+                self._roll_to_free()
+            self._update(replace(self.meta, oldest=before, number=self.meta.number + 1))
+            view = self.view
+            kept = view.place_of(before)
+            doomed, segments = view.segments[:kept], view.segments[kept:]
+            freed = sum(segment.end for segment in doomed)
+            # Readers are told before anything is removed.
+            self.view = replace(view, oldest=before, segments=segments, size_bytes=view.size_bytes - freed)
+            self._doomed += [segment.path for segment in doomed]
+        self._remove_doomed()
+
+    def _roll_to_free(self) -> None:
+        # Without room for a new file the trimmed records stay where they are, until the next roll-over.
+        with contextlib.suppress(OSError):
+            self._shared.disk.cleaning(self._roll, self._tail.newest_us)
+
+    def _remove_doomed(self) -> None:
+        """Remove what was trimmed. What cannot be removed is tried again at the next trim."""
+        left: list[str] = []
+        for path in self._doomed:
+            try:
+                for each in (path, index_path(path)):
+                    self._shared.disk.cleaning(folders.unlink, each, self._shared.files)
+            except OSError:
+                left.append(path)
+            # Its room comes back once nobody has it open.
+            self._shared.readers.forget(path)
+            self._shared.indexes.pop(path)
+        self._doomed = left
+
+    def _update(self, meta: Meta) -> None:
+        self._or_unknown(
+            "was changed", self._shared.disk.cleaning, meta_file.update, self.folder, self.meta, meta, self._shared.files
+        )
+        self.meta = meta
+
+    def _or_unknown(self, what: str, act: Callable[..., T], *args: object) -> T:
+        try:
+            return act(*args)
+        except TornFileError as error:
+            raise OutcomeUnknownError(self.meta.name, f"whether it {what} is not known: {error}") from error

@@ -1,0 +1,203 @@
+"""Reading a stream, in any thread, while it grows: from the files alone, by a view that does not change underway.
+
+No byte is handed out that the checksum of its frame does not cover. Indexes, and where a reader stopped last time, are hints: a
+wrong one costs time, and never a record.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from outlast.streams._errors import DamagedError
+from outlast.streams._format.frames import FrameError, salt_of
+from outlast.streams._format.names import segment_name
+from outlast.streams._format.scan import batches, next_batch
+from outlast.streams._format.segments import read_header
+from outlast.streams._log.indexes import index_of
+from outlast.streams._log.pieces import reader
+from outlast.streams._log.view import Chunk
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from outlast.streams._format.batches import Batch
+    from outlast.streams._format.frames import ReadAt
+    from outlast.streams._log.shared import Shared
+    from outlast.streams._log.tail import Tail
+    from outlast.streams._log.view import Segment, View
+
+AHEAD_BYTES: Final = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """The records of one batch. That of a long one is kept for whoever reads on in the middle of it."""
+
+    first: int
+    offset: int
+    end: int
+    records: list[bytes]
+    headers: list[bytes] | None
+    time_us: int
+
+    @property
+    def next(self) -> int:
+        """The position behind the last."""
+        return self.first + len(self.records)
+
+    def size(self, begin: int) -> int:
+        """Return the bytes of the records from one on, with their headers."""
+        size = sum(map(len, self.records[begin:] if begin else self.records))
+        return size if self.headers is None else size + sum(map(len, self.headers[begin:]))
+
+    def fitting(self, begin: int, bytes_max: int) -> int:
+        """Return how far one comes from a record on with so many bytes: one record at least."""
+        end, size = begin, 0
+        while end < len(self.records):
+            size += len(self.records[end]) + (0 if self.headers is None else len(self.headers[end]))
+            if end > begin and size > bytes_max:
+                break
+            end += 1
+        return end
+
+
+class Collected:
+    """The records of one read, from `position` on, which moves with each."""
+
+    __slots__ = ("_bytes_max", "_first", "_headers", "_records", "_times", "position", "room")
+
+    def __init__(self, position: int, bytes_max: int) -> None:
+        """Begin with none."""
+        self.position = self._first = position
+        self.room = self._bytes_max = bytes_max
+        self._records: list[bytes] = []
+        self._times: list[int] = []
+        self._headers: list[bytes] | None = None
+
+    def take(self, opened: Opened) -> None:
+        """Add the records of a batch if they fit. Only a first batch is parted; of it, one record fits in any case."""
+        begin = self.position - opened.first
+        end, size = len(opened.records), opened.size(begin)
+        if size > self.room:
+            if self._records:
+                self.room = 0
+                return
+            end = opened.fitting(begin, self.room)
+        if opened.headers is not None and self._headers is None:
+            self._headers = [b""] * len(self._records)
+        if self._headers is not None:
+            self._headers += [b""] * (end - begin) if opened.headers is None else opened.headers[begin:end]
+        self._records += opened.records if end - begin == len(opened.records) else opened.records[begin:end]
+        self._times += [opened.time_us] * (end - begin)
+        self.room -= size
+        self.position = opened.first + end
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is none."""
+        return not self._records
+
+    def chunk(self) -> Chunk:
+        """Return them."""
+        return Chunk(self._first, self.position, self._records, self._times, self._headers)
+
+
+class Reader:
+    """Reads the segments of one stream. Any thread may call it; what it remembers is shared by the streams of the volume."""
+
+    __slots__ = ("_id", "_name", "_shared")
+
+    def __init__(self, shared: Shared, name: str, stream_id: int) -> None:
+        """Open nothing yet."""
+        self._shared = shared
+        self._name = name
+        self._id = stream_id
+
+    def read(self, view: View, tail: Tail, position: int, bytes_max: int) -> Chunk:
+        """Return records of one segment from a position on that the view has: at least one.
+
+        Raises `DamagedError`, which says where to go on, and `OSError`: `FileNotFoundError` when the segment is gone.
+        """
+        place = view.place_of(position)
+        segment = view.segments[place]
+        if position >= (behind := view.next_of(place)):
+            after = view.segments[place + 1].first
+            raise self._damaged(segment, position, f"its records end at {behind}, and the next segment begins at {after}", after)
+        collected = Collected(position, bytes_max)
+        if (kept := self._shared.opened.pop((segment.path, position))) is not None:
+            self._take(segment, kept, collected)
+            return collected.chunk()
+        with self._shared.readers.use(segment.path) as descriptor:
+            self._collect(reader(self._shared.files, descriptor), view, place, tail, collected)
+        return collected.chunk()
+
+    def _collect(self, read: ReadAt, view: View, place: int, tail: Tail, collected: Collected) -> None:
+        segment, end, behind = view.segments[place], view.end_of(place), view.next_of(place)
+        salt = salt_of(self._id, segment.first)
+        begins = self._begins(read, view, place, tail, collected.position)
+        offset, expected = begin = next(begins)
+        ahead = max(1 << 16, min(AHEAD_BYTES, collected.room + (1 << 14)))
+        while collected.position < behind:
+            reason = f"its data ends at position {expected}, and its records at {behind}"
+            try:
+                for batch in batches(read, salt=salt, begin=offset, end=end, position=expected, ahead=ahead):
+                    offset, expected = batch.end, batch.next
+                    if batch.next > collected.position and not self._take(segment, _opened(batch), collected):
+                        return
+            except FrameError as error:
+                reason = error.reason
+                if (offset, expected) == begin and (other := next(begins, None)) is not None:
+                    # A hint has led here, and it may be the hint that is wrong.
+                    offset, expected = begin = other
+                    continue
+            if not collected.is_empty:
+                return
+            found = next_batch(read, salt=salt, begin=min(offset + 1, end), end=end, position=expected)
+            if found is None or found.first > collected.position:
+                raise self._damaged(segment, collected.position, reason, behind if found is None else found.first)
+            offset, expected = found.offset, found.first
+
+    def _take(self, segment: Segment, opened: Opened, collected: Collected) -> bool:
+        """Add a batch, remember where to go on, and return whether there is room for more."""
+        collected.take(opened)
+        key = (segment.path, collected.position)
+        if collected.position == opened.next:
+            if collected.room > 0:
+                return True
+            self._shared.hints.put(key, (opened.end, opened.next))
+        else:
+            self._shared.hints.put(key, (opened.offset, opened.first))
+            if collected.position > opened.first:
+                self._shared.opened.put(key, opened, opened.end - opened.offset + 64 * len(opened.records))
+        return False
+
+    def _begins(self, read: ReadAt, view: View, place: int, tail: Tail, position: int) -> Iterator[tuple[int, int]]:
+        """Yield offsets from where on the position is found, with the position expected there: the best first."""
+        segment = view.segments[place]
+        if (hint := self._shared.hints.get((segment.path, position))) is not None:
+            yield hint
+        if position > segment.first:
+            if segment.first == tail.first:
+                index = tail.index.build(segment.first, view.tail, view.end)
+            else:
+                index = index_of(self._shared, self._name, self._id, view, place, read)
+            if index.positions and index.positions[0] <= position:
+                yield index.find(position)
+        try:
+            header, offset = read_header(read)
+            reason = f"it is that of position {header.first} of stream {header.meta.id:016x}"
+            if (header.first, header.meta.id) == (segment.first, self._id):
+                reason = ""
+        except FrameError as error:
+            reason, offset = error.reason, 0
+        if reason:
+            self._shared.report(self._damaged(segment, segment.first, f"its header: {reason}", segment.first))
+        yield offset, segment.first
+
+    def _damaged(self, segment: Segment, position: int, reason: str, following: int) -> DamagedError:
+        return DamagedError(self._name, segment_name(segment.first), position, reason, following)
+
+
+def _opened(batch: Batch) -> Opened:
+    return Opened(batch.first, batch.offset, batch.end, batch.records(), batch.headers(), batch.time_us)
