@@ -17,8 +17,7 @@ if TYPE_CHECKING:
     from random import Random
 
     from outlast._drill.fluvio.producers import Producers
-    from outlast.testing import SmallDisk
-    from outlast.testing import DiskKind
+    from outlast.testing import DiskKind, SmallDisk
 
 FILL_S_MAX = 90.0
 SWING_BYTES = 1 << 20

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    Floats: TypeAlias = array[float]
+    Floats: TypeAlias = "array[float]"
 
 HEALTHY_PER_S: Final = 500.0
 """Records a second, of all producers together, while they are stored: so many that the disk does not fill by itself."""

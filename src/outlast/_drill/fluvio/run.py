@@ -62,7 +62,7 @@ class LogRun(ArmRun[LogArm, DiskStage]):
     _producers: Producers
     _instance: LogInstance
     _struck_s: float
-    """When the fault was felt; lines are counted from a little before."""
+    """The moment from which the fault was felt; lines are counted from a little before."""
 
     def __init__(self, options: FluvioOptions, kind: LogKind, observer: Observer, cancel: threading.Event) -> None:
         super().__init__(options, kind, observer, cancel)

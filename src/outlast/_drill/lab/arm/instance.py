@@ -23,15 +23,17 @@ if TYPE_CHECKING:
 
 
 class Attempts(Protocol):
-    """What a process tries on that which fails, counted on the way there: connections by a proxy, writes by a counter."""
+    """The attempts of a process on that which fails, counted on the way there: connections by a proxy, writes by a counter."""
 
     @property
     def attempts(self) -> Iterable[float]:
         """The monotonic times of them."""
+        ...
 
     @property
     def attempt_count(self) -> int:
         """Their number."""
+        ...
 
 
 class Instance:
