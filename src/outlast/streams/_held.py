@@ -8,15 +8,14 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from outlast import Fault, Kind, Scope, Unavailable
 from outlast.streams._commit import Lane
-from outlast.streams._reading import fetch
 from outlast.streams._errors import LimitError, StreamClosedError, StreamNotFoundError
+from outlast.streams._reading import fetch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
     from outlast.extend import FileSystem
-
     from outlast.streams._log import Log
     from outlast.streams._model import Chunk, StreamOptions
     from outlast.streams._volume import Volume
@@ -62,8 +61,7 @@ class Held:
     @property
     def log(self) -> Log:
         """Its log. Raises `StreamNotFoundError` once it was deleted."""
-        if self.gone:
-            raise self.not_found()
+        self.check_there()
         assert self._log is not None  # noqa: S101 - nobody gets a stream before it is recovered
         return self._log
 
@@ -106,7 +104,7 @@ class Held:
 
     async def load(self, read: Callable[[], T]) -> T:
         """Call what reads files of the stream, in a thread for reading. Raises `Unavailable` for its `OSError`."""
-        assert self.log  # noqa: S101 - raises if it was deleted
+        self.check_there()
         return await self.volume.read(self, read)
 
     async def store(self, write: Callable[[], T]) -> T:
@@ -114,7 +112,7 @@ class Held:
 
         Raises `Unavailable` for its `OSError`.
         """
-        assert self.log  # noqa: S101 - raises if it was deleted
+        self.check_there()
         return await self.volume.store(self, write)
 
     async def fetch(self, position: int, bytes_max: int) -> Chunk:
@@ -124,6 +122,11 @@ class Held:
     def recovered(self, log: Log) -> None:
         """Take the log."""
         self._log = self.lane.log = log
+
+    def check_there(self) -> None:
+        """Raise `StreamNotFoundError` once it was deleted."""
+        if self.gone:
+            raise self.not_found()
 
     def not_found(self) -> StreamNotFoundError:
         """Return the error for whoever uses it although it was deleted."""

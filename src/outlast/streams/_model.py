@@ -97,8 +97,12 @@ class Retention:
 
     def __post_init__(self) -> None:
         """Raise `ValueError` for what cannot work."""
-        if (self.age_s is not None and not self.age_s > 0) or self.floor_s < 0 or (self.size_bytes is not None and self.size_bytes < 0):
-            raise ValueError(f"retention needs age_s above 0, size_bytes and floor_s of at least 0: {self}")
+        if (
+            (self.age_s is not None and not self.age_s >= 0)
+            or self.floor_s < 0
+            or (self.size_bytes is not None and self.size_bytes < 0)
+        ):
+            raise ValueError(f"retention needs age_s, size_bytes and floor_s of at least 0: {self}")
 
     @property
     def is_any(self) -> bool:
@@ -125,7 +129,7 @@ class StreamOptions:
         if not SEGMENT_BYTES_MIN <= self.segment_bytes <= SEGMENT_BYTES_MAX:
             raise ValueError(f"segment_bytes of a stream is {SEGMENT_BYTES_MIN} to {SEGMENT_BYTES_MAX}, not {self.segment_bytes}")
         if not self.sync_every_s >= 0 or not self.producer_idle_s >= 0:
-            raise ValueError(f"sync_every_s and producer_idle_s of a stream are at least 0: {self.sync_every_s}, {self.producer_idle_s}")
+            raise ValueError(f"sync_every_s and producer_idle_s are at least 0: {self.sync_every_s} and {self.producer_idle_s}")
         if not 1 <= self.producers_max <= PRODUCERS_MAX:
             raise ValueError(f"producers_max of a stream is 1 to {PRODUCERS_MAX}, not {self.producers_max}")
         if self.quota_bytes is not None and self.quota_bytes < 1:

@@ -11,7 +11,7 @@ from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from outlast import ConfigurationError, Kind, Unavailable
+from outlast import ConfigurationError, Kind, Unavailable, progress
 from outlast.extend import Once, size_text
 from outlast.streams import _retention
 from outlast.streams._errors import StreamError
@@ -19,7 +19,9 @@ from outlast.streams._log import remove
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
+    from pathlib import Path
 
+    from outlast import Stop
     from outlast.streams._held import Held
     from outlast.streams._retention import Drop
     from outlast.streams._volume import Volume
@@ -29,45 +31,57 @@ NOTED_EVERY_S: Final = 60.0
 RECOVERING_S: Final = 1.0
 """Seconds of recovering at a time: what makes room has its turn in between."""
 NO_ROOM_BYTES: Final = 8 << 20
-"""The room to make at least: a disk that refuses although it shows enough, as behind a quota, does not say how much is missing."""
+"""The room to make at least: a disk that refuses although it shows enough, as behind a quota, does not say what is missing."""
 UNKNOWN_MAX: Final = 5
 """Lines about folders of which no stream is known; the others are counted in one more."""
 logger = logging.getLogger("outlast.streams")
 
 
 class Upkeep:
-    """The task that does it for one volume: once a second, and as soon as the disk is low. What fails is tried again."""
+    """Does it for one volume: once a second, and as soon as the disk is low. What fails is tried again."""
 
     def __init__(self, volume: Volume) -> None:
         self.volume = volume
         self.dropped_bytes: dict[str, int] = {}
         """Bytes that retention has let go of, by its first reason."""
+        self.dropped_segments = 0
         self._left: deque[Held] = deque()
         self._once = Once()
-        self._low = asyncio.Event()
+        self._gone: deque[Path] = deque()
+        self._waiting: asyncio.Future[None] | None = None
+        self._unsubscribe: Callable[[], None] = lambda: None
         self._noted_at = float("-inf")
 
-    async def run(self) -> None:
-        """Work until cancelled."""
+    def begin(self) -> None:
+        """Take on what the volume held when it was opened."""
         volume = self.volume
         self._tell_unknown()
         self._left.extend(volume.streams.values())
-        unsubscribe = volume.disk.subscribe(lambda _state, _fault: self._low.set())
+        self._gone.extend(volume.found.gone)
+        self._unsubscribe = volume.disk.subscribe(lambda _state, _fault: self._wake())
+
+    def end(self) -> None:
+        """Let go of it."""
+        self._unsubscribe()
+
+    async def turn(self, stop: Stop) -> None:
+        """Do what is due, and wait for the next turn: a second, or until the disk changes. Raises `Stopping`."""
+        await self._remove_gone()
+        await self._note()
+        await self.recover()
+        await self.retain()
+        progress()
+        loop = asyncio.get_running_loop()
+        waiting = self._waiting = loop.create_future()
+        timer = loop.call_later(0 if self._left and self.volume.disk.passable else EVERY_S, self._wake)
         try:
-            for path in volume.found.gone:
-                # A disk that does not let go of it now is asked again at the next start.
-                with contextlib.suppress(OSError, Unavailable):
-                    await volume.readers.run(partial(remove, path, volume.files))
-            while True:
-                self._low.clear()
-                await self._note()
-                await self.recover()
-                await self.retain()
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(0 if self._left else EVERY_S):
-                        await self._low.wait()
+            await stop.until(waiting)
         finally:
-            unsubscribe()
+            timer.cancel()
+
+    def _wake(self) -> None:
+        if self._waiting is not None and not self._waiting.done():
+            self._waiting.set_result(None)
 
     # After the start.
 
@@ -78,6 +92,13 @@ class Upkeep:
             logger.warning(text, path, reason)
         if len(unknown) > UNKNOWN_MAX:
             logger.warning("streams: nor of %d more folders in %s", len(unknown) - UNKNOWN_MAX, self.volume.folder)
+
+    async def _remove_gone(self) -> None:
+        """Remove what is left of streams that were deleted. What the disk does not let go of is asked for at the next start."""
+        while self._gone:
+            path = self._gone.popleft()
+            with contextlib.suppress(OSError, Unavailable):
+                await self.volume.readers.run(partial(remove, path, self.volume.files))
 
     async def recover(self) -> None:
         """Recover streams that nobody has used yet, for a while."""
@@ -138,6 +159,7 @@ class Upkeep:
         await volume.control(held, drop)
         now_s = volume.clock.age_now_us() / 1e6
         volume.freed = volume.freed.deleted(now_s, planned.size_bytes)
+        self.dropped_segments += planned.segments
         reason = planned.reasons[0].value
         self.dropped_bytes[reason] = self.dropped_bytes.get(reason, 0) + planned.size_bytes
         # Once an outage for a disk that is low: what an operator would want to know is that records go because of it.
@@ -152,5 +174,5 @@ class Upkeep:
         try:
             await work
         except (Unavailable, StreamError) as error:
-            if self._once.news(type(error), subject=str(error)):
+            if self._once.news(str(error), subject="left"):
                 logger.debug("streams: %s", error)

@@ -22,6 +22,7 @@ from outlast.streams._format.names import folder_name
 from outlast.streams._held import Held
 from outlast.streams._log import Log, Shared
 from outlast.streams._retention import NOTHING_FREED
+from outlast.streams._upkeep import Upkeep
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -106,8 +107,14 @@ class Volume:
         self.streams: dict[str, Held] = {}
         self.found = Found([], [], [])
         """What was there at the start."""
+        self.upkeep = Upkeep(self)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._lock: int | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it holds its folder."""
+        return self._lock is not None
 
     # The threads.
 
@@ -249,13 +256,14 @@ class Volume:
         self._lock, found, noted_us = await self.readers.run(self._open)
         if noted_us is not None and (gap_s := self.clock.seen(noted_us)) is not None:
             text = (
-                "streams in %s: the clock is %.1f days %s the last time that the store was in use; if it was not away for so long, "
-                "set the clock. Records grow old from that time on, so retention lets go of none early"
+                "streams in %s: the clock is %.1f days %s the last use of the store; if it was not away for so long, set the "
+                "clock. Records grow old from that use on, so retention lets go of none early"
             )
             logger.warning(text, self.path, abs(gap_s) / 86_400, "after" if gap_s > 0 else "before")
         for folder, meta in found.streams:
             self.streams[meta.name] = Held(self, meta.name, meta.id, folder, meta.options)
         self.found = found
+        self.upkeep.begin()
 
     def _open(self) -> tuple[int, Found, int | None]:
         """Open it. In a thread."""
@@ -307,7 +315,7 @@ class Volume:
     def _noted(self, lock: int) -> int | None:
         """Return the time that was noted last. In a thread."""
         text = self.files.read_at(lock, 20, 0)
-        return int(text) if len(text) == 20 and text.isdigit() else None  # noqa: PLR2004 - 20 digits
+        return int(text) if len(text) == 20 and text.isdigit() else None
 
     async def flush(self) -> None:
         """Make durable what is not, and return when all that is queued is done, or the thread hangs."""
@@ -315,6 +323,7 @@ class Volume:
 
     async def close(self, reason: str) -> None:
         """Answer whoever still waits, and let go of everything, unless a thread hangs: then the lock stays as well."""
+        self.upkeep.end()
         is_busy = self.committer.close(reason)
         for task in list(self._tasks):
             task.cancel()
@@ -322,7 +331,8 @@ class Volume:
         if is_busy:
             return
         logs = [held.known_log for held in self.streams.values() if held.known_log is not None]
-        await self.thread.run(self._let_go, logs, self._lock)
+        lock, self._lock = self._lock, None
+        await self.thread.run(self._let_go, logs, lock)
         self.thread.close()
 
     def _report(self, error: StreamError) -> None:
