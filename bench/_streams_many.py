@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import os
 import subprocess
 import sys
 import threading
@@ -43,7 +42,7 @@ class Descriptors:
 
     def look(self) -> None:
         """Count them now."""
-        self.most = max(self.most, len(os.listdir("/proc/self/fd")))
+        self.most = max(self.most, sum(1 for _ in Path("/proc/self/fd").iterdir()))
 
     def stop(self) -> int:
         """Return the most that were open, the one of the look itself included."""
@@ -119,7 +118,9 @@ async def measure(folder: Path, number: int, report: Report) -> None:
     for end, following in (("clean stop", "kill -9"), ("kill -9", "clean stop")):
         said = run(folder, number, "start", following)
         most.append(said["descriptors"])
-        report.figure(f"start after {end}: usable", f"{said['usable_s']:.2f} s: all names known, any stream usable", said["usable_s"])
+        report.figure(
+            f"start after {end}: usable", f"{said['usable_s']:.2f} s: all names known, any stream usable", said["usable_s"]
+        )
         limit = START_S_MAX[end]
         text = f"{said['tails_s']:.2f} s, at most {limit:.0f}"
         report.promise(f"start after {end}: all tails known", text, holds=said["tails_s"] <= limit)

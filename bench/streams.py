@@ -61,7 +61,7 @@ PROMISES = {"batch": 0.8, "single": 0.6, "crowd": 8.0, "cold": 0.5, "framing_us"
 
 def disk_of(path: Path) -> str:
     """Return the device, the file system and the options that a path lies on, by /proc/self/mountinfo."""
-    status, best = os.stat(path), ""
+    status, best = path.stat(), ""
     for line in Path("/proc/self/mountinfo").read_text(encoding="utf-8").splitlines():
         fields, _, rest = line.partition(" - ")
         device, _, mounted_at = fields.split()[2:5]
@@ -148,7 +148,11 @@ async def appends(folder: Path, pairs: int, report: Report) -> None:
             for _ in range(PEER_ROUNDS):
                 for kind, value in (await round_of(nats, batch, ("batch", "single", "crowd"))).items():
                     times.setdefault(kind, {}).setdefault(nats.name, []).append(value)
-    titles = {"batch": f"batches of {BATCH:,}", "single": "one appender, one by one", "crowd": f"{APPENDERS} appenders, one by one"}
+    titles = {
+        "batch": f"batches of {BATCH:,}",
+        "single": "one appender, one by one",
+        "crowd": f"{APPENDERS} appenders, one by one",
+    }
     for kind, title in titles.items():
         for name, values in times[kind].items():
             middle = statistics.median(values)
@@ -208,8 +212,8 @@ async def read_files(paths: list[Path]) -> int:
     return total
 
 
-async def reads(folder: Path, report: Report) -> None:
-    print(f"\ncatch-up reads of {READ_MIB} MiB in records of 1 KiB")
+async def read_in_turns(folder: Path) -> dict[str, list[float]]:
+    """Return the seconds of each way to read, cold and warm."""
     batch = [os.urandom(RECORD_BYTES) for _ in range(1024)]
     times: dict[str, list[float]] = {}
     async with Outlast(folder) as ours:
@@ -237,6 +241,12 @@ async def reads(folder: Path, report: Report) -> None:
                     if state == "cold":
                         drop_from_cache(paths)
                     times.setdefault(f"{state}, {name}", []).append(await seconds(way))
+    return times
+
+
+async def reads(folder: Path, report: Report) -> None:
+    print(f"\ncatch-up reads of {READ_MIB} MiB in records of 1 KiB")
+    times = await read_in_turns(folder)
     for name, values in times.items():
         middle = statistics.median(values)
         report.figure(name, f"{READ_MIB / middle:>8,.0f} MiB/s", READ_MIB / middle)
@@ -253,7 +263,9 @@ async def reads(folder: Path, report: Report) -> None:
 def main() -> int:
     """Run what is asked for; return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--directory", type=Path, default=Path(tempfile.gettempdir()), help="where the files are, and so the disk")
+    parser.add_argument(
+        "--directory", type=Path, default=Path(tempfile.gettempdir()), help="where the files are, and so the disk"
+    )
     parser.add_argument("--pairs", type=int, default=20, help="rounds in which Outlast and its peers take turns")
     parser.add_argument("--streams", type=int, default=10_000, help="how many streams there are for `many`")
     parser.add_argument("--only", choices=["appends", "framing", "reads", "many"], help="one part")

@@ -1,6 +1,6 @@
 """A scenario as a program: producers fill a small disk, push on, and go on once there is room; prints what came of it as JSON.
 
-    python full_disk.py KIND SIZE_MIB SECONDS
+python full_disk.py KIND SIZE_MIB SECONDS
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import logging
 import os
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from streams_ledger import Client, Ledger
@@ -61,13 +62,12 @@ class Reader:
 
 
 def resident_bytes() -> int:
-    with open("/proc/self/statm", encoding="ascii") as file:
-        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 async def wait_until(condition: Any) -> None:
     async with asyncio.timeout(WAIT_S_MAX):
-        while not condition():  # noqa: ASYNC110 - a disk has no event for it
+        while not condition():
             await asyncio.sleep(0.01)
 
 
@@ -143,7 +143,7 @@ def main() -> None:
     """Make the disk and run the scenario on it."""
     kind, size_mib, seconds = sys.argv[1:4]
     with SmallDisk(int(size_mib) * MIB, kind) as disk:  # type: ignore[arg-type]
-        print(json.dumps(asyncio.run(fill_and_push(disk, float(seconds)))))
+        sys.stdout.write(json.dumps(asyncio.run(fill_and_push(disk, float(seconds)))))
 
 
 if __name__ == "__main__":

@@ -12,8 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 from outlast import Stopping, Unavailable
-from outlast.streams import Producer
-from outlast.streams._errors import ExpiredError, OutcomeUnknownError
+from outlast.streams import ExpiredError, OutcomeUnknownError, Producer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -54,8 +53,15 @@ class Ledger:
     def answered(self, attempt: Attempt, position: int) -> None:
         self.acknowledged[attempt] = position
 
+    def was_refused(self, attempt: Attempt) -> bool:
+        """Note a refusal; return whether nothing of the attempt may ever appear: not if an earlier send of it may be stored."""
+        if attempt in self.unknown:
+            return False
+        self.refused.add(attempt)
+        return True
+
     def compare(self, found: Iterable[Record]) -> dict[str, list[Attempt]]:
-        """Compare with the records of one stream or several: what is lost, was refused and is there, is there twice or elsewhere."""
+        """Compare with the records that are there: what is lost, what was refused and is there, is there twice, or elsewhere."""
         places: dict[Attempt, list[int]] = {}
         for record in found:
             places.setdefault(Attempt.of(record.data), []).append(record.position)
@@ -85,6 +91,7 @@ class Client:
     deadline_s: float | None = None
     pause_s: float = 0.01
     sequence: int = 0
+    number: int = 0
     took_s: list[float] = field(default_factory=list)
     """The time that each refusal took."""
     on_answer: Callable[[Attempt, Appended | Exception], None] = lambda attempt, answer: None
@@ -92,9 +99,8 @@ class Client:
     async def run(self) -> None:
         """Send until it is cancelled or the store ends."""
         clock = asyncio.get_running_loop().time
-        number = 0
         while True:
-            attempt = Attempt(self.name, self.sequence, number)
+            attempt = Attempt(self.name, self.sequence, self.number)
             begun_s = clock()
             try:
                 producer = Producer(self.name, 0, self.sequence)
@@ -102,8 +108,8 @@ class Client:
             except (Unavailable, ExpiredError) as exc:
                 self.took_s.append(clock() - begun_s)
                 self.ledger.errors[name_of(exc)] += 1
-                self.ledger.refused.add(attempt)
-                number += 1
+                # What an earlier send of it came to is not known, so it stays what is sent.
+                self.number += self.ledger.was_refused(attempt)
                 self.on_answer(attempt, exc)
                 await asyncio.sleep(self.pause_s)
             except OutcomeUnknownError as exc:
@@ -120,5 +126,5 @@ class Client:
                 raise
             else:
                 self.ledger.answered(attempt, answer.first)
-                self.sequence, number = self.sequence + 1, 0
+                self.sequence, self.number = self.sequence + 1, 0
                 self.on_answer(attempt, answer)
