@@ -12,9 +12,11 @@ from outlast._drill.fluvio.audit import ids_of_lines
 from outlast._drill.fluvio.faults import DISK_FAULTS, DiskFault
 from outlast._drill.fluvio.figures import COLUMNS, SERIES, LogArm, describe, load
 from outlast._drill.fluvio.run import LogKind, LogRun
+from outlast._drill.fluvio.stream_ids import ids_of_stream
 from outlast._drill.lab.drills import Drill
 from outlast._drill.lab.errors import DrillSkipped, DrillUsageError
 from outlast._drill.lab.options import DrillOptions
+from outlast.disk import Thresholds
 from outlast.testing import SmallDisk, SmallDiskError
 
 if TYPE_CHECKING:
@@ -32,6 +34,13 @@ LOG_ARMS: Mapping[str, LogKind] = MappingProxyType(
         for kind in (
             LogKind("naive", "each request is tried on the disk, each failure is logged", _ARMS + "naive", ids=ids_of_lines),
             LogKind("fluvio-fixed", "a flag set at the first error, never cleared", _ARMS + "fluvio_fixed", ids=ids_of_lines),
+            LogKind(
+                "outlast",
+                "outlast.streams",
+                _ARMS + "outlast_streams",
+                ids=ids_of_stream,
+                level_bytes=lambda size: Thresholds().levels(size).enter,
+            ),
         )
     }
 )
