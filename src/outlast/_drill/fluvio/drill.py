@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, ClassVar
@@ -88,17 +89,22 @@ class FluvioOptions(DrillOptions):
             msg = f"a disk of {self.size_mib} MiB is too small for this drill; choose at least {SIZE_MIB_MIN}"
             raise DrillUsageError(msg)
         if (reason := SmallDisk.available(self.disk_kind)) is not None:
-            raise DrillSkipped(reason)
+            others = [kind for kind in kinds if kind != self.disk_kind]
+            raise DrillSkipped(reason + (f"; try --disk {' or '.join(others)}" if others else ""))
 
 
 def command_with_rights(command: Sequence[str]) -> list[str] | None:
-    """Return the command that runs `command` where it may mount a disk; None if this process may, or no process can."""
+    """Return the command that runs `command` where it may mount a disk; None if this process may. Raises DrillSkipped."""
+    if sys.platform != "linux":
+        msg = f"a small disk needs Linux, this is {sys.platform}"
+        raise DrillSkipped(msg)
     if os.geteuid() == 0:
         return None
     try:
         return SmallDisk.command(command)
-    except SmallDiskError:
-        return None
+    except SmallDiskError as exc:
+        msg = f"mounting a small disk needs root or a user namespace: {exc}"
+        raise DrillSkipped(msg) from exc
 
 
 FLUVIO: Drill[FluvioOptions, LogArm] = Drill(

@@ -6,6 +6,7 @@ import sys
 
 import outlast
 from outlast._drill.fluvio.arms.log_server import LogServer, LogSettings, UnknownOutcome
+from outlast.extend import attached
 from outlast.streams import OutcomeUnknownError, Stream, Streams
 
 NAME = "drill"
@@ -34,7 +35,7 @@ class StreamLog:
 
 
 def _told(exc: outlast.OutlastError) -> Exception:
-    fault = exc.fault
+    fault = exc.fault if isinstance(exc, outlast.Unavailable) else attached(exc)
     return RuntimeError(f"{type(exc).__name__} {fault.kind.value}: {fault.code}" if fault else type(exc).__name__)
 
 
