@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     import pytest
 
+    from outlast.extend import OwnThread
+
 MIB = 1 << 20
 TOTAL = 64 * MIB
 
@@ -35,8 +37,9 @@ def disk_of(files: FakeFiles, path: str = "/disk", **options: Any) -> Disk:
 class Writer:
     """Appends to one file as a user of the guard does, and counts what it was told."""
 
-    def __init__(self, disk: Disk, size: int = 64 << 10) -> None:
-        self.disk, self.size = disk, size
+    def __init__(self, disk: Disk, size: int = 64 << 10, thread: OwnThread | None = None) -> None:
+        """With a thread it writes there, as it must on a real disk."""
+        self.disk, self.size, self._thread = disk, size, thread
         self.acknowledged = 0
         self.errors: list[str] = []
         self.codes: set[str] = set()
@@ -58,7 +61,7 @@ class Writer:
     async def write(self) -> bool:
         try:
             async with self.disk.use("append"):
-                self._write()
+                await (asyncio.sleep(0, self._write()) if self._thread is None else self._thread.run(self._write))
         except OSError as exc:
             self.errors.append(errno.errorcode[exc.errno or 0] + (" soft" if isinstance(exc, SpaceLowError) else ""))
             self.codes.add(self.disk.refusal(exc).fault.code)
