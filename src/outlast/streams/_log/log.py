@@ -271,7 +271,7 @@ class Log:
         return min(self.meta.options.segment_bytes, SEGMENT_BYTES_MAX)
 
     def _roll(self, now_us: int, *, frees: bool = False) -> None:
-        """Go on in a new segment. Raises `OSError`; the next append tries again. `frees`: it makes room, so none is kept from it."""
+        """Go on in a new segment. Raises `OSError`; the next append tries again. `frees`: to make room, so it is not refused."""
         view, old = self.view, self._tail
         old.sync()
         newest_us = max(now_us, old.newest_us)
