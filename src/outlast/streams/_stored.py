@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple, Self
 
 from outlast.extend import LOCAL_FILES
 from outlast.streams._catalogue import look_over
 from outlast.streams._consumers import load
-from outlast.streams._errors import BeyondTailError, StreamNotFoundError, TrimmedError
+from outlast.streams._errors import DamagedError, StreamNotFoundError, TrimmedError
 from outlast.streams._format.frames import FrameError, salt_of
 from outlast.streams._format.names import META_NAME, parse_segment_name
 from outlast.streams._format.scan import batches
@@ -20,6 +19,8 @@ from outlast.streams._model import Chunk
 from outlast.streams._shadow import ShadowFiles
 
 if TYPE_CHECKING:
+    import os
+
     from outlast.extend import FileSystem
     from outlast.streams._format.meta import Meta
     from outlast.streams._log import View
@@ -59,6 +60,12 @@ class StoredStreams:
         self._folders = {meta.name: (folder, meta) for folder, meta in found.streams}
         self.unknown = [(folder, reason) for folder, reason in found.unknown]
         """Folders of which nobody can say which stream they hold, and why."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def names(self) -> list[str]:
         """Return the names of all streams, in their order."""
@@ -134,20 +141,23 @@ class StoredStream:
 
         Raises `TrimmedError`, `BeyondTailError`, `DamagedError` (which says where to go on), `OSError`.
         """
-        view = self._view
-        if not view.oldest <= position <= view.tail:
-            error = TrimmedError if position < view.oldest else BeyondTailError
-            raise error(self.name, position, view.oldest, view.tail)
-        if position == view.tail:
-            return Chunk(position, position, (), (), None)
-        found = self._log.read(position, bytes_max)
+        try:
+            found = self._log.read(position, bytes_max)
+        except DamagedError:
+            # The file of a segment that is trimmed at this moment is missing.
+            self.refresh()
+            if position < self.oldest:
+                raise TrimmedError(self.name, position, self.oldest, self.tail) from None
+            raise
         return Chunk(found.first, found.next, found.records, found.times_us, found.headers)
 
     def refresh(self) -> None:
         """Look again. Raises as `open`; `StreamNotFoundError` once it was deleted, though another has its name by now."""
         last = self._view.segments[-1]
         try:
-            newest = max(first for name in self._shared.files.names(self._folder) if (first := parse_segment_name(name)) is not None)
+            newest = max(
+                first for name in self._shared.files.names(self._folder) if (first := parse_segment_name(name)) is not None
+            )
             meta = read_meta(self._folder, self._shared.files)
         except (FileNotFoundError, ValueError):
             raise StreamNotFoundError(self.name, "it was deleted") from None

@@ -3,8 +3,8 @@
 Appended to, one write for all events that have come meanwhile. Written again as a whole when it has grown, and when a write has
 failed: then what is in it is no longer known, and what is in memory is. Crash cases, with what is found after each:
 
-1. In the middle of an append: the old state, and a torn tail that is left out. The first write of a process replaces the file in any
-   case: what it has read may be in memory only, and no sync would put that on disk if one has failed before.
+1. In the middle of an append: the old state, and a torn tail that is left out. The first write of a process replaces the file in
+   any case: what it has read may be in memory only, and no sync would put that on disk if one has failed before.
 2. Between append and sync: with or without the events, which were not acknowledged yet. Deliveries are never synced: a power cut
    may forget some of them, and a record is then delivered more often than its limit says.
 3. A sync fails: the file is cut back through a descriptor of its own (`AppendFile`), the acknowledgement is refused, and is not
