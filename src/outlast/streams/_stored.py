@@ -74,7 +74,8 @@ class StoredStreams:
     def open(self, name: str) -> StoredStream:
         """Return a stream. Raises `StreamNotFoundError`, `DamagedError`, `outlast.extend.NewerFormatError` and `OSError`."""
         if name not in self._folders:
-            raise StreamNotFoundError(name, f"there is no such stream among the {len(self._folders)} in {self.path}")
+            unknown = f", and {len(self.unknown)} folders there belong to no stream that is known" if self.unknown else ""
+            raise StreamNotFoundError(name, f"there is no such stream among the {len(self._folders)} in {self.path}{unknown}")
         return StoredStream(*self._folders[name], self._shared)
 
     def close(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 from typing import TYPE_CHECKING, Final, TypeVar
 
 import click
@@ -34,10 +35,10 @@ def add_to(streams: click.Group) -> None:
 
 
 @click.command()
+@on_stream
 @click.argument("records", metavar="[RECORD]...", nargs=-1)
 @click.option("--create", is_flag=True, help="Make the stream if there is none of this name.")
 @click.option("--header", "headers", metavar="NAME=VALUE", multiple=True, help="A header of every record (repeatable).")
-@on_stream
 def append(folder: Path, stream: str, records: tuple[str, ...], headers: tuple[str, ...], *, create: bool, as_json: bool) -> int:
     """Append each RECORD to STREAM, or without any each line of standard input, and say at which positions.
 
@@ -55,19 +56,21 @@ def append(folder: Path, stream: str, records: tuple[str, ...], headers: tuple[s
         if records:
             total.add(await into.append([record.encode("utf-8", "surrogateescape") for record in records], headers=common))
         else:
-            await _append_lines(into, click.get_binary_stream("stdin"), common, total)
+            await _append_lines(into, sys.stdin.buffer, common, total)
 
     try:
         with explained("append to", folder, stream):
             _run(folder, act)
     finally:
-        _say(total, stream, as_json=as_json)
+        # Also when it fails: what is stored is stored.
+        if total.first is not None or as_json:
+            _say(total, stream, as_json=as_json)
     return 0
 
 
 @click.command()
-@click.argument("before", type=click.IntRange(min=0))
 @on_stream
+@click.argument("before", type=click.IntRange(min=0))
 def trim(folder: Path, stream: str, before: int, *, as_json: bool) -> int:
     """Give up all records of STREAM below the position BEFORE. Their room comes back whole segments at a time.
 
@@ -107,6 +110,9 @@ class _Total:
 def _run(folder: Path, act: Callable[[Streams], Awaitable[T]]) -> T:
     from outlast.streams import Streams
 
+    # Raises the error of a folder that is not there.
+    folder.stat()
+
     async def main() -> T:
         async with Streams(folder) as opened:
             return await act(opened)
@@ -119,9 +125,11 @@ async def _stream(opened: Streams, name: str, *, create: bool) -> Stream:
 
     try:
         return await opened.open(name)
-    except StreamNotFoundError:
+    except StreamNotFoundError as error:
         if not create:
-            raise
+            raise StreamNotFoundError(
+                name, f"there is no such stream among the {len(opened.names())}; --create makes it"
+            ) from error
         return await opened.create(name)
 
 
@@ -142,7 +150,8 @@ async def _append_lines(into: Stream, source: BinaryIO, headers: dict[str, str] 
 
 def _read(source: BinaryIO) -> bytes:
     """Return what there is, as soon as there is something; nothing at the end."""
-    return source.read1(READ_BYTES) if hasattr(source, "read1") else source.read(READ_BYTES)
+    # Not by its buffer: a thread that waits in there makes the interpreter abort at its end.
+    return bytes(getattr(source, "raw", source).read(READ_BYTES))
 
 
 def _batches(lines: list[bytes]) -> Iterator[list[bytes]]:
@@ -161,7 +170,5 @@ def _headers(words: tuple[str, ...]) -> dict[str, str] | None:
 def _say(total: _Total, stream: str, *, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({"stream": stream, "records": total.records, "first": total.first, "next": total.next}))
-    elif total.first is None:
-        click.echo("nothing was appended")
     else:
         click.echo(f"{total.records:,} records appended, at {total.first} to {total.next - 1}")

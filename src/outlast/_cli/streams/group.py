@@ -64,15 +64,20 @@ def explained(act: str, folder: Path, stream: str | None = None) -> Generator[No
     except OSError as error:
         raise CommandError(f"{what}: {error.strerror or error}", Exit.UNAVAILABLE) from error
     except OutlastError as error:
-        raise CommandError(f"{what}: {_reason(error, folder)}", _code(error)) from error
+        raise CommandError(f"{what}: {_reason(error, folder, stream)}", _code(error)) from error
     except ValueError as error:
         raise CommandError(f"{what}: {error}", Exit.USAGE) from error
 
 
-def _reason(error: OutlastError, folder: Path) -> str:
+def _reason(error: OutlastError, folder: Path, stream: str | None) -> str:
+    from outlast.streams import DamagedError
+
     if isinstance(error, ConfigurationError) and (holder := holder_of(folder / LOCK_NAME)):
         return f"it is in use by {holder}; stop that first"
-    return str(error)
+    reason = str(error).removeprefix(f"stream {stream!r}: ")
+    if isinstance(error, DamagedError) and error.next is not None:
+        reason += f"; go on behind it with --from {error.next}"
+    return reason
 
 
 def _code(error: OutlastError) -> Exit:

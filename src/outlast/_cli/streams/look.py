@@ -41,7 +41,7 @@ def ls(folder: Path, *, as_json: bool) -> int:
     from outlast._cli.streams import shown
 
     code = 0
-    with explained("list the streams", folder), printing(), _stored(folder) as found:
+    with explained("list the streams in", folder), printing(), _stored(folder) as found:
         rows: list[dict[str, Any]] = []
         for name in found.names():
             try:
@@ -118,7 +118,11 @@ def cursors(folder: Path, stream: str | None, *, as_json: bool) -> int:
     """
     from outlast._cli.streams import shown
 
-    with explained("read the cursors of", folder, stream), printing(), _stored(folder) as found:
+    with (
+        explained("read the cursors of" if stream else "read the cursors in", folder, stream),
+        printing(),
+        _stored(folder) as found,
+    ):
         names = found.names() if stream is None else [stream]
         rows = [shown.of_consumer(name, each) for name in names for each in found.open(name).consumers()]
         if as_json:
@@ -141,7 +145,7 @@ def verify(folder: Path, *, repair: bool, as_json: bool) -> int:
     from outlast._cli.streams import shown
     from outlast.streams import verify as check
 
-    with explained("repair" if repair else "verify", folder), printing():
+    with explained("repair the streams in" if repair else "verify the streams in", folder), printing():
         report = check(folder, repair=repair)
         if as_json:
             click.echo(json.dumps(asdict(report) | {"is_healthy": report.is_healthy}, ensure_ascii=False))

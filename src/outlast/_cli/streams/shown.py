@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import sys
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -26,7 +27,7 @@ RANGES_MAX: Final = 5
 
 def printer(*, as_json: bool) -> Callable[[Chunk], None]:
     """Return the function that prints records on stdout: as they are, or as lines of JSON."""
-    out = click.get_binary_stream("stdout")
+    out = sys.stdout.buffer
 
     def as_lines(chunk: Chunk) -> None:
         out.write(b"\n".join(chunk.records) + b"\n" if len(chunk) else b"")
