@@ -175,7 +175,9 @@ class Mender:
 
     def _mend_indexes(self) -> None:
         """Remove the indexes that are wrong; those of segments that are as they were are made at once, the others when read."""
-        wrong = self._changed.union(self._survey.wrong_indexes)
+        # Where no header says where a segment ends, its index cannot be judged: a repair that was cut short may have left it.
+        unsure = {part.first for part in self._survey.parts if part.index is None}
+        wrong = unsure.union(self._changed, self._survey.wrong_indexes)
         for first in sorted(wrong):
             unlink(f"{self._folder}/{index_name(first)}", self._files)
         for part in self._survey.parts:

@@ -16,7 +16,7 @@ from outlast.streams._format.scan import batches
 from outlast.streams._log import Log, Shared, read_meta
 from outlast.streams._log.pieces import reader
 from outlast.streams._model import Chunk
-from outlast.streams._shadow import ShadowFiles
+from outlast.streams._stored.shadow import ShadowFiles
 
 if TYPE_CHECKING:
     import os
