@@ -185,9 +185,7 @@ class LogRun(ArmRun[LogArm, DiskStage]):
 
         notes = self._producers.notes
         same = {item.name: getattr(shared, item.name) for item in fields(shared)}
-        return LogTimeline(
-            **same, acknowledged=count(notes.acknowledged_s), refused=count(notes.refused_s), reads=count(notes.reads_s)
-        )
+        return LogTimeline(**same, stored=count(notes.acknowledged_s), refused=count(notes.refused_s), reads=count(notes.reads_s))
 
     def _notes(self, account: LogAudit) -> Iterator[str]:
         notes = self._producers.notes
