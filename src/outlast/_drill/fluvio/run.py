@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import shutil
 import threading
 import time
@@ -67,7 +68,7 @@ class LogRun(ArmRun[LogArm, DiskStage]):
     def __init__(self, options: FluvioOptions, kind: LogKind, observer: Observer, cancel: threading.Event) -> None:
         super().__init__(options, kind, observer, cancel)
         self._disk = SmallDisk(options.size_bytes, options.disk_kind)
-        self._ids, self._level_bytes = kind.ids, kind.level_bytes(options.size_bytes)
+        self._ids, self._level_of = kind.ids, kind.level_bytes
         self._writes_before = self._writes_after = 0
         self._refused = threading.Event()
         self._refused_s: float | None = None
@@ -86,7 +87,10 @@ class LogRun(ArmRun[LogArm, DiskStage]):
 
     def target(self) -> DiskStage:
         """Return the disk and the producers."""
-        return DiskStage(self._disk, self._producers, self._level_bytes, self._refused, self.pause)
+        # Of an ext4 a part is its own.
+        room = os.statvfs(self._disk.path)
+        level_bytes = self._level_of(room.f_blocks * room.f_frsize)
+        return DiskStage(self._disk, self._producers, level_bytes, self._refused, self.pause)
 
     @property
     def _disk_fault(self) -> DiskFault:
@@ -185,9 +189,7 @@ class LogRun(ArmRun[LogArm, DiskStage]):
 
         notes = self._producers.notes
         same = {item.name: getattr(shared, item.name) for item in fields(shared)}
-        return LogTimeline(
-            **same, acknowledged=count(notes.acknowledged_s), refused=count(notes.refused_s), reads=count(notes.reads_s)
-        )
+        return LogTimeline(**same, stored=count(notes.acknowledged_s), refused=count(notes.refused_s), reads=count(notes.reads_s))
 
     def _notes(self, account: LogAudit) -> Iterator[str]:
         notes = self._producers.notes
@@ -208,7 +210,8 @@ def transitions(acknowledged_s: Sequence[float], refused_s: Sequence[float], fro
     """Count the changes between steps in which appends were taken and steps in which all were refused."""
     starts = [index * STEP_S for index in range(math.ceil((until_s - from_s) / STEP_S))]
     taken, refused = (
-        measure.fill_bins(((time_s, 1) for time_s in times_s), from_s, starts, STEP_S) for times_s in (acknowledged_s, refused_s)
+        measure.fill_bins(((time_s, 1) for time_s in times_s if time_s < until_s), from_s, starts, STEP_S)
+        for times_s in (acknowledged_s, refused_s)
     )
     states = [bool(yes) for yes, no in zip(taken, refused, strict=True) if yes or no]
     return sum(before is not after for before, after in pairwise(states))
