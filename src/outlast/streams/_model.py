@@ -81,6 +81,13 @@ class Chunk:
         for position, data, time_us, stored in zip(itertools.count(self.first), self.records, self.times_us, headers):
             yield Record(position, data, time_us / 1e6, json.loads(stored) if stored else {})
 
+    def part(self, first: int, end: int) -> Chunk:
+        """Return the records of it that lie at `first` to `end` - 1. `first` lies in it, or is its `next`."""
+        part = slice(first - self.first, max(first, end) - self.first)
+        records = self.records[part]
+        headers = None if self.headers is None else self.headers[part]
+        return Chunk(first, first + len(records), records, self.times_us[part], headers)
+
 
 @dataclass(frozen=True, slots=True)
 class Retention:
