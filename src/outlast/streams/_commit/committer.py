@@ -59,9 +59,10 @@ class Committer:
         *,
         backlog_max: int = BACKLOG_MAX,
         backlog_bytes: int = BACKLOG_BYTES,
+        counts: Counts | None = None,
     ) -> None:
         self.disk = disk
-        self.counts = Counts()
+        self.counts = counts or Counts()
         self.backlog_max = backlog_max
         self.backlog_bytes = backlog_bytes
         self.waiting = 0
