@@ -125,7 +125,7 @@ def _make(told: Callable[[Any, Exception | None], object], function: Callable[[]
 
 
 def _settle(future: Future[T], result: T, error: Exception | None) -> None:
-    """Tell a future. Whoever cancelled it does not wait any more."""
+    """Settle a future. Whoever cancelled it does not wait any more."""
     with contextlib.suppress(InvalidStateError):
         if error is None:
             future.set_result(result)
@@ -136,13 +136,13 @@ def _settle(future: Future[T], result: T, error: Exception | None) -> None:
 def _tell_loop(
     loop: asyncio.AbstractEventLoop, done: Callable[[T | None, Exception | None], object], result: T, error: Exception | None
 ) -> None:
-    """Tell whoever waits on an event loop, if that is not closed."""
+    """Call `done` on an event loop, if that is not closed."""
     with contextlib.suppress(RuntimeError):
         loop.call_soon_threadsafe(done, result, error)
 
 
 def _tell(done: Callable[[T | None, Exception | None], object], future: asyncio.Future[T]) -> None:
-    """Tell of a future that nobody else has."""
+    """Call `done` for a future that nobody else has."""
     if future.cancelled():
         return
     error = future.exception()
