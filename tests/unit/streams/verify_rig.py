@@ -63,9 +63,10 @@ class Volume:
             log.append([Entry(texts, headers, producer)], 1000 + tail)
 
     def shared(self) -> Shared:
-        """Begin as a new process; `reports` are what it was told of damage."""
+        """Begin as a new process; `reports` are what it was told of damage, and `notes` the lines it wrote besides."""
         self.reports: list[StreamError] = []
-        return Shared(files=self.files, report=self.reports.append)
+        self.notes: list[str] = []
+        return Shared(files=self.files, report=self.reports.append, note=self.notes.append)
 
     def recover(self, stream_id: int) -> Log:
         return Log.recover(Path(folder_of(stream_id)), self.shared())

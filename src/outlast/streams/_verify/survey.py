@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from outlast.extend import NewerFormatError
 from outlast.streams._format.frames import FRAME_BYTES_MAX, FrameError, salt_of
 from outlast.streams._format.index import decode_index
-from outlast.streams._format.meta import META_BYTES, Meta, decode_slots
+from outlast.streams._format.meta import META_BYTES, OLDER, Meta, decode_slots
 from outlast.streams._format.names import META_NAME, index_name, parse_index_name, parse_segment_name, segment_name
 from outlast.streams._log.pieces import reader
 from outlast.streams._verify.report import Finding
@@ -130,7 +130,8 @@ class Surveyor:
             return None
         survey.meta, survey.has_meta, survey.faults = slots.meta, True, slots.faults
         for number, fault in enumerate(slots.faults, start=1):
-            if fault:
+            # A crash came between the two writes of an update, and the next start mends it: no damage.
+            if fault and (number, fault) != (2, OLDER):
                 survey.find(META_NAME, slots.meta.oldest, f"slot {number}: {fault}", "both slots are written again")
         return slots.meta
 
@@ -139,7 +140,8 @@ class Surveyor:
         survey = self._survey
         if not parts:
             survey.is_beyond_repair = True
-            survey.find(META_NAME, 0, "neither it nor a segment can be read, so the folder holds no record: remove it", "")
+            if self._names:
+                survey.find(META_NAME, 0, "neither it nor a segment can be read, so the folder holds no record: remove it", "")
             return
         headers = [part.header for part in parts if part.header is not None]
         oldest = parts[0].first
@@ -206,7 +208,8 @@ class Surveyor:
         known = {part.first: part for part in parts}
         for first in sorted(first for name in self._names if (first := parse_index_name(name)) is not None):
             part = known.get(first)
-            if first in firsts and part is None:
+            if part is None and (first in firsts or first < survey.meta.oldest):
+                # Of what was trimmed; a power cut brings back the name of a file that was removed.
                 continue
             reason = "it is of no segment" if part is None else self._index_fault(part)
             if reason:

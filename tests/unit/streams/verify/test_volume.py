@@ -71,13 +71,28 @@ def test_what_was_deleted_or_never_made_is_no_finding() -> None:
     assert (report.findings, report.streams) == ((), 0)
 
 
-def test_an_empty_folder_is_said_and_left_alone() -> None:
+def test_a_folder_without_a_record_is_left_alone() -> None:
     volume = Volume(whole())
+    # A power cut may bring back the folder of a stream that was deleted; the next start removes it.
     volume.files.make_folder(folder_of(3))
+    assert volume.verify(repair=True).is_healthy
+    volume.files.put(f"{folder_of(3)}/consumers", b"cursors")
     [finding] = volume.verify(repair=True).findings
     assert (finding.folder, finding.repair, finding.is_repaired) == ("0000000000000003", "", False)
     assert "the folder holds no record: remove it" in finding.what
-    assert volume.names(3) == []
+    assert volume.names(3) == ["consumers"]
+
+
+def test_what_a_crash_leaves_of_an_update_or_a_trim_is_no_finding() -> None:
+    volume = Volume(whole())
+    name = volume.names(1, ".idx")[0]
+    data = volume.files.read(f"{folder_of(1)}/{name}")
+    old = volume.files.read(f"{folder_of(1)}/meta")[SLOT_BYTES:]
+    volume.recover(1).trim(RECORDS // 2)
+    # The second slot was not written yet; and the name of an index is back that was removed.
+    volume.files.put(f"{folder_of(1)}/meta", volume.files.read(f"{folder_of(1)}/meta")[:SLOT_BYTES] + old)
+    volume.files.put(f"{folder_of(1)}/{name}", data)
+    assert volume.verify().is_healthy
 
 
 def test_a_stream_without_segments_is_said_and_left_alone() -> None:
