@@ -18,7 +18,7 @@ RECORDS_MAX: Final = 65_536
 APPEND_BYTES_MAX: Final = 32 << 20
 """Bytes of one append, headers and framing included; a frame may hold several appends and has the same limit."""
 
-SEGMENT_BYTES_MIN: Final = 4096
+SEGMENT_BYTES_MIN: Final = 512
 SEGMENT_BYTES_MAX: Final = 1 << 30
 """Offsets in a segment have 32 bits."""
 PRODUCERS_MAX: Final = 100_000
