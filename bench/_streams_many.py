@@ -24,7 +24,14 @@ if TYPE_CHECKING:
 
 AT_A_TIME = 64
 DESCRIPTORS_MAX = 256
-START_S_MAX = {"clean stop": 2.0, "kill -9": 10.0}
+START_S_MAX = {
+    ("clean stop", "any stream usable"): 2.0,
+    ("kill -9", "any stream usable"): 2.0,
+    ("kill -9", "all tails known"): 10.0,
+}
+"""Usable: all names are known, and one stream in their middle was opened, appended to and read. The others are recovered when
+they are used, or soon; all tails are known when each was opened once.
+"""
 
 
 class Descriptors:

@@ -172,7 +172,9 @@ async def hangs(disk: SmallDisk, well: Path, hang_s: float) -> None:
         middle = [1e3 * statistics.median(each) for each in (before, appending.result())]
         worst = [1e3 * max(each) for each in (before, appending.result())]
         print(f"  {'an append to another volume, before':<46} median {middle[0]:.2f} ms, worst {worst[0]:.0f} ms")
-        print(f"  {'and while the disk hangs':<46} median {middle[1]:.2f} ms, worst {worst[1]:.0f} ms (with making {QUEUED:,} tasks)")
+        print(
+            f"  {'and while the disk hangs':<46} median {middle[1]:.2f} ms, worst {worst[1]:.0f} ms (with making {QUEUED:,} tasks)"
+        )
 
 
 def main() -> int:
