@@ -6,8 +6,8 @@
 **full**: 8 producers fill a disk of 64 MiB (tmpfs, ext4, and a tmpfs in a user namespace) and push on for `--seconds`: the 99th
 percentile of a refusal, what the process grows by, the lines it logs, and how soon it goes on once there is room.
 **killed**: kill -9 while it is full; how long a start takes until every record is read, while it is still full.
-**hangs**: 50,000 appends with a deadline of 5 s wait for a disk that hangs; how soon the first fresh one is stored once it is back,
-and how an append to another volume fares meanwhile, against before.
+**hangs**: 50,000 appends with a deadline of 5 s wait for a disk that hangs; how soon the first fresh one is stored once it is
+back, and how an append to another volume fares meanwhile, against before.
 
 The scenarios are those of tests/real/streams, which assert what is lost and what is not: so does this. The exit code is 1 when a
 promise is missed.
@@ -173,7 +173,7 @@ async def hangs(disk: SmallDisk, well: Path, hang_s: float) -> None:
         worst = [1e3 * max(each) for each in (before, appending.result())]
         print(f"  {'an append to another volume, before':<46} median {middle[0]:.2f} ms, worst {worst[0]:.0f} ms")
         print(
-            f"  {'and while the disk hangs':<46} median {middle[1]:.2f} ms, worst {worst[1]:.0f} ms (with making {QUEUED:,} tasks)"
+            f"  {'and while the disk hangs':<46} median {middle[1]:.2f} ms, worst {worst[1]:.0f} ms, while {QUEUED:,} tasks end"
         )
 
 

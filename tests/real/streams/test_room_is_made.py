@@ -20,13 +20,10 @@ def test_retention_makes_room_on_a_full_disk_so_that_appends_go_on_and_nothing_e
         giving = StreamOptions(segment_bytes=MIB, retention=Retention(when_low=True, floor_s=0.0))
         keeping = StreamOptions(segment_bytes=MIB, retention=Retention(when_low=True, floor_s=3600.0))
         async with Streams(disk.path) as streams:
-            streams_of = {
-                name: await streams.create(name, options) for name, options in {"giving": giving, "keeping": keeping}.items()
-            }
-            kept = Client("keeping", streams_of["keeping"], ledger, size=16_384)
+            kept = Client("keeping", await streams.create("keeping", keeping), ledger, size=16_384)
             async with running([kept]):
                 await until(lambda: kept.sequence >= 256)
-            client = Client("giving", streams_of["giving"], ledger, size=16_384)
+            client = Client("giving", await streams.create("giving", giving), ledger, size=16_384)
             async with running([client]):
                 # Twice as much as the disk holds.
                 await until(lambda: client.sequence * client.size > 48 * MIB)
