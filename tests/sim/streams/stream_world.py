@@ -1,0 +1,426 @@
+"""One seed: a stream on a fake disk, driven against its model through faults, crashes and power cuts; then all is healed."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+from typing import TYPE_CHECKING, Any, Final
+
+from fake_files import Died, FakeFiles
+from stream_model import Model, Sent, State, Violation
+
+from outlast.streams._errors import BeyondTailError, DamagedError, OutcomeUnknownError, StreamError, TrimmedError
+from outlast.streams._format.meta import Meta
+from outlast.streams._format.names import GONE_NAME, META_NAME, folder_name
+from outlast.streams._log import Log, Shared, remove
+from outlast.streams._model import Appended, Producer, StreamOptions
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+ROOT: Final = Path("/disk/streams")
+PRODUCERS: Final = ("a", "b", "c")
+FAULTS: Final = (
+    ("write", errno.ENOSPC),
+    ("write", errno.EIO),
+    ("write_at", errno.EIO),
+    ("sync", errno.EIO),
+    ("sync_data", errno.EIO),
+    ("sync_data", errno.ENOSPC),
+    ("sync_folder", errno.EIO),
+    ("truncate", errno.EIO),
+    ("open", errno.EMFILE),
+    ("open", errno.ENOSPC),
+    ("rename", errno.EIO),
+    ("unlink", errno.EIO),
+    ("read_at", errno.EIO),
+    ("size", errno.EIO),
+)
+
+
+@dataclass(slots=True)
+class Outcome:
+    seed: int
+    digest: str
+    violation: str = ""
+    counts: dict[str, int] = field(default_factory=dict[str, int])
+    trace: list[str] = field(default_factory=list[str])
+
+
+class World:
+    """A stream and its model. What is done next, a generator decides; another one decides for the disk."""
+
+    def __init__(self, seed: int) -> None:
+        rng = self.rng = Random(seed)  # One seed replays all of it.
+        self.files = FakeFiles(Random(seed + 1), capacity_bytes=rng.choice([40_000, 120_000, 1 << 30]))
+        self.files.make_folder(ROOT)
+        self.lies = rng.random() < 0.1
+        self.interval = rng.random() < 0.3
+        self.options = StreamOptions(
+            sync_every_s=1.0 if self.interval else 0.0, segment_bytes=rng.choice([2000, 6000, 20_000]), producers_max=50
+        )
+        self.model = Model()
+        self.streams = self.records = 0
+        self.now_us = 1_000_000
+        self.sequences: dict[str, tuple[int, int]] = {}
+        """By producer the epoch and the next sequence that it would send."""
+        self.last: dict[str, Sent] = {}
+        self.trace: list[str] = []
+        self.counts: dict[str, int] = {}
+        self.reports: list[StreamError] = []
+
+    # The run.
+
+    def run(self) -> None:
+        rng = self.rng
+        self.create()
+        for _ in range(rng.randint(20, 50)):
+            if rng.random() < 0.25:
+                self.trouble()
+            self.step()
+            if self.lies and rng.random() < 0.05:
+                self.files.lie()
+        if self.files.lies:
+            self.files.power_cut()
+            self.note("power cut after lies")
+            self.only_what_was_sent()
+            return
+        self.heal()
+
+    def step(self) -> None:
+        do: Callable[[], None] = self.rng.choices(
+            [self.append, self.look, self.sync, self.trim, self.release, self.crash, self.close], [60, 12, 8, 6, 3, 10, 0.3]
+        )[0]
+        self.now_us += self.rng.choice([0, 1, 1000, 10**6])
+        try:
+            do()
+        except Died:
+            self.note("died")
+            self.restart(power_cut=self.rng.random() < 0.6)
+
+    def trouble(self) -> None:
+        files, rng = self.files, self.rng
+        match rng.randrange(7):
+            case 0:
+                files.fill(max(0, files.available_bytes - rng.choice([0, 10, 500, 3000])))
+            case 1 | 2:
+                files.free()
+            case 3:
+                files.short_writes = rng.choice([0.0, 0.5])
+            case 4:
+                files.die_after(rng.randint(1, 15))
+            case _:
+                for _ in range(rng.choice([1, 1, 2, 4])):
+                    call, number = rng.choice(FAULTS)
+                    files.fail(call, number, times=rng.choice([1, 1, 2, 5]), after=rng.choice([0, 0, 1, 3]))
+
+    # What is done to the stream.
+
+    def create(self) -> None:
+        while True:
+            self.streams += 1
+            folder = ROOT / folder_name(self.streams)
+            if self.rng.random() < 0.5:
+                self.trouble()
+            self.shared = self.new_shared()
+            meta = Meta(self.streams, "s", self.now_us, self.options)
+            try:
+                self.log = Log.create(folder, meta, self.shared)
+            except (OSError, Died, OutcomeUnknownError) as error:
+                self.note(f"create {type(error).__name__}")
+                is_free = isinstance(error, (Died, OutcomeUnknownError))
+                self.files.power_cut()
+                self.files.heal()
+                names = self.names(folder)
+                if META_NAME in names:
+                    demand(is_free, "a stream whose creation was refused is there")
+                    self.recover(power_cut=True)
+                    return
+                self.remove(folder)
+            else:
+                self.note("create")
+                return
+
+    def append(self) -> None:
+        group = [self.draw() for _ in range(self.rng.choice([1, 1, 1, 2, 4]))]
+        before = self.log.view.tail
+        try:
+            answers = self.log.append([sent.entry() for sent in group], self.now_us)
+        except (Died, OutcomeUnknownError):
+            self.model.unknown(group)
+            self.note("append unknown")
+            raise_if_died()
+        except (OSError, DamagedError) as error:
+            demand(self.log.view.tail == before, "a refused append moved the tail")
+            self.note(f"append refused {error!r:.30}")
+        else:
+            self.model.answered(group, answers)
+            if not self.interval:
+                self.model.synced()
+            self.note(f"append {answers!r}")
+            for sent, answer in zip(group, answers, strict=True):
+                if sent.producer is not None and isinstance(answer, Appended):
+                    self.sequences[sent.producer.id] = (sent.producer.epoch, sent.producer.sequence + 1)
+        demand(self.log.view.tail == self.model.tail, f"the tail is {self.log.view.tail}, not {self.model.tail}")
+
+    def draw(self) -> Sent:
+        rng = self.rng
+        producer = None
+        if rng.random() < 0.6:
+            name = rng.choice(PRODUCERS)
+            if name in self.last and rng.random() < 0.4:
+                # Most often what was sent last, whose answer may have been lost; now and then much older.
+                return self.last[name]
+            epoch, sequence = self.sequences.get(name, (0, 0))
+            match rng.randrange(14):
+                case 0:
+                    epoch, sequence = epoch + 1, 0
+                case 1:
+                    epoch = max(0, epoch - 1)
+                case 2:
+                    sequence += 1
+                case _:
+                    pass
+            producer = Producer(name, epoch, sequence)
+        records = [self.record() for _ in range(rng.choice([1, 1, 1, 2, 5]))]
+        headers = [b'{"n":"%d"}' % index if rng.random() < 0.5 else b"" for index in range(len(records))]
+        at = self.model.tail + rng.choice([0, 0, 0, 1]) if rng.random() < 0.1 else None
+        sent = Sent(records, headers if rng.random() < 0.3 and any(headers) else None, producer, at)
+        self.model.sent[records[0]] = sent
+        if producer is not None and rng.random() < 0.7:
+            self.last[producer.id] = sent
+        return sent
+
+    def record(self) -> bytes:
+        self.records += 1
+        size = self.rng.choice([0, 10, 100, 700, 3000])
+        return b"%d:" % self.records + bytes([self.records % 251]) * size
+
+    def sync(self) -> None:
+        if self.rng.random() < 0.9 and not self.interval:
+            return
+        try:
+            self.log.sync()
+        except OSError:
+            self.model.sync_failed()
+            self.note("sync failed")
+        else:
+            self.model.synced()
+            self.note("sync")
+
+    def trim(self) -> None:
+        view = self.log.view
+        if self.rng.random() < 0.5:
+            count = self.rng.randint(0, 3)
+            before = view.segments[min(count, len(view.segments) - 1)].first
+            act: Callable[[], None] = lambda: self.log.drop(count)  # noqa: E731 - either of two
+        else:
+            before = self.rng.randint(view.oldest, view.tail)
+            act = lambda: self.log.trim(before)  # noqa: E731 - as above
+        before = max(before, view.oldest)
+        try:
+            act()
+        except (Died, OutcomeUnknownError):
+            self.model.oldest_maybe.add(before)
+            self.note("trim unknown")
+            raise_if_died()
+        except OSError as error:
+            demand(self.log.view.oldest == self.model.oldest, f"a refused trim moved the oldest position: {error!r}")
+            self.note("trim refused")
+        else:
+            self.model.trimmed(before)
+            self.note(f"trim {before}")
+            demand(self.log.view.oldest == self.model.oldest, "a trim did not move the oldest position")
+        demand(self.log.view.tail == self.model.tail, "a trim moved the tail")
+
+    def close(self) -> None:
+        try:
+            self.log.close()
+        except (Died, OutcomeUnknownError):
+            self.model.is_closed_maybe = True
+            raise_if_died()
+        except OSError:
+            self.note("close refused")
+        else:
+            self.model.is_closed, self.model.is_closed_maybe = True, False
+            self.model.synced()
+            self.note("close")
+
+    def release(self) -> None:
+        self.log.release()
+
+    def look(self) -> None:
+        """Read from somewhere on, and what is not there."""
+        view = self.log.view
+        demand((view.oldest, view.tail) == (self.model.oldest, self.model.tail), f"the view is {view.oldest} to {view.tail}")
+        try:
+            self.model.check(self.read(self.rng.randint(view.oldest, view.tail)), is_whole=False)
+        except OSError:
+            self.note("read refused")
+        for position, error in ((view.oldest - 1, TrimmedError), (view.tail + 1, BeyondTailError)):
+            try:
+                self.log.read(position)
+            except error:
+                pass
+            else:
+                raise Violation(f"position {position} was read")
+
+    def read(self, start: int) -> dict[int, Any]:
+        """Return by position the record and its headers, or the error that stands there. Raises OSError."""
+        found, position = dict[int, Any](), start
+        bytes_max = self.rng.choice([1, 500, 1 << 20])
+        while position < (tail := self.log.view.tail):
+            try:
+                chunk = self.log.read(position, bytes_max)
+            except DamagedError as error:
+                following = error.next or tail
+                found |= dict.fromkeys(range(position, following), error)
+            else:
+                demand(chunk.first == position < chunk.next <= tail, f"a read at {position} returned {chunk.first}")
+                demand(len(chunk.records) == chunk.next - chunk.first, "a chunk has not as many records as it says")
+                headers = chunk.headers or [b""] * len(chunk.records)
+                found |= dict(enumerate(zip(chunk.records, headers, strict=True), chunk.first))
+                following = chunk.next
+            demand(following > position, f"a read at {position} did not go on")
+            position = following
+        return found
+
+    # What happens to the process and the machine.
+
+    def crash(self) -> None:
+        self.restart(power_cut=self.rng.random() < 0.5)
+
+    def restart(self, *, power_cut: bool) -> None:
+        if power_cut:
+            self.files.power_cut()
+        else:
+            self.files.crash()
+        self.note("power cut" if power_cut else "crash")
+        self.recover(power_cut=power_cut)
+
+    def recover(self, *, power_cut: bool) -> None:
+        """Start again, until it succeeds: the disk may still fail, and the process may end in the middle of it."""
+        for attempt in range(30):
+            if attempt == 20:
+                self.files.heal()
+            self.shared = self.new_shared()
+            try:
+                self.log = Log.recover(ROOT / folder_name(self.streams), self.shared)
+                if self.log._refusal is None:
+                    view = self.log.view
+                    self.model.found(view.oldest, view.tail, view.closed, self.read(view.oldest), power_cut=power_cut)
+                    self.note(f"recovered {view.oldest} to {view.tail}")
+                    return
+                # What was found could not be synced: it can be read as far as it is known to be durable.
+                self.model.check(self.read(self.log.view.oldest), is_whole=False)
+                self.note("recovered for reading")
+                self.files.crash()
+            except OSError as error:
+                self.note(f"recovery failed {error!r:.30}")
+                self.files.crash()
+            except Died:
+                self.note("died in recovery")
+                if self.rng.random() < 0.5:
+                    self.files.power_cut()
+                    power_cut = True
+                else:
+                    self.files.crash()
+        raise Violation("recovery does not succeed on a disk that is well")
+
+    def heal(self) -> None:
+        """No faults any more: all of it must work, and be the same after a second start."""
+        self.files.heal()
+        self.restart(power_cut=self.rng.random() < 0.5)
+        self.model.check(self.read(self.model.oldest), is_whole=True)
+        if not self.model.is_closed:
+            for _ in range(3):
+                before = self.model.tail
+                self.append()
+            demand(self.model.tail > before or self.files.available_bytes < 1 << 20, "an append is refused by a disk that is well")
+        if not self.model.is_closed:
+            self.log.sync()
+            self.model.synced()
+        self.restart(power_cut=True)
+        first = self.files.tree(ROOT)
+        self.restart(power_cut=True)
+        demand(self.files.tree(ROOT) == first, "a second start changed what is on the disk")
+        demand(not self.reports or self.model.shaky[1] > 0, f"damage was reported: {self.reports[:1]}")
+        self.delete()
+
+    def delete(self) -> None:
+        folder = ROOT / folder_name(self.streams)
+        self.log.delete()
+        self.files.power_cut()
+        names = self.names(folder)
+        demand(META_NAME not in names, "a deleted stream is there again")
+        self.remove(folder)
+        self.files.power_cut()
+        demand(not self.files.tree(ROOT), f"something is left of a deleted stream: {sorted(self.files.tree(ROOT))}")
+
+    def only_what_was_sent(self) -> None:
+        """The disk has lied: records may be lost, but none may be one that was never sent."""
+        self.shared = self.new_shared()
+        try:
+            self.log = Log.recover(ROOT / folder_name(self.streams), self.shared)
+            found = self.read(self.log.view.oldest)
+        except (OSError, DamagedError):
+            return
+        sent = {record for each in self.model.sent.values() for record in each.records}
+        wrong = [each for each in found.values() if not isinstance(each, Exception) and each[0] not in sent]
+        demand(not wrong, f"bytes were read that nobody had sent: {wrong[:1]!r:.60}")
+
+    # Small things.
+
+    def names(self, folder: Path) -> list[str]:
+        try:
+            return self.files.names(folder)
+        except FileNotFoundError:
+            return []
+
+    def remove(self, folder: Path) -> None:
+        """Do as the next start does with a folder that is no stream's."""
+        if folder.name in self.files.names(ROOT):
+            names = self.files.names(folder)
+            demand(GONE_NAME in names or not any(name.endswith(".log") for name in names) or "new" in names, f"an orphan: {names}")
+            remove(folder, self.files)
+            self.files.sync_folder(ROOT)
+
+    def new_shared(self) -> Shared:
+        return Shared(files=self.files, report=self.reports.append, readers_max=2, writers_max=2)
+
+    def note(self, text: str) -> None:
+        self.trace.append(text)
+        kind = " ".join(text.split()[:2]) if text.split()[0] in {"append", "recovery", "died"} else text.split()[0]
+        self.counts[kind] = self.counts.get(kind, 0) + 1
+
+
+def raise_if_died() -> None:
+    """Inside an `except`: let the end of the process go on to whoever starts the next."""
+    import sys
+
+    error = sys.exc_info()[1]
+    if isinstance(error, Died):
+        raise error
+
+
+def demand(holds: bool, otherwise: str) -> None:  # noqa: FBT001
+    if not holds:
+        raise Violation(otherwise)
+
+
+def run_seed(seed: int) -> Outcome:
+    """Run one seed. An exception that is none of the disk's is a finding too."""
+    world = World(seed)
+    violation = ""
+    try:
+        world.run()
+    except Exception as error:
+        violation = f"{type(error).__name__}: {error}"
+    digest = hashlib.sha256("\n".join([*world.trace, violation, repr(world.files.tree())]).encode()).hexdigest()
+    return Outcome(seed, digest[:16], violation, world.counts, world.trace)
+
+
+__all__ = ["Outcome", "State", "World", "run_seed"]
