@@ -1,9 +1,11 @@
 """A kit for tests of services: a real PostgreSQL that can be broken, a proxy that counts and fails, virtual time
-with seeded schedules, and peers that fail by a script.
+with seeded schedules, peers that fail by a script, and small disks that run full.
 """
 
 from __future__ import annotations
 
+from outlast.testing._disks.mounts import SmallDiskError
+from outlast.testing._disks.small_disk import DiskCall, DiskKind, SmallDisk
 from outlast.testing._network.fault_proxy import FaultProxy
 from outlast.testing._network.ports import free_port
 from outlast.testing._peers.scripted_faults import Episode, Script, Trouble
@@ -15,6 +17,8 @@ from outlast.testing._time.virtual_time import DeadlockError, SpinError, Virtual
 
 __all__ = [
     "DeadlockError",
+    "DiskCall",
+    "DiskKind",
     "Episode",
     "FaultProxy",
     "PostgresNotFoundError",
@@ -22,6 +26,8 @@ __all__ = [
     "Script",
     "ScriptedPeer",
     "ServerFailedError",
+    "SmallDisk",
+    "SmallDiskError",
     "SpinError",
     "Trouble",
     "VirtualTimeLoop",

@@ -1,9 +1,10 @@
-"""Cleans up after a test process that was killed and could not do it itself."""
+"""Cleans up after a test process that was killed and could not stop its server itself."""
 
 from __future__ import annotations
 
-import subprocess
 from typing import TYPE_CHECKING, Final
+
+from outlast.testing._reaper import Reaper
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -34,27 +35,9 @@ A process id in a stale file may belong to somebody else by then, so the process
 """
 
 
-class Reaper:
-    """Watches over one server; when this process is gone it kills the server and removes its directories.
+def reap_server(data: Path, directories: Iterable[Path]) -> Reaper:
+    """Watch over one server; when this process is gone it is killed and its directories are removed.
 
-    An exit handler does not run after SIGKILL, SIGTERM or a time-out of CI, and a forgotten server keeps its port,
-    memory and files. Where there is no /proc it removes the directories only.
+    Where there is no /proc the directories only.
     """
-
-    def __init__(self, data: Path, directories: Iterable[Path]) -> None:
-        """Begin to watch; `directories` are what to remove."""
-        self._process = subprocess.Popen(
-            ["/bin/sh", "-c", _SCRIPT, "reaper", str(data), *map(str, directories)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            # Ctrl-C at the terminal is for the tests; what cleans up after them must survive it.
-            start_new_session=True,
-        )
-
-    def dismiss(self) -> None:
-        """Stop watching: everything was cleaned up in good order."""
-        self._process.kill()
-        self._process.wait()
-        if self._process.stdin is not None:
-            self._process.stdin.close()
+    return Reaper(_SCRIPT, str(data), *map(str, directories))

@@ -13,13 +13,15 @@ from outlast.testing._network.ports import free_port
 from outlast.testing._postgres.binaries import directories_of_process, find_postgres_bin, reachable_bin
 from outlast.testing._postgres.files import ServerFailedError, ServerFiles
 from outlast.testing._postgres.process_tree import children_of, signal_each
-from outlast.testing._postgres.reaper import Reaper
+from outlast.testing._postgres.reaper import reap_server
 from outlast.testing._postgres.unprivileged import account_for_server
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
     from types import TracebackType
+
+    from outlast.testing._reaper import Reaper
 
 START_S_MAX: Final = 60.0
 STOP_S_MAX: Final = 60.0
@@ -118,7 +120,7 @@ class PostgresServer:
         if self.running:
             return
         self._files.initialise(self.bin_dir)
-        self._reaper = self._reaper or Reaper(self.data, [*self._files.made(), *directories_of_process])
+        self._reaper = self._reaper or reap_server(self.data, [*self._files.made(), *directories_of_process])
         began_s = time.monotonic()
         while not self._accepts_once_launched():
             said = self._files.end_of_log()
