@@ -344,7 +344,7 @@ class FakeFiles:
         with self._call("room", path):
             find(self._root, path)
             inodes = None if self.inodes is None else self.inodes - self._nodes
-            return Room(self.available_bytes, inodes, self.capacity_bytes)
+            return Room(self.available_bytes, inodes, self.capacity_bytes, self.inodes)
 
     # Inside. All of it under the lock.
 

@@ -17,6 +17,9 @@ class Scope(enum.Enum):
     """Everyone who uses its source."""
     CALL = "call"
     """This call only: a deadlock, a revoked table, a statement timeout."""
+    CHILD = "child"
+    """Everyone who uses its source, which has ended and does not come back by itself: one disk of several. The process lives on,
+    FATAL as it is; its users wait until somebody has mended it and says so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,12 +49,22 @@ class Fault:
     @property
     def is_evidence(self) -> bool:
         """Whether it says that its source is down for everyone."""
-        return self.scope is Scope.DEPENDENCY and RULES[self.kind].is_evidence
+        return self.is_end or (self.scope is Scope.DEPENDENCY and RULES[self.kind].is_evidence)
+
+    @property
+    def is_end(self) -> bool:
+        """Whether its source has ended, alone."""
+        return self.scope is Scope.CHILD
+
+    @property
+    def is_folded(self) -> bool:
+        """Whether repetitions within an incident are only counted. What ends, ends once."""
+        return self.is_end or RULES[self.kind].folded
 
     @property
     def reaction(self) -> Reaction:
-        """The reaction to its kind."""
-        return RULES[self.kind].reaction
+        """The reaction to its kind. Whoever uses what has ended does not leave with it."""
+        return Reaction.WAIT_LONG if self.is_end else RULES[self.kind].reaction
 
     @property
     def level(self) -> int:

@@ -8,10 +8,15 @@ Transitions (everything that is not listed leaves the state as it is):
     DOWN         probe failed               DOWN         (a longer wait)
     RECOVERING   fault                      DOWN         HOLD
     RECOVERING   sustained health           UP           RESOLVE
+    UP           end                        DOWN, lost   OPEN
+    RECOVERING   end                        DOWN, lost   HOLD
+    DOWN         end                        DOWN, lost
+    DOWN, lost   told to try again          DOWN         (a probe at once)
 
 `UP` and `DOWN` are entered by evidence, `RECOVERING` by a probe that passed. A probe that passed proves
 only that a probe passes: the incident stays open, and a fault in `RECOVERING` waits longer each time
-(the *relapse* backoff) however well the probe does. None of it outlives the process.
+(the *relapse* backoff) however well the probe does. An *end* is a fault that says that its source does not come back by itself
+(`Fault.is_end`): then nothing is probed, until somebody has mended it. None of it outlives the process.
 """
 
 from __future__ import annotations
@@ -68,7 +73,9 @@ class Health:
     relapse: BackoffState = INITIAL
     """Relapses within the incident; no probe that passes resets it."""
     probe_at: float | None = None
-    """The time of the next probe, while `DOWN`."""
+    """The time of the next probe, while `DOWN` and not lost."""
+    lost: bool = False
+    """Whether it has ended: it is not probed."""
     worked: bool = False
     """Whether real work has succeeded since the last recovery."""
     epoch: int = 0
@@ -96,10 +103,10 @@ class HealthPolicy:
         """Return the health after evidence from real work that the dependency is down."""
         match health.state:
             case State.DOWN:
-                return replace(health, last=fault), None
+                return (_lost(health, fault) if fault.is_end else replace(health, last=fault)), None
             case State.UP:
                 opened = Health(State.DOWN, now, now, first=fault, last=fault, epoch=health.epoch)
-                return self._wait(opened, fault, now, rng), Action.OPEN
+                return (_lost(opened, fault) if fault.is_end else self._wait(opened, fault, now, rng)), Action.OPEN
             case State.RECOVERING:
                 relapse, hold_s = self.relapse.next_always(health.relapse, now, rng, fault.retry_after_s)
                 held = replace(
@@ -111,21 +118,29 @@ class HealthPolicy:
                     probe=INITIAL,
                     worked=False,
                 )
+                if fault.is_end:
+                    return _lost(held, fault), Action.HOLD
                 held = self._wait(held, fault, now, rng)
                 return replace(held, probe_at=max(now + hold_s, held.probe_at or 0.0)), Action.HOLD
 
     def probe_failed(self, health: Health, fault: Fault, now: float, rng: random.Random) -> Health:
         """Return the health after the failure of a probe: the next one comes later."""
-        if health.state is not State.DOWN:
+        if health.state is not State.DOWN or health.lost:
             return health
+        if fault.is_end:
+            return _lost(health, fault)
         changed = health.last is not None and ((health.last.kind is Kind.PERMANENT) is not (fault.kind is Kind.PERMANENT))
         # The two rhythms do not share a wait: a minute of PERMANENT must not become 1.5 s, nor the reverse.
         probe = INITIAL if changed else health.probe
         return self._wait(replace(health, last=fault, probe=probe), fault, now, rng)
 
+    def try_again(self, health: Health, now: float) -> Health:
+        """Return the health once somebody says that what has ended is mended: it is probed at once."""
+        return replace(health, lost=False, probe=INITIAL, probe_at=now) if health.lost else health
+
     def probe_passed(self, health: Health, now: float) -> tuple[Health, Action | None]:
         """Return the health after the success of a probe. It lets the waiters go and resets nothing."""
-        if health.state is not State.DOWN:
+        if health.state is not State.DOWN or health.lost:
             return health, None
         back = replace(
             health,
@@ -165,6 +180,14 @@ class HealthPolicy:
 
     def retry_after_s(self, health: Health, now: float) -> float:
         """Return the seconds until the next probe, for someone who is refused; never less than `base_s`."""
+        if health.lost:
+            return self.permanent.cap_s
         if health.probe_at is None:
             return self.probe.base_s
         return max(self.probe.base_s, health.probe_at - now)
+
+
+def _lost(health: Health, fault: Fault) -> Health:
+    """Return the health once its source has ended: everyone is told of that from now on, whatever came first."""
+    first = health.first if health.first is not None and health.first.is_end else fault
+    return replace(health, first=first, last=fault, lost=True, probe=INITIAL, probe_at=None)

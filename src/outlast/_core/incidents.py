@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from outlast._core.once import Once
-from outlast._core.reaction import INFO, RULES, WARNING, Kind, Reaction
+from outlast._core.reaction import INFO, WARNING, Kind, Reaction
 from outlast._core.redact import clean
 
 if TYPE_CHECKING:
@@ -96,12 +96,12 @@ class IncidentBook:
         if known is not None:
             known.count += 1
             # Rule 3: CRITICAL is never folded away.
-            return None if RULES[fault.kind].folded else self._line(fault, f"{self.subject}: {tell(fault)}")
+            return None if fault.is_folded else self._line(fault, f"{self.subject}: {tell(fault)}")
         if len(self.distinct) < self.distinct_max:
             self.distinct[fault.key] = Distinct(fault, now, 1)
             return self._line(fault, f"{self.subject}: also {tell(fault)}")
         self.others += 1
-        if not RULES[fault.kind].folded:
+        if not fault.is_folded:
             return self._line(fault, f"{self.subject}: {tell(fault)}")
         if self.others == 1:
             text = f"{self.subject}: more than {self.distinct_max} different faults; others are only counted"

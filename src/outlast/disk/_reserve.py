@@ -17,7 +17,8 @@ NAME: Final = ".outlast-reserve"
 SHARE: Final = 64
 """A sixty-fourth of the disk: of 64 MiB one, which is some hundred times what a deletion in SQLite or in a journal needs."""
 BYTES_MIN: Final = 256 << 10
-BYTES_MAX: Final = 64 << 20
+BYTES_MAX: Final = 16 << 20
+"""To clean up, some journals and databases write all they keep once more: a service with larger ones asks for more."""
 
 
 def reserve_bytes(total: int) -> int:

@@ -94,11 +94,12 @@ INODES_LOW: Final = Thresholds(share=0.01, least=16, most=100_000, band_share=1.
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """An answer of the disk. Without `room` it did not say, for this `reason`."""
+    """An answer of the disk. Without `room` it did not say, for this `reason`; `hangs`: it has not answered at all."""
 
     at: float
     room: Room | None
     reason: str = ""
+    hangs: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +127,8 @@ class Watch:
     since: float | None = None
     """The time of the first sample of this condition; None before the first of all."""
     reason: str = "it was not looked at yet"
+    """Of `UNKNOWN`, as that of the sample."""
+    hangs: bool = False
     room: Room | None = None
     """The last room that was seen, however long ago: at `read_at`."""
     read_at: float | None = None
@@ -154,14 +157,22 @@ class Watch:
         seen = replace(seen, low_space=low_space, low_inodes=low_inodes)
         return seen.entered(condition, sample)
 
-    def refused(self) -> Watch:
-        """Return what is known once a write was refused for its size: writing goes on at the upper level."""
-        return replace(self, low_space=True)
+    def full(self, now: float) -> Watch:
+        """Return what is known once a write has come too near to the lower level: writing goes on at the upper one."""
+        return replace(self, low_space=True).entered(Condition.LOW_SPACE, Sample(now, self.room))
 
     @property
     def left_bytes(self) -> int:
         """Bytes that may be written until the lower level is reached; below 0 it is passed."""
         return 0 if self.room is None else self.room.available_bytes - self.rules.space_levels(self.room).enter
+
+    @property
+    def band_bytes(self) -> int:
+        """Bytes between the two levels."""
+        if self.room is None:
+            return 0
+        levels = self.rules.space_levels(self.room)
+        return levels.leave - levels.enter
 
     @property
     def full_in_s(self) -> float | None:
@@ -186,9 +197,9 @@ class Watch:
     def entered(self, condition: Condition, sample: Sample) -> Watch:
         """Return it in this condition, from the sample on if it is another one."""
         if condition is self.condition and self.since is not None:
-            return replace(self, reason=sample.reason)
+            return replace(self, reason=sample.reason, hangs=sample.hangs)
         changes = self.transitions + (self.since is not None)
-        return replace(self, condition=condition, since=sample.at, reason=sample.reason, transitions=changes)
+        return replace(self, condition=condition, since=sample.at, reason=sample.reason, hangs=sample.hangs, transitions=changes)
 
     def _measured(self, now: float, available: int) -> Watch:
         if self.measured_at is None:

@@ -2,7 +2,47 @@
 
 from __future__ import annotations
 
-from outlast.streams._errors import StreamError
-from outlast.streams._model import Appended, Producer, Record, Retention, StreamOptions
+from outlast.streams._errors import (
+    AppendTooLargeError,
+    BeyondTailError,
+    DamagedError,
+    ExpiredError,
+    FencedError,
+    LimitError,
+    OutcomeUnknownError,
+    PositionMismatchError,
+    SequenceError,
+    StreamClosedError,
+    StreamError,
+    StreamExistsError,
+    StreamNotFoundError,
+    TrimmedError,
+)
+from outlast.streams._model import Appended, Chunk, Producer, Record, Retention, StreamOptions
+from outlast.streams._stream import Stream
+from outlast.streams._streams import Streams
 
-__all__ = ["Appended", "Producer", "Record", "Retention", "StreamError", "StreamOptions"]
+__all__ = [
+    "AppendTooLargeError",
+    "Appended",
+    "BeyondTailError",
+    "Chunk",
+    "DamagedError",
+    "ExpiredError",
+    "FencedError",
+    "LimitError",
+    "OutcomeUnknownError",
+    "PositionMismatchError",
+    "Producer",
+    "Record",
+    "Retention",
+    "SequenceError",
+    "Stream",
+    "StreamClosedError",
+    "StreamError",
+    "StreamExistsError",
+    "StreamNotFoundError",
+    "StreamOptions",
+    "Streams",
+    "TrimmedError",
+]

@@ -1,11 +1,13 @@
 """Errors of streams, by what the caller can do.
 
-A full or lost disk is `outlast.Unavailable`; work that never fits is `outlast.admission.TooLargeError`.
+A full or lost disk is `outlast.Unavailable`; an append that never fits is an `outlast.admission.TooLargeError`.
 """
 
 from __future__ import annotations
 
 from outlast import Fault, Kind, OutlastError, Scope
+from outlast.admission import Reason, Refusal, TooLargeError
+from outlast.extend import attach
 
 
 class StreamError(OutlastError):
@@ -120,3 +122,15 @@ class DamagedError(StreamError):
     def __init__(self, stream: str, segment: str, position: int, reason: str, following: int | None = None) -> None:
         super().__init__(stream, f"segment {segment} is damaged at position {position}: {reason}; run: outlast streams verify")
         self.segment, self.position, self.reason, self.next = segment, position, reason, following
+
+
+class AppendTooLargeError(TooLargeError):
+    """An append has more records, or bytes, than any may have. Nothing was stored; divide it."""
+
+    def __init__(self, stream: str, what: str, seen: int, limit: int) -> None:
+        super().__init__(stream, Refusal(Reason.MEMORY, seen, limit, None))
+        message = f"stream {stream!r}: an append has {seen} {what} and the limit is {limit}: divide it"
+        self.args = (message,)
+        self.fault = Fault(Kind.REJECTED, "too large", message, scope=Scope.CALL)
+        attach(self, self.fault)
+        self.stream, self.what, self.seen, self.limit = stream, what, seen, limit

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
+import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
 NUMBER_MAX: Final = 2**53 - 1
 """The largest position, epoch and sequence: the largest integer that every reader of JSON keeps (RFC 8259, section 6)."""
@@ -48,6 +50,30 @@ class Record:
     data: bytes
     time: float
     headers: Headers = field(default_factory=dict[str, str])
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """The records `first` to `next` - 1, as one read found them. Iterate for a `Record` each; `records` alone costs less.
+
+    An empty one, with `first` equal to `next`, is at the tail.
+    """
+
+    first: int
+    next: int
+    records: Sequence[bytes]
+    times_us: Sequence[int]
+    """The time at which each was stored, in microseconds since 1970."""
+    headers: Sequence[bytes] | None
+    """The headers of each as they are stored, a JSON object, or b"" for none; None: no record of it has any."""
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __iter__(self) -> Iterator[Record]:
+        headers = self.headers or itertools.repeat(b"")
+        for position, data, time_us, stored in zip(itertools.count(self.first), self.records, self.times_us, headers):
+            yield Record(position, data, time_us / 1e6, json.loads(stored) if stored else {})
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,12 +9,13 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from outlast._core.backoff import INITIAL
-from outlast._core.faults import Fault, Kind
+from outlast._core.faults import Fault, Kind, Scope
 from outlast._core.health import Action, Health, HealthPolicy, State
 
 POLICY = HealthPolicy()
 REFUSED = Fault(Kind.TRANSIENT, "ECONNREFUSED", "connection refused", "db")
 DENIED = Fault(Kind.PERMANENT, "28P01", "password authentication failed", "db")
+ENDED = Fault(Kind.FATAL, "EIO", "input/output error", "db", Scope.CHILD)
 
 
 def down(fault: Fault = REFUSED, now: float = 0.0) -> Health:
@@ -121,6 +122,32 @@ def test_the_refusal_never_says_at_once() -> None:
     assert POLICY.retry_after_s(health, 1e6) == 0.1
 
 
+def test_what_has_ended_is_not_probed_until_somebody_says_that_it_is_mended() -> None:
+    health = down(ENDED)
+    assert health.lost
+    assert health.probe_at is None
+    assert POLICY.retry_after_s(health, 1.0) == POLICY.permanent.cap_s
+    assert POLICY.probe_passed(health, 1.0) == (health, None), "a probe that was under way proves nothing any more"
+    health = POLICY.try_again(health, 5.0)
+    assert (health.state, health.probe_at, health.first) == (State.DOWN, 5.0, ENDED)
+    lost_again = POLICY.probe_failed(health, ENDED, 6.0, random.Random(1))
+    assert lost_again.lost
+    assert POLICY.probe_passed(health, 6.0)[0].state is State.RECOVERING
+
+
+def test_an_end_within_an_outage_is_what_everyone_is_told_from_then_on() -> None:
+    health, action = POLICY.fault(down(REFUSED), ENDED, 1.0, random.Random(1))
+    assert (health.first, health.lost, action) == (ENDED, True, None)
+    assert POLICY.fault(health, REFUSED, 2.0, random.Random(1))[0].first is ENDED
+    back, _ = POLICY.probe_passed(down(REFUSED), 1.0)
+    health, action = POLICY.fault(back, ENDED, 2.0, random.Random(1))
+    assert (health.first, health.lost, action) == (ENDED, True, Action.HOLD)
+
+
+def test_only_what_is_lost_can_be_tried_again() -> None:
+    assert POLICY.try_again(down(REFUSED), 0.0) == down(REFUSED)
+
+
 class HealthMachine(RuleBasedStateMachine):
     """Any order of inputs at any times: what must hold after each."""
 
@@ -146,9 +173,9 @@ class HealthMachine(RuleBasedStateMachine):
         self.now += seconds
         self.take(POLICY.tick(self.health, self.now))
 
-    @rule(fault=st.sampled_from([REFUSED, DENIED]))
+    @rule(fault=st.sampled_from([REFUSED, DENIED, ENDED]))
     def fail(self, fault: Fault) -> None:
-        self.first = self.first or fault
+        self.first = fault if self.first is None or fault is ENDED else self.first
         self.last_fault_at = self.now
         self.take(POLICY.fault(self.health, fault, self.now, self.rng))
 
@@ -156,6 +183,10 @@ class HealthMachine(RuleBasedStateMachine):
     @rule()
     def probe_fails(self) -> None:
         self.health = POLICY.probe_failed(self.health, REFUSED, self.now, self.rng)
+
+    @rule()
+    def mend(self) -> None:
+        self.health = POLICY.try_again(self.health, self.now)
 
     @rule()
     def probe_passes(self) -> None:
@@ -171,7 +202,8 @@ class HealthMachine(RuleBasedStateMachine):
         is_open = self.opened > self.resolved
         assert (self.health.state is State.UP) is not is_open
         assert self.health.first is self.first
-        assert (self.health.probe_at is not None) is (self.health.state is State.DOWN)
+        assert (self.health.probe_at is not None) is (self.health.state is State.DOWN and not self.health.lost)
+        assert not self.health.lost or self.health.first is ENDED
 
 
 TestHealthMachine = HealthMachine.TestCase

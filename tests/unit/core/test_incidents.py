@@ -5,8 +5,9 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from outlast._core.faults import Fault, Kind
+from outlast._core.faults import Fault, Kind, Scope
 from outlast._core.incidents import IncidentBook, Line
+from outlast._core.reaction import CRITICAL
 
 REFUSED = Fault(Kind.TRANSIENT, "ECONNREFUSED", "connection refused", "db")
 SHUTDOWN = Fault(Kind.TRANSIENT, "57P01", "terminating connection", "db")
@@ -74,6 +75,13 @@ def test_critical_is_never_folded_away() -> None:
     book.fault(REFUSED, 0.0)
     lines = [book.fault(broken, float(at)) for at in range(10)]
     assert all(line is not None and line.level == 50 for line in lines)
+
+
+def test_what_ends_is_told_once_although_it_is_critical() -> None:
+    book, ended = IncidentBook("db"), Fault(Kind.FATAL, "EIO", "input/output error", "db", Scope.CHILD)
+    lines = [book.fault(ended, 0.0) for _ in range(100)]
+    assert [line.level for line in lines if line] == [CRITICAL]
+    assert book.faults == 100
 
 
 def test_flapping_stays_one_incident_with_its_relapses_counted() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from outlast._core.faults import Fault, Kind
+from outlast._core.faults import Fault, Kind, Scope
 from outlast._core.reaction import PASSING, RULES, SEVERITY, Reaction
 
 
@@ -33,3 +33,13 @@ def test_what_the_peer_asks_for_is_a_floor_and_a_person_needs_time(kind: Kind) -
     assert Fault(kind, "x", "y").floor_s(5.0) == long
     assert Fault(kind, "x", "y", retry_after_s=2.0).floor_s(5.0) == (long or 2.0)
     assert Fault(kind, "x", "y", retry_after_s=9.0).floor_s(5.0) == 9.0
+
+
+@pytest.mark.parametrize("kind", Kind)
+def test_whoever_uses_what_has_ended_waits_for_a_person_and_does_not_leave(kind: Kind) -> None:
+    fault = Fault(kind, "x", "y", "disk", Scope.CHILD)
+    assert fault.reaction is Reaction.WAIT_LONG
+    assert fault.is_evidence
+    assert fault.is_folded
+    assert fault.level == Fault(kind, "x", "y").level
+    assert fault.floor_s(5.0) == 5.0

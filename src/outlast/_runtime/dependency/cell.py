@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 OURS: Final = (asyncio.CancelledError, GeneratorExit, KeyboardInterrupt, SystemExit)
 """Exceptions that leave a block because it was told to end: no evidence of anything."""
+CIRCUMSTANCES_S_MAX: Final = 0.5
+"""The longest that the first line of an incident waits for what else is to be said: nobody reads it sooner."""
 
 
 class Asks(Protocol):
@@ -36,6 +38,10 @@ class Asks(Protocol):
 
     def wake(self) -> None:
         """Look again now."""
+        ...
+
+    def explain(self) -> None:
+        """Find out what else is to be said of the fault that has opened the incident, and complete its line."""
         ...
 
 
@@ -64,6 +70,7 @@ class Cell:
         probe: Callable[[], Awaitable[None]] | None,
         probe_timeout_s: float,
         counts: Callable[[BaseException], bool],
+        circumstances: Callable[[Fault], Awaitable[str]] | None = None,
     ) -> None:
         self.name = name
         self.classifiers = classifiers
@@ -74,6 +81,8 @@ class Cell:
         """The question whether the dependency is usable: raises if not. None: callers are the trial, one at a time."""
         self.probe_timeout_s = probe_timeout_s
         self.counts = counts
+        self.circumstances = circumstances
+        """The question what else is to be said of the fault that opens an incident. None: nothing ever is."""
         self.lock = threading.RLock()
         self.health = Health(since=clock())
         self.passable = True
@@ -193,7 +202,8 @@ class Cell:
         with self.lock:
             if epoch is not None and epoch != self.epoch and self.health.state is not State.DOWN:
                 return
-            self.incident.note_fault(fault, exc)
+            says_more = self.circumstances is not None and self.is_attended and self.stop is None
+            self.incident.note_fault(fault, exc, hold_s=CIRCUMSTANCES_S_MAX if says_more else 0.0)
             health, action = self.policy.fault(self.health, fault, clock(), self.rng)
             changed = self._enter(health, action)
         self._after(changed)
@@ -242,6 +252,12 @@ class Cell:
             self.health = self.policy.probe_failed(self.health, fault, clock(), self.rng)
         self.incident.write()
 
+    def try_again(self) -> None:
+        """Note that somebody has mended what had ended, so that it is asked again."""
+        with self.lock:
+            self.health = self.policy.try_again(self.health, clock())
+        self.call_on_loop(self._ask)
+
     def _pass_on(self) -> None:
         self.trial.withdraw()
         if self.prober is not None:
@@ -285,6 +301,8 @@ class Cell:
             self.call_on_loop(self._changed)
 
     def _changed(self) -> None:
+        if self.prober is not None and self.incident.is_held:
+            self.prober.explain()
         if self.prober is not None and (self.waiters or self.health.state is State.DOWN):
             self.prober.ensure()
             self.prober.wake()
@@ -308,6 +326,8 @@ class Cell:
     def forget_timers(self) -> None:
         """Remind no more, and watch no more: it is closed."""
         self.incident.forget_timer()
+        self.incident.complete("")
+        self.incident.write()
         if self._tick is not None:
             self._tick.cancel()
             self._tick = None

@@ -42,7 +42,8 @@ class Dependency:
 
     **For an adapter**, which derives from this: override `probe`, and where it holds something of its own `open`,
     `stopping` and `close` (call the one of `super()` first); `counts` where exceptions leave its blocks that say nothing
-    about it. `passable`, `epoch`, `last`, `is_stopping`, `unavailable` tell it whether to go on, `subscribe` when to let go.
+    about it, `circumstances` where an operator should know more than the cause. `passable`, `epoch`, `last`, `is_lost`,
+    `is_stopping`, `unavailable` tell it whether to go on, `subscribe` when to let go.
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class Dependency:
         self.waiters_max = waiters_max
         self.rng = rng or random.Random()
         self._probe = probe
+        says_more = type(self).circumstances is not Dependency.circumstances
         probes = probe is not None or type(self).probe is not Dependency.probe
         self._cell = Cell(
             name,
@@ -75,6 +77,7 @@ class Dependency:
             probe=self.probe if probes else None,
             probe_timeout_s=probe_timeout_s,
             counts=self.counts,
+            circumstances=self.circumstances if says_more else None,
         )
         self._cell.owner = self
         self._prober = self._cell.prober = Prober(self._cell)
@@ -159,6 +162,18 @@ class Dependency:
         bug and goes no further. While it belongs to no event loop nobody is called.
         """
         return self._cell.listeners.add(listener)
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether it has ended and does not come back by itself (`Scope.CHILD`): nobody asks until `try_again`."""
+        return self._cell.health.lost
+
+    def try_again(self) -> None:
+        """Ask again what has ended, since somebody has mended it: the next probe comes at once. From any thread.
+
+        Does nothing while it is not lost. If the probe finds the same, it is lost again, without another line.
+        """
+        self._cell.try_again()
 
     @property
     def blocking(self) -> BlockingDependency:
@@ -251,3 +266,12 @@ class Dependency:
         """
         del exc
         return True
+
+    async def circumstances(self, fault: Fault) -> str:
+        """Return what an operator should know besides `fault`, for the line that opens an incident. An adapter overrides this.
+
+        "" is nothing. It is asked once an incident, in a task of its own, and the line waits half a second at most. Callers are
+        refused meanwhile.
+        """
+        del fault
+        return ""

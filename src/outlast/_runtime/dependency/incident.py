@@ -40,6 +40,7 @@ class Incident:
         # garbage collector may run a finalizer inside that logs, and a folding handler asks for `summary`.
         self._lock = threading.RLock()
         self._timer: asyncio.TimerHandle | None = None
+        self._held_until: float | None = None
 
     @property
     def is_open(self) -> bool:
@@ -85,10 +86,17 @@ class Incident:
 
     # The same in two steps, for whoever holds a lock: note under it, write after it.
 
-    def note_fault(self, fault: Fault, exc: BaseException | None = None) -> None:
-        """Count one fault as `fault` does; the line is written by the next `write`."""
+    def note_fault(self, fault: Fault, exc: BaseException | None = None, *, hold_s: float = 0.0) -> None:
+        """Count one fault as `fault` does; the line is written by the next `write`.
+
+        The one that opens the incident is held for up to `hold_s` seconds, until `complete` says more.
+        """
         with self._lock:
-            self._put(self.book.fault(fault, clock()), exc)
+            opens, line = not self.book.is_open, self.book.fault(fault, clock())
+            self._put(line, exc)
+            if opens and line is not None and hold_s:
+                self._outbox.hold(line)
+                self._held_until = clock() + hold_s
             self.book.worse()
             self._schedule()
 
@@ -107,8 +115,23 @@ class Incident:
         """Queue a line about the subject, in its place among the others, for the next `write`."""
         self._put(line)
 
+    @property
+    def is_held(self) -> bool:
+        """Whether the line that opened the incident waits for more to be said."""
+        return self._held_until is not None
+
+    def complete(self, more: str) -> None:
+        """Add `more` to the line that is held, if one is, and let it go with the next `write`."""
+        with self._lock:
+            self._held_until = None
+            self._outbox.complete(more)
+
     def write(self) -> None:
         """Write what was noted. Call it without a lock: a log handler may block."""
+        until = self._held_until
+        if until is not None and clock() >= until:
+            # Whoever was to say more does not get its turn: an event loop that stands still.
+            self.complete("")
         self._outbox.write()
 
     def _put(self, line: Line | None, exc: BaseException | None = None) -> None:

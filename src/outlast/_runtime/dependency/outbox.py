@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from outlast._core.incidents import Line
@@ -30,6 +31,19 @@ class Outbox:
         self._waiting: deque[tuple[Line, BaseException | None]] = deque()
         self._writing = threading.Lock()
         self._dropped = 0
+        self._held: Line | None = None
+        """The line that waits for more to be said, and all behind it with it."""
+        self._completed: tuple[Line, str] | None = None
+
+    def hold(self, line: Line) -> None:
+        """Keep this line, which was just put in, and those that come after it, until `complete`."""
+        self._held = line
+
+    def complete(self, more: str) -> None:
+        """Add `more` to the line that was held, and let it go: the next `write` writes it."""
+        if self._held is not None:
+            # In this order: a thread that sees that nothing is held any more finds what belongs to the line.
+            self._completed, self._held = (self._held, more), None
 
     def put(self, line: Line | None, exc: BaseException | None = None) -> None:
         """Queue `line` for the next `write`, with the traceback of `exc` where it asks for one; None is no line."""
@@ -44,15 +58,18 @@ class Outbox:
     def write(self) -> None:
         """Write what waits, unless another thread is writing: then it does so."""
         # Looked at again after the release: what was put in between would otherwise wait for the next call.
-        while self._waiting and self._writing.acquire(blocking=False):
+        while self._waiting and self._held is None and self._writing.acquire(blocking=False):
             try:
                 self._write_all()
             finally:
                 self._writing.release()
 
     def _write_all(self) -> None:
-        while self._waiting:
+        while self._waiting and self._held is None:
             line, exc = self._waiting.popleft()
+            if self._completed is not None and self._completed[0] is line:
+                more, self._completed = self._completed[1], None
+                line = replace(line, text=f"{line.text}; {more}") if more else line
             write(self._logger, line, exc)
         if self._dropped:
             dropped, self._dropped = self._dropped, 0

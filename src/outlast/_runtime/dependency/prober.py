@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import TYPE_CHECKING
 
 from outlast._core import ramp
 from outlast._core.faults import attach
 from outlast._core.health import State
+from outlast._runtime.dependency.cell import CIRCUMSTANCES_S_MAX
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from outlast._core.faults import Fault
     from outlast._runtime.dependency.cell import Cell
+
+logger = logging.getLogger("outlast")
 
 
 class Prober:
@@ -26,6 +30,7 @@ class Prober:
         self._task: asyncio.Task[None] | None = None
         self._awake: asyncio.Event | None = None
         self._looking: asyncio.Task[None] | None = None
+        self._explaining: asyncio.Task[None] | None = None
         self._wondering = asyncio.Lock()
         """Held by the one who asks for all who wonder whether the peer answers."""
         self._answered_at = float("-inf")
@@ -34,7 +39,7 @@ class Prober:
         """Start the task on the running loop if it does not run, unless the service is stopping."""
         loop = asyncio.get_running_loop()
         asking = self._task is not None and not self._task.done() and self._task.get_loop() is loop
-        if asking or self._cell.stop is not None:
+        if asking or self._cell.stop is not None or self._cell.health.lost:
             return
         self._awake = asyncio.Event()
         self._task = loop.create_task(self._run(), name=f"outlast prober {self._cell.name}")
@@ -46,12 +51,31 @@ class Prober:
 
     def cancel(self) -> None:
         """End it: nothing is asked any more."""
-        for task in (self._task, self._looking):
+        for task in (self._task, self._looking, self._explaining):
             if task is not None:
                 task.cancel()
-        self._task = self._looking = None
+        self._task = self._looking = self._explaining = None
         # A lock belongs to the event loop in which somebody waited for it; the next use may be in another one.
         self._wondering, self._answered_at = asyncio.Lock(), float("-inf")
+
+    def explain(self) -> None:
+        """Find out what else is to be said of the fault that has opened the incident, and complete its line."""
+        ask, fault, loop = self._cell.circumstances, self._cell.health.first, asyncio.get_running_loop()
+        if ask is None or fault is None:
+            self._cell.incident.complete("")
+        elif self._explaining is None or self._explaining.done():
+            self._explaining = loop.create_task(self._explain(ask, fault), name=f"outlast explains {self._cell.name}")
+
+    async def _explain(self, ask: Callable[[Fault], Awaitable[str]], fault: Fault) -> None:
+        incident, more = self._cell.incident, ""
+        try:
+            async with asyncio.timeout(CIRCUMSTANCES_S_MAX):
+                more = await ask(fault)
+        except Exception as exc:  # noqa: BLE001 - the line goes out without it
+            logger.debug("%s: its circumstances are not known: %r", self._cell.name, exc)
+        finally:
+            incident.complete(more)
+            incident.write()
 
     async def look(self) -> None:
         """Ask once although nothing is known to be wrong. Whoever wonders meanwhile shares the answer."""
@@ -80,7 +104,7 @@ class Prober:
 
     async def _run(self) -> None:
         cell = self._cell
-        while cell.waiters or (cell.health.state is State.DOWN and cell.probe is not None):
+        while not cell.health.lost and (cell.waiters or (cell.health.state is State.DOWN and cell.probe is not None)):
             if cell.health.state is not State.DOWN:
                 await self._ramp()
             elif (delay_s := self._delay_s()) > 0:

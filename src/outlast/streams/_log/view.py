@@ -6,6 +6,8 @@ from bisect import bisect_right
 from dataclasses import dataclass
 from operator import attrgetter
 
+from outlast.streams._model import Chunk as Chunk  # noqa: PLC0414 - whoever reads finds it beside the view
+
 _FIRST = attrgetter("first")
 
 
@@ -51,16 +53,3 @@ class View:
     def next_of(self, place: int) -> int:
         """Return the position behind the last record of a segment."""
         return self.tail if place == len(self.segments) - 1 else self.segments[place].next
-
-
-@dataclass(frozen=True, slots=True)
-class Chunk:
-    """Records that follow each other: those at `first` to `next` - 1."""
-
-    first: int
-    next: int
-    records: list[bytes]
-    times_us: list[int]
-    """For each record when it was stored, in microseconds since 1970."""
-    headers: list[bytes] | None
-    """For each record its headers as they are stored; None when none has any."""

@@ -1,0 +1,8 @@
+"""Group commit: appends queue by stream, and one thread a volume writes them."""
+
+from __future__ import annotations
+
+from outlast.streams._commit.committer import BACKLOG_BYTES, BACKLOG_MAX, Committer
+from outlast.streams._commit.lane import Lane
+
+__all__ = ["BACKLOG_BYTES", "BACKLOG_MAX", "Committer", "Lane"]

@@ -1,0 +1,118 @@
+"""The words of group commit: what waits in a stream's queue, and what one call to the thread takes of it."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable, Sequence
+
+    from outlast.streams._errors import StreamError
+    from outlast.streams._model import Appended, Entry
+
+T = TypeVar("T")
+
+
+class Writes(Protocol):
+    """The part of a log that a round needs. Called in the thread."""
+
+    def append(self, entries: Sequence[Entry], now_us: int) -> Sequence[Appended | StreamError]:
+        """Store entries in one frame; return for each its positions, or why it alone was not stored. `OSError`: none is."""
+        ...
+
+    def sync(self) -> None:
+        """Make durable what was appended."""
+        ...
+
+
+class Calls(Protocol):
+    """The part of a thread that is needed, as `outlast.extend.OwnThread` has it."""
+
+    def start(self, function: Callable[[], T]) -> asyncio.Future[T]:
+        """Make the call in the thread."""
+        ...
+
+
+class Item:
+    """One append between its caller and the thread."""
+
+    __slots__ = ("began", "entry", "future", "size")
+
+    def __init__(self, entry: Entry | None, size: int, future: asyncio.Future[Any]) -> None:
+        self.entry = entry
+        """None: it was given up while it was queued."""
+        self.size = size
+        self.future = future
+        """Its result is `Appended`, or the exception for its caller to raise."""
+        self.began = False
+        """Whether it is, or was, in the thread."""
+
+
+class Control:
+    """A call about one stream that has its turn among the appends: a trim, a close."""
+
+    __slots__ = ("function", "future")
+
+    def __init__(self, function: Callable[[], Any], future: asyncio.Future[Any]) -> None:
+        self.function = function
+        self.future = future
+
+
+class Lane:
+    """The queue of one stream."""
+
+    __slots__ = ("items", "log", "name", "on_stored", "queued", "size_bytes", "sync_every_s", "syncing", "waiting")
+
+    def __init__(self, name: str, *, sync_every_s: float = 0.0, on_stored: Callable[[], None] | None = None) -> None:
+        self.name = name
+        self.log: Writes | None = None
+        self.sync_every_s = sync_every_s
+        self.on_stored = on_stored
+        """Called after every round in which something was stored."""
+        self.items: deque[Item | Control] = deque()
+        self.queued = False
+        """Whether it stands in line for a round."""
+        self.waiting = 0
+        """Appends in `items` and in the thread."""
+        self.size_bytes = 0
+        """Their bytes."""
+        self.syncing: asyncio.TimerHandle | None = None
+        """The time of its next sync, where something is not synced."""
+
+
+class Round:
+    """One call to the thread: the work, and the outcomes as far as it has come."""
+
+    __slots__ = ("began_at", "epoch", "outcomes", "works")
+
+    def __init__(self, works: list[tuple[Lane, list[Item] | Control]], began_at: float, epoch: int) -> None:
+        self.works = works
+        self.outcomes: list[Any] = []
+        """Of each work an exception, or what it returned. Only the thread adds to it."""
+        self.began_at = began_at
+        self.epoch = epoch
+
+
+class Counts:
+    """The work of a committer since the start."""
+
+    __slots__ = (
+        "appends",
+        "bytes",
+        "duplicates",
+        "expired",
+        "failed",
+        "frames",
+        "records",
+        "refused",
+        "rounds",
+        "syncs",
+        "unknown",
+    )
+
+    def __init__(self) -> None:
+        self.appends = self.records = self.bytes = self.duplicates = 0
+        self.refused = self.expired = self.failed = self.unknown = 0
+        self.rounds = self.frames = self.syncs = 0

@@ -1,0 +1,94 @@
+"""An append of a caller, checked, and as the log takes it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Final, TypeAlias, cast
+
+from outlast.streams._errors import AppendTooLargeError
+from outlast.streams._format.record_headers import encode_headers
+from outlast.streams._model import APPEND_BYTES_MAX, NAME_BYTES_MAX, NUMBER_MAX, RECORDS_MAX, Entry, Headers
+
+if TYPE_CHECKING:
+    from outlast.streams._model import Producer
+
+Records: TypeAlias = "bytes | Sequence[bytes]"
+HeadersOf: TypeAlias = "Headers | Sequence[Headers] | None"
+
+RECORD_BYTES: Final = 8
+"""Two lengths of 32 bits, of the record and of its headers."""
+APPEND_BYTES: Final = 256
+"""More than the fixed parts of a frame and of a producer's entry, without its id."""
+PRODUCER_BYTES_MAX: Final = 256
+NO_SEQUENCES: Final = frozenset({bytearray, memoryview, str})
+"""Of these, each element is no record."""
+
+
+def check_name(name: str, what: str = "stream", bytes_max: int = NAME_BYTES_MAX) -> None:
+    """Raise `ValueError` for a name that is none: 1 to `bytes_max` bytes of UTF-8 without control characters."""
+    try:
+        size = len(name.encode())
+    except UnicodeEncodeError:
+        raise ValueError(f"the name of a {what} is text that UTF-8 can hold, not {name!r}") from None
+    if not 0 < size <= bytes_max:
+        raise ValueError(f"the name of a {what} has 1 to {bytes_max} bytes of UTF-8, not {size}: {name[:40]!r}")
+    if any(ord(each) < 0x20 or 0x7F <= ord(each) < 0xA0 for each in name):
+        raise ValueError(f"the name of a {what} has no control characters: {name[:40]!r}")
+
+
+def entry_of(stream: str, records: Records, headers: HeadersOf, producer: Producer | None, at: int | None) -> tuple[Entry, int]:
+    """Return the entry and at least the bytes that it takes in the log.
+
+    Raises `TypeError` and `ValueError` for what is no append, and `AppendTooLargeError` for one that is never taken.
+    """
+    if type(records) is bytes:
+        given: tuple[bytes, ...] = (records,)
+        size = len(records)
+    else:
+        given = _checked(records)
+        size = sum(map(len, given))
+    count = len(given)
+    if count > RECORDS_MAX:
+        raise AppendTooLargeError(stream, "records", count, RECORDS_MAX)
+    size += RECORD_BYTES * count + APPEND_BYTES
+    stored = None
+    if headers is not None:
+        stored = _stored(headers, count)
+        size += sum(map(len, stored))
+    if producer is not None:
+        size += _check_producer(producer)
+    if at is not None and not 0 <= at <= NUMBER_MAX:
+        raise ValueError(f"an append is to be at a position from 0 to {NUMBER_MAX}, not {at}")
+    if size > APPEND_BYTES_MAX:
+        raise AppendTooLargeError(stream, "bytes, headers and framing included,", size, APPEND_BYTES_MAX)
+    return Entry(given, stored, producer, at), size
+
+
+def _checked(records: object) -> tuple[bytes, ...]:
+    """Return records of a sequence; a caller may change it later."""
+    if type(records) in NO_SEQUENCES or not isinstance(records, Sequence):
+        raise TypeError(f"an append takes bytes, or a sequence of bytes, not {type(records).__name__}")
+    given = tuple(cast("Sequence[object]", records))
+    if not given:
+        raise ValueError("an append has at least one record; a record may be empty: b''")
+    kinds = set(map(type, given))
+    if kinds != {bytes}:
+        names = ", ".join(sorted(kind.__name__ for kind in kinds - {bytes}))
+        raise TypeError(f"a record is bytes, not {names}")
+    return cast("tuple[bytes, ...]", given)
+
+
+def _stored(headers: Headers | Sequence[Headers], count: int) -> Sequence[bytes]:
+    if isinstance(headers, Mapping):
+        return (encode_headers(headers),) * count
+    if len(headers) != count:
+        raise ValueError(f"there are {count} records and headers for {len(headers)}: give one mapping for all, or one for each")
+    return tuple(map(encode_headers, headers))
+
+
+def _check_producer(producer: Producer) -> int:
+    check_name(producer.id, "producer", PRODUCER_BYTES_MAX)
+    for what, number in (("epoch", producer.epoch), ("sequence", producer.sequence)):
+        if type(number) is not int or not 0 <= number <= NUMBER_MAX:
+            raise ValueError(f"the {what} of a producer is a number from 0 to {NUMBER_MAX}, not {number!r}")
+    return len(producer.id.encode())

@@ -1,0 +1,130 @@
+"""One incarnation of a stream, as the store holds it: whoever deletes a stream and makes it again gets another."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING, Final
+
+from outlast import Fault, Kind, Scope, Unavailable
+from outlast.streams._commit import Lane
+from outlast.streams._errors import LimitError, StreamClosedError, StreamNotFoundError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from outlast.streams._log import Log
+    from outlast.streams._model import StreamOptions
+    from outlast.streams._volume import Volume
+
+FOLLOWERS_MAX: Final = 10_000
+RETRY_S: Final = 1.0
+
+
+class Followers:
+    """Those who wait at the tail of any stream of one store, and whether they are to end."""
+
+    def __init__(self, name: str, limit: int) -> None:
+        self.name = name
+        self.limit = limit
+        self.count = 0
+        self.ending: Callable[[], Exception] | None = None
+
+
+class Held:
+    """A stream: its queue, its log once that is recovered, and those who wait at its tail. On the event loop's thread only."""
+
+    def __init__(self, volume: Volume, name: str, number: int, folder: Path, options: StreamOptions) -> None:
+        self.volume = volume
+        self.name = name
+        self.id = number
+        """64 bits that no other stream ever has."""
+        self.folder = folder
+        self.options = options
+        self.lane = Lane(name, sync_every_s=options.sync_every_s, on_stored=self.changed)
+        self.recovering: asyncio.Task[None] | None = None
+        self.gone = False
+        """Whether it was deleted, or is being deleted."""
+        self.closing = False
+        """Whether a close is queued: nothing comes in behind it."""
+        self._log: Log | None = None
+        self._followers: set[asyncio.Future[None]] = set()
+
+    def __repr__(self) -> str:
+        return f"<stream {self.name!r} {self.id:016x}>"
+
+    @property
+    def log(self) -> Log:
+        """Its log. Raises `StreamNotFoundError` once it was deleted."""
+        if self.gone:
+            raise self.not_found()
+        assert self._log is not None  # noqa: S101 - nobody gets a stream before it is recovered
+        return self._log
+
+    @property
+    def known_log(self) -> Log | None:
+        """Its log if it is recovered."""
+        return self._log
+
+    def recovered(self, log: Log) -> None:
+        """Take the log."""
+        self._log = self.lane.log = log
+
+    def not_found(self) -> StreamNotFoundError:
+        """Return the error for whoever uses it although it was deleted."""
+        return StreamNotFoundError(self.name, "it was deleted; a stream of this name that was made since is another one")
+
+    def check_open(self, size: int) -> None:
+        """Raise unless so many bytes may be added."""
+        view = self.log.view
+        if view.closed or self.closing:
+            raise StreamClosedError(self.name, f"it was closed at position {view.tail}; nothing can be added")
+        quota = self.options.quota_bytes
+        if quota is not None and view.size_bytes + self.lane.size_bytes + size > quota:
+            text = (
+                f"{size} bytes do not fit into its quota: it has {view.size_bytes}, {self.lane.size_bytes} wait to be stored, "
+                f"and the limit is {quota}; trim it, or raise quota_bytes"
+            )
+            raise LimitError(self.name, text)
+
+    # Those who wait at the tail.
+
+    def changed(self) -> None:
+        """Wake everyone who waits at the tail: there is more, or there never will be."""
+        followers = self._followers
+        if followers:
+            self._followers = set()
+            for future in followers:
+                if not future.done():
+                    future.set_result(None)
+
+    async def follow(self, timeout_s: float) -> None:
+        """Return at the next change, or after so many seconds. Raises `Unavailable` if too many wait in this store already."""
+        store = self.volume.followers
+        if store.count >= store.limit:
+            reason = f"{store.count} readers wait at the tail of streams (limit {store.limit})"
+            fault = Fault(
+                Kind.OVERLOADED,
+                "followers full",
+                reason,
+                store.name,
+                Scope.CALL,
+                RETRY_S,
+                "read with fewer, or raise followers_max",
+            )
+            raise Unavailable(store.name, fault, 0.0, RETRY_S)
+        if store.ending is not None:
+            raise store.ending()
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._followers.add(future)
+        store.count += 1
+        try:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(None if timeout_s == float("inf") else timeout_s):
+                    await future
+        finally:
+            store.count -= 1
+            self._followers.discard(future)
+        if store.ending is not None:
+            raise store.ending()

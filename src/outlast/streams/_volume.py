@@ -1,0 +1,305 @@
+"""One volume of a store: a folder on one disk, the streams in it, the thread that writes and those that read."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import os
+import secrets
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from outlast import ConfigurationError, Fault, Kind, Scope, Unavailable
+from outlast.extend import OwnThread, TornFileError
+from outlast.streams._catalogue import Found, look_over
+from outlast.streams._commit import Committer, Lane
+from outlast.streams._errors import OutcomeUnknownError
+from outlast.streams._format.meta import Meta
+from outlast.streams._format.names import folder_name
+from outlast.streams._held import Held
+from outlast.streams._log import Log, Shared
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+    from outlast.disk import Disk
+    from outlast.extend import FileSystem
+    from outlast.streams._clock import Clock
+    from outlast.streams._errors import StreamError
+    from outlast.streams._held import Followers
+    from outlast.streams._model import Appended, Chunk, Entry, StreamOptions
+
+T = TypeVar("T")
+
+READERS: Final = 2
+"""Threads that read: one that waits for a slow place on the disk leaves another."""
+READS_MAX: Final = 1_000
+RETRY_S: Final = 1.0
+LOCK_NAME: Final = "outlast-streams.lock"
+STREAMS_NAME: Final = "streams"
+logger = logging.getLogger("outlast.streams")
+
+
+class Readers:
+    """A few threads that take calls from one line."""
+
+    def __init__(self, name: str, count: int = READERS) -> None:
+        self.name = name
+        self._free = [OwnThread(f"{name} reads {number}") for number in range(count)]
+        self._turns = asyncio.Semaphore(count)
+        self._all = list(self._free)
+        self.waiting = 0
+
+    async def run(self, function: Callable[[], T]) -> T:
+        """Call the function in one of the threads. Cancelled while it waits it is not called. Raises `Unavailable`: too many."""
+        if self.waiting >= READS_MAX:
+            reason = f"{self.waiting} reads wait (limit {READS_MAX})"
+            fault = Fault(Kind.OVERLOADED, "reads full", reason, self.name, Scope.CALL, RETRY_S, "read less at a time")
+            raise Unavailable(self.name, fault, 0.0, RETRY_S)
+        self.waiting += 1
+        try:
+            await self._turns.acquire()
+        finally:
+            self.waiting -= 1
+        thread = self._free.pop()
+        future = thread.start(function)
+        future.add_done_callback(partial(self._back, thread))
+        # Whoever is cancelled leaves the thread at work: it is free when it is back.
+        return await asyncio.shield(future)
+
+    def _back(self, thread: OwnThread, future: asyncio.Future[Any]) -> None:
+        if not future.cancelled():
+            future.exception()
+        self._free.append(thread)
+        self._turns.release()
+
+    def close(self) -> None:
+        """Let the threads end when they are back."""
+        for thread in self._all:
+            thread.close()
+
+
+class Volume:
+    """See the head of this file. On the event loop's thread only, but for what is passed to a thread."""
+
+    def __init__(
+        self, disk: Disk, followers: Followers, clock: Clock, files: FileSystem, backlog_max: int, backlog_bytes: int
+    ) -> None:
+        self.disk = disk
+        self.followers = followers
+        self.files = files
+        self.path = Path(disk.path)
+        self.folder = self.path / STREAMS_NAME
+        self.thread = OwnThread(f"{disk.name} writes")
+        self.readers = Readers(disk.name)
+        self.committer = Committer(disk, self.thread, clock.now_us, backlog_max=backlog_max, backlog_bytes=backlog_bytes)
+        self.clock = clock
+        self.shared = Shared(disk=disk, files=files, report=self._report, note=logger.info)
+        self.lane = Lane(disk.name)
+        """The queue of what concerns no stream that is there yet."""
+        self.streams: dict[str, Held] = {}
+        self.found = Found([], [], [])
+        """What was there at the start."""
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._lock: int | None = None
+
+    # The threads.
+
+    async def append(self, held: Held, entry: Entry, size: int, deadline_s: float | None) -> Appended:
+        """Store an entry. The dependency refuses while the disk is not well."""
+        async with self.disk.use("append"):
+            held.check_open(size)
+            return await self.committer.append(held.lane, entry, size, deadline_s)
+
+    async def read(self, held: Held, function: Callable[[], Chunk]) -> Chunk:
+        """Call what reads a stream in a thread for reading."""
+        try:
+            return await self.readers.run(function)
+        except OSError as error:
+            if held.gone:
+                raise held.not_found() from error
+            self.disk.report(error, phase="read")
+            raise self.disk.refusal(error) from error
+
+    async def control(self, held: Held, function: Callable[[], T]) -> T:
+        """Call a function of a stream's log behind the appends that wait. It goes on when the caller is cancelled."""
+        return await self._finish(self._control(held, function))
+
+    async def _control(self, held: Held, function: Callable[[], T]) -> T:
+        try:
+            return await self._write(held.lane, function)
+        finally:
+            held.changed()
+
+    async def _write(self, lane: Lane, function: Callable[[], T]) -> T:
+        try:
+            return await self.committer.call(lane, function)
+        except OSError as error:
+            self.disk.report(error, phase="write")
+            if isinstance(error, TornFileError):
+                raise OutcomeUnknownError(lane.name, str(error)) from error
+            raise self.disk.refusal(error) from error
+
+    async def _finish(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Await what must come to its end although its caller may be cancelled."""
+        task = asyncio.get_running_loop().create_task(coroutine, name=f"outlast streams {self.disk.name}")
+        self._tasks.add(task)
+        task.add_done_callback(self._finished)
+        return await asyncio.shield(task)
+
+    def _finished(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled():
+            # It was raised to the caller, if there still is one.
+            task.exception()
+
+    # Streams come and go.
+
+    async def create(self, name: str, options: StreamOptions) -> Held:
+        """Make a stream; it is on disk when this returns."""
+        async with self.disk.use("create"):
+            return await self._finish(self._create(name, options))
+
+    async def _create(self, name: str, options: StreamOptions) -> Held:
+        number = secrets.randbits(64)
+        folder = self.folder / folder_name(number)
+        meta = Meta(number, name, self.clock.now_us(), options)
+        log = await self._write(self.lane, partial(self._make, folder, meta))
+        held = Held(self, name, number, folder, options)
+        held.recovered(log)
+        self.streams[name] = held
+        return held
+
+    def _make(self, folder: Path, meta: Meta) -> Log:
+        """Make the stream. In the thread."""
+        try:
+            self.files.mkdir(self.folder)
+            self.files.sync_folder(self.path)
+        except FileExistsError:
+            pass
+        return Log.create(folder, meta, self.shared)
+
+    async def close_stream(self, held: Held) -> None:
+        """Let nothing be added from now on. What was queued before is stored."""
+        log = held.log
+        if not log.view.closed and not held.closing:
+            held.closing = True
+            await self._finish(self._close_stream(held, log))
+        elif held.closing:
+            await self.control(held, log.close)
+
+    async def _close_stream(self, held: Held, log: Log) -> None:
+        try:
+            await self._control(held, log.close)
+        finally:
+            held.closing = False
+
+    async def delete(self, held: Held) -> None:
+        """Delete a stream. From now on it is gone for everybody who has it in hand, unless this fails."""
+        log = held.log
+        held.gone = True
+        held.changed()
+        await self._finish(self._delete(held, log))
+
+    async def _delete(self, held: Held, log: Log) -> None:
+        try:
+            await self._write(held.lane, log.delete)
+        except BaseException:
+            held.gone = False
+            raise
+        self.committer.forget(held.lane)
+        if self.streams.get(held.name) is held:
+            del self.streams[held.name]
+
+    async def recovered(self, held: Held) -> Held:
+        """Return when the log of a stream is recovered; those who ask meanwhile share it."""
+        if held.known_log is None:
+            recovering = held.recovering
+            if recovering is None:
+                recovering = held.recovering = asyncio.get_running_loop().create_task(self._recover(held))
+                recovering.add_done_callback(self._finished)
+            await asyncio.shield(recovering)
+        return held
+
+    async def _recover(self, held: Held) -> None:
+        try:
+            held.recovered(await self.readers.run(partial(Log.recover, held.folder, self.shared)))
+        except OSError as error:
+            self.disk.report(error, phase="recover")
+            raise self.disk.refusal(error) from error
+        finally:
+            held.recovering = None
+
+    # The beginning and the end.
+
+    async def open(self) -> None:
+        """Hold the folder and read its catalogue. Raises `ConfigurationError`."""
+        self._lock, found = await self.readers.run(self._open)
+        for folder, meta in found.streams:
+            self.streams[meta.name] = Held(self, meta.name, meta.id, folder, meta.options)
+        self.found = found
+
+    def _open(self) -> tuple[int, Found]:
+        """Open it. In a thread."""
+        try:
+            lock = self._hold()
+            try:
+                return lock, look_over(self.folder, self.files)
+            except BaseException:
+                self.files.close(lock)
+                raise
+        except BlockingIOError as error:
+            msg = (
+                f"the streams in {self.path} are in use by another process, or by another Streams of this one; give each a folder"
+            )
+            raise ConfigurationError(msg) from error
+        except FileNotFoundError as error:
+            # Not made here: where a disk is not mounted, that would fill another one.
+            msg = f"there is no folder {self.path} for streams; make it, on the disk that they are to be on"
+            raise ConfigurationError(msg) from error
+        except OSError as error:
+            msg = f"cannot open the streams in {self.path}: {error.strerror}; give a folder that can be read and written"
+            raise ConfigurationError(msg) from error
+
+    def _hold(self) -> int:
+        path = self.path / LOCK_NAME
+        try:
+            lock = self.files.open(path, os.O_RDWR | os.O_CREAT)
+        except OSError as error:
+            if error.errno != errno.EROFS:
+                raise
+            lock = self.files.open(path, os.O_RDONLY)
+        try:
+            self.files.lock(lock)
+        except BaseException:
+            self.files.close(lock)
+            raise
+        return lock
+
+    async def flush(self) -> None:
+        """Make durable what is not, and return when all that is queued is done, or the thread hangs."""
+        await self.committer.drain()
+
+    async def close(self, reason: str) -> None:
+        """Answer whoever still waits, and let go of everything, unless a thread hangs: then the lock stays as well."""
+        is_busy = self.committer.close(reason)
+        for task in list(self._tasks):
+            task.cancel()
+        self.readers.close()
+        if is_busy:
+            return
+        logs = [held.known_log for held in self.streams.values() if held.known_log is not None]
+        await self.thread.run(self._let_go, logs, self._lock)
+        self.thread.close()
+
+    def _report(self, error: StreamError) -> None:
+        """Log damage that was found, once. From any thread."""
+        logger.error("%s", error)
+
+    def _let_go(self, logs: list[Log], lock: int | None) -> None:
+        for log in logs:
+            log.release()
+        if lock is not None:
+            self.files.close(lock)
