@@ -70,6 +70,8 @@ class Model:
         self.is_closed_maybe = False
         self.shaky: tuple[int, int] = (0, 0)
         """Positions that a failed sync was to put on disk, in a stream that syncs each interval."""
+        self.holes: set[int] = set()
+        """Positions that were lost so."""
         self.producers: dict[str, Known] = {}
 
     # What the log is to answer.
@@ -88,18 +90,8 @@ class Model:
         return answers
 
     def _expect_one(self, sent: Sent, position: int, known: dict[str, Known]) -> Appended | type[StreamError]:
-        if (producer := sent.producer) is not None:
-            state = known.get(producer.id)
-            if state is None or producer.epoch > state.epoch:
-                if producer.sequence:
-                    return SequenceError
-            elif producer.epoch < state.epoch:
-                return FencedError
-            elif producer.sequence > state.sequence + 1:
-                return SequenceError
-            elif (behind := state.sequence - producer.sequence) >= 0:
-                place = state.appends[-1 - behind] if behind < len(state.appends) else (-1, -1)
-                return Appended(*place, duplicate=True)
+        if sent.producer is not None and (answer := _expect_of(known.get(sent.producer.id), sent.producer)) is not None:
+            return answer
         if self.is_closed:
             return StreamClosedError
         if sent.at is not None and sent.at != position:
@@ -129,24 +121,32 @@ class Model:
                 sent.state = State.MAYBE
 
     def synced(self) -> None:
+        """A sync was reported to have worked: all is on disk, but for what an earlier one has failed for."""
         self.durable = self.tail
 
     def sync_failed(self) -> None:
         self.shaky = (min(self.durable, self.shaky[0]) if self.shaky[1] else self.durable, max(self.tail, self.shaky[1]))
 
     def trimmed(self, before: int) -> None:
-        self.oldest = max(self.oldest, before)
-        self.oldest_maybe.clear()
+        if before > self.oldest:
+            self.oldest = before
+            self.oldest_maybe.clear()
 
     # What is found.
 
     def found(self, oldest: int, tail: int, is_closed: bool, records: dict[int, Any], *, power_cut: bool) -> None:  # noqa: FBT001
         """Compare what the start after a crash has found, and go on from there."""
         _demand(oldest == self.oldest or oldest in self.oldest_maybe, f"the oldest position is {oldest}, not {self.oldest}")
+        if power_cut:
+            self.oldest_maybe.clear()
+        elif self.oldest_maybe:
+            # A sync of it has failed, so what is read may not be what is on the disk.
+            self.oldest_maybe |= {self.oldest, oldest}
         self.oldest = oldest
-        self.oldest_maybe.clear()
         _demand(is_closed == self.is_closed or self.is_closed_maybe, f"closed is {is_closed}")
-        self.is_closed, self.is_closed_maybe = is_closed, False
+        # As above.
+        self.is_closed_maybe = not power_cut and self.is_closed_maybe
+        self.is_closed = is_closed
         least = self.durable if power_cut else self.tail
         _demand(tail >= max(least, oldest), f"the tail is {tail}: acknowledged records up to {least} are lost")
         if tail < self.tail:
@@ -165,8 +165,14 @@ class Model:
             _demand(self.tail <= tail, f"half of an append is stored at {position}")
             position = self.tail
         self._settle_the_rest()
-        self.durable = self.tail
         self.check(records, is_whole=True)
+        self.durable = self.tail
+        if power_cut:
+            self.holes |= {position for position, found in records.items() if isinstance(found, Exception)}
+            self.shaky = (0, 0)
+        elif self.shaky[1]:
+            # It may be readable from memory only, and nobody can know.
+            self.durable = min(tail, self.shaky[0])
 
     def check(self, records: dict[int, Any], *, is_whole: bool) -> None:
         """Compare what was read: by position the record and its headers, or an error."""
@@ -180,7 +186,8 @@ class Model:
                 _demand(position in records, f"position {position} was not read")
                 found = records[position]
                 if isinstance(found, Exception):
-                    _demand(self.shaky[0] <= position < self.shaky[1], f"position {position} cannot be read: {found!r}")
+                    allowed = position in self.holes or self.shaky[0] <= position < self.shaky[1]
+                    _demand(allowed, f"position {position} cannot be read: {found!r}")
                     continue
                 wanted = (record, b"" if sent.headers is None else sent.headers[index])
                 _demand(found == wanted, f"position {position} has {found!r:.60}, not {wanted!r:.60}")
@@ -203,6 +210,19 @@ class Model:
         for sent in self.log:
             if sent.producer is not None:
                 _take(self.producers, sent.producer, Appended(sent.first, sent.next))
+
+
+def _expect_of(state: Known | None, producer: Producer) -> Appended | type[StreamError] | None:
+    """Return what a producer is answered; None if its append is new."""
+    if state is None or producer.epoch > state.epoch:
+        return SequenceError if producer.sequence else None
+    if producer.epoch < state.epoch:
+        return FencedError
+    behind = state.sequence - producer.sequence
+    if behind < 0:
+        return None if behind == -1 else SequenceError
+    place = state.appends[-1 - behind] if behind < len(state.appends) else (-1, -1)
+    return Appended(*place, duplicate=True)
 
 
 def _take(known: dict[str, Known], producer: Producer, answer: Appended) -> None:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any, Final
 
-from fake_files import Died, FakeFiles
-from stream_model import Model, Sent, State, Violation
+from stream_model import Model, Sent, Violation
 
+from fake_files import Died, FakeFiles
 from outlast.streams._errors import BeyondTailError, DamagedError, OutcomeUnknownError, StreamError, TrimmedError
 from outlast.streams._format.meta import Meta
 from outlast.streams._format.names import GONE_NAME, META_NAME, folder_name
@@ -50,45 +51,71 @@ class Outcome:
     trace: list[str] = field(default_factory=list[str])
 
 
+@dataclass(slots=True)
+class Held:
+    """A stream, its model, and what its producers would send."""
+
+    number: int
+    options: StreamOptions
+    model: Model
+    log: Log
+    sequences: dict[str, tuple[int, int]] = field(default_factory=dict[str, tuple[int, int]])
+    """By producer the epoch and the next sequence."""
+    last: dict[str, Sent] = field(default_factory=dict[str, Sent])
+
+    @property
+    def folder(self) -> Path:
+        return ROOT / folder_name(self.number)
+
+    @property
+    def is_synced_each(self) -> bool:
+        return not self.options.sync_every_s
+
+
 class World:
-    """A stream and its model. What is done next, a generator decides; another one decides for the disk."""
+    """Streams of one volume and their models. What is done next, a generator decides; another one decides for the disk."""
 
     def __init__(self, seed: int) -> None:
         rng = self.rng = Random(seed)  # One seed replays all of it.
         self.files = FakeFiles(Random(seed + 1), capacity_bytes=rng.choice([40_000, 120_000, 1 << 30]))
         self.files.make_folder(ROOT)
         self.lies = rng.random() < 0.1
-        self.interval = rng.random() < 0.3
-        self.options = StreamOptions(
-            sync_every_s=1.0 if self.interval else 0.0, segment_bytes=rng.choice([2000, 6000, 20_000]), producers_max=50
-        )
-        self.model = Model()
         self.streams = self.records = 0
         self.now_us = 1_000_000
-        self.sequences: dict[str, tuple[int, int]] = {}
-        """By producer the epoch and the next sequence that it would send."""
-        self.last: dict[str, Sent] = {}
+        self.all: list[Held] = []
         self.trace: list[str] = []
         self.counts: dict[str, int] = {}
         self.reports: list[StreamError] = []
+        self.is_over = False
+        self.shared = self.new_shared()
+
+    @property
+    def log(self) -> Log:
+        return self.held.log
+
+    @property
+    def model(self) -> Model:
+        return self.held.model
 
     # The run.
 
     def run(self) -> None:
         rng = self.rng
-        self.create()
+        for _ in range(rng.choice([1, 1, 2, 3])):
+            self.create()
         for _ in range(rng.randint(20, 50)):
+            self.held = rng.choice(self.all)
             if rng.random() < 0.25:
                 self.trouble()
             self.step()
             if self.lies and rng.random() < 0.05:
                 self.files.lie()
+            if self.is_over:
+                return
         if self.files.lies:
-            self.files.power_cut()
-            self.note("power cut after lies")
-            self.only_what_was_sent()
-            return
-        self.heal()
+            self.restart(power_cut=True)
+        else:
+            self.heal()
 
     def step(self) -> None:
         do: Callable[[], None] = self.rng.choices(
@@ -97,8 +124,10 @@ class World:
         self.now_us += self.rng.choice([0, 1, 1000, 10**6])
         try:
             do()
+            self.notice_failed_sync()
         except Died:
             self.note("died")
+            self.notice_failed_sync()
             self.restart(power_cut=self.rng.random() < 0.6)
 
     def trouble(self) -> None:
@@ -120,27 +149,30 @@ class World:
     # What is done to the stream.
 
     def create(self) -> None:
+        rng = self.rng
         while True:
             self.streams += 1
+            options = StreamOptions(
+                sync_every_s=1.0 if rng.random() < 0.3 else 0.0, segment_bytes=rng.choice([2000, 6000, 20_000]), producers_max=50
+            )
             folder = ROOT / folder_name(self.streams)
-            if self.rng.random() < 0.5:
+            if rng.random() < 0.5:
                 self.trouble()
-            self.shared = self.new_shared()
-            meta = Meta(self.streams, "s", self.now_us, self.options)
+            # With a long name an entry in the catalogue takes several sectors.
+            meta = Meta(self.streams, rng.choice(["s", "n" * 900]), self.now_us, options)
             try:
-                self.log = Log.create(folder, meta, self.shared)
+                log = Log.create(folder, meta, self.shared)
             except (OSError, Died, OutcomeUnknownError) as error:
                 self.note(f"create {type(error).__name__}")
-                is_free = isinstance(error, (Died, OutcomeUnknownError))
-                self.files.power_cut()
+                self.restart(power_cut=True)
                 self.files.heal()
-                names = self.names(folder)
-                if META_NAME in names:
-                    demand(is_free, "a stream whose creation was refused is there")
-                    self.recover(power_cut=True)
-                    return
+                if META_NAME in self.names(folder):
+                    demand(not isinstance(error, OSError), "a stream whose creation was refused is there")
+                    Log.recover(folder, self.shared).delete()
                 self.remove(folder)
             else:
+                self.held = Held(self.streams, options, Model(), log)
+                self.all.append(self.held)
                 self.note("create")
                 return
 
@@ -158,12 +190,12 @@ class World:
             self.note(f"append refused {error!r:.30}")
         else:
             self.model.answered(group, answers)
-            if not self.interval:
+            if self.held.is_synced_each:
                 self.model.synced()
             self.note(f"append {answers!r}")
             for sent, answer in zip(group, answers, strict=True):
                 if sent.producer is not None and isinstance(answer, Appended):
-                    self.sequences[sent.producer.id] = (sent.producer.epoch, sent.producer.sequence + 1)
+                    self.held.sequences[sent.producer.id] = (sent.producer.epoch, sent.producer.sequence + 1)
         demand(self.log.view.tail == self.model.tail, f"the tail is {self.log.view.tail}, not {self.model.tail}")
 
     def draw(self) -> Sent:
@@ -171,10 +203,10 @@ class World:
         producer = None
         if rng.random() < 0.6:
             name = rng.choice(PRODUCERS)
-            if name in self.last and rng.random() < 0.4:
+            if name in self.held.last and rng.random() < 0.4:
                 # Most often what was sent last, whose answer may have been lost; now and then much older.
-                return self.last[name]
-            epoch, sequence = self.sequences.get(name, (0, 0))
+                return self.held.last[name]
+            epoch, sequence = self.held.sequences.get(name, (0, 0))
             match rng.randrange(14):
                 case 0:
                     epoch, sequence = epoch + 1, 0
@@ -191,7 +223,7 @@ class World:
         sent = Sent(records, headers if rng.random() < 0.3 and any(headers) else None, producer, at)
         self.model.sent[records[0]] = sent
         if producer is not None and rng.random() < 0.7:
-            self.last[producer.id] = sent
+            self.held.last[producer.id] = sent
         return sent
 
     def record(self) -> bytes:
@@ -200,14 +232,17 @@ class World:
         return b"%d:" % self.records + bytes([self.records % 251]) * size
 
     def sync(self) -> None:
-        if self.rng.random() < 0.9 and not self.interval:
+        if self.rng.random() < 0.9 and self.held.is_synced_each:
             return
+        tail = self.log._tail
+        in_doubt = tail.is_ended and tail.synced < tail.size
         try:
             self.log.sync()
         except OSError:
             self.model.sync_failed()
             self.note("sync failed")
         else:
+            demand(not in_doubt, "a sync works after it has failed, and says that all is on disk")
             self.model.synced()
             self.note("sync")
 
@@ -221,6 +256,8 @@ class World:
             before = self.rng.randint(view.oldest, view.tail)
             act = lambda: self.log.trim(before)  # noqa: E731 - as above
         before = max(before, view.oldest)
+        if self.rng.random() < 0.15:
+            self.files.die_after(self.rng.randint(1, 6))
         try:
             act()
         except (Died, OutcomeUnknownError):
@@ -251,6 +288,13 @@ class World:
 
     def release(self) -> None:
         self.log.release()
+
+    def notice_failed_sync(self) -> None:
+        """Appends acknowledged before a sync are in doubt once it fails, whoever asked for it: a roll-over, a release."""
+        for held in self.all:
+            tail = held.log._tail
+            if tail.is_ended and tail.synced < tail.size:
+                held.model.sync_failed()
 
     def look(self) -> None:
         """Read from somewhere on, and what is not there."""
@@ -299,72 +343,122 @@ class World:
         else:
             self.files.crash()
         self.note("power cut" if power_cut else "crash")
-        self.recover(power_cut=power_cut)
-
-    def recover(self, *, power_cut: bool) -> None:
-        """Start again, until it succeeds: the disk may still fail, and the process may end in the middle of it."""
-        for attempt in range(30):
-            if attempt == 20:
+        if self.files.lies and power_cut:
+            self.is_over = True
+            self.files.heal()
+            for held in self.all:
+                self.held = held
+                self.only_what_was_sent()
+            return
+        self.shared = self.new_shared()
+        waiting = list(self.all)
+        for attempt in range(60):
+            if not waiting:
+                return
+            if attempt == 40:
                 self.files.heal()
-            self.shared = self.new_shared()
+            self.held = waiting[0]
             try:
-                self.log = Log.recover(ROOT / folder_name(self.streams), self.shared)
-                if self.log._refusal is None:
-                    view = self.log.view
-                    self.model.found(view.oldest, view.tail, view.closed, self.read(view.oldest), power_cut=power_cut)
-                    self.note(f"recovered {view.oldest} to {view.tail}")
-                    return
-                # What was found could not be synced: it can be read as far as it is known to be durable.
-                self.model.check(self.read(self.log.view.oldest), is_whole=False)
-                self.note("recovered for reading")
-                self.files.crash()
+                if self.is_recovered(power_cut=power_cut):
+                    waiting.pop(0)
             except OSError as error:
                 self.note(f"recovery failed {error!r:.30}")
-                self.files.crash()
             except Died:
                 self.note("died in recovery")
-                if self.rng.random() < 0.5:
-                    self.files.power_cut()
-                    power_cut = True
-                else:
-                    self.files.crash()
+                # What was synced by an earlier start need not be asked for again.
+                self.restart(power_cut=self.files.lies or self.rng.random() < 0.5 or power_cut)
+                return
         raise Violation("recovery does not succeed on a disk that is well")
+
+    def is_recovered(self, *, power_cut: bool) -> bool:
+        """Start one stream again, and compare what is found."""
+        self.held.log = Log.recover(self.held.folder, self.shared)
+        view = self.log.view
+        if self.log._refusal is not None:
+            # What was found could not be synced: it can be read as far as it is known to be durable.
+            self.model.check(self.read(view.oldest), is_whole=False)
+            self.note("recovered for reading")
+            return False
+        self.model.found(view.oldest, view.tail, view.closed, self.read(view.oldest), power_cut=power_cut)
+        self.note(f"recovered {view.oldest} to {view.tail}")
+        return True
 
     def heal(self) -> None:
         """No faults any more: all of it must work, and be the same after a second start."""
         self.files.heal()
         self.restart(power_cut=self.rng.random() < 0.5)
-        self.model.check(self.read(self.model.oldest), is_whole=True)
-        if not self.model.is_closed:
-            for _ in range(3):
-                before = self.model.tail
-                self.append()
-            demand(self.model.tail > before or self.files.available_bytes < 1 << 20, "an append is refused by a disk that is well")
-        if not self.model.is_closed:
-            self.log.sync()
-            self.model.synced()
+        self.files.capacity_bytes = 1 << 30
+        for held in self.all:
+            self.held = held
+            self.model.check(self.read(self.model.oldest), is_whole=True)
+            if not self.model.is_closed:
+                fresh = Sent([self.record()], None, None)
+                self.model.answered([fresh], self.log.append([fresh.entry()], self.now_us))
+                self.log.sync()
+                self.model.synced()
         self.restart(power_cut=True)
-        first = self.files.tree(ROOT)
+        first = self.contents()
         self.restart(power_cut=True)
-        demand(self.files.tree(ROOT) == first, "a second start changed what is on the disk")
-        demand(not self.reports or self.model.shaky[1] > 0, f"damage was reported: {self.reports[:1]}")
-        self.delete()
+        demand(self.contents() == first, "a second start changed what is on the disk")
+        was_lost = any(held.model.shaky[1] or held.model.holes for held in self.all)
+        demand(not self.reports or was_lost, f"damage was reported: {self.reports[:1]}")
+        if not was_lost:
+            self.held = self.rng.choice(self.all)
+            for _ in range(4):
+                self.flip()
+            self.restart(power_cut=True)
+        for held in self.all:
+            self.held = held
+            self.delete()
+        for name in self.names(ROOT):
+            self.remove(ROOT / name)
+        self.files.power_cut()
+        demand(not self.files.tree(ROOT), f"something is left of deleted streams: {sorted(self.files.tree(ROOT))}")
+
+    def flip(self) -> None:
+        """Turn one bit over somewhere: no wrong byte is served, and what is elsewhere can be read."""
+        folder = self.held.folder
+        before = {name: self.files.read(folder / name) for name in sorted(self.files.names(folder))}
+        segments, whole = self.log.view.segments, self.read(self.log.view.oldest)
+        name = self.rng.choice([name for name, data in before.items() if data])
+        self.files.flip(folder / name, self.rng.randrange(8 * len(before[name])))
+        self.note(f"flip {name}")
+        self.files.crash()
+        self.shared = self.new_shared()
+        self.held.log = Log.recover(folder, self.shared)
+        found = self.read(self.log.view.oldest)
+        for place, segment in enumerate(segments):
+            behind = segments[place + 1].first if place + 1 < len(segments) else self.model.tail
+            for position in range(max(segment.first, self.model.oldest), behind):
+                each = found.get(position)
+                # The last append cannot be told from one that was torn.
+                is_last = position >= self.model.log[-1].first or self.model.is_closed
+                is_allowed = segment.path.endswith(name) and (isinstance(each, DamagedError) or (each is None and is_last))
+                demand(is_allowed or each == whole[position], f"after a flip position {position} has {each!r:.60}")
+        for other, data in before.items():
+            self.files.put(folder / other, data)
+        self.files.crash()
+        self.shared = self.new_shared()
+        self.held.log = Log.recover(folder, self.shared)
+
+    def contents(self) -> dict[str, bytes | None]:
+        """All but indexes, which reading makes."""
+        return {path: data for path, data in self.files.tree(ROOT).items() if not path.endswith(".idx")}
 
     def delete(self) -> None:
-        folder = ROOT / folder_name(self.streams)
+        folder = self.held.folder
         self.log.delete()
         self.files.power_cut()
-        names = self.names(folder)
-        demand(META_NAME not in names, "a deleted stream is there again")
+        self.shared = self.new_shared()
+        demand(META_NAME not in self.names(folder), "a deleted stream is there again")
         self.remove(folder)
         self.files.power_cut()
-        demand(not self.files.tree(ROOT), f"something is left of a deleted stream: {sorted(self.files.tree(ROOT))}")
 
     def only_what_was_sent(self) -> None:
         """The disk has lied: records may be lost, but none may be one that was never sent."""
         self.shared = self.new_shared()
         try:
-            self.log = Log.recover(ROOT / folder_name(self.streams), self.shared)
+            self.held.log = Log.recover(self.held.folder, self.shared)
             found = self.read(self.log.view.oldest)
         except (OSError, DamagedError):
             return
@@ -384,7 +478,9 @@ class World:
         """Do as the next start does with a folder that is no stream's."""
         if folder.name in self.files.names(ROOT):
             names = self.files.names(folder)
-            demand(GONE_NAME in names or not any(name.endswith(".log") for name in names) or "new" in names, f"an orphan: {names}")
+            demand(
+                GONE_NAME in names or not any(name.endswith(".log") for name in names) or "new" in names, f"an orphan: {names}"
+            )
             remove(folder, self.files)
             self.files.sync_folder(ROOT)
 
@@ -393,14 +489,13 @@ class World:
 
     def note(self, text: str) -> None:
         self.trace.append(text)
-        kind = " ".join(text.split()[:2]) if text.split()[0] in {"append", "recovery", "died"} else text.split()[0]
+        words = text.split("[", maxsplit=1)[0].split("OSError", maxsplit=1)[0].split()
+        kind = " ".join(word for word in words if not any(map(str.isdigit, word)))
         self.counts[kind] = self.counts.get(kind, 0) + 1
 
 
 def raise_if_died() -> None:
     """Inside an `except`: let the end of the process go on to whoever starts the next."""
-    import sys
-
     error = sys.exc_info()[1]
     if isinstance(error, Died):
         raise error
@@ -413,14 +508,14 @@ def demand(holds: bool, otherwise: str) -> None:  # noqa: FBT001
 
 def run_seed(seed: int) -> Outcome:
     """Run one seed. An exception that is none of the disk's is a finding too."""
-    world = World(seed)
-    violation = ""
+    world, violation = World(seed), ""
     try:
         world.run()
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is told with its seed
         violation = f"{type(error).__name__}: {error}"
     digest = hashlib.sha256("\n".join([*world.trace, violation, repr(world.files.tree())]).encode()).hexdigest()
     return Outcome(seed, digest[:16], violation, world.counts, world.trace)
 
 
-__all__ = ["Outcome", "State", "World", "run_seed"]
+def replay_command(seed: int, mutant: str | None = None) -> str:
+    return f"python3 -m tests.sim.streams --seed {seed} --schedules 1" + (f" --mutant {mutant}" if mutant else "")
