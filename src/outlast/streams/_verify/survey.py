@@ -1,0 +1,235 @@
+"""Looking at one stream: its `meta`, its segments one by one and as a chain, its indexes. Nothing is changed."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+from outlast.extend import NewerFormatError
+from outlast.streams._format.frames import FRAME_BYTES_MAX, FrameError, salt_of
+from outlast.streams._format.index import decode_index
+from outlast.streams._format.meta import META_BYTES, Meta, decode_slots
+from outlast.streams._format.names import META_NAME, index_name, parse_index_name, parse_segment_name, segment_name
+from outlast.streams._log.pieces import reader
+from outlast.streams._verify.report import Finding
+from outlast.streams._verify.walk import Walk, read_part
+
+if TYPE_CHECKING:
+    from outlast.extend import FileSystem
+    from outlast.streams._format.producers import ProducerState
+    from outlast.streams._format.segments import Previous
+    from outlast.streams._verify.walk import Part
+
+REFUSED = "nothing of this stream was changed"
+
+
+@dataclass(slots=True)
+class Survey:
+    """One stream as it was found."""
+
+    id: int
+    folder: str
+    meta: Meta
+    """The entry that holds, or the one to restore."""
+    has_meta: bool = False
+    """Whether `meta` is there and at least one slot of it is whole."""
+    faults: tuple[str, str] = ("", "")
+    """The damage of its slots."""
+    is_renamed: bool = False
+    """Whether `meta` has another name than it was found with."""
+    parts: list[Part] = field(default_factory=list)
+    wrong_indexes: list[int] = field(default_factory=list)
+    """First positions, of indexes that are to be removed, and made again where their segment is whole."""
+    findings: list[Finding] = field(default_factory=list)
+    records: int = 0
+    states: tuple[ProducerState, ...] = ()
+    """The producers at the tail."""
+    is_beyond_repair: bool = False
+    """Whether something was found that must be seen to before a byte is changed."""
+
+    def find(self, segment: str, position: int, what: str, repair: str, *, following: int | None = None) -> None:
+        """Add a finding; `following` is the position behind the records that are lost."""
+        end = position if following is None else following
+        self.findings.append(Finding(self.meta.name, self.folder.rpartition("/")[2], segment, position, end, what, repair))
+
+
+class Surveyor:
+    """Looks at one stream."""
+
+    __slots__ = ("_files", "_is_running", "_names", "_survey")
+
+    def __init__(self, folder: str, stream_id: int, files: FileSystem, *, is_running: bool) -> None:
+        """Read the names in the folder. Raises `OSError`."""
+        self._files = files
+        self._is_running = is_running
+        self._names = files.names(folder)
+        self._survey = Survey(stream_id, folder, Meta(stream_id, "", 0))
+
+    def look(self) -> Survey:
+        """Return all that there is to find. What cannot be read, or is of a newer format, is a finding too."""
+        survey = self._survey
+        try:
+            self._look()
+        except NewerFormatError as error:
+            self._refuse(str(error))
+        except FileNotFoundError:
+            if not self._is_running:
+                raise
+        except OSError as error:
+            self._refuse(f"it cannot be read: {error.strerror or error}")
+        return survey
+
+    def _refuse(self, reason: str) -> None:
+        survey = self._survey
+        survey.is_beyond_repair = True
+        survey.find(META_NAME, survey.meta.oldest, f"{reason}; {REFUSED}", "")
+
+    def _look(self) -> None:
+        survey = self._survey
+        found = self._read_meta()
+        firsts = sorted(first for name in self._names if (first := parse_segment_name(name)) is not None)
+        parts = [self._read_part(first) for first in firsts]
+        if found is None:
+            self._restore(parts)
+        # Trimmed, and not removed yet: no part of the stream any more.
+        gone = sum(part.first <= survey.meta.oldest for part in parts[1:])
+        survey.parts = parts[gone:]
+        if not survey.parts:
+            survey.is_beyond_repair = True
+            what = "no segment is in the folder, and one always is: which positions were used is not known. Delete the stream"
+            survey.find(META_NAME, survey.meta.oldest, what, "")
+            return
+        self._walk(survey.parts)
+        self._check_ends(survey.parts)
+        self._check_indexes(survey.parts, set(firsts))
+
+    def _read_meta(self) -> Meta | None:
+        survey = self._survey
+        if META_NAME not in self._names:
+            return None
+        data = self._read_whole(META_NAME, META_BYTES + 1)
+        try:
+            slots = decode_slots(data)
+        except FrameError as error:
+            survey.find(META_NAME, 0, error.reason, "it is restored from the headers of segments")
+            return None
+        if slots.meta.id != survey.id:
+            survey.find(META_NAME, 0, f"it is that of stream {slots.meta.id:016x}", "it is restored from the headers of segments")
+            return None
+        survey.meta, survey.has_meta, survey.faults = slots.meta, True, slots.faults
+        for number, fault in enumerate(slots.faults, start=1):
+            if fault:
+                survey.find(META_NAME, slots.meta.oldest, f"slot {number}: {fault}", "both slots are written again")
+        return slots.meta
+
+    def _restore(self, parts: list[Part]) -> None:
+        """Take the entry from the newest header that is whole. What was trimmed in the first segment may be back."""
+        survey = self._survey
+        headers = [part.header for part in parts if part.header is not None]
+        oldest = parts[0].first if parts else 0
+        if headers:
+            last = headers[-1].meta
+            survey.meta = replace(last, oldest=max(oldest, last.oldest), number=last.number + 1)
+        else:
+            survey.meta = Meta(survey.id, f"found {survey.id:016x}", 0, oldest=oldest)
+        if META_NAME not in self._names:
+            name = repr(survey.meta.name)
+            what = "there is no meta, so nothing says which stream this is"
+            survey.find(META_NAME, survey.meta.oldest, what, f"it is adopted as {name}" if parts else "")
+
+    def _walk(self, parts: list[Part]) -> None:
+        survey = self._survey
+        walk = Walk(survey.meta)
+        for number, part in enumerate(parts):
+            after = parts[number + 1] if number + 1 < len(parts) else None
+            declared = _declared(part, after)
+            descriptor = self._files.open(part.path, os.O_RDONLY)
+            try:
+                walk.read(reader(self._files, descriptor), part, declared, None if after is None else after.first)
+            finally:
+                self._files.close(descriptor)
+            self._report(part, is_last=after is None)
+        survey.records, survey.states = walk.records, walk.producers.states()
+
+    def _report(self, part: Part, *, is_last: bool) -> None:
+        survey = self._survey
+        if part.fault:
+            survey.find(part.name, part.first, f"its header: {part.fault}", "it is written again with a new header")
+        for hole in part.holes:
+            what = f"{hole.reason}, at offset {hole.begin}"
+            survey.find(
+                part.name, hole.first, what, "the stream goes on behind it, and the bytes are set aside", following=hole.next
+            )
+        if part.torn_at is not None and not self._is_running:
+            size, position = part.size - part.torn_at, part.runs[-1].next
+            survey.find(part.name, position, f"{size} bytes are what a crash left of an append", "they are cut off")
+        if is_last and part.header is None and not any(run.next > run.first for run in part.runs):
+            what = "neither its header nor any batch is whole, so where its records ended is not known"
+            survey.find(part.name, part.first, what, "the stream goes on at a position that it cannot have reached")
+
+    def _check_ends(self, parts: list[Part]) -> None:
+        survey, first, last = self._survey, parts[0], parts[-1]
+        for part, after in pairwise(parts):
+            if after.header is None or part.holes or part.header is None:
+                continue
+            run = part.runs[-1]
+            before = after.header.previous
+            if before is None or (before.first, before.size, before.tail) != (part.first, run.end, run.next):
+                what = f"the segment before it is not the one that its header names: {before}"
+                survey.find(after.name, run.next, what, "its header is written again", following=after.first)
+        oldest = survey.meta.oldest
+        if first.first > oldest:
+            what = f"the oldest position is to be {oldest}, and no segment before this one is there"
+            survey.find(first.name, oldest, what, "the oldest position is set to its first", following=first.first)
+        if (tail := last.runs[-1].next) < oldest:
+            what = f"its records end at {tail}, and all below {oldest} were trimmed"
+            survey.find(last.name, tail, what, "the stream goes on at the oldest position")
+
+    def _check_indexes(self, parts: list[Part], firsts: set[int]) -> None:
+        survey = self._survey
+        known = {part.first: part for part in parts}
+        for first in sorted(first for name in self._names if (first := parse_index_name(name)) is not None):
+            part = known.get(first)
+            if first in firsts and part is None:
+                continue
+            reason = "it is of no segment" if part is None else self._index_fault(part)
+            if reason:
+                survey.wrong_indexes.append(first)
+                survey.find(index_name(first), first, reason, "it is made again" if part is not None else "it is removed")
+
+    def _index_fault(self, part: Part) -> str:
+        try:
+            index = decode_index(self._read_whole(index_name(part.first), FRAME_BYTES_MAX), salt_of(self._survey.id, part.first))
+        except FrameError as error:
+            return error.reason
+        if part.index is None:
+            return ""
+        is_same = (index.first, index.tail, index.size) == (part.index.first, part.index.tail, part.index.size)
+        # Of a damaged segment it may know more than can still be read.
+        if is_same and (part.holes or index == part.index):
+            return ""
+        return "it does not fit its segment"
+
+    def _read_part(self, first: int) -> Part:
+        path = f"{self._survey.folder}/{segment_name(first)}"
+        descriptor = self._files.open(path, os.O_RDONLY)
+        try:
+            return read_part(reader(self._files, descriptor), path, self._files.size(descriptor), first, self._survey.id)
+        finally:
+            self._files.close(descriptor)
+
+    def _read_whole(self, name: str, size: int) -> bytes:
+        descriptor = self._files.open(f"{self._survey.folder}/{name}", os.O_RDONLY)
+        try:
+            return reader(self._files, descriptor)(0, min(size, self._files.size(descriptor)))
+        finally:
+            self._files.close(descriptor)
+
+
+def _declared(part: Part, after: Part | None) -> Previous | None:
+    """Return what the next header says of the end of a segment."""
+    if after is None or after.header is None or (before := after.header.previous) is None or before.first != part.first:
+        return None
+    return before
