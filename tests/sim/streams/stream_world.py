@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
-import sys
-from dataclasses import dataclass, field
-from pathlib import Path
 from random import Random
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from stream_model import Model, Sent, Violation
+from stream_parts import FAULTS, PRODUCERS, ROOT, VOLUME, Held, Outcome, demand, raise_if_died
 
 from fake_files import Died, FakeFiles
 from outlast.streams._errors import BeyondTailError, DamagedError, OutcomeUnknownError, StreamError, TrimmedError
@@ -18,58 +15,11 @@ from outlast.streams._format.meta import Meta
 from outlast.streams._format.names import GONE_NAME, META_NAME, folder_name
 from outlast.streams._log import Log, Shared, remove
 from outlast.streams._model import Appended, Producer, StreamOptions
+from outlast.streams._verify import verify
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-ROOT: Final = Path("/disk/streams")
-PRODUCERS: Final = ("a", "b", "c")
-FAULTS: Final = (
-    ("write", errno.ENOSPC),
-    ("write", errno.EIO),
-    ("write_at", errno.EIO),
-    ("sync", errno.EIO),
-    ("sync_data", errno.EIO),
-    ("sync_data", errno.ENOSPC),
-    ("sync_folder", errno.EIO),
-    ("truncate", errno.EIO),
-    ("open", errno.EMFILE),
-    ("open", errno.ENOSPC),
-    ("rename", errno.EIO),
-    ("unlink", errno.EIO),
-    ("read_at", errno.EIO),
-    ("size", errno.EIO),
-)
-
-
-@dataclass(slots=True)
-class Outcome:
-    seed: int
-    digest: str
-    violation: str = ""
-    counts: dict[str, int] = field(default_factory=dict[str, int])
-    trace: list[str] = field(default_factory=list[str])
-
-
-@dataclass(slots=True)
-class Held:
-    """A stream, its model, and what its producers would send."""
-
-    number: int
-    options: StreamOptions
-    model: Model
-    log: Log
-    sequences: dict[str, tuple[int, int]] = field(default_factory=dict[str, tuple[int, int]])
-    """By producer the epoch and the next sequence."""
-    last: dict[str, Sent] = field(default_factory=dict[str, Sent])
-
-    @property
-    def folder(self) -> Path:
-        return ROOT / folder_name(self.number)
-
-    @property
-    def is_synced_each(self) -> bool:
-        return not self.options.sync_every_s
+    from pathlib import Path
 
 
 class World:
@@ -86,7 +36,7 @@ class World:
         self.trace: list[str] = []
         self.counts: dict[str, int] = {}
         self.reports: list[StreamError] = []
-        self.is_over = False
+        self.is_over = self.is_healed = False
         self.shared = self.new_shared()
 
     @property
@@ -159,7 +109,7 @@ class World:
             if rng.random() < 0.5:
                 self.trouble()
             # With a long name an entry in the catalogue takes several sectors.
-            meta = Meta(self.streams, rng.choice(["s", "n" * 900]), self.now_us, options)
+            meta = Meta(self.streams, f"{self.streams}{rng.choice(['', 'n' * 900])}", self.now_us, options)
             try:
                 log = Log.create(folder, meta, self.shared)
             except (OSError, Died, OutcomeUnknownError) as error:
@@ -343,6 +293,8 @@ class World:
         else:
             self.files.crash()
         self.note("power cut" if power_cut else "crash")
+        if not self.is_healed and self.rng.random() < 0.15:
+            self.files.die_after(self.rng.randint(1, 12))
         if self.files.lies and power_cut:
             self.is_over = True
             self.files.heal()
@@ -386,6 +338,7 @@ class World:
     def heal(self) -> None:
         """No faults any more: all of it must work, and be the same after a second start."""
         self.files.heal()
+        self.is_healed = True
         self.restart(power_cut=self.rng.random() < 0.5)
         self.files.capacity_bytes = 1 << 30
         for held in self.all:
@@ -400,8 +353,13 @@ class World:
         first = self.contents()
         self.restart(power_cut=True)
         demand(self.contents() == first, "a second start changed what is on the disk")
+        self.clear()
+        self.files.crash()
+        found = verify(VOLUME, files=self.files)
+        self.restart(power_cut=True)
         was_lost = any(held.model.shaky[1] or held.model.holes for held in self.all)
         demand(not self.reports or was_lost, f"damage was reported: {self.reports[:1]}")
+        demand(found.is_healthy or was_lost, f"verify finds {[(each.segment, each.what) for each in found.findings[:2]]}")
         if not was_lost:
             self.held = self.rng.choice(self.all)
             for _ in range(4):
@@ -410,8 +368,7 @@ class World:
         for held in self.all:
             self.held = held
             self.delete()
-        for name in self.names(ROOT):
-            self.remove(ROOT / name)
+        self.clear()
         self.files.power_cut()
         demand(not self.files.tree(ROOT), f"something is left of deleted streams: {sorted(self.files.tree(ROOT))}")
 
@@ -474,6 +431,12 @@ class World:
         except FileNotFoundError:
             return []
 
+    def clear(self) -> None:
+        """Do as a start does with folders that are no stream's."""
+        for name in self.names(ROOT):
+            if META_NAME not in self.names(ROOT / name):
+                self.remove(ROOT / name)
+
     def remove(self, folder: Path) -> None:
         """Do as the next start does with a folder that is no stream's."""
         if folder.name in self.files.names(ROOT):
@@ -492,18 +455,6 @@ class World:
         words = text.split("[", maxsplit=1)[0].split("OSError", maxsplit=1)[0].split()
         kind = " ".join(word for word in words if not any(map(str.isdigit, word)))
         self.counts[kind] = self.counts.get(kind, 0) + 1
-
-
-def raise_if_died() -> None:
-    """Inside an `except`: let the end of the process go on to whoever starts the next."""
-    error = sys.exc_info()[1]
-    if isinstance(error, Died):
-        raise error
-
-
-def demand(holds: bool, otherwise: str) -> None:  # noqa: FBT001
-    if not holds:
-        raise Violation(otherwise)
 
 
 def run_seed(seed: int) -> Outcome:
