@@ -120,9 +120,11 @@ class Model:
             if isinstance(want, Appended) and not want.duplicate:
                 sent.state = State.MAYBE
 
-    def synced(self) -> None:
-        """A sync was reported to have worked: all is on disk, but for what an earlier one has failed for."""
+    def synced(self, *, in_doubt: bool = False) -> None:
+        """A sync has worked: all is on disk. What an earlier one has failed for only if it is that which was asked for again."""
         self.durable = self.tail
+        if in_doubt:
+            self.shaky = (0, 0)
 
     def sync_failed(self) -> None:
         self.shaky = (min(self.durable, self.shaky[0]) if self.shaky[1] else self.durable, max(self.tail, self.shaky[1]))
