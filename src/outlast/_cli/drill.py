@@ -6,6 +6,7 @@ import contextlib
 import functools
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -32,9 +33,14 @@ Chosen = TypeVar("Chosen", bound="DrillOptions")
 
 FAULT_NAMES = ("stop", "freeze", "refuse", "readonly", "kill-backends", "flap", "row-lock", "tablespace-full")
 SLOT_FAULT_NAMES = ("slot-taken", "lock-bypassed", "owner-killed", "owner-cut-off", "slot-lost")
+DISK_FAULT_NAMES = ("full", "full-at-once", "oscillating", "read-only", "eio")
 LIVE_COLUMNS_MIN = 100
 """The live table with its two sparklines is this wide; a narrower terminal gets plain lines."""
 
+LOOPS_HELP = "Loops that do jobs, in each arm."
+DISK_HELP = (
+    "The file system: tmpfs, ext4 on a loop device, or one that fails by order; by default the first that the fault knows."
+)
 _FILE = click.Path(dir_okay=False, path_type=Path)
 
 
@@ -43,13 +49,15 @@ def drill() -> None:
     """Stage a fault on real servers and measure what services make of it."""
 
 
-def _options(faults: tuple[str, ...], loops: int) -> Callable[[F], F]:
+def _options(
+    faults: tuple[str, ...], loops: int, loops_option: str = "--loops", loops_help: str = LOOPS_HELP
+) -> Callable[[F], F]:
     """Return a decorator that adds the options of every drill; the first fault is the default."""
     lasting, shown = Duration(), functools.partial(click.option, show_default=True)
     options = (
         shown("--outage", "outage_s", type=lasting, default="20s", help="How long the fault lasts."),
         shown("--fault", type=click.Choice(faults), default=faults[0], help="What breaks."),
-        shown("--loops", type=click.IntRange(1, 5000), default=loops, help="Loops that do jobs, in each arm."),
+        shown(loops_option, "loops", type=click.IntRange(1, 5000), default=loops, help=loops_help),
         click.option("--arms", type=Names(), default=None, help="Which arms, separated by commas; all of them by default."),
         shown("--seed", type=int, default=1, help="Decides every random wait."),
         shown("--warmup", "warmup_s", type=lasting, default="5s", help="Healthy time before the fault."),
@@ -92,6 +100,25 @@ def electric(**chosen: Any) -> int:  # noqa: ANN401
     return _carry_out(ELECTRIC, ElectricOptions, **chosen)
 
 
+@drill.command()
+@_options(DISK_FAULT_NAMES, 8, "--producers", "Clients that append to the log of each arm.")
+@click.option("--disk", type=click.Choice(["tmpfs", "ext4", "faulty"]), default=None, help=DISK_HELP)
+@click.option("--size", "size_mib", type=click.IntRange(16, 4096), default=64, show_default=True, help="The disk's size in MiB.")
+def fluvio(**chosen: Any) -> int:  # noqa: ANN401
+    """Fill or break the disk under a log that eight producers write to, and mend it.
+
+    The same log in three arms: naive, fluvio-fixed, outlast, each on a small disk of its own, which is mounted as root or else
+    as root of a user namespace. Exit code 0: the outlast arm kept what the drill promises; 1: it broke a promise; 2: the naive
+    arm did not storm, so the drill proves nothing; 77: no such disk can be made on this machine.
+    """
+    _require_packages(report=chosen["report"] is not None, wanted=("psutil",))
+    from outlast._drill.fluvio.drill import FLUVIO, FluvioOptions, command_with_rights
+
+    if (command := command_with_rights([sys.executable, "-m", "outlast", *sys.argv[1:]])) is not None:
+        os.execvp(command[0], command)  # noqa: S606  the same command, in a namespace of its own
+    return _carry_out(FLUVIO, FluvioOptions, **chosen)
+
+
 def _carry_out(
     drill: Drill[Chosen, A],
     options_of: type[Chosen],
@@ -103,7 +130,7 @@ def _carry_out(
 ) -> int:
     from rich.console import Console
 
-    from outlast._drill.lab.errors import DrillUsageError
+    from outlast._drill.lab.errors import DrillSkipped, DrillUsageError
 
     options = options_of(arms=tuple(options_of.kinds) if arms is None else arms, **chosen)
     if report is not None and not report.absolute().parent.is_dir():
@@ -115,6 +142,8 @@ def _carry_out(
             result = drill.run(options, view)
     except DrillUsageError as error:
         raise CommandError(str(error), Exit.USAGE) from error
+    except DrillSkipped as error:
+        raise CommandError(f"drill {options.drill}: skipped: {error}", Exit.SKIPPED) from error
     except OutlastError as error:
         raise CommandError(f"drill {options.drill}: {error}", Exit.UNAVAILABLE) from error
     if report is not None:
@@ -132,11 +161,11 @@ def _carry_out(
     return result.exit_code
 
 
-def _require_packages(*, report: bool) -> None:
+def _require_packages(*, report: bool, wanted: tuple[str, ...] = ("psycopg", "psutil")) -> None:
     from importlib.util import find_spec
 
-    wanted = ["psycopg", "psutil", *(["matplotlib", "jinja2"] if report else [])]
-    missing = [name for name in wanted if find_spec(name) is None]
+    pictures = ("matplotlib", "jinja2") if report else ()
+    missing = [name for name in (*wanted, *pictures) if find_spec(name) is None]
     if missing:
         msg = f'the drill needs {", ".join(missing)}; pip install "outlast[drill]"'
         raise CommandError(msg, Exit.CONFIGURATION)
@@ -167,5 +196,5 @@ def _view(console: Console, drill: Drill[Any, Any], options: DrillOptions) -> Li
 
     if not console.is_terminal or console.width < LIVE_COLUMNS_MIN or os.environ.get("TERM") == "dumb":
         return PlainView(console, drill.series)
-    title = f"drill {options.drill}: {options.fault} {options.outage_s:g} s, {options.loops} loops"
+    title = f"drill {options.drill}: {options.fault} {options.outage_s:g} s, {options.loops} {options.workers}"
     return LiveView(console, options.arms, options.planned_s, title, drill.series)

@@ -20,6 +20,8 @@ class Exit(IntEnum):
     USAGE = 64
     NO_INPUT = 66
     UNAVAILABLE = 69
+    SKIPPED = 77
+    """As in automake: nothing was tested, because the machine does not allow it."""
     CONFIGURATION = 78
     INTERRUPTED = 130
 

@@ -35,9 +35,9 @@ class OneCall(Generic[T]):
         it is set is no call begun, so it needs no lock."""
 
     @property
-    def is_stuck(self) -> bool:
-        """Whether a call is under way."""
-        return self._inside
+    def is_begun(self) -> bool:
+        """Whether a call is under way, or has an outcome that nobody has asked for."""
+        return self._inside or self._pending is not None
 
     async def outcome(self, function: Callable[[], T], limit_s: float) -> T:
         """Return what `function` returns, or raise what it raises; `StuckError` `limit_s` seconds after the call began."""

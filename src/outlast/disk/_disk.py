@@ -39,7 +39,8 @@ PROBE_APART_S: Final = 1.0
 RESERVE_AGAIN_S: Final = 60.0
 """The wait before the next attempt to make the reserve, once one has failed."""
 PROOF_BYTES_MAX: Final = 8 << 20
-"""The most that is allocated to prove that there is room."""
+"""The most that is allocated to prove that there is room; half of what lies between the levels where that is less. So a proof at
+the upper level takes no other process below the lower one, and where a quota hides the levels it outlasts a swing of 1 MiB."""
 POLICY: Final = HealthPolicy(
     probe=Backoff(base_s=0.1, cap_s=0.5, jitter=Jitter.DECORRELATED), relapse=Backoff(base_s=0.5, cap_s=1.0, jitter=Jitter.EQUAL)
 )
@@ -98,7 +99,7 @@ class Disk(Dependency):
         self.path: Final = Path(path).absolute()
         super().__init__(
             name or f"disk {self.path}",
-            classifiers=(classifiers or Classifiers()).also(Classifiers([faults.disk_rule])),
+            classifiers=(classifiers or Classifiers()).also(Classifiers([self._rule])),
             policy=policy or POLICY,
             rng=rng,
             # A look and a proof bound themselves.
@@ -216,10 +217,10 @@ class Disk(Dependency):
         last = self.last
         if now < self._probed_at + PROBE_APART_S and last is not None and not last.is_end:
             raise faults.error(last, str(self.path))
-        if not self._proving.is_stuck:
+        if not self._proving.is_begun:
             self._probed_at = now
             self.probes += 1
-        proof = partial(write_probe, self.path, self.files, min(PROOF_BYTES_MAX, watch.band_bytes))
+        proof = partial(write_probe, self.path, self.files, min(PROOF_BYTES_MAX, watch.band_bytes // 2))
         await self._proving.outcome(proof, ANSWER_S_MAX)
 
     async def circumstances(self, fault: Fault) -> str:
@@ -236,6 +237,13 @@ class Disk(Dependency):
         return ""
 
     # Inside.
+
+    def _rule(self, exc: BaseException, phase: str) -> Fault | None:
+        fault = faults.disk_rule(exc, phase)
+        if fault is None or str(self.path) in fault.reason:
+            return fault
+        # What fails on a descriptor does not say where.
+        return replace(fault, reason=f"{fault.reason} on {self.path}")
 
     def _is_counted(self, size: int) -> bool:
         """Count a write that surely fits, without asking the disk."""

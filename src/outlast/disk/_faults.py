@@ -44,12 +44,19 @@ def disk_rule(exc: BaseException, phase: str) -> Fault | None:
     number = exc.errno if isinstance(exc, OSError) else None
     code, hint = errno.errorcode.get(number or 0, ""), _HINTS.get(number or 0, "")
     if number in NO_ROOM:
-        return Fault(Kind.EXHAUSTED, code, clean(str(exc)), hint=hint)
+        return Fault(Kind.EXHAUSTED, code, _reason(exc), hint=hint)
     if number in LOST:
-        return Fault(Kind.FATAL, code, clean(str(exc)), scope=Scope.CHILD, hint=hint)
+        return Fault(Kind.FATAL, code, _reason(exc), scope=Scope.CHILD, hint=hint)
     if number in DESCRIPTORS:
-        return Fault(Kind.TRANSIENT, code, clean(str(exc)), scope=Scope.CALL, hint=hint)
+        return Fault(Kind.TRANSIENT, code, _reason(exc), scope=Scope.CALL, hint=hint)
     return None
+
+
+def _reason(exc: BaseException) -> str:
+    """Return what the error says and of which file, without its number, which is the code."""
+    if not isinstance(exc, OSError) or exc.strerror is None:
+        return clean(str(exc))
+    return clean(f"{exc.strerror}: {exc.filename}" if exc.filename else exc.strerror)
 
 
 def hangs(what: str, source: str = "") -> Fault:
@@ -90,7 +97,7 @@ def error(fault: Fault, path: str) -> OSError:
         case Kind.EXHAUSTED:
             exc = SpaceLowError(errno.ENOSPC, fault.reason, path)
         case Kind.FATAL:
-            exc = OSError(errno.EIO, fault.reason, path)
+            exc = OSError(getattr(errno, fault.code, errno.EIO), fault.reason, path)
         case _:
             exc = TimeoutError(errno.ETIMEDOUT, fault.reason, path)
     attach(exc, fault)

@@ -14,10 +14,10 @@ from drill_arms import SHARED
 from rich.console import Console
 
 from outlast._drill.coder.drill import ARMS, CODER, CoderOptions
+from outlast._drill.coder.faults import FAULTS
 from outlast._drill.coder.figures import COLUMNS, JobsArm
 from outlast._drill.coder.promises import LIMITS, STORM_FAULTS, check, recovery_limit_s, stormed
 from outlast._drill.lab.errors import DrillUsageError
-from outlast._drill.lab.faults import FAULTS
 from outlast._drill.lab.observer import ArmState, Sample, Silent
 from outlast._drill.lab.result import EMPTY_TIMELINE, DrillResult, Promise, Timeline
 from outlast._drill.shown.figures import promise_line, verdict

@@ -12,12 +12,12 @@ from drill_arms import SHARED
 from rich.console import Console
 
 from outlast._cli.drill import FAULT_NAMES, SLOT_FAULT_NAMES
+from outlast._drill.coder.faults import FAULTS
 from outlast._drill.electric.drill import ELECTRIC, ELECTRIC_ARMS, ElectricOptions
 from outlast._drill.electric.faults import SLOT_FAULTS
 from outlast._drill.electric.figures import COLUMNS, SERIES, StreamArm, describe
 from outlast._drill.electric.promises import STORM_FAULTS, check, stormed
 from outlast._drill.lab.errors import DrillUsageError
-from outlast._drill.lab.faults import FAULTS
 from outlast._drill.lab.observer import ArmState, Sample
 from outlast._drill.lab.result import DrillResult, Timeline
 from outlast._drill.shown.live import LiveView, PlainView

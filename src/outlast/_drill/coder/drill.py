@@ -7,13 +7,14 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, ClassVar
 
 from outlast._drill.coder import promises as coder_promises
+from outlast._drill.coder.faults import FAULTS, ServerFault, may_mount
 from outlast._drill.coder.figures import COLUMNS, SERIES, JobsArm, describe
 from outlast._drill.coder.run import JobsKind, JobsRun
 from outlast._drill.coder.stores import OutlastStore, PlainStore, ProcrastinateStore
 from outlast._drill.lab.drills import Drill
 from outlast._drill.lab.errors import DrillUsageError
-from outlast._drill.lab.faults import FAULTS, ServerFault, may_mount
 from outlast._drill.lab.options import DrillOptions
+from outlast._drill.shown.figures import loops_and_jobs
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -88,4 +89,5 @@ CODER: Drill[CoderOptions, JobsArm] = Drill(
     columns=COLUMNS,
     series=SERIES,
     describe=describe,
+    load=loops_and_jobs,
 )

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from outlast._drill.coder.arms import ledger
+from outlast._drill.coder.faults import ServerFault
 from outlast._drill.coder.feeder import Feeder
 from outlast._drill.coder.figures import JobsArm
 from outlast._drill.coder.payments import Payments
@@ -17,14 +18,13 @@ from outlast._drill.lab.arm.figures import Course, shared_figures, throughput_pe
 from outlast._drill.lab.arm.instance import launch
 from outlast._drill.lab.arm.run import ArmRun
 from outlast._drill.lab.arm.service import ArmSettings
-from outlast._drill.lab.faults import ServerFault
 from outlast._drill.lab.options import ArmKind
 from outlast._drill.lab.sessions import SessionCount
 from outlast._drill.lab.target import PostgresTarget, given_target, launched_target
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from outlast._drill.coder.drill import CoderOptions
@@ -58,7 +58,7 @@ class JobsRun(ArmRun[JobsArm, PostgresTarget]):
         self._run_s = run_s
         self._payments_count = math.ceil(PAYMENTS_PER_S * run_s) if isinstance(self._store, OutlastStore) else 0
 
-    def set_up(self, stack: ExitStack, directory: Path) -> str:
+    def set_up(self, stack: ExitStack, directory: Path) -> Mapping[str, str]:
         """Launch or use a server, make the tables, start the service."""
         self._target = stack.enter_context(given_target(self._dsn) if self._dsn else launched_target())
         self._payments = stack.enter_context(Payments(self._run_s))
@@ -79,7 +79,7 @@ class JobsRun(ArmRun[JobsArm, PostgresTarget]):
         instance = launch(stack, self.kind.module, settings, self._target.proxy)
         self.instances.append(instance)
         self._feeder = Feeder(self._store, self._target, options.loops, lambda: instance.jobs)
-        return self._target.version
+        return {"postgres": self._target.version}
 
     def target(self) -> PostgresTarget:
         """Return the server and the proxy before it."""

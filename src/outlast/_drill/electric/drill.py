@@ -13,6 +13,7 @@ from outlast._drill.electric.run import StreamRun
 from outlast._drill.lab.drills import Drill
 from outlast._drill.lab.errors import DrillUsageError
 from outlast._drill.lab.options import ArmKind, DrillOptions
+from outlast._drill.shown.figures import loops_and_jobs
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -61,4 +62,5 @@ ELECTRIC: Drill[ElectricOptions, StreamArm] = Drill(
     columns=COLUMNS,
     series=SERIES,
     describe=describe,
+    load=loops_and_jobs,
 )

@@ -18,7 +18,7 @@ from outlast._drill.lab.target import connect_direct
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from outlast._drill.lab.arm.instance import Instance
+    from outlast._drill.lab.arm.instance import ProxiedInstance
     from outlast.testing import PostgresServer
 
 TAKE_S_MAX = 20.0
@@ -30,8 +30,8 @@ class Stage:
     """The server and the processes that a fault may break."""
 
     server: PostgresServer
-    instances: list[Instance]
-    owner: Instance
+    instances: list[ProxiedInstance]
+    owner: ProxiedInstance
     """The one that streams when the fault begins."""
     pause: Pause
 

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 from outlast._drill.electric.faults import SLOT_FAULTS, Stage
 from outlast._drill.electric.figures import StreamArm
 from outlast._drill.lab.arm.figures import Course, shared_figures, throughput_percent
-from outlast._drill.lab.arm.instance import Instance, launch
+from outlast._drill.lab.arm.instance import Instance, ProxiedInstance, launch
 from outlast._drill.lab.arm.run import ArmRun
 from outlast._drill.lab.arm.service import ArmSettings
 from outlast._drill.lab.target import connect_direct
 from outlast.testing import FaultProxy, PostgresServer
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from contextlib import ExitStack
     from pathlib import Path
 
@@ -62,9 +62,10 @@ class StreamRun(ArmRun[StreamArm, Stage]):
 
     _server: PostgresServer
     _writer: Writer
-    _owner: Instance
+    _owner: ProxiedInstance
+    _proxied: list[ProxiedInstance]
 
-    def set_up(self, stack: ExitStack, directory: Path) -> str:
+    def set_up(self, stack: ExitStack, directory: Path) -> Mapping[str, str]:
         """Launch a server with a publication and a slot, and the processes, each behind a proxy of its own."""
         self._server = server = stack.enter_context(PostgresServer(settings=_SETTINGS))
         with connect_direct(server.dsn()) as conn:
@@ -73,20 +74,21 @@ class StreamRun(ArmRun[StreamArm, Stage]):
             conn.execute("SELECT pg_create_logical_replication_slot('drill', 'pgoutput')")
             version = conn.info.server_version
         self._writer = Writer(server.dsn())
-        options = self.options
+        options, self._proxied = self.options, []
         for number in range(SLOT_FAULTS[options.fault].instances):
             own = directory / str(number)
             own.mkdir()
             proxy = stack.enter_context(FaultProxy("127.0.0.1", server.port))
             dsn = server.dsn(port=proxy.port)
             settings = ArmSettings(dsn, options.loops, options.work_s, own / "work.log", options.seed, own)
-            self.instances.append(launch(stack, self.kind.module, settings, proxy))
-        return f"{version // 10_000}.{version % 10_000}"
+            self._proxied.append(launch(stack, self.kind.module, settings, proxy))
+        self.instances.extend(self._proxied)
+        return {"postgres": f"{version // 10_000}.{version % 10_000}"}
 
     def target(self) -> Stage:
         """Return the server and the processes, with the one that streams now."""
-        self._owner = max(self.instances, key=lambda instance: instance.changes)
-        return Stage(self._server, self.instances, self._owner, self.pause)
+        self._owner = max(self._proxied, key=lambda instance: instance.changes)
+        return Stage(self._server, self._proxied, self._owner, self.pause)
 
     def begin_work(self) -> None:
         """Begin to write."""

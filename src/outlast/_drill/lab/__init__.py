@@ -1,1 +1,1 @@
-"""The machinery of every drill: a database to break, faults, and measurement from outside."""
+"""The machinery of every drill: something to break, faults, and measurement from outside."""

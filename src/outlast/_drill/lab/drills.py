@@ -1,4 +1,4 @@
-"""A drill: the same service in several arms, each with a server and counting proxies of its own, under one fault.
+"""A drill: the same service in several arms, each with what it depends on for itself alone, under one fault.
 
 The arms run one after another unless asked otherwise: on a small machine the storm of one would take the processor
 from the others, and their recovery would be measured wrong.
@@ -19,7 +19,7 @@ from outlast._drill.lab.options import DrillOptions
 from outlast._drill.lab.result import A, DrillResult
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from outlast._drill.lab.arm.run import ArmRun
     from outlast._drill.lab.result import Promise
@@ -42,6 +42,11 @@ class Drill(Generic[Options, A]):
     columns: Sequence[Column[A]]
     series: Sequence[Series]
     describe: Callable[[A], str]
+    load: Callable[[DrillResult[A]], tuple[str, str]]
+    """The work of each arm, as (name, value)."""
+    compare: Callable[[A, A, str], tuple[Promise, ...]] = lambda proven, storming, fault: ()
+    """Holds the arm *outlast* against the arm *naive*, when both ran."""
+    measured: str = "its output pipe, a counting proxy before its server, the system's accounts, and a work log"
 
     def run(self, options: Options, observer: Observer, cancel: threading.Event | None = None) -> DrillResult[A]:
         """Run it; takes minutes. Raises DrillError when it cannot be carried out, after cleaning up.
@@ -64,18 +69,21 @@ class Drill(Generic[Options, A]):
             loops=options.loops,
             started_at=started_at,
             command=options.command,
-            machine=_machine() | {"postgres": outcomes[0][1]},
+            machine={**_machine(), **outcomes[0][1]},
             arms=tuple(by_name.values()),
-            promises=self.check(proven, options.fault) if proven else (),
+            promises=self._promises(proven, storming, options.fault) if proven else (),
             stormed=self.stormed(storming, options.fault) if storming else None,
         )
 
-    def _run_arms(self, options: Options, observer: Observer, cancel: threading.Event) -> Sequence[tuple[A, str]]:
-        def run(name: str) -> tuple[A, str]:
-            arm, version = self.arm_run(options, name, observer, cancel).run()
+    def _promises(self, proven: A, storming: A | None, fault: str) -> tuple[Promise, ...]:
+        return (*self.check(proven, fault), *(self.compare(proven, storming, fault) if storming else ()))
+
+    def _run_arms(self, options: Options, observer: Observer, cancel: threading.Event) -> Sequence[tuple[A, Mapping[str, str]]]:
+        def run(name: str) -> tuple[A, Mapping[str, str]]:
+            arm, depends_on = self.arm_run(options, name, observer, cancel).run()
             observer.arm_state(name, ArmState.DONE)
             observer.arm_done(name, self.describe(arm))
-            return arm, version
+            return arm, depends_on
 
         # Also a single arm runs in a thread, so that Ctrl-C reaches the caller, who sets `cancel`, and the arm cleans up.
         with ThreadPoolExecutor(len(options.arms) if options.parallel else 1, thread_name_prefix="drill-arm") as pool:

@@ -15,3 +15,7 @@ class DrillUsageError(DrillError):
 
 class DrillCancelled(DrillError):  # noqa: N818  nothing failed
     """The person who started the drill ended it."""
+
+
+class DrillSkipped(DrillError):  # noqa: N818  nothing failed
+    """The machine does not allow the drill; the message says what is missing."""

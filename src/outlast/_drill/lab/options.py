@@ -36,6 +36,8 @@ class DrillOptions:
     drill: ClassVar[str]
     kinds: ClassVar[Mapping[str, ArmKind]]
     faults: ClassVar[Mapping[str, type[StagedFault[Any]]]]
+    workers: ClassVar[str] = "loops"
+    """The word for those whose number `loops` is."""
 
     fault: str
     loops: int
@@ -50,7 +52,7 @@ class DrillOptions:
     def command(self) -> str:
         """The command that repeats this drill."""
         times = f"--outage {self.outage_s:g}s --warmup {self.warmup_s:g}s --cooldown {self.cooldown_s:g}s"
-        what = f"--fault {self.fault} --loops {self.loops} --arms {','.join(self.arms)} --seed {self.seed}"
+        what = f"--fault {self.fault} --{self.workers} {self.loops} --arms {','.join(self.arms)} --seed {self.seed}"
         return f"outlast drill {self.drill} {times} {what}{' --parallel' if self.parallel else ''}{self.more}"
 
     @property
@@ -78,7 +80,7 @@ class DrillOptions:
             msg = f"arms {','.join(self.arms)!r}: name each of {', '.join(self.kinds)} at most once, separated by commas"
             raise DrillUsageError(msg)
         if self.outage_s <= 0 or self.warmup_s < 0 or self.cooldown_s < 0 or self.loops < 1:
-            msg = "outage and loops must be above 0, warm-up and cool-down not below"
+            msg = f"outage and {self.workers} must be above 0, warm-up and cool-down not below"
             raise DrillUsageError(msg)
         for name in self.arms:
             needs = self.kinds[name].needs

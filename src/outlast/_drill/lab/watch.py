@@ -28,6 +28,8 @@ class _Totals:
     cpu_s: float
     jobs: int
     changes: int
+    acknowledged: int
+    refused: int
 
 
 class Watch:
@@ -61,10 +63,12 @@ class Watch:
         return _Totals(
             at_s=now_s,
             lines=sum(instance.process.output.lines_total for instance in each),
-            attempts=sum(instance.proxy.attempt_count for instance in each),
+            attempts=sum(instance.attempts.attempt_count for instance in each),
             cpu_s=sum(instance.cpu_s(now_s) for instance in each),
             jobs=sum(instance.jobs for instance in each),
             changes=sum(instance.changes for instance in each),
+            acknowledged=sum(instance.acknowledged for instance in each),
+            refused=sum(instance.refused for instance in each),
         )
 
     def _show(self) -> None:
@@ -77,5 +81,7 @@ class Watch:
             cpu_percent=100.0 * (now.cpu_s - before.cpu_s) / passed_s,
             jobs_per_s=(now.jobs - before.jobs) / passed_s,
             changes_per_s=(now.changes - before.changes) / passed_s,
+            acknowledged_per_s=(now.acknowledged - before.acknowledged) / passed_s,
+            refused_per_s=(now.refused - before.refused) / passed_s,
         )
         self._observer.arm_sample(self._arm, sample)

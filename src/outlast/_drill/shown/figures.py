@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from outlast._core.quantities import size_text
 from outlast._drill.lab.result import ArmResult
@@ -11,6 +11,7 @@ from outlast._drill.lab.result import ArmResult
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from outlast._drill.lab.drills import Drill
     from outlast._drill.lab.result import A, DrillResult, Promise
 
 A_contra = TypeVar("A_contra", bound=ArmResult, contravariant=True)
@@ -42,11 +43,11 @@ ATTEMPTS = Series("attempts", "connects / s", "#1d4ed8", log=True)
 CPU = Series("cpu_s", "CPU, %", "#7c3aed", factor=100.0)
 
 
-def lines_and_attempts(arm: ArmResult) -> str:
-    """Describe what an arm wrote and tried."""
+def lines_and_attempts(arm: ArmResult, attempts: str = "connection attempts") -> str:
+    """Describe what an arm wrote and tried; `attempts` are the word for that."""
     per_s = arm.lines_outage / arm.outage_s if arm.outage_s else 0.0
     lines = f"{arm.log_lines:,} log {'line' if arm.log_lines == 1 else 'lines'} ({per_s:,.1f} a second during the fault)"
-    return f"{lines}, {arm.attempts:,} connection attempts"
+    return f"{lines}, {arm.attempts:,} {attempts}"
 
 
 def seconds_or_never(seconds: float | None) -> str:
@@ -91,11 +92,16 @@ def verdict(result: DrillResult[A]) -> str:
     return f"The outlast arm kept all {len(result.promises)} promises."
 
 
-def facts(result: DrillResult[A]) -> Iterable[tuple[str, str]]:
+def loops_and_jobs(result: DrillResult[A]) -> tuple[str, str]:
+    """Return the load of a drill of loops, as (name, value)."""
+    jobs = f", jobs of {result.arms[0].work_s * 1000:.0f} ms" if result.arms else ""
+    return "loops", f"{result.loops} in each arm{jobs}"
+
+
+def facts(drill: Drill[Any, A], result: DrillResult[A]) -> Iterable[tuple[str, str]]:
     """Yield what the figures depend on, as (name, value)."""
     yield "fault", f"{result.fault} for {result.outage_s:g} s: {result.summary}"
-    jobs = f", jobs of {result.arms[0].work_s * 1000:.0f} ms" if result.arms else ""
-    yield "loops", f"{result.loops} in each arm{jobs}"
+    yield drill.load(result)
     yield "seed", str(result.seed)
     yield "started", result.started_at
     yield from result.machine.items()

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from outlast._drill.shown.figures import Series
 
-_RATES = ("lines", "attempts", "jobs", "changes")
+_RATES = ("lines", "attempts", "refused", "jobs", "changes", "acknowledged")
 """The rates of a sample that a drill may want to show; what is drawn is the last of them."""
 
 _SPARKS = "▁▂▃▄▅▆▇█"

@@ -46,7 +46,8 @@ def render_report(drill: Drill[Any, A], result: DrillResult[A]) -> str:
         columns=drill.columns,
         rows=[(arm, [column.cell(arm) for column in drill.columns]) for arm in result.arms],
         logarithmic=", ".join(series.label for series in drill.series if series.log),
-        facts=list(facts(result)),
+        measured=drill.measured,
+        facts=list(facts(drill, result)),
         promises=[(promise, promise_line(promise)) for promise in result.promises],
         verdict=verdict(result),
     )

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def print_summary(drill: Drill[Any, A], result: DrillResult[A], console: Console) -> None:
     """Print the table, the notes, the promises and the verdict."""
     console.print()
-    console.print(Text(", ".join(f"{name} {value}" for name, value in facts(result)), style="dim"))
+    console.print(Text(", ".join(f"{name} {value}" for name, value in facts(drill, result)), style="dim"))
     console.print(_table(drill, result))
     for arm in result.arms:
         for note in arm.notes:

@@ -57,6 +57,7 @@ class FrameKind(enum.IntEnum):
     BATCH = 2
     INDEX = 3
     META = 4
+    CURSOR = 5
 
 
 class FrameError(Exception):

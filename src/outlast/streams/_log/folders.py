@@ -56,14 +56,22 @@ def make_segment(path: str, header: bytes, files: FileSystem) -> None:
 
     A file of that name has no records: it is replaced, and until then it stays.
     """
-    # Under another name until the header is on disk: so no crash leaves a segment without one.
+    make_file(path, header, files)
+    files.sync_folder(Path(path).parent)
+
+
+def make_file(path: str, data: bytes, files: FileSystem) -> None:
+    """Make a file, or replace it. Under its name there is never a part of it; the name is durable once the folder is synced.
+
+    Raises `OSError`.
+    """
     new = f"{path}.new"
     unlink(new, files)
     descriptor = files.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
     try:
         try:
             written = 0
-            with memoryview(header) as view:
+            with memoryview(data) as view:
                 while written < len(view):
                     written += files.write(descriptor, (view[written:],))
             files.sync_data(descriptor)
@@ -74,7 +82,6 @@ def make_segment(path: str, header: bytes, files: FileSystem) -> None:
         with contextlib.suppress(OSError):
             unlink(new, files)
         raise
-    files.sync_folder(Path(path).parent)
 
 
 def mark_gone(folder: Path, files: FileSystem) -> None:

@@ -12,6 +12,7 @@ from outlast.streams._format.index import IndexBuilder, decode_index, encode_ind
 from outlast.streams._format.names import index_name
 from outlast.streams._format.scan import batches, next_batch
 from outlast.streams._format.segments import read_header
+from outlast.streams._log.folders import make_file, unlink
 from outlast.streams._log.pieces import reader
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from outlast.streams._format.frames import ReadAt
     from outlast.streams._format.index import Index
     from outlast.streams._log.shared import Shared
-    from outlast.streams._log.view import Segment, View
+    from outlast.streams._log.view import Segment
 
 
 def index_path(segment_path: str) -> str:
@@ -27,9 +28,8 @@ def index_path(segment_path: str) -> str:
     return segment_path.removesuffix(".log") + ".idx"
 
 
-def index_of(shared: Shared, name: str, stream_id: int, view: View, place: int, read: ReadAt) -> Index:
+def index_of(shared: Shared, name: str, stream_id: int, segment: Segment, read: ReadAt) -> Index:
     """Return the index of a segment that is not the last: only a hint. Raises `OSError`."""
-    segment = view.segments[place]
     if (known := shared.indexes.get(segment.path)) is not None:
         return known
     salt = salt_of(stream_id, segment.first)
@@ -37,30 +37,25 @@ def index_of(shared: Shared, name: str, stream_id: int, view: View, place: int, 
         index = _load(shared.files, segment, salt)
     except FileNotFoundError:
         index = rebuild(read, segment, salt)
-        store(shared.files, segment.path, index, salt)
+        store(shared, segment.path, index, salt)
     except FrameError as error:
         shared.report(DamagedError(name, index_name(segment.first), segment.first, f"the index: {error.reason}", segment.first))
         index = rebuild(read, segment, salt)
-        with contextlib.suppress(OSError):
-            shared.files.unlink(index_path(segment.path))
-        store(shared.files, segment.path, index, salt)
+        store(shared, segment.path, index, salt)
     shared.indexes.put(segment.path, index, 1 + len(index.positions))
     return index
 
 
-def store(files: FileSystem, segment_path: str, index: Index, salt: int) -> None:
-    """Write the file of an index if there is none. Never synced and never needed: a failure is passed over."""
-    path = index_path(segment_path)
-    with contextlib.suppress(OSError):
-        descriptor = files.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
-        data, written = encode_index(index, salt), 0
-        try:
-            while written < len(data):
-                written += files.write(descriptor, (memoryview(data)[written:],))
-        except OSError:
-            files.unlink(path)
-        finally:
-            files.close(descriptor)
+def store(shared: Shared, segment_path: str, index: Index, salt: int) -> None:
+    """Write the file of an index, whole or not at all. It is never needed: a failure is passed over."""
+    path, data = index_path(segment_path), encode_index(index, salt)
+    try:
+        shared.disk.admit(len(data))
+        make_file(path, data, shared.files)
+    except OSError:
+        # One that was made at a roll-over which then failed says where the segment ended then.
+        with contextlib.suppress(OSError):
+            unlink(path, shared.files)
 
 
 def rebuild(read: ReadAt, segment: Segment, salt: int) -> Index:

@@ -30,7 +30,7 @@ from outlast.streams._format.segments import Previous, SegmentHeader, encode_hea
 from outlast.streams._log import folders, meta_file, recovery
 from outlast.streams._log.indexes import index_path, store
 from outlast.streams._log.reading import Reader
-from outlast.streams._log.tail import Tail
+from outlast.streams._log.tail import ChangedFileError, Tail
 from outlast.streams._log.view import Chunk, Segment, View
 from outlast.streams._model import Appended
 
@@ -58,18 +58,21 @@ class Log:
     def __init__(self, folder: Path, shared: Shared, found: Recovered) -> None:
         """Take over what was found in the folder."""
         self.folder = folder
+        self._shared = shared
+        self._take_over(found)
+        self._reader = Reader(shared, found.meta.name, found.meta.id)
+        # Held by whoever changes the stream, also while the disk is written to. A reader never takes it.
+        self._lock = threading.Lock()
+
+    def _take_over(self, found: Recovered) -> None:
         self.meta = found.meta
         self.producers = found.producers
-        self.view = found.view
-        self._shared = shared
         self._tail = found.tail
         self._doomed = found.doomed
         """Paths of trimmed segments that could not be removed yet."""
         self._refusal = found.refusal
-        """Why nothing can be appended before the process, or an operator, has begun again."""
-        self._reader = Reader(shared, found.meta.name, found.meta.id)
-        # Held by whoever changes the stream, also while the disk is written to. A reader never takes it.
-        self._lock = threading.Lock()
+        """Why nothing can be added: what was found could not be synced, or is damaged so that its end is not known."""
+        self.view = found.view
 
     @classmethod
     def create(cls, folder: Path, meta: Meta, shared: Shared) -> Log:
@@ -103,23 +106,15 @@ class Log:
         in one frame.
         """
         with self._lock:
-            self._check_is_there()
-            if self._refusal is not None:
-                raise self._refusal
-            taken: list[Entry] = []
-            try:
-                answers = self._decide(entries, taken, now_us)
-                if taken:
-                    self._store(taken, now_us)
-            except BaseException:
-                self.producers.roll_back()
-                raise
-            self.producers.commit()
+            self._check_may_write()
+            while (answers := self._try_append(entries, now_us)) is None:
+                self._roll(now_us)
             return answers
 
     def sync(self) -> None:
         """Return when all that was appended is on disk. Raises `OSError`."""
         with self._lock:
+            self._check_may_write()
             self._tail.sync()
 
     def read(self, position: int, bytes_max: int = READ_BYTES) -> Chunk:
@@ -166,7 +161,7 @@ class Log:
     def close(self) -> None:
         """Add nothing from now on, durably. Raises `OSError`, and then it is still open; `OutcomeUnknownError`."""
         with self._lock:
-            self._check_is_there()
+            self._check_may_write()
             if not self.meta.is_closed:
                 self._tail.sync()
                 self._update(replace(self.meta, is_closed=True, number=self.meta.number + 1))
@@ -198,6 +193,27 @@ class Log:
         if not self.view.segments:
             raise StreamNotFoundError(self.meta.name, "it was deleted")
 
+    def _check_may_write(self) -> None:
+        self._check_is_there()
+        if isinstance(self._refusal, OSError):
+            self._take_over(recovery.recover(self.folder, self._shared))
+        if self._refusal is not None:
+            raise self._refusal.with_traceback(None)
+
+    def _try_append(self, entries: Sequence[Entry], now_us: int) -> list[Appended | StreamError] | None:
+        """Store appends in this segment; None if they belong in a new one, whose header must not know of them yet."""
+        taken: list[Entry] = []
+        is_stored = False
+        try:
+            answers = self._decide(entries, taken, now_us)
+            is_stored = not taken or self._store(taken, now_us)
+        finally:
+            if is_stored:
+                self.producers.commit()
+            else:
+                self.producers.roll_back()
+        return answers if is_stored else None
+
     def _decide(self, entries: Sequence[Entry], taken: list[Entry], now_us: int) -> list[Appended | StreamError]:
         """Answer each append as if those before it were stored, and collect those that are to be."""
         answers: list[Appended | StreamError] = []
@@ -223,45 +239,46 @@ class Log:
                 position = behind
         return answers
 
-    def _store(self, entries: Sequence[Entry], now_us: int) -> None:
+    def _store(self, entries: Sequence[Entry], now_us: int) -> bool:
+        """Write one frame; return False if it belongs in a new segment."""
         view, tail = self.view, self._tail
-        if tail.is_ended:
-            tail = self._roll(now_us)
-        batch = encode_batch(entries, salt=tail.salt, offset=tail.size, durable_to=tail.synced, first=view.tail, time_us=now_us)
-        if tail.size + batch.size > self._segment_bytes_max and view.tail > tail.first:
-            tail = self._roll(now_us)
-            batch = encode_batch(
-                entries, salt=tail.salt, offset=tail.size, durable_to=tail.synced, first=view.tail, time_us=now_us
-            )
-        self._shared.disk.admit(batch.size)
         offset = tail.size
+        batch = encode_batch(entries, salt=tail.salt, offset=offset, durable_to=tail.synced, first=view.tail, time_us=now_us)
+        if tail.is_ended or (offset + batch.size > self._segment_bytes_max and view.tail > tail.first):
+            return False
+        self._shared.disk.admit(batch.size)
         try:
             tail.write(batch.pieces, batch.size, sync=not self.meta.options.sync_every_s)
+        except ChangedFileError as error:
+            self._shared.report(DamagedError(self.meta.name, segment_name(tail.first), view.tail, str(error), view.tail))
+            return False
         except TornFileError as error:
             raise OutcomeUnknownError(self.meta.name, f"whether the append is stored is not known: {error}") from error
         tail.next = batch.next
         tail.newest_us = max(tail.newest_us, now_us)
         tail.index.add(view.tail, offset, now_us)
-        view = self.view
         self.view = View(view.oldest, batch.next, view.segments, tail.size, view.size_bytes + batch.size, closed=False)
+        return True
 
     @property
     def _segment_bytes_max(self) -> int:
         return min(self.meta.options.segment_bytes, SEGMENT_BYTES_MAX)
 
-    def _roll(self, now_us: int) -> Tail:
+    def _roll(self, now_us: int) -> None:
         """Go on in a new segment. Raises `OSError`; the next append tries again."""
         view, old = self.view, self._tail
-        if not old.is_ended:
-            old.sync()
+        old.sync()
         newest_us = max(now_us, old.newest_us)
         header = encode_header(SegmentHeader(self.meta, view.tail, newest_us, self._previous(), self.producers.states()))
         self._shared.disk.admit(len(header))
         path = f"{self.folder}/{segment_name(view.tail)}"
+        if old.first < view.tail:
+            # Its name gets durable with that of the new segment.
+            store(self._shared, old.path, old.index.build(old.first, old.next, view.end), old.salt)
         # From here on the new file may be found by the next start, which then takes this one to be at its end.
         old.end()
         folders.make_segment(path, header, self._shared.files)
-        return self._go_on(path, len(header), newest_us)
+        self._go_on(path, len(header), newest_us)
 
     def _previous(self) -> Previous | None:
         view, old = self.view, self._tail
@@ -271,14 +288,13 @@ class Log:
         before = view.segments[-2] if len(view.segments) > 1 else None
         return None if before is None else Previous(before.first, before.end, before.next)
 
-    def _go_on(self, path: str, size: int, newest_us: int) -> Tail:
+    def _go_on(self, path: str, size: int, newest_us: int) -> None:
         view, old = self.view, self._tail
         fresh = Tail(self._shared, path, first=view.tail, salt=salt_of(self.meta.id, view.tail), size=size, newest_us=newest_us)
         before = view.segments[:-1]
         freed = 0
         if old.first < view.tail:
             before = (*before, Segment(old.first, old.path, view.end, old.next, old.newest_us))
-            store(self._shared.files, old.path, old.index.build(old.first, old.next, view.end), old.salt)
         else:
             # It had no records, and the new file has taken its place.
             freed = view.end
@@ -286,14 +302,16 @@ class Log:
         segments = (*before, Segment(view.tail, path, size, view.tail, newest_us))
         self._tail = fresh
         self.view = replace(view, segments=segments, end=size, size_bytes=view.size_bytes + size - freed)
-        return fresh
 
     def _trim(self, before: int) -> None:
         view = self.view
         if before > view.tail:
             raise BeyondTailError(self.meta.name, before, view.oldest, view.tail)
         if before > view.oldest:
-            if before == view.tail and view.tail > self._tail.first and view.end > LEFT_BYTES_MAX:
+            # Else a power cut could take records of an interval stream that the oldest position is already above.
+            self._shared.disk.cleaning(self._tail.sync)
+            is_whole = before == view.tail > self._tail.first
+            if is_whole and view.end > LEFT_BYTES_MAX and self._refusal is None:
                 self._roll_to_free()
             self._update(replace(self.meta, oldest=before, number=self.meta.number + 1))
             view = self.view

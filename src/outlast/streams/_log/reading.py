@@ -177,13 +177,14 @@ class Reader:
         segment = view.segments[place]
         if (hint := self._shared.hints.get((segment.path, position))) is not None:
             yield hint
-        if position > segment.first:
-            if segment.first == tail.first:
-                index = tail.index.build(segment.first, view.tail, view.end)
-            else:
-                index = index_of(self._shared, self._name, self._id, view, place, read)
-            if index.positions and index.positions[0] <= position:
-                yield index.find(position)
+        index = None
+        if segment.first == tail.first:
+            index = tail.index.build(segment.first, view.tail, view.end)
+        elif place < len(view.segments) - 1 and position > segment.first:
+            index = index_of(self._shared, self._name, self._id, segment, read)
+        # Of the last segment of a view that is out of date already there is none.
+        if index is not None and index.positions and index.positions[0] <= position:
+            yield index.find(position)
         try:
             header, offset = read_header(read)
             reason = f"it is that of position {header.first} of stream {header.meta.id:016x}"

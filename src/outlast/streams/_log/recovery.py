@@ -7,11 +7,13 @@ and of a `meta` whose update a crash cut short the second slot. So a second star
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
+from outlast.extend import NO_ROOM
 from outlast.streams._errors import DamagedError
 from outlast.streams._format.frames import FrameError, salt_of
 from outlast.streams._format.names import META_NAME, parse_segment_name, segment_name
@@ -19,8 +21,9 @@ from outlast.streams._format.scan import batches, is_torn_tail, next_batch
 from outlast.streams._format.segments import read_header
 from outlast.streams._log import meta_file
 from outlast.streams._log.pieces import reader
-from outlast.streams._log.tail import Tail
+from outlast.streams._log.tail import Tail, write_again
 from outlast.streams._log.view import Segment, View
+from outlast.streams._model import NUMBER_MAX
 from outlast.streams._producers import Producers
 
 if TYPE_CHECKING:
@@ -33,6 +36,10 @@ if TYPE_CHECKING:
     from outlast.streams._format.producers import ProducerState
     from outlast.streams._format.segments import SegmentHeader
     from outlast.streams._log.shared import Shared
+
+
+_CANNOT_WRITE: Final = NO_ROOM | {errno.EROFS}
+"""Of a full disk that copies on write, and of one that is read only. What it has can be read all the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +75,10 @@ def of_new(folder: Path, meta: Meta, shared: Shared, size: int) -> Recovered:
 
 
 def recover(folder: Path, shared: Shared) -> Recovered:
-    """Return a stream as it is in its folder, all of it synced. Raises as `Log.recover`."""
+    """Return a stream as it is in its folder, all of it on disk. Raises as `Log.recover`.
+
+    If it cannot be put there, the stream ends where it surely is, and has a refusal.
+    """
     meta = _meta(folder, shared)
     firsts = sorted(first for name in shared.files.names(folder) if (first := parse_segment_name(name)) is not None)
     if not firsts:
@@ -85,27 +95,36 @@ def recover(folder: Path, shared: Shared) -> Recovered:
         read = reader(shared.files, descriptor)
         scan.run(read, tail)
         try:
-            _settle(folder, shared, tail, cut=scan.is_torn)
+            if scan.is_torn:
+                _cut(tail)
+            if scan.durable_to < tail.size:
+                # It may only have been in memory, and be lost in spite of having been served.
+                write_again(shared.files, tail.path, scan.durable_to, tail.size, unless=_CANNOT_WRITE)
+            shared.files.sync_folder(folder)
         except OSError as error:
             scan.refusal = error
             scan.limit(read, tail)
     finally:
         shared.files.close(descriptor)
     segments = [*_closed(files), Segment(last.first, last.path, tail.size, tail.next, tail.newest_us)]
-    if (position := max(tail.next, meta.oldest)) > tail.next:
+    if (position := max(tail.next, meta.oldest)) > tail.next and scan.refusal is None:
         reason = f"its records end at {tail.next}, and all below {meta.oldest} were trimmed: those between are lost"
         shared.report(DamagedError(meta.name, segment_name(last.first), tail.next, reason, meta.oldest))
         tail.is_ended = True
-    size = sum(each.size for each in files[:-1]) + tail.size
-    view = View(meta.oldest, position, tuple(segments), tail.size, size, meta.is_closed)
+    view = View(meta.oldest, position, tuple(segments), tail.size, sum(each.end for each in segments), meta.is_closed)
     return Recovered(meta, view, tail, scan.producers, doomed, scan.refusal)
 
 
 def _meta(folder: Path, shared: Shared) -> Meta:
     slots = meta_file.read_slots(folder, shared.files)
-    for fault in filter(None, slots.faults):
-        shared.report(DamagedError(slots.meta.name, META_NAME, slots.meta.oldest, fault, slots.meta.oldest))
-    return slots.meta
+    meta = slots.meta
+    if not slots.is_healthy:
+        # A crash has cut an update short, or a slot was damaged: the other one holds, and is written in both places.
+        faults = "; ".join(f"slot {number}: {fault}" for number, fault in enumerate(slots.faults) if fault)
+        shared.note(f"stream {meta.name!r}: {folder}/{META_NAME} is written again from its other slot: {faults}")
+        with contextlib.suppress(OSError):
+            meta_file.write_slots(f"{folder}/{META_NAME}", meta, shared.files)
+    return meta
 
 
 def _file(shared: Shared, meta: Meta, path: str, first: int) -> _File:
@@ -129,37 +148,30 @@ def _file(shared: Shared, meta: Meta, path: str, first: int) -> _File:
 def _closed(files: list[_File]) -> list[Segment]:
     """Return the segments that have a successor, whose header says where they end."""
     segments: list[Segment] = []
-    for each, after in pairwise(files):
-        end, behind, newest_us = each.size, after.first, 0
-        if after.header is not None and (before := after.header.previous) is not None and before.first == each.first:
-            end, behind, newest_us = before.size, before.tail, after.header.created_us
+    # Of a segment whose successor does not say it, nobody knows that its records are old.
+    newest_us = NUMBER_MAX
+    for each, after in reversed(list(pairwise(files))):
+        end, behind = each.size, after.first
+        if after.header is not None:
+            newest_us = after.header.created_us
+            if (before := after.header.previous) is not None and before.first == each.first:
+                end, behind = before.size, before.tail
         segments.append(Segment(each.first, each.path, end, behind, newest_us))
-    return segments
+    return segments[::-1]
 
 
-def _settle(folder: Path, shared: Shared, tail: Tail, *, cut: bool) -> None:
-    """Put on disk what was found: it may only have been in memory, and would be lost in spite of being served."""
-    files = shared.files
-    if cut:
-        try:
-            tail.cut()
-        except OSError:
-            # Garbage stays behind the end, and nothing is written behind garbage.
-            tail.is_ended = True
-    for path in (tail.path, f"{folder}/{META_NAME}"):
-        descriptor = files.open(path, os.O_RDONLY)
-        try:
-            files.sync(descriptor)
-        finally:
-            files.close(descriptor)
-    files.sync_folder(folder)
-    tail.synced = tail.size
+def _cut(tail: Tail) -> None:
+    try:
+        tail.cut()
+    except OSError:
+        # Garbage stays behind the end, and nothing is written behind garbage.
+        tail.is_ended = True
 
 
 class _Scan:
     """Finds the end of the last segment, and who has written."""
 
-    __slots__ = ("_before", "_durable_to", "_last", "_meta", "_shared", "is_torn", "producers", "refusal")
+    __slots__ = ("_before", "_last", "_meta", "_shared", "durable_to", "is_torn", "producers", "refusal")
 
     def __init__(self, shared: Shared, meta: Meta, files: list[_File]) -> None:
         self._shared = shared
@@ -170,7 +182,8 @@ class _Scan:
         self.is_torn = False
         self.refusal: Exception | None = None
         """Why nothing can be appended."""
-        self._durable_to = self._last.header_end
+        self.durable_to = self._last.header_end
+        """Up to here it was synced before the last batch was written."""
 
     def run(self, read: ReadAt, tail: Tail) -> None:
         """Read the batches of the file, and set the end of `tail`."""
@@ -201,7 +214,7 @@ class _Scan:
         """Set the end of `tail` to what is on disk in any case, since the rest could not be synced."""
         offset, position = self._last.header_end, self._last.first
         with contextlib.suppress(FrameError):
-            for batch in batches(read, salt=tail.salt, begin=offset, end=self._durable_to, position=position):
+            for batch in batches(read, salt=tail.salt, begin=offset, end=self.durable_to, position=position):
                 offset, position = batch.end, batch.next
         tail.size, tail.next = offset, position
 
@@ -209,7 +222,7 @@ class _Scan:
         self.producers.replay(batch)
         tail.index.add(batch.first, batch.offset, batch.time_us)
         tail.newest_us = max(tail.newest_us, batch.time_us)
-        self._durable_to = batch.durable_to
+        self.durable_to = batch.durable_to
 
     def _start_without_header(self, read: ReadAt, salt: int) -> None:
         """Find out from the segment before who had written, or refuse to go on without."""

@@ -9,15 +9,23 @@ from __future__ import annotations
 
 import errno
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from outlast.extend import TornFileError
 from outlast.streams._format.index import IndexBuilder
+from outlast.streams._log.pieces import reader, write_whole
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
+    from outlast.extend import FileSystem
     from outlast.streams._log.shared import Shared
+
+PIECE_BYTES: Final = 1 << 20
+
+
+class ChangedFileError(OSError):
+    """The file has another size than this process left it with. Nothing was added to it, and nothing will be."""
 
 
 class Tail:
@@ -68,14 +76,16 @@ class Tail:
         """Return when all of it is on disk. Raises `OSError`; then nobody knows what is, and nothing more is written to it."""
         if self.synced == self.size:
             return
-        try:
-            with self._shared.writers.use(self) as (_, descriptor):
-                size = self.size
-                self._shared.files.sync_data(descriptor)
-        except OSError:
-            self.end()
-            raise
-        self.synced = size
+        if self.is_ended:
+            write_again(self._shared.files, self.path, self.synced, self.size)
+        else:
+            try:
+                with self._shared.writers.use(self) as (_, descriptor):
+                    self._shared.files.sync_data(descriptor)
+            except OSError:
+                self.end()
+                raise
+        self.synced = self.size
 
     def end(self) -> None:
         """Write nothing behind `size` from now on, and let the descriptor go."""
@@ -91,15 +101,14 @@ class Tail:
             return descriptor
         files.close(descriptor)
         self.is_ended = True
-        reason = f"it has {found} bytes, and was left with {self.size}: nothing is added to it, the next append makes a new one"
-        raise OSError(errno.EIO, reason, self.path)
+        reason = f"the file has {found} bytes, and was left with {self.size}"
+        raise ChangedFileError(errno.ESTALE, reason, self.path)
 
     def let_go(self, descriptor: int) -> None:
         """Close a descriptor. What was written by it is synced before: a later one would not be told of a failure."""
         files = self._shared.files
         try:
-            if self.synced < self.size and not self.is_ended:
-                size = self.size
+            if (size := self.size) > self.synced and not self.is_ended:
                 files.sync_data(descriptor)
                 self.synced = size
         except OSError:
@@ -127,6 +136,34 @@ class Tail:
             number = error.errno if isinstance(error, OSError) else second.errno
             reason = f"{error}; and it cannot be cut back to {self.size} bytes ({second.strerror}): what was refused may be in it"
             raise TornFileError(number, reason, self.path) from error
+
+
+def write_again(files: FileSystem, path: str, begin: int, end: int, *, unless: Collection[int] = ()) -> None:
+    """Put a part of a file on disk although a sync of it may have failed before. Raises `OSError`.
+
+    The kernel may hold what it could not write for written, also when a later process asks. So the same bytes are written again
+    in their place, and synced by a descriptor that knows of no failure. They are read from memory; if the kernel has dropped them
+    there, their frames are damaged, and readers are told so. Where the write fails by one of the codes `unless`, they are only
+    synced.
+    """
+    descriptor = -1
+    try:
+        descriptor = files.open(path, os.O_RDWR)
+        read, at = reader(files, descriptor), begin
+        while at < end and (data := read(at, min(PIECE_BYTES, end - at))):
+            write_whole(files, descriptor, data, at)
+            at += len(data)
+    except OSError as error:
+        if error.errno not in unless:
+            if descriptor >= 0:
+                files.close(descriptor)
+            raise
+    if descriptor < 0:
+        descriptor = files.open(path, os.O_RDONLY)
+    try:
+        files.sync(descriptor)
+    finally:
+        files.close(descriptor)
 
 
 def _rest(pieces: Sequence[bytes], written: int) -> list[memoryview]:

@@ -13,7 +13,7 @@ _FIRST = attrgetter("first")
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """One file of a stream. Of the last segment `end` and `next` are those of the view, since it grows."""
+    """One file of a stream. Of the last segment only `first` and `path` say something: it grows."""
 
     first: int
     """The position of its first record, by which it is named."""

@@ -41,7 +41,7 @@ def shared_figures(instances: Sequence[Instance], course: Course, cancels_s: Seq
     outage = course.outage
     outputs = [instance.process.output for instance in instances]
     apart = frozenset(cancels_s)
-    attempts = sorted(time_s for instance in instances for time_s in instance.proxy.attempts if time_s not in apart)
+    attempts = sorted(time_s for instance in instances for time_s in instance.attempts.attempts if time_s not in apart)
     after_s = [time_s for time_s in attempts if outage.accepted_s <= time_s < outage.accepted_s + RECOVERY_PEAK_S]
     counts = [output.between(outage.began_s, course.term_s) for output in outputs]
     return {
@@ -56,7 +56,7 @@ def shared_figures(instances: Sequence[Instance], course: Course, cancels_s: Seq
         "connects_100ms_max_recovery": measure.peak_in_window(after_s, 0.1),
         "lines_outage": sum(output.between(outage.began_s, outage.mended_s)[0] for output in outputs),
         "lines_total": sum(output.lines_total for output in outputs),
-        "attempts_total": sum(instance.proxy.attempt_count for instance in instances) - len(apart),
+        "attempts_total": sum(instance.attempts.attempt_count for instance in instances) - len(apart),
         "outage_s": outage.mended_s - outage.began_s,
         "exit_code": course.exit_code,
         "stop_s": course.stop_s,

@@ -1,4 +1,4 @@
-"""One process of an arm, with the proxy before its server, and all that is recorded of it."""
+"""One process of an arm, with the counter of its attempts, and all that is recorded of it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import outlast
 from outlast._drill.lab import measure
@@ -15,19 +15,38 @@ from outlast._drill.lab.arm.process import ServiceProcess
 from outlast._drill.lab.worklog import STREAM_LOOP, Step, WorkLogReader, WorkRecord
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
     from contextlib import ExitStack
 
     from outlast._drill.lab.arm.service import ArmSettings
     from outlast.testing import FaultProxy
 
 
+class Attempts(Protocol):
+    """The attempts of a process on that which fails, counted on the way there: connections by a proxy, writes by a counter."""
+
+    @property
+    def attempts(self) -> Iterable[float]:
+        """The monotonic times of them."""
+        ...
+
+    @property
+    def attempt_count(self) -> int:
+        """Their number."""
+        ...
+
+
 class Instance:
     """Records what the process does: its processor time over time, its work log, how many jobs and changes that makes."""
 
-    def __init__(self, process: ServiceProcess, proxy: FaultProxy, work_log: Path) -> None:
-        """Record `process`, which reaches its server by `proxy` only."""
+    acknowledged = 0
+    refused = 0
+    """Requests of clients, where the service has any."""
+
+    def __init__(self, process: ServiceProcess, attempts: Attempts, work_log: Path) -> None:
+        """Record `process`, whose attempts are counted by `attempts`."""
         self.process = process
-        self.proxy = proxy
+        self.attempts = attempts
         self.records: list[WorkRecord] = []
         self.loops_seen: set[int] = set()
         """The loops that have done a job."""
@@ -60,14 +79,27 @@ class Instance:
         return [record for record in self.records if record.step is Step.END and (record.loop == STREAM_LOOP) is stream]
 
 
-def launch(stack: ExitStack, module: str, settings: ArmSettings, proxy: FaultProxy) -> Instance:
-    """Start `module`; leaving `stack` kills it when it still runs."""
+class ProxiedInstance(Instance):
+    """A process that reaches its server by `proxy` only."""
+
+    def __init__(self, process: ServiceProcess, proxy: FaultProxy, work_log: Path) -> None:
+        """Record `process`."""
+        super().__init__(process, proxy, work_log)
+        self.proxy = proxy
+
+
+def launch(stack: ExitStack, module: str, settings: ArmSettings, proxy: FaultProxy) -> ProxiedInstance:
+    """Start `module` behind `proxy`; leaving `stack` kills it when it still runs."""
+    return ProxiedInstance(start_module(stack, module, settings.as_environment()), proxy, settings.work_log)
+
+
+def start_module(stack: ExitStack, module: str, settings: Mapping[str, str]) -> ServiceProcess:
+    """Start `module` with `settings` in its environment; leaving `stack` kills it when it still runs."""
     source = str(Path(outlast.__file__).resolve().parent.parent)
     environment = {
-        **settings.as_environment(),
+        **settings,
         "PYTHONPATH": os.pathsep.join(filter(None, (source, os.environ.get("PYTHONPATH")))),
         "PYTHONUNBUFFERED": "1",
         "PYTHONDONTWRITEBYTECODE": "1",
     }
-    process = stack.enter_context(ServiceProcess([sys.executable, "-m", module], environment))
-    return Instance(process, proxy, settings.work_log)
+    return stack.enter_context(ServiceProcess([sys.executable, "-m", module], environment))

@@ -85,6 +85,8 @@ class ServiceProcess:
     def __init__(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
         """Start `command` with `environment` added to our own."""
         self.output = OutputCounter()
+        self.rss_bytes = 0
+        """Memory in use when it was last sampled."""
         self.rss_peak_bytes = 0
         self.killed = False
         """Whether `kill` ended it."""
@@ -101,6 +103,7 @@ class ServiceProcess:
         self.ended_at_s: float | None = None
         """When it was first seen to have ended, by `sample`."""
         self._cpu_s = 0.0
+        self._write_calls = 0
         self._reader = threading.Thread(target=self._read, name="drill-output", daemon=True)
         self._reader.start()
 
@@ -130,8 +133,14 @@ class ServiceProcess:
             rss = self._watched.memory_info().rss
             # A zombie reports no memory and, on some systems, no time: only growth is believed.
             self._cpu_s = max(self._cpu_s, times.user + times.system)
-            self.rss_peak_bytes = max(self.rss_peak_bytes, rss)
+            self.rss_bytes, self.rss_peak_bytes = rss, max(self.rss_peak_bytes, rss)
         return self._cpu_s
+
+    def write_calls(self) -> int:
+        """Return the write calls made so far, as the kernel counts them (Linux). After the end: the last count seen."""
+        with contextlib.suppress(psutil.Error):
+            self._write_calls = max(self._write_calls, self._watched.io_counters().write_count)
+        return self._write_calls
 
     def stop(self, limit_s: float) -> tuple[int | None, float]:
         """Send SIGTERM, then SIGKILL after `limit_s`; return (exit code, seconds it took)."""

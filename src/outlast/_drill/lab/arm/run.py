@@ -1,4 +1,4 @@
-"""One arm of a drill, from launching its server to counting what became of its work."""
+"""One arm of a drill, from launching what it depends on to counting what became of its work."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from outlast._drill.lab.watch import Watch
 
 if TYPE_CHECKING:
     import threading
+    from collections.abc import Mapping
 
     from outlast._drill.lab.arm.instance import Instance
     from outlast._drill.lab.options import ArmKind, DrillOptions
@@ -43,8 +44,8 @@ class ArmRun(ABC, Generic[A, T]):
         self.fault: StagedFault[T] = options.faults[options.fault]()
 
     @abstractmethod
-    def set_up(self, stack: ExitStack, directory: Path) -> str:
-        """Launch the server and the `instances`; return the server's version."""
+    def set_up(self, stack: ExitStack, directory: Path) -> Mapping[str, str]:
+        """Launch what the arm depends on and the `instances`; return what its figures depend on, by name."""
 
     @abstractmethod
     def target(self) -> T:
@@ -70,15 +71,15 @@ class ArmRun(ABC, Generic[A, T]):
     def result(self, course: Course) -> A:
         """Return the figures of the arm, when its processes have ended."""
 
-    def run(self) -> tuple[A, str]:
-        """Carry it out; return the result and the server's version. Nothing it started is left behind."""
+    def run(self) -> tuple[A, Mapping[str, str]]:
+        """Carry it out; return the result and what it depends on. Nothing it started is left behind."""
         self.enter(ArmState.STARTING)
         with ExitStack() as stack:
             directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="outlast-drill-")))
-            version = self.set_up(stack, directory)
+            depends_on = self.set_up(stack, directory)
             stack.enter_context(Watch(self.kind.name, self.instances, self.observer))
             course = self._carry_out()
-            return self.result(course), version
+            return self.result(course), depends_on
 
     def _carry_out(self) -> Course:
         try:

@@ -1,0 +1,1 @@
+"""The drill of a log whose disk runs full."""

@@ -1,0 +1,92 @@
+"""The fluvio drill, short: its disks do what they say, and its figures are those of the incident."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psutil
+import pytest
+
+from outlast._drill.fluvio.arms.log_server import DISK_VARIABLE
+from outlast._drill.fluvio.drill import FLUVIO, FluvioOptions
+from outlast._drill.fluvio.promises import check
+from outlast._drill.lab.errors import DrillCancelled
+from outlast._drill.lab.observer import ArmState, Silent
+from outlast.testing import SmallDisk
+
+if TYPE_CHECKING:
+    from outlast._drill.fluvio.figures import LogArm
+    from outlast._drill.lab.result import DrillResult
+
+
+def options(fault: str, *arms: str, outage_s: float = 0.6) -> FluvioOptions:
+    found = FluvioOptions(fault=fault, arms=arms, outage_s=outage_s, warmup_s=0.2, cooldown_s=0.6, size_mib=16)
+    if (reason := SmallDisk.available(found.disk_kind)) is not None:
+        pytest.skip(reason)
+    return found
+
+
+def drill(fault: str, *arms: str) -> DrillResult[LogArm]:
+    result = FLUVIO.run(options(fault, *arms), Silent())
+    for arm in result.arms:
+        # What was counted in bins is what was counted in all.
+        assert sum(arm.timeline.attempts) == arm.attempts_total
+        assert sum(arm.timeline.lines) == arm.lines_total
+        assert arm.exit_code == 0
+        assert arm.reads_failed == 0
+        assert arm.readable == arm.acknowledged - arm.lost + arm.phantom
+    return result
+
+
+def test_the_naive_arm_storms_and_the_flag_is_never_cleared() -> None:
+    result = drill("full", "naive", "fluvio-fixed")
+    naive, flagged = result.arms
+    # A line and a write for each refusal; what was refused last stood in a buffer, and came to the disk later.
+    assert naive.log_lines == naive.refused > 50
+    assert naive.attempts > 50
+    assert (naive.errors, naive.lost, naive.twice) == (1, 0, 0)
+    assert 1 <= naive.phantom <= 8
+    assert naive.recovery_s is not None
+    assert not all(promise.held for promise in check(naive, "full"))
+    assert (flagged.log_lines, flagged.attempts, flagged.errors) == (1, 0, 2)
+    assert flagged.refused > 50
+    assert flagged.recovery_s is None, "there is space, and it takes a restart"
+    assert (flagged.lost, flagged.phantom, flagged.twice) == (0, 0, 0)
+
+
+def test_a_disk_that_is_lost_takes_nothing_more_and_can_be_read() -> None:
+    (naive,) = drill("read-only", "naive").arms
+    assert not naive.heals
+    assert naive.errors == 1
+    assert any("Read-only file system" in line for line in naive.log_first)
+    assert naive.reads > 0
+    assert naive.lost == 0
+
+
+def test_a_neighbour_fills_a_disk_at_once() -> None:
+    (flagged,) = drill("full-at-once", "fluvio-fixed").arms
+    assert flagged.refused > 50
+    assert (flagged.log_lines, flagged.recovery_s) == (1, None)
+    assert (flagged.lost, flagged.phantom, flagged.twice) == (0, 0, 0)
+
+
+def test_a_cancelled_drill_leaves_no_process_and_no_disk_behind() -> None:
+    cancel, disks = threading.Event(), list[Path]()
+
+    class Canceller(Silent):
+        def arm_state(self, arm: str, phase: ArmState, lasts_s: float | None = None) -> None:
+            if phase is ArmState.OUTAGE:
+                started = [child.environ() for child in psutil.Process().children()]
+                disks.extend(Path(each[DISK_VARIABLE]) for each in started if DISK_VARIABLE in each)
+                assert all(disk.is_dir() for disk in disks)
+                cancel.set()
+
+    chosen = options("full-at-once", "naive", outage_s=60.0)
+    before = {child.pid for child in psutil.Process().children(recursive=True)}
+    with pytest.raises(DrillCancelled):
+        FLUVIO.run(chosen, Canceller(), cancel)
+    assert {child.pid for child in psutil.Process().children(recursive=True)} <= before
+    assert [disk.exists() for disk in disks] == [False]
+    assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("drill-")]
