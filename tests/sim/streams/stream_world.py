@@ -399,7 +399,7 @@ class World:
 
     def contents(self) -> dict[str, bytes | None]:
         """All but indexes, which reading makes."""
-        return {path: data for path, data in self.files.tree(ROOT).items() if not path.endswith(".idx")}
+        return {path: data for path, data in self.files.tree(ROOT).items() if ".idx" not in path}
 
     def delete(self) -> None:
         folder = self.held.folder
