@@ -107,6 +107,8 @@ class Log:
         """
         with self._lock:
             self._check_may_write()
+            # The times of a log never go back, so that what they decide is decided again when it is read.
+            now_us = max(now_us, self._tail.newest_us)
             while (answers := self._try_append(entries, now_us)) is None:
                 self._roll(now_us)
             return answers
