@@ -374,8 +374,9 @@ class World:
     def flip(self) -> None:
         """Turn one bit over somewhere: no wrong byte is served, and what is elsewhere can be read."""
         folder = self.held.folder
-        before = {name: self.files.read(folder / name) for name in sorted(self.files.names(folder))}
+        # Reading makes indexes, so it comes first.
         segments, whole = self.log.view.segments, self.read(self.log.view.oldest)
+        before = {name: self.files.read(folder / name) for name in sorted(self.files.names(folder))}
         name = self.rng.choice([name for name, data in before.items() if data])
         self.files.flip(folder / name, self.rng.randrange(8 * len(before[name])))
         self.note(f"flip {name}")
