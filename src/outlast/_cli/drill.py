@@ -113,8 +113,13 @@ def fluvio(**chosen: Any) -> int:  # noqa: ANN401
     """
     _require_packages(report=chosen["report"] is not None, wanted=("psutil",))
     from outlast._drill.fluvio.drill import FLUVIO, FluvioOptions, command_with_rights
+    from outlast._drill.lab.errors import DrillSkipped
 
-    if (command := command_with_rights([sys.executable, "-m", "outlast", *sys.argv[1:]])) is not None:
+    try:
+        command = command_with_rights([sys.executable, "-m", "outlast", *sys.argv[1:]])
+    except DrillSkipped as error:
+        raise CommandError(f"drill fluvio: skipped: {error}", Exit.SKIPPED) from error
+    if command is not None:
         os.execvp(command[0], command)  # noqa: S606  the same command, in a namespace of its own
     return _carry_out(FLUVIO, FluvioOptions, **chosen)
 

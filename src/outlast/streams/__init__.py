@@ -21,6 +21,7 @@ from outlast.streams._errors import (
 from outlast.streams._model import Appended, Chunk, Producer, Record, Retention, StreamOptions
 from outlast.streams._stream import Stream
 from outlast.streams._streams import Streams
+from outlast.streams._verify import Finding, Report, verify
 
 __all__ = [
     "AppendTooLargeError",
@@ -30,11 +31,13 @@ __all__ = [
     "DamagedError",
     "ExpiredError",
     "FencedError",
+    "Finding",
     "LimitError",
     "OutcomeUnknownError",
     "PositionMismatchError",
     "Producer",
     "Record",
+    "Report",
     "Retention",
     "SequenceError",
     "Stream",
@@ -45,4 +48,5 @@ __all__ = [
     "StreamOptions",
     "Streams",
     "TrimmedError",
+    "verify",
 ]

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from outlast import Fault, Kind, Scope, Unavailable
 from outlast.streams._commit import Lane
 from outlast.streams._errors import LimitError, StreamClosedError, StreamNotFoundError
+from outlast.streams._reading import fetch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from outlast.extend import FileSystem
     from outlast.streams._log import Log
-    from outlast.streams._model import StreamOptions
+    from outlast.streams._model import Chunk, StreamOptions
     from outlast.streams._volume import Volume
+
+T = TypeVar("T")
 
 FOLLOWERS_MAX: Final = 10_000
 RETRY_S: Final = 1.0
@@ -57,8 +61,7 @@ class Held:
     @property
     def log(self) -> Log:
         """Its log. Raises `StreamNotFoundError` once it was deleted."""
-        if self.gone:
-            raise self.not_found()
+        self.check_there()
         assert self._log is not None  # noqa: S101 - nobody gets a stream before it is recovered
         return self._log
 
@@ -67,9 +70,63 @@ class Held:
         """Its log if it is recovered."""
         return self._log
 
+    @property
+    def needs_recovery(self) -> bool:
+        """Whether it is not recovered, or was while the disk would not take what that has to write: then it can only be read."""
+        return self._log is None or isinstance(self._log.refusal, OSError)
+
+    # The stream as its consumers see it.
+
+    @property
+    def files(self) -> FileSystem:
+        """The file system of its folder."""
+        return self.volume.files
+
+    @property
+    def cleaning(self) -> Callable[[Callable[[], Any]], Any]:
+        """Calls what needs a little room, also on a full disk."""
+        return self.volume.disk.cleaning
+
+    @property
+    def oldest(self) -> int:
+        """The oldest position that can be read."""
+        return self.log.view.oldest
+
+    @property
+    def tail(self) -> int:
+        """The position that the next record gets."""
+        return self.log.view.tail
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether nothing is ever added to it."""
+        return self.log.view.closed
+
+    async def load(self, read: Callable[[], T]) -> T:
+        """Call what reads files of the stream, in a thread for reading. Raises `Unavailable` for its `OSError`."""
+        self.check_there()
+        return await self.volume.read(self, read)
+
+    async def store(self, write: Callable[[], T]) -> T:
+        """Call what writes a little in the folder of the stream, in the thread that writes there, also when the disk is low.
+
+        Raises `Unavailable` for its `OSError`.
+        """
+        self.check_there()
+        return await self.volume.store(self, write)
+
+    async def fetch(self, position: int, bytes_max: int) -> Chunk:
+        """Return records from `position` on, none at the tail."""
+        return await fetch(self, position, bytes_max, 0.0)
+
     def recovered(self, log: Log) -> None:
         """Take the log."""
         self._log = self.lane.log = log
+
+    def check_there(self) -> None:
+        """Raise `StreamNotFoundError` once it was deleted."""
+        if self.gone:
+            raise self.not_found()
 
     def not_found(self) -> StreamNotFoundError:
         """Return the error for whoever uses it although it was deleted."""

@@ -18,6 +18,12 @@ RECORDS_MAX: Final = 65_536
 APPEND_BYTES_MAX: Final = 32 << 20
 """Bytes of one append, headers and framing included; a frame may hold several appends and has the same limit."""
 
+SEGMENT_BYTES_MIN: Final = 4096
+SEGMENT_BYTES_MAX: Final = 1 << 30
+"""Offsets in a segment have 32 bits."""
+PRODUCERS_MAX: Final = 100_000
+"""The header of each segment holds the state of all of them: some 10 MiB."""
+
 Headers: TypeAlias = "Mapping[str, str]"
 
 
@@ -89,6 +95,20 @@ class Retention:
     when_low: bool = False
     floor_s: float = 3600.0
 
+    def __post_init__(self) -> None:
+        """Raise `ValueError` for what cannot work."""
+        if (
+            (self.age_s is not None and not self.age_s >= 0)
+            or self.floor_s < 0
+            or (self.size_bytes is not None and self.size_bytes < 0)
+        ):
+            raise ValueError(f"retention needs age_s, size_bytes and floor_s of at least 0: {self}")
+
+    @property
+    def is_any(self) -> bool:
+        """Whether anything is ever let go of."""
+        return self.when_low or self.age_s is not None or self.size_bytes is not None
+
 
 @dataclass(frozen=True, slots=True)
 class StreamOptions:
@@ -103,6 +123,17 @@ class StreamOptions:
     producers_max: int = 1000
     producer_idle_s: float = 7 * 86_400.0
     """A producer that was idle for so long may be forgotten when there are `producers_max`; its retries are refused then."""
+
+    def __post_init__(self) -> None:
+        """Raise `ValueError` for what cannot work."""
+        if not SEGMENT_BYTES_MIN <= self.segment_bytes <= SEGMENT_BYTES_MAX:
+            raise ValueError(f"segment_bytes of a stream is {SEGMENT_BYTES_MIN} to {SEGMENT_BYTES_MAX}, not {self.segment_bytes}")
+        if not self.sync_every_s >= 0 or not self.producer_idle_s >= 0:
+            raise ValueError(f"sync_every_s and producer_idle_s are at least 0: {self.sync_every_s} and {self.producer_idle_s}")
+        if not 1 <= self.producers_max <= PRODUCERS_MAX:
+            raise ValueError(f"producers_max of a stream is 1 to {PRODUCERS_MAX}, not {self.producers_max}")
+        if self.quota_bytes is not None and self.quota_bytes < 1:
+            raise ValueError(f"quota_bytes of a stream is at least 1, not {self.quota_bytes}; None is no quota")
 
 
 @dataclass(slots=True)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import time
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from outlast import ConfigurationError, Phase, Stopping
+from outlast import ConfigurationError, Phase, Stop, Stopping
 from outlast.disk import Disk
 from outlast.extend import LOCAL_FILES
 from outlast.streams._clock import Clock
@@ -16,6 +17,7 @@ from outlast.streams._entries import check_name
 from outlast.streams._errors import LimitError, StreamExistsError, StreamNotFoundError
 from outlast.streams._held import FOLLOWERS_MAX, Followers, Held
 from outlast.streams._model import StreamOptions
+from outlast.streams._shown import ShownStreams
 from outlast.streams._stream import Stream
 from outlast.streams._volume import Volume
 
@@ -31,6 +33,9 @@ Place: TypeAlias = "str | os.PathLike[str] | Disk"
 
 STREAMS_MAX: Final = 100_000
 STOPPED: Final = "the store of the streams is closed"
+BUG_S: Final = 60.0
+"""Between two attempts at upkeep that met a bug, where no service supervises it."""
+logger = logging.getLogger("outlast.streams")
 
 
 class Streams:
@@ -87,7 +92,10 @@ class Streams:
         self._volumes = {
             disk.name: Volume(disk, self._followers, self._clock, files, backlog_max, backlog_bytes) for disk in disks
         }
+        self.shown: Final = ShownStreams(name, list(self._volumes.values()), self._followers)
+        """Its figures, health and acts, for `service.show`."""
         self._is_open = False
+        self._upkeep: list[asyncio.Task[None]] = []
         self._making: dict[str, asyncio.Task[Held]] = {}
 
     def __repr__(self) -> str:
@@ -110,6 +118,9 @@ class Streams:
         service.on_stop(self._let_followers_go, phase=Phase.REFUSE)
         service.on_stop(self._flush)
         service.on_stop(self._close, phase=Phase.CLOSE)
+        for volume in self._volumes.values():
+            service.loop(name=f"streams upkeep of {volume.disk.name}")(volume.upkeep.turn)
+        service.show(self.shown)
 
     async def __aenter__(self) -> Self:
         """Open it, for a script. Raises `ConfigurationError`."""
@@ -120,12 +131,18 @@ class Streams:
         except BaseException:
             await self._close_disks()
             raise
+        self._upkeep = [
+            asyncio.create_task(_keep(volume), name=f"outlast {volume.disk.name}") for volume in self._volumes.values()
+        ]
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
         """Make durable what is not, and close it."""
+        for task in self._upkeep:
+            task.cancel()
+        await asyncio.wait(self._upkeep)
         try:
             await self._let_followers_go()
             await self._flush()
@@ -239,3 +256,14 @@ class Streams:
         making = self._making[name] = asyncio.get_running_loop().create_task(volume.create(name, options))
         making.add_done_callback(lambda _: self._making.pop(name, None))
         return await asyncio.shield(making)
+
+
+async def _keep(volume: Volume) -> None:
+    """Do the upkeep of a volume until cancelled, where there is no service that does."""
+    stop = Stop()
+    while True:
+        try:
+            await volume.upkeep.turn(stop)
+        except Exception:
+            logger.exception("streams: the upkeep of %s met a bug", volume.disk.name)
+            await asyncio.sleep(BUG_S)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import logging
 import os
@@ -20,6 +21,8 @@ from outlast.streams._format.meta import Meta
 from outlast.streams._format.names import folder_name
 from outlast.streams._held import Held
 from outlast.streams._log import Log, Shared
+from outlast.streams._retention import NOTHING_FREED
+from outlast.streams._upkeep import Upkeep
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -29,7 +32,7 @@ if TYPE_CHECKING:
     from outlast.streams._clock import Clock
     from outlast.streams._errors import StreamError
     from outlast.streams._held import Followers
-    from outlast.streams._model import Appended, Chunk, Entry, StreamOptions
+    from outlast.streams._model import Appended, Entry, StreamOptions
 
 T = TypeVar("T")
 
@@ -96,24 +99,34 @@ class Volume:
         self.readers = Readers(disk.name)
         self.committer = Committer(disk, self.thread, clock.now_us, backlog_max=backlog_max, backlog_bytes=backlog_bytes)
         self.clock = clock
+        self.freed = NOTHING_FREED
+        """Room that retention has made and the disk does not show yet."""
         self.shared = Shared(disk=disk, files=files, report=self._report, note=logger.info)
         self.lane = Lane(disk.name)
         """The queue of what concerns no stream that is there yet."""
         self.streams: dict[str, Held] = {}
         self.found = Found([], [], [])
         """What was there at the start."""
+        self.upkeep = Upkeep(self)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._lock: int | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it holds its folder."""
+        return self._lock is not None
 
     # The threads.
 
     async def append(self, held: Held, entry: Entry, size: int, deadline_s: float | None) -> Appended:
         """Store an entry. The dependency refuses while the disk is not well."""
         async with self.disk.use("append"):
+            if held.needs_recovery:
+                await self.recovered(held)
             held.check_open(size)
             return await self.committer.append(held.lane, entry, size, deadline_s)
 
-    async def read(self, held: Held, function: Callable[[], Chunk]) -> Chunk:
+    async def read(self, held: Held, function: Callable[[], T]) -> T:
         """Call what reads a stream in a thread for reading."""
         try:
             return await self.readers.run(function)
@@ -126,6 +139,10 @@ class Volume:
     async def control(self, held: Held, function: Callable[[], T]) -> T:
         """Call a function of a stream's log behind the appends that wait. It goes on when the caller is cancelled."""
         return await self._finish(self._control(held, function))
+
+    async def store(self, held: Held, function: Callable[[], T]) -> T:
+        """Call what writes in the folder of a stream, behind the appends that wait."""
+        return await self._finish(self._write(held.lane, function))
 
     async def _control(self, held: Held, function: Callable[[], T]) -> T:
         try:
@@ -215,7 +232,7 @@ class Volume:
 
     async def recovered(self, held: Held) -> Held:
         """Return when the log of a stream is recovered; those who ask meanwhile share it."""
-        if held.known_log is None:
+        if held.needs_recovery:
             recovering = held.recovering
             if recovering is None:
                 recovering = held.recovering = asyncio.get_running_loop().create_task(self._recover(held))
@@ -236,17 +253,24 @@ class Volume:
 
     async def open(self) -> None:
         """Hold the folder and read its catalogue. Raises `ConfigurationError`."""
-        self._lock, found = await self.readers.run(self._open)
+        self._lock, found, noted_us = await self.readers.run(self._open)
+        if noted_us is not None and (gap_s := self.clock.seen(noted_us)) is not None:
+            text = (
+                "streams in %s: the clock is %.1f days %s the last use of the store; if it was not away for so long, set the "
+                "clock. Records grow old from that use on, so retention lets go of none early"
+            )
+            logger.warning(text, self.path, abs(gap_s) / 86_400, "after" if gap_s > 0 else "before")
         for folder, meta in found.streams:
             self.streams[meta.name] = Held(self, meta.name, meta.id, folder, meta.options)
         self.found = found
+        self.upkeep.begin()
 
-    def _open(self) -> tuple[int, Found]:
+    def _open(self) -> tuple[int, Found, int | None]:
         """Open it. In a thread."""
         try:
             lock = self._hold()
             try:
-                return lock, look_over(self.folder, self.files)
+                return lock, look_over(self.folder, self.files), self._noted(lock)
             except BaseException:
                 self.files.close(lock)
                 raise
@@ -278,12 +302,28 @@ class Volume:
             raise
         return lock
 
+    async def note(self) -> None:
+        """Note when the store was in use last, so that the next start notices a clock that jumped."""
+        if self._lock is not None:
+            await self.readers.run(partial(self._note, self._lock))
+
+    def _note(self, lock: int) -> None:
+        """Write the time into the lock file, in place: it needs no room but the first time. In a thread."""
+        with contextlib.suppress(OSError):
+            self.files.write_at(lock, b"%020d\n" % self.clock.now_us(), 0)
+
+    def _noted(self, lock: int) -> int | None:
+        """Return the time that was noted last. In a thread."""
+        text = self.files.read_at(lock, 20, 0)
+        return int(text) if len(text) == 20 and text.isdigit() else None
+
     async def flush(self) -> None:
         """Make durable what is not, and return when all that is queued is done, or the thread hangs."""
         await self.committer.drain()
 
     async def close(self, reason: str) -> None:
         """Answer whoever still waits, and let go of everything, unless a thread hangs: then the lock stays as well."""
+        self.upkeep.end()
         is_busy = self.committer.close(reason)
         for task in list(self._tasks):
             task.cancel()
@@ -291,7 +331,8 @@ class Volume:
         if is_busy:
             return
         logs = [held.known_log for held in self.streams.values() if held.known_log is not None]
-        await self.thread.run(self._let_go, logs, self._lock)
+        lock, self._lock = self._lock, None
+        await self.thread.run(self._let_go, logs, lock)
         self.thread.close()
 
     def _report(self, error: StreamError) -> None:

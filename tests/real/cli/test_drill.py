@@ -1,4 +1,4 @@
-"""`outlast drill` as people start it: a short outage of a real server, a slot that is taken for a moment."""
+"""`outlast drill` as people start it: a short outage of a real server, a slot that is taken for a moment, a disk that is full."""
 
 from __future__ import annotations
 
@@ -14,11 +14,20 @@ from typing import Any
 import pytest
 
 import outlast
+from outlast._cli.errors import Exit
 
-SHORT = ("--outage", "3s", "--warmup", "1s", "--cooldown", "3s")
+SHORT = {
+    "coder": ("--outage", "3s", "--warmup", "1s", "--cooldown", "3s", "--loops", "10"),
+    "electric": ("--outage", "3s", "--warmup", "1s", "--cooldown", "3s", "--loops", "10"),
+    "fluvio": ("--outage", "0.6s", "--warmup", "0.2s", "--cooldown", "0.6s", "--size", "16", "--fault", "full-at-once"),
+}
 ARM_KEYS = {"arm", "log_lines", "log_bytes", "attempts", "cpu_s", "rss_peak_mib", "connects_100ms_max", "lost", "twice"}
-OWN_KEYS = {"coder": {"recovery_s_p50", "recovery_s_max"}, "electric": {"recovery_s", "throughput_percent", "changes"}}
-FAULTS = {"coder": "stop", "electric": "slot-taken"}
+OWN_KEYS = {
+    "coder": {"recovery_s_p50", "recovery_s_max"},
+    "electric": {"recovery_s", "throughput_percent", "changes"},
+    "fluvio": {"recovery_s", "phantom", "refusal_ms_p99"},
+}
+FAULTS = {"coder": ("stop", 3.0), "electric": ("slot-taken", 3.0), "fluvio": ("full-at-once", 0.6)}
 
 
 def start(drill: str, *words: str) -> subprocess.Popen[str]:
@@ -31,19 +40,21 @@ def start(drill: str, *words: str) -> subprocess.Popen[str]:
     )
 
 
-@pytest.fixture(scope="module", params=["coder", "electric"])
+@pytest.fixture(scope="module", params=["coder", "electric", "fluvio"])
 def drill(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[int, dict[str, Any], str, str]:
     """One drill of two arms: its exit code, its JSON, what it wrote meanwhile, its report."""
     report = tmp_path_factory.mktemp("drill") / "out.html"
-    process = start(request.param, *SHORT, "--arms", "naive,outlast", "--loops", "10", "--json", "--report", str(report))
+    process = start(request.param, *SHORT[request.param], "--arms", "naive,outlast", "--json", "--report", str(report))
     out, err = process.communicate(timeout=150)
+    if process.returncode == Exit.SKIPPED:
+        pytest.skip(err)
     assert out, err
     return process.returncode, json.loads(out), err, report.read_text()
 
 
 def test_its_json_has_the_shape_of_every_drill(drill: tuple[int, dict[str, Any], str, str]) -> None:
     _, result, _, _ = drill
-    assert (result["fault"], result["seed"], result["outage_s"]) == (FAULTS[result["drill"]], 1, 3.0)
+    assert (result["fault"], result["outage_s"], result["seed"]) == (*FAULTS[result["drill"]], 1)
     assert [arm["arm"] for arm in result["arms"]] == ["naive", "outlast"]
     assert all(set(arm) >= ARM_KEYS | OWN_KEYS[result["drill"]] for arm in result["arms"])
 
@@ -102,3 +113,49 @@ def _alive(pid: int) -> bool:
     import psutil
 
     return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+
+
+def test_without_root_a_small_disk_is_mounted_in_a_namespace() -> None:
+    # As a user who is not root, in a namespace where the files of this user can be read; the drill then makes one of its own.
+    command = ["unshare", "--user", "--map-user=1000", "--map-group=1000", "--"]
+    if subprocess.run([*command, "unshare", "--user", "true"], check=False, capture_output=True).returncode:
+        pytest.skip("this machine allows no user namespace in another one")
+    words = [*SHORT["fluvio"], "--arms", "fluvio-fixed", "--json"]
+    done = subprocess.run(
+        [*command, sys.executable, "-m", "outlast", "drill", "fluvio", *words],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=150,
+        env={**os.environ, "PYTHONPATH": str(Path(outlast.__file__).parents[1])},
+    )
+    result = json.loads(done.stdout)
+    assert result["machine"]["rights"] == "root of a user namespace"
+    (arm,) = result["arms"]
+    assert (arm["log_lines"], arm["recovery_s"], arm["lost"]) == (1, None, 0)
+    assert arm["refused"] > 0
+
+
+def test_where_no_small_disk_can_be_made_the_drill_says_so_and_is_skipped() -> None:
+    command = ["unshare", "--user", "--map-user=1000", "--"]
+    if subprocess.run([*command, "true"], check=False, capture_output=True).returncode:
+        pytest.skip("this machine allows no user namespace")
+    done = subprocess.run(
+        [*command, sys.executable, "-m", "outlast", "drill", "fluvio"],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=150,
+        env={**os.environ, "PYTHONPATH": str(Path(outlast.__file__).parents[1])},
+    )
+    assert done.returncode == Exit.SKIPPED
+    assert done.stdout == ""
+    assert done.stderr.startswith("outlast: drill fluvio: skipped: mounting a small disk needs root or a user namespace: ")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_fault_that_a_disk_does_not_know_is_an_error_of_its_user() -> None:
+    process = start("fluvio", "--fault", "eio", "--disk", "tmpfs")
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == Exit.USAGE
+    assert err.splitlines() == ["outlast: fault 'eio' cannot be staged on a disk of kind 'tmpfs'; choose faulty"]

@@ -36,7 +36,8 @@ def drill(fault: str, *arms: str) -> DrillResult[LogArm]:
         assert sum(arm.timeline.lines) == arm.lines_total
         assert arm.exit_code == 0
         assert arm.reads_failed == 0
-        assert arm.readable == arm.acknowledged - arm.lost + arm.phantom
+        known = arm.acknowledged - arm.lost + arm.phantom
+        assert known <= arm.readable <= known + arm.unknown
     return result
 
 
@@ -70,6 +71,19 @@ def test_a_neighbour_fills_a_disk_at_once() -> None:
     assert flagged.refused > 50
     assert (flagged.log_lines, flagged.recovery_s) == (1, None)
     assert (flagged.lost, flagged.phantom, flagged.twice) == (0, 0, 0)
+
+
+@pytest.mark.parametrize("fault", ["full", "full-at-once", "oscillating", "read-only", "eio"])
+def test_outlast_keeps_its_counts_under_every_fault(fault: str) -> None:
+    (arm,) = drill(fault, "outlast").arms
+    assert (arm.lost, arm.phantom, arm.twice) == (0, 0, 0)
+    assert arm.log_lines <= 6
+    assert arm.errors == 1
+    assert arm.refused > 50
+    assert arm.attempts <= 20 + arm.acknowledged_outage
+    assert arm.transitions <= 2
+    assert arm.critical_lines == (0 if arm.heals else 1)
+    assert arm.heals is (arm.recovery_s is not None), "without a restart"
 
 
 def test_a_cancelled_drill_leaves_no_process_and_no_disk_behind() -> None:

@@ -36,6 +36,8 @@ def test_a_change_of_state_is_a_step_in_which_all_are_refused() -> None:
     taken, refused = [0.05, 0.15, 0.55], [0.12, 0.25, 0.35]
     assert transitions(taken, refused, 0.0, 1.0) == 2
     assert transitions(taken, [], 0.0, 1.0) == 0
+    # What comes after the fault is none of it, also within its last step.
+    assert transitions([0.05, 0.36], [0.15], 0.0, 0.35) == 1
     # A step with no answer at all says nothing.
     assert transitions([0.05, 0.95], [], 0.0, 1.0) == 0
 

@@ -30,12 +30,16 @@ def folder_of(stream_id: int) -> str:
     return f"{ROOT}/streams/{folder_name(stream_id)}"
 
 
+def record(stream_id: int, position: int) -> bytes:
+    return b"%d:%d:" % (stream_id, position) + bytes([65 + position % 26]) * 9
+
+
 class Volume:
     """Streams whose batches have one to three records, each with its position in it; some have headers, some a producer."""
 
     def __init__(self, tree: Mapping[str, bytes | None] | None = None, rng: Random | None = None) -> None:
         """Begin with a copy of `tree`, or make the streams."""
-        self.files = FakeFiles(rng)
+        self.files, self.files_root = FakeFiles(rng), Path(ROOT) / "streams"
         self.files.make_folder(f"{ROOT}/streams")
         for path, data in (tree or {}).items():
             if data is None:
@@ -59,9 +63,10 @@ class Volume:
             log.append([Entry(texts, headers, producer)], 1000 + tail)
 
     def shared(self) -> Shared:
-        """Begin as a new process; `reports` are what it was told of damage."""
+        """Begin as a new process; `reports` are what it was told of damage, and `notes` the lines it wrote besides."""
         self.reports: list[StreamError] = []
-        return Shared(files=self.files, report=self.reports.append)
+        self.notes: list[str] = []
+        return Shared(files=self.files, report=self.reports.append, note=self.notes.append)
 
     def recover(self, stream_id: int) -> Log:
         return Log.recover(Path(folder_of(stream_id)), self.shared())
@@ -74,12 +79,12 @@ class Volume:
                 chunk = log.read(position, 1)
             except DamagedError as error:
                 self.reports.append(error)
-                assert error.next is not None
-                assert error.next > position
-                position = error.next
+                following = error.next or 0
             else:
                 records.update(enumerate(chunk.records, chunk.first))
-                position = chunk.next
+                following = chunk.next
+            assert following > position
+            position = following
         return records
 
     def verify(self, *, repair: bool = False) -> Report:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, ClassVar
@@ -12,9 +13,11 @@ from outlast._drill.fluvio.audit import ids_of_lines
 from outlast._drill.fluvio.faults import DISK_FAULTS, DiskFault
 from outlast._drill.fluvio.figures import COLUMNS, SERIES, LogArm, describe, load
 from outlast._drill.fluvio.run import LogKind, LogRun
+from outlast._drill.fluvio.stream_ids import ids_of_stream
 from outlast._drill.lab.drills import Drill
 from outlast._drill.lab.errors import DrillSkipped, DrillUsageError
 from outlast._drill.lab.options import DrillOptions
+from outlast.disk import Thresholds
 from outlast.testing import SmallDisk, SmallDiskError
 
 if TYPE_CHECKING:
@@ -32,6 +35,13 @@ LOG_ARMS: Mapping[str, LogKind] = MappingProxyType(
         for kind in (
             LogKind("naive", "each request is tried on the disk, each failure is logged", _ARMS + "naive", ids=ids_of_lines),
             LogKind("fluvio-fixed", "a flag set at the first error, never cleared", _ARMS + "fluvio_fixed", ids=ids_of_lines),
+            LogKind(
+                "outlast",
+                "outlast.streams",
+                _ARMS + "outlast_streams",
+                ids=ids_of_stream,
+                level_bytes=lambda size: Thresholds().levels(size).enter,
+            ),
         )
     }
 )
@@ -79,17 +89,22 @@ class FluvioOptions(DrillOptions):
             msg = f"a disk of {self.size_mib} MiB is too small for this drill; choose at least {SIZE_MIB_MIN}"
             raise DrillUsageError(msg)
         if (reason := SmallDisk.available(self.disk_kind)) is not None:
-            raise DrillSkipped(reason)
+            others = [kind for kind in kinds if kind != self.disk_kind]
+            raise DrillSkipped(reason + (f"; try --disk {' or '.join(others)}" if others else ""))
 
 
 def command_with_rights(command: Sequence[str]) -> list[str] | None:
-    """Return the command that runs `command` where it may mount a disk; None if this process may, or no process can."""
+    """Return the command that runs `command` where it may mount a disk; None if this process may. Raises DrillSkipped."""
+    if sys.platform != "linux":
+        msg = f"a small disk needs Linux, this is {sys.platform}"
+        raise DrillSkipped(msg)
     if os.geteuid() == 0:
         return None
     try:
         return SmallDisk.command(command)
-    except SmallDiskError:
-        return None
+    except SmallDiskError as exc:
+        msg = f"mounting a small disk needs root or a user namespace: {exc}"
+        raise DrillSkipped(msg) from exc
 
 
 FLUVIO: Drill[FluvioOptions, LogArm] = Drill(

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from outlast.testing import DiskKind, SmallDisk
 
 FILL_S_MAX = 90.0
+TAKE_S_MAX = 10.0
+MEANWHILE_BYTES = 512 << 10
+REST_BYTES = 16 << 10
+"""Less than the blocks of a record and of the metadata of an ext4 that nobody else can use."""
 SWING_BYTES = 1 << 20
 HALF_SWING_S = 1.0
 FOLLOW_S = 0.05
@@ -97,8 +101,17 @@ class FullAtOnce(Full):
         """Leave the disk as it is."""
 
     def begin(self, stage: DiskStage) -> None:
-        """Take it."""
-        stage.disk.fill()
+        """Take it, but for a little that the producers may write meanwhile: a call that finds less than it asks for takes none.
+
+        The rest is then taken quickly enough that nobody comes between.
+        """
+        stage.disk.fill(leave_bytes=MEANWHILE_BYTES)
+        deadline_s = time.monotonic() + TAKE_S_MAX
+        while stage.disk.available_bytes >= REST_BYTES:
+            if time.monotonic() > deadline_s:
+                msg = f"the disk could not be filled within {TAKE_S_MAX:g} s: {stage.disk.available_bytes} bytes are available"
+                raise DrillError(msg)
+            stage.disk.fill()
 
 
 class Oscillating(FullAtOnce):

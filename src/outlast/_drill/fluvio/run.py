@@ -208,7 +208,8 @@ def transitions(acknowledged_s: Sequence[float], refused_s: Sequence[float], fro
     """Count the changes between steps in which appends were taken and steps in which all were refused."""
     starts = [index * STEP_S for index in range(math.ceil((until_s - from_s) / STEP_S))]
     taken, refused = (
-        measure.fill_bins(((time_s, 1) for time_s in times_s), from_s, starts, STEP_S) for times_s in (acknowledged_s, refused_s)
+        measure.fill_bins(((time_s, 1) for time_s in times_s if time_s < until_s), from_s, starts, STEP_S)
+        for times_s in (acknowledged_s, refused_s)
     )
     states = [bool(yes) for yes, no in zip(taken, refused, strict=True) if yes or no]
     return sum(before is not after for before, after in pairwise(states))

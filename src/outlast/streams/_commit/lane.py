@@ -116,3 +116,14 @@ class Counts:
         self.appends = self.records = self.bytes = self.duplicates = 0
         self.refused = self.expired = self.failed = self.unknown = 0
         self.rounds = self.frames = self.syncs = 0
+
+    def outcomes(self) -> dict[str, float]:
+        """Return how many appends had which outcome. Refused ones were never begun; of the unknown nobody knows."""
+        return {
+            "stored": self.appends,
+            "duplicate": self.duplicates,
+            "refused": self.refused,
+            "expired": self.expired,
+            "failed": self.failed,
+            "unknown": self.unknown,
+        }

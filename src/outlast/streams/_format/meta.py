@@ -17,6 +17,8 @@ from outlast.streams._model import Retention, StreamOptions
 
 SLOT_BYTES: Final = 4096
 META_BYTES: Final = 2 * SLOT_BYTES
+OLDER: Final = "it is older than the other"
+"""The fault of a slot that is whole. Of the second one it is no damage: a crash came between the two writes of an update."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,11 +76,11 @@ def decode_slots(data: bytes) -> Slots:
         reason = f"neither slot of it is whole: {faults[0]}; {faults[1]}"
         raise FrameError(reason)
     if first is None or (second is not None and second.number > first.number):
-        faults[0] = faults[0] or "it is older than the other"
+        faults[0] = faults[0] or OLDER
         meta = second
     else:
         if second is not None and second != first:
-            faults[1] = "it is older than the other"
+            faults[1] = OLDER
         meta = first
     assert meta is not None  # noqa: S101  one of the two is whole
     if len(data) != META_BYTES:

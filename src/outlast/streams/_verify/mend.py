@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Final
 
 from outlast.streams._format.batches import BATCH_BYTES
 from outlast.streams._format.frames import CHECKED_FROM, checksum, mark, salt_of
+from outlast.streams._format.index import encode_index
 from outlast.streams._format.meta import SLOT_BYTES, encode_meta
 from outlast.streams._format.names import META_NAME, index_name, segment_name
 from outlast.streams._format.scan import batches
 from outlast.streams._format.segments import Previous, SegmentHeader, encode_header
-from outlast.streams._log.folders import unlink
-from outlast.streams._log.indexes import store
+from outlast.streams._log.folders import make_file, unlink
 from outlast.streams._log.meta_file import write_new
 from outlast.streams._log.pieces import reader, write_whole
 from outlast.streams._verify.walk import Run
@@ -175,12 +175,15 @@ class Mender:
 
     def _mend_indexes(self) -> None:
         """Remove the indexes that are wrong; those of segments that are as they were are made at once, the others when read."""
-        wrong = self._changed.union(self._survey.wrong_indexes)
+        # Where no header says where a segment ends, its index cannot be judged: a repair that was cut short may have left it.
+        unsure = {part.first for part in self._survey.parts if part.index is None}
+        wrong = unsure.union(self._changed, self._survey.wrong_indexes)
         for first in sorted(wrong):
             unlink(f"{self._folder}/{index_name(first)}", self._files)
         for part in self._survey.parts:
             if part.first in wrong and part.first not in self._changed and part.index is not None:
-                store(self._files, part.path, part.index, salt_of(self._survey.id, part.first))
+                data = encode_index(part.index, salt_of(self._survey.id, part.first))
+                make_file(f"{self._folder}/{index_name(part.first)}", data, self._files)
 
     def _mend_meta(self) -> None:
         survey, files, path = self._survey, self._files, f"{self._folder}/{META_NAME}"

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from outlast.extend import NewerFormatError
 from outlast.streams._format.frames import FRAME_BYTES_MAX, FrameError, salt_of
 from outlast.streams._format.index import decode_index
-from outlast.streams._format.meta import META_BYTES, Meta, decode_slots
+from outlast.streams._format.meta import META_BYTES, OLDER, Meta, decode_slots
 from outlast.streams._format.names import META_NAME, index_name, parse_index_name, parse_segment_name, segment_name
 from outlast.streams._log.pieces import reader
 from outlast.streams._verify.report import Finding
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from outlast.streams._format.segments import Previous
     from outlast.streams._verify.walk import Part
 
-REFUSED = "nothing of this stream was changed"
+REFUSED: Final = "Nothing of this stream is changed"
 
 
 @dataclass(slots=True)
@@ -79,12 +79,14 @@ class Surveyor:
                 raise
         except OSError as error:
             self._refuse(f"it cannot be read: {error.strerror or error}")
+        if survey.is_beyond_repair:
+            survey.findings = [replace(finding, repair="") for finding in survey.findings]
         return survey
 
     def _refuse(self, reason: str) -> None:
         survey = self._survey
         survey.is_beyond_repair = True
-        survey.find(META_NAME, survey.meta.oldest, f"{reason}; {REFUSED}", "")
+        survey.find(META_NAME, survey.meta.oldest, f"{reason}. {REFUSED}", "")
 
     def _look(self) -> None:
         survey = self._survey
@@ -93,6 +95,8 @@ class Surveyor:
         parts = [self._read_part(first) for first in firsts]
         if found is None:
             self._restore(parts)
+            if not parts:
+                return
         # Trimmed, and not removed yet: no part of the stream any more.
         gone = sum(part.first <= survey.meta.oldest for part in parts[1:])
         survey.parts = parts[gone:]
@@ -100,6 +104,12 @@ class Surveyor:
             survey.is_beyond_repair = True
             what = "no segment is in the folder, and one always is: which positions were used is not known. Delete the stream"
             survey.find(META_NAME, survey.meta.oldest, what, "")
+            return
+        if foreign := [part for part in survey.parts if part.is_foreign]:
+            # It may be healthy, at its right place. Nobody but a person can tell which name is wrong.
+            survey.is_beyond_repair = True
+            for part in foreign:
+                survey.find(part.name, part.first, f"{part.fault}: rename it, or remove it if that is a copy. {REFUSED}", "")
             return
         self._walk(survey.parts)
         self._check_ends(survey.parts)
@@ -120,15 +130,21 @@ class Surveyor:
             return None
         survey.meta, survey.has_meta, survey.faults = slots.meta, True, slots.faults
         for number, fault in enumerate(slots.faults, start=1):
-            if fault:
+            # A crash came between the two writes of an update, and the next start mends it: no damage.
+            if fault and (number, fault) != (2, OLDER):
                 survey.find(META_NAME, slots.meta.oldest, f"slot {number}: {fault}", "both slots are written again")
         return slots.meta
 
     def _restore(self, parts: list[Part]) -> None:
         """Take the entry from the newest header that is whole. What was trimmed in the first segment may be back."""
         survey = self._survey
+        if not parts:
+            survey.is_beyond_repair = True
+            if self._names:
+                survey.find(META_NAME, 0, "neither it nor a segment can be read, so the folder holds no record: remove it", "")
+            return
         headers = [part.header for part in parts if part.header is not None]
-        oldest = parts[0].first if parts else 0
+        oldest = parts[0].first
         if headers:
             last = headers[-1].meta
             survey.meta = replace(last, oldest=max(oldest, last.oldest), number=last.number + 1)
@@ -137,7 +153,7 @@ class Surveyor:
         if META_NAME not in self._names:
             name = repr(survey.meta.name)
             what = "there is no meta, so nothing says which stream this is"
-            survey.find(META_NAME, survey.meta.oldest, what, f"it is adopted as {name}" if parts else "")
+            survey.find(META_NAME, survey.meta.oldest, what, f"it is adopted as {name}")
 
     def _walk(self, parts: list[Part]) -> None:
         survey = self._survey
@@ -192,7 +208,8 @@ class Surveyor:
         known = {part.first: part for part in parts}
         for first in sorted(first for name in self._names if (first := parse_index_name(name)) is not None):
             part = known.get(first)
-            if first in firsts and part is None:
+            if part is None and (first in firsts or first < survey.meta.oldest):
+                # Of what was trimmed; a power cut brings back the name of a file that was removed.
                 continue
             reason = "it is of no segment" if part is None else self._index_fault(part)
             if reason:

@@ -128,7 +128,7 @@ def _tell_apart(surveys: list[Survey]) -> None:
     """Find streams of one name: the newest keeps it, and the others get one that has their id in it."""
     newest: dict[str, Survey] = {}
     for survey in sorted(surveys, key=lambda each: each.meta.created_us, reverse=True):
-        if newest.setdefault(survey.meta.name, survey) is not survey and survey.parts:
+        if newest.setdefault(survey.meta.name, survey) is not survey and not survey.is_beyond_repair:
             name = f"{survey.meta.name} {survey.id:016x}"
             if len(name.encode()) > NAME_BYTES_MAX:
                 name = f"found {survey.id:016x}"

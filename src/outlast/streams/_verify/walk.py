@@ -58,6 +58,8 @@ class Part:
     header_end: int
     fault: str
     """The damage of the header; empty if it is whole."""
+    is_foreign: bool = False
+    """Whether it is whole, and says that the file has the wrong name or lies in the wrong folder."""
     runs: list[Run] = field(default_factory=list)
     holes: list[Hole] = field(default_factory=list)
     torn_at: int | None = None
@@ -80,7 +82,7 @@ def read_part(read: ReadAt, path: str, size: int, first: int, stream_id: int) ->
     if (header.first, header.meta.id) == (first, stream_id):
         return Part(first, path, size, header, end, "")
     fault = f"it is that of position {header.first} of stream {header.meta.id:016x}"
-    return Part(first, path, size, None, 0, fault)
+    return Part(first, path, size, None, 0, fault, is_foreign=True)
 
 
 class Walk:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from outlast.extend import NewerFormatError
 from outlast.streams._format.frames import UNSALTED, FrameError, FrameKind, checksum, encode_frame, mark, salt_of
-from outlast.streams._format.index import STEP_BYTES, IndexBuilder, decode_index, encode_index
+from outlast.streams._format.index import STEP_BYTES, Index, IndexBuilder, decode_index, encode_index
 from outlast.streams._format.meta import META_BYTES, SLOT_BYTES, Meta, decode_slots, encode_meta
 from outlast.streams._format.names import (
     folder_name,
@@ -188,6 +188,13 @@ def test_each_flipped_bit_and_each_cut_of_an_index_is_found() -> None:
             decode_index(wrong, salt_of(1, 0))
     with pytest.raises(FrameError, match="the index is none"):
         decode_index(encode_frame(FrameKind.INDEX, b"too short", salt=salt_of(1, 0)), salt_of(1, 0))
+
+
+@pytest.mark.parametrize(("position", "offset"), [(9, 500), (20, 500), (15, 900)])
+def test_an_index_with_an_entry_outside_its_segment_is_none(position: int, offset: int) -> None:
+    index = Index(10, 20, 900, 1, (10, position), (100, offset))
+    with pytest.raises(FrameError, match="an entry of the index lies outside its segment"):
+        decode_index(encode_index(index, UNSALTED), UNSALTED)
 
 
 @given(st.dictionaries(st.text(max_size=5), st.text(max_size=9), max_size=4))

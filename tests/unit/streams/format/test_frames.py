@@ -6,6 +6,7 @@ import struct
 
 import google_crc32c
 import pytest
+from checksums import record_with_checksum_0
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -107,31 +108,8 @@ def batch_of(record: bytes) -> bytes:
     return b"".join(encode_batch([Entry([record])], salt=SALT, offset=0, durable_to=0, first=0, time_us=0).pieces)
 
 
-def record_with_checksum_0() -> bytes:
-    """The four bytes with which the checksum of a batch is 0: it is linear in them, so 32 equations with 32 unknowns."""
-
-    def crc(record: int) -> int:
-        return int(struct.unpack_from("<I", batch_of(struct.pack("<I", record)), 4)[0])
-
-    base = crc(0)
-    rows: list[tuple[int, int]] = []
-    for bit in range(32):
-        value, chosen = crc(1 << bit) ^ base, 1 << bit
-        for pivot, sources in rows:
-            if value ^ pivot < value:
-                value, chosen = value ^ pivot, chosen ^ sources
-        rows.append((value, chosen))
-        rows.sort(reverse=True)
-    wanted, record = base, 0
-    for pivot, sources in rows:
-        if wanted ^ pivot < wanted:
-            wanted, record = wanted ^ pivot, record ^ sources
-    assert wanted == 0
-    return struct.pack("<I", record)
-
-
 def test_a_batch_whose_checksum_is_0_is_read() -> None:
-    record = record_with_checksum_0()
+    record = record_with_checksum_0(batch_of)
     data = batch_of(record)
     assert data[4:8] == bytes(4)
     [batch] = batches(lambda at, size: data[at : at + size], salt=SALT, begin=0, end=len(data), position=0)

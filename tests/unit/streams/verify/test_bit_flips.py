@@ -50,7 +50,11 @@ def test_each_flipped_bit_is_found_and_never_makes_a_wrong_record(count: int, se
             first = int(name.removesuffix(".idx"))
             assert log.read(first + 1, 1).records == [everything[1][first + 1]]
         records = volume.records(log)
-        assert any(getattr(report, "segment", "") == name for report in volume.reports), (name, bit)
+        if name == "meta":
+            # Its other slot holds, and it is mended at the start: worth a line, as after a crash in the middle of an update.
+            assert any("'orders'" in note and "/meta is written again from its other slot" in note for note in volume.notes)
+        else:
+            assert any(getattr(report, "segment", "") == name for report in volume.reports), (name, bit)
         assert records.items() <= everything[1].items(), (name, bit)
         missing = sorted(everything[1].keys() - records.keys())
         assert len(missing) <= 3

@@ -1,0 +1,24 @@
+"""The records of the arm *outlast*, read back by a store that opens its folder afresh."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from outlast._drill.fluvio.arms.outlast_streams import NAME
+from outlast._drill.fluvio.wire import id_of
+from outlast.streams import Streams
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def ids_of_stream(folder: Path) -> list[int]:
+    """Return the ids of the records in the stream of that folder. Raises what the store raises."""
+    return asyncio.run(_ids(folder))
+
+
+async def _ids(folder: Path) -> list[int]:
+    async with Streams(folder) as streams:
+        stream = await streams.open(NAME)
+        return [number async for record in stream.read() if (number := id_of(record.data)) is not None]
