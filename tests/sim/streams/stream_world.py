@@ -103,7 +103,7 @@ class World:
         while True:
             self.streams += 1
             options = StreamOptions(
-                sync_every_s=1.0 if rng.random() < 0.3 else 0.0, segment_bytes=rng.choice([2000, 6000, 20_000]), producers_max=50
+                sync_every_s=1.0 if rng.random() < 0.3 else 0.0, segment_bytes=rng.choice([4096, 8192, 20_000]), producers_max=50
             )
             folder = ROOT / folder_name(self.streams)
             if rng.random() < 0.5:
