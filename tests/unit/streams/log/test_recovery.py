@@ -288,7 +288,7 @@ def test_a_start_reads_by_pieces() -> None:
 
 def test_a_segment_ends_before_offsets_do_whatever_is_configured(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(log, "SEGMENT_BYTES_MAX", 2000)
-    rig = Rig(StreamOptions(segment_bytes=1 << 40))
+    rig = Rig(StreamOptions(segment_bytes=1 << 30))
     for number in range(6):
         rig.log.append([one(b"%d" % number * 1000)], number)
     assert [segment.end <= 2000 for segment in rig.log.view.segments] == [True] * len(rig.segments())
