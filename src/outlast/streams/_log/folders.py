@@ -25,6 +25,7 @@ def create(folder: Path, meta: Meta, segment: str, header: bytes, files: FileSys
     Raises `OSError`, and then it is no stream, now or after a crash; `TornFileError` when that is not known.
     """
     files.mkdir(folder)
+    is_named = False
     try:
         meta_file.write_new(f"{folder}/{NEW_NAME}", meta, files)
         # While a segment may be found, so must be what says that it is no stream's.
@@ -32,16 +33,17 @@ def create(folder: Path, meta: Meta, segment: str, header: bytes, files: FileSys
         make_file(f"{folder}/{segment}", header, files)
         files.sync_folder(folder.parent)
         files.rename(f"{folder}/{NEW_NAME}", f"{folder}/{META_NAME}")
+        is_named = True
         files.sync_folder(folder)
     except BaseException as error:
-        _take_back(folder, error, files)
+        _take_back(folder, error, files, is_named=is_named)
         raise
 
 
-def _take_back(folder: Path, error: BaseException, files: FileSystem) -> None:
-    """Leave nothing of a stream that could not be made."""
+def _take_back(folder: Path, error: BaseException, files: FileSystem, *, is_named: bool) -> None:
+    """Leave nothing of a stream that could not be made. What has not got its name needs no descriptor for that."""
     try:
-        if META_NAME in files.names(folder):
+        if is_named:
             files.rename(f"{folder}/{META_NAME}", f"{folder}/{NEW_NAME}")
             files.sync_folder(folder)
     except OSError as second:
