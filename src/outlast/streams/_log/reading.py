@@ -132,6 +132,8 @@ class Reader:
         if position >= (behind := view.next_of(place)):
             after = view.segments[place + 1].first
             raise self._damaged(segment, position, f"its records end at {behind}, and the next segment begins at {after}", after)
+        if position < segment.first:
+            raise self._damaged(segment, position, "the segment before it is missing", segment.first)
         collected = Collected(position, bytes_max)
         if (kept := self._shared.opened.pop((segment.path, position))) is not None:
             if not self._take(segment, kept, collected):
@@ -152,6 +154,9 @@ class Reader:
             reason = f"its data ends at position {expected}, and its records at {behind}"
             try:
                 for batch in batches(read, salt=salt, begin=offset, end=end, position=expected, ahead=ahead):
+                    if batch.first >= behind:
+                        # Refused once and not cut off: where the data ends could not be read in the next segment.
+                        break
                     offset, expected = batch.end, batch.next
                     if batch.next > collected.position and not self._take(segment, Opened(batch), collected):
                         return
@@ -165,7 +170,7 @@ class Reader:
                 return
             found = next_batch(read, salt=salt, begin=min(offset + 1, end), end=end, position=expected)
             if found is None or found.first > collected.position:
-                raise self._damaged(segment, collected.position, reason, behind if found is None else found.first)
+                raise self._damaged(segment, collected.position, reason, behind if found is None else min(found.first, behind))
             offset, expected = found.offset, found.first
 
     def _take(self, segment: Segment, opened: Opened, collected: Collected) -> bool:
