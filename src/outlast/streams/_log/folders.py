@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 from outlast.extend import TornFileError
 from outlast.streams._format.names import GONE_NAME, META_NAME
 from outlast.streams._log import meta_file
+from outlast.streams._log.pieces import cause
 
 if TYPE_CHECKING:
     from outlast.extend import FileSystem
@@ -48,7 +49,7 @@ def _take_back(folder: Path, error: BaseException, files: FileSystem, *, is_name
             files.sync_folder(folder)
     except OSError as second:
         number = error.errno if isinstance(error, OSError) else second.errno
-        reason = f"{error}; and it cannot be taken back ({second.strerror}): it may be found at the next start"
+        reason = f"{cause(error)}; and it cannot be taken back ({second.strerror}): it may be found at the next start"
         raise TornFileError(number, reason, os.fspath(folder)) from error
     # What is left is no stream, and the next start removes it.
     with contextlib.suppress(OSError):
@@ -101,7 +102,7 @@ def mark_gone(folder: Path, files: FileSystem) -> None:
             files.rename(gone, meta)
             files.sync_folder(folder)
         except OSError as second:
-            reason = f"{error}; and it cannot be taken back ({second.strerror}): it may be gone at the next start"
+            reason = f"{cause(error)}; and it cannot be taken back ({second.strerror}): it may be gone at the next start"
             raise TornFileError(error.errno, reason, os.fspath(folder)) from error
         raise
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from outlast.streams._log.view import Segment, View
 
 AHEAD_BYTES: Final = 1 << 18
-"""A longer batch is read in one piece. The allocator keeps pieces of this size; those of a MiB go back to the system each time."""
+"""A longer batch is read in one piece. The allocator keeps pieces of this size; those of a MiB go back to the system."""
 KEPT_BYTES_MIN: Final = 1 << 14
 """A shorter batch is read again."""
 RECORD_BYTES: Final = 64
