@@ -55,6 +55,8 @@ class Held:
         self.closing = False
         """Whether a close is queued: nothing comes in behind it."""
         self.consumers = Consumers(self)
+        self.needs_recovery = True
+        """Whether it is not recovered, or was while the disk would not take what that has to write: then it can only be read."""
         self._log: Log | None = None
         self._followers: set[asyncio.Future[None]] = set()
 
@@ -72,11 +74,6 @@ class Held:
     def known_log(self) -> Log | None:
         """Its log if it is recovered."""
         return self._log
-
-    @property
-    def needs_recovery(self) -> bool:
-        """Whether it is not recovered, or was while the disk would not take what that has to write: then it can only be read."""
-        return self._log is None or isinstance(self._log.refusal, OSError)
 
     # The stream as its consumers see it.
 
@@ -120,6 +117,7 @@ class Held:
     def recovered(self, log: Log) -> None:
         """Take the log."""
         self._log = self.lane.log = log
+        self.needs_recovery = isinstance(log.refusal, OSError)
 
     def check_there(self) -> None:
         """Raise `StreamNotFoundError` once it was deleted."""
@@ -132,7 +130,10 @@ class Held:
 
     def check_open(self, size: int) -> None:
         """Raise unless so many bytes may be added."""
-        view = self.log.view
+        log = self._log
+        if self.gone or log is None:
+            raise self.not_found()
+        view = log.view
         if view.closed or self.closing:
             raise StreamClosedError(self.name, f"it was closed at position {view.tail}; nothing can be added")
         quota = self.options.quota_bytes
