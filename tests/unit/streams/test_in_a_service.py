@@ -36,6 +36,22 @@ def test_those_who_wait_at_the_tail_are_bounded_and_leave_their_places() -> None
     run_virtual(main)
 
 
+def test_thousands_at_the_tail_of_one_stream_share_one_read() -> None:
+    async def main() -> None:
+        files = disk_in_memory()
+        async with opened(files) as streams:
+            orders = await streams.create("orders")
+            waiting = [asyncio.create_task(orders.fetch(0, wait_s=60.0)) for _ in range(3_000)]
+            await asyncio.sleep(0.1)
+            waiting[0].cancel()
+            reads = files.calls["read_at"]
+            await orders.append(b"x")
+            assert {bytes(chunk.records[0]) for chunk in await asyncio.gather(*waiting[1:])} == {b"x"}
+            assert files.calls["read_at"] - reads <= 5
+
+    run_virtual(main)
+
+
 # In a service.
 
 
