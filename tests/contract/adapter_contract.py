@@ -5,6 +5,9 @@ An adapter takes part by a class beside its rig:
     class TestMyAdapter(AdapterContract):
         @pytest.fixture
         def rig(self) -> Rig: ...
+
+What has no sessions, a disk for one, takes part by the same promises but for those about sessions: with `PlainContract` and a
+`PlainRig`, of which the others are made.
 """
 
 from __future__ import annotations
@@ -34,13 +37,13 @@ class Failure(NamedTuple):
     scope: Scope
 
 
-class Rig(abc.ABC):
+class PlainRig(abc.ABC):
     """One adapter before a peer of the test's own. `refuse`, `freeze` and `heal` concern everyone who uses the peer."""
 
     secret: str
-    """Something of the adapter's configuration that nobody may ever see."""
-    dialled: Sequence[float]
-    """When each session began to be dialled, on the event loop's clock."""
+    """Something of the adapter's configuration, or of what it is used for, that nobody may ever see."""
+    frozen = "timeout"
+    """The code of a peer that answers nothing."""
 
     @abc.abstractmethod
     def run(self, main: Callable[[], Coroutine[Any, Any, None]]) -> None:
@@ -48,23 +51,11 @@ class Rig(abc.ABC):
 
     @abc.abstractmethod
     def adapter(self) -> Any:
-        """Make an adapter whose configuration holds `secret`, with deadlines of less than a second."""
-
-    @abc.abstractmethod
-    def session(self, adapter: Any) -> AbstractAsyncContextManager[Any]:
-        """Open a session of one's own for a block; it has `epoch`."""
-
-    @abc.abstractmethod
-    async def use(self, session: Any) -> None:
-        """Ask the peer for something short over that session."""
+        """Make an adapter whose configuration holds `secret`, with deadlines of less than a second where they can be set."""
 
     @abc.abstractmethod
     async def call(self, adapter: Any) -> None:
         """Ask the peer for something short."""
-
-    @abc.abstractmethod
-    async def slow(self, adapter: Any) -> None:
-        """Ask the peer for something that takes it longer than the deadline, while it answers others."""
 
     @abc.abstractmethod
     def failures(self) -> Mapping[str, Failure]:
@@ -81,6 +72,29 @@ class Rig(abc.ABC):
     @abc.abstractmethod
     def heal(self) -> None:
         """Let the peer be well again."""
+
+    def held(self) -> int:
+        """How many sessions of ours the peer has."""
+        return 0
+
+
+class Rig(PlainRig):
+    """One adapter whose peer has sessions."""
+
+    dialled: Sequence[float]
+    """When each session began to be dialled, on the event loop's clock."""
+
+    @abc.abstractmethod
+    def session(self, adapter: Any) -> AbstractAsyncContextManager[Any]:
+        """Open a session of one's own for a block; it has `epoch`."""
+
+    @abc.abstractmethod
+    async def use(self, session: Any) -> None:
+        """Ask the peer for something short over that session."""
+
+    @abc.abstractmethod
+    async def slow(self, adapter: Any) -> None:
+        """Ask the peer for something that takes it longer than the deadline, while it answers others."""
 
     @abc.abstractmethod
     def held(self) -> int:
@@ -100,7 +114,7 @@ async def until(condition: Callable[[], bool]) -> None:
         await asyncio.sleep(0.01)
 
 
-async def down(rig: Rig, adapter: Dependency) -> BaseException:
+async def down(rig: PlainRig, adapter: Dependency) -> BaseException:
     """Use the peer until its outage is known; return what the one who found out was told.
 
     Not always the first who fails: that the peer answered a moment ago is taken for an answer by those who wonder.
@@ -120,10 +134,10 @@ def fault_of(error: BaseException) -> Fault:
 
 
 @pytest.mark.expected_logs
-class AdapterContract:
-    """The promises. A subclass has the fixture `rig`."""
+class PlainContract:
+    """The promises of every adapter. A subclass has the fixture `rig`."""
 
-    def test_each_failure_says_its_kind_and_whom_it_concerns(self, rig: Rig) -> None:
+    def test_each_failure_says_its_kind_and_whom_it_concerns(self, rig: PlainRig) -> None:
         async def main() -> None:
             adapter = rig.adapter()
             for name, failure in rig.failures().items():
@@ -144,14 +158,14 @@ class AdapterContract:
 
         rig.run(main)
 
-    def test_a_probe_passes_fails_and_hangs_within_its_limit(self, rig: Rig) -> None:
+    def test_a_probe_passes_fails_and_hangs_within_its_limit(self, rig: PlainRig) -> None:
         async def main() -> None:
             adapter = rig.adapter()
             await adapter.probe()
             await adapter.look()
             assert adapter.state is State.UP
             assert adapter.fault is None, "a probe that passes changes nothing"
-            for breaks, code in ((rig.refuse, None), (rig.freeze, "timeout")):
+            for breaks, code in ((rig.refuse, None), (rig.freeze, rig.frozen)):
                 breaks()
                 await adapter.look()
                 assert adapter.state is State.DOWN
@@ -164,7 +178,7 @@ class AdapterContract:
 
         rig.run(main)
 
-    def test_a_probe_that_is_cancelled_is_no_evidence_and_leaves_nothing(self, rig: Rig) -> None:
+    def test_a_probe_that_is_cancelled_is_no_evidence_and_leaves_nothing(self, rig: PlainRig) -> None:
         async def main() -> None:
             adapter = rig.adapter()
             rig.freeze()
@@ -181,6 +195,55 @@ class AdapterContract:
             await adapter.close()
 
         rig.run(main)
+
+    def test_what_is_secret_is_in_no_name_error_or_line(self, rig: PlainRig, caplog: pytest.LogCaptureFixture) -> None:
+        said: list[str] = []
+
+        async def main() -> None:
+            adapter = rig.adapter()
+            said.extend((repr(adapter), str(adapter), adapter.name))
+            for failure in rig.failures().values():
+                with pytest.raises(Exception) as caught:  # noqa: PT011 - the driver's own
+                    await failure.call(adapter)
+                said.append(f"{caught.value!r} {caught.value} {fault_of(caught.value)}")
+            rig.refuse()
+            error = await down(rig, adapter)
+            said.extend((f"{error!r} {error} {fault_of(error)}", f"{adapter.unavailable()!r} {adapter.health}"))
+            await adapter.close()
+
+        with caplog.at_level("DEBUG"):
+            rig.run(main)
+        assert len(said) > 4
+        assert rig.secret not in "\n".join([*said, caplog.text])
+
+    @pytest.mark.parametrize("trouble", ["well", "refusing", "frozen"])
+    def test_close_ends_everything_and_may_be_called_again(self, rig: Any, trouble: str) -> None:
+        async def main() -> None:
+            adapter = rig.adapter()
+            await adapter.open()
+            await rig.call(adapter)
+            if trouble != "well":
+                (rig.refuse if trouble == "refusing" else rig.freeze)()
+                await adapter.look()
+                assert adapter.state is State.DOWN
+            waiting = asyncio.create_task(adapter.ready())
+            await adapter.close()
+            await adapter.close()
+            waiting.cancel()
+            await asyncio.wait({waiting})
+            rig.heal()
+            await until(lambda: asyncio.all_tasks() == {asyncio.current_task()})
+            await adapter.open()
+            await adapter.ready()
+            await rig.call(adapter)
+            await adapter.close()
+
+        rig.run(main)
+
+
+@pytest.mark.expected_logs
+class AdapterContract(PlainContract):
+    """The promises of an adapter whose peer has sessions. A subclass has the fixture `rig`."""
 
     def test_a_session_is_of_its_epoch_and_ends_with_it(self, rig: Rig) -> None:
         async def main() -> None:
@@ -267,26 +330,6 @@ class AdapterContract:
             await adapter.close()
 
         rig.run(main)
-
-    def test_what_is_secret_is_in_no_name_error_or_line(self, rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
-        said: list[str] = []
-
-        async def main() -> None:
-            adapter = rig.adapter()
-            said.extend((repr(adapter), str(adapter), adapter.name))
-            for failure in rig.failures().values():
-                with pytest.raises(Exception) as caught:  # noqa: PT011 - the driver's own
-                    await failure.call(adapter)
-                said.append(f"{caught.value!r} {caught.value} {fault_of(caught.value)}")
-            rig.refuse()
-            error = await down(rig, adapter)
-            said.extend((f"{error!r} {error} {fault_of(error)}", f"{adapter.unavailable()!r} {adapter.health}"))
-            await adapter.close()
-
-        with caplog.at_level("DEBUG"):
-            rig.run(main)
-        assert len(said) > 4
-        assert rig.secret not in "\n".join([*said, caplog.text])
 
     @pytest.mark.parametrize("given_up_by", ["cancel", "deadline"])
     def test_what_is_given_up_here_ends_at_the_peer(self, rig: Rig, given_up_by: str) -> None:

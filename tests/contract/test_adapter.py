@@ -1,4 +1,4 @@
-"""An adapter made of the two doors alone, before a peer in memory, keeps the promises of an adapter; in virtual time."""
+"""Adapters keep their promises in virtual time: one made of the two doors alone, before a peer in memory, and that of a disk."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import math
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from adapter_contract import AdapterContract, Failure, Rig
+from adapter_contract import AdapterContract, Failure, PlainContract, PlainRig, Rig
+from guarded_disk import Inline, Writer, disk_of, files_of, threads
 
 from outlast import Classifiers, Dependency, Fault, Kind, Scope, State
 from outlast.extend import Pacer, attach
@@ -17,6 +18,8 @@ from outlast.testing import Episode, Script, ScriptedPeer, Trouble, run_virtual
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine
+
+    from outlast.disk import Disk
 
 DEADLINE_S = 0.3
 LOOK_S = 1.0
@@ -209,3 +212,61 @@ class TestAPeerInMemory(AdapterContract):
     @pytest.fixture
     def rig(self) -> MemoryRig:
         return MemoryRig()
+
+
+class DiskRig(PlainRig):
+    """A disk in memory. It has no sessions: whoever writes has a file open, which outlives every outage."""
+
+    secret = "hunter2 in a record"
+    frozen = "hangs"
+
+    def __init__(self) -> None:
+        self.files = files_of()
+        self.disks: list[Disk] = []
+
+    def run(self, main: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        run_virtual(main)
+
+    def adapter(self) -> Disk:
+        self.disks.append(disk_of(self.files))
+        return self.disks[-1]
+
+    async def call(self, adapter: Disk) -> None:
+        async with adapter.use("append"):
+            Writer(adapter, data=self.secret.encode()).write_once()
+
+    def failures(self) -> dict[str, Failure]:
+        async def without_descriptors(disk: Disk) -> None:
+            self.files.fail("open", errno.EMFILE)
+            await self.call(disk)
+
+        async def too_large(disk: Disk) -> None:
+            async with disk.use("append"):
+                disk.admit(1 << 40)
+
+        return {
+            "no descriptor": Failure(without_descriptors, Kind.TRANSIENT, Scope.CALL),
+            "too large for the disk": Failure(too_large, Kind.EXHAUSTED, Scope.CALL),
+        }
+
+    def refuse(self) -> None:
+        for call in ("room", "open"):
+            self.files.fail(call, errno.ESTALE, times=math.inf)
+
+    def freeze(self) -> None:
+        for disk in self.disks:
+            for thread in threads(disk):
+                thread.hanging = True
+
+    def heal(self) -> None:
+        self.files.heal()
+        for disk in self.disks:
+            for thread in threads(disk):
+                thread.heal()
+
+
+class TestDisk(PlainContract):
+    @pytest.fixture
+    def rig(self, monkeypatch: pytest.MonkeyPatch) -> DiskRig:
+        monkeypatch.setattr("outlast.disk._disk.OwnThread", Inline)
+        return DiskRig()

@@ -1,4 +1,4 @@
-"""`outlast drill`: stage a fault on real servers and measure what services do."""
+"""`outlast drill`: stage a fault on real servers or disks and measure what services do."""
 
 from __future__ import annotations
 
@@ -37,7 +37,6 @@ DISK_FAULT_NAMES = ("full", "full-at-once", "oscillating", "read-only", "eio")
 LIVE_COLUMNS_MIN = 100
 """The live table with its two sparklines is this wide; a narrower terminal gets plain lines."""
 
-LOOPS_HELP = "Loops that do jobs, in each arm."
 DISK_HELP = (
     "The file system: tmpfs, ext4 on a loop device, or one that fails by order; by default the first that the fault knows."
 )
@@ -46,18 +45,24 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
 
 @click.group()
 def drill() -> None:
-    """Stage a fault on real servers and measure what services make of it."""
+    """Stage a fault on real servers or disks and measure what services make of it."""
 
 
-def _options(
-    faults: tuple[str, ...], loops: int, loops_option: str = "--loops", loops_help: str = LOOPS_HELP
-) -> Callable[[F], F]:
+def _load(words: str, default: int, most: int, meaning: str) -> Callable[[F], F]:
+    return click.option(words, "loops", type=click.IntRange(1, most), default=default, show_default=True, help=meaning)
+
+
+def _loops(default: int) -> Callable[[F], F]:
+    return _load("--loops", default, 5000, "Loops that do jobs, in each arm.")
+
+
+def _options(faults: tuple[str, ...], load: Callable[[F], F]) -> Callable[[F], F]:
     """Return a decorator that adds the options of every drill; the first fault is the default."""
     lasting, shown = Duration(), functools.partial(click.option, show_default=True)
     options = (
         shown("--outage", "outage_s", type=lasting, default="20s", help="How long the fault lasts."),
         shown("--fault", type=click.Choice(faults), default=faults[0], help="What breaks."),
-        shown(loops_option, "loops", type=click.IntRange(1, 5000), default=loops, help=loops_help),
+        load,
         click.option("--arms", type=Names(), default=None, help="Which arms, separated by commas; all of them by default."),
         shown("--seed", type=int, default=1, help="Decides every random wait."),
         shown("--warmup", "warmup_s", type=lasting, default="5s", help="Healthy time before the fault."),
@@ -72,7 +77,7 @@ def _options(
 
 
 @drill.command()
-@_options(FAULT_NAMES, loops=50)
+@_options(FAULT_NAMES, _loops(50))
 @click.option("--dsn", default=None, help="Use this server rather than launching one; an own database is made and dropped.")
 def coder(**chosen: Any) -> int:  # noqa: ANN401
     """Take PostgreSQL away from fifty job loops, and bring it back.
@@ -87,7 +92,7 @@ def coder(**chosen: Any) -> int:  # noqa: ANN401
 
 
 @drill.command()
-@_options(SLOT_FAULT_NAMES, loops=20)
+@_options(SLOT_FAULT_NAMES, _loops(20))
 def electric(**chosen: Any) -> int:  # noqa: ANN401
     """Take its slot, its lock or its owner from a change stream, beside other loops of the same service.
 
@@ -101,15 +106,15 @@ def electric(**chosen: Any) -> int:  # noqa: ANN401
 
 
 @drill.command()
-@_options(DISK_FAULT_NAMES, 8, "--producers", "Clients that append to the log of each arm.")
+@_options(DISK_FAULT_NAMES, _load("--producers", 8, 400, "Clients that append to the log of each arm."))
 @click.option("--disk", type=click.Choice(["tmpfs", "ext4", "faulty"]), default=None, help=DISK_HELP)
 @click.option("--size", "size_mib", type=click.IntRange(16, 4096), default=64, show_default=True, help="The disk's size in MiB.")
 def fluvio(**chosen: Any) -> int:  # noqa: ANN401
-    """Fill or break the disk under a log that eight producers write to, and mend it.
+    """Fill or break the disk under a log, and mend it.
 
-    The same log in three arms: naive, fluvio-fixed, outlast, each on a small disk of its own, which is mounted as root or else
-    as root of a user namespace. Exit code 0: the outlast arm kept what the drill promises; 1: it broke a promise; 2: the naive
-    arm did not storm, so the drill proves nothing; 77: no such disk can be made on this machine.
+    Eight producers push. The same log in three arms: naive, fluvio-fixed, outlast, each on a small disk of its own, which is
+    mounted as root or else as root of a user namespace. Exit code 0: the outlast arm kept what the drill promises; 1: it broke a
+    promise; 2: the naive arm did not storm, so the drill proves nothing; 77: no such disk can be made on this machine.
     """
     _require_packages(report=chosen["report"] is not None, wanted=("psutil",))
     from outlast._drill.fluvio.drill import FLUVIO, FluvioOptions, command_with_rights

@@ -17,6 +17,7 @@ SHOW_S: Final = 2.0
 class Exit(IntEnum):
     """Exit codes of the command itself; `outlast up` ends with those of `outlast.run` as well."""
 
+    REFUSED = 1
     USAGE = 64
     NO_INPUT = 66
     UNAVAILABLE = 69

@@ -119,7 +119,7 @@ class Disk(Dependency):
         # Protects the last look and what was admitted since, which change in one step. Nothing is called while it is held.
         self._lock = threading.Lock()
         self._clock: Callable[[], float] = time.monotonic
-        """That of the event loop while it is open, also for threads."""
+        """That of the event loop which asks, also for threads."""
         self._reserve_bytes = reserve_bytes
         self._reserve_at = float("-inf")
         self._probed_at = float("-inf")
@@ -188,7 +188,6 @@ class Disk(Dependency):
         """Begin to watch. Returns once the disk has said how much room it has, or has not for 2 s; never fails because of it."""
         await super().open()
         if self._watching is None:
-            self._clock = asyncio.get_running_loop().time
             await self._look()
             if self._reserve_bytes is not None and self.watch.condition is not Condition.UNKNOWN:
                 with contextlib.suppress(OSError):
@@ -289,6 +288,7 @@ class Disk(Dependency):
             await asyncio.sleep(watch.next_look_s)
 
     async def _look(self) -> Watch:
+        self._clock = asyncio.get_running_loop().time
         try:
             room = await self._looking.outcome(partial(self.files.room, self.path), ANSWER_S_MAX)
         except Exception as exc:  # noqa: BLE001 - whatever it is, the room is not known

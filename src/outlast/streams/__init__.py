@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from outlast.streams._consumers import Consumer, Delivered
 from outlast.streams._errors import (
     AppendTooLargeError,
     BeyondTailError,
@@ -19,6 +20,7 @@ from outlast.streams._errors import (
     TrimmedError,
 )
 from outlast.streams._model import Appended, Chunk, Producer, Record, Retention, StreamOptions
+from outlast.streams._stored import StoredConsumer, StoredStream, StoredStreams
 from outlast.streams._stream import Stream
 from outlast.streams._streams import Streams
 from outlast.streams._verify import Finding, Report, verify
@@ -28,7 +30,9 @@ __all__ = [
     "Appended",
     "BeyondTailError",
     "Chunk",
+    "Consumer",
     "DamagedError",
+    "Delivered",
     "ExpiredError",
     "FencedError",
     "Finding",
@@ -40,6 +44,9 @@ __all__ = [
     "Report",
     "Retention",
     "SequenceError",
+    "StoredConsumer",
+    "StoredStream",
+    "StoredStreams",
     "Stream",
     "StreamClosedError",
     "StreamError",

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from outlast import Fault, Kind, Scope, Unavailable
 from outlast.streams._commit import Lane
+from outlast.streams._consumers import Consumers
 from outlast.streams._errors import LimitError, StreamClosedError, StreamNotFoundError
 from outlast.streams._reading import fetch
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from outlast.extend import FileSystem
+    from outlast.streams._consumers import OpenedFiles
     from outlast.streams._log import Log
     from outlast.streams._model import Chunk, StreamOptions
     from outlast.streams._volume import Volume
@@ -52,6 +53,7 @@ class Held:
         """Whether it was deleted, or is being deleted."""
         self.closing = False
         """Whether a close is queued: nothing comes in behind it."""
+        self.consumers = Consumers(self)
         self._log: Log | None = None
         self._followers: set[asyncio.Future[None]] = set()
 
@@ -78,14 +80,9 @@ class Held:
     # The stream as its consumers see it.
 
     @property
-    def files(self) -> FileSystem:
-        """The file system of its folder."""
-        return self.volume.files
-
-    @property
-    def cleaning(self) -> Callable[[Callable[[], Any]], Any]:
-        """Calls what needs a little room, also on a full disk."""
-        return self.volume.disk.cleaning
+    def cursor_files(self) -> OpenedFiles:
+        """The files of cursors on its volume."""
+        return self.volume.cursor_files
 
     @property
     def oldest(self) -> int:

@@ -18,7 +18,7 @@ RECORDS_MAX: Final = 65_536
 APPEND_BYTES_MAX: Final = 32 << 20
 """Bytes of one append, headers and framing included; a frame may hold several appends and has the same limit."""
 
-SEGMENT_BYTES_MIN: Final = 4096
+SEGMENT_BYTES_MIN: Final = 512
 SEGMENT_BYTES_MAX: Final = 1 << 30
 """Offsets in a segment have 32 bits."""
 PRODUCERS_MAX: Final = 100_000
@@ -80,6 +80,13 @@ class Chunk:
         headers = self.headers or itertools.repeat(b"")
         for position, data, time_us, stored in zip(itertools.count(self.first), self.records, self.times_us, headers):
             yield Record(position, data, time_us / 1e6, json.loads(stored) if stored else {})
+
+    def part(self, first: int, end: int) -> Chunk:
+        """Return the records of it that lie at `first` to `end` - 1. `first` lies in it, or is its `next`."""
+        part = slice(first - self.first, max(first, end) - self.first)
+        records = self.records[part]
+        headers = None if self.headers is None else self.headers[part]
+        return Chunk(first, first + len(records), records, self.times_us[part], headers)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,16 +3,30 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+import contextlib
+from functools import partial
+from operator import attrgetter
+from typing import TYPE_CHECKING, Final
 
 from outlast.extend import Act, Figure, Lag, SystemHealth, Unit
+from outlast.streams._errors import StreamNotFoundError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from outlast.streams._commit import Committer
+    from outlast.streams._consumers import ConsumerCounts
     from outlast.streams._held import Followers
     from outlast.streams._volume import Volume
+
+
+OF_CONSUMERS: Final = (
+    ("consumer_lag_records", "Records that consumers have not acknowledged.", Figure.gauge, attrgetter("lag")),
+    ("consumer_set_aside", "Records that consumers have set aside.", Figure.gauge, attrgetter("set_aside")),
+    ("consumer_delivered", "Deliveries to consumers.", Figure.counter, attrgetter("delivered")),
+    ("consumer_acknowledged", "Records that consumers have acknowledged.", Figure.counter, attrgetter("acknowledged")),
+)
+"""Figures of the consumers that are in use."""
 
 
 class ShownStreams:
@@ -41,6 +55,10 @@ class ShownStreams:
             Figure.gauge("backlog", "Bytes of them.", self._by(_waiting_bytes), labels=at, unit=Unit.BYTES),
             Figure.gauge("streams", "Streams that are there.", self._each(lambda volume: len(volume.streams)), labels=at),
             Figure.gauge("unknown_folders", "Folders of which no stream is known.", self._each(_unknown), labels=at),
+            *(
+                kind(name, text, self._each(partial(_of_consumers, which=which)), labels=at)
+                for name, text, kind, which in OF_CONSUMERS
+            ),
             Figure.gauge("followers", "Readers that wait at the tail of a stream.", self._followers.count),
         ]
 
@@ -113,3 +131,12 @@ def _waiting_bytes(committer: Committer) -> float:
 
 def _unknown(volume: Volume) -> float:
     return len(volume.found.unknown)
+
+
+def _of_consumers(volume: Volume, which: Callable[[ConsumerCounts], int]) -> float:
+    total = 0
+    for held in list(volume.streams.values()):
+        # One that is deleted meanwhile has none.
+        with contextlib.suppress(StreamNotFoundError):
+            total += which(held.consumers.counts) if held.consumers.names else 0
+    return total

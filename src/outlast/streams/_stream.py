@@ -7,12 +7,14 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from outlast.streams import _reading
+from outlast.streams._consumers._consumers import DELIVERIES_MAX, LEASE_S
 from outlast.streams._entries import entry_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Mapping, Sequence
 
     from outlast import Admission
+    from outlast.streams._consumers import Consumer
     from outlast.streams._held import Held
     from outlast.streams._model import Appended, Chunk, Producer, Record, StreamOptions
 
@@ -122,6 +124,20 @@ class Stream:
         At the tail of a closed stream it does not wait. Raises as `read`.
         """
         return await _reading.fetch(self._held, position, bytes_max, wait_s)
+
+    async def consumer(
+        self, name: str, *, lease_s: float = LEASE_S, deliveries_max: int = DELIVERIES_MAX, start: int = 0
+    ) -> Consumer:
+        """Return the consumer of this name; a new one begins at `start`, or at the oldest position above that.
+
+        A record that it has delivered is its caller's for `lease_s` seconds. One that was delivered `deliveries_max` times and
+        not acknowledged is set aside. Raises `ValueError`, `LimitError`, `DamagedError`, `Unavailable`.
+        """
+        return await self._held.consumers.consumer(name, lease_s=lease_s, deliveries_max=deliveries_max, start=start)
+
+    async def delete_consumer(self, name: str) -> None:
+        """Forget a consumer, durably; one of its name that is made later is a new one. Raises `Unavailable`."""
+        await self._held.consumers.delete(name)
 
     async def trim(self, before: int) -> None:
         """Let go of all records below `before`, durably; whole segments of them are deleted. It works on a full disk.

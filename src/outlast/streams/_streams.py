@@ -68,7 +68,8 @@ class Streams:
 
         `backlog_max` and `backlog_bytes` bound the appends that wait on one volume, and half of each those of one stream, which
         always has room for one. `followers_max` bounds those who wait at the tail of a stream; `streams_max`, the streams. With
-        an `admission` each append comes in by it: the key is the stream's name, the cost the number of its records.
+        an `admission` each append comes in by it: the key is the stream's name, the cost the number of its records. `files` is
+        the file system of those disks that are given as paths.
         """
         for what, value in (
             ("backlog_max", backlog_max),
@@ -89,9 +90,7 @@ class Streams:
         disks = [place if isinstance(place, Disk) else Disk(place, files=files) for place in places]
         if len({disk.name for disk in disks}) < len(disks):
             raise ValueError(f"streams {name}: two volumes are called {disks[0].name!r}; give each Disk a name of its own")
-        self._volumes = {
-            disk.name: Volume(disk, self._followers, self._clock, files, backlog_max, backlog_bytes) for disk in disks
-        }
+        self._volumes = {disk.name: Volume(disk, self._followers, self._clock, backlog_max, backlog_bytes) for disk in disks}
         self.shown: Final = ShownStreams(name, list(self._volumes.values()), self._followers)
         """Its figures, health and acts, for `service.show`."""
         self._is_open = False

@@ -16,6 +16,7 @@ from outlast import ConfigurationError, Fault, Kind, Scope, Unavailable
 from outlast.extend import OwnThread, TornFileError
 from outlast.streams._catalogue import Found, look_over
 from outlast.streams._commit import Committer, Lane
+from outlast.streams._consumers import OpenedFiles
 from outlast.streams._errors import OutcomeUnknownError
 from outlast.streams._format.meta import Meta
 from outlast.streams._format.names import folder_name
@@ -28,8 +29,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
     from outlast.disk import Disk
-    from outlast.extend import FileSystem
     from outlast.streams._clock import Clock
+    from outlast.streams._consumers import Consumers
     from outlast.streams._errors import StreamError
     from outlast.streams._held import Followers
     from outlast.streams._model import Appended, Entry, StreamOptions
@@ -87,12 +88,10 @@ class Readers:
 class Volume:
     """See the head of this file. On the event loop's thread only, but for what is passed to a thread."""
 
-    def __init__(
-        self, disk: Disk, followers: Followers, clock: Clock, files: FileSystem, backlog_max: int, backlog_bytes: int
-    ) -> None:
+    def __init__(self, disk: Disk, followers: Followers, clock: Clock, backlog_max: int, backlog_bytes: int) -> None:
         self.disk = disk
         self.followers = followers
-        self.files = files
+        self.files = disk.files
         self.path = Path(disk.path)
         self.folder = self.path / STREAMS_NAME
         self.thread = OwnThread(f"{disk.name} writes")
@@ -101,12 +100,13 @@ class Volume:
         self.clock = clock
         self.freed = NOTHING_FREED
         """Room that retention has made and the disk does not show yet."""
-        self.shared = Shared(disk=disk, files=files, report=self._report, note=logger.info)
+        self.shared = Shared(disk=disk, files=disk.files, report=self._report, note=logger.info)
         self.lane = Lane(disk.name)
         """The queue of what concerns no stream that is there yet."""
         self.streams: dict[str, Held] = {}
         self.found = Found([], [], [])
         """What was there at the start."""
+        self.cursor_files = OpenedFiles(disk.files, disk.cleaning)
         self.upkeep = Upkeep(self)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._lock: int | None = None
@@ -222,7 +222,7 @@ class Volume:
 
     async def _delete(self, held: Held, log: Log) -> None:
         try:
-            await self._write(held.lane, log.delete)
+            await self._write(held.lane, partial(_delete, log, held.consumers))
         except BaseException:
             held.gone = False
             raise
@@ -319,6 +319,11 @@ class Volume:
 
     async def flush(self) -> None:
         """Make durable what is not, and return when all that is queued is done, or the thread hangs."""
+        flushes = (held.consumers.flush() for held in self.streams.values() if held.known_log is not None)
+        for outcome in await asyncio.gather(*flushes, return_exceptions=True):
+            if isinstance(outcome, Exception):
+                # Refused, or unknown: deliveries come again. A disk has its own lines.
+                logger.debug("streams in %s: cursors are not stored: %r", self.path, outcome)
         await self.committer.drain()
 
     async def close(self, reason: str) -> None:
@@ -330,17 +335,25 @@ class Volume:
         self.readers.close()
         if is_busy:
             return
-        logs = [held.known_log for held in self.streams.values() if held.known_log is not None]
+        held = [held for held in self.streams.values() if held.known_log is not None]
         lock, self._lock = self._lock, None
-        await self.thread.run(self._let_go, logs, lock)
+        await self.thread.run(self._let_go, held, lock)
         self.thread.close()
 
     def _report(self, error: StreamError) -> None:
         """Log damage that was found, once. From any thread."""
         logger.error("%s", error)
 
-    def _let_go(self, logs: list[Log], lock: int | None) -> None:
-        for log in logs:
-            log.release()
+    def _let_go(self, streams: list[Held], lock: int | None) -> None:
+        for held in streams:
+            held.consumers.let_go()
+            if held.known_log is not None:
+                held.known_log.release()
         if lock is not None:
             self.files.close(lock)
+
+
+def _delete(log: Log, consumers: Consumers) -> None:
+    """Delete a stream, and let its cursors go with it. In the thread."""
+    log.delete()
+    consumers.let_go()

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     import pytest
 
+    from outlast.extend import OwnThread
+
 MIB = 1 << 20
 TOTAL = 64 * MIB
 
@@ -35,14 +37,17 @@ def disk_of(files: FakeFiles, path: str = "/disk", **options: Any) -> Disk:
 class Writer:
     """Appends to one file as a user of the guard does, and counts what it was told."""
 
-    def __init__(self, disk: Disk, size: int = 64 << 10) -> None:
-        self.disk, self.size = disk, size
+    def __init__(self, disk: Disk, size: int = 64 << 10, thread: OwnThread | None = None, data: bytes = b"") -> None:
+        """Write `data`, or zeros; with a thread there, as one must on a real disk."""
+        self.disk, self._data, self._thread = disk, data or bytes(size), thread
+        self.size = len(self._data)
         self.acknowledged = 0
         self.errors: list[str] = []
         self.codes: set[str] = set()
         self._descriptor: int | None = None
 
-    def _write(self) -> None:
+    def write_once(self) -> None:
+        """Write, or raise and leave nothing."""
         files, disk = self.disk.files, self.disk
         disk.admit(self.size)
         if self._descriptor is None:
@@ -50,7 +55,7 @@ class Writer:
         before, written = files.size(self._descriptor), 0
         try:
             while written < self.size:
-                written += files.write(self._descriptor, [bytes(self.size - written)])
+                written += files.write(self._descriptor, [self._data[written:]])
         except OSError:
             files.truncate(self._descriptor, before)
             raise
@@ -58,7 +63,7 @@ class Writer:
     async def write(self) -> bool:
         try:
             async with self.disk.use("append"):
-                self._write()
+                await (asyncio.sleep(0, self.write_once()) if self._thread is None else self._thread.run(self.write_once))
         except OSError as exc:
             self.errors.append(errno.errorcode[exc.errno or 0] + (" soft" if isinstance(exc, SpaceLowError) else ""))
             self.codes.add(self.disk.refusal(exc).fault.code)

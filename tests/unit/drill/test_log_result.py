@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 from drill_arms import SHARED
 from rich.console import Console
+from rich.measure import Measurement
 
-from outlast._cli.drill import DISK_FAULT_NAMES
+from outlast._cli.drill import DISK_FAULT_NAMES, LIVE_COLUMNS_MIN
 from outlast._drill.fluvio.drill import FLUVIO, LOG_ARMS, FluvioOptions
 from outlast._drill.fluvio.faults import DISK_FAULTS
 from outlast._drill.fluvio.figures import COLUMNS, SERIES, LogArm, LogTimeline, describe
@@ -31,7 +32,7 @@ TIMELINE = LogTimeline(
     cpu_s=(0.1, 4.0, 4.0, 0.1),
     jobs=(0, 0, 0, 0),
     changes=(0, 0, 0, 0),
-    acknowledged=(2500, 5, 0, 2500),
+    stored=(2500, 5, 0, 2500),
     refused=(0, 90_000, 90_000, 0),
     reads=(100, 99, 98, 100),
 )
@@ -97,9 +98,7 @@ def test_the_json_has_the_shape_of_every_drill() -> None:
     assert set(found["arms"][0]) == {item.name for item in fields(LogArm)}
     assert {"log_lines", "attempts", "lost", "phantom", "twice", "recovery_s", "refusal_ms_p99"} <= set(found["arms"][0])
     timeline = found["arms"][0]["timeline"]
-    assert {"t_s", "lines", "attempts", "cpu_s", "jobs", "changes", "acknowledged", "refused", "reads"} == set(timeline) - {
-        "bin_s"
-    }
+    assert {"t_s", "lines", "attempts", "cpu_s", "jobs", "changes", "stored", "refused", "reads"} == set(timeline) - {"bin_s"}
     assert found["exit_code"] == 0
 
 
@@ -229,7 +228,7 @@ def test_the_report_draws_every_series_of_every_arm_and_marks_the_fault() -> Non
 
 
 def test_what_is_shown_meanwhile_has_the_clients() -> None:
-    sample = Sample(1234.0, 987.0, 55.0, 0.0, 0.0, acknowledged_per_s=401.0, refused_per_s=21.0)
+    sample = Sample(1234.0, 987.0, 55.0, 0.0, 0.0, stored_per_s=401.0, refused_per_s=21.0)
 
     def live(console: Console) -> None:
         view = LiveView(console, ("naive",), planned_s=60.0, title="drill", series=SERIES)
@@ -244,5 +243,18 @@ def test_what_is_shown_meanwhile_has_the_clients() -> None:
         view._states["naive"] = ArmState.OUTAGE
         view.arm_sample("naive", sample)
 
-    assert all(words in shown(live, terminal=True) for words in ("1,234", "987", "401", "21", "55 %", "acknowledged/s"))
-    assert shown(plain).strip() == "1,234 lines/s, 987 attempts/s, 21 refused/s, 401 acknowledged/s, CPU 55 %"
+    assert all(words in shown(live, terminal=True) for words in ("1,234", "987", "401", "21", "55 %", "stored/s"))
+    assert shown(plain).strip() == "1,234 lines/s, 987 attempts/s, 21 refused/s, 401 stored/s, CPU 55 %"
+
+
+def test_the_live_table_fits_the_narrowest_terminal_that_gets_one() -> None:
+    buffer = io.StringIO()
+    console = Console(file=buffer, width=LIVE_COLUMNS_MIN, force_terminal=True)
+    view = LiveView(console, tuple(LOG_ARMS), planned_s=60.0, title="drill", series=SERIES)
+    view.arm_state("fluvio-fixed", ArmState.RECOVERY, 10.0)
+    for _ in range(200):
+        view.arm_sample(
+            "fluvio-fixed", Sample(12_345.0, 12_345.0, 100.0, 0.0, 0.0, stored_per_s=12_345.0, refused_per_s=12_345.0)
+        )
+    table = view._table()
+    assert Measurement.get(console, console.options.update(max_width=1000), table).maximum <= LIVE_COLUMNS_MIN

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from random import Random
 from typing import TYPE_CHECKING, Any
 
+import outlast
 from fake_files import FakeFiles
 from outlast.disk import Disk
 from outlast.streams import Record, Stream, Streams
@@ -47,5 +48,14 @@ async def entered(hang: Hang) -> None:
     assert await asyncio.to_thread(hang.entered.wait, 60)
 
 
-def segments(files: FakeFiles) -> list[str]:
-    return sorted(path for path in files.tree("/") if path.endswith(".log"))
+async def fill(stream: Stream, size: int = 100_000) -> list[int]:
+    """Append until it is refused; return the positions that were acknowledged."""
+    got: list[int] = []
+    with suppress(outlast.Unavailable):
+        while True:
+            got.append((await stream.append(b"%08d" % len(got) + bytes(size))).first)
+    return got
+
+
+def figures(streams: Streams) -> dict[str, dict[tuple[str, ...], float]]:
+    return {figure.name: dict(figure.samples) for figure in streams.shown.figures()}

@@ -299,7 +299,7 @@ def test_positions_go_on_after_everything_was_trimmed_away() -> None:
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        ({"segment_bytes": 100}, "segment_bytes of a stream is 4096 to 1073741824, not 100"),
+        ({"segment_bytes": 100}, "segment_bytes of a stream is 512 to 1073741824, not 100"),
         ({"segment_bytes": (1 << 30) + 1}, "segment_bytes of a stream is"),
         ({"sync_every_s": -1.0}, "sync_every_s and producer_idle_s are at least 0: -1.0 and"),
         ({"producer_idle_s": float("nan")}, "sync_every_s and producer_idle_s are at least 0"),

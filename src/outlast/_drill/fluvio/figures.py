@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 class LogTimeline(Timeline):
     """Counts per bin of time, with those of the clients."""
 
-    acknowledged: tuple[int, ...] = ()
+    stored: tuple[int, ...] = ()
     refused: tuple[int, ...] = ()
     reads: tuple[int, ...] = ()
 
@@ -92,7 +92,7 @@ SERIES = (
     Series("attempts", "writes / s", "#1d4ed8", log=True),
     figures.CPU,
     Series("refused", "refused / s", "#be123c", log=True),
-    Series("acknowledged", "stored / s", "#15803d", log=True),
+    Series("stored", "stored / s", "#15803d", log=True),
     Series("reads", "reads / s", "#0f766e"),
 )
 

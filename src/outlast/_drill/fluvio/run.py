@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import shutil
 import threading
 import time
@@ -67,7 +68,7 @@ class LogRun(ArmRun[LogArm, DiskStage]):
     def __init__(self, options: FluvioOptions, kind: LogKind, observer: Observer, cancel: threading.Event) -> None:
         super().__init__(options, kind, observer, cancel)
         self._disk = SmallDisk(options.size_bytes, options.disk_kind)
-        self._ids, self._level_bytes = kind.ids, kind.level_bytes(options.size_bytes)
+        self._ids, self._level_of = kind.ids, kind.level_bytes
         self._writes_before = self._writes_after = 0
         self._refused = threading.Event()
         self._refused_s: float | None = None
@@ -86,7 +87,10 @@ class LogRun(ArmRun[LogArm, DiskStage]):
 
     def target(self) -> DiskStage:
         """Return the disk and the producers."""
-        return DiskStage(self._disk, self._producers, self._level_bytes, self._refused, self.pause)
+        # Of an ext4 a part is its own.
+        room = os.statvfs(self._disk.path)
+        level_bytes = self._level_of(room.f_blocks * room.f_frsize)
+        return DiskStage(self._disk, self._producers, level_bytes, self._refused, self.pause)
 
     @property
     def _disk_fault(self) -> DiskFault:
@@ -185,9 +189,7 @@ class LogRun(ArmRun[LogArm, DiskStage]):
 
         notes = self._producers.notes
         same = {item.name: getattr(shared, item.name) for item in fields(shared)}
-        return LogTimeline(
-            **same, acknowledged=count(notes.acknowledged_s), refused=count(notes.refused_s), reads=count(notes.reads_s)
-        )
+        return LogTimeline(**same, stored=count(notes.acknowledged_s), refused=count(notes.refused_s), reads=count(notes.reads_s))
 
     def _notes(self, account: LogAudit) -> Iterator[str]:
         notes = self._producers.notes

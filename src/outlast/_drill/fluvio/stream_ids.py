@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from outlast._drill.fluvio.arms.outlast_streams import NAME
 from outlast._drill.fluvio.wire import id_of
+from outlast.disk import Disk
 from outlast.streams import Streams
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ def ids_of_stream(folder: Path) -> list[int]:
 
 
 async def _ids(folder: Path) -> list[int]:
-    async with Streams(folder) as streams:
+    # Nothing is kept free on a folder that is only read: no thread of the guard touches it when it is to be removed.
+    async with Streams(Disk(folder, reserve_bytes=None)) as streams:
         stream = await streams.open(NAME)
         return [number async for record in stream.read() if (number := id_of(record.data)) is not None]

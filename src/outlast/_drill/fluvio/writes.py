@@ -51,7 +51,7 @@ class LogInstance(Instance):
         super().refresh()
         self.writes.sample()
         self.memory.append((time.monotonic(), self.process.rss_bytes))
-        self.acknowledged = len(self._producers.notes.acknowledged_s)
+        self.stored = len(self._producers.notes.acknowledged_s)
         self.refused = len(self._producers.notes.refused_s)
 
     def growth_mib(self, from_s: float) -> float:

@@ -29,7 +29,7 @@ class Sample:
     cpu_percent: float
     jobs_per_s: float
     changes_per_s: float
-    acknowledged_per_s: float = 0.0
+    stored_per_s: float = 0.0
     refused_per_s: float = 0.0
     """Requests of clients, where the service has any."""
 

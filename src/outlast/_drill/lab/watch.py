@@ -28,7 +28,7 @@ class _Totals:
     cpu_s: float
     jobs: int
     changes: int
-    acknowledged: int
+    stored: int
     refused: int
 
 
@@ -67,7 +67,7 @@ class Watch:
             cpu_s=sum(instance.cpu_s(now_s) for instance in each),
             jobs=sum(instance.jobs for instance in each),
             changes=sum(instance.changes for instance in each),
-            acknowledged=sum(instance.acknowledged for instance in each),
+            stored=sum(instance.stored for instance in each),
             refused=sum(instance.refused for instance in each),
         )
 
@@ -81,7 +81,7 @@ class Watch:
             cpu_percent=100.0 * (now.cpu_s - before.cpu_s) / passed_s,
             jobs_per_s=(now.jobs - before.jobs) / passed_s,
             changes_per_s=(now.changes - before.changes) / passed_s,
-            acknowledged_per_s=(now.acknowledged - before.acknowledged) / passed_s,
+            stored_per_s=(now.stored - before.stored) / passed_s,
             refused_per_s=(now.refused - before.refused) / passed_s,
         )
         self._observer.arm_sample(self._arm, sample)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from outlast._drill.shown.figures import Series
 
-_RATES = ("lines", "attempts", "refused", "jobs", "changes", "acknowledged")
+_RATES = ("lines", "attempts", "refused", "jobs", "changes", "stored")
 """The rates of a sample that a drill may want to show; what is drawn is the last of them."""
 
 _SPARKS = "▁▂▃▄▅▆▇█"
@@ -32,7 +32,8 @@ _SAMPLES_MAX = 4_000
 
 _SPARK_CHARS_MAX = 40
 _OTHER_CHARS = 78
-"""The width of the columns beside the two sparklines."""
+"""The width of the columns beside the two sparklines, or more where there are more of them."""
+_STATE_CHARS = len("recovery 10 s")
 
 _PLAIN_EVERY_S = 5.0
 _STYLES = {
@@ -89,7 +90,9 @@ class LiveView:
         self._rows = {arm: _Row() for arm in arms}
         self._planned_s = planned_s
         self._title = title
-        self._spark_chars = max(8, min(_SPARK_CHARS_MAX, (console.width - _OTHER_CHARS) // 2))
+        words = [max(map(len, arms), default=0), _STATE_CHARS, *(len(f"{rate}/s") for rate in self._rates), len("100 %")]
+        others = max(_OTHER_CHARS, sum(words) + 3 * (len(words) + 1))
+        self._spark_chars = max(5, min(_SPARK_CHARS_MAX, (console.width - others) // 2))
         self._began_s = time.monotonic()
         self._lock = threading.Lock()
         self._live = Live(console=console, get_renderable=self._render, refresh_per_second=8, transient=True)

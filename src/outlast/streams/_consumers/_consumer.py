@@ -18,7 +18,6 @@ from outlast.streams._errors import (
     StreamNotFoundError,
     TrimmedError,
 )
-from outlast.streams._model import Chunk
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
     from outlast.streams._consumers._consumers import Consumers
     from outlast.streams._consumers._cursor import Cursor, Event
     from outlast.streams._consumers._state import State
-    from outlast.streams._model import Record
+    from outlast.streams._model import Chunk, Record
 
 logger = logging.getLogger("outlast.streams")
 
@@ -370,7 +369,4 @@ def _records(chunk: Chunk | None, position: int, records_max: int) -> list[Recor
     """Return records of a chunk from a position on."""
     if chunk is None or not chunk.first <= position < chunk.next:
         return []
-    part = slice(position - chunk.first, position - chunk.first + records_max)
-    records = chunk.records[part]
-    headers = None if chunk.headers is None else chunk.headers[part]
-    return list(Chunk(position, position + len(records), records, chunk.times_us[part], headers))
+    return list(chunk.part(position, position + records_max))

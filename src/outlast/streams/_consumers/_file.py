@@ -3,7 +3,8 @@
 Appended to, one write for all events that have come meanwhile. Written again as a whole when it has grown, and when a write has
 failed: then what is in it is no longer known, and what is in memory is. Crash cases, with what is found after each:
 
-1. In the middle of an append: the old state, and a torn tail that is left out; the next write replaces the file.
+1. In the middle of an append: the old state, and a torn tail that is left out. The first write of a process replaces the file in
+   any case: what it has read may be in memory only, and no sync would put that on disk if one has failed before.
 2. Between append and sync: with or without the events, which were not acknowledged yet. Deliveries are never synced: a power cut
    may forget some of them, and a record is then delivered more often than its limit says.
 3. A sync fails: the file is cut back through a descriptor of its own (`AppendFile`), the acknowledgement is refused, and is not
@@ -45,8 +46,8 @@ OPENED_MAX: Final = 24
 """Files of cursors that are open on one volume: with what the logs of its streams have open there are fewer than 256."""
 
 
-def load(folder: Path, stream: str, stream_id: int, files: FileSystem) -> tuple[dict[str, Cursor], bool]:
-    """Read the cursors of a stream, and whether the file may be appended to as it is. Writes nothing, and needs no lock.
+def load(folder: Path, stream: str, stream_id: int, files: FileSystem) -> dict[str, Cursor]:
+    """Read the cursors of a stream. Writes nothing, and needs no lock.
 
     Raises `DamagedError`; `NewerFormatError` for a file of a later version; `OSError`.
     """
@@ -55,7 +56,7 @@ def load(folder: Path, stream: str, stream_id: int, files: FileSystem) -> tuple[
     if found.end < found.durable_to or (data and not found.end):
         reason = "the cursors do not read, or are those of another stream"
         raise DamagedError(stream, CONSUMERS_NAME, found.end, reason)
-    return _replay(found.events), found.end == len(data) > 0
+    return _replay(found.events)
 
 
 class OpenedFiles:
@@ -93,8 +94,7 @@ class CursorFile:
 
     def load(self) -> dict[str, Cursor]:
         """Read the cursors; this writes nothing. Raises as the function of this name."""
-        cursors, self._is_known = load(self.path.parent, self._stream, self._id, self._opened.files)
-        return cursors
+        return load(self.path.parent, self._stream, self._id, self._opened.files)
 
     def write(self, whole: Sequence[Event] | None, events: Sequence[Event], *, sync: bool) -> None:
         """Append events, with `whole` to a new file that holds nothing else; with `sync` return when they are on disk.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from outlast.extend import TornFileError
@@ -112,6 +113,8 @@ class Log:
         """
         with self._lock:
             self._check_may_write()
+            # The times of a log never go back, so that what they decide is decided again when it is read.
+            now_us = max(now_us, self._tail.newest_us)
             while (answers := self._try_append(entries, now_us)) is None:
                 self._roll(now_us)
             return answers
@@ -269,13 +272,14 @@ class Log:
     def _segment_bytes_max(self) -> int:
         return min(self.meta.options.segment_bytes, SEGMENT_BYTES_MAX)
 
-    def _roll(self, now_us: int) -> None:
-        """Go on in a new segment. Raises `OSError`; the next append tries again."""
+    def _roll(self, now_us: int, *, frees: bool = False) -> None:
+        """Go on in a new segment. Raises `OSError`; the next append tries again. `frees`: to make room, so it is not refused."""
         view, old = self.view, self._tail
         old.sync()
         newest_us = max(now_us, old.newest_us)
         header = encode_header(SegmentHeader(self.meta, view.tail, newest_us, self._previous(), self.producers.states()))
-        self._shared.disk.admit(len(header))
+        if not frees:
+            self._shared.disk.admit(len(header))
         path = f"{self.folder}/{segment_name(view.tail)}"
         if old.first < view.tail:
             # Its name gets durable with that of the new segment.
@@ -331,7 +335,7 @@ class Log:
     def _roll_to_free(self) -> None:
         # Without room for a new file the trimmed records stay where they are, until the next roll-over.
         with contextlib.suppress(OSError):
-            self._shared.disk.cleaning(self._roll, self._tail.newest_us)
+            self._shared.disk.cleaning(partial(self._roll, self._tail.newest_us, frees=True))
 
     def _remove_doomed(self) -> None:
         """Remove what was trimmed. What cannot be removed is tried again at the next trim."""

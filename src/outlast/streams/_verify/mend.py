@@ -12,11 +12,12 @@ import struct
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
+from outlast.streams._consumers._codec import encode, parse
 from outlast.streams._format.batches import BATCH_BYTES
 from outlast.streams._format.frames import CHECKED_FROM, checksum, mark, salt_of
 from outlast.streams._format.index import encode_index
 from outlast.streams._format.meta import SLOT_BYTES, encode_meta
-from outlast.streams._format.names import META_NAME, index_name, segment_name
+from outlast.streams._format.names import CONSUMERS_NAME, META_NAME, index_name, segment_name
 from outlast.streams._format.scan import batches
 from outlast.streams._format.segments import Previous, SegmentHeader, encode_header
 from outlast.streams._log.folders import make_file, unlink
@@ -70,6 +71,8 @@ class Mender:
             behind = Run(0, 0, survey.meta.oldest, survey.meta.oldest, newest_us, newest_us, survey.states)
             self._write(last, behind, self._header_of(behind, self._before))
         self._mend_indexes()
+        if survey.cursors is not None:
+            self._mend_cursors(survey.cursors)
         # Last of all: until then a folder without a meta is found by the next repair as well.
         self._mend_meta()
 
@@ -184,6 +187,13 @@ class Mender:
             if part.first in wrong and part.first not in self._changed and part.index is not None:
                 data = encode_index(part.index, salt_of(self._survey.id, part.first))
                 make_file(f"{self._folder}/{index_name(part.first)}", data, self._files)
+
+    def _mend_cursors(self, data: bytes) -> None:
+        """Keep the events before the first that does not read, and the file as it was beside it."""
+        path = f"{self._folder}/{CONSUMERS_NAME}"
+        make_file(f"{path}.damaged", data, self._files)
+        make_file(path, encode(parse(data, self._survey.id).events, self._survey.id), self._files)
+        self._files.sync_folder(self._folder)
 
     def _mend_meta(self) -> None:
         survey, files, path = self._survey, self._files, f"{self._folder}/{META_NAME}"

@@ -8,10 +8,18 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
 from outlast.extend import NewerFormatError
+from outlast.streams._consumers._codec import parse
 from outlast.streams._format.frames import FRAME_BYTES_MAX, FrameError, salt_of
 from outlast.streams._format.index import decode_index
 from outlast.streams._format.meta import META_BYTES, OLDER, Meta, decode_slots
-from outlast.streams._format.names import META_NAME, index_name, parse_index_name, parse_segment_name, segment_name
+from outlast.streams._format.names import (
+    CONSUMERS_NAME,
+    META_NAME,
+    index_name,
+    parse_index_name,
+    parse_segment_name,
+    segment_name,
+)
 from outlast.streams._log.pieces import reader
 from outlast.streams._verify.report import Finding
 from outlast.streams._verify.walk import Walk, read_part
@@ -43,6 +51,8 @@ class Survey:
     wrong_indexes: list[int] = field(default_factory=list)
     """First positions, of indexes that are to be removed, and made again where their segment is whole."""
     findings: list[Finding] = field(default_factory=list)
+    cursors: bytes | None = None
+    """The file of cursors, if it is damaged."""
     records: int = 0
     states: tuple[ProducerState, ...] = ()
     """The producers at the tail."""
@@ -114,6 +124,7 @@ class Surveyor:
         self._walk(survey.parts)
         self._check_ends(survey.parts)
         self._check_indexes(survey.parts, set(firsts))
+        self._check_cursors()
 
     def _read_meta(self) -> Meta | None:
         survey = self._survey
@@ -229,6 +240,17 @@ class Surveyor:
             return ""
         return "it does not fit its segment"
 
+    def _check_cursors(self) -> None:
+        if CONSUMERS_NAME not in self._names:
+            return
+        data = self._read_whole(CONSUMERS_NAME)
+        found = parse(data, self._survey.id)
+        if found.end < found.durable_to or (data and not found.end):
+            self._survey.cursors = data
+            what = f"the cursors do not read from offset {found.end} on, or are those of another stream"
+            act = "the bytes are set aside, and what was acknowledged since is delivered again"
+            self._survey.find(CONSUMERS_NAME, self._survey.meta.oldest, what, act)
+
     def _read_part(self, first: int) -> Part:
         path = f"{self._survey.folder}/{segment_name(first)}"
         descriptor = self._files.open(path, os.O_RDONLY)
@@ -237,10 +259,11 @@ class Surveyor:
         finally:
             self._files.close(descriptor)
 
-    def _read_whole(self, name: str, size: int) -> bytes:
+    def _read_whole(self, name: str, size: int | None = None) -> bytes:
         descriptor = self._files.open(f"{self._survey.folder}/{name}", os.O_RDONLY)
         try:
-            return reader(self._files, descriptor)(0, min(size, self._files.size(descriptor)))
+            found = self._files.size(descriptor)
+            return reader(self._files, descriptor)(0, found if size is None else min(size, found))
         finally:
             self._files.close(descriptor)
 

@@ -60,10 +60,10 @@ def index_that_fits_and_is_wrong(rig: Rig) -> bytes:
     ids=["behind the end", "fits and is wrong", "empty", "missing"],
 )
 def test_an_index_that_is_not_of_its_segment_changes_no_record(make: Callable[[Rig], bytes | None]) -> None:
-    rig = Rig(StreamOptions(segment_bytes=3000))
+    rig = Rig(StreamOptions(segment_bytes=4096))
     for number in range(60):
-        rig.log.append([one(b"%d" % number * 20)], number)
-    everything = [b"%d" % number * 20 for number in range(60)]
+        rig.log.append([one(b"%d" % number * 40)], number)
+    everything = [b"%d" % number * 40 for number in range(60)]
     path = rig.log.view.segments[0].path.replace(".log", ".idx")
     data = make(rig)
     if data is None:

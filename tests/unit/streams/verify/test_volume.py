@@ -13,6 +13,9 @@ from verify_rig import NAMES, RECORDS, ROOT, Volume, folder_of, record
 import outlast
 from outlast.streams import Finding, verify
 from outlast.streams._catalogue import look_over
+from outlast.streams._consumers._codec import encode, parse
+from outlast.streams._consumers._cursor import Event, EventKind
+from outlast.streams._consumers._runs import Run
 from outlast.streams._format.frames import UNSALTED, checksum, mark
 from outlast.streams._format.meta import SLOT_BYTES
 
@@ -92,6 +95,23 @@ def test_what_a_crash_leaves_of_an_update_or_a_trim_is_no_finding() -> None:
     # The second slot was not written yet; and the name of an index is back that was removed.
     volume.files.put(f"{folder_of(1)}/meta", volume.files.read(f"{folder_of(1)}/meta")[:SLOT_BYTES] + old)
     volume.files.put(f"{folder_of(1)}/{name}", data)
+    assert volume.verify().is_healthy
+
+
+def test_damaged_cursors_are_set_aside_and_those_before_are_kept() -> None:
+    volume = Volume(whole())
+    events = [Event(EventKind.ACKNOWLEDGED, "billing", (Run(at, at + 1),), 0) for at in range(3)]
+    data = encode(events[:2], 1) + encode(events[2:], 1, durable_to=len(encode(events[:2], 1)))
+    volume.files.put(f"{folder_of(1)}/consumers", data)
+    assert volume.verify().is_healthy
+    second = len(encode(events[:1], 1))
+    volume.files.flip(f"{folder_of(1)}/consumers", 8 * second + 200)
+    wrong = volume.files.read(f"{folder_of(1)}/consumers")
+    [finding] = volume.verify(repair=True).findings
+    assert (finding.segment, finding.is_repaired) == ("consumers", True)
+    assert f"do not read from offset {second} on" in finding.what
+    assert parse(volume.files.read(f"{folder_of(1)}/consumers"), 1).events == events[:1]
+    assert volume.files.read(f"{folder_of(1)}/consumers.damaged") == wrong
     assert volume.verify().is_healthy
 
 

@@ -39,7 +39,7 @@ class Attempts(Protocol):
 class Instance:
     """Records what the process does: its processor time over time, its work log, how many jobs and changes that makes."""
 
-    acknowledged = 0
+    stored = 0
     refused = 0
     """Requests of clients, where the service has any."""
 

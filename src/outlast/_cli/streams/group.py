@@ -1,0 +1,127 @@
+"""The group of commands, and what they have in common: the folder, its errors, and who holds it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from outlast import ConfigurationError, OutlastError, Unavailable
+from outlast._cli.errors import CommandError, Exit
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
+
+LOCK_NAME: Final = "outlast-streams.lock"
+LOCKS: Final = Path("/proc/locks")
+PROCESSES: Final = Path("/proc")
+COMMAND_CHARS_MAX: Final = 60
+EXIT_UNREAD: Final = 141
+"""Nobody reads the output: 128 and SIGPIPE."""
+
+as_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, and nothing else, on stdout.")
+folder_argument = click.argument("folder", type=click.Path(path_type=Path))
+stream_argument = click.argument("stream")
+
+
+@click.group()
+def streams() -> None:
+    """Look at the streams in a folder, and act on them.
+
+    FOLDER is what the service has as `Streams(FOLDER)`. ls, cat, tail, cursors and verify only look, and may be used while the
+    service runs; append, trim and verify --repair hold the folder, so they need it stopped.
+
+    Example: outlast streams append --create ./data orders "hello"
+
+    outlast streams cat ./data orders
+    """
+
+
+def on_stream(command: Callable[..., int]) -> Callable[..., int]:
+    """Add what names one stream to a command."""
+    return folder_argument(stream_argument(as_json_option(command)))
+
+
+def on_folder(command: Callable[..., int]) -> Callable[..., int]:
+    """Add what names a folder to a command."""
+    return folder_argument(as_json_option(command))
+
+
+@contextlib.contextmanager
+def explained(act: str, folder: Path, stream: str | None = None) -> Generator[None]:
+    """Turn what goes wrong into one line and an exit code: 66 for what is not there, 69 for the rest."""
+    what = f"cannot {act} {f'stream {stream!r} in ' if stream else ''}{folder}"
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise CommandError(f"{what}: there is no {error.filename or 'such folder'}", Exit.NO_INPUT) from error
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise CommandError(f"{what}: {error.strerror or error}", Exit.UNAVAILABLE) from error
+    except OutlastError as error:
+        raise CommandError(f"{what}: {_reason(error, folder, stream)}", _code(error)) from error
+    except ValueError as error:
+        raise CommandError(f"{what}: {error}", Exit.USAGE) from error
+
+
+def _reason(error: OutlastError, folder: Path, stream: str | None) -> str:
+    from outlast.streams import DamagedError
+
+    if isinstance(error, ConfigurationError) and (holder := holder_of(folder / LOCK_NAME)):
+        return f"it is in use by {holder}; stop that first"
+    reason = str(error).removeprefix(f"stream {stream!r}: ")
+    if isinstance(error, DamagedError) and error.next is not None:
+        reason += f"; go on behind it with --from {error.next}"
+    return reason
+
+
+def _code(error: OutlastError) -> Exit:
+    from outlast.extend import NewerFormatError
+    from outlast.streams import StreamNotFoundError
+
+    match error:
+        case StreamNotFoundError():
+            return Exit.NO_INPUT
+        case NewerFormatError():
+            return Exit.CONFIGURATION
+        case Unavailable() | ConfigurationError():
+            return Exit.UNAVAILABLE
+        case _:
+            return Exit.REFUSED
+
+
+def holder_of(lock: Path) -> str:
+    """Return who holds a lock file, as the kernel lists it: `process 71 (python shop.py)`. Empty if that cannot be found out."""
+    try:
+        found = lock.stat()
+        place = f"{os.major(found.st_dev):02x}:{os.minor(found.st_dev):02x}:{found.st_ino}"
+        lines = [line.split() for line in LOCKS.read_text(encoding="ascii").splitlines()]
+    except (OSError, ValueError):
+        return ""
+    # "1: FLOCK  ADVISORY  WRITE 71 00:2b:3211 0 EOF"; those who wait for it have an arrow.
+    holders = [words[4] for words in lines if len(words) > 5 and words[1:4:2] == ["FLOCK", "WRITE"] and words[5] == place]
+    if not holders or int(holders[0]) <= 0:
+        return ""
+    try:
+        command = (PROCESSES / holders[0] / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
+    except OSError:
+        command = ""
+    return f"process {holders[0]}" + (f" ({command[:COMMAND_CHARS_MAX]})" if command else "")
+
+
+@contextlib.contextmanager
+def printing() -> Generator[None]:
+    """Print something long: when nobody reads it any more the command ends, with 141 and without a word, as `cat` does."""
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # What is still buffered would be written, and complained about, at the end of the process.
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(EXIT_UNREAD) from None

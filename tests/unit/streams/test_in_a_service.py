@@ -1,0 +1,108 @@
+"""A store beside others: readers that wait, a service that runs it, and what it shows."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from store_parts import data, disk_in_memory, figures, opened
+
+import outlast
+from outlast.disk import Disk
+from outlast.streams import Producer, Retention, StreamOptions, Streams
+from outlast.testing import run_virtual
+
+# Those who wait at the tail.
+
+
+def test_those_who_wait_at_the_tail_are_bounded_and_leave_their_places() -> None:
+    async def main() -> None:
+        async with opened(disk_in_memory(), followers_max=2) as streams:
+            orders = await streams.create("orders")
+            waiting = [asyncio.create_task(orders.fetch(0, wait_s=60.0)) for _ in range(2)]
+            await asyncio.sleep(0.1)
+            with pytest.raises(outlast.Unavailable, match=r"2 readers wait at the tail of streams \(limit 2\)"):
+                await orders.fetch(0, wait_s=60.0)
+            waiting[0].cancel()
+            await asyncio.sleep(0)
+            late = asyncio.create_task(orders.fetch(0, wait_s=60.0))
+            await asyncio.sleep(0.1)
+            await orders.append(b"x")
+            assert (await waiting[1]).records == (await late).records == [b"x"]
+            assert len(await orders.fetch(1, wait_s=0.5)) == 0
+            assert figures(streams)["followers"] == {(): 0}
+
+    run_virtual(main)
+
+
+# In a service.
+
+
+def test_a_service_opens_it_and_at_its_end_lets_readers_go_and_stores_what_is_under_way() -> None:
+    files = disk_in_memory()
+    told: list[BaseException] = []
+
+    async def main() -> int:
+        streams = Streams(Disk("/disk", name="/disk", files=files), files=files)
+        service = outlast.Service("shop")
+        streams.attach(service)
+
+        @service.loop()
+        async def follow(stop: outlast.Stop) -> None:
+            orders = await streams.create("orders", StreamOptions(sync_every_s=3600.0), exist_ok=True)
+            try:
+                async for record in orders.read(follow=True):
+                    assert record.data == b"x"
+            except outlast.Stopping as error:
+                told.append(error)
+                # Work that is under way may still store what it has.
+                await orders.append(b"last")
+                raise
+
+        @service.task()
+        async def write(stop: outlast.Stop) -> None:
+            orders = await streams.create("orders", StreamOptions(sync_every_s=3600.0), exist_ok=True)
+            await orders.append(b"x")
+            await stop.wait()
+
+        stop = outlast.Stop()
+        asyncio.get_running_loop().call_later(5.0, stop.fire, "enough")
+        code = await service.run(stop)
+        with pytest.raises(RuntimeError):
+            streams.names()
+        return code
+
+    async def read() -> None:
+        async with opened(files) as streams:
+            assert await data(await streams.open("orders")) == [b"x", b"last"]
+
+    assert run_virtual(main) == 0
+    assert len(told) == 1
+    files.power_cut()
+    run_virtual(read)
+
+
+def test_it_shows_itself_and_its_act_applies_retention() -> None:
+    async def main() -> None:
+        async with opened(disk_in_memory()) as streams:
+            options = StreamOptions(segment_bytes=4096, retention=Retention(size_bytes=10_000, floor_s=0.0))
+            orders = await streams.create("orders", options)
+            await orders.append(b"a", producer=Producer("p", 0, 0))
+            await orders.append(b"a", producer=Producer("p", 0, 0))
+            for _ in range(30):
+                await orders.append(bytes(1000))
+            shown = figures(streams)
+            assert shown["appended_records"] == {("/disk",): 31}
+            assert shown["appends"]["/disk", "duplicate"] == 1
+            assert shown["appends"]["/disk", "stored"] == shown["syncs"]["/disk",] == shown["frames"]["/disk",] == 31
+            assert shown["streams"] == {("/disk",): 1}
+            assert shown["backlog"] == {("/disk",): 0}
+            assert streams.shown.health().state == "open"
+            assert streams.shown.health().well
+            assert streams.shown.lag() is None
+            [act] = streams.shown.acts()
+            assert act.destructive
+            assert await act.run() == orders.oldest // 3 > 0
+        assert streams.shown.health().state == "closed"
+
+    run_virtual(main)
