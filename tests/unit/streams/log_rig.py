@@ -27,14 +27,29 @@ def one(data: bytes = b"x", producer: Producer | None = None, at: int | None = N
 
 
 class Rig:
-    def __init__(self, options: StreamOptions = OPTIONS, rng: Random | None = None, files: FakeFiles | None = None) -> None:
+    log: Log
+
+    def __init__(
+        self,
+        options: StreamOptions = OPTIONS,
+        rng: Random | None = None,
+        files: FakeFiles | None = None,
+        *,
+        name: str = "s",
+        is_made: bool = True,
+    ) -> None:
         self.files = files or FakeFiles(rng)
         self.files.make_folder(ROOT)
         self.folder = ROOT / folder_name(ID)
+        self.meta = Meta(ID, name, 1, options)
         self.reports: list[StreamError] = []
         self.notes: list[str] = []
         self.shared = self.new_shared()
-        self.log = Log.create(self.folder, Meta(ID, "s", 1, options), self.shared)
+        if is_made:
+            self.create()
+
+    def create(self) -> None:
+        self.log = Log.create(self.folder, self.meta, self.shared)
 
     def new_shared(self) -> Shared:
         return Shared(files=self.files, report=self.reports.append, note=self.notes.append)

@@ -27,7 +27,9 @@ def create(folder: Path, meta: Meta, segment: str, header: bytes, files: FileSys
     files.mkdir(folder)
     try:
         meta_file.write_new(f"{folder}/{NEW_NAME}", meta, files)
-        make_segment(f"{folder}/{segment}", header, files)
+        # While a segment may be found, so must be what says that it is no stream's.
+        files.sync_folder(folder)
+        make_file(f"{folder}/{segment}", header, files)
         files.sync_folder(folder.parent)
         files.rename(f"{folder}/{NEW_NAME}", f"{folder}/{META_NAME}")
         files.sync_folder(folder)

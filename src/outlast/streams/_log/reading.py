@@ -126,10 +126,12 @@ class Reader:
             raise self._damaged(segment, position, f"its records end at {behind}, and the next segment begins at {after}", after)
         collected = Collected(position, bytes_max)
         if (kept := self._shared.opened.pop((segment.path, position))) is not None:
-            self._take(segment, kept, collected)
-            return collected.chunk()
-        with self._shared.readers.use(segment.path) as descriptor:
-            self._collect(reader(self._shared.files, descriptor), view, place, tail, collected)
+            if not self._take(segment, kept, collected):
+                return collected.chunk()
+            self._shared.hints.put((segment.path, collected.position), (kept.end, kept.next))
+        if collected.position < behind:
+            with self._shared.readers.use(segment.path) as descriptor:
+                self._collect(reader(self._shared.files, descriptor), view, place, tail, collected)
         return collected.chunk()
 
     def _collect(self, read: ReadAt, view: View, place: int, tail: Tail, collected: Collected) -> None:

@@ -106,7 +106,7 @@ def recover(folder: Path, shared: Shared) -> Recovered:
             scan.limit(read, tail)
     finally:
         shared.files.close(descriptor)
-    segments = [*_closed(files), Segment(last.first, last.path, tail.size, tail.next, tail.newest_us)]
+    segments = [*_closed(files, shared), Segment(last.first, last.path, tail.size, tail.next, tail.newest_us)]
     if (position := max(tail.next, meta.oldest)) > tail.next and scan.refusal is None:
         reason = f"its records end at {tail.next}, and all below {meta.oldest} were trimmed: those between are lost"
         shared.report(DamagedError(meta.name, segment_name(last.first), tail.next, reason, meta.oldest))
@@ -145,7 +145,7 @@ def _file(shared: Shared, meta: Meta, path: str, first: int) -> _File:
     return _File(first, path, size, None, 0)
 
 
-def _closed(files: list[_File]) -> list[Segment]:
+def _closed(files: list[_File], shared: Shared) -> list[Segment]:
     """Return the segments that have a successor, whose header says where they end."""
     segments: list[Segment] = []
     # Of a segment whose successor does not say it, nobody knows that its records are old.
@@ -156,6 +156,11 @@ def _closed(files: list[_File]) -> list[Segment]:
             newest_us = after.header.created_us
             if (before := after.header.previous) is not None and before.first == each.first:
                 end, behind = before.size, before.tail
+            elif before is not None:
+                missing = DamagedError(
+                    after.header.meta.name, segment_name(before.first), before.first, "the file is missing", after.first
+                )
+                shared.report(missing)
         segments.append(Segment(each.first, each.path, end, behind, newest_us))
     return segments[::-1]
 
@@ -190,7 +195,7 @@ class _Scan:
         size, offset, position = self._last.size, self._last.header_end, self._last.first
         if self._last.header is None:
             tail.is_ended = True
-            self._start_without_header(read, tail.salt)
+            offset = self._start_without_header(read, tail.salt)
         while offset < size:
             try:
                 for batch in batches(read, salt=tail.salt, begin=offset, end=size, position=position):
@@ -224,16 +229,18 @@ class _Scan:
         tail.newest_us = max(tail.newest_us, batch.time_us)
         self.durable_to = batch.durable_to
 
-    def _start_without_header(self, read: ReadAt, salt: int) -> None:
-        """Find out from the segment before who had written, or refuse to go on without."""
+    def _start_without_header(self, read: ReadAt, salt: int) -> int:
+        """Return where the first batch begins. Who has written is found in the segment before, or nothing more is taken."""
         first = self._last.first
-        if next_batch(read, salt=salt, begin=0, end=self._last.size, position=first) is None:
+        found = next_batch(read, salt=salt, begin=0, end=self._last.size, position=first)
+        if found is None:
             self.refusal = self._damage(first, "neither its header nor any batch can be read, so its end is not known", first)
         elif self._before and (header := self._before[-1].header) is not None:
             self.producers = _producers(self._meta, header.producers)
             self._replay(self._before[-1])
         elif first > 0:
             self.refusal = self._damage(first, "its header cannot be read, so which producers had written is not known", first)
+        return 0 if found is None else found.offset
 
     def _replay(self, file: _File) -> None:
         files = self._shared.files
