@@ -116,7 +116,7 @@ def fluvio(**chosen: Any) -> int:  # noqa: ANN401
     mounted as root or else as root of a user namespace. Exit code 0: the outlast arm kept what the drill promises; 1: it broke a
     promise; 2: the naive arm did not storm, so the drill proves nothing; 77: no such disk can be made on this machine.
     """
-    _require_packages(report=chosen["report"] is not None, wanted=("psutil",))
+    _require_packages(report=chosen["report"] is not None, wanted=("psutil", "google_crc32c"))
     from outlast._drill.fluvio.drill import FLUVIO, FluvioOptions, command_with_rights
     from outlast._drill.lab.errors import DrillSkipped
 

@@ -18,7 +18,7 @@ from outlast.disk._consumers import ENTRIES_MAX, SECONDS_MAX, Budget, consumers
 from outlast.disk._probe import write_probe
 from outlast.disk._reserve import Reserve, reserve_bytes
 from outlast.disk._shown import ShownDisk
-from outlast.disk._watch import BYTES_LOW, INODES_LOW, LOOK_S_MIN, Condition, Rules, Sample, Thresholds, Watch
+from outlast.disk._watch import BYTES_LOW, INODES_LOW, Allowance, Condition, Rules, Sample, Thresholds, Watch
 from outlast.extend import LOCAL_FILES, NO_ROOM, Jitter, Levels, OwnThread, clean
 
 if TYPE_CHECKING:
@@ -114,6 +114,7 @@ class Disk(Dependency):
         """The room as it was seen last. Both are replaced whole, so any thread may read them."""
         self.probes = 0
         """Proofs by writing that were begun."""
+        self._allowance: Allowance | None = None
         self._admitted = 0
         """Bytes that were let in since the last look."""
         # Protects the last look and what was admitted since, which change in one step. Nothing is called while it is held.
@@ -248,13 +249,7 @@ class Disk(Dependency):
         """Count a write that surely fits, without asking the disk."""
         now = self._clock()
         with self._lock:
-            watch = self.watch
-            if watch.condition is not Condition.WELL or watch.read_at is None:
-                return False
-            left = watch.left_bytes - self._admitted - size
-            # The watch looks again before half of the way to the level can be gone; near it a look holds for one wait.
-            fresh_s = 2 * watch.next_look_s if left >= watch.band_bytes else LOOK_S_MIN
-            fits = left >= 0 and now < watch.read_at + fresh_s
+            fits = self._allowance is not None and self._allowance.covers(self._admitted + size, now)
             if fits:
                 self._admitted += size
             return fits
@@ -270,7 +265,8 @@ class Disk(Dependency):
                 return None
             if watch.left_bytes >= watch.band_bytes:
                 return faults.too_large(watch, size, self.name)
-            self.watch = watch = watch.full(self._clock())
+            self.watch, self._allowance = watch.full(self._clock()), None
+            watch = self.watch
             return faults.of(watch, self.name)
 
     def _same(self, fault: Fault) -> Fault:
@@ -307,7 +303,7 @@ class Disk(Dependency):
         """Take a sample into account. From any thread."""
         with self._lock:
             watch = self.watch = self.watch.after(sample)
-            self._admitted = 0
+            self._allowance, self._admitted = watch.allowance(), 0
             self.room = _room(watch)
         return watch
 

@@ -26,7 +26,7 @@ def write_probe(folder: Path, files: FileSystem, room_bytes: int) -> None:
     block would fit, and the next append would not.
     """
     path = folder / NAME
-    descriptor = files.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    descriptor = _opened(path, files)
     try:
         _fill(descriptor, files, room_bytes)
         files.sync(descriptor)
@@ -37,6 +37,16 @@ def write_probe(folder: Path, files: FileSystem, room_bytes: int) -> None:
         finally:
             with contextlib.suppress(FileNotFoundError):
                 files.unlink(path)
+
+
+def _opened(path: Path, files: FileSystem) -> int:
+    """Make the file; one that a process has left which died, or that somebody has put there, goes first."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+    try:
+        return files.open(path, flags)
+    except FileExistsError:
+        files.unlink(path)
+        return files.open(path, flags)
 
 
 def _fill(descriptor: int, files: FileSystem, room_bytes: int) -> None:

@@ -65,7 +65,8 @@ class Reserve:
 
     @contextlib.contextmanager
     def _opened(self, flags: int) -> Generator[int]:
-        descriptor = self._files.open(self._path, flags)
+        # No link is followed: what it leads to is nobody's reserve.
+        descriptor = self._files.open(self._path, flags | os.O_NOFOLLOW)
         try:
             yield descriptor
         finally:

@@ -103,6 +103,23 @@ class Sample:
 
 
 @dataclass(frozen=True, slots=True)
+class Allowance:
+    """Bytes that may be written without asking the disk again, and for how long."""
+
+    left_bytes: int
+    """Down to the lower level."""
+    band_bytes: int
+    """Between the levels: as long as so much is left the level is far."""
+    near_until: float
+    far_until: float
+
+    def covers(self, size: int, now: float) -> bool:
+        """Return whether `size` bytes in all fit, as far as is still known."""
+        left = self.left_bytes - size
+        return left >= 0 and now < (self.far_until if left >= self.band_bytes else self.near_until)
+
+
+@dataclass(frozen=True, slots=True)
 class Rules:
     """The levels of one disk: fixed, or such as fit its size."""
 
@@ -165,6 +182,13 @@ class Watch:
     def left_bytes(self) -> int:
         """Bytes that may be written until the lower level is reached; below 0 it is passed."""
         return 0 if self.room is None else self.room.available_bytes - self.rules.space_levels(self.room).enter
+
+    def allowance(self) -> Allowance | None:
+        """Return what may be written on the strength of the last sample; None: nothing, the disk has to be asked."""
+        if self.room is None or self.read_at is None or self.condition is not Condition.WELL:
+            return None
+        # The next look comes before half of the way to the level can be gone, so far from it a look holds for two waits.
+        return Allowance(self.left_bytes, self.band_bytes, self.read_at + LOOK_S_MIN, self.read_at + 2 * self.next_look_s)
 
     @property
     def band_bytes(self) -> int:

@@ -51,6 +51,7 @@ class Held:
         self.recovering: asyncio.Task[None] | None = None
         self.gone = False
         """Whether it was deleted, or is being deleted."""
+        self.deleting: asyncio.Task[None] | None = None
         self.closing = False
         """Whether a close is queued: nothing comes in behind it."""
         self.consumers = Consumers(self)

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import os
 import time
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from outlast import ConfigurationError, Phase, Stop, Stopping
 from outlast.disk import Disk
@@ -112,7 +112,8 @@ class Streams:
 
         From the step that fires the stop on, readers that wait at a tail get `Stopping`; appends do so after the drain.
         """
-        service.needs(*self.disks)
+        for disk in self.disks:
+            disk.attach(service)
         service.on_start(self._open)
         service.on_stop(self._let_followers_go, phase=Phase.REFUSE)
         service.on_stop(self._flush)
@@ -123,6 +124,7 @@ class Streams:
 
     async def __aenter__(self) -> Self:
         """Open it, for a script. Raises `ConfigurationError`."""
+        self._check_is_closed()
         for disk in self.disks:
             await disk.open()
         try:
@@ -150,8 +152,7 @@ class Streams:
             await self._close_disks()
 
     async def _open(self) -> None:
-        if self._is_open:
-            raise ConfigurationError(f"streams {self.name}: open already; attach it to one service, or enter it once")
+        self._check_is_closed()
         opened: list[Volume] = []
         try:
             for volume in self._volumes.values():
@@ -161,6 +162,7 @@ class Streams:
             for volume in opened:
                 await volume.close(STOPPED)
             raise
+        self._followers.ending = None
         self._is_open = True
 
     async def _let_followers_go(self) -> None:
@@ -186,7 +188,7 @@ class Streams:
     def names(self) -> list[str]:
         """Return the names of all streams, in their order."""
         self._check_is_open()
-        return sorted(name for volume in self._volumes.values() for name in volume.streams)
+        return sorted(name for volume in self._volumes.values() for name, held in volume.streams.items() if not held.gone)
 
     async def create(
         self, name: str, options: StreamOptions | None = None, *, volume: str | None = None, exist_ok: bool = False
@@ -203,8 +205,8 @@ class Streams:
         options = options or StreamOptions()
         if volume is not None and volume not in self._volumes:
             raise ValueError(f"streams {self.name}: there is no volume {volume!r}, only {', '.join(self._volumes)}")
-        while (making := self._making.get(name)) is not None:
-            await asyncio.wait({making})
+        while (busy := self._busy(name)) is not None:
+            await asyncio.wait({busy})
         held = self._find(name)
         if held is None:
             return Stream(await self._make(name, options, self._volume_for(name, volume)), self._admission)
@@ -220,7 +222,7 @@ class Streams:
         Raises `StreamNotFoundError`, `DamagedError`, `outlast.extend.NewerFormatError`, `Unavailable`.
         """
         held = self._find(name)
-        if held is None:
+        if held is None or held.gone:
             raise StreamNotFoundError(name, f"there is no such stream among the {len(self.names())} of {self.name}")
         return Stream(await held.volume.recovered(held), self._admission)
 
@@ -232,10 +234,19 @@ class Streams:
         stream = await self.open(name)
         await stream.delete()
 
+    def _busy(self, name: str) -> asyncio.Task[Any] | None:
+        """Return what is under way with the stream of that name: it is being made, or deleted."""
+        held = self._find(name)
+        return self._making.get(name) if held is None else held.deleting
+
     def _find(self, name: str) -> Held | None:
         self._check_is_open()
         found = (volume.streams.get(name) for volume in self._volumes.values())
         return next((held for held in found if held is not None), None)
+
+    def _check_is_closed(self) -> None:
+        if self._is_open:
+            raise ConfigurationError(f"streams {self.name}: open already; attach it to one service, or enter it once")
 
     def _check_is_open(self) -> None:
         if not self._is_open:

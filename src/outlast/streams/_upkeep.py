@@ -56,8 +56,9 @@ class Upkeep:
         """Take on what the volume held when it was opened."""
         volume = self.volume
         self._tell_unknown()
-        self._left.extend(volume.streams.values())
-        self._gone.extend(volume.found.gone)
+        self._left = deque(volume.streams.values())
+        self._gone = deque(volume.found.gone)
+        self._noted_at = float("-inf")
         self._unsubscribe = volume.disk.subscribe(lambda _state, _fault: self._wake())
 
     def end(self) -> None:

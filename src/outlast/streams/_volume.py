@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from outlast import ConfigurationError, Fault, Kind, Scope, Unavailable
 from outlast.extend import OwnThread, TornFileError
 from outlast.streams._catalogue import Found, look_over
-from outlast.streams._commit import Committer, Lane
+from outlast.streams._commit import Committer, Counts, Lane
 from outlast.streams._consumers import OpenedFiles
 from outlast.streams._errors import OutcomeUnknownError
 from outlast.streams._format.meta import Meta
@@ -96,7 +96,10 @@ class Volume:
         self.folder = self.path / STREAMS_NAME
         self.thread = OwnThread(f"{disk.name} writes")
         self.readers = Readers(disk.name)
-        self.committer = Committer(disk, self.thread, clock.now_us, backlog_max=backlog_max, backlog_bytes=backlog_bytes)
+        self._committer = partial(
+            Committer, disk, self.thread, clock.now_us, backlog_max=backlog_max, backlog_bytes=backlog_bytes, counts=Counts()
+        )
+        self.committer = self._committer()
         self.clock = clock
         self.freed = NOTHING_FREED
         """Room that retention has made and the disk does not show yet."""
@@ -120,11 +123,18 @@ class Volume:
 
     async def append(self, held: Held, entry: Entry, size: int, deadline_s: float | None) -> Appended:
         """Store an entry. The dependency refuses while the disk is not well."""
-        async with self.disk.use("append"):
-            if held.needs_recovery:
-                await self.recovered(held)
-            held.check_open(size)
-            return await self.committer.append(held.lane, entry, size, deadline_s)
+        is_in = False
+        try:
+            async with self.disk.use("append"):
+                is_in = True
+                if held.needs_recovery:
+                    await self.recovered(held)
+                held.check_open(size)
+                return await self.committer.append(held.lane, entry, size, deadline_s)
+        except Unavailable:
+            if not is_in:
+                self.committer.counts.refused += 1
+            raise
 
     async def read(self, held: Held, function: Callable[[], T]) -> T:
         """Call what reads a stream in a thread for reading."""
@@ -161,7 +171,9 @@ class Volume:
 
     async def _finish(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Await what must come to its end although its caller may be cancelled."""
-        task = asyncio.get_running_loop().create_task(coroutine, name=f"outlast streams {self.disk.name}")
+        return await self._shielded(asyncio.get_running_loop().create_task(coroutine, name=f"outlast streams {self.disk.name}"))
+
+    async def _shielded(self, task: asyncio.Task[T]) -> T:
         self._tasks.add(task)
         task.add_done_callback(self._finished)
         return await asyncio.shield(task)
@@ -218,7 +230,8 @@ class Volume:
         log = held.log
         held.gone = True
         held.changed()
-        await self._finish(self._delete(held, log))
+        task = held.deleting = asyncio.get_running_loop().create_task(self._delete(held, log))
+        await self._shielded(task)
 
     async def _delete(self, held: Held, log: Log) -> None:
         try:
@@ -226,6 +239,8 @@ class Volume:
         except BaseException:
             held.gone = False
             raise
+        finally:
+            held.deleting = None
         self.committer.forget(held.lane)
         if self.streams.get(held.name) is held:
             del self.streams[held.name]
@@ -252,7 +267,10 @@ class Volume:
     # The beginning and the end.
 
     async def open(self) -> None:
-        """Hold the folder and read its catalogue. Raises `ConfigurationError`."""
+        """Hold the folder and read its catalogue, again after a close. Raises `ConfigurationError`."""
+        # Both belong to the event loop that they were used on, and the committer has ended.
+        self.readers, self.committer = Readers(self.disk.name), self._committer()
+        self.streams = {}
         self._lock, found, noted_us = await self.readers.run(self._open)
         if noted_us is not None and (gap_s := self.clock.seen(noted_us)) is not None:
             text = (

@@ -19,7 +19,7 @@ from outlast._cli.errors import Exit
 SHORT = {
     "coder": ("--outage", "3s", "--warmup", "1s", "--cooldown", "3s", "--loops", "10"),
     "electric": ("--outage", "3s", "--warmup", "1s", "--cooldown", "3s", "--loops", "10"),
-    "fluvio": ("--outage", "0.6s", "--warmup", "0.2s", "--cooldown", "0.6s", "--size", "16", "--fault", "full-at-once"),
+    "fluvio": ("--outage", "0.4s", "--warmup", "0.2s", "--cooldown", "0.3s", "--size", "16", "--fault", "full-at-once"),
 }
 ARM_KEYS = {"arm", "log_lines", "log_bytes", "attempts", "cpu_s", "rss_peak_mib", "connects_100ms_max", "lost", "twice"}
 OWN_KEYS = {
@@ -27,7 +27,7 @@ OWN_KEYS = {
     "electric": {"recovery_s", "throughput_percent", "changes"},
     "fluvio": {"recovery_s", "phantom", "refusal_ms_p99"},
 }
-FAULTS = {"coder": ("stop", 3.0), "electric": ("slot-taken", 3.0), "fluvio": ("full-at-once", 0.6)}
+FAULTS = {"coder": ("stop", 3.0), "electric": ("slot-taken", 3.0), "fluvio": ("full-at-once", 0.4)}
 
 
 def start(drill: str, *words: str) -> subprocess.Popen[str]:

@@ -19,6 +19,7 @@ from outlast.testing import DiskKind, SmallDisk
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from conftest import RunAsync
 
@@ -260,6 +261,7 @@ def test_a_statvfs_that_hangs_is_one_stuck_thread_and_holds_up_neither_another_d
             seen = neighbour.room.read_at
             await until(lambda: neighbour.room.read_at != seen)
             assert await Writer(neighbour, thread=OwnThread("other")).write()
+            assert await asyncio.get_running_loop().getaddrinfo("localhost", 80), "the threads that all share are free"
             await asyncio.sleep(1.0)
             assert threads_of(disk) <= 2
             assert faulty.counts()[0]["statvfs"] - before <= 2, "one that hangs, and one that came before"
@@ -286,5 +288,21 @@ def test_a_disk_that_takes_no_write_is_down_by_one_stuck_proof_and_comes_back(fa
             faulty.heal()
             await until_written(Writer(disk, thread=OwnThread("writer")))
             assert disk.probes == 1, "the write that was stuck is the proof"
+
+    run_async(main)
+
+
+def test_no_link_in_the_folder_leads_a_proof_or_the_reserve_elsewhere(tmp_path: Path, run_async: RunAsync) -> None:
+    async def main() -> None:
+        folder, precious = tmp_path / "disk", tmp_path / "precious"
+        folder.mkdir()
+        precious.write_text("not ours")
+        for name in (".outlast-probe", ".outlast-reserve"):
+            (folder / name).symlink_to(precious)
+        async with Disk(folder, reserve_bytes=4096) as disk:
+            await disk.probe()
+            await asyncio.sleep(0.1)
+            assert disk.reserve.held_bytes == 0
+        assert precious.read_text() == "not ours"
 
     run_async(main)

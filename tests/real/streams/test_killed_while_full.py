@@ -100,8 +100,9 @@ def next_attempts(ledger: Ledger) -> dict[str, tuple[int, int]]:
     return found
 
 
-def digest(folder: Path) -> dict[str, str]:
-    """Return what every file below a folder holds."""
+def digest(volume: Path) -> dict[str, str]:
+    """Return what every file of the streams holds. The file beside them that is locked notes when the store was in use."""
+    folder = volume / "streams"
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 

@@ -293,8 +293,14 @@ def test_a_trim_under_tail_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     ],
 )
 def test_every_mistake_is_one_line_and_an_exit_code(
-    words: tuple[str, ...], code: int, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    words: tuple[str, ...],
+    code: int,
+    says: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    expected_logs: Callable[..., None],
 ) -> None:
+    expected_logs("no stream is known of the folder", optional=True)
     monkeypatch.chdir(tmp_path)
     here = tmp_path / "here"
     here.mkdir()

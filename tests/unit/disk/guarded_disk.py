@@ -31,7 +31,7 @@ def files_of(total: int = TOTAL, **options: Any) -> FakeFiles:
 
 
 def disk_of(files: FakeFiles, path: str = "/disk", **options: Any) -> Disk:
-    return Disk(path, files=files, rng=random.Random(1), **{"reserve_bytes": None, **options})
+    return Disk(path, files=files, **{"reserve_bytes": None, "rng": random.Random(1), **options})
 
 
 class Writer:

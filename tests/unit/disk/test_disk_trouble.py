@@ -139,10 +139,13 @@ def test_a_disk_that_is_lost_is_ended_with_one_line_and_its_service_lives_on(
             assert await act.run() == 1
             await asyncio.sleep(5)
             assert (disk.is_lost, disk.probes) == (True, 1), "the proof has found the same"
+            await act.run()
+            await asyncio.sleep(0.1)
+            assert (disk.is_lost, disk.probes) == (True, 2)
             files.heal()
             assert await act.run() == 1
-            await asyncio.sleep(1)
-            assert await writer.write()
+            await asyncio.sleep(0.1)
+            assert await writer.write(), "an operator is not told to wait a second"
             assert await act.run() == 0
             assert disk.shown.acts()[0].concerns == 0
 

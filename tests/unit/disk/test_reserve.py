@@ -97,3 +97,15 @@ def test_on_a_disk_that_cannot_allocate_the_room_is_proved_by_writing(number: in
             assert files.calls["write"] - before == 2 * MIB // 4096
 
     run_virtual(main)
+
+
+def test_what_somebody_has_put_in_the_place_of_the_proof_goes_and_is_not_written_to() -> None:
+    async def main() -> None:
+        files = files_of()
+        files.put("/disk/.outlast-probe", b"of a process that died")
+        async with disk_of(files) as disk:
+            await disk.probe()
+            assert "/disk/.outlast-probe" not in files.tree("/disk")
+            assert disk.probes == 1
+
+    run_virtual(main)

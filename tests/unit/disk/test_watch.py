@@ -17,6 +17,7 @@ from outlast.disk._watch import (
     LOOK_S_MAX_LOW,
     LOOK_S_MIN,
     MIB,
+    Allowance,
     Condition,
     Rules,
     Sample,
@@ -203,3 +204,20 @@ def test_looks_that_come_close_together_measure_no_speed() -> None:
     again = watch.after(Sample((watch.read_at or 0) + 0.001, room(50 * MIB)))
     assert again.filling_bytes_s == watch.filling_bytes_s
     assert again.left_bytes == 46 * MIB
+
+
+def test_what_may_be_written_without_a_look_is_more_the_farther_the_level() -> None:
+    watch = Watch().after(Sample(10, room(60 * MIB)))
+    allowance = watch.allowance()
+    assert allowance == Allowance(56 * MIB, 4 * MIB, 10 + LOOK_S_MIN, 10 + 2 * watch.next_look_s)
+    assert allowance.covers(52 * MIB, 10.1)
+    assert not allowance.covers(52 * MIB + 1, 10.1), "near the level a look is soon an old one"
+    assert allowance.covers(56 * MIB, 10.01)
+    assert not allowance.covers(56 * MIB + 1, 10.01)
+    assert not allowance.covers(1, 20)
+
+
+def test_on_a_disk_that_is_not_well_nothing_may_be_written_without_a_look() -> None:
+    assert Watch().allowance() is None
+    assert Watch().after(Sample(0, room(MIB))).allowance() is None
+    assert Watch().after(Sample(0, None, "it hangs")).allowance() is None

@@ -97,6 +97,12 @@ def test_a_client_learns_nothing_of_what_is_broken_inside() -> None:
     assert b"disk" not in problem_of_fault(Fault(Kind.FATAL, "EIO", "the disk of /var/lib")).body()
 
 
+def test_what_has_ended_alone_is_told_with_its_cause_and_when_to_come_back() -> None:
+    ended = Fault(Kind.FATAL, "EIO", "input/output error", "disk", Scope.CHILD)
+    problem = problem_of(Unavailable("disk", ended, 5.0, 60.0))
+    assert (problem.status, problem.code, problem.kind, problem.retry_after_s) == (503, "EIO", "fatal", 60.0)
+
+
 def test_classifiers_of_the_application_are_asked() -> None:
     def rule(exc: BaseException, phase: str) -> Fault | None:
         return Fault(Kind.REJECTED, "no such order", "there is no order 7") if isinstance(exc, LookupError) else None

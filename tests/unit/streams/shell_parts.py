@@ -73,16 +73,16 @@ class SlowThread:
         self.under_way = 0
         self.most_under_way = 0
 
-    def start(self, function: Callable[[], Any]) -> asyncio.Future[Any]:
-        return asyncio.ensure_future(self._make(function))
+    def call(self, function: Callable[[], Any], done: Callable[[Any, Exception | None], object]) -> None:
+        self._task = asyncio.ensure_future(self._make(function, done))
 
-    async def _make(self, function: Callable[[], Any]) -> Any:
+    async def _make(self, function: Callable[[], Any], done: Callable[[Any, Exception | None], object]) -> None:
         self.calls += 1
         self.under_way += 1
         self.most_under_way = max(self.most_under_way, self.under_way)
         await asyncio.sleep(self.takes_s)
         self.under_way -= 1
-        return function()
+        done(function(), None)
 
 
 class Rig:

@@ -10,8 +10,9 @@ import pytest
 from shell_parts import FULL, Rig, an_entry, outcome
 
 import outlast
-from outlast.extend import TornFileError
+from outlast.extend import OwnThread, TornFileError
 from outlast.streams import Appended, ExpiredError, OutcomeUnknownError
+from outlast.streams._commit import Committer
 from outlast.testing import run_virtual
 
 # The disk refuses.
@@ -89,6 +90,19 @@ def test_a_bug_in_the_engine_is_loud_and_its_callers_are_told_that_nobody_knows(
         answer = await outcome(rig.start(b"1"))
         assert isinstance(answer, OutcomeUnknownError)
         assert isinstance(answer.__cause__, ZeroDivisionError)
+        assert await rig.append(b"2") == Appended(0, 1)
+
+    run_virtual(main)
+
+
+def test_what_would_end_the_thread_ends_one_round_and_its_callers_are_told_that_nobody_knows(expected_logs: Any) -> None:
+    expected_logs("an append met a bug: RuntimeError.'a call in the thread writes raised SystemExit: 3'")
+
+    async def main() -> None:
+        rig = Rig()
+        rig.committer = Committer(rig.disk, OwnThread("writes"), lambda: 1)
+        rig.log().error = SystemExit(3)
+        assert isinstance(await outcome(rig.start(b"1")), OutcomeUnknownError)
         assert await rig.append(b"2") == Appended(0, 1)
 
     run_virtual(main)

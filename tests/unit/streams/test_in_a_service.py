@@ -82,6 +82,26 @@ def test_a_service_opens_it_and_at_its_end_lets_readers_go_and_stores_what_is_un
     run_virtual(read)
 
 
+def test_a_store_that_was_closed_can_be_opened_again_also_on_another_event_loop() -> None:
+    streams = Streams(Disk("/disk", name="/disk", files=disk_in_memory()))
+
+    async def use(before: int) -> None:
+        for number in range(2):
+            async with streams:
+                orders = await streams.create("orders", exist_ok=True)
+                waiting = asyncio.create_task(orders.fetch(orders.tail, wait_s=60.0))
+                await asyncio.sleep(0.1)
+                await orders.append(b"x")
+                assert len(await waiting) == 1
+                assert orders.tail == before + number + 1
+                with pytest.raises(outlast.ConfigurationError, match="open already; attach it to one service, or enter it once"):
+                    await streams.__aenter__()
+
+    run_virtual(use(0))
+    run_virtual(use(2))
+    assert figures(streams)["appended_records"] == {("/disk",): 4}
+
+
 def test_it_shows_itself_and_its_act_applies_retention() -> None:
     async def main() -> None:
         async with opened(disk_in_memory()) as streams:

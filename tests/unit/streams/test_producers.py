@@ -90,6 +90,7 @@ def test_a_new_epoch_fences_the_old_one_and_forgets_its_appends() -> None:
     with pytest.raises(FencedError):
         producers.check(Producer("p", 0, 0), 0)
     assert producers.check(Producer("p", 7, 0), 0) == Appended(1, 2, duplicate=True)
+    assert [state.appends for state in producers.states()] == [((1, 2),)]
 
 
 def test_a_retry_beside_its_first_attempt_in_one_batch_has_its_positions() -> None:
@@ -122,6 +123,18 @@ def test_a_batch_that_is_not_stored_brings_back_whom_it_made_forget() -> None:
     producers.stage(Producer("a", 0, 0), 5, 6, IDLE_US)
     producers.roll_back()
     assert set(producers.states()) == before
+
+
+def test_an_append_that_is_not_stored_keeps_nobody_s_place() -> None:
+    producers = fresh()
+    for name in "abc":
+        store(producers, Producer(name, 0, 0), 0, 1)
+    for name in "abc":
+        producers.stage(Producer(name, 0, 1), 3, 4, IDLE_US)
+    with pytest.raises(LimitError):
+        producers.check(Producer("d", 0, 0), IDLE_US)
+    producers.roll_back()
+    assert producers.check(Producer("d", 0, 0), IDLE_US) is None
 
 
 def test_the_largest_numbers_survive_a_restart() -> None:

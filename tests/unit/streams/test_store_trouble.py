@@ -12,10 +12,33 @@ from store_parts import MIB, data, disk_in_memory, entered, figures, fill, opene
 
 import outlast
 from outlast.disk import Disk
-from outlast.streams import Appended, StreamOptions, Streams
+from outlast.streams import Appended, Producer, StreamOptions, Streams
 from outlast.testing import run_virtual
 
 DOWN = "/disk is down: EXHAUSTED"
+
+
+# An append whose caller has gone.
+
+
+def test_an_append_whose_caller_is_cancelled_while_it_is_written_is_whole_and_the_next_one_behind_it() -> None:
+    files = disk_in_memory()
+
+    async def main() -> None:
+        async with opened(files) as streams:
+            orders = await streams.create("orders")
+            with files.hang("write") as hang:
+                first = asyncio.create_task(orders.append(b"A", producer=Producer("p", 0, 0)))
+                await entered(hang)
+                first.cancel()
+                second = asyncio.create_task(orders.append(b"B", producer=Producer("p", 0, 1)))
+                await asyncio.sleep(0)
+                assert not second.done()
+            assert await second == Appended(1, 2)
+            assert await orders.append(b"A", producer=Producer("p", 0, 0)) == Appended(0, 1, duplicate=True)
+            assert await data(orders) == [b"A", b"B"]
+
+    run_virtual(main)
 
 
 # A reader never sees what may be lost.

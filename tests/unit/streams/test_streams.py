@@ -156,6 +156,26 @@ def test_a_deleted_stream_is_gone_for_everyone_who_has_it_although_another_has_i
     run_virtual(main)
 
 
+def test_a_stream_is_made_once_the_one_of_its_name_is_deleted() -> None:
+    files = disk_in_memory()
+
+    async def main() -> None:
+        async with opened(files) as streams:
+            old = await streams.create("orders")
+            await old.append(b"old")
+            deleting = asyncio.create_task(old.delete())
+            await asyncio.sleep(0)
+            assert streams.names() == []
+            new = await streams.create("orders")
+            assert deleting.done()
+            assert await new.append(b"new") == Appended(0, 1)
+            assert streams.names() == ["orders"]
+        async with opened(files) as streams:
+            assert (await streams.open("orders")).id == new.id
+
+    run_virtual(main)
+
+
 def test_a_stream_that_is_not_there_is_said_to_be_none() -> None:
     async def main() -> None:
         async with opened(disk_in_memory()) as streams:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 ROOT = "/disk"
 OPTIONS = StreamOptions(segment_bytes=4096)
 NAMES = {1: "orders", 2: "payments"}
-RECORDS = 60
+RECORDS = 100
 
 
 def folder_of(stream_id: int) -> str:
@@ -31,7 +31,7 @@ def folder_of(stream_id: int) -> str:
 
 
 def record(stream_id: int, position: int) -> bytes:
-    return b"%d:%d:" % (stream_id, position) + bytes([65 + position % 26]) * 450
+    return b"%d:%d:" % (stream_id, position) + bytes([65 + position % 26]) * 200
 
 
 class Volume:
@@ -55,7 +55,7 @@ class Volume:
         while (tail := log.view.tail) < upto:
             count = min(1 + tail % 3, upto - tail)
             texts = [
-                b"%d:%d:" % (log.meta.id, position) + bytes([65 + position % 26]) * 450 for position in range(tail, tail + count)
+                b"%d:%d:" % (log.meta.id, position) + bytes([65 + position % 26]) * 200 for position in range(tail, tail + count)
             ]
             sequence = log.producers.states()[0].sequence + 1 if len(log.producers) else 0
             producer = Producer("p", 0, sequence) if tail % 2 else None

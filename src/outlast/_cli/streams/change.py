@@ -72,7 +72,7 @@ def append(folder: Path, stream: str, records: tuple[str, ...], headers: tuple[s
 @on_stream
 @click.argument("before", type=click.IntRange(min=0))
 def trim(folder: Path, stream: str, before: int, *, as_json: bool) -> int:
-    """Give up all records of STREAM below the position BEFORE. Their room comes back whole segments at a time.
+    """Let go of all records of STREAM below the position BEFORE. Their room comes back whole segments at a time.
 
     Example: outlast streams trim ./data orders 100000
     """

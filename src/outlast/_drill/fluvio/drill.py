@@ -16,7 +16,7 @@ from outlast._drill.fluvio.run import LogKind, LogRun
 from outlast._drill.fluvio.stream_ids import ids_of_stream
 from outlast._drill.lab.drills import Drill
 from outlast._drill.lab.errors import DrillSkipped, DrillUsageError
-from outlast._drill.lab.options import DrillOptions
+from outlast._drill.lab.options import SETUP_S, DrillOptions
 from outlast.disk import Thresholds
 from outlast.testing import SmallDisk, SmallDiskError
 
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 SIZE_MIB_MIN = 16
 """Below, the swing of 1 MiB is larger than the threshold of a small disk."""
+FILL_MIB_S = 4.0
+"""The speed at which eight producers of records of 1 KiB fill a disk, on two processors that have more to do."""
 _ARMS = "outlast._drill.fluvio.arms."
 
 LOG_ARMS: Mapping[str, LogKind] = MappingProxyType(
@@ -77,6 +79,11 @@ class FluvioOptions(DrillOptions):
     def more(self) -> str:
         """The options that the command has in this drill only."""
         return f" --disk {self.disk_kind} --size {self.size_mib}"
+
+    @property
+    def setup_s(self) -> float:
+        """Seconds that an arm takes besides: the producers fill a part of the disk."""
+        return SETUP_S + self.size_mib * DISK_FAULTS[self.fault].filled_share / FILL_MIB_S
 
     def validate(self) -> None:
         """Raise DrillUsageError for what cannot be run, and DrillSkipped where no such disk can be made."""

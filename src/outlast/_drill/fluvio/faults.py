@@ -51,6 +51,9 @@ class DiskFault(StagedFault[DiskStage]):
     stops_all: ClassVar[bool] = True
     """Whether nothing at all can be stored while it lasts."""
 
+    filled_share: ClassVar[float] = 0.0
+    """The part of the disk that the producers fill before it begins."""
+
     def prepare(self, disk: SmallDisk) -> None:
         """Lay what it needs on the disk before the arm starts."""
 
@@ -63,6 +66,7 @@ class Full(DiskFault):
 
     name = "full"
     summary = "the producers fill the disk; a neighbour's half of it is freed later"
+    filled_share = 0.5
 
     def prepare(self, disk: SmallDisk) -> None:
         """Take half of it."""
@@ -93,6 +97,7 @@ class FullAtOnce(Full):
 
     name = "full-at-once"
     summary = "a neighbour takes the rest of the disk in one call, and goes later"
+    filled_share = 0.0
 
     def prepare(self, disk: SmallDisk) -> None:
         """Leave the disk as it is."""

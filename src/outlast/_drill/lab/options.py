@@ -66,9 +66,14 @@ class DrillOptions:
         return 0.05
 
     @property
+    def setup_s(self) -> float:
+        """Seconds that an arm takes besides."""
+        return SETUP_S
+
+    @property
     def planned_s(self) -> float:
         """Seconds that the drill takes, roughly."""
-        each_s = self.warmup_s + self.outage_s + self.cooldown_s + SETUP_S
+        each_s = self.warmup_s + self.outage_s + self.cooldown_s + self.setup_s
         return each_s * (1 if self.parallel else len(self.arms))
 
     def validate(self) -> None:

@@ -14,8 +14,9 @@ from outlast._core.turns import Turn, next_turn, refused
 from outlast._runtime.dependency.incident import clock
 from outlast._runtime.service.progress import current
 
-SPINNERS_MAX: Final = 8
-"""The most spinners that an incident names: its lines do not depend on the number of loops."""
+SPINNERS_MAX: Final = 2
+"""The most spinners that an incident names: its lines do not depend on the number of loops, and are six in all with those of an
+outage of a minute. Who mends two of them looks for more."""
 THREAD_S_MAX: Final = 1.5
 """A thread that sleeps hears neither of the recovery nor of the stop: it sleeps no longer than a prober at its cap."""
 

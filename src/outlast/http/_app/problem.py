@@ -131,8 +131,8 @@ class Problem:
 def problem_of(exc: BaseException, classifiers: Classifiers | None = None) -> Problem:
     """Return the answer to a request that ended with `exc`: a refusal, a fault (attached, or found by `classifiers`), or a bug.
 
-    A bug and a FATAL fault answer 500 and say nothing more. Of everything else the client learns code, kind and reason (free of
-    secrets), and when it is worth coming back.
+    A bug and a FATAL fault answer 500 and say nothing more, unless it is a dependency that has ended. Of everything else the
+    client learns code, kind and reason (free of secrets), and when it is worth coming back.
     """
     refusal = refusal_in(exc)
     if refusal is not None:
@@ -144,8 +144,10 @@ def problem_of(exc: BaseException, classifiers: Classifiers | None = None) -> Pr
 
 def problem_of_fault(fault: Fault, detail: str = "") -> Problem:
     """Return the answer to a request that met `fault`; `detail` is said instead of its reason."""
-    status = _STATUS_BY_CODE.get((fault.kind, fault.code)) or _STATUS[fault.kind]
-    if fault.kind in _SILENT:
+    # What has ended alone, a disk of several, is nothing that the client could not be told: it may ask elsewhere.
+    kind = Kind.PERMANENT if fault.is_end else fault.kind
+    status = _STATUS_BY_CODE.get((fault.kind, fault.code)) or _STATUS[kind]
+    if kind in _SILENT:
         return Problem(status, fault.kind.value, fault.kind.value)
     return Problem(
         status,

@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from outlast.streams._commit.committer import BACKLOG_BYTES, BACKLOG_MAX, Committer
-from outlast.streams._commit.lane import Lane
+from outlast.streams._commit.lane import Counts, Lane
 
-__all__ = ["BACKLOG_BYTES", "BACKLOG_MAX", "Committer", "Lane"]
+__all__ = ["BACKLOG_BYTES", "BACKLOG_MAX", "Committer", "Counts", "Lane"]

@@ -59,9 +59,10 @@ class Committer:
         *,
         backlog_max: int = BACKLOG_MAX,
         backlog_bytes: int = BACKLOG_BYTES,
+        counts: Counts | None = None,
     ) -> None:
         self.disk = disk
-        self.counts = Counts()
+        self.counts = counts or Counts()
         self.backlog_max = backlog_max
         self.backlog_bytes = backlog_bytes
         self.waiting = 0
@@ -194,7 +195,7 @@ class Committer:
         self._round = now = Round(works, loop.time(), self.disk.epoch)
         if self._watch is None:
             self._watch = loop.call_at(now.began_at + HANG_S, self._look)
-        self._thread.start(partial(_make, now, self._now_us())).add_done_callback(partial(self._returned, now))
+        self._thread.call(partial(_make, now, self._now_us()), partial(self._returned, now))
 
     def _end_drain(self) -> None:
         if self._idle is not None and not self._idle.done():
@@ -235,10 +236,10 @@ class Committer:
         self.waiting -= 1
         self.size_bytes -= item.size
 
-    def _returned(self, done: Round, future: asyncio.Future[None]) -> None:
-        if future.cancelled():
-            return
-        future.result()
+    def _returned(self, done: Round, _result: object, error: Exception | None) -> None:
+        if error is not None:
+            # What was to end the thread ended the round: of the rest nobody knows.
+            done.outcomes += [error] * (len(done.works) - len(done.outcomes))
         self._round = None
         self.counts.rounds += 1
         self.stuck_since = None

@@ -30,8 +30,8 @@ class Writes(Protocol):
 class Calls(Protocol):
     """The part of a thread that is needed, as `outlast.extend.OwnThread` has it."""
 
-    def start(self, function: Callable[[], T]) -> asyncio.Future[T]:
-        """Make the call in the thread."""
+    def call(self, function: Callable[[], T], done: Callable[[T | None, Exception | None], object]) -> None:
+        """Make a call in the thread, and then call `done(result, error)` on the event loop."""
         ...
 
 

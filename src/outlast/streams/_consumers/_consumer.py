@@ -167,11 +167,6 @@ class Consumer:
             raise self._full()
         await self._consumers.store(event, sync=not self._host.options.sync_every_s, is_applied=False)
 
-    async def delete(self) -> None:
-        """Forget this consumer, durably. One of the same name begins from where it is told to."""
-        self._check()
-        await self._consumers.delete(self.name)
-
     # For `Consumers`.
 
     def check_same(self, lease_s: float, deliveries_max: int) -> None:

@@ -96,7 +96,9 @@ class Consumers:
         self._queue(event, sync=False, is_applied=True).add_done_callback(_retrieve)
 
     async def delete(self, name: str) -> None:
-        """Forget a consumer, durably."""
+        """Forget a consumer, durably; one that is not there is no error."""
+        if name not in await self._cursors():
+            return
         await self.store(Event(EventKind.DELETED, name), sync=True, is_applied=False)
         if (consumer := self._used.pop(name, None)) is not None:
             consumer.end()

@@ -11,7 +11,7 @@ import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from outlast.streams._format.frames import FrameError, FrameKind, encode_frame, read_frame
+from outlast.streams._format.frames import PREFIX_BYTES, FrameError, FrameKind, encode_frame, read_frame
 from outlast.streams._format.meta import Meta, describe, parse_description
 from outlast.streams._format.producers import ProducerState, decode_producers, encode_producers
 
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from outlast.streams._format.frames import ReadAt
 
 _LENGTH: Final = struct.Struct("<I")
+_PREVIOUS_BYTES: Final = len('{"first":,"size":,"tail":}') + 16 + 10 + 16 + 22
+"""Of the longest `previous`, and some more: numbers elsewhere may be longer in a header that is made again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +43,12 @@ class SegmentHeader:
     producers: tuple[ProducerState, ...] = ()
 
 
-def encode_header(header: SegmentHeader) -> bytes:
-    """Return the frame. It is unsalted, so that a folder that lost its name can be told. Raises `ValueError`: too long."""
+def encode_header(header: SegmentHeader, length: int | None = None) -> bytes:
+    """Return the frame: of that length, if it fits, and otherwise of one that does not depend on `previous`.
+
+    So a repair can say something else of the segment before, and no batch has to move. It is unsalted, so that a folder that
+    lost its name can be told. Raises `ValueError` when it is too long.
+    """
     before = header.previous
     described = {
         "stream": describe(header.meta),
@@ -50,8 +56,16 @@ def encode_header(header: SegmentHeader) -> bytes:
         "created_us": header.created_us,
         "previous": None if before is None else {"first": before.first, "size": before.size, "tail": before.tail},
     }
-    text = json.dumps(described, ensure_ascii=False, separators=(",", ":")).encode()
-    return encode_frame(FrameKind.SEGMENT, _LENGTH.pack(len(text)) + text + encode_producers(header.producers))
+    text = _dump(described)
+    producers = encode_producers(header.producers)
+    room = len(text) - len(_dump(described["previous"])) + _PREVIOUS_BYTES
+    if length is not None and len(text) <= (exact := length - PREFIX_BYTES - _LENGTH.size - len(producers)):
+        room = exact
+    return encode_frame(FrameKind.SEGMENT, _LENGTH.pack(room) + text.ljust(room) + producers)
+
+
+def _dump(described: object) -> bytes:
+    return json.dumps(described, ensure_ascii=False, separators=(",", ":")).encode()
 
 
 def read_header(read: ReadAt) -> tuple[SegmentHeader, int]:

@@ -112,10 +112,10 @@ class Mender:
         if part.header is None:
             # Not where records before its first batch are lost: then it is a segment without any.
             own = first if first.first == part.first else replace(first, begin=0, end=0, first=part.first, next=part.first)
-            return self._header_of(own, self._before), own
+            return self._header_of(own, self._before, own.begin if own.next > own.first else None), own
         if self._before is None or part.header.previous == self._before:
             return None, first
-        return encode_header(replace(part.header, previous=self._before)), first
+        return encode_header(replace(part.header, previous=self._before), part.header_end), first
 
     def _unreachable(self, part: Part, own: Run, header: bytes) -> list[Run]:
         """Return an empty run to go on with at a position that was given to nobody, where the last segment is unreadable."""
@@ -124,8 +124,8 @@ class Mender:
         position = part.first + part.size // _RECORD_BYTES_MIN
         return [replace(own, begin=0, end=0, first=position, next=position)]
 
-    def _header_of(self, run: Run, before: Previous | None) -> bytes:
-        return encode_header(SegmentHeader(self._survey.meta, run.first, run.created_us, before, run.states))
+    def _header_of(self, run: Run, before: Previous | None, length: int | None = None) -> bytes:
+        return encode_header(SegmentHeader(self._survey.meta, run.first, run.created_us, before, run.states), length)
 
     def _set_aside(self, part: Part) -> None:
         """Keep the bytes that are no batch in files beside the segment."""

@@ -13,6 +13,7 @@ from outlast.streams._format.segments import read_header
 from outlast.streams._producers import Producers
 
 if TYPE_CHECKING:
+    from outlast.streams._format.batches import Batch
     from outlast.streams._format.frames import ReadAt
     from outlast.streams._format.index import Index
     from outlast.streams._format.meta import Meta
@@ -98,41 +99,47 @@ class Walk:
         self.records = 0
 
     def read(self, read: ReadAt, part: Part, declared: Previous | None, following: int | None) -> None:
-        """Find the runs and holes of a segment.
+        """Find the runs and holes of a segment, up to the end of its file: a header may say too little after half a repair.
 
         `declared` is what the next header says of its end, None where that is not known; `following` the first position of the
         next segment, None for the last. Raises `OSError`, `NewerFormatError`.
         """
         salt = salt_of(self._meta.id, part.first)
-        end = part.size if declared is None else declared.size
         builder = IndexBuilder()
-        offset, position = self._begin(read, part, salt, end)
+        offset, position = self._begin(read, part, salt, following)
         while True:
             run = Run(offset, offset, position, position, self.newest_us, self.newest_us, self.producers.states())
             part.runs.append(run)
-            if (error := self._follow(read, run, builder, salt, end, following)) is None:
-                break
+            error = self._follow(read, part, run, builder, salt, following)
             offset, position = run.end, run.next
+            if declared is not None and offset >= declared.size and position >= declared.tail:
+                # What follows was refused once.
+                break
+            if error is None:
+                if declared is not None and position < declared.tail:
+                    part.holes.append(Hole(offset, declared.size, position, declared.tail, _cut(part, declared)))
+                break
             may_be_torn = following is None and part.header is not None and not part.holes
-            if may_be_torn and is_torn_tail(read, salt=salt, begin=offset, end=end, position=position):
+            if may_be_torn and is_torn_tail(read, salt=salt, begin=offset, end=part.size, position=position):
                 part.torn_at = offset
                 break
-            found = next_batch(read, salt=salt, begin=offset + 1, end=end, position=position)
-            if found is None or (following is not None and found.first >= following):
+            found = _next(read, salt, offset + 1, part.size, position, following)
+            if found is None:
                 behind = following if declared is None else declared.tail
-                part.holes.append(Hole(offset, end, position, max(position, behind or 0), _reason(part, end, error)))
+                reason = error.reason if declared is None or part.size >= declared.size else _cut(part, declared)
+                part.holes.append(Hole(offset, part.size, position, max(position, behind or 0), reason))
                 break
             part.holes.append(Hole(offset, found.offset, position, found.first, error.reason))
             offset, position = found.offset, found.first
         if declared is not None:
             part.index = builder.build(part.first, declared.tail, declared.size)
 
-    def _begin(self, read: ReadAt, part: Part, salt: int, end: int) -> tuple[int, int]:
+    def _begin(self, read: ReadAt, part: Part, salt: int, following: int | None) -> tuple[int, int]:
         """Return the offset and the position at which the batches of a segment begin."""
         if part.header is not None:
             self.producers = self._known(part.header.producers)
             return part.header_end, part.first
-        found = next_batch(read, salt=salt, begin=0, end=end, position=part.first)
+        found = _next(read, salt, 0, part.size, part.first, following)
         if found is None:
             return part.size, part.first
         if found.first > part.first:
@@ -140,13 +147,13 @@ class Walk:
         return found.offset, found.first
 
     def _follow(
-        self, read: ReadAt, run: Run, builder: IndexBuilder, salt: int, end: int, following: int | None
+        self, read: ReadAt, part: Part, run: Run, builder: IndexBuilder, salt: int, following: int | None
     ) -> FrameError | None:
         """Read batches as far as they go on from each other, and return why they do not, or None at the end."""
         try:
-            for batch in batches(read, salt=salt, begin=run.begin, end=end, position=run.first):
+            for batch in batches(read, salt=salt, begin=run.begin, end=part.size, position=run.first):
                 if following is not None and batch.first >= following:
-                    # A repair that was cut short has copied the rest already.
+                    # It was refused, or a repair that was cut short has copied it already.
                     return None
                 self.producers.replay(batch)
                 builder.add(batch.first, batch.offset, batch.time_us)
@@ -164,5 +171,11 @@ class Walk:
         )
 
 
-def _reason(part: Part, end: int, error: FrameError) -> str:
-    return error.reason if part.size >= end else f"the file was cut: it has {part.size} bytes of {end}"
+def _next(read: ReadAt, salt: int, begin: int, end: int, position: int, following: int | None) -> Batch | None:
+    """Return the next whole batch, if it is one of this segment: what is as far as the next segment was refused or copied."""
+    found = next_batch(read, salt=salt, begin=begin, end=end, position=position)
+    return None if found is not None and following is not None and found.first >= following else found
+
+
+def _cut(part: Part, declared: Previous) -> str:
+    return f"the file was cut: it has {part.size} bytes of {declared.size}"

@@ -10,7 +10,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from outlast.extend import NewerFormatError
-from outlast.streams._format.frames import UNSALTED, FrameError, FrameKind, checksum, encode_frame, mark, salt_of
+from outlast.streams._format.frames import (
+    SEGMENT_BYTES_MAX,
+    UNSALTED,
+    FrameError,
+    FrameKind,
+    checksum,
+    encode_frame,
+    mark,
+    salt_of,
+)
 from outlast.streams._format.index import STEP_BYTES, Index, IndexBuilder, decode_index, encode_index
 from outlast.streams._format.meta import META_BYTES, SLOT_BYTES, Meta, decode_slots, encode_meta
 from outlast.streams._format.names import (
@@ -135,6 +144,16 @@ def test_the_header_of_a_segment_comes_back(found: list[ProducerState], previous
     header = SegmentHeader(META, first, 5, previous, tuple(found))
     data = encode_header(header)
     assert read_header(lambda at, size: (data + b"batches")[at : at + size]) == (header, len(data))
+
+
+def test_the_size_of_a_header_does_not_depend_on_the_segment_before_and_can_be_chosen() -> None:
+    header = SegmentHeader(META, 7, 5, None, (ProducerState("p", 1, 2, 3, ((4, 5),)),))
+    data = encode_header(header)
+    longest = dataclasses.replace(header, previous=Previous(NUMBER_MAX, SEGMENT_BYTES_MAX, NUMBER_MAX))
+    assert len(encode_header(longest)) == len(data)
+    assert len(encode_header(header, 1000)) == 1000
+    assert read_header(lambda at, size: encode_header(header, 1000)[at : at + size]) == (header, 1000)
+    assert encode_header(header, 100) == data
 
 
 def test_a_long_header_is_read_whole() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+from dataclasses import replace
 from functools import cache
 from random import Random
 from typing import TYPE_CHECKING
@@ -11,8 +13,9 @@ import pytest
 from verify_rig import NAMES, RECORDS, Volume, folder_of, record
 
 from fake_faults import Died
+from outlast.streams._format.batches import encode_batch
 from outlast.streams._format.frames import salt_of
-from outlast.streams._format.index import Index, encode_index
+from outlast.streams._format.index import Index, decode_index, encode_index
 from outlast.streams._format.meta import SLOT_BYTES
 from outlast.streams._model import Appended, Entry, Producer
 
@@ -163,6 +166,12 @@ def index_behind_the_end(volume: Volume, segments: list[str]) -> None:
     volume.files.put(path_of(segments[0].replace(".log", ".idx")), data)
 
 
+def index_with_a_wrong_offset(volume: Volume, segments: list[str]) -> None:
+    path = path_of(segments[0].replace(".log", ".idx"))
+    index = decode_index(volume.files.read(path), salt_of(1, 0))
+    volume.files.put(path, encode_index(replace(index, offsets=(index.offsets[0] + 1,)), salt_of(1, 0)))
+
+
 def index_of_no_segment(volume: Volume, segments: list[str]) -> None:
     volume.files.put(path_of(f"{7777:020d}.idx"), b"whatever")
 
@@ -193,6 +202,7 @@ ALL: list[Callable[[Volume, list[str]], None]] = [
     no_header_at_all,
     index_empty,
     index_behind_the_end,
+    index_with_a_wrong_offset,
     index_of_no_segment,
 ]
 damages = pytest.mark.parametrize("damage", ALL, ids=lambda damage: damage.__name__)
@@ -210,7 +220,12 @@ def lost(report: Report) -> set[int]:
     return {each for finding in report.findings for each in range(finding.position, finding.next)}
 
 
-def check_is_whole(volume: Volume, may_be_lost: set[int]) -> None:
+def of_last() -> set[int]:
+    """The records of the last segment: nobody can tell how many were in it once it is gone."""
+    return set(range(int(Volume(whole()).names(1, ".log")[-1][:20]), RECORDS))
+
+
+def check_is_whole(volume: Volume, may_be_lost: set[int], *, is_torn: bool = False) -> None:
     """All records but those are there, what is gone is refused, the rest of the store is unmoved, and life goes on."""
     for stream_id in NAMES:
         log = volume.recover(stream_id)
@@ -220,7 +235,7 @@ def check_is_whole(volume: Volume, may_be_lost: set[int]) -> None:
         assert missing <= (may_be_lost if stream_id == 1 else set())
         # No position is given out a second time.
         tail = log.view.tail
-        assert tail >= max(records, default=0) + 1
+        assert tail >= RECORDS - 3 * is_torn
         last = log.producers.states()[0].sequence if len(log.producers) else -1
         retry = Producer("p", 0, last)
         if last >= 0:
@@ -248,12 +263,8 @@ def test_a_repair_keeps_what_is_whole_and_the_second_finds_nothing(damage: Calla
     assert volume.verify().findings == ()
     assert volume.verify(repair=True).findings == ()
     assert volume.tree() == after
-    may_be_lost = lost(found)
-    if damage is last_all:
-        may_be_lost |= set(range(found.findings[0].position, RECORDS))
-    if damage is torn:
-        may_be_lost |= {RECORDS - 1, RECORDS - 2, RECORDS - 3}
-    check_is_whole(volume, may_be_lost)
+    may_be_lost = lost(found) | (of_last() if damage in {last_all, torn} else set())
+    check_is_whole(volume, may_be_lost, is_torn=damage is torn)
 
 
 @damages
@@ -262,7 +273,7 @@ def test_a_repair_that_a_power_cut_ends_anywhere_is_ended_by_the_next(
     damage: Callable[[Volume, list[str]], None], rounds: int
 ) -> None:
     reference = damaged(damage)
-    may_be_lost = lost(reference.verify(repair=True)) | (set(range(50, RECORDS)) if damage in {last_all, torn} else set())
+    may_be_lost = lost(reference.verify(repair=True)) | (of_last() if damage in {last_all, torn} else set())
     calls = sum(reference.files.calls.values())
     rng = Random(calls)
     for _ in range(rounds):
@@ -273,7 +284,56 @@ def test_a_repair_that_a_power_cut_ends_anywhere_is_ended_by_the_next(
         volume.files.power_cut()
         assert all(finding.repair for finding in volume.verify(repair=True).findings)
         assert volume.verify().findings == ()
+        check_is_whole(volume, may_be_lost, is_torn=damage is torn)
+
+
+@pytest.mark.parametrize("call", ["rename", "sync", "unlink"])
+@pytest.mark.parametrize(
+    "damage", [two_in_one, neighbours, header, last_all, no_header_at_all], ids=lambda damage: damage.__name__
+)
+def test_a_repair_that_fails_anywhere_loses_nothing_more(damage: Callable[[Volume, list[str]], None], call: str) -> None:
+    may_be_lost = lost(damaged(damage).verify()) | (of_last() if damage is last_all else set())
+    for after in range(40):
+        volume = damaged(damage)
+        failure = volume.files.fail(call, errno.EIO, after=after)
+        report = volume.verify(repair=True)
+        assert any("the repair was not ended" in finding.what for finding in report.findings) == bool(failure.hits)
+        if not failure.hits:
+            break
+        volume.files.heal()
+        volume.files.power_cut()
+        volume.verify(repair=True)
+        assert volume.verify().findings == ()
         check_is_whole(volume, may_be_lost)
+    else:
+        pytest.fail("it never came to an end")
+
+
+@pytest.mark.parametrize("is_damaged", [False, True])
+def test_what_was_refused_and_could_not_be_cut_off_is_never_taken_for_records(*, is_damaged: bool) -> None:
+    volume = Volume(whole())
+    first, second = volume.names(1, ".log")[:2]
+    data, position = volume.files.read(path_of(first)), int(second[:20])
+    place = {"salt": salt_of(1, 0), "offset": len(data), "durable_to": len(data), "first": position}
+    refused = encode_batch([Entry([b"refused"])], **place, time_us=1)
+    volume.files.put(path_of(first), data + b"".join(refused.pieces))
+    assert volume.verify().is_healthy
+    if is_damaged:
+        # Now nothing says any more where the data of the first one ends.
+        change(volume, second, 40)
+    findings = volume.verify(repair=True).findings
+    assert [(finding.segment, finding.next - finding.position) for finding in findings] == [(second, 0)] * is_damaged
+    check_is_whole(volume, set())
+
+
+def test_bytes_that_are_no_batch_are_kept_beside_the_segment() -> None:
+    volume = damaged(two_in_one)
+    name = volume.names(1, ".log")[1]
+    before = volume.files.read(path_of(name))
+    places = [*batches_of(volume, name), len(before)]
+    volume.verify(repair=True)
+    kept = {each: volume.files.read(path_of(each)) for each in volume.names(1, ".damaged")}
+    assert kept == {f"{name[:20]}.{places[at]}.damaged": before[places[at] : places[at + 1]] for at in (1, 3)}
 
 
 def test_a_whole_volume_has_no_findings_and_is_counted() -> None:
