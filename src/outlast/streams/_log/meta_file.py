@@ -10,7 +10,7 @@ from outlast.streams._errors import DamagedError
 from outlast.streams._format.frames import FrameError
 from outlast.streams._format.meta import META_BYTES, SLOT_BYTES, decode_slots, encode_meta
 from outlast.streams._format.names import META_NAME, parse_folder_name
-from outlast.streams._log.pieces import reader, write_whole
+from outlast.streams._log.pieces import cause, reader, write_whole
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -71,9 +71,7 @@ def update(folder: Path, old: Meta, new: Meta, files: FileSystem) -> None:
             for each in reversed(SLOTS[: slot + 1]):
                 write_slot(path, each, old, files)
         except OSError as second:
-            reason = (
-                f"{error}; and what was there cannot be written again ({second.strerror}): either may be found at the next start"
-            )
+            reason = f"{cause(error)}; and it cannot be taken back ({second.strerror}): either may be found at the next start"
             raise TornFileError(error.errno, reason, path) from error
         raise
 
