@@ -357,8 +357,11 @@ class World:
         found = verify(VOLUME, files=self.files)
         self.restart(power_cut=True)
         was_lost = any(held.model.shaky[1] or held.model.holes for held in self.all)
-        demand(not self.reports or was_lost, f"damage was reported: {self.reports[:1]}")
-        demand(found.is_healthy or was_lost, f"verify finds {[(each.segment, each.what) for each in found.findings[:2]]}")
+        # An index that a roll-over has made which then failed, and that could not be removed either, is made again: a hint.
+        reports = [error for error in self.reports if "the index: it is of the positions" not in str(error)]
+        findings = [each for each in found.findings if each.what != "it does not fit its segment"]
+        demand(not reports or was_lost, f"damage was reported: {reports[:1]}")
+        demand(not findings or was_lost, f"verify finds {[(each.segment, each.what) for each in findings[:2]]}")
         if not was_lost:
             self.held = self.rng.choice(self.all)
             for _ in range(4):
