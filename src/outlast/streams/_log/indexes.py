@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from typing import TYPE_CHECKING
 
@@ -87,6 +88,9 @@ def _load(files: FileSystem, segment: Segment, salt: int) -> Index:
     finally:
         files.close(descriptor)
     index = decode_index(data, salt)
+    if index.first == segment.first and index.size < segment.end:
+        # Made at a roll-over that failed. An earlier process then left it, and the segment grew.
+        raise FileNotFoundError(errno.ENOENT, "its index is out of date", segment.path)
     if (index.first, index.tail, index.size) != (segment.first, segment.next, segment.end):
         reason = f"it is of the positions {index.first} to {index.tail} in {index.size} bytes"
         raise FrameError(reason)

@@ -143,6 +143,27 @@ def test_a_wrong_index_is_made_again_and_no_record_is_missed(how: str) -> None:
     assert rig.log.view.tail == 64
 
 
+def test_an_index_that_a_failed_roll_over_left_is_made_again_without_a_word() -> None:
+    rig = Rig(StreamOptions(segment_bytes=1 << 20))
+    for number in range(10):
+        rig.log.append([one(b"%04d" % number * 15_000)], number)
+    rig.files.fail("write", errno.ENOSPC, path="*.log.new")
+    with pytest.raises(OSError, match="No space"):
+        rig.log.append([one(b"x" * 900_000)], 10)
+    path = f"{rig.folder}/{0:020d}.idx"
+    left = rig.files.read(path)
+    rig.crash()
+    for number in range(10, 20):
+        rig.log.append([one(b"%04d" % number * 15_000)], number)
+    assert len(rig.segments()) == 2
+    assert rig.files.read(path) != left
+    rig.files.put(path, left)
+    rig.crash()
+    assert rig.log.read(14, 1).records == [b"0014" * 15_000]
+    assert rig.files.read(path) != left
+    assert not rig.reports
+
+
 def test_the_index_of_a_segment_is_not_believed_against_the_segment() -> None:
     rig = numbered(64, StreamOptions(segment_bytes=1 << 20), size=60_000)
     segment = rig.log.view.segments[1]
