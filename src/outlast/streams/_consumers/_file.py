@@ -70,6 +70,11 @@ class OpenedFiles:
         self.use = self._descriptors.use
         self.forget = self._descriptors.forget
 
+    @property
+    def open_count(self) -> int:
+        """The number of files that are open."""
+        return self._descriptors.open_count
+
     def _open(self, path: Path) -> AppendFile:
         # The volume is locked as a whole. To open it syncs what an earlier process wrote.
         return AppendFile.open(path, sync=Sync.ASKED, lock=False, files=self.files)

@@ -12,6 +12,7 @@ from store_parts import disk_in_memory, figures, fill, opened
 import outlast
 from fake_files import FakeFiles
 from outlast.streams import StreamNotFoundError, StreamOptions, TrimmedError
+from outlast.streams._consumers._file import OPENED_MAX
 from outlast.testing import run_virtual
 
 if TYPE_CHECKING:
@@ -139,6 +140,29 @@ def test_a_cursor_that_a_power_cut_kept_skips_none_of_the_records_that_come_in_p
             await stream.append([b"new"] * 20)
             consumer = await stream.consumer("billing")
             assert [each.data for each in await consumer.fetch()] == [b"new"] * 20
+
+    run_virtual(main)
+
+
+def test_few_files_of_cursors_are_open_however_many_streams_have_consumers() -> None:
+    async def main() -> None:
+        files = disk_in_memory()
+        async with opened(files) as streams:
+            consumers = []
+            for number in range(40):
+                stream = await streams.create(f"stream {number}")
+                await stream.append([b"a", b"b"])
+                consumers.append(await stream.consumer("billing"))
+            (volume,) = streams._volumes.values()
+            for _ in range(2):
+                for consumer in consumers:
+                    (got,) = await consumer.fetch(1)
+                    await consumer.acknowledge(got.position)
+                    assert volume.cursor_files.open_count <= OPENED_MAX
+        assert files.opened == 0
+        async with opened(files) as streams:
+            for name in streams.names():
+                assert (await (await streams.open(name)).consumer("billing")).lag == 0
 
     run_virtual(main)
 
