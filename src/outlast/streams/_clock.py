@@ -12,15 +12,20 @@ GAP_US: Final = 86_400_000_000
 
 
 class Clock:
-    """Wall time as it was when this was made, plus what a monotonic clock has counted since.
+    """Wall time as it was at `begin`, plus what a monotonic clock has counted since.
 
-    So a clock that is set while the process runs changes no record's time and no record's age. `monotonic` and `wall` return
-    seconds; any thread may ask.
+    So a clock that is set while the process runs changes no record's time and no record's age. Any thread may ask.
     """
 
-    def __init__(self, monotonic: Callable[[], float], wall: Callable[[], float]) -> None:
+    def __init__(self, wall: Callable[[], float]) -> None:
+        """`wall` returns seconds since 1970."""
+        self._wall = wall
+        self.begin(lambda: 0.0)
+
+    def begin(self, monotonic: Callable[[], float]) -> None:
+        """Take the wall time of now. `monotonic` returns seconds."""
         self._monotonic = monotonic
-        self._offset_us = int((wall() - monotonic()) * 1e6)
+        self._offset_us = int((self._wall() - monotonic()) * 1e6)
         self._behind_us = 0
 
     def now_us(self) -> int:

@@ -117,7 +117,8 @@ class DamagedError(StreamError):
     """Bytes on the disk are not those that were written. What is before can still be read, and so is all from `next` on."""
 
     code = "damaged"
-    kind = Kind.FATAL
+    kind = Kind.PERMANENT
+    """A person has to act, for this stream: a loop that meets it waits long, and everything else goes on."""
 
     def __init__(self, stream: str, segment: str, position: int, reason: str, following: int | None = None) -> None:
         super().__init__(stream, f"segment {segment} is damaged at position {position}: {reason}; run: outlast streams verify")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import TYPE_CHECKING, Final, TypeVar
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from outlast import Fault, Kind, Scope, Unavailable
 from outlast.streams._commit import Lane
@@ -13,7 +14,7 @@ from outlast.streams._errors import LimitError, StreamClosedError, StreamNotFoun
 from outlast.streams._reading import fetch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine
     from pathlib import Path
 
     from outlast.streams._consumers import OpenedFiles
@@ -55,8 +56,11 @@ class Held:
         self.closing = False
         """Whether a close is queued: nothing comes in behind it."""
         self.consumers = Consumers(self)
+        self.needs_recovery = True
+        """Whether it is not recovered, or was while the disk would not take what that has to write: then it can only be read."""
         self._log: Log | None = None
         self._followers: set[asyncio.Future[None]] = set()
+        self._reads: dict[tuple[int, int], asyncio.Task[Chunk]] = {}
 
     def __repr__(self) -> str:
         return f"<stream {self.name!r} {self.id:016x}>"
@@ -72,11 +76,6 @@ class Held:
     def known_log(self) -> Log | None:
         """Its log if it is recovered."""
         return self._log
-
-    @property
-    def needs_recovery(self) -> bool:
-        """Whether it is not recovered, or was while the disk would not take what that has to write: then it can only be read."""
-        return self._log is None or isinstance(self._log.refusal, OSError)
 
     # The stream as its consumers see it.
 
@@ -120,6 +119,7 @@ class Held:
     def recovered(self, log: Log) -> None:
         """Take the log."""
         self._log = self.lane.log = log
+        self.needs_recovery = isinstance(log.refusal, OSError)
 
     def check_there(self) -> None:
         """Raise `StreamNotFoundError` once it was deleted."""
@@ -132,7 +132,10 @@ class Held:
 
     def check_open(self, size: int) -> None:
         """Raise unless so many bytes may be added."""
-        view = self.log.view
+        log = self._log
+        if self.gone or log is None:
+            raise self.not_found()
+        view = log.view
         if view.closed or self.closing:
             raise StreamClosedError(self.name, f"it was closed at position {view.tail}; nothing can be added")
         quota = self.options.quota_bytes
@@ -153,6 +156,22 @@ class Held:
             for future in followers:
                 if not future.done():
                     future.set_result(None)
+
+    async def share(self, key: tuple[int, int], read: Coroutine[Any, Any, Chunk]) -> Chunk:
+        """Return what a read returns, for all who were woken at once and want the same: there may be thousands."""
+        task = self._reads.get(key)
+        if task is None:
+            task = self._reads[key] = asyncio.get_running_loop().create_task(read)
+            task.add_done_callback(partial(self._was_read, key))
+        else:
+            read.close()
+        return await asyncio.shield(task)
+
+    def _was_read(self, key: tuple[int, int], task: asyncio.Task[Chunk]) -> None:
+        self._reads.pop(key, None)
+        if not task.cancelled():
+            # It was raised to those who still wait for it.
+            task.exception()
 
     async def follow(self, timeout_s: float) -> None:
         """Return at the next change, or after so many seconds. Raises `Unavailable` if too many wait in this store already."""

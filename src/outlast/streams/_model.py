@@ -41,7 +41,10 @@ class Producer:
 
 @dataclass(frozen=True, slots=True)
 class Appended:
-    """The positions of an append that is stored: `first` to `next` - 1. `duplicate`: by an earlier attempt."""
+    """The positions of an append that is stored: `first` to `next` - 1. `duplicate`: by an earlier attempt.
+
+    Both are -1 for a duplicate that is not among the last 8 appends of its producer: it is stored, and where is not remembered.
+    """
 
     first: int
     next: int
@@ -94,7 +97,8 @@ class Retention:
     """The records that may be given up, whole segments at a time; none by default.
 
     A segment goes when all its records are older than `age_s`, or the stream is larger than `size_bytes`, or, with
-    `when_low`, the disk has too little room. Never one with a record younger than `floor_s`.
+    `when_low`, the disk has too little room. Never one with a record younger than `floor_s`, and never the one that is written
+    to, which is closed when it is full, or after a quarter of `age_s`.
     """
 
     age_s: float | None = None

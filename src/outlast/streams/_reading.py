@@ -23,6 +23,7 @@ async def fetch(held: Held, position: int, bytes_max: int, wait_s: float) -> Chu
         raise ValueError(f"stream {held.name!r}: a read takes at least 1 byte, not {bytes_max}")
     loop = asyncio.get_running_loop()
     until = loop.time() + wait_s
+    followed = False
     while True:
         log = held.log
         view = log.view
@@ -30,11 +31,13 @@ async def fetch(held: Held, position: int, bytes_max: int, wait_s: float) -> Chu
             error = TrimmedError if position < view.oldest else BeyondTailError
             raise error(held.name, position, view.oldest, view.tail)
         if position < view.tail:
-            return await held.volume.read(held, partial(log.read, position, bytes_max))
+            read = held.volume.read(held, partial(log.read, position, bytes_max))
+            return await (held.share((position, bytes_max), read) if followed else read)
         left_s = until - loop.time()
         if left_s <= 0 or view.closed:
             return Chunk(position, position, (), (), None)
         await held.follow(left_s)
+        followed = True
 
 
 async def chunks(held: Held, start: int, bytes_max: int, *, follow: bool) -> AsyncGenerator[Chunk, None]:

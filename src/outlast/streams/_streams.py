@@ -86,7 +86,7 @@ class Streams:
         self.streams_max = streams_max
         self._admission = admission
         self._followers = Followers(name, followers_max)
-        self._clock = Clock(time.monotonic, time.time)
+        self._clock = Clock(time.time)
         disks = [place if isinstance(place, Disk) else Disk(place, files=files) for place in places]
         if len({disk.name for disk in disks}) < len(disks):
             raise ValueError(f"streams {name}: two volumes are called {disks[0].name!r}; give each Disk a name of its own")
@@ -153,6 +153,7 @@ class Streams:
 
     async def _open(self) -> None:
         self._check_is_closed()
+        self._clock.begin(asyncio.get_running_loop().time)
         opened: list[Volume] = []
         try:
             for volume in self._volumes.values():

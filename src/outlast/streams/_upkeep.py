@@ -32,6 +32,10 @@ RECOVERING_S: Final = 1.0
 """Seconds of recovering at a time: what makes room has its turn in between."""
 NO_ROOM_BYTES: Final = 8 << 20
 """The room to make at least: a disk that refuses although it shows enough, as behind a quota, does not say what is missing."""
+ROLL_SHARE: Final = 0.25
+"""Of the age at which records may go: a segment that has been written to for so long is closed, so that they go soon after it."""
+ROLLED_MAX: Final = 100
+"""Segments that are closed so at a time: each makes a file."""
 UNKNOWN_MAX: Final = 5
 """Lines about folders of which no stream is known; the others are counted in one more."""
 logger = logging.getLogger("outlast.streams")
@@ -128,6 +132,7 @@ class Upkeep:
     async def retain(self) -> None:
         """Let go of the segments that the streams may lose now."""
         volume = self.volume
+        await self._roll_old()
         now_s = volume.clock.age_now_us() / 1e6
         missing = self._missing_bytes()
         volume.freed = volume.freed.looked(now_s, missing)
@@ -136,6 +141,20 @@ class Upkeep:
             held = volume.streams.get(drop.stream)
             if held is not None and (log := held.known_log) is not None and not held.gone:
                 await self._quietly(self._drop(held, partial(log.drop, drop.segments), drop))
+
+    async def _roll_old(self) -> None:
+        """Let streams whose records go by age begin a new segment now and then: the one that is written to is never let go of."""
+        clock = self.volume.clock
+        now_us, rolled = clock.age_now_us(), 0
+        for held in list(self.volume.streams.values()):
+            age_s = held.options.retention.age_s
+            if age_s is None or held.gone or (log := held.known_log) is None or rolled >= ROLLED_MAX:
+                continue
+            view = log.view
+            last = view.segments[-1]
+            if view.tail > last.first and not view.closed and now_us - last.newest_us > age_s * 1e6 * ROLL_SHARE:
+                rolled += 1
+                await self._quietly(self.volume.control(held, partial(log.roll, clock.now_us())))
 
     def _retained(self) -> Iterator[_retention.Held]:
         for held in self.volume.streams.values():

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 from store_parts import data, disk_in_memory, figures, opened
 
 import outlast
 from outlast.disk import Disk
-from outlast.streams import Producer, Retention, StreamOptions, Streams
+from outlast.streams import DamagedError, Producer, Retention, StreamOptions, Streams
 from outlast.testing import run_virtual
 
 # Those who wait at the tail.
@@ -31,6 +32,22 @@ def test_those_who_wait_at_the_tail_are_bounded_and_leave_their_places() -> None
             assert (await waiting[1]).records == (await late).records == [b"x"]
             assert len(await orders.fetch(1, wait_s=0.5)) == 0
             assert figures(streams)["followers"] == {(): 0}
+
+    run_virtual(main)
+
+
+def test_thousands_at_the_tail_of_one_stream_share_one_read() -> None:
+    async def main() -> None:
+        files = disk_in_memory()
+        async with opened(files) as streams:
+            orders = await streams.create("orders")
+            waiting = [asyncio.create_task(orders.fetch(0, wait_s=60.0)) for _ in range(3_000)]
+            await asyncio.sleep(0.1)
+            waiting[0].cancel()
+            reads = files.calls["read_at"]
+            await orders.append(b"x")
+            assert {bytes(chunk.records[0]) for chunk in await asyncio.gather(*waiting[1:])} == {b"x"}
+            assert files.calls["read_at"] - reads <= 5
 
     run_virtual(main)
 
@@ -80,6 +97,53 @@ def test_a_service_opens_it_and_at_its_end_lets_readers_go_and_stores_what_is_un
     assert len(told) == 1
     files.power_cut()
     run_virtual(read)
+
+
+def test_a_damaged_record_is_told_with_its_place_and_ends_no_service(expected_logs: Any) -> None:
+    expected_logs(
+        "loop read is failing: PERMANENT segment [0-9]{20}.log is damaged at position 2: .*; run: outlast streams verify"
+    )
+    expected_logs("is damaged", optional=True)
+    files = disk_in_memory()
+    met: list[DamagedError] = []
+    turns = [0]
+
+    async def main() -> int:
+        async with opened(files) as streams:
+            orders = await streams.create("orders", StreamOptions(segment_bytes=4096))
+            for number in range(12):
+                await orders.append(b"%04d" % number * 250)
+        [first, *_] = sorted(path for path in files.tree("/disk") if path.endswith(".log"))
+        files.flip(first, 8 * (len(files.read(first)) - 500))
+        streams = Streams(Disk("/disk", name="/disk", files=files))
+        service = outlast.Service("shop")
+        streams.attach(service)
+
+        @service.loop()
+        async def read(stop: outlast.Stop) -> None:
+            try:
+                await data(await streams.open("orders"))
+            except DamagedError as error:
+                met.append(error)
+                raise
+
+        @service.loop(every_s=1.0)
+        async def other(stop: outlast.Stop) -> None:
+            orders = await streams.open("orders")
+            while not met:
+                await asyncio.sleep(0.1)
+            assert met[0].next is not None
+            assert (await data(orders, met[0].next))[0] == b"%04d" % met[0].next * 250
+            await orders.append(b"goes on")
+            turns[0] += 1
+
+        stop = outlast.Stop()
+        asyncio.get_running_loop().call_later(10.0, stop.fire, "enough")
+        return await service.run(stop)
+
+    assert run_virtual(main) == 0
+    assert turns[0] >= 8
+    assert (met[0].stream, met[0].position) == ("orders", 2)
 
 
 def test_a_store_that_was_closed_can_be_opened_again_also_on_another_event_loop() -> None:

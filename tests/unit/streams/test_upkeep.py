@@ -117,10 +117,34 @@ def test_a_clock_that_jumped_between_two_starts_is_said_and_lets_go_of_nothing_e
 
 def test_time_passes_for_records_by_the_monotonic_clock() -> None:
     monotonic = [100.0]
-    clock = Clock(lambda: monotonic[0], lambda: 1_000_000.0)
+    clock = Clock(lambda: 1_000_000.0)
+    clock.begin(lambda: monotonic[0])
     assert clock.now_us() == 1_000_000_000_000
     monotonic[0] += 5.0
     assert clock.now_us() == clock.age_now_us() == 1_000_005_000_000
     assert clock.seen(clock.now_us() - 86_400_000_000) is None
     assert clock.seen(clock.now_us() - 90_000_000_000) == 90_000.0
     assert clock.age_now_us() == clock.now_us() - 90_000_000_000
+
+
+def test_records_of_a_stream_that_never_fills_a_segment_go_by_age_as_well() -> None:
+    files = disk_in_memory()
+
+    async def main() -> None:
+        async with opened(files) as streams:
+            options = StreamOptions(retention=Retention(age_s=100.0, floor_s=0.0))
+            slow, idle = await streams.create("slow", options), await streams.create("idle", options)
+            await idle.append(b"x")
+            for _ in range(30):
+                await slow.append(b"x")
+                await asyncio.sleep(10.0)
+            assert 14 <= slow.oldest <= 20
+            assert len(await data(slow, slow.oldest)) == 30 - slow.oldest
+            assert (idle.oldest, idle.tail) == (1, 1)
+            files_before = len(files.tree("/disk"))
+            await asyncio.sleep(300.0)
+            assert slow.oldest == 30
+            # What has no records rolls no more.
+            assert len(files.tree("/disk")) < files_before
+
+    run_virtual(main)

@@ -160,6 +160,13 @@ class Log:
             self._check_is_there()
             self._trim(before)
 
+    def roll(self, now_us: int) -> None:
+        """Go on in a new segment, if this one has records: so that they can be let go of. Raises `OSError`; nothing is lost."""
+        with self._lock:
+            self._check_is_there()
+            if self.view.tail > self._tail.first and not self.meta.is_closed and self._refusal is None:
+                self._roll(now_us)
+
     def drop(self, segments: int) -> None:
         """Forget that many of the oldest segments, but never the last. Raises as `trim`."""
         with self._lock:

@@ -213,7 +213,8 @@ class _Scan:
                     break
                 self._shared.report(self._damage(position, error.reason, found.first))
                 offset, position = found.offset, found.first
-        tail.size, tail.next = offset, position
+        tail.size = tail.synced = offset
+        tail.next = position
 
     def limit(self, read: ReadAt, tail: Tail) -> None:
         """Set the end of `tail` to what is on disk in any case, since the rest could not be synced."""
@@ -221,7 +222,8 @@ class _Scan:
         with contextlib.suppress(FrameError):
             for batch in batches(read, salt=tail.salt, begin=offset, end=self.durable_to, position=position):
                 offset, position = batch.end, batch.next
-        tail.size, tail.next = offset, position
+        tail.size = tail.synced = offset
+        tail.next = position
 
     def _take(self, batch: Batch, tail: Tail) -> None:
         self.producers.replay(batch)
@@ -251,6 +253,8 @@ class _Scan:
                 for batch in batches(
                     reader(files, descriptor), salt=salt, begin=file.header_end, end=file.size, position=file.first
                 ):
+                    if batch.first >= self._last.first:
+                        break
                     self.producers.replay(batch)
         finally:
             files.close(descriptor)
