@@ -26,11 +26,11 @@ SMALL = StreamOptions(segment_bytes=MIB)
 NOTHING_WRONG = {"lost": [], "phantom": [], "twice": [], "moved": []}
 
 
-def small_disk(size_bytes: int, kind: DiskKind) -> SmallDisk:
+def small_disk(size_bytes: int, kind: DiskKind, inodes: int | None = None) -> SmallDisk:
     """Return a disk; skip where it cannot be made."""
     if (reason := SmallDisk.available(kind)) is not None:
         pytest.skip(reason)
-    return SmallDisk(size_bytes, kind)
+    return SmallDisk(size_bytes, kind, inodes=inodes)
 
 
 async def until(condition: Callable[[], object]) -> None:
