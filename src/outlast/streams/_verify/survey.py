@@ -199,13 +199,18 @@ class Surveyor:
     def _check_ends(self, parts: list[Part]) -> None:
         survey, first, last = self._survey, parts[0], parts[-1]
         for part, after in pairwise(parts):
-            if after.header is None or part.holes or part.header is None:
-                continue
             run = part.runs[-1]
-            before = after.header.previous
-            if before is None or (before.first, before.size, before.tail) != (part.first, run.end, run.next):
+            before = None if after.header is None else after.header.previous
+            if before is not None and before.first == part.first:
+                is_wrong, reached = (before.size, before.tail) != (run.end, run.next), after.first
+            else:
+                # Nothing says that records are missing in between, so it is said here.
+                is_wrong, reached = after.header is not None, max(run.next, *(hole.next for hole in part.holes), 0)
+            if (is_wrong and not part.fault and not part.holes) or reached < after.first:
                 what = f"the segment before it is not the one that its header names: {before}"
-                survey.find(after.name, run.next, what, "its header is written again", following=after.first)
+                if after.header is None:
+                    what = f"no segment is there for the records from {reached} on"
+                survey.find(after.name, reached, what, "its header is written again", following=after.first)
         oldest = survey.meta.oldest
         if first.first > oldest:
             what = f"the oldest position is to be {oldest}, and no segment before this one is there"

@@ -105,6 +105,16 @@ def missing(volume: Volume, segments: list[str]) -> None:
     remove(volume, segments[2])
 
 
+def missing_before_a_damaged_header(volume: Volume, segments: list[str]) -> None:
+    remove(volume, segments[2])
+    change(volume, segments[3], 40)
+
+
+def missing_behind_a_cut(volume: Volume, segments: list[str]) -> None:
+    end(volume, segments)
+    remove(volume, segments[2])
+
+
 def oldest_missing(volume: Volume, segments: list[str]) -> None:
     remove(volume, segments[0])
 
@@ -188,6 +198,8 @@ ALL: list[Callable[[Volume, list[str]], None]] = [
     closed_cut,
     closed_empty,
     missing,
+    missing_before_a_damaged_header,
+    missing_behind_a_cut,
     oldest_missing,
     last_middle,
     last_header,
