@@ -53,11 +53,7 @@ class Held:
         self.gone = False
         """Whether it was deleted, or is being deleted."""
         self.deleting: asyncio.Task[None] | None = None
-        self.closing = False
-        """Whether a close is queued: nothing comes in behind it."""
         self.consumers = Consumers(self)
-        self.needs_recovery = True
-        """Whether it is not recovered, or was while the disk would not take what that has to write: then it can only be read."""
         self._log: Log | None = None
         self._followers: set[asyncio.Future[None]] = set()
         self._reads: dict[tuple[int, int], asyncio.Task[Chunk]] = {}
@@ -119,7 +115,6 @@ class Held:
     def recovered(self, log: Log) -> None:
         """Take the log."""
         self._log = self.lane.log = log
-        self.needs_recovery = isinstance(log.refusal, OSError)
 
     def check_there(self) -> None:
         """Raise `StreamNotFoundError` once it was deleted."""
@@ -136,7 +131,7 @@ class Held:
         if self.gone or log is None:
             raise self.not_found()
         view = log.view
-        if view.closed or self.closing:
+        if view.closed:
             raise StreamClosedError(self.name, f"it was closed at position {view.tail}; nothing can be added")
         quota = self.options.quota_bytes
         if quota is not None and view.size_bytes + self.lane.size_bytes + size > quota:
