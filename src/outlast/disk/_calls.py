@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 if TYPE_CHECKING:
@@ -65,9 +66,10 @@ class OneCall(Generic[T]):
         self._inside, self._began_at = True, loop.time()
         try:
             pending = self._thread.start(lambda: self._call(function))
-        except BaseException:
+        except RuntimeError as exc:
+            # The system has no thread to spare. For whoever asks a disk that is the disk not answering.
             self._inside = False
-            raise
+            raise BlockingIOError(errno.EAGAIN, str(exc)) from exc
         # Nobody may be left to hear of it.
         pending.add_done_callback(lambda done: done.cancelled() or done.exception())
         self._pending = pending

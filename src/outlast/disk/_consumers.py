@@ -86,6 +86,8 @@ def consumers(root: str, used_bytes: int, budget: Budget) -> str:
         return ""
     top = Folder(root)
     complete = _walk(top, device, budget)
+    # Within a quota the disk shows the room of all.
+    used_bytes = max(used_bytes, top.size_bytes)
     named = ", ".join(f"{_short(path, root)} {size_text(size)}" for size, path in top.biggest())
     found = f"{size_text(top.size_bytes)} of the {size_text(used_bytes)} used were found in {root}"
     if not complete:

@@ -225,15 +225,10 @@ class Disk(Dependency):
 
     async def circumstances(self, fault: Fault) -> str:
         """Return what takes the room of a full disk."""
-        room = self.watch.room
-        if fault.kind is not Kind.EXHAUSTED or room is None:
+        if fault.kind is not Kind.EXHAUSTED:
             return ""
-        # By the clock of the machine: what it bounds is a search in a thread.
-        until = time.monotonic() + SECONDS_MAX
-        budget = Budget(ENTRIES_MAX, lambda: time.monotonic() > until)
-        used = room.total_bytes - room.available_bytes
-        with contextlib.suppress(StuckError):
-            return await self._searching.outcome(partial(consumers, str(self.path), used, budget), ANSWER_S_MAX)
+        with contextlib.suppress(OSError):
+            return await self._searching.outcome(self._search, ANSWER_S_MAX)
         return ""
 
     # Inside.
@@ -244,6 +239,13 @@ class Disk(Dependency):
             return fault
         # What fails on a descriptor does not say where.
         return replace(fault, reason=f"{fault.reason} on {self.path}")
+
+    def _search(self) -> str:
+        # The room of now: a neighbour may have taken the rest since the last look.
+        room = self.files.room(self.path)
+        until = time.monotonic() + SECONDS_MAX
+        budget = Budget(ENTRIES_MAX, lambda: time.monotonic() > until)
+        return consumers(str(self.path), room.total_bytes - room.available_bytes, budget)
 
     def _is_counted(self, size: int) -> bool:
         """Count a write that surely fits, without asking the disk."""

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 NAME: Final = ".outlast-probe"
 BYTES: Final = 4096
 """Written and synced: one block."""
+TRIES: Final = 3
+"""Attempts to make the file: another process that uses the folder may be at it too."""
 UNSUPPORTED: Final = frozenset({errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL})
 """Codes of a disk that cannot allocate: there the room is proved by writing all of it."""
 
@@ -41,12 +43,13 @@ def write_probe(folder: Path, files: FileSystem, room_bytes: int) -> None:
 
 def _opened(path: Path, files: FileSystem) -> int:
     """Make the file; one that a process has left which died, or that somebody has put there, goes first."""
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
-    try:
-        return files.open(path, flags)
-    except FileExistsError:
-        files.unlink(path)
-        return files.open(path, flags)
+    for _ in range(TRIES):
+        try:
+            return files.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+        except FileExistsError:
+            with contextlib.suppress(FileNotFoundError):
+                files.unlink(path)
+    raise BlockingIOError(errno.EAGAIN, "other processes prove this disk again and again", os.fspath(path))
 
 
 def _fill(descriptor: int, files: FileSystem, room_bytes: int) -> None:

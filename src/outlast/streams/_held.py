@@ -55,6 +55,8 @@ class Held:
         self.deleting: asyncio.Task[None] | None = None
         self.consumers = Consumers(self)
         self._log: Log | None = None
+        self.recovered_tail = 0
+        """The tail as it was found: what an earlier process knew of later positions is of records that are lost."""
         self._followers: set[asyncio.Future[None]] = set()
         self._reads: dict[tuple[int, int], asyncio.Task[Chunk]] = {}
 
@@ -115,6 +117,7 @@ class Held:
     def recovered(self, log: Log) -> None:
         """Take the log."""
         self._log = self.lane.log = log
+        self.recovered_tail = log.view.tail
 
     def check_there(self) -> None:
         """Raise `StreamNotFoundError` once it was deleted."""

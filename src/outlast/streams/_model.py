@@ -41,7 +41,10 @@ class Producer:
 
 @dataclass(frozen=True, slots=True)
 class Appended:
-    """The positions of an append that is stored: `first` to `next` - 1. `duplicate`: by an earlier attempt."""
+    """The positions of an append that is stored: `first` to `next` - 1. `duplicate`: by an earlier attempt.
+
+    Both are -1 for a duplicate that is not among the last 8 appends of its producer: it is stored, and where is not remembered.
+    """
 
     first: int
     next: int

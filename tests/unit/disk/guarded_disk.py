@@ -97,6 +97,8 @@ class Inline:
     """Stands for `OwnThread`: makes calls where they are handed over, but for those that hang, which wait for the test."""
 
     hanging: bool = False
+    refusing: bool = False
+    """Whether the system has no thread to spare."""
     waiting: list[Callable[[], None]]
     started = 0
 
@@ -104,6 +106,8 @@ class Inline:
         self.waiting = []
 
     def start(self, function: Callable[[], Any]) -> asyncio.Future[Any]:
+        if self.refusing:
+            raise RuntimeError("no thread can be started")
         future = asyncio.get_running_loop().create_future()
 
         def call() -> None:

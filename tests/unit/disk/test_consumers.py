@@ -114,3 +114,9 @@ def test_names_are_cut_and_stay_on_one_line(tmp_path: Path) -> None:
     told = search(tmp_path)
     assert "\n" not in told
     assert len(told) < 400
+
+
+def test_a_disk_that_says_nonsense_within_a_quota_is_taken_at_no_less_than_was_found(tmp_path: Path) -> None:
+    put(tmp_path / "file", 400 * KIB)
+    told = search(tmp_path, used=-(100 << 30))
+    assert told.count("400.0 KiB") + told.count("404.0 KiB") == 3

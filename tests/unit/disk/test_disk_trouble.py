@@ -7,7 +7,7 @@ import errno
 import os
 
 import pytest
-from guarded_disk import TOTAL, Inline, Writer, disk_of, files_of, lines, threads
+from guarded_disk import MIB, TOTAL, Inline, Writer, disk_of, files_of, lines, threads
 
 from outlast import Kind, Scope, State
 from outlast.extend import attached
@@ -203,5 +203,23 @@ def test_inodes_run_out_while_bytes_are_left() -> None:
                 files.unlink(f"/disk/{number}")
             await asyncio.sleep(2)
             assert disk.state is State.RECOVERING
+
+    run_virtual(main)
+
+
+@pytest.mark.usefixtures("inline")
+def test_without_a_thread_to_spare_the_room_is_unknown_and_the_watch_goes_on() -> None:
+    async def main() -> None:
+        files = files_of()
+        async with disk_of(files, reserve_bytes=MIB) as disk:
+            for thread in threads(disk):
+                thread.refusing = True
+            await asyncio.sleep(5)
+            assert (disk.fault.kind, disk.fault.code) == (Kind.TRANSIENT, "unknown")  # type: ignore[union-attr]
+            assert "no thread" in disk.fault.reason  # type: ignore[union-attr]
+            for thread in threads(disk):
+                thread.refusing = False
+            await asyncio.sleep(3)
+            assert await Writer(disk).write()
 
     run_virtual(main)

@@ -109,3 +109,16 @@ def test_what_somebody_has_put_in_the_place_of_the_proof_goes_and_is_not_written
             assert disk.probes == 1
 
     run_virtual(main)
+
+
+def test_processes_that_prove_one_disk_at_the_same_time_do_not_take_it_down_for_a_bug() -> None:
+    async def main() -> None:
+        files = files_of()
+        async with disk_of(files) as disk:
+            files.fail("open", errno.EEXIST, times=2, path="*probe")
+            await disk.probe()
+            files.fail("open", errno.EEXIST, times=3, path="*probe")
+            with pytest.raises(BlockingIOError):
+                await disk.probe()
+
+    run_virtual(main)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 from outlast.extend import TornFileError
 from outlast.streams._format.names import GONE_NAME, META_NAME
 from outlast.streams._log import meta_file
+from outlast.streams._log.pieces import cause
 
 if TYPE_CHECKING:
     from outlast.extend import FileSystem
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 NEW_NAME: Final = "new"
 """`meta` of a stream whose creation was never acknowledged: what is left of its folder goes, now or at the next start."""
 
+UNNAMED: Final = ".new"
+"""Behind the name of a file that is not whole yet."""
+
 
 def create(folder: Path, meta: Meta, segment: str, header: bytes, files: FileSystem) -> None:
     """Make the folder of a stream, durably.
@@ -25,6 +29,7 @@ def create(folder: Path, meta: Meta, segment: str, header: bytes, files: FileSys
     Raises `OSError`, and then it is no stream, now or after a crash; `TornFileError` when that is not known.
     """
     files.mkdir(folder)
+    is_named = False
     try:
         meta_file.write_new(f"{folder}/{NEW_NAME}", meta, files)
         # While a segment may be found, so must be what says that it is no stream's.
@@ -32,21 +37,22 @@ def create(folder: Path, meta: Meta, segment: str, header: bytes, files: FileSys
         make_file(f"{folder}/{segment}", header, files)
         files.sync_folder(folder.parent)
         files.rename(f"{folder}/{NEW_NAME}", f"{folder}/{META_NAME}")
+        is_named = True
         files.sync_folder(folder)
     except BaseException as error:
-        _take_back(folder, error, files)
+        _take_back(folder, error, files, is_named=is_named)
         raise
 
 
-def _take_back(folder: Path, error: BaseException, files: FileSystem) -> None:
-    """Leave nothing of a stream that could not be made."""
+def _take_back(folder: Path, error: BaseException, files: FileSystem, *, is_named: bool) -> None:
+    """Leave nothing of a stream that could not be made. What has not got its name needs no descriptor for that."""
     try:
-        if META_NAME in files.names(folder):
+        if is_named:
             files.rename(f"{folder}/{META_NAME}", f"{folder}/{NEW_NAME}")
             files.sync_folder(folder)
     except OSError as second:
         number = error.errno if isinstance(error, OSError) else second.errno
-        reason = f"{error}; and it cannot be taken back ({second.strerror}): it may be found at the next start"
+        reason = f"{cause(error)}; and it cannot be taken back ({second.strerror}): it may be found at the next start"
         raise TornFileError(number, reason, os.fspath(folder)) from error
     # What is left is no stream, and the next start removes it.
     with contextlib.suppress(OSError):
@@ -67,7 +73,7 @@ def make_file(path: str, data: bytes, files: FileSystem) -> None:
 
     Raises `OSError`.
     """
-    new = f"{path}.new"
+    new = f"{path}{UNNAMED}"
     unlink(new, files)
     descriptor = files.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
     try:
@@ -99,7 +105,7 @@ def mark_gone(folder: Path, files: FileSystem) -> None:
             files.rename(gone, meta)
             files.sync_folder(folder)
         except OSError as second:
-            reason = f"{error}; and it cannot be taken back ({second.strerror}): it may be gone at the next start"
+            reason = f"{cause(error)}; and it cannot be taken back ({second.strerror}): it may be gone at the next start"
             raise TornFileError(error.errno, reason, os.fspath(folder)) from error
         raise
 

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from outlast.extend import TornFileError
 from outlast.streams._errors import DamagedError
 from outlast.streams._format.frames import FrameError
 from outlast.streams._format.meta import META_BYTES, SLOT_BYTES, decode_slots, encode_meta
 from outlast.streams._format.names import META_NAME, parse_folder_name
-from outlast.streams._log.pieces import reader, write_whole
+from outlast.streams._log.pieces import cause, reader, write_whole
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from outlast.extend import FileSystem
     from outlast.streams._format.meta import Meta, Slots
+
+SLOTS: Final = (0, 1)
 
 
 def read_meta(folder: Path, files: FileSystem) -> Meta:
@@ -59,28 +61,33 @@ def write_new(path: str, meta: Meta, files: FileSystem) -> None:
 
 def update(folder: Path, old: Meta, new: Meta, files: FileSystem) -> None:
     """Replace the entry, durably. Raises `OSError`, and then it is the old one; `TornFileError` when that is not known."""
-    path = f"{folder}/{META_NAME}"
+    path, slot = f"{folder}/{META_NAME}", 0
     try:
-        write_slots(path, new, files)
+        for slot in SLOTS:
+            write_slot(path, slot, new, files)
     except OSError as error:
         try:
-            write_slots(path, old, files)
+            # First the one that failed: as long as that is in doubt, the other one is all there is.
+            for each in reversed(SLOTS[: slot + 1]):
+                write_slot(path, each, old, files)
         except OSError as second:
-            reason = (
-                f"{error}; and what was there cannot be written again ({second.strerror}): either may be found at the next start"
-            )
+            reason = f"{cause(error)}; and it cannot be taken back ({second.strerror}): either may be found at the next start"
             raise TornFileError(error.errno, reason, path) from error
         raise
 
 
 def write_slots(path: str, meta: Meta, files: FileSystem) -> None:
     """Write both slots in place, the second when the first is on disk: a crash at any moment leaves a whole one."""
-    slot = encode_meta(meta)
+    for slot in SLOTS:
+        write_slot(path, slot, meta, files)
+
+
+def write_slot(path: str, slot: int, meta: Meta, files: FileSystem) -> None:
+    """Write one slot in place; it is on disk when this returns. Raises `OSError`."""
     # A fresh descriptor each time: one whose sync has failed once must not be asked again.
     descriptor = files.open(path, os.O_WRONLY)
     try:
-        for at in (0, SLOT_BYTES):
-            write_whole(files, descriptor, slot, at)
-            files.sync_data(descriptor)
+        write_whole(files, descriptor, encode_meta(meta), slot * SLOT_BYTES)
+        files.sync_data(descriptor)
     finally:
         files.close(descriptor)

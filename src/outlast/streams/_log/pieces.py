@@ -1,4 +1,4 @@
-"""Whole reads and whole writes at an offset, made of calls that may do less than they are asked to."""
+"""Whole reads and whole writes at an offset, made of calls that may do less than they are asked to; and their errors in words."""
 
 from __future__ import annotations
 
@@ -32,3 +32,8 @@ def write_whole(files: FileSystem, descriptor: int, data: bytes, at: int) -> Non
         written = 0
         while written < len(view):
             written += files.write_at(descriptor, view[written:], at + written)
+
+
+def cause(error: BaseException) -> str:
+    """Return an error as a part of the message of another one, which names the path and the code itself."""
+    return error.strerror if isinstance(error, OSError) and error.strerror else str(error)

@@ -6,7 +6,9 @@ wrong one costs time, and never a record.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from bisect import bisect_right
+from itertools import accumulate
+from operator import add
 from typing import TYPE_CHECKING, Final
 
 from outlast.streams._errors import DamagedError
@@ -27,39 +29,45 @@ if TYPE_CHECKING:
     from outlast.streams._log.tail import Tail
     from outlast.streams._log.view import Segment, View
 
-AHEAD_BYTES: Final = 1 << 20
+AHEAD_BYTES: Final = 1 << 18
+"""A longer batch is read in one piece. The allocator keeps pieces of this size; those of a MiB go back to the system."""
+KEPT_BYTES_MIN: Final = 1 << 14
+"""A shorter batch is read again."""
+RECORD_BYTES: Final = 64
+"""Of a record in memory beside its data, about."""
 
 
-@dataclass(frozen=True, slots=True)
 class Opened:
-    """The records of one batch. That of a long one is kept for whoever reads on in the middle of it."""
+    """The records of one batch. One that is long is kept for whoever reads on in it."""
 
-    first: int
-    offset: int
-    end: int
-    records: list[bytes]
-    headers: list[bytes] | None
-    time_us: int
+    __slots__ = ("_ends", "end", "first", "headers", "offset", "records", "size", "time_us")
+
+    def __init__(self, batch: Batch) -> None:
+        """Raise `FrameError` when its lengths do not add up."""
+        self.first = batch.first
+        self.offset = batch.offset
+        self.end = batch.end
+        self.time_us = batch.time_us
+        self.records = batch.records()
+        self.headers = batch.headers()
+        self.size = sum(map(len, self.records)) + sum(map(len, self.headers or ()))
+        """The bytes of the records and their headers."""
+        self._ends: list[int] | None = None
+        """Of each record the bytes up to its end: made when the batch is parted."""
 
     @property
     def next(self) -> int:
         """The position behind the last."""
         return self.first + len(self.records)
 
-    def size(self, begin: int) -> int:
-        """Return the bytes of the records from one on, with their headers."""
-        size = sum(map(len, self.records[begin:] if begin else self.records))
-        return size if self.headers is None else size + sum(map(len, self.headers[begin:]))
-
-    def fitting(self, begin: int, bytes_max: int) -> int:
-        """Return how far one comes from a record on with so many bytes: one record at least."""
-        end, size = begin, 0
-        while end < len(self.records):
-            size += len(self.records[end]) + (0 if self.headers is None else len(self.headers[end]))
-            if end > begin and size > bytes_max:
-                break
-            end += 1
-        return end
+    def fitting(self, begin: int, bytes_max: int) -> tuple[int, int]:
+        """Return how far one comes from a record on with so many bytes, one record at least, and how many bytes those are."""
+        if self._ends is None:
+            sizes = map(len, self.records)
+            self._ends = list(accumulate(sizes if self.headers is None else map(add, sizes, map(len, self.headers))))
+        before = self._ends[begin - 1] if begin else 0
+        end = max(begin + 1, bisect_right(self._ends, before + bytes_max))
+        return end, self._ends[end - 1] - before
 
 
 class Collected:
@@ -78,12 +86,12 @@ class Collected:
     def take(self, opened: Opened) -> None:
         """Add the records of a batch if they fit. Only a first batch is parted; of it, one record fits in any case."""
         begin = self.position - opened.first
-        end, size = len(opened.records), opened.size(begin)
-        if size > self.room:
+        end, size = len(opened.records), opened.size
+        if begin or size > self.room:
             if self._records:
                 self.room = 0
                 return
-            end = opened.fitting(begin, self.room)
+            end, size = opened.fitting(begin, self.room)
         if opened.headers is not None and self._headers is None:
             self._headers = [b""] * len(self._records)
         if self._headers is not None:
@@ -124,6 +132,8 @@ class Reader:
         if position >= (behind := view.next_of(place)):
             after = view.segments[place + 1].first
             raise self._damaged(segment, position, f"its records end at {behind}, and the next segment begins at {after}", after)
+        if position < segment.first:
+            raise self._damaged(segment, position, "the segment before it is missing", segment.first)
         collected = Collected(position, bytes_max)
         if (kept := self._shared.opened.pop((segment.path, position))) is not None:
             if not self._take(segment, kept, collected):
@@ -144,8 +154,11 @@ class Reader:
             reason = f"its data ends at position {expected}, and its records at {behind}"
             try:
                 for batch in batches(read, salt=salt, begin=offset, end=end, position=expected, ahead=ahead):
+                    if batch.first >= behind:
+                        # Refused once and not cut off: where the data ends could not be read in the next segment.
+                        break
                     offset, expected = batch.end, batch.next
-                    if batch.next > collected.position and not self._take(segment, _opened(batch), collected):
+                    if batch.next > collected.position and not self._take(segment, Opened(batch), collected):
                         return
             except FrameError as error:
                 reason = error.reason
@@ -157,7 +170,7 @@ class Reader:
                 return
             found = next_batch(read, salt=salt, begin=min(offset + 1, end), end=end, position=expected)
             if found is None or found.first > collected.position:
-                raise self._damaged(segment, collected.position, reason, behind if found is None else found.first)
+                raise self._damaged(segment, collected.position, reason, behind if found is None else min(found.first, behind))
             offset, expected = found.offset, found.first
 
     def _take(self, segment: Segment, opened: Opened, collected: Collected) -> bool:
@@ -170,8 +183,8 @@ class Reader:
             self._shared.hints.put(key, (opened.end, opened.next))
         else:
             self._shared.hints.put(key, (opened.offset, opened.first))
-            if collected.position > opened.first:
-                self._shared.opened.put(key, opened, opened.end - opened.offset + 64 * len(opened.records))
+            if opened.size >= KEPT_BYTES_MIN:
+                self._shared.opened.put(key, opened, opened.size + RECORD_BYTES * len(opened.records))
         return False
 
     def _begins(self, read: ReadAt, view: View, place: int, tail: Tail, position: int) -> Iterator[tuple[int, int]]:
@@ -200,7 +213,3 @@ class Reader:
 
     def _damaged(self, segment: Segment, position: int, reason: str, following: int) -> DamagedError:
         return DamagedError(self._name, segment_name(segment.first), position, reason, following)
-
-
-def _opened(batch: Batch) -> Opened:
-    return Opened(batch.first, batch.offset, batch.end, batch.records(), batch.headers(), batch.time_us)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from outlast.extend import TornFileError
 from outlast.streams._format.index import IndexBuilder
-from outlast.streams._log.pieces import reader, write_whole
+from outlast.streams._log.pieces import cause, reader, write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -134,7 +134,7 @@ class Tail:
         except OSError as second:
             self.end()
             number = error.errno if isinstance(error, OSError) else second.errno
-            reason = f"{error}; and it cannot be cut back to {self.size} bytes ({second.strerror}): what was refused may be in it"
+            reason = f"{cause(error)}; and it cannot be cut back to {self.size} bytes ({second.strerror}): it may be in it"
             raise TornFileError(number, reason, self.path) from error
 
 

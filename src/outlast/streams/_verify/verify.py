@@ -67,7 +67,7 @@ def verify(path: str | os.PathLike[str], *, repair: bool = False, files: FileSys
 
 
 class _Held:
-    """The lock of a volume. A repair holds it; a check only looks, so that no service is kept from its start."""
+    """The lock of a volume. A repair holds it; a check has it for the moment of a call, to see whether it is held."""
 
     __slots__ = ("_descriptor", "_files", "by_another")
 
@@ -76,7 +76,7 @@ class _Held:
         self._descriptor: int | None = None
         self.by_another = False
         try:
-            descriptor = files.open(root / LOCK_NAME, os.O_RDWR | (os.O_CREAT if repair else 0))
+            descriptor = files.open(root / LOCK_NAME, os.O_RDWR | os.O_CREAT if repair else os.O_RDONLY)
         except FileNotFoundError:
             return
         try:

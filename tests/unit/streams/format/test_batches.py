@@ -99,6 +99,15 @@ def test_a_part_of_a_batch_is_cut_out_of_it() -> None:
     assert batch.headers(3) == [b"ddd", b"eeee", b"fffff"]
 
 
+@pytest.mark.parametrize("size", [0, 1, 7])
+def test_texts_of_one_length_are_cut_out_as_others_are(size: int) -> None:
+    texts = [bytes([65 + each]) * size for each in range(12)]
+    data, _ = segment([[Entry(texts, [text.lower() for text in texts])]])
+    [[batch], _] = File(data).walk()
+    assert (batch.records(), batch.records(3), batch.records(2, 11), batch.records(12)) == (texts, texts[3:], texts[2:11], [])
+    assert batch.headers(0, 5) == [text.lower() for text in texts[:5]]
+
+
 def test_a_large_batch_is_read_once_and_in_one_piece() -> None:
     data, places = segment([[Entry([b"x" * 10])], [Entry([b"y" * 5000])], [Entry([b"z" * 10])]])
     file = File(data)

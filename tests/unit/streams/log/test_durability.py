@@ -339,6 +339,17 @@ def test_a_creation_that_fails_leaves_no_stream(call: str) -> None:
     assert META_NAME not in (rig.files.names(rig.folder) if rig.files.names(rig.folder.parent) else [])
 
 
+def test_a_creation_without_descriptors_is_refused_and_can_be_tried_again() -> None:
+    rig = Rig(is_made=False)
+    rig.files.fail("open", errno.EMFILE)
+    rig.files.fail("names", errno.EMFILE)
+    with pytest.raises(OSError, match="Too many"):
+        rig.create()
+    remove(rig.folder, rig.files)
+    rig.create()
+    assert rig.log.append([one()], 1) == [Appended(0, 1)]
+
+
 def test_of_appends_that_do_not_fit_into_one_frame_none_is_stored() -> None:
     rig = Rig()
     whole = b"x" * (8 << 20)
