@@ -75,6 +75,8 @@ EVERY_PYTHON = (
     "unit/http/test_long_poll.py",
     "unit/runtime/service/test_gate.py",
     "unit/jobs/test_own_threads.py",
+    "unit/streams/test_committer.py",
+    "unit/streams/test_committer_trouble.py",
     "unit/runtime/service/test_lifecycle.py",
     "unit/runtime/service/test_link.py",
     "unit/core/test_phases.py",

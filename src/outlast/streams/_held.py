@@ -53,11 +53,7 @@ class Held:
         self.gone = False
         """Whether it was deleted, or is being deleted."""
         self.deleting: asyncio.Task[None] | None = None
-        self.closing = False
-        """Whether a close is queued: nothing comes in behind it."""
         self.consumers = Consumers(self)
-        self.needs_recovery = True
-        """Whether it is not recovered, or was while the disk would not take what that has to write: then it can only be read."""
         self._log: Log | None = None
         self.recovered_tail = 0
         """The tail as it was found: what an earlier process knew of later positions is of records that are lost."""
@@ -121,7 +117,6 @@ class Held:
     def recovered(self, log: Log) -> None:
         """Take the log."""
         self._log = self.lane.log = log
-        self.needs_recovery = isinstance(log.refusal, OSError)
         self.recovered_tail = log.view.tail
 
     def check_there(self) -> None:
@@ -139,7 +134,7 @@ class Held:
         if self.gone or log is None:
             raise self.not_found()
         view = log.view
-        if view.closed or self.closing:
+        if view.closed:
             raise StreamClosedError(self.name, f"it was closed at position {view.tail}; nothing can be added")
         quota = self.options.quota_bytes
         if quota is not None and view.size_bytes + self.lane.size_bytes + size > quota:

@@ -152,7 +152,8 @@ class Stream:
 
         Closing twice is the same as closing once. If it fails the stream is open.
         """
-        await self._held.volume.close_stream(self._held)
+        held = self._held
+        await held.volume.control(held, held.log.close)
 
     async def delete(self) -> None:
         """Delete it, durably. From now on it is gone for whoever has it in hand. It works on a full disk.

@@ -127,8 +127,6 @@ class Volume:
         try:
             async with self.disk.use("append"):
                 is_in = True
-                if held.needs_recovery:
-                    await self.recovered(held)
                 held.check_open(size)
                 return await self.committer.append(held.lane, entry, size, deadline_s)
         except Unavailable:
@@ -210,21 +208,6 @@ class Volume:
             pass
         return Log.create(folder, meta, self.shared)
 
-    async def close_stream(self, held: Held) -> None:
-        """Let nothing be added from now on. What was queued before is stored."""
-        log = held.log
-        if not log.view.closed and not held.closing:
-            held.closing = True
-            await self._finish(self._close_stream(held, log))
-        elif held.closing:
-            await self.control(held, log.close)
-
-    async def _close_stream(self, held: Held, log: Log) -> None:
-        try:
-            await self._control(held, log.close)
-        finally:
-            held.closing = False
-
     async def delete(self, held: Held) -> None:
         """Delete a stream. From now on it is gone for everybody who has it in hand, unless this fails."""
         log = held.log
@@ -247,7 +230,7 @@ class Volume:
 
     async def recovered(self, held: Held) -> Held:
         """Return when the log of a stream is recovered; those who ask meanwhile share it."""
-        if held.needs_recovery:
+        if held.known_log is None:
             recovering = held.recovering
             if recovering is None:
                 recovering = held.recovering = asyncio.get_running_loop().create_task(self._recover(held))

@@ -311,6 +311,18 @@ def test_a_sync_that_fails_is_evidence_and_is_tried_again(expected_logs: Any) ->
     run_virtual(main)
 
 
+def test_a_stream_that_is_gone_is_synced_no_more() -> None:
+    async def main() -> None:
+        rig = Rig()
+        lane = rig.lane(sync_every_s=1.0)
+        await rig.append(b"x")
+        rig.committer.forget(lane)
+        await asyncio.sleep(10.0)
+        assert (rig.log().synced, lane.syncing, rig.thread.calls) == (0, None, 1)
+
+    run_virtual(main)
+
+
 def test_a_drain_syncs_what_is_not_synced_and_waits_for_what_is_queued() -> None:
     async def main() -> None:
         rig = Rig()

@@ -136,6 +136,7 @@ def test_a_deleted_stream_is_gone_for_everyone_who_has_it_although_another_has_i
             new = await streams.create("orders")
             with pytest.raises(StreamNotFoundError, match="it was deleted; a stream of this name that was made since is another"):
                 await follower
+            assert asyncio.get_running_loop().time() < 1.0
             assert new.id != old.id
             for use in (
                 lambda: old.append(b"x"),
@@ -172,6 +173,20 @@ def test_a_stream_is_made_once_the_one_of_its_name_is_deleted() -> None:
             assert streams.names() == ["orders"]
         async with opened(files) as streams:
             assert (await streams.open("orders")).id == new.id
+
+    run_virtual(main)
+
+
+def test_a_deleted_stream_is_synced_no_more() -> None:
+    async def main() -> None:
+        files = disk_in_memory()
+        async with opened(files) as streams:
+            orders = await streams.create("orders", StreamOptions(sync_every_s=5.0))
+            await orders.append(b"x")
+            await orders.delete()
+            rounds = next(iter(streams._volumes.values())).committer.counts.rounds
+            await asyncio.sleep(30.0)
+            assert next(iter(streams._volumes.values())).committer.counts.rounds == rounds
 
     run_virtual(main)
 

@@ -99,11 +99,6 @@ class Log:
         """
         return cls(folder, shared, recovery.recover(folder, shared))
 
-    @property
-    def refusal(self) -> Exception | None:
-        """The reason why nothing can be appended: `DamagedError`, or the `OSError` that kept `recover` from settling the tail."""
-        return self._refusal
-
     def append(self, entries: Sequence[Entry], now_us: int) -> list[Appended | StreamError]:
         """Store appends in one frame, in order, and return for each its positions, or why it was refused alone.
 
