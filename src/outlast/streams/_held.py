@@ -59,6 +59,8 @@ class Held:
         self.needs_recovery = True
         """Whether it is not recovered, or was while the disk would not take what that has to write: then it can only be read."""
         self._log: Log | None = None
+        self.recovered_tail = 0
+        """The tail as it was found: what an earlier process knew of later positions is of records that are lost."""
         self._followers: set[asyncio.Future[None]] = set()
         self._reads: dict[tuple[int, int], asyncio.Task[Chunk]] = {}
 
@@ -120,6 +122,7 @@ class Held:
         """Take the log."""
         self._log = self.lane.log = log
         self.needs_recovery = isinstance(log.refusal, OSError)
+        self.recovered_tail = log.view.tail
 
     def check_there(self) -> None:
         """Raise `StreamNotFoundError` once it was deleted."""

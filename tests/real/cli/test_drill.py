@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -15,6 +16,7 @@ import pytest
 
 import outlast
 from outlast._cli.errors import Exit
+from outlast._drill.fluvio.arms.log_server import DISK_VARIABLE
 
 SHORT = {
     "coder": ("--outage", "3s", "--warmup", "1s", "--cooldown", "3s", "--loops", "10"),
@@ -81,17 +83,28 @@ def test_it_says_what_it_does_and_writes_a_report_that_needs_nothing_else(drill:
     assert "<link" not in report
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_it_and_leaves_no_process_behind(number: signal.Signals) -> None:
-    process = start("coder", "--outage", "60s", "--warmup", "1s", "--arms", "naive", "--loops", "5")
+@pytest.mark.parametrize(
+    ("drill", "words", "number"),
+    [
+        ("coder", ("--loops", "5"), signal.SIGINT),
+        ("coder", ("--loops", "5"), signal.SIGTERM),
+        ("fluvio", ("--fault", "full-at-once", "--size", "16"), signal.SIGTERM),
+    ],
+)
+def test_a_signal_ends_it_and_leaves_no_process_behind(drill: str, words: tuple[str, ...], number: signal.Signals) -> None:
+    process = start(drill, "--outage", "60s", "--warmup", "1s", "--arms", "naive", *words)
     assert process.stderr is not None
     seen = ""
     while "outage" not in seen:
         line = process.stderr.readline()
+        if "skipped" in line:
+            pytest.skip(line)
         assert line, seen
         seen += line
     family = _descendants(process.pid)
     assert family
+    disks = _disks(family)
+    assert bool(disks) is (drill == "fluvio")
     process.send_signal(number)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130
@@ -101,12 +114,25 @@ def test_a_signal_ends_it_and_leaves_no_process_behind(number: signal.Signals) -
     while any(map(_alive, family)) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not [pid for pid in family if _alive(pid)]
+    assert not [disk for disk in disks if disk.exists()]
 
 
 def _descendants(pid: int) -> list[int]:
     import psutil
 
     return [child.pid for child in psutil.Process(pid).children(recursive=True)]
+
+
+def _disks(pids: list[int]) -> list[Path]:
+    """The small disks that arms among those processes were given."""
+    import psutil
+
+    found: list[Path] = []
+    for pid in pids:
+        # Some end meanwhile.
+        with contextlib.suppress(psutil.Error):
+            found += [Path(value) for name, value in psutil.Process(pid).environ().items() if name == DISK_VARIABLE]
+    return found
 
 
 def _alive(pid: int) -> bool:

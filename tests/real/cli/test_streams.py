@@ -5,10 +5,9 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from pathlib import Path
 
-if TYPE_CHECKING:
-    from pathlib import Path
+from outlast.streams import StoredStreams
 
 COMMAND = [sys.executable, "-m", "outlast", "streams"]
 
@@ -60,3 +59,25 @@ def test_append_stores_each_line_as_it_comes_and_ctrl_c_ends_it_though_its_input
         process.send_signal(signal.SIGINT)
         assert process.stdout.read() == b"1 records appended, at 1 to 1\n"
         assert process.wait() == 130
+
+
+def test_the_first_service_of_the_docs_goes_on_behind_what_it_has_acknowledged_after_kill_9(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[3] / "docs" / "streams.md").read_text(encoding="utf-8")
+    sample = page.split("```python\n", 1)[1].split("```", 1)[0].replace("every_s=1.0", "every_s=0.01")
+    (tmp_path / "shop.py").write_text(sample, encoding="utf-8")
+    (tmp_path / "data").mkdir()
+    command = [sys.executable, "-u", "-m", "outlast", "up", "shop:service"]
+    printed: list[int] = []
+    for number in (signal.SIGKILL, signal.SIGTERM):
+        with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as service:
+            assert service.stdout is not None
+            lines = [service.stdout.readline() for _ in range(10)]
+            service.send_signal(number)
+            lines += service.communicate()[0].splitlines()
+        printed += [int(line.split()[0]) for line in lines]
+    # What was being worked on when it was killed may come twice, and nothing is left out.
+    assert sorted(set(printed)) == list(range(max(printed) + 1))
+    assert len(printed) - len(set(printed)) <= 1
+    (consumer,) = StoredStreams(tmp_path / "data").open("orders").consumers()
+    assert consumer.next >= max(printed) + 1
+    assert service.returncode == 0

@@ -157,6 +157,22 @@ def test_cursors_shows_consumers(tmp_path: Path) -> None:
     assert "and 1 more" in table
 
 
+def test_cursors_of_a_newer_format_and_damaged_ones_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store(tmp_path, "orders", [b"a"])
+    with monkeypatch.context() as patch:
+        patch.setattr("outlast.streams._format.frames.VERSION", 2)
+        cursors(tmp_path, "orders", Event(EventKind.BEGUN, "billing"))
+    result = streams("cursors", tmp_path, "orders")
+    assert result.exit_code == 78
+    assert "cannot read the cursors of stream 'orders'" in the_line(result)
+    assert "format 2" in the_line(result)
+    (path,) = (tmp_path / "streams").glob("*/consumers")
+    path.write_bytes(b"no cursors")
+    result = streams("cursors", tmp_path)
+    assert result.exit_code == 1
+    assert "consumers is damaged" in the_line(result)
+
+
 def test_verify_says_what_is_damaged_and_repairs_it(tmp_path: Path) -> None:
     store(tmp_path, "orders", [b"first", b"second", b"third"])
     result = streams("verify", tmp_path)

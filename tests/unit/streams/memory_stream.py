@@ -38,6 +38,7 @@ class MemoryStream:
         self.cursor_files = self.opened()
         self.options = StreamOptions(sync_every_s=sync_every_s)
         self.records = [b"%d" % number for number in range(count)]
+        self.recovered_tail = count
         self.frame = frame
         self.first = 0
         self.closed = self.gone = self.is_slow = False

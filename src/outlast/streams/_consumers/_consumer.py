@@ -221,10 +221,8 @@ class Consumer:
     def _settle(self, records_max: int, now: float) -> None:
         self._check()
         before = self.cursor.skipped
-        for event in self._state.settle(self._host.oldest, self._host.tail, now):
-            self._consumers.note(event)
-            if event.kind is EventKind.LOST:
-                self._say_lost(event.number)
+        if (news := self._state.settle(self._host.oldest, now)) is not None:
+            self._consumers.note(news)
         if gone := self.cursor.skipped - before:
             self.skipped += gone
             self._say_skipped(gone)
@@ -329,15 +327,6 @@ class Consumer:
                 self.deliveries_max,
                 SET_ASIDE_MAX,
             )
-
-    def _say_lost(self, tail: int) -> None:
-        logger.warning(
-            "stream %r: consumer %r goes back to position %d, where the stream ends: records that were not synced are lost, and"
-            " their positions come again",
-            self._host.name,
-            self.name,
-            tail,
-        )
 
     def _say_skipped(self, count: int) -> None:
         if self._consumers.once.news("skipped", subject=(self.name, "skipped")):

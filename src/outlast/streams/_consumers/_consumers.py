@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Final
@@ -18,6 +19,8 @@ from outlast.streams._errors import LimitError
 
 if TYPE_CHECKING:
     from outlast.streams._consumers._port import Host
+
+logger = logging.getLogger("outlast.streams")
 
 CONSUMERS_MAX: Final = 100
 """Consumers of one stream."""
@@ -136,8 +139,31 @@ class Consumers:
 
     async def _cursors(self) -> dict[str, Cursor]:
         if self._known is None:
-            self._known = await self.host.load(self._file.load)
+            known = await self.host.load(self._file.load)
+            if self._known is None:
+                self._known = known
+                self._go_back(known)
         return self._known
+
+    def _go_back(self, known: dict[str, Cursor]) -> None:
+        """Let cursors go back that are beyond what the log had when it was recovered.
+
+        Of a stream that syncs at intervals a power cut may keep a cursor and lose the records: their positions come again, for
+        other records, perhaps before a consumer is asked for.
+        """
+        tail = self.host.recovered_tail
+        for cursor in known.values():
+            if cursor.next > tail:
+                event = Event(EventKind.LOST, cursor.name, number=tail)
+                cursor.apply(event)
+                self.note(event)
+                logger.warning(
+                    "stream %r: consumer %r goes back to position %d: what was there was not on disk and is lost, and"
+                    " the positions come again",
+                    self.host.name,
+                    cursor.name,
+                    tail,
+                )
 
     async def _begin(self, name: str, start: int) -> Cursor:
         known = await self._cursors()

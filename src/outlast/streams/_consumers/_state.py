@@ -32,19 +32,15 @@ class State:
         """The number of new records that may be handed out before some are acknowledged."""
         return max(0, OPEN_MAX - len(self.cursor.open))
 
-    def settle(self, oldest: int, tail: int, now: float) -> list[Event]:
-        """Take note of the time and of what the stream still has: the events of that."""
+    def settle(self, oldest: int, now: float) -> Event | None:
+        """Take note of the time, and of the oldest record that the stream still has: the event, if that is news."""
         self.leases.end(now)
-        events: list[Event] = []
-        if tail < self.cursor.next:
-            events.append(Event(EventKind.LOST, self.cursor.name, number=tail))
-        if oldest > self._oldest:
-            self._oldest = oldest
-            if oldest > self.cursor.next or self._holds_below(oldest):
-                events.append(Event(EventKind.GONE, self.cursor.name, number=oldest))
-        for event in events:
-            self.apply(event)
-        return events
+        known, self._oldest = self._oldest, max(self._oldest, oldest)
+        if oldest <= known or not (oldest > self.cursor.next or self._holds_below(oldest)):
+            return None
+        event = Event(EventKind.GONE, self.cursor.name, number=oldest)
+        self.apply(event)
+        return event
 
     def too_often(self, count_max: int) -> Event | None:
         """Set aside those of the first `count_max` records in line that were delivered often enough: the event, if any."""
@@ -108,8 +104,6 @@ class State:
         match event.kind:
             case EventKind.GONE:
                 runs: tuple[Run, ...] = (Run(0, event.number),)
-            case EventKind.LOST:
-                runs = (Run(event.number, self.cursor.next),)
             case _:
                 runs = event.runs
         return {position for run in runs for position in self.cursor.open_within(run)}

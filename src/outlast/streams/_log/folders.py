@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 NEW_NAME: Final = "new"
 """`meta` of a stream whose creation was never acknowledged: what is left of its folder goes, now or at the next start."""
 
+UNNAMED: Final = ".new"
+"""Behind the name of a file that is not whole yet."""
+
 
 def create(folder: Path, meta: Meta, segment: str, header: bytes, files: FileSystem) -> None:
     """Make the folder of a stream, durably.
@@ -70,7 +73,7 @@ def make_file(path: str, data: bytes, files: FileSystem) -> None:
 
     Raises `OSError`.
     """
-    new = f"{path}.new"
+    new = f"{path}{UNNAMED}"
     unlink(new, files)
     descriptor = files.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
     try:

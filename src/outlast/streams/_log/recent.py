@@ -11,7 +11,10 @@ V = TypeVar("V")
 
 
 class Recent(Generic[K, V]):
-    """A map that forgets what was not asked for longest when its values weigh more than `weight_max` together."""
+    """A map that forgets what was not asked for longest when its values weigh more than `weight_max` together.
+
+    The value that came last stays, however heavy it is.
+    """
 
     __slots__ = ("_lock", "_values", "_weight", "_weight_max")
 
@@ -24,12 +27,12 @@ class Recent(Generic[K, V]):
         self._lock = threading.Lock()
 
     def put(self, key: K, value: V, weight: int = 1) -> None:
-        """Remember a value; one that alone is too heavy is not."""
+        """Remember a value."""
         with self._lock:
             self._drop(key)
             self._values[key] = value, weight
             self._weight += weight
-            while self._weight > self._weight_max:
+            while self._weight > self._weight_max and len(self._values) > 1:
                 self._drop(next(iter(self._values)))
 
     def get(self, key: K) -> V | None:

@@ -16,10 +16,18 @@ from typing import TYPE_CHECKING, Final
 from outlast.extend import NO_ROOM
 from outlast.streams._errors import DamagedError
 from outlast.streams._format.frames import FrameError, salt_of
-from outlast.streams._format.names import META_NAME, parse_segment_name, segment_name
+from outlast.streams._format.names import (
+    INDEX_SUFFIX,
+    META_NAME,
+    SEGMENT_SUFFIX,
+    parse_index_name,
+    parse_segment_name,
+    segment_name,
+)
 from outlast.streams._format.scan import batches, is_torn_tail, next_batch
 from outlast.streams._format.segments import read_header
 from outlast.streams._log import meta_file
+from outlast.streams._log.folders import UNNAMED
 from outlast.streams._log.pieces import reader
 from outlast.streams._log.tail import Tail, write_again
 from outlast.streams._log.view import Segment, View
@@ -80,12 +88,14 @@ def recover(folder: Path, shared: Shared) -> Recovered:
     If it cannot be put there, the stream ends where it surely is, and has a refusal.
     """
     meta = _meta(folder, shared)
-    firsts = sorted(first for name in shared.files.names(folder) if (first := parse_segment_name(name)) is not None)
+    names = shared.files.names(folder)
+    firsts = sorted(first for name in names if (first := parse_segment_name(name)) is not None)
     if not firsts:
         raise DamagedError(meta.name, META_NAME, meta.oldest, "no segment is in the folder, and one always is")
     # Trimmed, and not yet removed when the process ended.
     gone = sum(following <= meta.oldest for following in firsts[1:])
     doomed = [f"{folder}/{segment_name(first)}" for first in firsts[:gone]]
+    doomed += [f"{folder}/{name}" for name in names if _is_left_over(name, firsts)]
     files = [_file(shared, meta, f"{folder}/{segment_name(first)}", first) for first in firsts[gone:]]
     last = files[-1]
     scan = _Scan(shared, meta, files)
@@ -113,6 +123,13 @@ def recover(folder: Path, shared: Shared) -> Recovered:
         tail.is_ended = True
     view = View(meta.oldest, position, tuple(segments), tail.size, sum(each.end for each in segments), meta.is_closed)
     return Recovered(meta, view, tail, scan.producers, doomed, scan.refusal)
+
+
+def _is_left_over(name: str, firsts: list[int]) -> bool:
+    """Return whether a file is what a crash left: a segment or an index without its name yet, or the index of no segment."""
+    if (of := parse_index_name(name)) is not None:
+        return of not in firsts
+    return name.endswith((f"{SEGMENT_SUFFIX}{UNNAMED}", f"{INDEX_SUFFIX}{UNNAMED}"))
 
 
 def _meta(folder: Path, shared: Shared) -> Meta:

@@ -26,8 +26,8 @@ WRITERS_MAX: Final = 112
 HINTS_MAX: Final = 10_000
 INDEX_ENTRIES_MAX: Final = 200_000
 """An entry takes some 80 bytes in memory, and stands for 64 KiB: the indexes of 12 GiB."""
-OPENED_BYTES_MAX: Final = 40 << 20
-"""One batch of the largest size at least."""
+OPENED_BYTES_MAX: Final = 16 << 20
+"""Or the one batch that was opened last, which may have twice that."""
 
 
 class Space(Protocol):

@@ -36,6 +36,8 @@ def test_it_hands_out_each_record_once_in_order_and_goes_on_after_a_restart() ->
         later = await consumer_of(stream)
         assert later.lag == 2
         assert [(each.position, each.deliveries) for each in await later.fetch()] == [(2, 2), (4, 2)]
+        stream.crash()
+        assert [(each.position, each.deliveries) for each in await (await consumer_of(stream)).fetch()] == [(2, 3), (4, 3)]
 
     run_virtual(main)
 
@@ -336,19 +338,24 @@ def test_a_sync_at_an_interval_that_fails_is_made_up_for() -> None:
     run_virtual(main)
 
 
-def test_positions_that_a_power_cut_took_come_again(expected_logs: Callable[..., None]) -> None:
-    expected_logs("goes back to position 1, where the stream ends")
+def test_positions_that_a_power_cut_took_come_again_also_when_the_stream_has_grown_meanwhile(
+    expected_logs: Callable[..., None],
+) -> None:
+    expected_logs("goes back to position 1: what was there was not on disk")
 
     async def main() -> None:
         stream = MemoryStream(3)
         consumer = await consumer_of(stream)
         await consumer.acknowledge(*positions(await consumer.fetch()))
-        stream.records = [b"0", b"other"]
-        del stream.records[1]
-        later = await consumer_of(MemoryStream(1, files=stream.files))
-        assert await later.fetch() == []
-        later._host.append(b"other")  # type: ignore[attr-defined]
-        assert [each.data for each in await later.fetch()] == [b"other"]
+        stream.crash()
+        after = MemoryStream(1, files=stream.files)
+        after.append(b"other", b"others", b"more")
+        later = await consumer_of(after)
+        assert [each.data for each in await later.fetch()] == [b"other", b"others", b"more"]
+        await later.acknowledge(1)
+        after.crash()
+        after.recovered_tail = 4
+        assert positions(await (await consumer_of(after)).fetch()) == [2, 3]
 
     run_virtual(main)
 

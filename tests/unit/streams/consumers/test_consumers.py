@@ -123,3 +123,24 @@ def test_a_deleted_stream_ends_its_consumers() -> None:
                 call()
 
     run_virtual(main)
+
+
+def test_so_many_events_wait_for_the_disk_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_consumers, "WAITING_MAX", 2)
+
+    async def main() -> None:
+        stream = MemoryStream(9)
+        consumer = await consumer_of(stream)
+        await consumer.fetch()
+        stream.is_slow = True
+        asked = [asyncio.create_task(consumer.acknowledge(0))]
+        # It is on its way to the disk, and two wait behind it.
+        await asyncio.sleep(1)
+        asked += [asyncio.create_task(consumer.acknowledge(position)) for position in (1, 2)]
+        await asyncio.sleep(1)
+        with pytest.raises(LimitError, match=r"2 acknowledgements and deliveries wait for the disk \(limit 2\)"):
+            await consumer.acknowledge(3)
+        await asyncio.gather(*asked)
+        assert consumer.acknowledged == 3
+
+    run_virtual(main)

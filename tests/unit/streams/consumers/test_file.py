@@ -317,3 +317,10 @@ def test_whatever_happens_what_was_acknowledged_stays_and_what_was_refused_is_op
     cursors.acknowledge(*range(10))
     files.power_cut()
     assert found(files) == {}
+
+
+def test_a_file_that_is_not_known_is_not_appended_to() -> None:
+    files = disk()
+    Cursors(files).begin()
+    with pytest.raises(RuntimeError, match="not known was to be appended to"):
+        CursorFile(FOLDER, "orders", ID, OpenedFiles(files, call)).write(None, [], sync=True)

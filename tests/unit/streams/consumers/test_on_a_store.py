@@ -10,6 +10,7 @@ from memory_stream import positions
 from store_parts import disk_in_memory, figures, fill, opened
 
 import outlast
+from fake_files import FakeFiles
 from outlast.streams import StreamNotFoundError, StreamOptions, TrimmedError
 from outlast.testing import run_virtual
 
@@ -109,6 +110,35 @@ def test_a_fetch_that_waits_at_the_tail_ends_with_the_store_and_the_figures_say_
         async with opened(files) as streams:
             consumer = await (await streams.open("orders")).consumer("billing")
             assert [(each.position, each.deliveries) for each in await consumer.fetch()] == [(2, 2)]
+
+    run_virtual(main)
+
+
+def test_a_cursor_that_a_power_cut_kept_skips_none_of_the_records_that_come_in_place_of_lost_ones(
+    expected_logs: Callable[..., None],
+) -> None:
+    expected_logs("goes back to position 2")
+
+    async def main() -> None:
+        files = FakeFiles()
+        files.make_folder("/disk")
+        async with opened(files) as streams:
+            stream = await streams.create("orders", StreamOptions(sync_every_s=1.0))
+            await stream.append([b"kept", b"kept too"])
+            await asyncio.sleep(2)
+            consumer = await stream.consumer("billing")
+            await stream.append([b"lost"] * 8)
+            await consumer.acknowledge(*positions(await consumer.fetch()))
+            await stream._held.consumers.flush()
+            files.power_cut()
+            files.die_after(0)
+        files.crash()
+        async with opened(files) as streams:
+            stream = await streams.open("orders")
+            assert stream.tail == 2
+            await stream.append([b"new"] * 20)
+            consumer = await stream.consumer("billing")
+            assert [each.data for each in await consumer.fetch()] == [b"new"] * 20
 
     run_virtual(main)
 

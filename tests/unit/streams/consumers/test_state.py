@@ -45,9 +45,9 @@ def test_a_record_has_one_standing_after_another() -> None:
     acknowledge(consumer, 1)
     assert consumer.cursor.standing(1) is Standing.DONE
     for now in (30.0, 60.0):
-        consumer.settle(0, 3, now)
+        consumer.settle(0, now)
         consumer.deliver(consumer.in_line(10), now)
-    consumer.settle(0, 3, 90.0)
+    consumer.settle(0, 90.0)
     assert consumer.too_often(10) == Event(EventKind.SET_ASIDE, "billing", (Run(0, 1), Run(2, 3)))
     assert [consumer.cursor.standing(position) for position in range(3)] == [
         Standing.SET_ASIDE,
@@ -61,15 +61,15 @@ def test_a_lease_ends_by_the_time_that_it_is_given_and_by_nothing_else() -> None
     consumer = state()
     consumer.deliver([0], now=0.0)
     consumer.deliver([1], now=10.0)
-    consumer.settle(0, 2, 29.9)
+    consumer.settle(0, 29.9)
     assert consumer.in_line(10) == []
     assert consumer.leases.ends_at == 30.0
-    consumer.settle(0, 2, 30.0)
+    consumer.settle(0, 30.0)
     assert consumer.in_line(10) == [0]
     assert consumer.renew([0, 1], now=35.0) == [1], "the first may be with somebody else by now"
-    consumer.settle(0, 2, 64.9)
+    consumer.settle(0, 64.9)
     assert consumer.in_line(10) == [0]
-    consumer.settle(0, 2, 65.0)
+    consumer.settle(0, 65.0)
     assert consumer.in_line(10) == [0, 1]
 
 
@@ -95,7 +95,7 @@ def test_what_was_never_handed_out_cannot_be_acknowledged() -> None:
 def test_an_acknowledgement_holds_after_the_lease_and_of_what_is_set_aside() -> None:
     consumer = state(deliveries_max=1)
     consumer.deliver([0, 1], now=0.0)
-    consumer.settle(0, 2, 30.0)
+    consumer.settle(0, 30.0)
     acknowledge(consumer, 0)
     consumer.too_often(10)
     acknowledge(consumer, 1)
@@ -107,10 +107,10 @@ def test_records_that_are_gone_are_skipped_and_counted_once() -> None:
     consumer = state(deliveries_max=1)
     consumer.deliver([0, 1, 2], now=0.0)
     acknowledge(consumer, 0)
-    consumer.settle(0, 9, 30.0)
+    consumer.settle(0, 30.0)
     consumer.too_often(1)
-    assert consumer.settle(5, 9, 31.0) == [Event(EventKind.GONE, "billing", number=5)]
-    assert consumer.settle(5, 9, 32.0) == []
+    assert consumer.settle(5, 31.0) == Event(EventKind.GONE, "billing", number=5)
+    assert consumer.settle(5, 32.0) is None
     assert (consumer.cursor.next, consumer.cursor.skipped) == (5, 4), "1 set aside, 1 in line, 2 never seen"
     assert consumer.in_line(10) == []
 
@@ -119,16 +119,17 @@ def test_a_trim_of_what_is_done_is_no_news() -> None:
     consumer = state()
     consumer.deliver([0, 1], now=0.0)
     acknowledge(consumer, 0, 1)
-    assert consumer.settle(2, 2, 1.0) == []
+    assert consumer.settle(2, 1.0) is None
 
 
-def test_positions_that_a_power_cut_took_from_the_stream_are_handed_out_when_they_come_again() -> None:
-    consumer = again(state())
-    consumer.deliver([0, 1, 2], now=0.0)
+def test_positions_that_a_power_cut_took_from_the_stream_are_new_again() -> None:
+    consumer = state()
+    consumer.deliver([0, 1, 2, 3], now=0.0)
     acknowledge(consumer, 1)
-    consumer = again(consumer)
-    assert consumer.settle(0, 1, 0.0) == [Event(EventKind.LOST, "billing", number=1)]
-    assert (consumer.in_line(10), consumer.cursor.next) == ([0], 1)
+    consumer.cursor.apply(Event(EventKind.SET_ASIDE, "billing", (Run(3, 4),)))
+    consumer.cursor.apply(Event(EventKind.LOST, "billing", number=1))
+    later = again(consumer)
+    assert (later.cursor.open, later.cursor.next, later.cursor.set_aside.size) == ({0: 1}, 1, 0)
 
 
 def test_records_that_do_not_read_are_set_aside_as_one_run_however_many_they_are() -> None:
@@ -148,7 +149,7 @@ def test_at_the_bound_of_what_is_set_aside_records_stay_in_line(monkeypatch: pyt
     consumer = state(deliveries_max=1)
     consumer.deliver(range(8), now=0.0)
     acknowledge(consumer, 1, 3, 5)
-    consumer.settle(0, 8, 30.0)
+    consumer.settle(0, 30.0)
     consumer.too_often(10)
     assert list(consumer.cursor.set_aside) == [Run(0, 1), Run(2, 3)]
     assert consumer.too_often(10) is None
@@ -210,7 +211,7 @@ class Model(RuleBasedStateMachine):
             self.until[position] = self.now + LEASE_S
 
     def settle(self, count: int = 1) -> None:
-        self.consumer.settle(self.oldest, self.tail, self.now)
+        self.consumer.settle(self.oldest, self.now)
         while self.consumer.too_often(count):
             pass
         for position in range(self.oldest):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import subprocess
+import sys
 from random import Random
 from typing import TYPE_CHECKING, Final
 
@@ -13,14 +15,16 @@ from fake_files import Died, FakeFiles
 from outlast.streams._errors import BeyondTailError, DamagedError, TrimmedError
 from outlast.streams._format.frames import salt_of
 from outlast.streams._format.meta import Meta, encode_meta
+from outlast.streams._format.names import folder_name
 from outlast.streams._format.scan import batches
 from outlast.streams._format.segments import read_header
-from outlast.streams._log import Log, log
+from outlast.streams._log import Log, Shared, log
 from outlast.streams._log.pieces import reader
-from outlast.streams._model import Appended, Producer, StreamOptions
+from outlast.streams._model import Appended, Entry, Producer, StreamOptions
 
 if TYPE_CHECKING:
     import os
+    from pathlib import Path
 
     StrPath = str | os.PathLike[str]
 
@@ -358,3 +362,46 @@ def test_a_catalogue_entry_is_mended_from_its_other_slot_and_refused_when_there_
     rig.files.unlink(f"{rig.folder}/{rig.segments()[0]}")
     with pytest.raises(DamagedError, match="no segment"):
         Log.recover(rig.folder, rig.shared)
+
+
+def test_what_crashes_left_beside_a_stream_is_removed_by_the_next_trim_and_not_by_a_start() -> None:
+    rig = Rig(SMALL)
+    for number in range(4):
+        rig.log.append([one(b"%d" % number * 200)], number)
+    left = [f"{9:020d}.log.new", f"{1:020d}.idx.new", f"{7:020d}.idx", f"{0:020d}.log", f"{0:020d}.idx"]
+    whole = rig.files.read(f"{rig.folder}/{left[3]}")
+    rig.log.trim(2)
+    for name in left:
+        rig.files.put(f"{rig.folder}/{name}", whole)
+    rig.files.put(f"{rig.folder}/consumers", b"mine")
+    names = sorted(rig.files.names(rig.folder))
+    rig.crash()
+    assert sorted(rig.files.names(rig.folder)) == names
+    rig.log.trim(2)
+    assert sorted(rig.files.names(rig.folder)) == sorted(set(names) - set(left))
+    assert rig.records() == [b"2" * 200, b"3" * 200]
+
+
+def written(folder: Path, mebibytes: int) -> Log:
+    log = Log.create(folder / folder_name(ID), Meta(ID, "s", 1, StreamOptions(sync_every_s=1.0)), Shared())
+    for number in range(mebibytes):
+        log.append([Entry([b"%04d" % number * 256] * 1024)], number)
+    log.release()
+    return log
+
+
+@pytest.mark.long
+def test_a_start_of_many_gigabytes_needs_little_memory(tmp_path: Path) -> None:
+    log = written(tmp_path, 1500)
+    program = (
+        "import resource, sys; from pathlib import Path\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (512 << 20, 512 << 20))\n"
+        "from outlast.streams._log import Log, Shared\n"
+        "log = Log.recover(Path(sys.argv[1]), Shared())\n"
+        "assert log.view.tail == 1500 * 1024\n"
+        "assert log.read(700_000).records\n"
+    )
+    before = sum(path.stat().st_size for path in log.folder.iterdir())
+    for _ in range(3):
+        subprocess.run([sys.executable, "-c", program, str(log.folder)], check=True)
+    assert sum(path.stat().st_size for path in log.folder.iterdir()) == before
