@@ -118,12 +118,14 @@ def print_report(report: Report) -> None:
     """Print what a check has read and found."""
     for finding in report.findings:
         click.echo(clean(str(finding)))
-    read = (
-        f"{report.records:,} records in {report.streams:,} streams, {report.segments:,} segments, {size_text(report.size_bytes)}"
-    )
-    found = f"{len(report.findings):,} findings" if report.findings else "nothing is damaged"
+    counts = ", ".join((_count(report.streams, "stream"), _count(report.segments, "segment"), size_text(report.size_bytes)))
+    found = _count(len(report.findings), "finding") if report.findings else "nothing is damaged"
     running = " (a process holds them: what it was writing is no finding)" if report.is_running else ""
-    click.echo(f"{report.path}: {read} read: {found}{running}")
+    click.echo(f"{report.path}: {_count(report.records, 'record')} in {counts} read: {found}{running}")
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what if number == 1 else what + 's'}"
 
 
 def _table(*titles: str) -> Table:
