@@ -177,7 +177,7 @@ def test_verify_says_what_is_damaged_and_repairs_it(tmp_path: Path) -> None:
     store(tmp_path, "orders", [b"first", b"second", b"third"])
     result = streams("verify", tmp_path)
     assert result.exit_code == 0
-    assert "3 records in 1 streams" in result.stdout
+    assert "3 records in 1 stream, 1 segment" in result.stdout
     assert "nothing is damaged" in result.stdout
     (path,) = (tmp_path / "streams").glob("*/*.log")
     data = bytearray(path.read_bytes())
