@@ -5,7 +5,7 @@
     python bench/streams.py --only reads --json
 
 **appends**: batches of 10,000 records of 1 KiB, one appender of single records, 64 appenders. Outlast, a raw write with
-`fdatasync` of the same bytes and SQLite take turns in 20 rounds (`--pairs`; two batches and eight times 25 single records in
+`fdatasync` of the same bytes and SQLite take turns in 20 rounds (`--pairs`; six batches and eight times 25 single records in
 each), so that what disturbs one disturbs all; a ratio is the geometric mean of the pairs, and a promise is compared with the
 lower end of its 95 % interval. NATS is measured in fewer rounds, with `sync_interval: always` and with its default, by which
 nothing is synced before it is acknowledged.
@@ -50,6 +50,7 @@ if TYPE_CHECKING:
 RECORD_BYTES = 1024
 BATCH = 10_000
 SINGLES = 25
+BATCH_TURNS = 6
 TURNS = 8
 """So often one appender of each takes turns in a round, with 25 records: a disk that others use changes from second to second."""
 APPENDERS = 64
@@ -150,7 +151,7 @@ async def appends(folder: Path, pairs: int, report: Report) -> None:
         for peer in (ours, raw, sqlite):
             await round_of(peer, batch, ("batch", "single"))
         for number in range(pairs):
-            for turn in range(TURNS + 2):
+            for turn in range(TURNS + BATCH_TURNS):
                 kind = "single" if turn < TURNS else "batch"
                 for peer in ((ours, raw, sqlite), (raw, ours, sqlite))[(number + turn) % 2]:
                     note(times, peer, await round_of(peer, batch, [kind]))
