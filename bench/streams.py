@@ -4,7 +4,8 @@
     python bench/streams.py --directory /mnt/data    # on that disk
     python bench/streams.py --only reads --json
 
-**appends**: batches of 10,000 records of 1 KiB, one appender of single records, 64 appenders. Outlast, a raw write with
+**appends**: batches of 10,000 records of 1 KiB, with two under way (promised) and one by one (printed: what is done before and
+after the disk is then not hidden by it), one appender of single records, 64 appenders. Outlast, a raw write with
 `fdatasync` of the same bytes and SQLite take turns in 20 rounds (`--pairs`; six batches and eight times 25 single records in
 each), so that what disturbs one disturbs all; a ratio is the geometric mean of the pairs, and a promise is compared with the
 lower end of its 95 % interval. NATS is measured in fewer rounds, with `sync_interval: always` and with its default, by which
@@ -50,13 +51,15 @@ if TYPE_CHECKING:
 RECORD_BYTES = 1024
 BATCH = 10_000
 SINGLES = 25
-BATCH_TURNS = 6
 TURNS = 8
 """So often one appender of each takes turns in a round, with 25 records: a disk that others use changes from second to second."""
 APPENDERS = 64
 EACH = 20
 """Records that each of many appenders stores in a round."""
 PEER_ROUNDS = 3
+BATCHES = 4
+"""Batches in one turn of those that are stored two at a time."""
+KINDS_OF_BATCHES = ("batch", "lone")
 READ_MIB = 256
 READ_ROUNDS = 10
 T_95 = 2.09
@@ -111,6 +114,16 @@ async def one_by_one(peer: Peer, records: Sequence[bytes]) -> None:
         await peer.single(record)
 
 
+async def batches(peer: Peer, batch: Sequence[bytes]) -> None:
+    """Store some batches with two under way at a time, as a producer does that wants throughput; raw and SQLite have one."""
+
+    async def some() -> None:
+        for _ in range(BATCHES // 2):
+            await peer.batch(batch)
+
+    await asyncio.gather(some(), some())
+
+
 async def crowd(peer: Peer, records: Sequence[bytes]) -> None:
     await asyncio.gather(*(one_by_one(peer, records) for _ in range(APPENDERS)))
 
@@ -122,13 +135,25 @@ def ratio(ours: list[float], theirs: list[float]) -> tuple[float, float, float]:
     return math.exp(middle), math.exp(middle - half), math.exp(middle + half)
 
 
+def drop_cache(folder: Path) -> None:
+    """Let go of the pages of all files below, so that the next peer's write finds as many as this one's did.
+
+    A virtual machine's host gives pages out when they are used first: that costs four times what the disk does, and hits those
+    who write when nobody has just let go of some.
+    """
+    for path in folder.rglob("*"):
+        if path.is_file():
+            with path.open("rb") as file:
+                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
 async def round_of(peer: Peer, batch: list[bytes], kinds: Sequence[str]) -> dict[str, float]:
     """Measure the seconds of each kind, by record."""
     found: dict[str, float] = {}
     if "batch" in kinds:
-        if isinstance(peer, Raw):
-            peer.join(batch)
-        found["batch"] = await seconds(lambda: peer.batch(batch)) / len(batch)
+        found["batch"] = await seconds(lambda: batches(peer, batch)) / (len(batch) * BATCHES)
+    if "lone" in kinds:
+        found["lone"] = await seconds(lambda: peer.batch(batch)) / len(batch)
     if "single" in kinds:
         found["single"] = await seconds(lambda: one_by_one(peer, batch[:SINGLES])) / SINGLES
     if "crowd" in kinds:
@@ -148,22 +173,27 @@ async def appends(folder: Path, pairs: int, report: Report) -> None:
     times: Times = {}
     ours, raw, sqlite = Outlast(folder), Raw(folder), Sqlite(folder)
     async with ours, raw, sqlite:
+        # Before the clock runs, and once: memory that was let go of just before it speeds up the next write.
+        raw.join(batch)
         for peer in (ours, raw, sqlite):
             await round_of(peer, batch, ("batch", "single"))
         for number in range(pairs):
-            for turn in range(TURNS + BATCH_TURNS):
-                kind = "single" if turn < TURNS else "batch"
+            for turn in range(TURNS + len(KINDS_OF_BATCHES)):
+                kind = "single" if turn < TURNS else KINDS_OF_BATCHES[turn - TURNS]
                 for peer in ((ours, raw, sqlite), (raw, ours, sqlite))[(number + turn) % 2]:
                     note(times, peer, await round_of(peer, batch, [kind]))
+                    if kind != "single":
+                        drop_cache(folder)
             note(times, ours, await round_of(ours, batch, ["crowd"]))
             # Else the stream and the table grow to gigabytes.
             await ours.stream.trim(ours.stream.tail)
     for nats in (Nats(folder, "always"), Nats(folder, None)):
         async with nats:
             for _ in range(PEER_ROUNDS):
-                note(times, nats, await round_of(nats, batch, ("batch", "single", "crowd")))
+                note(times, nats, await round_of(nats, batch, ("lone", "single", "crowd")))
     titles = {
-        "batch": f"batches of {BATCH:,}",
+        "batch": f"batches of {BATCH:,}, two under way",
+        "lone": f"batches of {BATCH:,}, one by one",
         "single": "one appender, one by one",
         "crowd": f"{APPENDERS} appenders, one by one",
     }
@@ -171,11 +201,14 @@ async def appends(folder: Path, pairs: int, report: Report) -> None:
         for name, values in times[kind].items():
             middle = statistics.median(values)
             report.figure(f"{title}, {name}", f"{1 / middle:>11,.0f} records/s   {1e6 * middle:8.2f} µs a record", 1 / middle)
-    for kind, title in (("batch", titles["batch"]), ("single", titles["single"])):
+    for kind in ("batch", "lone", "single"):
+        title, limit = titles[kind], PROMISES.get(kind)
         mean, low, high = ratio(times[kind][ours.name], times[kind][raw.name])
-        limit = PROMISES[kind]
-        text = f"{mean:.2f} × raw ({low:.2f} to {high:.2f}), at least {limit}"
-        report.promise(title, text, holds=low >= limit)
+        text = f"{mean:.2f} × raw ({low:.2f} to {high:.2f})"
+        if limit is None:
+            report.figure(f"{title}, against raw", text, mean)
+        else:
+            report.promise(title, f"{text}, at least {limit}", holds=low >= limit)
         mean, low, high = ratio(times[kind][ours.name], times[kind][sqlite.name])
         report.figure(f"{title}, against SQLite", f"{mean:.2f} × ({low:.2f} to {high:.2f})", mean)
     one = times["single"][ours.name]

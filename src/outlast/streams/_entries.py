@@ -41,27 +41,29 @@ def entry_of(stream: str, records: Records, headers: HeadersOf, producer: Produc
 
     Raises `TypeError` and `ValueError` for what is no append, and `AppendTooLargeError` for one that is never taken.
     """
-    if type(records) is bytes:
-        given: tuple[bytes, ...] = (records,)
-        size = len(records)
-    else:
-        given = _checked(records)
-        size = sum(map(len, given))
+    given = (records,) if type(records) is bytes else _checked(records)
     count = len(given)
     if count > RECORDS_MAX:
         raise AppendTooLargeError(stream, "records", count, RECORDS_MAX)
-    size += RECORD_BYTES * count + APPEND_BYTES
-    stored = None
+    try:
+        entry = Entry(given, None, producer, at)
+    except OverflowError as error:
+        raise _too_large(stream, error.args[0]) from None
+    size = len(entry.payload) + RECORD_BYTES * count + APPEND_BYTES
     if headers is not None:
-        stored = _stored(headers, count)
-        size += sum(map(len, stored))
+        entry.headers = _stored(headers, count)
+        size += sum(map(len, entry.headers))
     if producer is not None:
         size += _check_producer(producer)
     if at is not None and not 0 <= at <= NUMBER_MAX:
         raise ValueError(f"an append is to be at a position from 0 to {NUMBER_MAX}, not {at}")
     if size > APPEND_BYTES_MAX:
-        raise AppendTooLargeError(stream, "bytes, headers and framing included,", size, APPEND_BYTES_MAX)
-    return Entry(given, stored, producer, at), size
+        raise _too_large(stream, size)
+    return entry, size
+
+
+def _too_large(stream: str, size: int) -> AppendTooLargeError:
+    return AppendTooLargeError(stream, "bytes, headers and framing included,", size, APPEND_BYTES_MAX)
 
 
 def _checked(records: object) -> tuple[bytes, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import struct
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, TypeAlias
 
@@ -156,3 +157,15 @@ class Entry:
     producer: Producer | None = None
     at: int | None = None
     """The tail it demands."""
+    lengths: bytes = field(init=False, repr=False)
+    """The bytes of each record as a frame has them: u32 each. Counted once: there may be 10,000."""
+    payload: bytes = field(init=False, repr=False)
+    """The records joined."""
+
+    def __post_init__(self) -> None:
+        """Raise `OverflowError` for records that no append may have: they are not joined."""
+        lengths = list(map(len, self.records))
+        if (size := sum(lengths)) > APPEND_BYTES_MAX:
+            raise OverflowError(size)
+        self.lengths = struct.pack(f"<{len(lengths)}I", *lengths)
+        self.payload = b"".join(self.records)

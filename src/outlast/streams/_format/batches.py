@@ -178,7 +178,7 @@ def entry_bytes(entry: Entry) -> int:
 
     Its records take 4 bytes more each if another append of the same frame has headers and it has none.
     """
-    size = 4 * len(entry.records) + sum(map(len, entry.records))
+    size = len(entry.lengths) + len(entry.payload)
     if entry.headers is not None:
         size += 4 * len(entry.headers) + sum(map(len, entry.headers))
     if entry.producer is not None:
@@ -189,7 +189,7 @@ def entry_bytes(entry: Entry) -> int:
 def encode_batch(entries: Sequence[Entry], *, salt: int, offset: int, durable_to: int, first: int, time_us: int) -> Encoded:
     """Return the frame of `entries`, to be written at `offset` of the segment of that salt; the first record gets `first`.
 
-    The payload is copied once. Raises `ValueError` for a frame that is too long and for positions beyond `NUMBER_MAX`.
+    Raises `ValueError` for a frame that is too long and for positions beyond `NUMBER_MAX`.
     """
     firsts: list[int] = []
     producers: list[bytes] = []
@@ -205,9 +205,9 @@ def encode_batch(entries: Sequence[Entry], *, salt: int, offset: int, durable_to
     if first + count > NUMBER_MAX:
         msg = f"an append of {count} records at position {first} would pass the last position, {NUMBER_MAX}"
         raise ValueError(msg)
-    records = entries[0].records if len(entries) == 1 else [record for entry in entries for record in entry.records]
-    payload = b"".join(records)
-    columns = struct.pack(f"<{count}I", *map(len, records))
+    # Both are the entry's own where it is alone: nothing is copied.
+    payload = b"".join([entry.payload for entry in entries])
+    columns = b"".join([entry.lengths for entry in entries])
     joined = b""
     if has_headers:
         headers = list(chain.from_iterable(repeat(b"", len(e.records)) if e.headers is None else e.headers for e in entries))

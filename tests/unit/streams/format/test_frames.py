@@ -26,7 +26,7 @@ from outlast.streams._format.frames import (
     salt_of,
 )
 from outlast.streams._format.scan import batches, is_torn_tail
-from outlast.streams._model import NUMBER_MAX, Entry
+from outlast.streams._model import APPEND_BYTES_MAX, NUMBER_MAX, Entry
 
 SALT = salt_of(7, 0)
 
@@ -97,11 +97,16 @@ def test_a_prefix_that_is_none_says_why(prefix: bytes, reason: str) -> None:
 def test_what_is_too_long_is_refused_before_it_is_written() -> None:
     with pytest.raises(ValueError, match="at most 34603008 are allowed"):
         encode_frame(FrameKind.SEGMENT, bytes(FRAME_BYTES_MAX - PREFIX_BYTES + 1))
-    entry = Entry([bytes(FRAME_BYTES_MAX), b""])
+    entries = [Entry([bytes(FRAME_BYTES_MAX // 2)])] * 2
     with pytest.raises(ValueError, match="a batch of 2 records would have 34603064 bytes; at most 34603008"):
-        encode_batch([entry], salt=SALT, offset=0, durable_to=0, first=0, time_us=0)
+        encode_batch(entries, salt=SALT, offset=0, durable_to=0, first=0, time_us=0)
     with pytest.raises(ValueError, match="would pass the last position"):
         encode_batch([Entry([b""])], salt=SALT, offset=0, durable_to=0, first=NUMBER_MAX, time_us=0)
+
+
+def test_records_that_no_append_may_have_are_not_joined() -> None:
+    with pytest.raises(OverflowError):
+        Entry([bytes(APPEND_BYTES_MAX // 2)] * 1_000)
 
 
 def batch_of(record: bytes) -> bytes:
