@@ -138,7 +138,7 @@ def ratio(ours: list[float], theirs: list[float]) -> tuple[float, float, float]:
 def drop_cache(folder: Path) -> None:
     """Let go of the pages of all files below, so that the next peer's write finds as many as this one's did.
 
-    A virtual machine's host gives pages out when they are used first: that costs four times what the disk does, and hits those
+    The host of a virtual machine backs pages when they are used first: that costs four times what the disk does, and hits those
     who write when nobody has just let go of some.
     """
     for path in folder.rglob("*"):
