@@ -61,8 +61,9 @@ SHARES_S = {"lint": 55, "tests/unit": 105, "tests/contract": 14, "tests/sim": 24
 """The most that each part of `test` may cost: seconds of processor time, user and system, of all its processes.
 
 Together 780, 13 minutes on two cores, for what stands: a runtime, a job queue, a change stream, durable streams, admission and
-the shell of servers. Each system to come brings a share of its own, and the whole may reach 26 minutes when all are there. A busy machine
-makes the same work dearer by a tenth or two (shared caches and cores): that margin is in the shares, compared as they are.
+the shell of servers. Each system to come brings a share of its own, and the whole may reach 26 minutes when all are there. A
+busy machine makes the same work dearer by a tenth or two (shared caches and cores): that margin is in the shares, compared as
+they are.
 """
 
 Version = tuple[int, int]
