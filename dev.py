@@ -57,7 +57,7 @@ STAMP = "outlast-stamp"
 PROBE = "import ensurepip, sys, venv; print(sys.version_info.major, sys.version_info.minor)"
 
 OTHER_PYTHONS = "other Pythons"
-SHARES_S = {"lint": 55, "tests/unit": 105, "tests/contract": 14, "tests/sim": 24, "tests/real": 390, OTHER_PYTHONS: 192}
+SHARES_S = {"lint": 42, "tests/unit": 115, "tests/contract": 9, "tests/sim": 19, "tests/real": 380, OTHER_PYTHONS: 215}
 """The most that each part of `test` may cost: seconds of processor time, user and system, of all its processes.
 
 Together 780, 13 minutes on two cores, for what stands: a runtime, a job queue, a change stream, durable streams, admission and
