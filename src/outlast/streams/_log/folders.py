@@ -35,6 +35,8 @@ def create(folder: Path, meta: Meta, segment: str, header: bytes, files: FileSys
         # While a segment may be found, so must be what says that it is no stream's.
         files.sync_folder(folder)
         make_file(f"{folder}/{segment}", header, files)
+        # A `meta` is never found without a segment: that is damage.
+        files.sync_folder(folder)
         files.sync_folder(folder.parent)
         files.rename(f"{folder}/{NEW_NAME}", f"{folder}/{META_NAME}")
         is_named = True
