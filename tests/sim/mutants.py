@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 from outlast._core.classify import Classifiers
@@ -20,7 +19,7 @@ from outlast._runtime.service.stop import Stop, Stopping
 from outlast._runtime.service.worker import Worker
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
 LATE_S: Final = 0.005
 
@@ -209,21 +208,3 @@ MUTANTS: Final = {
         forgets_codes,
     )
 }
-
-
-@contextmanager
-def planted(name: str | None) -> Iterator[None]:
-    """Inside, the defect of that name is there; None: no defect."""
-    undo: list[tuple[Any, str, Any]] = []
-
-    def patch(owner: Any, attribute: str, value: Any) -> None:
-        undo.append((owner, attribute, getattr(owner, attribute)))
-        setattr(owner, attribute, value)
-
-    if name is not None:
-        MUTANTS[name](patch)
-    try:
-        yield
-    finally:
-        for owner, attribute, value in reversed(undo):
-            setattr(owner, attribute, value)

@@ -12,7 +12,8 @@ from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
-from tests.sim.mutants import planted
+from tests.planting import planted
+from tests.sim.mutants import MUTANTS
 from tests.sim.schedule import Outcome, run_schedule
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ class Result:
 def run_seeds(first: int, count: int, mutant: str | None = None, *, to_first_failure: bool = True) -> Result:
     """Run `count` seeds from `first` on, in this process."""
     result = Result()
-    with planted(mutant):
+    with planted(MUTANTS, mutant):
         for number, seed in enumerate(range(first, first + count)):
             result.add(run_schedule(seed))
             if number % FULL_COLLECTION_EVERY == 0:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final, TypeAlias, cast
 
 from outlast.streams._errors import AppendTooLargeError
+from outlast.streams._format.producers import PRODUCER_ID_BYTES_MAX
 from outlast.streams._format.record_headers import encode_headers
 from outlast.streams._model import APPEND_BYTES_MAX, NAME_BYTES_MAX, NUMBER_MAX, RECORDS_MAX, Entry, Headers
 
@@ -19,7 +20,6 @@ RECORD_BYTES: Final = 8
 """Two lengths of 32 bits, of the record and of its headers."""
 APPEND_BYTES: Final = 256
 """More than the fixed parts of a frame and of a producer's entry, without its id."""
-PRODUCER_BYTES_MAX: Final = 256
 NO_SEQUENCES: Final = frozenset({bytearray, memoryview, str})
 """Of these, each element is no record."""
 
@@ -89,7 +89,7 @@ def _stored(headers: Headers | Sequence[Headers], count: int) -> Sequence[bytes]
 
 
 def _check_producer(producer: Producer) -> int:
-    check_name(producer.id, "producer", PRODUCER_BYTES_MAX)
+    check_name(producer.id, "producer", PRODUCER_ID_BYTES_MAX)
     for what, number in (("epoch", producer.epoch), ("sequence", producer.sequence)):
         if type(number) is not int or not 0 <= number <= NUMBER_MAX:
             raise ValueError(f"the {what} of a producer is a number from 0 to {NUMBER_MAX}, not {number!r}")

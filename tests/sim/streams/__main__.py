@@ -13,8 +13,10 @@ from pathlib import Path
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE.parents[1])]
 
-from stream_mutants import MUTANTS, planted  # noqa: E402 - found by the line above
+from stream_mutants import MUTANTS  # noqa: E402
 from stream_world import replay_command, run_seed  # noqa: E402
+
+from planting import planted  # noqa: E402 - found by the line above
 
 
 def main(arguments: list[str]) -> int:
@@ -24,7 +26,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--mutant", choices=sorted(MUTANTS), help="plant this defect, and see how soon it is found")
     chosen = parser.parse_args(arguments)
     counts = Counter[str]()
-    with planted(chosen.mutant):
+    with planted(MUTANTS, chosen.mutant):
         for seed in range(chosen.seed, chosen.seed + chosen.schedules):
             outcome = run_seed(seed)
             counts.update(outcome.counts)

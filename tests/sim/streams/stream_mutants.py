@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 from fake_files import FakeFiles
@@ -11,7 +10,7 @@ from outlast.streams._log import recovery
 from outlast.streams._producers import Producers
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     Patch = Callable[[Any, str, Any], None]
 
@@ -106,21 +105,3 @@ MUTANTS: Final = {
         no_checksum,
     )
 }
-
-
-@contextmanager
-def planted(name: str | None) -> Iterator[None]:
-    """Inside, the defect of that name is there; None: no defect."""
-    undo: list[tuple[Any, str, Any]] = []
-
-    def patch(owner: Any, attribute: str, value: Any) -> None:
-        undo.append((owner, attribute, getattr(owner, attribute)))
-        setattr(owner, attribute, value)
-
-    if name is not None:
-        MUTANTS[name](patch)
-    try:
-        yield
-    finally:
-        for owner, attribute, value in reversed(undo):
-            setattr(owner, attribute, value)

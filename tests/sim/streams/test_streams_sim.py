@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections import Counter
 
 import pytest
-from stream_mutants import MUTANTS, planted
+from stream_mutants import MUTANTS
 from stream_world import Outcome, replay_command, run_seed
+
+from planting import planted
 
 SEEDS = range(200)
 MORE_SEEDS = range(1000, 9000)
@@ -37,7 +39,7 @@ def test_no_promise_is_broken_by_more_seeds() -> None:
 
 @pytest.mark.parametrize("mutant", MUTANTS)
 def test_a_planted_defect_is_found(mutant: str) -> None:
-    with planted(mutant):
+    with planted(MUTANTS, mutant):
         outcome = first_failure()
         assert run_seed(outcome.seed).violation == outcome.violation, "by its seed again"
     assert not run_seed(outcome.seed).violation

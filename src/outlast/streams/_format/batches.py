@@ -173,17 +173,19 @@ def decode_batch(data: bytes, at: int, offset: int, *, end: int, salt: int, read
     return Batch(offset, length, flags, durable_to, first, time_us, count, producers, checked)
 
 
-def entry_bytes(entry: Entry) -> int:
-    """Return how many bytes of a frame one append takes, apart from the `BATCH_BYTES` that a frame takes itself.
-
-    Its records take 4 bytes more each if another append of the same frame has headers and it has none.
-    """
-    size = len(entry.lengths) + len(entry.payload)
-    if entry.headers is not None:
-        size += 4 * len(entry.headers) + sum(map(len, entry.headers))
-    if entry.producer is not None:
-        size += PRODUCER_BYTES + len(entry.producer.id.encode())
-    return size
+def batch_bytes(entries: Sequence[Entry]) -> int:
+    """Return how many bytes the frame of these appends has."""
+    size, count, has_headers = BATCH_BYTES, 0, False
+    for entry in entries:
+        count += len(entry.records)
+        size += len(entry.lengths) + len(entry.payload)
+        if entry.headers is not None:
+            has_headers = True
+            size += sum(map(len, entry.headers))
+        if entry.producer is not None:
+            size += PRODUCER_BYTES + len(entry.producer.id.encode())
+    # Headers have a length for each record, also of the appends that have none.
+    return size + 4 * count if has_headers else size
 
 
 def encode_batch(entries: Sequence[Entry], *, salt: int, offset: int, durable_to: int, first: int, time_us: int) -> Encoded:

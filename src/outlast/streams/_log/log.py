@@ -23,7 +23,7 @@ from outlast.streams._errors import (
     StreamNotFoundError,
     TrimmedError,
 )
-from outlast.streams._format.batches import encode_batch
+from outlast.streams._format.batches import batch_bytes, encode_batch
 from outlast.streams._format.frames import SEGMENT_BYTES_MAX, salt_of
 from outlast.streams._format.meta import META_BYTES
 from outlast.streams._format.names import segment_name
@@ -253,10 +253,11 @@ class Log:
         """Write one frame; return False if it belongs in a new segment."""
         view, tail = self.view, self._tail
         offset = tail.size
-        batch = encode_batch(entries, salt=tail.salt, offset=offset, durable_to=tail.synced, first=view.tail, time_us=now_us)
-        if tail.is_ended or (offset + batch.size > self._segment_bytes_max and view.tail > tail.first):
+        size = batch_bytes(entries)
+        if tail.is_ended or (offset + size > self._segment_bytes_max and view.tail > tail.first):
             return False
-        self._shared.disk.admit(batch.size)
+        self._shared.disk.admit(size)
+        batch = encode_batch(entries, salt=tail.salt, offset=offset, durable_to=tail.synced, first=view.tail, time_us=now_us)
         try:
             tail.write(batch.pieces, batch.size, sync=not self.meta.options.sync_every_s)
         except ChangedFileError as error:

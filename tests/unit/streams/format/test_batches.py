@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from outlast.extend import NewerFormatError
-from outlast.streams._format.batches import BATCH_BYTES, Batch, Stored, encode_batch, entry_bytes
+from outlast.streams._format.batches import Batch, Stored, batch_bytes, encode_batch
 from outlast.streams._format.frames import MAGIC, FrameError, extend, salt_of
 from outlast.streams._format.scan import batches, is_torn_tail, next_batch
 from outlast.streams._model import NUMBER_MAX, Entry, Producer
@@ -86,7 +86,7 @@ def test_what_was_appended_comes_back_however_much_is_read_at_once(groups: list[
             assert batch.headers() == [text for entry in group for text in entry.headers or [b""] * len(entry.records)]
         else:
             assert batch.headers() is None
-            assert batch.length == BATCH_BYTES + sum(map(entry_bytes, group))
+        assert batch.length == batch_bytes(group)
         assert (batch.first, batch.time_us) == (tail, 5)
         tail = batch.next
 
