@@ -145,7 +145,8 @@ class Admission(RuleBasedStateMachine):
             self.refused += 1
             assert self.tokens() == tokens, "a refusal costs nothing"
             if criticality is Criticality.CRITICAL:
-                assert deadline_s == 0 or machine.critical == 2
+                # Work that was parked comes back whatever there is, so there may be more than the bound lets in.
+                assert deadline_s == 0 or machine.critical >= 2
 
     def tokens(self) -> float:
         return self.machine._bucket.taken
