@@ -408,6 +408,21 @@ def test_a_parked_ticket_gives_its_slot_to_who_waits_and_takes_one_when_it_has_w
     assert machine.parked == 0
 
 
+def test_critical_work_that_was_parked_comes_back_above_the_bound_and_newcomers_are_refused_until_it_is_below() -> None:
+    machine = admitter(critical_max=1)
+    polls = []
+    for _ in range(2):
+        polls.append(let_in(machine, 0.0, criticality=Criticality.CRITICAL))
+        machine.park(polls[-1], 0.0)
+    for poll in polls:
+        machine.unpark(poll, 1.0)
+    assert machine.critical == 2
+    for poll in polls:
+        assert isinstance(machine.admit(1.0, criticality=Criticality.CRITICAL), Refusal)
+        machine.release(poll, 1.1)
+    let_in(machine, 1.2, criticality=Criticality.CRITICAL)
+
+
 def test_a_ticket_is_released_while_it_is_parked() -> None:
     machine = admitter(limit=2)
     poll = let_in(machine, 0.0, size_bytes=10)
