@@ -161,6 +161,8 @@ class Entry:
     """The bytes of each record as a frame has them: u32 each. Counted once: there may be 10,000."""
     payload: bytes = field(init=False, repr=False)
     """The records joined."""
+    crc: int | None = None
+    """The CRC-32C of the payload, where that was worth the while before its frame is made."""
 
     def __post_init__(self) -> None:
         """Raise `OverflowError` for records that no append may have: they are not joined."""

@@ -122,11 +122,11 @@ def _syncs(committer: Committer) -> float:
 
 
 def _waiting(committer: Committer) -> float:
-    return committer.waiting
+    return committer.backlog.waiting
 
 
 def _waiting_bytes(committer: Committer) -> float:
-    return committer.size_bytes
+    return committer.backlog.size_bytes
 
 
 def _unknown(volume: Volume) -> float:

@@ -1,7 +1,9 @@
 """Group commit on one volume: appends queue by stream, one thread writes them, a round at a time.
 
 A round is one call to the thread: of each of a few streams the appends that wait, as one frame that is written and synced. The
-next round gathers while the last is on the disk. Everything here but `_make` is for the event loop's thread.
+next round gathers while the last is on the disk, and the thread goes on with it by itself: two calls are handed over, and each
+takes what waits when it begins. Behind an error it takes nothing until the event loop has seen that. Everything here but
+`_write` is for the event loop's thread.
 
 An append is refused, is queued, or is in the thread. Queued, it can be given up (cancelled, expired, refused) and is then never
 written. In the thread it is written whatever its caller does, and the stream's next append comes behind it.
@@ -15,8 +17,9 @@ from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
-from outlast import Fault, Kind, Scope, Stopping, Unavailable
+from outlast import Fault, Kind, Stopping, Unavailable
 from outlast.extend import Once, TornFileError
+from outlast.streams._commit.backlog import BACKLOG_BYTES, BACKLOG_MAX, RETRY_S, Backlog
 from outlast.streams._commit.deadlines import Deadlines
 from outlast.streams._commit.lane import Control, Counts, Item, Lane, Round
 from outlast.streams._errors import ExpiredError, OutcomeUnknownError, StreamError
@@ -31,20 +34,10 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-BACKLOG_MAX: Final = 100_000
-"""Appends that may wait on one volume; a stream may have half of them."""
-BACKLOG_BYTES: Final = 64 << 20
-"""Bytes of appends that may wait on one volume; a stream may have half of them, and always one append."""
-CONTROLS_MAX: Final = 1_000
-"""Trims, closes, deletes and the like that may wait on one volume."""
-LANES_A_ROUND: Final = 16
-"""Streams of one round: each costs a sync, and all their callers wait for the round."""
-FRAME_BYTES: Final = 1 << 20
-"""Appends are gathered into one frame up to this size: a reader takes in a frame as a whole."""
+ROUNDS_MAX: Final = 2
+"""Calls that the thread is handed: the one that it is at, and one behind it."""
 HANG_S: Final = 2.0
 """A call that takes longer says that the disk hangs."""
-RETRY_S: Final = 1.0
-"""The seconds after which it is worth coming back to a full backlog: there is no better estimate."""
 logger = logging.getLogger("outlast.streams")
 
 
@@ -63,18 +56,15 @@ class Committer:
     ) -> None:
         self.disk = disk
         self.counts = counts or Counts()
-        self.backlog_max = backlog_max
-        self.backlog_bytes = backlog_bytes
-        self.waiting = 0
-        """Appends that are queued or in the thread. Those given up while queued count until their turn: they hold a place."""
-        self.size_bytes = 0
+        self.backlog = Backlog(disk.name, backlog_max, backlog_bytes)
         self.stuck_since: float | None = None
         """Since when the thread has not returned, where that is longer than `HANG_S`."""
         self._thread = thread
         self._now_us = now_us
-        self._lanes: deque[Lane] = deque()
-        self._round: Round | None = None
-        self._controls = 0
+        self._rounds: deque[Round] = deque()
+        """The calls that were handed to the thread and have not returned."""
+        self._is_halted = False
+        """Whether the thread takes nothing more until the event loop has seen its last round. Set there, and taken back here."""
         self.deadlines = Deadlines(self._expire)
         self._watch: asyncio.TimerHandle | None = None
         self._unsynced: set[Lane] = set()
@@ -96,18 +86,13 @@ class Committer:
             raise refusal
         loop = asyncio.get_running_loop()
         item = Item(entry, size, loop.create_future())
-        lane.items.append(item)
-        lane.waiting += 1
-        lane.size_bytes += size
-        self.waiting += 1
-        self.size_bytes += size
+        self._add(lane, item)
         if deadline_s is not None:
-            self.deadlines.add(loop.time() + deadline_s, lane, item, self.waiting)
-        self._enqueue(lane)
+            self.deadlines.add(loop.time() + deadline_s, lane, item, self.backlog.waiting)
         try:
             got = await item.future
         except asyncio.CancelledError:
-            self._give_up(lane, item)
+            self.backlog.give_up(lane, item)
             raise
         if isinstance(got, Appended):
             return got
@@ -122,12 +107,10 @@ class Committer:
             raise Stopping(self._closed)
         if self.stuck_since is not None:
             raise self._hangs()
-        if self._controls >= CONTROLS_MAX:
-            raise self._overloaded("controls full", f"{self._controls} calls about streams wait (limit {CONTROLS_MAX})")
+        if (refusal := self.backlog.refusal_of_call()) is not None:
+            raise refusal
         control = Control(function, asyncio.get_running_loop().create_future())
-        self._controls += 1
-        lane.items.append(control)
-        self._enqueue(lane)
+        self._add(lane, control)
         return cast("T", await control.future)
 
     def _refusal(self, lane: Lane, size: int, deadline_s: float | None) -> Exception | None:
@@ -138,22 +121,7 @@ class Committer:
             return ExpiredError(lane.name, f"the deadline of an append had passed {-deadline_s:g} s before it came")
         if self.stuck_since is not None:
             return self._hangs()
-        if self.waiting >= self.backlog_max or self.size_bytes + size > max(self.backlog_bytes, size):
-            return self._full(f"volume {self.disk.name}", self.waiting, self.size_bytes, 1)
-        if lane.waiting >= max(1, self.backlog_max // 2) or lane.size_bytes + size > max(self.backlog_bytes // 2, size):
-            return self._full(f"stream {lane.name!r}", lane.waiting, lane.size_bytes, 2)
-        return None
-
-    def _full(self, whose: str, waiting: int, size_bytes: int, share: int) -> Unavailable:
-        reason = (
-            f"{waiting} appends of {size_bytes} bytes wait in {whose} "
-            f"(limits {self.backlog_max // share} and {self.backlog_bytes // share})"
-        )
-        return self._overloaded("backlog", reason)
-
-    def _overloaded(self, code: str, reason: str) -> Unavailable:
-        fault = Fault(Kind.OVERLOADED, code, reason, self.disk.name, Scope.CALL, RETRY_S, "send less at a time")
-        return Unavailable(self.disk.name, fault, 0.0, RETRY_S)
+        return self.backlog.refusal(lane, size)
 
     def _hangs(self) -> Unavailable:
         assert self.stuck_since is not None  # noqa: S101 - whoever asks has looked
@@ -166,93 +134,71 @@ class Committer:
 
     # Rounds.
 
-    def _enqueue(self, lane: Lane) -> None:
-        if not lane.queued:
-            lane.queued = True
-            self._lanes.append(lane)
-        if self._round is None:
-            self._begin()
+    def _add(self, lane: Lane, work: Item | Control) -> None:
+        self.backlog.add(lane, work)
+        self._call()
 
-    def _begin(self) -> None:
-        """Hand the next round to the thread, if there is something to do."""
-        works: list[tuple[Lane, list[Item] | Control]] = []
-        lanes = self._lanes
-        for _ in range(len(lanes)):
-            if len(works) >= LANES_A_ROUND:
-                break
-            lane = lanes.popleft()
-            work = self._take(lane)
-            if work:
-                works.append((lane, work))
-            if lane.items:
-                lanes.append(lane)
-            else:
-                lane.queued = False
-        if not works:
-            self._end_drain()
+    def _call(self) -> None:
+        """Hand a call to the thread if something is queued that no call is there for."""
+        rounds = self._rounds
+        if not self.backlog or len(rounds) >= ROUNDS_MAX or (rounds and rounds[-1].works is None):
             return
+        now = Round()
+        rounds.append(now)
+        if len(rounds) == 1:
+            self._begins(now)
+        self._thread.call(partial(self._write, now), partial(self._returned, now))
+
+    def _begins(self, now: Round) -> None:
+        """Watch a call that has no other before it."""
         loop = asyncio.get_running_loop()
-        self._round = now = Round(works, loop.time(), self.disk.epoch)
+        now.began_at = loop.time()
         if self._watch is None:
             self._watch = loop.call_at(now.began_at + HANG_S, self._look)
-        self._thread.call(partial(_make, now, self._now_us()), partial(self._returned, now))
 
-    def _end_drain(self) -> None:
-        if self._idle is not None and not self._idle.done():
-            self._idle.set_result(None)
-
-    def _take(self, lane: Lane) -> list[Item] | Control | None:
-        """Take the next work of a lane: one call, or appends for one frame. What was given up is passed over."""
-        taken: list[Item] = []
-        size = 0
-        items = lane.items
-        while items:
-            first = items[0]
-            if isinstance(first, Control):
-                if taken:
-                    break
-                items.popleft()
-                self._controls -= 1
-                if first.future.done():
-                    continue
-                return first
-            if first.future.done():
-                self._give_up(lane, first)
-                items.popleft()
-                self._leave(lane, first)
-                continue
-            if taken and size + first.size > FRAME_BYTES:
-                break
-            items.popleft()
-            size += first.size
-            first.began = True
-            taken.append(first)
-        return taken or None
-
-    def _leave(self, lane: Lane, item: Item) -> None:
-        """Free the place of an append: the thread is back with it, or it was given up and its turn has come."""
-        lane.waiting -= 1
-        lane.size_bytes -= item.size
-        self.waiting -= 1
-        self.size_bytes -= item.size
+    def _write(self, now: Round) -> None:
+        """Take a round and do it. In the thread."""
+        if self._is_halted:
+            now.works = []
+            return
+        now.epoch = self.disk.epoch
+        self.backlog.take(now)
+        # Whatever ends it here, nothing is taken behind it.
+        self._is_halted = True
+        _make(now, self._now_us())
+        self._is_halted = now.has_failed
 
     def _returned(self, done: Round, _result: object, error: Exception | None) -> None:
+        rounds, works = self._rounds, done.works or []
+        rounds.popleft()
         if error is not None:
             # What was to end the thread ended the round: of the rest nobody knows.
-            done.outcomes += [error] * (len(done.works) - len(done.outcomes))
-        self._round = None
-        self.counts.rounds += 1
+            done.outcomes += [error] * (len(works) - len(done.outcomes))
+        self.counts.rounds += 1 if works else 0
         self.stuck_since = None
+        for lane, left in done.passed_over:
+            self.backlog.leave(lane, left)
         # The faults first: what waits behind them would meet the same. After a hang that has ended it would not.
         refusals = [self._blame(done, outcome) for outcome in done.outcomes]
         if any(refusals) and not self.disk.passable:
             self._refuse_queued()
-        self._begin()
-        for (lane, work), outcome, refusal in zip(done.works, done.outcomes, refusals, strict=True):
+        if done.has_failed:
+            self._is_halted = False
+        if rounds:
+            self._begins(rounds[0])
+        self._call()
+        if not rounds:
+            self._end_drain()
+        for (lane, work), outcome, refusal in zip(works, done.outcomes, refusals, strict=True):
             if isinstance(work, Control):
+                self.backlog.leave(lane, work)
                 _settle_control(work, outcome)
             else:
                 self._settle(lane, work, outcome, refusal)
+
+    def _end_drain(self) -> None:
+        if self._idle is not None and not self._idle.done():
+            self._idle.set_result(None)
 
     def _blame(self, done: Round, outcome: object) -> OSError | None:
         """Take an error of the disk as evidence, once a work; return it."""
@@ -266,16 +212,14 @@ class Committer:
 
     def _settle(self, lane: Lane, work: list[Item], outcome: Any, error: OSError | None) -> None:  # noqa: ANN401
         """Answer the callers of one frame."""
-        counts = self.counts
-        for item in work:
-            self._leave(lane, item)
         if isinstance(outcome, BaseException):
-            counts.failed += len(work)
+            self.counts.failed += len(work)
             answers: list[Any] = [self._answer(lane, outcome, error) for _ in work]
         else:
             answers = outcome
             self._stored(lane, work, answers)
         for item, answer in zip(work, answers, strict=True):
+            self.backlog.leave(lane, item)
             if not item.future.done():
                 item.future.set_result(answer)
 
@@ -321,43 +265,33 @@ class Committer:
 
     # What is given up.
 
-    def _give_up(self, lane: Lane, item: Item) -> None:
-        """Forget an append that is queued: its bytes at once, its place when its turn comes."""
-        if not item.began and item.entry is not None:
-            item.entry = None
-            lane.size_bytes -= item.size
-            self.size_bytes -= item.size
-            item.size = 0
-
     def _refuse_queued(self) -> None:
         """Refuse all appends that are queued, as everyone who comes from now on is: they were never begun."""
-        for lane in self._lanes:
-            for item in lane.items:
-                if isinstance(item, Item) and not item.future.done():
-                    self.counts.refused += 1
-                    item.future.set_result(self.disk.unavailable())
-                    self._give_up(lane, item)
+        for lane, work in self.backlog.queued():
+            if isinstance(work, Item) and self.backlog.give_up(lane, work):
+                self.counts.refused += 1
+                work.future.set_result(self.disk.unavailable())
 
     def _expire(self, lane: Lane, item: Item) -> None:
         """Answer an append whose deadline has passed."""
-        if item.began:
+        if self.backlog.give_up(lane, item):
+            self.counts.expired += 1
+            item.future.set_result(ExpiredError(lane.name, "the deadline passed before the append was begun"))
+        else:
             self.counts.unknown += 1
             text = "the deadline passed while the append was on its way to the disk"
             item.future.set_result(OutcomeUnknownError(lane.name, text))
-        else:
-            self.counts.expired += 1
-            item.future.set_result(ExpiredError(lane.name, "the deadline passed before the append was begun"))
-            self._give_up(lane, item)
 
     def _look(self) -> None:
         """Look whether the thread hangs; look again while there is a round."""
-        loop, now = asyncio.get_running_loop(), self._round
+        loop = asyncio.get_running_loop()
         self._watch = None
-        if now is None:
+        if not self._rounds:
             return
-        due_at = now.began_at + HANG_S
+        began_at = self._rounds[0].began_at
+        due_at = began_at + HANG_S
         if loop.time() >= due_at:
-            self.stuck_since = now.began_at
+            self.stuck_since = began_at
             self._end_drain()
             # Again each time: a probe that writes elsewhere on the disk may have passed meanwhile.
             if self.disk.passable:
@@ -379,10 +313,8 @@ class Committer:
         if log is None:
             return
         future = asyncio.get_running_loop().create_future()
-        self._controls += 1
-        lane.items.append(Control(log.sync, future))
         future.add_done_callback(partial(self._synced, lane))
-        self._enqueue(lane)
+        self._add(lane, Control(log.sync, future))
 
     def _synced(self, lane: Lane, future: asyncio.Future[Any]) -> None:
         if future.cancelled():
@@ -401,7 +333,7 @@ class Committer:
             if lane.syncing is not None:
                 lane.syncing.cancel()
             self._sync(lane)
-        if self._round is not None and self.stuck_since is None:
+        if self._rounds and self.stuck_since is None:
             if self._idle is None or self._idle.done():
                 self._idle = asyncio.get_running_loop().create_future()
             await asyncio.wait({self._idle})
@@ -421,12 +353,9 @@ class Committer:
             if handle is not None:
                 handle.cancel()
         self._unsynced.clear()
-        for lane in self._lanes:
-            for item in lane.items:
-                if not item.future.done():
-                    _answer_end(item.future, Stopping(reason), as_result=isinstance(item, Item))
-            lane.items.clear()
-        for lane, work in () if self._round is None else self._round.works:
+        for _, left in self.backlog.clear():
+            _answer_end(left.future, Stopping(reason), as_result=isinstance(left, Item))
+        for lane, work in [each for now in self._rounds for each in now.works or ()]:
             if isinstance(work, Control):
                 if not work.future.done():
                     text = f"the store ended ({reason}) before a call about the stream returned"
@@ -437,12 +366,12 @@ class Committer:
                     self.counts.unknown += 1
                     text = f"the store ended ({reason}) while the append was on its way to the disk"
                     _answer_end(item.future, OutcomeUnknownError(lane.name, text), as_result=True)
-        return self._round is not None
+        return bool(self._rounds)
 
 
 def _make(now: Round, time_us: int) -> None:
     """Do the work of a round. In the thread."""
-    for lane, work in now.works:
+    for lane, work in now.works or ():
         try:
             if isinstance(work, Control):
                 outcome: Any = (work.function(),)

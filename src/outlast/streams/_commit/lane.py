@@ -1,9 +1,9 @@
-"""The words of group commit: what waits in a stream's queue, and what one call to the thread takes of it."""
+"""The words of group commit: what waits in a stream's queue, and what the thread takes of it at a time."""
 
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
 
 if TYPE_CHECKING:
     import asyncio
@@ -38,7 +38,7 @@ class Calls(Protocol):
 class Item:
     """One append between its caller and the thread."""
 
-    __slots__ = ("began", "entry", "future", "size")
+    __slots__ = ("entry", "future", "size", "taken")
 
     def __init__(self, entry: Entry | None, size: int, future: asyncio.Future[Any]) -> None:
         self.entry = entry
@@ -46,7 +46,7 @@ class Item:
         self.size = size
         self.future = future
         """Its result is `Appended`, or the exception for its caller to raise."""
-        self.began = False
+        self.taken = False
         """Whether it is, or was, in the thread."""
 
 
@@ -82,17 +82,30 @@ class Lane:
         """The time of its next sync, where something is not synced."""
 
 
+Work: TypeAlias = "list[Item] | Control"
+
+
 class Round:
-    """One call to the thread: the work, and the outcomes as far as it has come."""
+    """One call to the thread: the work that it took when the call began, and the outcomes as far as it has come."""
 
-    __slots__ = ("began_at", "epoch", "outcomes", "works")
+    __slots__ = ("began_at", "epoch", "outcomes", "passed_over", "works")
 
-    def __init__(self, works: list[tuple[Lane, list[Item] | Control]], began_at: float, epoch: int) -> None:
-        self.works = works
+    def __init__(self) -> None:
+        self.epoch = 0
+        """That of the disk when the work was taken."""
+        self.began_at = 0.0
+        """When there was no other call before it any more, on the clock of the event loop."""
+        self.works: list[tuple[Lane, Work]] | None = None
+        """None: the call has not begun."""
+        self.passed_over: list[tuple[Lane, Item | Control]] = []
+        """What was given up, and had its turn in this round."""
         self.outcomes: list[Any] = []
-        """Of each work an exception, or what it returned. Only the thread adds to it."""
-        self.began_at = began_at
-        self.epoch = epoch
+        """Of each work an exception, or what it returned."""
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether something in it raised."""
+        return any(isinstance(outcome, Exception) for outcome in self.outcomes)
 
 
 class Counts:

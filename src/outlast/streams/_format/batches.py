@@ -21,6 +21,7 @@ import struct
 from itertools import chain, repeat
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from outlast.streams._format.crc import combine
 from outlast.streams._format.frames import (
     CHECKED_FROM,
     FRAME_BYTES_MAX,
@@ -223,6 +224,7 @@ def encode_batch(entries: Sequence[Entry], *, salt: int, offset: int, durable_to
     flags = HAS_HEADERS if has_headers else 0
     fixed = _CHECKED.pack(size, FrameKind.BATCH, VERSION, flags, offset, durable_to, first, time_us, count, len(producers))
     head = fixed + columns
-    crc = extend(extend(checksum(head, salt), payload), joined)
+    crc, known = checksum(head, salt), entries[0].crc if len(entries) == 1 else None
+    crc = extend(extend(crc, payload) if known is None else combine(crc, known, len(payload)), joined)
     pieces = (mark(crc) + head, payload, joined) if joined else (mark(crc) + head, payload)
     return Encoded(pieces, size, tuple(firsts), first + count)
