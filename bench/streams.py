@@ -61,7 +61,7 @@ BATCHES = 8
 """Batches in one turn of those that are stored two at a time: so many that its beginning and its end are a small part of it."""
 KINDS_OF_BATCHES = ("batch", "lone")
 READ_MIB = 256
-READ_ROUNDS = 10
+READ_ROUNDS = 20
 ERROR = 0.05
 """How often a true median may lie outside its interval."""
 PROMISES = {"batch": 0.8, "single": 0.6, "crowd": 8.0, "cold": 0.5, "framing_us": 1.5}
