@@ -63,7 +63,7 @@ KINDS_OF_BATCHES = ("batch", "lone")
 READ_MIB = 256
 READ_ROUNDS = 20
 ERROR = 0.05
-"""How often a true median may lie outside its interval."""
+"""The share of intervals that may miss the true median."""
 PROMISES = {"batch": 0.8, "single": 0.6, "crowd": 8.0, "cold": 0.5, "framing_us": 1.5}
 
 

@@ -122,11 +122,11 @@ def _syncs(committer: Committer) -> float:
 
 
 def _waiting(committer: Committer) -> float:
-    return committer.backlog.waiting
+    return committer.queue.waiting
 
 
 def _waiting_bytes(committer: Committer) -> float:
-    return committer.backlog.size_bytes
+    return committer.queue.size_bytes
 
 
 def _unknown(volume: Volume) -> float:

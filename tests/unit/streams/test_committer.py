@@ -10,7 +10,7 @@ from shell_parts import FULL, Rig, outcome
 
 import outlast
 from outlast.streams import Appended, ExpiredError, OutcomeUnknownError, SequenceError
-from outlast.streams._commit.backlog import CONTROLS_MAX
+from outlast.streams._commit.volume_queue import CONTROLS_MAX
 from outlast.testing import run_virtual
 
 
@@ -20,7 +20,7 @@ def test_an_append_is_stored_and_its_positions_are_returned() -> None:
         assert await rig.append(b"a") == Appended(0, 1)
         assert await rig.append(b"b") == Appended(1, 2)
         assert rig.log().frames == [[b"a"], [b"b"]]
-        assert (rig.committer.backlog.waiting, rig.committer.backlog.size_bytes) == (0, 0)
+        assert (rig.committer.queue.waiting, rig.committer.queue.size_bytes) == (0, 0)
 
     run_virtual(main)
 
@@ -97,8 +97,8 @@ def test_an_append_that_is_cancelled_in_the_queue_is_never_written() -> None:
         assert await outcome(third) == Appended(1, 2)
         assert rig.log().records == [b"1", b"3"]
         assert await first == Appended(0, 1)
-        assert rig.committer.backlog.waiting == rig.lane().waiting == 0
-        assert rig.committer.backlog.size_bytes == rig.lane().size_bytes == 0
+        assert rig.committer.queue.waiting == rig.lane().waiting == 0
+        assert rig.committer.queue.size_bytes == rig.lane().size_bytes == 0
 
     run_virtual(main)
 
@@ -133,10 +133,10 @@ def test_what_is_given_up_holds_its_place_but_not_its_bytes_until_its_turn() -> 
             await asyncio.sleep(0)
             task.cancel()
         await asyncio.sleep(0)
-        assert (rig.committer.backlog.waiting, rig.committer.backlog.size_bytes) == (11, 100)
+        assert (rig.committer.queue.waiting, rig.committer.queue.size_bytes) == (11, 100)
         await first
         await asyncio.sleep(1.0)
-        assert rig.committer.backlog.waiting == 0
+        assert rig.committer.queue.waiting == 0
 
     run_virtual(main)
 
@@ -180,7 +180,7 @@ def test_an_append_whose_deadline_passes_on_the_way_to_the_disk_is_told_that_nob
         assert "the deadline passed while the append was on its way to the disk" in str(answer)
         await asyncio.sleep(1.0)
         assert rig.log().records == [b"1"]
-        assert rig.committer.backlog.waiting == 0
+        assert rig.committer.queue.waiting == 0
 
     run_virtual(main)
 

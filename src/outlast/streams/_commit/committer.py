@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 from outlast import Fault, Kind, Stopping, Unavailable
 from outlast.extend import Once, TornFileError
-from outlast.streams._commit.backlog import BACKLOG_BYTES, BACKLOG_MAX, RETRY_S, Backlog
 from outlast.streams._commit.deadlines import Deadlines
 from outlast.streams._commit.lane import Control, Counts, Item, Lane, Round
+from outlast.streams._commit.volume_queue import BACKLOG_BYTES, BACKLOG_MAX, RETRY_S, VolumeQueue
 from outlast.streams._errors import ExpiredError, OutcomeUnknownError, StreamError
 from outlast.streams._model import Appended
 
@@ -56,7 +56,7 @@ class Committer:
     ) -> None:
         self.disk = disk
         self.counts = counts or Counts()
-        self.backlog = Backlog(disk.name, backlog_max, backlog_bytes)
+        self.queue = VolumeQueue(disk.name, backlog_max, backlog_bytes)
         self.stuck_since: float | None = None
         """Since when the thread has not returned, where that is longer than `HANG_S`."""
         self._thread = thread
@@ -88,11 +88,11 @@ class Committer:
         item = Item(entry, size, loop.create_future())
         self._add(lane, item)
         if deadline_s is not None:
-            self.deadlines.add(loop.time() + deadline_s, lane, item, self.backlog.waiting)
+            self.deadlines.add(loop.time() + deadline_s, lane, item, self.queue.waiting)
         try:
             got = await item.future
         except asyncio.CancelledError:
-            self.backlog.give_up(lane, item)
+            self.queue.give_up(lane, item)
             raise
         if isinstance(got, Appended):
             return got
@@ -107,7 +107,7 @@ class Committer:
             raise Stopping(self._closed)
         if self.stuck_since is not None:
             raise self._hangs()
-        if (refusal := self.backlog.refusal_of_call()) is not None:
+        if (refusal := self.queue.refusal_of_call()) is not None:
             raise refusal
         control = Control(function, asyncio.get_running_loop().create_future())
         self._add(lane, control)
@@ -121,7 +121,7 @@ class Committer:
             return ExpiredError(lane.name, f"the deadline of an append had passed {-deadline_s:g} s before it came")
         if self.stuck_since is not None:
             return self._hangs()
-        return self.backlog.refusal(lane, size)
+        return self.queue.refusal(lane, size)
 
     def _hangs(self) -> Unavailable:
         assert self.stuck_since is not None  # noqa: S101 - whoever asks has looked
@@ -135,13 +135,13 @@ class Committer:
     # Rounds.
 
     def _add(self, lane: Lane, work: Item | Control) -> None:
-        self.backlog.add(lane, work)
+        self.queue.add(lane, work)
         self._call()
 
     def _call(self) -> None:
         """Hand a call to the thread if something is queued that no call is there for."""
         rounds = self._rounds
-        if not self.backlog or len(rounds) >= ROUNDS_MAX or (rounds and rounds[-1].works is None):
+        if not self.queue or len(rounds) >= ROUNDS_MAX or (rounds and rounds[-1].works is None):
             return
         now = Round()
         rounds.append(now)
@@ -162,7 +162,7 @@ class Committer:
             now.works = []
             return
         now.epoch = self.disk.epoch
-        self.backlog.take(now)
+        self.queue.take(now)
         # Whatever ends it here, nothing is taken behind it.
         self._is_halted = True
         _make(now, self._now_us())
@@ -177,7 +177,7 @@ class Committer:
         self.counts.rounds += 1 if works else 0
         self.stuck_since = None
         for lane, left in done.passed_over:
-            self.backlog.leave(lane, left)
+            self.queue.leave(lane, left)
         # The faults first: what waits behind them would meet the same. After a hang that has ended it would not.
         refusals = [self._blame(done, outcome) for outcome in done.outcomes]
         if any(refusals) and not self.disk.passable:
@@ -191,7 +191,7 @@ class Committer:
             self._end_drain()
         for (lane, work), outcome, refusal in zip(works, done.outcomes, refusals, strict=True):
             if isinstance(work, Control):
-                self.backlog.leave(lane, work)
+                self.queue.leave(lane, work)
                 _settle_control(work, outcome)
             else:
                 self._settle(lane, work, outcome, refusal)
@@ -219,7 +219,7 @@ class Committer:
             answers = outcome
             self._stored(lane, work, answers)
         for item, answer in zip(work, answers, strict=True):
-            self.backlog.leave(lane, item)
+            self.queue.leave(lane, item)
             if not item.future.done():
                 item.future.set_result(answer)
 
@@ -267,14 +267,14 @@ class Committer:
 
     def _refuse_queued(self) -> None:
         """Refuse all appends that are queued, as everyone who comes from now on is: they were never begun."""
-        for lane, work in self.backlog.queued():
-            if isinstance(work, Item) and self.backlog.give_up(lane, work):
+        for lane, work in self.queue.queued():
+            if isinstance(work, Item) and self.queue.give_up(lane, work):
                 self.counts.refused += 1
                 work.future.set_result(self.disk.unavailable())
 
     def _expire(self, lane: Lane, item: Item) -> None:
         """Answer an append whose deadline has passed."""
-        if self.backlog.give_up(lane, item):
+        if self.queue.give_up(lane, item):
             self.counts.expired += 1
             item.future.set_result(ExpiredError(lane.name, "the deadline passed before the append was begun"))
         else:
@@ -353,7 +353,7 @@ class Committer:
             if handle is not None:
                 handle.cancel()
         self._unsynced.clear()
-        for _, left in self.backlog.clear():
+        for _, left in self.queue.clear():
             _answer_end(left.future, Stopping(reason), as_result=isinstance(left, Item))
         for lane, work in [each for now in self._rounds for each in now.works or ()]:
             if isinstance(work, Control):

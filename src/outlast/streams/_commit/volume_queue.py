@@ -1,4 +1,4 @@
-"""What waits on one volume, by stream: the event loop adds and gives up, the thread that writes takes.
+"""The appends and calls that wait on one volume, by stream: the event loop adds and gives up, the thread that writes takes.
 
 Only here do the two meet, under a lock: what is given up before it is taken is never written, what is taken is written.
 """
@@ -29,7 +29,7 @@ RETRY_S: Final = 1.0
 """The seconds after which it is worth coming back to a full backlog: there is no better estimate."""
 
 
-class Backlog:
+class VolumeQueue:
     """See the head of this file. Everything but `take` is for the event loop's thread."""
 
     def __init__(self, name: str, appends_max: int, bytes_max: int) -> None:

@@ -10,8 +10,8 @@ from shell_parts import Rig, an_entry, outcome
 from outlast.extend import OwnThread
 from outlast.streams import Appended, ExpiredError
 from outlast.streams._commit import Committer, Lane
-from outlast.streams._commit.backlog import Backlog
 from outlast.streams._commit.lane import Item, Round
+from outlast.streams._commit.volume_queue import VolumeQueue
 from outlast.testing import run_virtual
 
 MANY = 5_000
@@ -20,25 +20,24 @@ MANY = 5_000
 def test_what_one_thread_takes_while_another_gives_it_up_is_either_taken_or_given_up() -> None:
     async def main() -> None:
         loop = asyncio.get_running_loop()
-        backlog, lane = Backlog("disk a", MANY, MANY), Lane("orders")
+        queue, lane = VolumeQueue("disk a", MANY, MANY), Lane("orders")
         items = [Item(an_entry(), 1, loop.create_future()) for _ in range(MANY)]
         rounds: list[Round] = []
 
         def take() -> None:
             while sum(len(now.passed_over) + sum(len(work) for _, work in now.works or ()) for now in rounds) < MANY:
                 rounds.append(Round())
-                backlog.take(rounds[-1])
+                queue.take(rounds[-1])
 
         thread = threading.Thread(target=take)
         for item in items[: MANY // 2]:
-            backlog.add(lane, item)
+            queue.add(lane, item)
         thread.start()
         given_up = set()
         for old, new in zip(items, items[MANY // 2 :], strict=False):
-            backlog.add(lane, new)
-            given_up |= {item for item in (old, new) if backlog.give_up(lane, item)}
-        while thread.is_alive():
-            await asyncio.sleep(0.001)
+            queue.add(lane, new)
+            given_up |= {item for item in (old, new) if queue.give_up(lane, item)}
+        thread.join()
         taken = [item for now in rounds for _, work in now.works or () for item in work]
         passed_over = [item for now in rounds for _, item in now.passed_over]
         assert set(passed_over) == given_up
@@ -47,9 +46,9 @@ def test_what_one_thread_takes_while_another_gives_it_up_is_either_taken_or_give
         kept = set(taken)
         assert [item for item in items if item in kept] == taken, "in their order"
         for item in taken + passed_over:
-            backlog.leave(lane, item)
-        assert (backlog.waiting, backlog.size_bytes, lane.waiting, lane.size_bytes) == (0, 0, 0, 0)
-        assert not backlog
+            queue.leave(lane, item)
+        assert (queue.waiting, queue.size_bytes, lane.waiting, lane.size_bytes) == (0, 0, 0, 0)
+        assert not queue
 
     run_virtual(main)
 
@@ -62,12 +61,12 @@ def test_an_append_that_is_cancelled_and_passed_over_before_its_caller_runs_free
         second.cancel()
         # Its future is cancelled, and its task has not run yet.
         now = Round()
-        rig.committer.backlog.take(now)
+        rig.committer.queue.take(now)
         for lane, work in now.passed_over:
-            rig.committer.backlog.leave(lane, work)
+            rig.committer.queue.leave(lane, work)
         assert await first == Appended(0, 1)
         await outcome(second)
-        assert (rig.committer.backlog.size_bytes, rig.lane().size_bytes, rig.committer.backlog.waiting) == (0, 0, 0)
+        assert (rig.committer.queue.size_bytes, rig.lane().size_bytes, rig.committer.queue.waiting) == (0, 0, 0)
 
     run_virtual(main)
 
@@ -87,6 +86,6 @@ def test_of_appends_to_a_real_thread_with_deadlines_exactly_those_are_stored_tha
         assert len(rig.log().records) == len(stored)
         assert {data for data, answer in answers.items() if isinstance(answer, Appended)} <= stored
         assert not stored & {data for data, answer in answers.items() if isinstance(answer, ExpiredError)}
-        assert rig.committer.backlog.waiting == 0
+        assert rig.committer.queue.waiting == 0
 
     asyncio.run(main())
