@@ -20,7 +20,6 @@ from __future__ import annotations
 import argparse
 import gc
 import json
-import math
 import platform
 import random
 import statistics
@@ -31,6 +30,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from _admission_requests import Share
 from _admission_requests import measure as measure_requests
+from _medians import median_interval
 
 from outlast._core.admission.admitter import Admitter
 from outlast._core.admission.bucket import Rate
@@ -228,11 +228,8 @@ def compare(arm: Callable[[list[Ask]], float], base: Callable[[list[Ask]], float
             spent[ours] = (arm if ours else base)(asks)
         ratios.append(spent[True] / spent[False])
         seconds.append(spent[True])
-    ratios.sort()
-    # The ranks that hold the median in 95 of 100 samples, by the normal approximation of the binomial.
-    away = math.ceil(1.96 * math.sqrt(pairs) / 2)
-    low, high = ratios[max(0, pairs // 2 - away)], ratios[min(pairs - 1, pairs // 2 + away)]
-    return {"ns": statistics.median(seconds) / calls * 1e9, "times": statistics.median(ratios), "low": low, "high": high}
+    middle, low, high = median_interval(ratios)
+    return {"ns": statistics.median(seconds) / calls * 1e9, "times": middle, "low": low, "high": high}
 
 
 def measure(pairs: int, calls: int) -> list[Row]:

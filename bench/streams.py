@@ -28,7 +28,6 @@ import argparse
 import asyncio
 import json
 import logging
-import math
 import os
 import statistics
 import sys
@@ -38,6 +37,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import _streams_many as many
+from _medians import median_interval
 from _streams_peers import Nats, Outlast, Raw, Sqlite
 
 from outlast.streams._format.batches import encode_batch
@@ -62,8 +62,6 @@ BATCHES = 8
 KINDS_OF_BATCHES = ("batch", "lone")
 READ_MIB = 256
 READ_ROUNDS = 20
-ERROR = 0.05
-"""The share of intervals that may miss the true median."""
 PROMISES = {"batch": 0.8, "single": 0.6, "crowd": 8.0, "cold": 0.5, "framing_us": 1.5}
 
 
@@ -129,16 +127,8 @@ async def crowd(peer: Peer, records: Sequence[bytes]) -> None:
 
 
 def ratio(ours: list[float], theirs: list[float]) -> tuple[float, float, float]:
-    """Return how many times as fast ours is: the median over the pairs and the ends of its 95 % interval.
-
-    By order statistics: how many of n pairs lie below the median of all is binomial with 1/2, whatever their distribution. On a
-    machine that others use single turns take several times as long, on either side, and a mean is theirs.
-    """
-    found = sorted(other / our for our, other in zip(ours, theirs, strict=True))
-    count, below, likely = len(found), 0, 0.5 ** len(found)
-    while (likely := likely + math.comb(count, below + 1) * 0.5**count) <= ERROR / 2:
-        below += 1
-    return statistics.median(found), found[below], found[-1 - below]
+    """Return how many times as fast ours is: the median over the pairs and the ends of its 95 % interval."""
+    return median_interval([other / our for our, other in zip(ours, theirs, strict=True)])
 
 
 def make_memory_alike(folder: Path) -> None:
@@ -147,10 +137,7 @@ def make_memory_alike(folder: Path) -> None:
     It takes pages back that a guest has let go of, and backs them again when they are used: that costs three times what the disk
     does, and hits whoever comes first.
     """
-    for path in folder.rglob("*"):
-        if path.is_file():
-            with path.open("rb") as file:
-                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    drop_from_cache([path for path in folder.rglob("*") if path.is_file()])
     # It is removed before any of it is on the disk.
     with tempfile.TemporaryFile(dir=folder) as scratch:
         for _ in range(BATCHES + 1):

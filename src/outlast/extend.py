@@ -16,7 +16,7 @@ from outlast._core.reaction import Reaction
 from outlast._core.redact import clean, cut
 from outlast._core.shown import Act, Figure, FigureKind, Lag, Shown, SystemHealth, Unit
 from outlast._files.append import AppendFile, Sync, TornFileError
-from outlast._files.calls import LOCAL_FILES, FileSystem
+from outlast._files.calls import LOCAL_FILES, FileSystem, pieces_behind
 from outlast._files.descriptors import Descriptors
 from outlast._files.journal import Journal, JournalFullError, NewerFormatError
 from outlast._files.room import NO_ROOM, Levels, Room, room
@@ -59,6 +59,7 @@ __all__ = [
     "cut",
     "parse_address",
     "parse_retry_after",
+    "pieces_behind",
     "ramp_due",
     "ramp_length_s",
     "room",

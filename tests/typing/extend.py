@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 import os
 import random
+from collections.abc import Sequence
 from typing import assert_type
 
 from outlast import Backoff, Fault, Kind, Service, Stop
@@ -42,6 +43,7 @@ from outlast.extend import (
     cut,
     parse_address,
     parse_retry_after,
+    pieces_behind,
     ramp_due,
     ramp_length_s,
     room,
@@ -57,6 +59,7 @@ assert_type(clean("password=x"), str)
 assert_type(cut("long", 3), str)
 assert_type(parse_address(":8080"), tuple[str, int])
 assert_type(size_text(1.5e6), str)
+assert_type(pieces_behind((b"head", b"body"), 6), Sequence[bytes | bytearray | memoryview])
 
 once = Once()
 assert_type(once.news(Reaction.WAIT, subject="db"), bool)

@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
 from outlast._core.faults import Fault, Kind, Scope, attach
-from outlast._files.calls import LOCAL_FILES
+from outlast._files.calls import LOCAL_FILES, pieces_behind
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from outlast._files.calls import Buffer, FileSystem, StrPath
 
@@ -126,7 +126,7 @@ class AppendFile:
         descriptor, wanted = self.descriptor, sum(map(len, pieces))
         try:
             while written < wanted:
-                written += self._files.write(descriptor, _behind(pieces, written) if written else pieces)
+                written += self._files.write(descriptor, pieces_behind(pieces, written))
             if self._sync is Sync.EACH:
                 self._make_durable(self._files.sync_data, descriptor)
         except BaseException as error:
@@ -285,16 +285,6 @@ class AppendFile:
             self._make_durable(self._files.sync, descriptor)
             self._synced = self.size
         self.is_torn = False
-
-
-def _behind(pieces: Sequence[Buffer], written: int) -> list[Buffer]:
-    """Return what is left of the pieces behind so many bytes."""
-    left: list[Buffer] = []
-    for piece in pieces:
-        if written < len(piece):
-            left.append(memoryview(piece)[written:])
-        written = max(0, written - len(piece))
-    return left
 
 
 def _hold(descriptor: int, path: StrPath, files: FileSystem) -> None:

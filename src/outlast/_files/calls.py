@@ -199,3 +199,15 @@ class LocalFiles:
 
 LOCAL_FILES: Final[FileSystem] = LocalFiles()
 """The files of this machine."""
+
+
+def pieces_behind(pieces: Sequence[Buffer], written: int) -> Sequence[Buffer]:
+    """Return what is left of the pieces of a write of which `written` bytes were taken, to be written next."""
+    if not written:
+        return pieces
+    left: list[Buffer] = []
+    for piece in pieces:
+        if written < len(piece):
+            left.append(memoryview(piece)[written:])
+        written = max(0, written - len(piece))
+    return left

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final, TypeAlias, cast
 
+from outlast.streams._commit import FRAME_BYTES
 from outlast.streams._errors import AppendTooLargeError
 from outlast.streams._format.frames import extend
 from outlast.streams._format.producers import PRODUCER_ID_BYTES_MAX
@@ -21,8 +22,6 @@ RECORD_BYTES: Final = 8
 """Two lengths of 32 bits, of the record and of its headers."""
 APPEND_BYTES: Final = 256
 """More than the fixed parts of a frame and of a producer's entry, without its id."""
-LARGE_BYTES: Final = 1 << 20
-"""From here on an append has a frame to itself, and its payload is summed up while the disk is at the frame before it."""
 NO_SEQUENCES: Final = frozenset({bytearray, memoryview, str})
 """Of these, each element is no record."""
 
@@ -53,7 +52,8 @@ def entry_of(stream: str, records: Records, headers: HeadersOf, producer: Produc
     except OverflowError as error:
         raise _too_large(stream, error.args[0]) from None
     size = len(entry.payload) + RECORD_BYTES * count + APPEND_BYTES
-    if size >= LARGE_BYTES:
+    if size >= FRAME_BYTES:
+        # It has a frame to itself. What is done now is done while the disk is at the frame before it.
         entry.crc = extend(0, entry.payload)
     if headers is not None:
         entry.headers = _stored(headers, count)

@@ -8,7 +8,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
-from drill_arms import SHARED
+from drill_arms import SHARED, live_text, plain_text, printed
 from rich.console import Console
 from rich.measure import Measurement
 
@@ -20,7 +20,7 @@ from outlast._drill.fluvio.promises import check, compare, stormed
 from outlast._drill.lab.errors import DrillUsageError
 from outlast._drill.lab.observer import ArmState, Sample
 from outlast._drill.lab.result import DrillResult
-from outlast._drill.shown.live import LiveView, PlainView
+from outlast._drill.shown.live import LiveView
 from outlast._drill.shown.report import render_report
 from outlast._drill.shown.summary import print_summary
 
@@ -198,14 +198,8 @@ def test_words() -> None:
     assert "395, 4 failed" in cells
 
 
-def shown(draw: object, *, terminal: bool = False) -> str:
-    buffer = io.StringIO()
-    draw(Console(file=buffer, width=110, force_terminal=terminal))  # type: ignore[operator]
-    return buffer.getvalue()
-
-
 def test_the_summary_has_every_arm_and_figure() -> None:
-    text = shown(lambda console: print_summary(FLUVIO, result(arm("naive"), arm()), console))
+    text = printed(lambda console: print_summary(FLUVIO, result(arm("naive"), arm()), console))
     for words in (
         "naive",
         "outlast",
@@ -229,22 +223,8 @@ def test_the_report_draws_every_series_of_every_arm_and_marks_the_fault() -> Non
 
 def test_what_is_shown_meanwhile_has_the_clients() -> None:
     sample = Sample(1234.0, 987.0, 55.0, 0.0, 0.0, stored_per_s=401.0, refused_per_s=21.0)
-
-    def live(console: Console) -> None:
-        view = LiveView(console, ("naive",), planned_s=60.0, title="drill", series=SERIES)
-        view.arm_state("naive", ArmState.OUTAGE, 20.0)
-        view.arm_sample("naive", sample)
-        console.print(view._render())
-
-    def plain(console: Console) -> None:
-        view = PlainView(console, SERIES)
-        view._print = lambda arm, text: console.print(text)  # type: ignore[method-assign]
-        view._printed_s["naive"] = -1e9
-        view._states["naive"] = ArmState.OUTAGE
-        view.arm_sample("naive", sample)
-
-    assert all(words in shown(live, terminal=True) for words in ("1,234", "987", "401", "21", "55 %", "stored/s"))
-    assert shown(plain).strip() == "1,234 lines/s, 987 attempts/s, 21 refused/s, 401 stored/s, CPU 55 %"
+    assert all(words in live_text(sample, SERIES) for words in ("1,234", "987", "401", "21", "55 %", "stored/s"))
+    assert plain_text(sample, SERIES) == "1,234 lines/s, 987 attempts/s, 21 refused/s, 401 stored/s, CPU 55 %"
 
 
 def test_the_live_table_fits_the_narrowest_terminal_that_gets_one() -> None:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import io
 import json
 from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
-from drill_arms import SHARED
-from rich.console import Console
+from drill_arms import SHARED, live_text, plain_text, printed
 
 from outlast._cli.drill import FAULT_NAMES, SLOT_FAULT_NAMES
 from outlast._drill.coder.faults import FAULTS
@@ -18,9 +16,8 @@ from outlast._drill.electric.faults import SLOT_FAULTS
 from outlast._drill.electric.figures import COLUMNS, SERIES, StreamArm, describe
 from outlast._drill.electric.promises import STORM_FAULTS, check, stormed
 from outlast._drill.lab.errors import DrillUsageError
-from outlast._drill.lab.observer import ArmState, Sample
+from outlast._drill.lab.observer import Sample
 from outlast._drill.lab.result import DrillResult, Timeline
-from outlast._drill.shown.live import LiveView, PlainView
 from outlast._drill.shown.report import render_report
 from outlast._drill.shown.summary import print_summary
 
@@ -158,14 +155,8 @@ def test_words() -> None:
     assert describe(arm(recovery_s=None, lost=3)).endswith("the stream never came back; 3 changes lost.")
 
 
-def shown(draw: object, *, terminal: bool = False) -> str:
-    buffer = io.StringIO()
-    draw(Console(file=buffer, width=110, force_terminal=terminal))  # type: ignore[operator]
-    return buffer.getvalue()
-
-
 def test_the_summary_has_every_arm_and_figure() -> None:
-    text = shown(lambda console: print_summary(ELECTRIC, result(arm("naive"), arm()), console))
+    text = printed(lambda console: print_summary(ELECTRIC, result(arm("naive"), arm()), console))
     for words in (
         "naive",
         "outlast",
@@ -188,19 +179,5 @@ def test_the_report_draws_every_series_of_every_arm_and_marks_the_fault() -> Non
 
 def test_what_is_shown_meanwhile_has_the_changes_and_the_other_loops() -> None:
     sample = Sample(lines_per_s=1234.0, attempts_per_s=987.0, cpu_percent=55.0, jobs_per_s=401.0, changes_per_s=21.0)
-
-    def live(console: Console) -> None:
-        view = LiveView(console, ("naive",), planned_s=60.0, title="drill", series=SERIES)
-        view.arm_state("naive", ArmState.OUTAGE, 20.0)
-        view.arm_sample("naive", sample)
-        console.print(view._render())
-
-    def plain(console: Console) -> None:
-        view = PlainView(console, SERIES)
-        view._print = lambda arm, text: console.print(text)  # type: ignore[method-assign]
-        view._printed_s["naive"] = -1e9
-        view._states["naive"] = ArmState.OUTAGE
-        view.arm_sample("naive", sample)
-
-    assert all(words in shown(live, terminal=True) for words in ("1,234", "987", "401", "21", "55 %", "changes/s"))
-    assert shown(plain).strip() == "1,234 lines/s, 987 attempts/s, 401 jobs/s, 21 changes/s, CPU 55 %"
+    assert all(words in live_text(sample, SERIES) for words in ("1,234", "987", "401", "21", "55 %", "changes/s"))
+    assert plain_text(sample, SERIES) == "1,234 lines/s, 987 attempts/s, 401 jobs/s, 21 changes/s, CPU 55 %"

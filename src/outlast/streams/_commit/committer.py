@@ -146,10 +146,10 @@ class Committer:
         now = Round()
         rounds.append(now)
         if len(rounds) == 1:
-            self._begins(now)
+            self._watch_over(now)
         self._thread.call(partial(self._write, now), partial(self._returned, now))
 
-    def _begins(self, now: Round) -> None:
+    def _watch_over(self, now: Round) -> None:
         """Watch a call that has no other before it."""
         loop = asyncio.get_running_loop()
         now.began_at = loop.time()
@@ -185,7 +185,7 @@ class Committer:
         if done.has_failed:
             self._is_halted = False
         if rounds:
-            self._begins(rounds[0])
+            self._watch_over(rounds[0])
         self._call()
         if not rounds:
             self._end_drain()

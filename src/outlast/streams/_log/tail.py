@@ -11,7 +11,7 @@ import errno
 import os
 from typing import TYPE_CHECKING, Final
 
-from outlast.extend import TornFileError
+from outlast.extend import TornFileError, pieces_behind
 from outlast.streams._format.index import IndexBuilder
 from outlast.streams._log.pieces import cause, reader, write_whole
 
@@ -57,7 +57,7 @@ class Tail:
         try:
             with self._shared.writers.use(self) as (_, descriptor):
                 while written < size:
-                    written += files.write(descriptor, pieces if not written else _rest(pieces, written))
+                    written += files.write(descriptor, pieces_behind(pieces, written))
                 is_written = True
                 if sync:
                     files.sync_data(descriptor)
@@ -164,13 +164,3 @@ def write_again(files: FileSystem, path: str, begin: int, end: int, *, unless: C
         files.sync(descriptor)
     finally:
         files.close(descriptor)
-
-
-def _rest(pieces: Sequence[bytes], written: int) -> list[memoryview]:
-    """Return what of the pieces lies behind the first `written` bytes."""
-    rest: list[memoryview] = []
-    for piece in pieces:
-        if written < len(piece):
-            rest.append(memoryview(piece)[written:])
-        written = max(0, written - len(piece))
-    return rest
