@@ -114,15 +114,18 @@ class VolumeQueue:
     def queued(self) -> list[tuple[Lane, Item | Control]]:
         """Return what is queued and nobody has given up; the thread may take it any moment."""
         with self._lock:
-            return [(lane, work) for lane in self._lanes for work in lane.items if not work.future.done()]
+            return self._queued()
 
     def clear(self) -> list[tuple[Lane, Item | Control]]:
         """Forget all that is queued, and return what of it nobody had given up."""
         with self._lock:
-            left = [(lane, work) for lane in self._lanes for work in lane.items if not work.future.done()]
+            left = self._queued()
             for lane in self._lanes:
                 lane.items.clear()
         return left
+
+    def _queued(self) -> list[tuple[Lane, Item | Control]]:
+        return [(lane, work) for lane in self._lanes for work in lane.items if not work.future.done()]
 
     def take(self, now: Round) -> None:
         """Take the next round: of each of a few streams one call, or appends for one frame. In the thread."""
