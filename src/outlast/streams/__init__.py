@@ -1,29 +1,78 @@
-"""Durable streams of records on a local disk, whose behaviour on a full disk is a promise."""
+"""Durable streams of records on a local disk, whose behaviour on a full disk is a promise.
+
+The names are loaded when they are first used: a client needs no store, and a store no server.
+"""
 
 from __future__ import annotations
 
-from outlast.streams._consumers import Consumer, Delivered
-from outlast.streams._errors import (
-    AppendTooLargeError,
-    BeyondTailError,
-    DamagedError,
-    ExpiredError,
-    FencedError,
-    LimitError,
-    OutcomeUnknownError,
-    PositionMismatchError,
-    SequenceError,
-    StreamClosedError,
-    StreamError,
-    StreamExistsError,
-    StreamNotFoundError,
-    TrimmedError,
-)
-from outlast.streams._model import Appended, Chunk, Producer, Record, Retention, StreamOptions
-from outlast.streams._stored import StoredConsumer, StoredStream, StoredStreams
-from outlast.streams._stream import Stream
-from outlast.streams._streams import Streams
-from outlast.streams._verify import Finding, Report, verify
+from typing import TYPE_CHECKING
+
+from outlast._lazily import lazily
+
+if TYPE_CHECKING:
+    from outlast.streams._consumers import Consumer as Consumer
+    from outlast.streams._consumers import Delivered as Delivered
+    from outlast.streams._errors import AppendTooLargeError as AppendTooLargeError
+    from outlast.streams._errors import BeyondTailError as BeyondTailError
+    from outlast.streams._errors import DamagedError as DamagedError
+    from outlast.streams._errors import ExpiredError as ExpiredError
+    from outlast.streams._errors import FencedError as FencedError
+    from outlast.streams._errors import LimitError as LimitError
+    from outlast.streams._errors import OutcomeUnknownError as OutcomeUnknownError
+    from outlast.streams._errors import PositionMismatchError as PositionMismatchError
+    from outlast.streams._errors import SequenceError as SequenceError
+    from outlast.streams._errors import StreamClosedError as StreamClosedError
+    from outlast.streams._errors import StreamError as StreamError
+    from outlast.streams._errors import StreamExistsError as StreamExistsError
+    from outlast.streams._errors import StreamNotFoundError as StreamNotFoundError
+    from outlast.streams._errors import TrimmedError as TrimmedError
+    from outlast.streams._model import Appended as Appended
+    from outlast.streams._model import Chunk as Chunk
+    from outlast.streams._model import Producer as Producer
+    from outlast.streams._model import Record as Record
+    from outlast.streams._model import Retention as Retention
+    from outlast.streams._model import StreamOptions as StreamOptions
+    from outlast.streams._stored import StoredConsumer as StoredConsumer
+    from outlast.streams._stored import StoredStream as StoredStream
+    from outlast.streams._stored import StoredStreams as StoredStreams
+    from outlast.streams._stream import Stream as Stream
+    from outlast.streams._streams import Streams as Streams
+    from outlast.streams._verify import Finding as Finding
+    from outlast.streams._verify import Report as Report
+    from outlast.streams._verify import verify as verify
+
+_HOMES = {
+    "AppendTooLargeError": "_errors",
+    "Appended": "_model",
+    "BeyondTailError": "_errors",
+    "Chunk": "_model",
+    "Consumer": "_consumers",
+    "DamagedError": "_errors",
+    "Delivered": "_consumers",
+    "ExpiredError": "_errors",
+    "FencedError": "_errors",
+    "Finding": "_verify",
+    "LimitError": "_errors",
+    "OutcomeUnknownError": "_errors",
+    "PositionMismatchError": "_errors",
+    "Producer": "_model",
+    "Record": "_model",
+    "Report": "_verify",
+    "Retention": "_model",
+    "SequenceError": "_errors",
+    "StoredConsumer": "_stored",
+    "StoredStream": "_stored",
+    "StoredStreams": "_stored",
+    "Stream": "_stream",
+    "StreamClosedError": "_errors",
+    "StreamError": "_errors",
+    "StreamExistsError": "_errors",
+    "StreamNotFoundError": "_errors",
+    "StreamOptions": "_model",
+    "Streams": "_streams",
+    "TrimmedError": "_errors",
+    "verify": "_verify",
+}
 
 __all__ = [
     "AppendTooLargeError",
@@ -57,3 +106,5 @@ __all__ = [
     "TrimmedError",
     "verify",
 ]
+
+__getattr__, __dir__ = lazily(__name__, _HOMES)
