@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from outlast.streams._errors import TrimmedError as TrimmedError
     from outlast.streams._model import Appended as Appended
     from outlast.streams._model import Chunk as Chunk
+    from outlast.streams._model import Listed as Listed
     from outlast.streams._model import Producer as Producer
     from outlast.streams._model import Record as Record
     from outlast.streams._model import Retention as Retention
@@ -53,6 +54,7 @@ _HOMES = {
     "FencedError": "_errors",
     "Finding": "_verify",
     "LimitError": "_errors",
+    "Listed": "_model",
     "OutcomeUnknownError": "_errors",
     "PositionMismatchError": "_errors",
     "Producer": "_model",
@@ -86,6 +88,7 @@ __all__ = [
     "FencedError",
     "Finding",
     "LimitError",
+    "Listed",
     "OutcomeUnknownError",
     "PositionMismatchError",
     "Producer",
