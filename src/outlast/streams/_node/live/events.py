@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from outlast import OutlastError, Stopping
 from outlast.http import EventStream
 from outlast.streams._node import protocol
-from outlast.streams._node.answers import SECURITY, problem_for
+from outlast.streams._node.answers import SECURITY, BrokenOffError, problem_for
 from outlast.streams._node.live.cursors import next_cursor
 from outlast.streams._node.live.frames import control_frame, error_frame
 
@@ -28,11 +28,17 @@ SPREAD: Final = 0.1
 
 
 async def stream_events(node: Node, request: Request, served: Served, position: int, seen: int | None) -> None:
-    """Answer with the events from a position on, until the stream ends, the time is over, or the reader leaves."""
+    """Answer with the events from a position on, until the stream ends, the time is over, or the reader leaves.
+
+    Raises as `Stream.fetch` where nothing was sent yet, afterwards `BrokenOffError`.
+    """
     first = await node.pieces.at(served, position) if position < served.tail else None
     headers = [CACHE, *SECURITY] if served.is_text else [CACHE, *SECURITY, ENCODING]
     events = Events(node, served, position, seen, first)
-    await EventStream(events, headers=headers, rng=node.rng)(request.scope, request.receive, request.send)
+    try:
+        await EventStream(events, headers=headers, rng=node.rng)(request.scope, request.receive, request.send)
+    except OutlastError as error:
+        raise BrokenOffError(error) from error
 
 
 class Events:

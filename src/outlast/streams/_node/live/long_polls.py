@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from outlast import Stopping
 from outlast.http import PollEnd, long_poll
+from outlast.streams._node.requests import ClientGoneError
 
 if TYPE_CHECKING:
     from outlast.streams._node.live.pieces import Piece
@@ -18,15 +19,11 @@ SPREAD: Final = 0.1
 """Polls that began together do not come back together: each waits up to so much of the time less."""
 
 
-class PollOverError(Exception):
-    """The client has left: nobody reads the answer."""
-
-
 async def next_piece(node: Node, request: Request, served: Served, position: int) -> Piece | None:
     """Wait for records at the tail, and return them; None when the time is over, a piece without records when it is closed.
 
     The time is that of the node, or what the client has left. Raises as `Stream.fetch`; `Stopping` from the step on that fires
-    the stop; `PollOverError`.
+    the stop; `ClientGoneError`.
     """
     wait_s = node.long_poll_s * (1 - SPREAD * node.rng.random())
     if request.deadline_s is not None:
@@ -42,6 +39,6 @@ async def next_piece(node: Node, request: Request, served: Served, position: int
         case PollEnd.STOP:
             raise Stopping("this node stops; ask another, or come back")
         case PollEnd.CLIENT:
-            raise PollOverError
+            raise ClientGoneError
         case _:
             return polled.value
