@@ -32,7 +32,9 @@ def test_those_who_had_the_same_are_parted() -> None:
     assert len({next_cursor(EPOCH_S, 0, Random(seed)) for seed in range(100)}) > 50
 
 
-@pytest.mark.parametrize("text", [None, "", "+1", "-1", " 7", "1_0", "07", "\u0661", "1.5", "9" * 17, "9" * 5000, str(CURSOR_MAX + 1)])
+@pytest.mark.parametrize(
+    "text", [None, "", "+1", "-1", " 7", "1_0", "07", "\u0661", "1.5", "9" * 17, "9" * 5000, str(CURSOR_MAX + 1)]
+)
 def test_what_no_server_has_sent_counts_as_none(text: str | None) -> None:
     assert parse_cursor(text) is None
 

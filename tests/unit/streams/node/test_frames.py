@@ -9,9 +9,9 @@ import re
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sse_reader import Got, controls, events, of
 
 from outlast.streams._node.live.frames import control_frame, data_frame, error_frame, joined
-from sse_reader import Got, controls, events, of
 
 FORGED = b'x\revent: control\rdata: {"streamNextOffset":"9"}\r\r'
 texts = st.lists(st.text(st.sampled_from("a: \r\n\0é\ufeff"), max_size=12).map(str.encode), min_size=1, max_size=4)
@@ -43,7 +43,7 @@ def test_messages_come_back_as_an_array_each_as_it_was_sent() -> None:
 
 
 @pytest.mark.parametrize(("is_json", "body"), [(True, b"[]"), (False, b"")])
-def test_no_records_are_an_empty_body(is_json: bool, body: bytes) -> None:
+def test_no_records_are_an_empty_body(*, is_json: bool, body: bytes) -> None:
     assert joined([], is_json=is_json) == body
 
 
@@ -55,7 +55,7 @@ def test_no_records_are_an_empty_body(is_json: bool, body: bytes) -> None:
         (True, True, {"upToDate": True, "streamClosed": True}),
     ],
 )
-def test_the_event_behind_the_records_says_where_to_go_on(up_to_date: bool, closed: bool, members: dict[str, object]) -> None:
+def test_the_event_behind_the_records_says_where_to_go_on(*, up_to_date: bool, closed: bool, members: dict[str, object]) -> None:
     frame = control_frame("0000000000000042", cursor=7, up_to_date=up_to_date, closed=closed)
     assert controls(frame) == [{"streamNextOffset": "0000000000000042", **members}]
 
