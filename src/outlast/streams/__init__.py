@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from outlast.streams._model import Record as Record
     from outlast.streams._model import Retention as Retention
     from outlast.streams._model import StreamOptions as StreamOptions
+    from outlast.streams._node.node import Node as Node
     from outlast.streams._stored import StoredConsumer as StoredConsumer
     from outlast.streams._stored import StoredStream as StoredStream
     from outlast.streams._stored import StoredStreams as StoredStreams
@@ -55,6 +56,7 @@ _HOMES = {
     "Finding": "_verify",
     "LimitError": "_errors",
     "Listed": "_model",
+    "Node": "_node.node",
     "OutcomeUnknownError": "_errors",
     "PositionMismatchError": "_errors",
     "Producer": "_model",
@@ -89,6 +91,7 @@ __all__ = [
     "Finding",
     "LimitError",
     "Listed",
+    "Node",
     "OutcomeUnknownError",
     "PositionMismatchError",
     "Producer",
