@@ -55,7 +55,13 @@ class NodeClient:
         """The answer that came last, or is under way."""
 
     async def __call__(
-        self, method: str, path: str, body: bytes | Sequence[bytes] = b"", /, raw: Sequence[tuple[bytes, bytes]] = (), **headers: str
+        self,
+        method: str,
+        path: str,
+        body: bytes | Sequence[bytes] = b"",
+        /,
+        raw: Sequence[tuple[bytes, bytes]] = (),
+        **headers: str,
     ) -> Got:
         """Send a request; a body in several parts comes in chunks, without a length."""
         parts = [body] if isinstance(body, bytes) else list(body)
@@ -116,7 +122,9 @@ def producer(name: str, epoch: object, sequence: object) -> dict[str, str]:
 
 
 @asynccontextmanager
-async def served(files: FakeFiles, *folders: str, streams: dict[str, Any] | None = None, **options: Any) -> AsyncIterator[NodeClient]:
+async def served(
+    files: FakeFiles, *folders: str, streams: dict[str, Any] | None = None, **options: Any
+) -> AsyncIterator[NodeClient]:
     """Open a store and a node of it."""
     async with opened(files, *folders, **streams or {}) as store:
         yield NodeClient(Node(store, **options))

@@ -30,21 +30,9 @@ async def post(node: Node, request: Request) -> None:
     closes = messages.wants_close(request)
     is_closed = served.is_closed
     if request.has_body is not False:
-        if is_closed and producer is None and request.has_body:
-            raise _closed(served, StreamClosedError(served.name, f"it was closed at position {served.tail}"))
-        if not is_closed:
-            if request.has_body:
-                _check_type(request, served)
-            served.stream.check()
+        _check_before_body(served, request, producer, is_closed=is_closed)
     body = await request.body(node.body_bytes_max)
-    if not body and not closes:
-        raise bad_request("empty", "an append has a body, unless it closes the stream (Stream-Closed: true)")
-    if body and not is_closed and not request.has_body:
-        _check_type(request, served)
-    # A closed stream stores nothing, whatever it is: only who has sent it is looked at.
-    records = [body] if is_closed and body else messages.records_of(body, is_json=served.is_json) if body else []
-    if body and not records:
-        raise bad_request("empty", "an append of JSON has one message at least, and [] has none")
+    records = _records(served, request, body, is_closed=is_closed) if body or not closes else []
     deadline_s = request.deadline_s
     if deadline_s is not None and (deadline_s := deadline_s - (node.now() - began)) <= 0:
         raise ExpiredError(served.name, "its deadline passed while its body came")
@@ -61,6 +49,31 @@ async def post(node: Node, request: Request) -> None:
         raise _out_of_sequence(served, error) from error
     served.touch(node.now())
     await _answer(request, served, producer, appended, is_new=bool(records))
+
+
+def _check_before_body(served: Served, request: Request, producer: Producer | None, *, is_closed: bool) -> None:
+    """Raise what the append is refused with whatever its body is, in the order of the protocol: closed, then its type."""
+    if not is_closed:
+        if request.has_body:
+            _check_type(request, served)
+        served.stream.check()
+    elif producer is None and request.has_body:
+        raise _closed(served, StreamClosedError(served.name, f"it was closed at position {served.tail}; nothing can be added"))
+
+
+def _records(served: Served, request: Request, body: bytes, *, is_closed: bool) -> list[bytes]:
+    """Return the records of a body. Raises `RefusalError`: it has none, or is of another type."""
+    if not body:
+        raise bad_request("empty", "an append has a body, unless it closes the stream (Stream-Closed: true)")
+    if is_closed:
+        # It stores nothing, whatever it is: only who has sent it is looked at.
+        return [body]
+    if not request.has_body:
+        _check_type(request, served)
+    records = messages.records_of(body, is_json=served.is_json)
+    if not records:
+        raise bad_request("empty", "an append of JSON has one message at least, and [] has none")
+    return records
 
 
 async def _append(

@@ -106,7 +106,9 @@ def test_a_body_that_is_encoded_is_never_unpacked_nor_read(encoding: str) -> Non
         async with served(disk_in_memory()) as client:
             await client.put("orders")
             for method, name in (("POST", "orders"), ("PUT", "others")):
-                refused = await client(method, f"/v1/stream/{name}", b"x" * 1000, content_type="text/plain", content_encoding=encoding)
+                refused = await client(
+                    method, f"/v1/stream/{name}", b"x" * 1000, content_type="text/plain", content_encoding=encoding
+                )
                 assert (refused.status, refused.problem["code"], refused.reads) == (415, "encoded body", 0)
             assert (await client.post("orders", b"x", content_encoding="identity")).status == 204
             assert client.node.streams.names() == ["orders"]
@@ -226,7 +228,9 @@ def test_gaps_old_epochs_and_new_ones_that_do_not_begin_at_0_are_refused_with_th
     run_virtual(main)
 
 
-@pytest.mark.parametrize("text", ["", "+1", "1_0", " 7 ", "-0", "-1", "007", "1.0", "1e3", "1abc", "\xb2", "9" * 5000, str(2**53)])
+@pytest.mark.parametrize(
+    "text", ["", "+1", "1_0", " 7 ", "-0", "-1", "007", "1.0", "1e3", "1abc", "\xb2", "9" * 5000, str(2**53)]
+)
 def test_a_number_of_a_producer_has_ascii_digits_up_to_2_to_the_53_less_1(text: str) -> None:
     async def main() -> None:
         async with served(disk_in_memory()) as client:
@@ -346,7 +350,16 @@ def test_a_stream_seq_has_to_rise_as_bytes_compare() -> None:
     async def main() -> None:
         async with served(disk_in_memory()) as client:
             await client.put("orders")
-            for seq, status in (("2", 204), ("10", 409), ("2", 409), ("a", 204), ("B", 409), ("\xe4", 204), ("", 400), ("z" * 257, 400)):
+            for seq, status in (
+                ("2", 204),
+                ("10", 409),
+                ("2", 409),
+                ("a", 204),
+                ("B", 409),
+                ("\xe4", 204),
+                ("", 400),
+                ("z" * 257, 400),
+            ):
                 got = await client.post("orders", seq.encode("latin-1") or b"-", stream_seq=seq)
                 assert (seq, got.status) == (seq, status)
                 assert got.status == 204 or got.problem["code"] == "stream seq"
@@ -388,7 +401,8 @@ def test_the_highest_stream_seq_outlives_the_process_and_appends_without_one() -
             await client.put("orders", content_type="application/json")
             await client.post("orders", b"[1,2]", "application/json", stream_seq="5\xe4")
             await asyncio.gather(
-                client.post("orders", b"[3,4]", "application/json", stream_seq="6"), client.post("orders", b"5", "application/json")
+                client.post("orders", b"[3,4]", "application/json", stream_seq="6"),
+                client.post("orders", b"5", "application/json"),
             )
 
     async def again() -> None:

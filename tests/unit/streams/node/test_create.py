@@ -77,7 +77,10 @@ def test_what_a_stream_was_made_with_is_compared_as_what_it_means() -> None:
 @pytest.mark.parametrize(
     "headers",
     [
-        *({"stream_ttl": text} for text in ("", "+1", "1_0", " 7 ", "-0", "-1", "007", "1.5", "1e3", "\xb2", "9" * 5000, str(2**53))),
+        *(
+            {"stream_ttl": text}
+            for text in ("", "+1", "1_0", " 7 ", "-0", "-1", "007", "1.5", "1e3", "\xb2", "9" * 5000, str(2**53))
+        ),
         *({"stream_expires_at": text} for text in ("", "tomorrow", "2030-01-01", "2030-13-01T00:00:00Z", "1" * 5000)),
         {"stream_ttl": "1", "stream_expires_at": "2030-01-01T00:00:00Z"},
         {"content_type": "text"},
@@ -195,7 +198,9 @@ def test_a_preflight_says_what_may_be_sent_and_allows_no_origin() -> None:
         async with served(disk_in_memory()) as client:
             got = await client("OPTIONS", "/v1/stream/nothing", origin="https://example.com")
             assert got.status == 204
-            assert {"if-none-match", "producer-id", "stream-closed"} <= set(got.headers["access-control-allow-headers"].split(", "))
+            assert {"if-none-match", "producer-id", "stream-closed"} <= set(
+                got.headers["access-control-allow-headers"].split(", ")
+            )
             assert "access-control-allow-origin" not in got.headers
 
     run_virtual(main)

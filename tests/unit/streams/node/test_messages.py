@@ -53,7 +53,7 @@ def test_text_beyond_ascii_is_kept_byte_for_byte() -> None:
         b"1 2",
         b"{",
         b'{"a"}',
-        b'{a:1}',
+        b"{a:1}",
         b"'a'",
         b'"a',
         b'"\n"',
@@ -109,7 +109,11 @@ json_values = st.recursive(
 
 @settings(max_examples=60)
 @given(st.lists(json_values, max_size=5), st.booleans(), st.sampled_from([None, 1, "\t"]))
-def test_what_is_printed_in_any_way_comes_back_as_it_was(values: list[object], ascii_only: bool, indent: int | str | None) -> None:  # noqa: FBT001
+def test_what_is_printed_in_any_way_comes_back_as_it_was(
+    values: list[object],
+    ascii_only: bool,  # noqa: FBT001 - hypothesis names its arguments
+    indent: int | str | None,
+) -> None:
     texts = [json.dumps(value, ensure_ascii=ascii_only, indent=indent).encode("utf-8", "surrogatepass") for value in values]
     assert messages(b"[" + b" ,\n".join(texts) + b"]") == texts
 

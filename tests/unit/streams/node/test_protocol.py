@@ -6,7 +6,25 @@ import pytest
 
 from outlast.streams._node import protocol
 
-NO_NUMBERS = ["", "+1", "1_0", " 7", "7 ", " 7 ", "-0", "-1", "007", "00", "1.0", "1e3", "0x1", "\xb2", "1\xb2", "9" * 5000, "9007199254740992"]
+NO_NUMBERS = [
+    "",
+    "+1",
+    "1_0",
+    " 7",
+    "7 ",
+    " 7 ",
+    "-0",
+    "-1",
+    "007",
+    "00",
+    "1.0",
+    "1e3",
+    "0x1",
+    "\xb2",
+    "1\xb2",
+    "9" * 5000,
+    "9007199254740992",
+]
 
 
 @pytest.mark.parametrize("text", NO_NUMBERS)
@@ -18,7 +36,9 @@ def test_a_number_has_ascii_digits_up_to_2_to_the_53_less_1() -> None:
     assert [protocol.parse_number(text) for text in (b"0", b"7", b"10", b"9007199254740991")] == [0, 7, 10, 2**53 - 1]
 
 
-@pytest.mark.parametrize("text", ["", "0", "-1", "now", "１２", "0" * 17, "+000000000000001", "000000000000000_", "9" * 16, "0" * 15 + "²"])
+@pytest.mark.parametrize(
+    "text", ["", "0", "-1", "now", "１２", "0" * 17, "+000000000000001", "000000000000000_", "9" * 16, "0" * 15 + "²"]
+)
 def test_an_offset_is_one_that_this_node_writes(text: str) -> None:
     assert protocol.parse_offset(text) is None
 

@@ -41,7 +41,12 @@ def refused_by(kind: Kind, code: str, scope: Scope = Scope.DEPENDENCY) -> Unavai
 @pytest.mark.parametrize(
     ("error", "status", "code", "members"),
     [
-        (refused_by(Kind.EXHAUSTED, "ENOSPC"), 507, "ENOSPC", {"kind": "exhausted", "since_s": 12.0, "free_bytes": 7, "retry_after_s": 2.5}),
+        (
+            refused_by(Kind.EXHAUSTED, "ENOSPC"),
+            507,
+            "ENOSPC",
+            {"kind": "exhausted", "since_s": 12.0, "free_bytes": 7, "retry_after_s": 2.5},
+        ),
         (refused_by(Kind.TRANSIENT, "timeout"), 503, "timeout", {"kind": "transient", "since_s": 12.0}),
         (refused_by(Kind.OVERLOADED, "backlog full", Scope.CALL), 503, "backlog full", {"kind": "overloaded"}),
         (Stopping("deploy"), 503, "stopping", {"kind": "stopping"}),
