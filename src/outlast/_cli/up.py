@@ -27,7 +27,7 @@ def process_options(command: Callable[..., int]) -> Callable[..., int]:
         click.option(
             "--log-format",
             type=click.Choice(["text", "json"]),
-            help="How logs are written to stderr, if nothing else configures logging: text (the default), or one JSON object a line.",
+            help="How logs are written to stderr, if nothing else configures it: text (the default), or one JSON object a line.",
         ),
         click.option(
             "--fold-logs/--no-fold-logs",

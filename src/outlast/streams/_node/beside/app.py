@@ -1,4 +1,4 @@
-"""Which handler answers which path beside the protocol."""
+"""The paths beside the protocol, and the handler of each."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from urllib.parse import unquote_to_bytes
 
 from outlast.streams._entries import check_name
 from outlast.streams._node.answers import RefusalError, bad_request, refusal
-from outlast.streams._node.beside import checking, consumers, listing, records
+from outlast.streams._node.beside import checking, consumers, health, listing, records
 from outlast.streams._node.beside.asked import Asked
 from outlast.streams._node.requests import Request, raw_path, stream_name
 
@@ -16,24 +16,25 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
     from outlast.streams._node.beside.answer import Answer
+    from outlast.streams._node.node import Node
     from outlast.streams._node.requests import Receive, Scope, Send
-    from outlast.streams._node.served import Served
-    from outlast.streams._streams import Streams
 
     Handler = Callable[[Asked], Awaitable[Answer | None]]
 
 CONSUMER_BYTES_MAX: Final = 200
 
 NAME: Final = b"*"
-"""In the place of a name: that of a stream comes second, that of a consumer fourth."""
-_STREAM = (b"streams", NAME)
-_CONSUMER = (b"streams", NAME, b"consumers", NAME)
+"""In the place of a name: that of a stream is the third part of a path, that of a consumer the fifth."""
+NAMES_AT: Final = frozenset({2, 4})
+_STREAMS = (b"v1", b"streams")
+_STREAM = (*_STREAMS, NAME)
+_CONSUMER = (*_STREAM, b"consumers", NAME)
 ROUTES: Mapping[tuple[bytes, ...], Mapping[str, Handler]] = MappingProxyType(
     {
-        (b"streams",): {"GET": listing.page},
+        _STREAMS: {"GET": listing.page},
         # These two are not below the streams, where they would hide one of their name.
-        (b"usage",): {"GET": listing.usage},
-        (b"verify",): {"POST": checking.check},
+        (b"v1", b"usage"): {"GET": listing.usage},
+        (b"v1", b"verify"): {"POST": checking.check},
         _STREAM: {"GET": listing.one},
         (*_STREAM, b"records"): {"GET": records.read},
         (*_STREAM, b"trim"): {"POST": records.trim},
@@ -44,34 +45,41 @@ ROUTES: Mapping[tuple[bytes, ...], Mapping[str, Handler]] = MappingProxyType(
         (*_CONSUMER, b"put_back"): {"POST": consumers.put_back},
         (*_CONSUMER, b"renew"): {"POST": consumers.renew},
         (*_CONSUMER, b"release"): {"POST": consumers.release},
+        (b"livez",): {"GET": health.live},
+        (b"readyz",): {"GET": health.ready},
     }
 )
-"""The handlers by path, from behind `/v1/` on, and method."""
+"""The handlers by path and method."""
 
 
 class Beside:
-    """What a node serves beside the protocol: an ASGI application that raises what goes wrong."""
+    """An ASGI application: all that a node serves beside the protocol. It raises what goes wrong."""
 
-    def __init__(self, store: Streams, find: Callable[[str], Awaitable[Served]]) -> None:
-        """`find` returns the stream of a name, as the node serves it."""
-        self._store = store
-        self._find = find
+    def __init__(self, node: Node) -> None:
+        """Do nothing yet."""
+        self._node = node
         self._checks = checking.Checks()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request. Raises `RefusalError` and the errors of the store."""
-        parts = raw_path(scope).split(b"/")[2:]
-        handlers = ROUTES.get(tuple(NAME if place in {1, 3} else part for place, part in enumerate(parts)))
+        parts = raw_path(scope).split(b"/")[1:]
+        handlers = ROUTES.get(tuple(NAME if place in NAMES_AT else part for place, part in enumerate(parts)))
         if handlers is None:
-            raise RefusalError(refusal(404, "no such path", "there is nothing here; docs/streams_node.md has the paths"))
-        request = Request(scope, receive, send, _name(parts[1]) if len(parts) > 1 else "")
+            raise RefusalError(
+                refusal(
+                    404,
+                    "no such path",
+                    "there is nothing here: streams are below /v1/stream/, and what is beside them below /v1/streams",
+                )
+            )
+        request = Request(scope, receive, send, _name(parts[2]) if len(parts) > 2 else "")
         handler = handlers.get("GET" if request.method == "HEAD" else request.method)
         if handler is None:
             allowed = ", ".join(sorted(handlers) + ["HEAD"] * ("GET" in handlers))
             text = f"this path takes {allowed}"
             raise RefusalError(refusal(405, "method", text, headers=[(b"allow", allowed.encode())]))
-        consumer = _consumer_name(parts[3]) if len(parts) > 3 else ""
-        said = await handler(Asked(request, self._store, self._find, self._checks, consumer))
+        consumer = _consumer_name(parts[4]) if len(parts) > 4 else ""
+        said = await handler(Asked(request, self._node, self._checks, consumer))
         if said is not None:
             await said.send(request)
 

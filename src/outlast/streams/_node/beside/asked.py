@@ -1,15 +1,13 @@
-"""What a handler beside the protocol is called with."""
+"""A request beside the protocol, as its handler gets it."""
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
     from outlast.streams._node.beside.checking import Checks
+    from outlast.streams._node.node import Node
     from outlast.streams._node.requests import Request
     from outlast.streams._node.served import Served
     from outlast.streams._stream import Stream
@@ -18,24 +16,23 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """One request, the store, and how a stream is found in it."""
+    """One request, and the node that it came to."""
 
     request: Request
-    store: Streams
-    find: Callable[[str], Awaitable[Served]]
-    """Returns the stream of that name, as the node serves it: one that has expired is not there."""
+    node: Node
     checks: Checks
     consumer: str = ""
     """The name of the consumer that the path has."""
 
+    @property
+    def store(self) -> Streams:
+        """The store that the node serves."""
+        return self.node.streams
+
     async def served(self) -> Served:
-        """Return the stream of the path. Raises `StreamNotFoundError` and others."""
-        return await self.find(self.request.name)
+        """Return the stream of the path, as it is served. Raises `StreamNotFoundError` and others."""
+        return await self.node.find(self.request.name)
 
     async def stream(self) -> Stream:
         """Return the stream of the path, where it is all the same how its records are served."""
         return (await self.served()).stream
-
-    def now(self) -> float:
-        """Return the time on the clock by which dependencies are kept."""
-        return asyncio.get_running_loop().time()

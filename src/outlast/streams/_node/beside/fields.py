@@ -1,11 +1,11 @@
-"""What a request beside the protocol says in its query or its body, checked before anything is done. Pure."""
+"""The query and the body of a request beside the protocol, checked before anything is done. Pure."""
 
 from __future__ import annotations
 
 import json
 import math
 import re
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, TypeGuard, cast
 
 from outlast.streams._model import NUMBER_MAX
 from outlast.streams._node.answers import bad_request
@@ -54,7 +54,7 @@ class Fields:
     def positions(self, name: str) -> list[int]:
         """Return a list of at least one position."""
         value = self._members.get(name)
-        found: list[Any] = value if isinstance(value, list) else []
+        found = value if _is_list(value) else []
         if not 0 < len(found) <= POSITIONS_MAX or not all(type(each) is int and 0 <= each <= NUMBER_MAX for each in found):
             raise _wrong(name, f"a list of 1 to {POSITIONS_MAX} positions, each 0 to {NUMBER_MAX}")
         return found
@@ -103,6 +103,10 @@ def _finite(text: str) -> float:
     if not math.isfinite(value):
         raise ValueError(text)
     return value
+
+
+def _is_list(value: object) -> TypeGuard[list[Any]]:
+    return isinstance(value, list)
 
 
 def _wrong(name: str, wanted: str) -> Exception:

@@ -49,7 +49,7 @@ async def one(asked: Asked) -> Answer:
 async def usage(asked: Asked) -> Answer:
     """Answer with the disks: the room of each, how it is and since when, and what waits for it."""
     figures = {figure.name: dict(figure.samples) for figure in asked.store.shown.figures()}
-    now = asked.now()
+    now = asked.node.now()
     volumes: list[dict[str, Any]] = []
     for disk in asked.store.disks:
         at = (disk.name,)
@@ -60,7 +60,7 @@ async def usage(asked: Asked) -> Answer:
 
 async def _row(asked: Asked, name: str) -> dict[str, Any] | None:
     try:
-        return _of_stream(await asked.find(name))
+        return _of_stream(await asked.node.find(name))
     except StreamNotFoundError:
         # It was deleted meanwhile.
         return None

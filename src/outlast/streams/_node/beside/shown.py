@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from outlast.extend import Act, Figure, Lag, SystemHealth
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, MutableMapping
+
+    from outlast.streams._node.requests import Send
 
 OUTCOMES: Final = ("answered", "rejected", "refused", "unknown", "failed")
 MODES: Final = ("long-poll", "sse")
@@ -31,11 +33,21 @@ def outcome_of(status: int) -> str:
 
 
 class NodeCounts:
-    """What a node has answered, and those who wait in it. Changed on the event loop's thread, read from any."""
+    """The answers of a node, counted, and those who wait in it. Changed on the event loop's thread, read from any."""
 
     def __init__(self) -> None:
         self.by_status: Counter[int] = Counter()
         self.readers: dict[str, int] = dict.fromkeys(MODES, 0)
+
+    def counting(self, send: Send) -> Send:
+        """Return a `send` that counts the answer that it begins."""
+
+        async def count(message: MutableMapping[str, Any]) -> None:
+            if message["type"] == "http.response.start":
+                self.by_status[message["status"]] += 1
+            await send(message)
+
+        return count
 
     @contextmanager
     def reading(self, mode: str) -> Generator[None]:
