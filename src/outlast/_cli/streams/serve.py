@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 TOKENS_VARIABLE: Final = "OUTLAST_STREAMS_TOKENS"
 ADDRESS: Final = "127.0.0.1:4437"
+HEALTH: Final = frozenset({"/livez", "/readyz"})
+LOOKS: Final = frozenset({"GET", "HEAD"})
 
 
 class Chosen(TypedDict):
@@ -223,8 +225,15 @@ def _tokens(file: Path | None) -> Tokens | None:
     from outlast.http import Tokens
 
     if file is not None:
-        return Tokens.from_file(file)
-    return Tokens.from_environment(TOKENS_VARIABLE) if os.environ.get(TOKENS_VARIABLE) else None
+        return Tokens.from_file(file, needs=needed_scope)
+    return Tokens.from_environment(TOKENS_VARIABLE, needs=needed_scope) if os.environ.get(TOKENS_VARIABLE) else None
+
+
+def needed_scope(method: str, path: str) -> str | None:
+    """Return the scope that a request needs: "read" to look, "write" for all else, none for health and a browser's preflight."""
+    if path in HEALTH or method == "OPTIONS":
+        return None
+    return "read" if method in LOOKS else "write"
 
 
 def _say(server: Server, folders: tuple[Path, ...], count: int, *, as_json: bool) -> None:
