@@ -81,6 +81,11 @@ class Stream:
         return self._held.log.view.size_bytes
 
     @property
+    def segments(self) -> int:
+        """The number of its segments."""
+        return len(self._held.log.view.segments)
+
+    @property
     def is_closed(self) -> bool:
         """Whether nothing is ever added to it."""
         return self._held.log.view.closed
