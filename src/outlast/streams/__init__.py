@@ -10,6 +10,13 @@ from typing import TYPE_CHECKING
 from outlast._lazily import lazily
 
 if TYPE_CHECKING:
+    from outlast.streams._client.client import Client as Client
+    from outlast.streams._client.errors import OffsetGoneError as OffsetGoneError
+    from outlast.streams._client.errors import StaleAnswerError as StaleAnswerError
+    from outlast.streams._client.stream import ClientStream as ClientStream
+    from outlast.streams._client.values import Batch as Batch
+    from outlast.streams._client.values import Sent as Sent
+    from outlast.streams._client.values import StreamHead as StreamHead
     from outlast.streams._consumers import Consumer as Consumer
     from outlast.streams._consumers import Delivered as Delivered
     from outlast.streams._errors import AppendTooLargeError as AppendTooLargeError
@@ -44,8 +51,11 @@ if TYPE_CHECKING:
 _HOMES = {
     "AppendTooLargeError": "_errors",
     "Appended": "_model",
+    "Batch": "_client.values",
     "BeyondTailError": "_errors",
     "Chunk": "_model",
+    "Client": "_client.client",
+    "ClientStream": "_client.stream",
     "Consumer": "_consumers",
     "DamagedError": "_errors",
     "Delivered": "_consumers",
@@ -53,13 +63,16 @@ _HOMES = {
     "FencedError": "_errors",
     "Finding": "_verify",
     "LimitError": "_errors",
+    "OffsetGoneError": "_client.errors",
     "OutcomeUnknownError": "_errors",
     "PositionMismatchError": "_errors",
     "Producer": "_model",
     "Record": "_model",
     "Report": "_verify",
     "Retention": "_model",
+    "Sent": "_client.values",
     "SequenceError": "_errors",
+    "StaleAnswerError": "_client.errors",
     "StoredConsumer": "_stored",
     "StoredStream": "_stored",
     "StoredStreams": "_stored",
@@ -67,6 +80,7 @@ _HOMES = {
     "StreamClosedError": "_errors",
     "StreamError": "_errors",
     "StreamExistsError": "_errors",
+    "StreamHead": "_client.values",
     "StreamNotFoundError": "_errors",
     "StreamOptions": "_model",
     "Streams": "_streams",
@@ -77,8 +91,11 @@ _HOMES = {
 __all__ = [
     "AppendTooLargeError",
     "Appended",
+    "Batch",
     "BeyondTailError",
     "Chunk",
+    "Client",
+    "ClientStream",
     "Consumer",
     "DamagedError",
     "Delivered",
@@ -86,13 +103,16 @@ __all__ = [
     "FencedError",
     "Finding",
     "LimitError",
+    "OffsetGoneError",
     "OutcomeUnknownError",
     "PositionMismatchError",
     "Producer",
     "Record",
     "Report",
     "Retention",
+    "Sent",
     "SequenceError",
+    "StaleAnswerError",
     "StoredConsumer",
     "StoredStream",
     "StoredStreams",
@@ -100,6 +120,7 @@ __all__ = [
     "StreamClosedError",
     "StreamError",
     "StreamExistsError",
+    "StreamHead",
     "StreamNotFoundError",
     "StreamOptions",
     "Streams",
