@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from outlast.streams._model import Record as Record
     from outlast.streams._model import Retention as Retention
     from outlast.streams._model import StreamOptions as StreamOptions
+    from outlast.streams._node.node import Node as Node
     from outlast.streams._stored import StoredConsumer as StoredConsumer
     from outlast.streams._stored import StoredStream as StoredStream
     from outlast.streams._stored import StoredStreams as StoredStreams
@@ -64,6 +65,7 @@ _HOMES = {
     "Finding": "_verify",
     "LimitError": "_errors",
     "OffsetGoneError": "_client.errors",
+    "Node": "_node.node",
     "OutcomeUnknownError": "_errors",
     "PositionMismatchError": "_errors",
     "Producer": "_model",
@@ -104,6 +106,7 @@ __all__ = [
     "Finding",
     "LimitError",
     "OffsetGoneError",
+    "Node",
     "OutcomeUnknownError",
     "PositionMismatchError",
     "Producer",

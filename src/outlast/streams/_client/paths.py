@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Final
 from urllib.parse import quote
 
@@ -9,6 +10,7 @@ from outlast.streams._model import NAME_BYTES_MAX
 
 PROTOCOL: Final = "/v1/stream"
 BESIDE: Final = "/v1/streams"
+CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
 def checked(name: str) -> str:
@@ -17,8 +19,8 @@ def checked(name: str) -> str:
         raise ValueError(f"the name of a stream has 1 to {NAME_BYTES_MAX} bytes of UTF-8, not {len(name.encode())}")
     if not {".", ".."}.isdisjoint(name.split("/")):
         raise ValueError(f"the name {name!r} has a part that is a dot or two: in a URL that is another stream")
-    if not name.isprintable():
-        raise ValueError(f"the name {name!r} has characters that cannot be shown")
+    if CONTROL.search(name):
+        raise ValueError(f"the name {name!r} has control characters")
     return name
 
 
