@@ -39,8 +39,8 @@ class Client:
             async for batch in orders.read(follow=True):
                 print(batch.messages)
 
-    **It never says that something failed when nobody knows.** It tries again what may succeed, with waits that are drawn anew
-    each time, within the deadline, and within a budget that all its requests share (a tenth of them, and three a second); while
+    **It never says that something failed when nobody knows.** It tries again what may succeed, with waits that are each drawn by
+    chance, within the deadline, and within a budget that all its requests share (a tenth of them, and three a second); while
     the server is away, those who wait are let go over a short ramp. What the server refuses too often is refused here
     (`throttle`).
 

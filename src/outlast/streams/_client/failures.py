@@ -14,7 +14,7 @@ from outlast import Fault, Kind, OutlastError, Scope, Unavailable
 from outlast.extend import attached, clean
 from outlast.http import AnswerError
 from outlast.streams._client.errors import OffsetGoneError
-from outlast.streams._client.retrying import Effect, Failure, Outcome
+from outlast.streams._client.retrying import Certainty, Effect, Failure
 from outlast.streams._client.values import is_true
 from outlast.streams._errors import (
     AppendTooLargeError,
@@ -45,7 +45,7 @@ RETRY_S: Final = 1.0
 NOT_SENT_CODES: Final = frozenset({"no connection", "deadline over", "bad header", "bad URL"})
 """Codes of `HttpPeer` for what ended before anything was sent."""
 DIALLING: Final = frozenset({"ConnectError", "ConnectTimeout"})
-"""What both libraries raise while there is no connection yet."""
+"""The errors of both libraries while there is no connection yet."""
 PASSING: Final = frozenset({Kind.TRANSIENT, Kind.OVERLOADED, Kind.EXHAUSTED, Kind.CONTENDED})
 """The kinds of which the same request may succeed later."""
 REFUSING: Final = frozenset({408, 421, 425, 429})
@@ -56,7 +56,7 @@ PLAIN: Final = frozenset({501, 505, 511})
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What was asked, as far as its errors speak of it."""
+    """A question, as far as its errors speak of it."""
 
     stream: str
     effect: Effect
@@ -71,16 +71,16 @@ def failure_of(exc: Exception, asked: Asked, peer: str) -> Failure:
     """Return what an exception that ended an attempt says."""
     fault = attached(exc) or Fault(Kind.TRANSIENT, type(exc).__name__, clean(str(exc)), peer)
     if isinstance(exc, Unavailable):
-        return Failure(Outcome.NOT_SENT, exc, exc.fault, passes=exc.fault.kind in PASSING)
+        return Failure(Certainty.NOT_SENT, exc, exc.fault, passes=exc.fault.kind in PASSING)
     if isinstance(exc, AnswerError):
         return _answered(exc, fault, asked, peer)
     if isinstance(exc, OutlastError) and fault.code in NOT_SENT_CODES:
-        return Failure(Outcome.NOT_SENT, exc, fault, passes=fault.kind in PASSING)
+        return Failure(Certainty.NOT_SENT, exc, fault, passes=fault.kind in PASSING)
     is_dialling = any(cls.__name__ in DIALLING for cls in type(exc).__mro__)
-    outcome = Outcome.NOT_SENT if is_dialling else Outcome.UNKNOWN
+    certainty = Certainty.NOT_SENT if is_dialling else Certainty.UNKNOWN
     if fault.kind in PASSING:
-        return Failure(outcome, refusal(fault, peer, exc), fault, passes=True)
-    return Failure(outcome, exc, fault, passes=False)
+        return Failure(certainty, refusal(fault, peer, exc), fault, passes=True)
+    return Failure(certainty, exc, fault, passes=False)
 
 
 def refusal(fault: Fault, peer: str, cause: Exception, since_s: float = 0.0) -> Unavailable:
@@ -114,25 +114,25 @@ def _answered(exc: AnswerError, fault: Fault, asked: Asked, peer: str) -> Failur
         # What the server says itself, in its own words, and as the first cause.
         fault = Fault(fault.kind, problem.code, problem.detail or fault.reason, peer, Scope.CALL, fault.retry_after_s, fault.hint)
         if problem.code == OutcomeUnknownError.code:
-            return Failure(Outcome.UNKNOWN, refusal(fault, peer, exc), fault, passes=True)
+            return Failure(Certainty.UNKNOWN, refusal(fault, peer, exc), fault, passes=True)
     typed = _typed(exc, asked)
     if typed is not None:
         typed.__cause__ = exc
         passes = isinstance(typed, ExpiredError)
         told = attached(typed) or fault
         settles = problem is not None and isinstance(typed, StreamClosedError)
-        return Failure(Outcome.REFUSED, typed, told, passes=passes, settles=settles)
+        return Failure(Certainty.REFUSED, typed, told, passes=passes, settles=settles)
     if status >= 500 and status not in PLAIN:
         is_refusal = status == 507 or (problem is not None and status == 503)
         return Failure(
-            Outcome.REFUSED if is_refusal else Outcome.UNKNOWN,
+            Certainty.REFUSED if is_refusal else Certainty.UNKNOWN,
             refusal(fault, peer, exc, (problem and problem.since_s) or 0.0) if fault.kind in PASSING else exc,
             fault,
             passes=fault.kind in PASSING,
         )
     if status in REFUSING:
-        return Failure(Outcome.REFUSED, refusal(fault, peer, exc, (problem and problem.since_s) or 0.0), fault, passes=True)
-    return Failure(Outcome.REFUSED, exc, fault, passes=False)
+        return Failure(Certainty.REFUSED, refusal(fault, peer, exc, (problem and problem.since_s) or 0.0), fault, passes=True)
+    return Failure(Certainty.REFUSED, exc, fault, passes=False)
 
 
 def _typed(exc: AnswerError, asked: Asked) -> Exception | None:  # noqa: PLR0911 - a table

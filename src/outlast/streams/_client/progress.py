@@ -56,11 +56,11 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What follows from an answer."""
+    """The step that follows from an answer."""
 
     place: Place
     batch: Batch | None = None
-    """What the caller gets, None for nothing."""
+    """It is what the caller gets; None: nothing."""
     wait_s: float = 0.0
     """The wait before the next question."""
     ended: bool = False

@@ -1,4 +1,4 @@
-"""What follows from a failed attempt: another one after a wait, or an error that is true. Pure: it is given the time.
+"""The decision after a failed attempt: another one after a wait, or an error that is true. Pure: it is given the time.
 
 An attempt ends in one of three ways that matter: the server never heard of it, it has refused it, or nobody knows. What is not
 known is never reported as a failure, and never sent again unless the same effect twice is no more than once.
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from outlast import Fault
 
 BACKOFF: Final = Backoff(base_s=0.1, cap_s=5.0, jitter=Jitter.DECORRELATED)
-"""The waits between attempts, drawn anew each: 0.1 s to 5 s, and at least what the server asks for."""
+"""The waits between attempts, each drawn by chance: 0.1 s to 5 s, and at least what the server asks for."""
 RATIO: Final = 0.1
 """Retries add a tenth to the load, and three a second (`outlast.RetryBudget`)."""
 
@@ -28,8 +28,8 @@ RATIO: Final = 0.1
 FRESH: Final = BackoffState()
 
 
-class Outcome(enum.Enum):
-    """What is known of a request after an attempt has failed."""
+class Certainty(enum.Enum):
+    """The knowledge of a request after an attempt has failed."""
 
     NOT_SENT = "not sent"
     """The server has not heard of it."""
@@ -40,7 +40,7 @@ class Outcome(enum.Enum):
 
 
 class Effect(enum.Enum):
-    """What it does to send a request twice."""
+    """The effect of a request that is carried out twice."""
 
     NONE = "none"
     """It changes nothing: a read."""
@@ -56,9 +56,9 @@ class Effect(enum.Enum):
 class Failure:
     """A failed attempt."""
 
-    outcome: Outcome
+    certainty: Certainty
     error: Exception
-    """What is raised, if this is the end of it."""
+    """It is raised, if this is the end of it."""
     fault: Fault
     passes: bool
     """Whether the same request may succeed later."""
@@ -110,7 +110,7 @@ class Rule:
         waits_for_room: bool = False,
     ) -> tuple[Attempts, Again | End]:
         """Return the attempts with this one, and what to do."""
-        if failure.outcome is Outcome.UNKNOWN and effect is not Effect.NONE:
+        if failure.certainty is Certainty.UNKNOWN and effect is not Effect.NONE:
             attempts = replace(attempts, doubt=attempts.doubt or failure)
         unsure = attempts.doubt is not None
         if (unsure and effect is Effect.TWICE) or not self._may_pass(failure, waits_for_room or unsure):
@@ -119,7 +119,7 @@ class Rule:
         attempts = replace(attempts, backoff=state)
         # What the server has not heard of has cost it nothing. What is in doubt is asked for again by its deadline at the latest:
         # without a token it waits on, since to give up would help nobody.
-        if failure.outcome is not Outcome.NOT_SENT and not self.budget.take(now):
+        if failure.certainty is not Certainty.NOT_SENT and not self.budget.take(now):
             if not unsure:
                 failure.error.add_note("it was not tried again: the retry budget is used up")
                 return attempts, End(failure.error)
@@ -130,7 +130,7 @@ class Rule:
 
     @staticmethod
     def _may_pass(failure: Failure, waits_for_room: bool) -> bool:  # noqa: FBT001 - one property of the request
-        """A full disk takes minutes, and somebody who makes room: the caller is told at once, unless it wants to wait."""
+        """Return whether to wait: a full disk takes minutes, so the caller is told at once, unless it wants that."""
         return failure.passes and (waits_for_room or failure.fault.kind is not Kind.EXHAUSTED)
 
 

@@ -1,4 +1,4 @@
-"""What a client remembers of a stream that it writes to: its producer, its content type, and the last refusal."""
+"""The memory that a client has of a stream that it writes to: its producer, its content type, and the last refusal."""
 
 from __future__ import annotations
 
