@@ -69,6 +69,18 @@ def test_a_disk_that_is_lost_takes_nothing_more_and_can_be_read() -> None:
     assert naive.lost == 0
 
 
+def test_rakaia_tells_its_clients_nothing_and_its_log_everything() -> None:
+    pytest.importorskip("rakaia")
+    (arm,) = drill("full-at-once", "rakaia").arms
+    assert arm.refused > 0
+    # A traceback for each refusal.
+    assert arm.log_lines > 20 * arm.refused
+    assert arm.errors_first == ("500 Internal Server Error",)
+    assert arm.attempts > 0
+    assert arm.recovery_s is not None
+    assert (arm.lost, arm.twice, arm.hung_up) == (0, 0, 0)
+
+
 @pytest.mark.long
 def test_a_neighbour_fills_a_disk_at_once() -> None:
     (flagged,) = drill("full-at-once", "fluvio-fixed").arms
