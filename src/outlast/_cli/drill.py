@@ -112,9 +112,9 @@ def electric(**chosen: Any) -> int:  # noqa: ANN401
 def fluvio(**chosen: Any) -> int:  # noqa: ANN401
     """Fill or break the disk under a log, and mend it.
 
-    Eight producers push. The same log in four arms: naive, fluvio-fixed, outlast, rakaia, each on a small disk of its own, which
-    is mounted as root or else as root of a user namespace. Exit code 0: the outlast arm kept what the drill promises; 1: it broke
-    a promise; 2: the naive arm did not storm, so the drill proves nothing; 77: no such disk can be made on this machine.
+    Eight producers push. The same log in five arms: naive, fluvio-fixed, outlast, outlast-http, rakaia, each on a small disk of
+    its own, which is mounted as root or else as root of a user namespace. Exit code 0: both outlast arms kept what the drill
+    promises; 1: one broke a promise; 2: the naive arm did not storm, so the drill proves nothing; 77: no such disk can be made.
     """
     _require_packages(report=chosen["report"] is not None, wanted=("psutil", "google_crc32c", "httptools"))
     from outlast._drill.fluvio.drill import FLUVIO, FluvioOptions, command_with_rights

@@ -20,6 +20,7 @@ from outlast._drill.fluvio.promises import check, compare, stormed
 from outlast._drill.lab.errors import DrillUsageError
 from outlast._drill.lab.observer import ArmState, Sample
 from outlast._drill.lab.result import DrillResult
+from outlast._drill.shown.figures import verdict
 from outlast._drill.shown.live import LiveView
 from outlast._drill.shown.report import render_report
 from outlast._drill.shown.summary import print_summary
@@ -225,6 +226,18 @@ def test_the_summary_has_every_arm_and_figure() -> None:
         "kept all 12",
     ):
         assert words in text, words
+
+
+def test_both_arms_of_ours_are_held_to_the_promises() -> None:
+    assert FLUVIO.proven == ("outlast", "outlast-http")
+    both = (*check(arm(), "full"), *(replace(each, arm="outlast-http") for each in check(arm(lost=1), "full")))
+    found = replace(result(arm(), arm("outlast-http")), promises=both)
+    assert verdict(found) == "The outlast-http arm broke 1 of 24 promises: records lost."
+    assert verdict(replace(found, promises=both[:13])) == "The outlast and outlast-http arms kept all 13 promises."
+    text = printed(lambda console: print_summary(FLUVIO, found, console))
+    assert "kept   outlast, records lost: 0" in text
+    assert "BROKEN outlast-http, records lost: 1" in text
+    assert "Promises of outlast and outlast-http<" in render_report(FLUVIO, found)
 
 
 def test_the_report_draws_every_series_of_every_arm_and_marks_the_fault() -> None:

@@ -37,18 +37,26 @@ FILL_MIB_S = 4.0
 """The speed at which eight producers of records of 1 KiB fill a disk, on two processors that have more to do."""
 _ARMS = "outlast._drill.fluvio.arms."
 
+
+def _level(size: int) -> int:
+    return Thresholds().levels(size).enter
+
+
 LOG_ARMS: Mapping[str, LogKind] = MappingProxyType(
     {
         kind.name: kind
         for kind in (
             LogKind("naive", "each request is tried on the disk, each failure is logged", _ARMS + "naive", ids=ids_of_lines),
             LogKind("fluvio-fixed", "a flag set at the first error, never cleared", _ARMS + "fluvio_fixed", ids=ids_of_lines),
+            LogKind("outlast", "outlast.streams", _ARMS + "outlast_streams", ids=ids_of_stream, level_bytes=_level),
             LogKind(
-                "outlast",
-                "outlast.streams",
-                _ARMS + "outlast_streams",
+                "outlast-http",
+                "outlast.streams behind its node, over HTTP",
+                _ARMS + "outlast_node",
+                needs="uvicorn",
                 ids=ids_of_stream,
-                level_bytes=lambda size: Thresholds().levels(size).enter,
+                level_bytes=_level,
+                talk=HttpTalk,
             ),
             LogKind(
                 "rakaia",
@@ -139,5 +147,6 @@ FLUVIO: Drill[FluvioOptions, LogArm] = Drill(
     series=SERIES,
     describe=describe,
     load=load,
+    proven=("outlast", "outlast-http"),
     measured="its output pipe, the kernel's accounts of it, what its clients were told, and what its log holds at the end",
 )

@@ -65,7 +65,7 @@ class _Client:
     due_s: float
     socket: socket.socket
     answers: Answers
-    """What comes on that connection."""
+    """Reads those that come on that connection."""
     sequence: int = 0
     asked: int | None = None
     sent_s: float = 0.0
@@ -78,7 +78,7 @@ class Producers:
         """Prepare `count` producers and a reader of the arm that `talk` reaches."""
         self.notes = Notes()
         self.broken = 0
-        """Connections that the arm has ended without a word. A client then connects again; one that cannot sends no more."""
+        """Connections that the arm has ended without an answer. A client then connects again; one that cannot sends no more."""
         self._talk = talk
         self._count = count
         self._rng = Random(seed)

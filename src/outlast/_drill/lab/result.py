@@ -94,7 +94,7 @@ class Promise:
     unit: str = ""
     reason: str = ""
     arm: str = PROVEN_ARM
-    """Whose promise it is."""
+    """The arm that is held to it."""
 
     @classmethod
     def at_most(cls, name: str, limit: float, value: float | None, unit: str, reason: str) -> Promise:
