@@ -115,6 +115,10 @@ async def ask(app: Any, call: Call) -> Answer:
     return answer
 
 
+def labels_of(stream: Stream) -> dict[str, str]:
+    return dict(getattr(stream, "labels", {}))
+
+
 State = dict[str, tuple[object, ...]]
 
 
@@ -124,7 +128,7 @@ async def state_of(streams: Streams) -> State:
     for name in streams.names():
         try:
             stream = await streams.open(name)
-            found[name] = (stream.id, stream.oldest, stream.tail, stream.is_closed, dict(stream.labels))
+            found[name] = (stream.id, stream.oldest, stream.tail, stream.is_closed, labels_of(stream))
         except StreamNotFoundError:
             continue
     return found
@@ -190,7 +194,7 @@ async def check_offsets(node: Node, call: Call, answer: Answer) -> None:
         assert int(named) == stream.tail or (call.method == "POST" and call.header(b"producer-id") is not None)
     if call.method in {"HEAD", "PUT", "POST"}:
         assert (b"stream-closed" in answer.headers) == stream.is_closed
-    if call.method == "GET" and "forked-from" not in stream.labels:
+    if call.method == "GET" and "forked-from" not in labels_of(stream):
         assert up_to_date == (int(named) == stream.tail)
         await check_records(call, answer, stream, int(named))
 
@@ -202,7 +206,7 @@ async def check_records(call: Call, answer: Answer, stream: Stream, following: i
     start = {b"-1": stream.oldest, b"now": stream.tail}.get(text)
     start = int(text) if start is None else start
     records = [record.data async for record in stream.read(start)][: following - start]
-    is_json = stream.labels.get("content-type", "").lower().partition(";")[0].strip() == "application/json"
+    is_json = answer.headers[b"content-type"].lower().partition(b";")[0].strip() == b"application/json"
     if answer.status == 204:
         assert (records, answer.body) == ([], b"")
     else:
