@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     Send = Callable[[Message], Awaitable[None]]
 
 PREFIX: Final = b"/v1/stream/"
-BESIDE: Final = b"/v1/streams"
 NAME_BYTES_MAX: Final = 1024
 NAMES_KEPT: Final = 1024
 """Names that were read from paths lately: reading one costs more than looking it up."""
@@ -69,6 +68,14 @@ class Request:
         if value is None or _SECONDS.fullmatch(value) is None:
             return None
         return min(float(value), DEADLINE_S_MAX)
+
+    @property
+    def has_body(self) -> bool | None:
+        """Whether there is a body; None: that is known once it has come, in chunks."""
+        length = self.headers.get(b"content-length")
+        if length is not None:
+            return length.strip(b"0") != b""
+        return None if b"transfer-encoding" in self.headers else False
 
     def text(self, header: bytes) -> str | None:
         """Return the value of a header as a text; None if there is none."""
