@@ -260,7 +260,6 @@ class World:
             self.note("label refused")
         else:
             self.model.labelled(labels)
-            self.note("label")
         demand(self.log.meta.labels in [self.model.labels, *self.model.labels_maybe], "labels are seen that nobody has set")
 
     def release(self) -> None:
