@@ -68,6 +68,8 @@ _HOMES = {
     "OffsetGoneError": "_client.errors",
     "Node": "_node.node",
     "Listed": "_model",
+    "Listed": "_model",
+    "Node": "_node.node",
     "OutcomeUnknownError": "_errors",
     "PositionMismatchError": "_errors",
     "Producer": "_model",

@@ -91,11 +91,6 @@ class Stream:
         """Texts that are stored with it for whoever serves it; they mean nothing here."""
         return MappingProxyType(dict(self._held.log.meta.labels))
 
-    @property
-    def created(self) -> float:
-        """The time at which it was made, in seconds since 1970."""
-        return self._held.created_us / 1e6
-
     async def label(self, labels: Mapping[str, str]) -> None:
         """Replace its labels, durably. It works on a full disk.
 
@@ -109,6 +104,13 @@ class Stream:
         """Return the epoch of a producer and the last sequence that is stored of it; None: it is not known."""
         state = self._held.log.producers.stored.get(producer)
         return None if state is None else (state.epoch, state.sequence)
+
+    def check(self, size_bytes: int = 0) -> None:
+        """Raise what an append of so many bytes would be refused with at this moment, if it would: nobody has to make it first.
+
+        Raises `StreamNotFoundError`, `StreamClosedError`, `Unavailable`, `LimitError` and `Stopping`; admission is not asked.
+        """
+        self._held.volume.check(self._held, size_bytes)
 
     async def append(
         self,
