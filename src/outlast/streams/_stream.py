@@ -112,6 +112,7 @@ class Stream:
         """
         self._held.volume.check(self._held, size_bytes)
 
+
     async def append(
         self,
         records: bytes | Sequence[bytes],
