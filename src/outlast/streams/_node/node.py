@@ -12,6 +12,7 @@ from outlast.streams._errors import StreamNotFoundError
 from outlast.streams._model import APPEND_BYTES_MAX, StreamOptions
 from outlast.streams._node import append, beside, create, metadata, read
 from outlast.streams._node.answers import BrokenOffError, RefusalError, problem_for, refusal
+from outlast.streams._node.expiry import Expiry
 from outlast.streams._node.live.pieces import Pieces
 from outlast.streams._node.requests import BESIDE, PREFIX, ClientGoneError, Request, raw_path, stream_name
 from outlast.streams._node.served import Served, ServedStreams
@@ -85,6 +86,7 @@ class Node:
         self.rng: Final = rng or random.Random()
         self.served: Final = ServedStreams(streams)
         self.pieces: Final = Pieces()
+        self.expiry: Final = Expiry(self)
         self._wall = wall
         self._clock: Clock | None = None
 
@@ -115,6 +117,8 @@ class Node:
             await problem(scope, receive, send)
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self._clock is None:
+            self.wall()
         path = raw_path(scope)
         if path.startswith(PREFIX):
             request = Request(scope, receive, send, stream_name(path[len(PREFIX) :]))

@@ -117,6 +117,8 @@ class ServedStreams:
     def __init__(self, streams: Streams) -> None:
         self._streams = streams
         self._by_name: dict[str, Served] = {}
+        self.mortal: Final[dict[str, Served]] = {}
+        """Those of them that have a TTL or an instant at which they end."""
         self._sweep_at = SWEEP_MIN
 
     def __len__(self) -> int:
@@ -138,6 +140,9 @@ class ServedStreams:
         served = self._by_name.get(stream.name)
         if served is None or served.id != stream.id:
             served = self._by_name[stream.name] = Served(stream, labels_of(stream), now)
+            self.mortal.pop(stream.name, None)
+            if served.ttl_s is not None or served.expires_at is not None:
+                self.mortal[stream.name] = served
             if len(self._by_name) > self._sweep_at:
                 self._sweep()
         return served
@@ -146,6 +151,7 @@ class ServedStreams:
         """Let go of one that was deleted."""
         if self._by_name.get(served.name) is served:
             del self._by_name[served.name]
+            self.mortal.pop(served.name, None)
 
     def _sweep(self) -> None:
         for served in self.known():

@@ -1,0 +1,80 @@
+"""The end of streams that have one: those that nobody has used for their TTL, and those whose instant has come.
+
+A request that finds its stream over deletes it and answers 404. This finds the streams that nobody asks for. The time of a TTL is
+the event loop's, which nobody sets, and begins again when the node does; an instant is compared with the wall clock as it was at
+the start and what the event loop has counted since: so a clock that jumps while the process runs ends nothing. A stream is told
+apart by its id: nothing that was known of one that is deleted is ever held against the next of its name.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from outlast import Unavailable
+from outlast.streams._errors import StreamError
+from outlast.streams._node import protocol
+
+if TYPE_CHECKING:
+    from outlast import Stop
+    from outlast.streams._node.node import Node
+
+EVERY_S: Final = 1.0
+LOOKED_AT: Final = 1000
+"""The streams that one turn looks at, and one in ten of them when there are more: a tenth of a second at most for 100,000."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Asleep:
+    """A stream that nobody has asked for since the start, and its end on the clock of the event loop."""
+
+    id: str
+    ends_at: float
+
+
+class Expiry:
+    """Finds the streams of a node that are over, and deletes them. On the event loop's thread only."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._began: float | None = None
+        self._asleep: dict[str, _Asleep] = {}
+        self._left: deque[str] = deque()
+        """The names that are still to be looked at in this round."""
+
+    async def turn(self, stop: Stop) -> None:
+        """Look at the next streams, and delete those that are over. One whose disk refuses that is met again in the next round."""
+        began = self._begin() if self._began is None else self._began
+        mortal = self._node.served.mortal
+        if not self._left:
+            self._left.extend(mortal.keys() | self._asleep.keys())
+        for _ in range(min(len(self._left), max(LOOKED_AT, (len(mortal) + len(self._asleep)) // 10))):
+            if stop.requested:
+                return
+            # One that is damaged or gone meanwhile is left alone.
+            with contextlib.suppress(StreamError, Unavailable):
+                await self._look(self._left.popleft(), began)
+
+    def _begin(self) -> float:
+        node = self._node
+        self._began = began = node.now()
+        for listed in node.streams.listed():
+            ttl, instant = listed.labels.get("ttl"), protocol.parse_instant(listed.labels.get("expires-at", ""))
+            if ttl is not None or instant is not None:
+                left_s = min(float("inf") if ttl is None else float(ttl), float("inf") if instant is None else instant - node.wall())
+                self._asleep[listed.name] = _Asleep(listed.id, began + left_s)
+        return began
+
+    async def _look(self, name: str, began: float) -> None:
+        node = self._node
+        served, asleep = node.served.mortal.get(name), self._asleep.get(name)
+        if served is None and asleep is not None and node.now() >= asleep.ends_at:
+            found = await node.served.get(name, began)
+            # Its name may be another's by now.
+            served = found if found.id == asleep.id else None
+        if served is not None:
+            self._asleep.pop(name, None)
+            if served.is_expired(node.now(), node.wall()):
+                await node.delete(served)
