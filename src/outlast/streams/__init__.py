@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from outlast.streams._errors import TrimmedError as TrimmedError
     from outlast.streams._model import Appended as Appended
     from outlast.streams._model import Chunk as Chunk
+    from outlast.streams._model import Listed as Listed
     from outlast.streams._model import Producer as Producer
     from outlast.streams._model import Record as Record
     from outlast.streams._model import Retention as Retention
@@ -54,6 +55,7 @@ _HOMES = {
     "FencedError": "_errors",
     "Finding": "_verify",
     "LimitError": "_errors",
+    "Listed": "_model",
     "Node": "_node.node",
     "OutcomeUnknownError": "_errors",
     "PositionMismatchError": "_errors",
@@ -88,6 +90,7 @@ __all__ = [
     "FencedError",
     "Finding",
     "LimitError",
+    "Listed",
     "Node",
     "OutcomeUnknownError",
     "PositionMismatchError",
