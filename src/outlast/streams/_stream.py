@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from outlast import Admission
     from outlast.streams._consumers import Consumer
+    from outlast.streams._consumers._cursor import Cursor
     from outlast.streams._held import Held
     from outlast.streams._model import Appended, Chunk, Producer, Record, StreamOptions
 
@@ -51,6 +52,21 @@ class Stream:
         return self._held.options
 
     @property
+    def created(self) -> float:
+        """The time at which it was made, in seconds since 1970."""
+        return self._held.log.meta.created_us / 1e6
+
+    @property
+    def volume(self) -> str:
+        """The name of the disk that it lives on."""
+        return self._held.volume.disk.name
+
+    @property
+    def producers(self) -> int:
+        """The number of producers that it remembers."""
+        return len(self._held.log.producers)
+
+    @property
     def oldest(self) -> int:
         """The oldest position that can be read."""
         return self._held.log.view.oldest
@@ -64,6 +80,11 @@ class Stream:
     def size_bytes(self) -> int:
         """Bytes that it takes on the disk."""
         return self._held.log.view.size_bytes
+
+    @property
+    def segments(self) -> int:
+        """The number of its segments."""
+        return len(self._held.log.view.segments)
 
     @property
     def is_closed(self) -> bool:
@@ -162,6 +183,15 @@ class Stream:
         not acknowledged is set aside. Raises `ValueError`, `LimitError`, `DamagedError`, `Unavailable`.
         """
         return await self._held.consumers.consumer(name, lease_s=lease_s, deliveries_max=deliveries_max, start=start)
+
+    def used_consumer(self, name: str) -> Consumer | None:
+        """Return the consumer of this name if it is in use: from the first call of `consumer` on, until the store closes."""
+        self._held.check_there()
+        return self._held.consumers.used(name)
+
+    async def cursors(self) -> tuple[Cursor, ...]:
+        """Return the places of all consumers, in the order of their names, to look at. Raises `DamagedError`, `Unavailable`."""
+        return await self._held.consumers.cursors()
 
     async def delete_consumer(self, name: str) -> None:
         """Forget a consumer, durably; one of its name that is made later is a new one. Raises `Unavailable`."""
