@@ -63,7 +63,9 @@ class Expiry:
         for listed in node.streams.listed():
             ttl, instant = listed.labels.get("ttl"), protocol.parse_instant(listed.labels.get("expires-at", ""))
             if ttl is not None or instant is not None:
-                left_s = min(float("inf") if ttl is None else float(ttl), float("inf") if instant is None else instant - node.wall())
+                left_s = min(
+                    float("inf") if ttl is None else float(ttl), float("inf") if instant is None else instant - node.wall()
+                )
                 self._asleep[listed.name] = _Asleep(listed.id, began + left_s)
         return began
 

@@ -14,7 +14,7 @@ from outlast.streams._model import APPEND_BYTES_MAX, StreamOptions
 from outlast.streams._node import append, create, metadata, read
 from outlast.streams._node.answers import BrokenOffError, RefusalError, problem_for, refusal
 from outlast.streams._node.beside import Beside, NodeCounts, ShownNode
-from outlast.streams._node.expiry import Expiry
+from outlast.streams._node.expiry import EVERY_S, Expiry
 from outlast.streams._node.live.pieces import Pieces
 from outlast.streams._node.requests import PREFIX, ClientGoneError, Request, raw_path, stream_name
 from outlast.streams._node.served import Served, ServedStreams
@@ -108,6 +108,7 @@ class Node:
             raise ConfigurationError(msg)
         self._service = service
         service.show(self.shown)
+        service.loop(every_s=EVERY_S, name=f"expiry of {self.streams.name}")(self.expiry.turn)
         return self
 
     @property

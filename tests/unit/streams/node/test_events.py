@@ -150,6 +150,7 @@ def test_it_ends_after_a_while_with_where_to_go_on() -> None:
                 assert controls(exchange) == 2 * [{"streamNextOffset": offset(1), "upToDate": True}]
                 assert exchange.body.count(b":\n\n") == 3, "a comment after each 15 s of silence"
             assert (await rig.node.find("a")).readers == 0
+            assert rig.node.counts.readers["sse"] == 0
             return ended
 
     ended = run_virtual(main)
@@ -256,6 +257,7 @@ def test_a_thousand_readers_are_one_follower_and_one_event(monkeypatch: pytest.M
             await asyncio.wait([reader.task for reader in readers])
             assert len(rig.node.pieces) == 0
             assert (await rig.node.find("a")).readers == 0
+            assert rig.node.counts.readers["sse"] == 0
 
     run_virtual(main)
 
@@ -333,5 +335,6 @@ def test_a_client_that_leaves_leaves_nothing_behind_whenever_it_leaves(turns: in
             assert asyncio.all_tasks() == before
             assert len(rig.node.pieces) == 0
             assert (await rig.node.find("a")).readers == 0
+            assert rig.node.counts.readers["sse"] == 0
 
     run_virtual(main)

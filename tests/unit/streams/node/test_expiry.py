@@ -8,10 +8,10 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import pytest
-
 from node_rig import TEXT, Rig, offset, serving
-from outlast.testing import run_virtual
 from store_parts import disk_in_memory
+
+from outlast.testing import run_virtual
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -64,9 +64,15 @@ def test_one_that_nobody_uses_is_over_after_its_ttl() -> None:
 
 @pytest.mark.parametrize(
     ("method", "query", "begins_again"),
-    [("GET", "", True), ("GET", "?offset=now", True), ("POST", "", True), ("HEAD", "", False), ("GET", "?offset=nonsense", False)],
+    [
+        ("GET", "", True),
+        ("GET", "?offset=now", True),
+        ("POST", "", True),
+        ("HEAD", "", False),
+        ("GET", "?offset=nonsense", False),
+    ],
 )
-def test_reads_and_appends_begin_the_ttl_again(method: str, query: str, begins_again: bool) -> None:
+def test_reads_and_appends_begin_the_ttl_again(*, method: str, query: str, begins_again: bool) -> None:
     async def main() -> None:
         async with serving() as rig:
             await rig.put("a", ttl(10), b"one")
@@ -149,7 +155,7 @@ def test_the_end_of_a_deleted_stream_is_none_of_the_next_of_its_name() -> None:
             assert (await rig.get(f"a?offset={offset(2)}")).status == 400, "a position of the old one"
             await rig.post("a", b"!", append)
             assert (await rig.get("a")).body == b"new!", "the producer of the old one is unknown to it"
-            assert await (await rig.streams.open("a")).cursors() == {}
+            assert await (await rig.streams.open("a")).cursors() == ()
             with pytest.raises(Exception, match="it was deleted"):
                 await old.fetch()
 

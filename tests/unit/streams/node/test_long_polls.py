@@ -159,6 +159,7 @@ def test_a_client_that_leaves_leaves_nothing_behind() -> None:
             await settled()
             assert asyncio.all_tasks() == before
             assert (await rig.node.find("a")).readers == 0
+            assert rig.node.counts.readers["long-poll"] == 0
             return asyncio.get_running_loop().time()
 
     assert run_virtual(main) < 1
