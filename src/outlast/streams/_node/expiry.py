@@ -18,12 +18,15 @@ from outlast.streams._errors import StreamError
 from outlast.streams._node import protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from outlast import Stop
     from outlast.streams._node.node import Node
+    from outlast.streams._node.served import Served
 
 EVERY_S: Final = 1.0
 LOOKED_AT: Final = 1000
-"""The streams that one turn looks at, and one in ten of them when there are more: a tenth of a second at most for 100,000."""
+"""The streams that one turn looks at, or one in ten when that is more: all of them within 10 turns."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +48,7 @@ class Expiry:
         """The names that are still to be looked at in this round."""
 
     async def turn(self, stop: Stop) -> None:
-        """Look at the next streams, and delete those that are over. One whose disk refuses that is met again in the next round."""
+        """Look at the next streams, and delete those that are over; one whose disk refuses that is met again."""
         began = self._begin() if self._began is None else self._began
         mortal = self._node.served.mortal
         if not self._left:
@@ -61,22 +64,40 @@ class Expiry:
         node = self._node
         self._began = began = node.now()
         for listed in node.streams.listed():
-            ttl, instant = listed.labels.get("ttl"), protocol.parse_instant(listed.labels.get("expires-at", ""))
-            if ttl is not None or instant is not None:
-                left_s = min(
-                    float("inf") if ttl is None else float(ttl), float("inf") if instant is None else instant - node.wall()
-                )
+            left_s = left(listed.labels, node.wall())
+            if left_s is not None:
                 self._asleep[listed.name] = _Asleep(listed.id, began + left_s)
         return began
 
     async def _look(self, name: str, began: float) -> None:
         node = self._node
-        served, asleep = node.served.mortal.get(name), self._asleep.get(name)
+        served = node.served.mortal.get(name)
+        asleep = self._asleep.get(name)
         if served is None and asleep is not None and node.now() >= asleep.ends_at:
-            found = await node.served.get(name, began)
-            # Its name may be another's by now.
-            served = found if found.id == asleep.id else None
+            served = await self._wake(name, asleep, began)
         if served is not None:
             self._asleep.pop(name, None)
             if served.is_expired(node.now(), node.wall()):
                 await node.delete(served)
+
+    async def _wake(self, name: str, asleep: _Asleep, began: float) -> Served | None:
+        """Return the stream that was asleep; None when it is not there any more, whatever has its name by now."""
+        try:
+            served = await self._node.served.get(name, began)
+        except StreamError:
+            del self._asleep[name]
+            raise
+        if served.id != asleep.id:
+            del self._asleep[name]
+            return None
+        return served
+
+
+def left(labels: Mapping[str, str], wall_s: float) -> float | None:
+    """Return the seconds until a stream with these labels ends that nobody uses; None for one that has no end."""
+    ttl = protocol.parse_number(labels.get("ttl", "").encode())
+    instant = protocol.parse_instant(labels.get("expires-at", ""))
+    ends = [] if ttl is None else [float(ttl)]
+    if instant is not None:
+        ends.append(instant - wall_s)
+    return min(ends, default=None)

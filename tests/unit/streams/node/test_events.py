@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import sse_reader
 from node_rig import JSON, TEXT, Open, Rig, offset, serving
+from store_parts import disk_in_memory, opened
 
+from outlast.streams import Node
 from outlast.streams._node.live import events, pieces
 from outlast.streams._node.served import Served
 from outlast.testing import run_virtual
@@ -229,6 +231,64 @@ def test_the_stop_ends_it_whole() -> None:
             assert not reader.cut
             assert b": stopping\n" in exchange.body
             assert sse_reader.of(exchange.body, "error") == []
+
+    run_virtual(main)
+
+
+def test_a_store_that_lets_its_readers_go_ends_it_whole() -> None:
+    async def main() -> None:
+        async with serving() as rig:
+            await rig.put("a", TEXT, b"one")
+            reader = await reading(rig)
+            poll = rig.begin("GET", "a?offset=now&live=long-poll")
+            await settled()
+            await rig.streams._let_followers_go()
+            exchange = await reader.task
+            assert exchange.ended
+            assert not reader.cut
+            assert not {"streamClosed"} & controls(exchange)[-1].keys()
+            assert ((await poll.task).status, poll.exchange.json["kind"]) == (503, "stopping")
+
+    run_virtual(main)
+
+
+def test_where_too_many_wait_a_reader_is_told_and_the_others_stay() -> None:
+    async def main() -> None:
+        async with opened(disk_in_memory(), followers_max=1) as streams:
+            rig = Rig(Node(streams), streams)
+            for name in "ab":
+                await rig.put(name, TEXT, b"one")
+            first = await reading(rig, "a?offset=now&live=sse")
+            second = await reading(rig, "a?offset=now&live=sse")
+            other = await reading(rig, "b?offset=now&live=sse")
+            (error,) = map(json.loads, sse_reader.of((await other.task).body, "error"))
+            assert (error["status"], error["code"]) == (503, "followers full")
+            assert (await rig.get("b?offset=now&live=long-poll")).status == 503
+            await rig.post("a", b"two")
+            await settled()
+            assert data(first.exchange) == data(second.exchange) == [b"two"]
+            await first.leave()
+            await second.leave()
+
+    run_virtual(main)
+
+
+@pytest.mark.expected_logs("is damaged at position 1")
+def test_damage_is_told_with_where_to_go_on() -> None:
+    async def main() -> None:
+        files = disk_in_memory()
+        async with serving(files) as rig:
+            await rig.put("a", TEXT, b"0" * 70_000)
+            for number in range(1, 3):
+                await rig.post("a", b"%d" % number * 70_000)
+            (segment,) = (path for path, content in files.tree().items() if b"1" * 70_000 in (content or b""))
+            files.flip(segment, 8 * files.read(segment).index(b"1" * 1000))
+            reader = await reading(rig)
+            exchange = await reader.task
+            assert [each[:1] for each in data(exchange)] == [b"0"]
+            (error,) = map(json.loads, sse_reader.of(exchange.body, "error"))
+            assert (error["code"], error["position"], error["next"]) == ("damaged", offset(1), offset(2))
+            assert reader.cut
 
     run_virtual(main)
 

@@ -11,6 +11,10 @@ import pytest
 from node_rig import TEXT, Rig, offset, serving
 from store_parts import disk_in_memory
 
+import outlast
+from outlast.disk import Disk
+from outlast.streams import Node, Streams
+from outlast.streams._node.expiry import left
 from outlast.testing import run_virtual
 
 if TYPE_CHECKING:
@@ -215,6 +219,64 @@ def test_one_whose_disk_refuses_is_deleted_later() -> None:
             assert rig.streams.names() == []
 
     run_virtual(main)
+
+
+def test_the_end_of_one_that_was_deleted_unasked_is_none_of_the_next_of_its_name() -> None:
+    async def main() -> None:
+        files = disk_in_memory()
+        async with serving(files) as rig:
+            for name in "abc":
+                await rig.put(name, ttl(10), b"old")
+        async with serving(files) as rig:
+            await rig.node.expiry.turn(rig.stop)
+            for name in "ab":
+                await rig.streams.delete(name)
+            await rig.streams.create("a")
+            for _ in range(2):
+                await asyncio.sleep(10)
+                await rig.node.expiry.turn(rig.stop)
+                await rig.node.expiry.turn(rig.stop)
+                assert rig.streams.names() == ["a"]
+            assert not rig.node.expiry._asleep
+
+    run_virtual(main)
+
+
+@pytest.mark.parametrize(
+    ("labels", "seconds"),
+    [
+        ({}, None),
+        ({"ttl": "7"}, 7.0),
+        ({"expires-at": "1970-01-01T00:01:50Z"}, 10.0),
+        ({"ttl": "7", "expires-at": "1970-01-01T00:01:50Z"}, 7.0),
+        ({"ttl": "seven", "expires-at": "tomorrow", "owner": "billing"}, None),
+    ],
+)
+def test_what_is_left_is_told_by_the_labels(labels: dict[str, str], seconds: float | None) -> None:
+    assert left(labels, 100.0) == seconds
+
+
+def test_a_service_has_it_as_a_loop() -> None:
+    async def main() -> list[str]:
+        service = outlast.Service("shop")
+        streams = Streams([Disk("/disk", files=disk_in_memory())])
+        streams.attach(service)
+        node = Node(streams).attach(service)
+        left_there: list[str] = []
+
+        @service.task()
+        async def use(stop: outlast.Stop) -> None:
+            app = Rig(node, streams)
+            await app.put("a", ttl(10))
+            await app.put("b")
+            await asyncio.sleep(15)
+            left_there.extend(streams.names())
+            service.stop("it was used")
+
+        assert await service.run() == 0
+        return left_there
+
+    assert run_virtual(main) == ["b"]
 
 
 def test_the_turn_ends_with_the_stop() -> None:
