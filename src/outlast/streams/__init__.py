@@ -10,6 +10,13 @@ from typing import TYPE_CHECKING
 from outlast._lazily import lazily
 
 if TYPE_CHECKING:
+    from outlast.streams._client.client import Client as Client
+    from outlast.streams._client.errors import OffsetGoneError as OffsetGoneError
+    from outlast.streams._client.errors import StaleAnswerError as StaleAnswerError
+    from outlast.streams._client.stream import ClientStream as ClientStream
+    from outlast.streams._client.values import Batch as Batch
+    from outlast.streams._client.values import Sent as Sent
+    from outlast.streams._client.values import StreamHead as StreamHead
     from outlast.streams._consumers import Consumer as Consumer
     from outlast.streams._consumers import Delivered as Delivered
     from outlast.streams._errors import AppendTooLargeError as AppendTooLargeError
@@ -46,8 +53,11 @@ if TYPE_CHECKING:
 _HOMES = {
     "AppendTooLargeError": "_errors",
     "Appended": "_model",
+    "Batch": "_client.values",
     "BeyondTailError": "_errors",
     "Chunk": "_model",
+    "Client": "_client.client",
+    "ClientStream": "_client.stream",
     "Consumer": "_consumers",
     "DamagedError": "_errors",
     "Delivered": "_consumers",
@@ -57,13 +67,16 @@ _HOMES = {
     "LimitError": "_errors",
     "Listed": "_model",
     "Node": "_node.node",
+    "OffsetGoneError": "_client.errors",
     "OutcomeUnknownError": "_errors",
     "PositionMismatchError": "_errors",
     "Producer": "_model",
     "Record": "_model",
     "Report": "_verify",
     "Retention": "_model",
+    "Sent": "_client.values",
     "SequenceError": "_errors",
+    "StaleAnswerError": "_client.errors",
     "StoredConsumer": "_stored",
     "StoredStream": "_stored",
     "StoredStreams": "_stored",
@@ -71,6 +84,7 @@ _HOMES = {
     "StreamClosedError": "_errors",
     "StreamError": "_errors",
     "StreamExistsError": "_errors",
+    "StreamHead": "_client.values",
     "StreamNotFoundError": "_errors",
     "StreamOptions": "_model",
     "Streams": "_streams",
@@ -81,8 +95,11 @@ _HOMES = {
 __all__ = [
     "AppendTooLargeError",
     "Appended",
+    "Batch",
     "BeyondTailError",
     "Chunk",
+    "Client",
+    "ClientStream",
     "Consumer",
     "DamagedError",
     "Delivered",
@@ -92,13 +109,16 @@ __all__ = [
     "LimitError",
     "Listed",
     "Node",
+    "OffsetGoneError",
     "OutcomeUnknownError",
     "PositionMismatchError",
     "Producer",
     "Record",
     "Report",
     "Retention",
+    "Sent",
     "SequenceError",
+    "StaleAnswerError",
     "StoredConsumer",
     "StoredStream",
     "StoredStreams",
@@ -106,6 +126,7 @@ __all__ = [
     "StreamClosedError",
     "StreamError",
     "StreamExistsError",
+    "StreamHead",
     "StreamNotFoundError",
     "StreamOptions",
     "Streams",
