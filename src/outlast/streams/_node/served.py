@@ -52,7 +52,7 @@ class Served:
         self.media_type = protocol.parse_content_type(self.content_type) or protocol.OCTETS
         self.is_json = self.media_type == protocol.JSON
         self.is_text = self.is_json or self.media_type.startswith("text/")
-        self.ttl_s: int | None = int(labels["ttl"]) if "ttl" in labels else None
+        self.ttl_s = protocol.parse_number(labels.get("ttl", "").encode())
         self.expires_text: str | None = labels.get("expires-at")
         self.expires_at: float | None = None if self.expires_text is None else protocol.parse_instant(self.expires_text)
         self.used_at = now
