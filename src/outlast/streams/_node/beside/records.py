@@ -43,6 +43,6 @@ async def trim(asked: Asked) -> Answer:
     """Let go of all records below the position `before`, durably."""
     fields = await asked.fields("before")
     before = fields.integer("before", None)
-    stream = await asked.stream()
-    await stream.trim(before)
-    return Answer({"oldest": stream.oldest, "tail": stream.tail})
+    served = await asked.served()
+    await served.stream.trim(before)
+    return Answer({"oldest": served.oldest, "tail": served.tail})
