@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Final
 from outlast import Classifiers, Kind, Scope, Stopping, Unavailable
 from outlast.extend import attached
 from outlast.http import AnswerError, HttpPeer, http_rule
-from outlast.streams._client.failures import failure_of
-from outlast.streams._client.retrying import Attempts, End, Rule, end
+from outlast.streams._client.decisions.failures import failure_of
+from outlast.streams._client.decisions.retrying import Attempts, End, Rule, end
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Container, Mapping
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from outlast.admission import Throttler
     from outlast.extend import BackoffState
     from outlast.http import Answer, AnswerStream
-    from outlast.streams._client.failures import Asked
-    from outlast.streams._client.retrying import Failure
+    from outlast.streams._client.decisions.failures import Asked
+    from outlast.streams._client.decisions.retrying import Failure
 
 SUCCESS: Final = range(200, 300)
 TIMEOUT: Final = "timeout"

@@ -9,21 +9,23 @@ from typing import TYPE_CHECKING, Final
 
 from outlast import Stopping
 from outlast.streams._client.asking import Request
-from outlast.streams._client.failures import Asked, number
+from outlast.streams._client.consumer import ClientConsumer
+from outlast.streams._client.decisions.failures import Asked, number
+from outlast.streams._client.decisions.retrying import Effect
+from outlast.streams._client.listed import ConsumerInfo, StreamInfo, consumer_info, record_of, stream_info
 from outlast.streams._client.paths import beside, path_of
-from outlast.streams._client.reading import NEXT, Reader
-from outlast.streams._client.retrying import Effect
+from outlast.streams._client.reading import NEXT, Reader, record_rows
 from outlast.streams._client.values import BYTES_TYPE, START, Batch, Sent, StreamHead, body_of, is_true
 from outlast.streams._errors import OutcomeUnknownError, SequenceError, StreamNotFoundError
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, Mapping
 
     from outlast.http import Answer
     from outlast.streams._client.asking import Asking
     from outlast.streams._client.writing import Writer, Writers
-    from outlast.streams._model import Producer
+    from outlast.streams._model import Producer, Record
 
 
 class Auto(enum.Enum):
@@ -110,8 +112,7 @@ class ClientStream:
 
     async def trim(self, before: int, *, deadline_s: float | None = None) -> None:
         """Let go of the records before a position, of a node of ours."""
-        request = Request(self._asked(Effect.SAME, "trim"), "POST", beside(self.name, "trim"), json={"before": before})
-        await self._asking.ask(request, deadline_s)
+        await self._beside("POST", "trim", effect=Effect.SAME, json={"before": before}, deadline_s=deadline_s)
 
     # Reading.
 
@@ -138,7 +139,60 @@ class ClientStream:
             async for batch in batches:
                 yield batch
 
+    # Beside the protocol: for a node of ours.
+
+    async def info(self, *, deadline_s: float | None = None) -> StreamInfo:
+        """Return its positions and its size."""
+        return stream_info((await self._beside("GET", deadline_s=deadline_s)).json())
+
+    async def records(
+        self, start: int | None = None, *, follow: bool = False, deadline_s: float | None = None
+    ) -> AsyncGenerator[Record]:
+        """Yield records one by one, with their positions, from `start` or else the oldest. `follow`: also those to come.
+
+        It ends at the tail, or with `follow` when the stream is closed, and raises as `read`.
+        """
+        async with aclosing(record_rows(self.name, self._asking, start, follow=follow, deadline_s=deadline_s)) as rows:
+            async for row in rows:
+                yield record_of(row)
+
+    async def consumer(
+        self,
+        name: str,
+        *,
+        lease_s: float = 30.0,
+        deliveries_max: int = 5,
+        start: int = 0,
+        deadline_s: float | None = None,
+    ) -> ClientConsumer:
+        """Return a consumer, which is made if there is none: it begins at `start`, or the oldest record. See
+        `Stream.consumer`.
+        """
+        settings = {"lease_s": lease_s, "deliveries_max": deliveries_max, "start": start}
+        consumer = ClientConsumer(self.name, name, self._asking, settings)
+        await consumer.begin(deadline_s=deadline_s)
+        return consumer
+
+    async def consumers(self, *, deadline_s: float | None = None) -> list[ConsumerInfo]:
+        """Return all its consumers."""
+        return [consumer_info(row) for row in (await self._beside("GET", "consumers", deadline_s=deadline_s)).json()["consumers"]]
+
+    async def delete_consumer(self, name: str, *, deadline_s: float | None = None) -> None:
+        """Forget a consumer, durably. One that is not there is no error."""
+        await self._beside("DELETE", "consumers", name, effect=Effect.SAME, deadline_s=deadline_s)
+
     # Inside.
+
+    async def _beside(
+        self,
+        method: str,
+        *parts: str,
+        effect: Effect = Effect.NONE,
+        json: Mapping[str, int] | None = None,
+        deadline_s: float | None,
+    ) -> Answer:
+        asked = Asked(self.name, effect, parts[0] if parts else "list", beside=True)
+        return (await self._asking.ask(Request(asked, method, beside(self.name, *parts), json=json), deadline_s)).answer
 
     @property
     def _rng(self) -> random.Random:

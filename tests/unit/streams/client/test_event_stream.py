@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from outlast.streams._client.event_stream import Batches, EventParser, StreamEvent
+from outlast.streams._client.decisions.event_stream import Batches, EventParser, StreamEvent
 
 RECORDED = (
     b"\xef\xbb\xbf: hello\r\n"
