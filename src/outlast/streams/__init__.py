@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from outlast.streams._client.errors import OffsetGoneError as OffsetGoneError
     from outlast.streams._client.errors import StaleAnswerError as StaleAnswerError
     from outlast.streams._client.listed import ConsumerInfo as ConsumerInfo
+    from outlast.streams._client.listed import RecordPage as RecordPage
     from outlast.streams._client.listed import StreamInfo as StreamInfo
     from outlast.streams._client.listed import VolumeCheck as VolumeCheck
     from outlast.streams._client.listed import VolumeUsage as VolumeUsage
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from outlast.streams._model import Appended as Appended
     from outlast.streams._model import Chunk as Chunk
     from outlast.streams._model import Delivered as Delivered
+    from outlast.streams._model import Listed as Listed
     from outlast.streams._model import Producer as Producer
     from outlast.streams._model import Record as Record
     from outlast.streams._model import Retention as Retention
@@ -77,12 +79,14 @@ _HOMES = {
     "FencedError": "_errors",
     "Finding": "_verify",
     "LimitError": "_errors",
+    "Listed": "_model",
     "Node": "_node.node",
     "OffsetGoneError": "_client.errors",
     "OutcomeUnknownError": "_errors",
     "PositionMismatchError": "_errors",
     "Producer": "_model",
     "Record": "_model",
+    "RecordPage": "_client.listed",
     "Report": "_verify",
     "Retention": "_model",
     "Sent": "_client.values",
@@ -126,12 +130,14 @@ __all__ = [
     "FencedError",
     "Finding",
     "LimitError",
+    "Listed",
     "Node",
     "OffsetGoneError",
     "OutcomeUnknownError",
     "PositionMismatchError",
     "Producer",
     "Record",
+    "RecordPage",
     "Report",
     "Retention",
     "Sent",

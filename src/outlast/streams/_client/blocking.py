@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
     from outlast.http import HttpPeer
     from outlast.streams._client.consumer import ClientConsumer
-    from outlast.streams._client.listed import ConsumerInfo, StreamInfo, VolumeCheck, VolumeUsage
+    from outlast.streams._client.listed import ConsumerInfo, RecordPage, StreamInfo, VolumeCheck, VolumeUsage
     from outlast.streams._client.stream import Auto, ClientStream
     from outlast.streams._client.values import Batch, Sent, StreamHead
-    from outlast.streams._model import Delivered, Producer, Record
+    from outlast.streams._model import Delivered, Producer
 
 
 class BlockingClient:
@@ -141,9 +141,9 @@ class BlockingStream:
         """See `ClientStream.delete`."""
         self._loop.call(self._stream.delete(deadline_s=deadline_s))
 
-    def trim(self, before: int, *, deadline_s: float | None = None) -> None:
+    def trim(self, before: int, *, deadline_s: float | None = None) -> tuple[int, int]:
         """See `ClientStream.trim`."""
-        self._loop.call(self._stream.trim(before, deadline_s=deadline_s))
+        return self._loop.call(self._stream.trim(before, deadline_s=deadline_s))
 
     def head(self, *, deadline_s: float | None = None) -> StreamHead:
         """See `ClientStream.head`."""
@@ -159,9 +159,11 @@ class BlockingStream:
         """See `ClientStream.info`."""
         return self._loop.call(self._stream.info(deadline_s=deadline_s))
 
-    def records(self, start: int | None = None, *, follow: bool = False, deadline_s: float | None = None) -> Iterator[Record]:
+    def records(
+        self, start: int | None = None, *, limit: int = 1000, wait_s: float = 0.0, deadline_s: float | None = None
+    ) -> RecordPage:
         """See `ClientStream.records`."""
-        return self._loop.each(self._stream.records(start, follow=follow, deadline_s=deadline_s))
+        return self._loop.call(self._stream.records(start, limit=limit, wait_s=wait_s, deadline_s=deadline_s))
 
     def consumer(
         self,

@@ -23,6 +23,7 @@ class StreamInfo:
     oldest: int = 0
     tail: int = 0
     size_bytes: int = 0
+    segments: int = 0
     closed: bool = False
     created: float = 0.0
     volume: str = ""
@@ -66,6 +67,17 @@ class VolumeCheck:
 
 
 @dataclass(frozen=True, slots=True)
+class RecordPage:
+    """Records of a stream as one answer has them. `next` is behind the last; `oldest` to `tail` - 1 are there."""
+
+    records: tuple[Record, ...]
+    next: int
+    oldest: int
+    tail: int
+    closed: bool
+
+
+@dataclass(frozen=True, slots=True)
 class ConsumerInfo:
     """A consumer of a stream: where it is, and how many records it has not acknowledged (`lag`), or has under way (`open`)."""
 
@@ -105,6 +117,12 @@ def consumer_info(row: dict[str, Any]) -> ConsumerInfo:
     """Return a consumer from its row."""
     aside = tuple(range(first, behind) for first, behind in row.get("set_aside", ()))
     return ConsumerInfo(row["stream"], row["consumer"], row["next"], row["lag"], row.get("open", 0), row.get("skipped", 0), aside)
+
+
+def record_page(found: dict[str, Any]) -> RecordPage:
+    """Return records from the answer that has them."""
+    records = tuple(record_of(row) for row in found["records"])
+    return RecordPage(records, found["next"], found["oldest"], found["tail"], found["closed"])
 
 
 def record_of(row: dict[str, Any]) -> Record:

@@ -3,32 +3,31 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from contextlib import aclosing
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from outlast.extend import clean
+from outlast.http import Answer, AnswerError
 from outlast.streams._client.asking import ReadBrokenError, Request
 from outlast.streams._client.decisions import progress
 from outlast.streams._client.decisions.event_stream import Batches, EventParser
-from outlast.streams._client.decisions.failures import Asked, number
+from outlast.streams._client.decisions.failures import PROBLEM_TYPE, Asked, number
 from outlast.streams._client.decisions.retrying import Effect
-from outlast.streams._client.paths import beside
 from outlast.streams._client.values import BYTES_TYPE, Batch, is_true
 from outlast.streams._errors import StreamError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
-    from outlast.http import Answer, AnswerStream
+    from outlast.http import AnswerStream
     from outlast.streams._client.asking import Asking
 
 POLL_S: Final = 75.0
 """The longest silence of a server at the tail. Nodes answer a long poll after 25 s and send a comment every 15; others take
 60.
 """
-RECORDS_WAIT_S: Final = 25.0
-"""The wait of a node for the next record."""
 NEXT: Final = "stream-next-offset"
 CURSOR: Final = "stream-cursor"
 
@@ -112,10 +111,13 @@ class Reader:
         try:
             async for piece in answer:
                 for event in parser.feed(piece):
+                    if event.type == "error":
+                        # A node says why it ends, before it cuts the connection.
+                        raise AnswerError(f"{self._asking.peer.name}: GET {self._path}", told(event.data))
                     found = batches.take(event)
                     if found is not None:
                         yield found
-        except ValueError as error:
+        except (ValueError, KeyError, TypeError) as error:
             raise StreamError(
                 self._name, f"the server sends events that are none of the protocol: {clean(str(error))}"
             ) from error
@@ -134,35 +136,10 @@ class Reader:
         )
 
 
-async def record_rows(
-    stream: str, asking: Asking, start: int | None, *, follow: bool, deadline_s: float | None
-) -> AsyncGenerator[dict[str, Any]]:
-    """Yield the rows of records as a node has them. Whoever follows asks on while the node is away."""
-    loop = asyncio.get_running_loop()
-    backoff, failed_at = progress.FRESH, loop.time()
-    following, at_tail = start, False
-    while True:
-        wait_s = RECORDS_WAIT_S if at_tail else 0.0
-        params = {} if following is None else {"from": str(following)}
-        params |= {"wait_s": f"{wait_s:g}"} if wait_s else {}
-        asked = Asked(stream, Effect.NONE, "records", params.get("from", ""), beside=True)
-        request = Request(asked, "GET", beside(stream, "records"), params)
-        try:
-            if follow:
-                answer = await asking.once(request, asking.attempt_s + wait_s)
-            else:
-                answer = (await asking.ask(request, deadline_s)).answer
-        except ReadBrokenError as broken:
-            backoff = asking.rule.backoff.after_health(backoff, loop.time() - failed_at)
-            failed_at = loop.time()
-            backoff = await asking.pause(broken.failure, backoff)
-            continue
-        found: dict[str, Any] = answer.json()
-        for row in found["records"]:
-            yield row
-        following, at_tail = found["next"], follow and found["next"] >= found["tail"]
-        if found["next"] >= found["tail"] and (found["closed"] or not follow):
-            return
+def told(problem: str) -> Answer:
+    """Return the answer that a problem would have been, had the answer not begun."""
+    status = json.loads(problem)["status"]
+    return Answer(int(status), {"content-type": PROBLEM_TYPE}, problem.encode())
 
 
 def batch_of(answer: Answer) -> Batch:

@@ -12,9 +12,9 @@ from outlast.streams._client.asking import Request
 from outlast.streams._client.consumer import ClientConsumer
 from outlast.streams._client.decisions.failures import Asked, number
 from outlast.streams._client.decisions.retrying import Effect
-from outlast.streams._client.listed import ConsumerInfo, StreamInfo, consumer_info, record_of, stream_info
+from outlast.streams._client.listed import ConsumerInfo, RecordPage, StreamInfo, consumer_info, record_page, stream_info
 from outlast.streams._client.paths import beside, path_of
-from outlast.streams._client.reading import NEXT, Reader, record_rows
+from outlast.streams._client.reading import NEXT, Reader
 from outlast.streams._client.values import BYTES_TYPE, START, Batch, Sent, StreamHead, body_of, is_true
 from outlast.streams._errors import OutcomeUnknownError, SequenceError, StreamNotFoundError
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from outlast.http import Answer
     from outlast.streams._client.asking import Asking
     from outlast.streams._client.writing import Writer, Writers
-    from outlast.streams._model import Producer, Record
+    from outlast.streams._model import Producer
 
 
 class Auto(enum.Enum):
@@ -110,9 +110,10 @@ class ClientStream:
         if reply.answer.status == 404 and not reply.unsure:
             raise StreamNotFoundError(self.name, "there is none, or it was deleted meanwhile")
 
-    async def trim(self, before: int, *, deadline_s: float | None = None) -> None:
-        """Let go of the records before a position, of a node of ours."""
-        await self._beside("POST", "trim", effect=Effect.SAME, json={"before": before}, deadline_s=deadline_s)
+    async def trim(self, before: int, *, deadline_s: float | None = None) -> tuple[int, int]:
+        """Let go of the records before a position, of a node of ours; returns the oldest position and the tail."""
+        found = (await self._beside("POST", "trim", effect=Effect.SAME, json={"before": before}, deadline_s=deadline_s)).json()
+        return found["oldest"], found["tail"]
 
     # Reading.
 
@@ -146,15 +147,19 @@ class ClientStream:
         return stream_info((await self._beside("GET", deadline_s=deadline_s)).json())
 
     async def records(
-        self, start: int | None = None, *, follow: bool = False, deadline_s: float | None = None
-    ) -> AsyncGenerator[Record]:
-        """Yield records one by one, with their positions, from `start` or else the oldest. `follow`: also those to come.
+        self, start: int | None = None, *, limit: int = 1000, wait_s: float = 0.0, deadline_s: float | None = None
+    ) -> RecordPage:
+        """Return records one by one with their positions, at most `limit` and about 1 MiB, from `start` or else the oldest.
 
-        It ends at the tail, or with `follow` when the stream is closed, and raises as `read`.
+        At the tail it waits for the next one, at most `wait_s` seconds (60 and more are 60). Go on at `next`. Raises as `read`.
         """
-        async with aclosing(record_rows(self.name, self._asking, start, follow=follow, deadline_s=deadline_s)) as rows:
-            async for row in rows:
-                yield record_of(row)
+        params = {"limit": str(limit)} | ({} if start is None else {"from": str(start)})
+        params |= {"wait_s": f"{wait_s:g}"} if wait_s else {}
+        asked = Asked(self.name, Effect.NONE, "records", params.get("from", ""), beside=True)
+        request = Request(asked, "GET", beside(self.name, "records"), params)
+        limit_s = (self._asking.deadline_s if deadline_s is None else deadline_s) + wait_s
+        answer = (await self._asking.ask(request, limit_s, attempt_s=self._asking.attempt_s + wait_s)).answer
+        return record_page(answer.json())
 
     async def consumer(
         self,

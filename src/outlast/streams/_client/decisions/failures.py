@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from outlast import Fault, Kind, OutlastError, Scope, Unavailable
 from outlast.extend import attached, clean
-from outlast.http import AnswerError
+from outlast.http import AnswerError, http_rule
 from outlast.streams._client.decisions.retrying import Certainty, Effect, Failure
 from outlast.streams._client.errors import OffsetGoneError
 from outlast.streams._client.values import is_true
@@ -71,7 +71,7 @@ class Asked:
 
 def failure_of(exc: Exception, asked: Asked, peer: str) -> Failure:
     """Return what an exception that ended an attempt says."""
-    fault = attached(exc) or Fault(Kind.TRANSIENT, type(exc).__name__, clean(str(exc)), peer)
+    fault = attached(exc) or http_rule(exc, "request") or Fault(Kind.TRANSIENT, type(exc).__name__, clean(str(exc)), peer)
     if isinstance(exc, Unavailable):
         return Failure(Certainty.NOT_SENT, exc, exc.fault, passes=exc.fault.kind in PASSING)
     if isinstance(exc, AnswerError):
