@@ -183,7 +183,7 @@ class Client:
         return tuple(volume_usage(row) for row in found["volumes"])
 
     async def verify(self, volume: str | None = None, *, deadline_s: float = VERIFY_S) -> tuple[VolumeCheck, ...]:
-        """Have the node read every byte of its disks, or of one, and return what it found. It may take long, and mends
+        """Let the node read every byte of its disks, or of one, and return what it found. It may take long, and mends
         nothing.
         """
         wanted = {} if volume is None else {"volume": volume}
