@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from outlast import Admission
     from outlast.streams._consumers import Consumer
+    from outlast.streams._consumers._cursor import Cursor
     from outlast.streams._held import Held
     from outlast.streams._model import Appended, Chunk, Producer, Record, StreamOptions
 
@@ -48,6 +49,21 @@ class Stream:
     def options(self) -> StreamOptions:
         """The way it is kept."""
         return self._held.options
+
+    @property
+    def created(self) -> float:
+        """The time at which it was made, in seconds since 1970."""
+        return self._held.log.meta.created_us / 1e6
+
+    @property
+    def volume(self) -> str:
+        """The name of the disk that it lives on."""
+        return self._held.volume.disk.name
+
+    @property
+    def producers(self) -> int:
+        """The number of producers that it remembers."""
+        return len(self._held.log.producers)
 
     @property
     def oldest(self) -> int:
@@ -134,6 +150,15 @@ class Stream:
         not acknowledged is set aside. Raises `ValueError`, `LimitError`, `DamagedError`, `Unavailable`.
         """
         return await self._held.consumers.consumer(name, lease_s=lease_s, deliveries_max=deliveries_max, start=start)
+
+    def used_consumer(self, name: str) -> Consumer | None:
+        """Return the consumer of this name if it is in use: from the first call of `consumer` on, until the store closes."""
+        self._held.check_there()
+        return self._held.consumers.used(name)
+
+    async def cursors(self) -> tuple[Cursor, ...]:
+        """Return the places of all consumers, in the order of their names, to look at. Raises `DamagedError`, `Unavailable`."""
+        return await self._held.consumers.cursors()
 
     async def delete_consumer(self, name: str) -> None:
         """Forget a consumer, durably; one of its name that is made later is a new one. Raises `Unavailable`."""
