@@ -5,9 +5,14 @@ A full or lost disk is `outlast.Unavailable`; an append that never fits is an `o
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from outlast import Fault, Kind, OutlastError, Scope
 from outlast.admission import Reason, Refusal, TooLargeError
 from outlast.extend import attach
+
+if TYPE_CHECKING:
+    from outlast.streams._model import Producer
 
 
 class StreamError(OutlastError):
@@ -111,6 +116,8 @@ class OutcomeUnknownError(StreamError):
 
     code = "outcome unknown"
     kind = Kind.TRANSIENT
+    producer: Producer | None = None
+    """The identity with which a client had sent it, or None."""
 
 
 class DamagedError(StreamError):
