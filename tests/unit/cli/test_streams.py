@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from outlast._cli.app import app
-from outlast._cli.streams import change, group, look
+from outlast._cli.streams import change, folder, group
 from outlast._cli.streams.group import holder_of
 from outlast.extend import LOCAL_FILES
 from outlast.streams import StoredStreams, StreamOptions, Streams
@@ -224,7 +224,7 @@ def test_a_folder_that_is_in_use_can_be_looked_at_and_not_changed(tmp_path: Path
 def test_tail_follows_a_stream_that_grows_rolls_over_and_is_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each wait of the command is a step of the service beside it."""
     steps: list[Callable[[], None]] = []
-    monkeypatch.setattr(look.time, "sleep", lambda _: steps.pop(0)())
+    monkeypatch.setattr(folder.time, "sleep", lambda _: steps.pop(0)())
 
     async def act(opened: Streams) -> None:
         loop = asyncio.get_running_loop()
@@ -258,14 +258,14 @@ def test_tail_ends_cleanly_with_ctrl_c_and_says_when_the_stream_is_gone(tmp_path
     def interrupt(_: float) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(look.time, "sleep", interrupt)
+    monkeypatch.setattr(folder.time, "sleep", interrupt)
     result = streams("tail", "-f", tmp_path, "orders")
     assert (result.exit_code, result.stdout, result.stderr) == (0, "a\n", "")
 
     async def delete(opened: Streams) -> None:
         await opened.delete("orders")
 
-    monkeypatch.setattr(look.time, "sleep", lambda _: using(tmp_path, delete))
+    monkeypatch.setattr(folder.time, "sleep", lambda _: using(tmp_path, delete))
     result = streams("tail", "-f", tmp_path, "orders")
     assert result.exit_code == 66
     assert the_line(result).endswith("it was deleted")
@@ -279,7 +279,7 @@ def test_a_trim_under_tail_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         await stream.append([b"b", b"c"])
         await stream.trim(3)
 
-    monkeypatch.setattr(look.time, "sleep", lambda _: using(tmp_path, trim))
+    monkeypatch.setattr(folder.time, "sleep", lambda _: using(tmp_path, trim))
     result = streams("tail", "-f", tmp_path, "orders")
     assert result.exit_code == 1
     assert the_line(result).endswith("position 1 is gone; the oldest there is 3, the tail 3")
