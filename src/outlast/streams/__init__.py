@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from outlast.streams._errors import TrimmedError as TrimmedError
     from outlast.streams._model import Appended as Appended
     from outlast.streams._model import Chunk as Chunk
+    from outlast.streams._model import Listed as Listed
     from outlast.streams._model import Producer as Producer
     from outlast.streams._model import Record as Record
     from outlast.streams._model import Retention as Retention
@@ -66,6 +67,7 @@ _HOMES = {
     "LimitError": "_errors",
     "OffsetGoneError": "_client.errors",
     "Node": "_node.node",
+    "Listed": "_model",
     "OutcomeUnknownError": "_errors",
     "PositionMismatchError": "_errors",
     "Producer": "_model",
@@ -105,6 +107,7 @@ __all__ = [
     "FencedError",
     "Finding",
     "LimitError",
+    "Listed",
     "Node",
     "OffsetGoneError",
     "OutcomeUnknownError",

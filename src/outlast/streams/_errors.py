@@ -44,6 +44,11 @@ class StreamClosedError(StreamError):
     code = "stream closed"
 
 
+def closed_error(stream: str, tail: int) -> StreamClosedError:
+    """Return the error for whoever would add to a stream that is closed."""
+    return StreamClosedError(stream, f"it was closed at position {tail}; nothing can be added")
+
+
 class TrimmedError(StreamError):
     """The position is gone: trimmed, or given up by retention. `oldest` is there, and so is all up to `tail`."""
 

@@ -80,6 +80,7 @@ def _of_stream(served: Served) -> dict[str, Any]:
         "oldest": served.oldest,
         "tail": served.tail,
         "size_bytes": stream.size_bytes,
+        "segments": stream.segments,
         "closed": served.is_closed,
         "created": moment(stream.created),
         "volume": stream.volume,
