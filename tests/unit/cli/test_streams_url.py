@@ -10,10 +10,21 @@ import httpx2
 import pytest
 from click.testing import CliRunner, Result
 
+from outlast import Fault, Kind, Unavailable
 from outlast._cli.app import app
-from outlast._cli.streams import change, node, place
+from outlast._cli.streams import change, look, node, place
 from outlast.http import ProblemMiddleware
-from outlast.streams import Client, Node, Streams
+from outlast.streams import (
+    Client,
+    ClientStream,
+    Node,
+    OutcomeUnknownError,
+    Record,
+    RecordPage,
+    Sent,
+    StreamInfo,
+    Streams,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -205,14 +216,15 @@ def test_trim_says_the_same(served: Served) -> None:
 
 
 def test_verify_has_the_node_read_its_disks(served: Served) -> None:
-    streams("append", "--create", served.folder, "orders", "first", "second", "third")
+    for record in ("first", "second", "third"):
+        streams("append", "--create", served.folder, "orders", record)
     result = streams("verify", URL)
     assert result.exit_code == 0, result.output
     assert "3 records in 1 stream, 1 segment" in result.stdout
     assert result.stdout.endswith("nothing is damaged (a process holds them: what it was writing is no finding)\n")
     (path,) = (served.folder / "streams").glob("*/*.log")
     data = bytearray(path.read_bytes())
-    data[data.index(b"first")] ^= 1
+    data[data.index(b"second")] ^= 1
     path.write_bytes(data)
     result = streams("verify", URL)
     assert (result.exit_code, "stream 'orders'" in result.stdout) == (1, True)
@@ -221,9 +233,9 @@ def test_verify_has_the_node_read_its_disks(served: Served) -> None:
     assert by_url["findings"] == by_folder["findings"]
     assert set(by_url) == set(by_folder)
     read = streams("cat", URL, "orders")
-    assert read.exit_code == 1
-    assert "is damaged at position 0" in the_line(read)
-    assert "go on behind it with --from 1" in the_line(read)
+    assert (read.exit_code, read.stdout) == (1, "first\n")
+    assert "is damaged at position 1" in the_line(read)
+    assert "go on behind it with --from 2" in the_line(read)
 
 
 @pytest.mark.parametrize(
@@ -260,7 +272,9 @@ def test_every_mistake_is_one_line_and_an_exit_code(
 
 
 @pytest.mark.parametrize("by_file", [True, False])
-def test_a_token_is_sent_and_never_shown(served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, by_file: bool) -> None:
+def test_a_token_is_sent_and_never_shown(
+    served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, by_file: bool
+) -> None:
     streams("append", "--create", served.folder, "orders", "a")
     file = tmp_path / "token"
     file.write_text("s3cret\n" if by_file else "other", encoding="utf-8")
@@ -271,18 +285,92 @@ def test_a_token_is_sent_and_never_shown(served: Served, tmp_path: Path, monkeyp
     assert "s3cret" not in repr(place.Url(URL, "s3cret"))
 
 
-def test_tail_follows_what_comes_and_waits_for_a_node_that_is_away(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
-    streams("append", "--create", served.folder, "orders", "one")
+class Scripted:
+    """A node with one stream, whose answers a test has written. Those who wait at the tail may be refused."""
+
+    unknown = ()
+
+    def __init__(self, *answers: RecordPage | Unavailable | type[KeyboardInterrupt]) -> None:
+        self.answers = list(answers)
+        self.asked: list[tuple[int, bool]] = []
+
+    def __enter__(self) -> Scripted:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def open(self, name: str) -> node.NodeStream:
+        return node.NodeStream(self, name)  # type: ignore[arg-type]
+
+    def info(self, stream: str) -> StreamInfo:
+        return StreamInfo(stream, oldest=0, tail=1)
+
+    def records(self, stream: str, position: int, wait_s: float = 0.0) -> RecordPage:
+        self.asked.append((position, wait_s > 0))
+        answer = self.answers.pop(0)
+        if isinstance(answer, RecordPage):
+            return answer
+        raise answer
+
+
+def page(*data: bytes, first: int, closed: bool = False) -> RecordPage:
+    records = tuple(Record(first + at, each, 0.0) for at, each in enumerate(data))
+    behind = first + len(data)
+    return RecordPage(records, behind, oldest=0, tail=behind, closed=closed)
+
+
+def away() -> Unavailable:
+    return Unavailable("node", Fault(Kind.TRANSIENT, "ECONNREFUSED", "nobody listens", "node"), 0.0, 99.0)
+
+
+def test_tail_follows_what_comes_and_waits_for_a_node_that_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
     waits: list[float] = []
     monkeypatch.setattr(node.time, "sleep", waits.append)
-    monkeypatch.setattr(node, "DEADLINE_S", 0.05)
-    steps: list[Callable[[], object]] = []
+    last = page(first=3, closed=True)
+    found = Scripted(page(b"one", first=0), page(b"two", first=1), away(), away(), page(b"three", first=2), away(), last)
+    monkeypatch.setattr(look, "Node", lambda url: found)
+    result = streams("tail", "-f", URL, "orders")
+    assert (result.exit_code, result.stdout) == (0, "one\ntwo\nthree\n")
+    # Said once each time that it is away; and nothing is asked twice.
+    assert result.stderr == "outlast: the node is away (ECONNREFUSED: nobody listens); waiting for it\n" * 2
+    assert waits == [node.AGAIN_S_MAX] * 3
+    assert found.asked == [(0, False), (1, True), (2, True), (2, True), (2, True), (3, True), (3, True)]
 
-    def step(request: httpx2.Request, response: httpx2.Response) -> None:
-        if "wait_s" in request.url.params and request.url.params["wait_s"] != "0.0":
-            steps.pop(0)()
 
-    def away() -> None:
-        raise httpx2.ConnectError("nobody listens")
+def test_ctrl_c_is_the_way_to_end_a_tail(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(look, "Node", lambda url: Scripted(page(b"one", first=0), KeyboardInterrupt))
+    result = streams("tail", "-f", URL, "orders")
+    assert (result.exit_code, result.stdout, result.stderr) == (0, "one\n", "")
 
-    served.answered = step
+
+def test_what_nobody_knows_is_not_called_refused(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def append(self: ClientStream, data: object, **options: object) -> Sent:
+        raise OutcomeUnknownError(self.name, "the node has not answered")
+
+    streams("append", "--create", served.folder, "orders", "a")
+    monkeypatch.setattr(ClientStream, "append", append)
+    result = streams("append", URL, "orders", "a")
+    assert result.exit_code == 69
+    assert the_line(result).endswith("the node has not answered")
+
+
+def test_a_full_disk_is_told_by_its_first_cause(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def append(self: ClientStream, data: object, **options: object) -> Sent:
+        raise Unavailable("node", Fault(Kind.EXHAUSTED, "low space", "3.0 MiB are left on data", "node"), 4.0, 1.0)
+
+    streams("append", "--create", served.folder, "orders", "a")
+    monkeypatch.setattr(ClientStream, "append", append)
+    result = streams("append", URL, "orders", "a")
+    assert result.exit_code == 69
+    assert the_line(result) == f"outlast: cannot append to stream 'orders' in {URL}: low space: 3.0 MiB are left on data"
+
+
+@pytest.mark.parametrize(("status", "says"), [(401, "use --token-file or $OUTLAST_STREAMS_TOKEN"), (403, "has not the scope")])
+def test_a_token_that_is_not_let_in(served: Served, status: int, says: str) -> None:
+    def answered(request: httpx2.Request, response: httpx2.Response) -> None:
+        response.status_code = status
+
+    served.answered = answered
+    result = streams("ls", URL)
+    assert (result.exit_code, says in the_line(result)) == (78, True), result.output

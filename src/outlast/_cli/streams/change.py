@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 import click
 
 from outlast._cli.streams.group import explained, on_stream
-from outlast._cli.streams.node import client_of
+from outlast._cli.streams.node import STORED_S, client_of
 from outlast._cli.streams.place import Url
 from outlast.extend import OwnThread, size_text
 
@@ -121,9 +121,9 @@ async def _trim(folder: Path, stream: str, before: int) -> tuple[int, int]:
 async def _trim_node(url: Url, stream: str, before: int) -> tuple[int, int]:
     async with client_of(url) as client:
         found = client.stream(stream)
-        was = (await found.records(limit=1)).oldest
-        await found.trim(before)
-        return was, (await found.records(limit=1)).oldest
+        was = (await found.info()).oldest
+        oldest, _ = await found.trim(before)
+        return was, oldest
 
 
 @asynccontextmanager
@@ -150,7 +150,7 @@ async def _store(
                 for record in records:
                     if not record:
                         raise ValueError("an empty record cannot be sent to a node: a request has at least one byte")
-                    behind = int((await served.append(record)).next)
+                    behind = int((await served.append(record, deadline_s=STORED_S)).next)
                     total.add(behind - (_messages(record) if is_json else 1), behind)
 
             yield store

@@ -3,25 +3,32 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 from outlast import Unavailable
 from outlast._cli.streams import shown
+from outlast.streams import Chunk
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Iterator
 
     from outlast._cli.streams.place import Url
-    from outlast.streams import Chunk, Client, ClientStream, Records, Report
+    from outlast.streams import Client, ClientStream, RecordPage, Report, StreamInfo
 
 T = TypeVar("T")
 
-DEADLINE_S: Final = 10.0
+DEADLINE_S: Final = 5.0
 """Of a request with all its attempts: somebody waits at a terminal."""
-WAIT_S: Final = 20.0
+STORED_S: Final = 30.0
+"""The same of an append, which is better waited for than in doubt."""
+WAIT_S: Final = 5.0
 """The longest that one request of `tail -f` waits at the node."""
+LATE_S: Final = 2.0
+"""The most by which its answer may be late: then the node is said to be away."""
 AGAIN_S_MAX: Final = 30.0
+EMPTY: Final = Chunk(0, 0, (), (), None)
 
 
 class Node:
@@ -59,9 +66,13 @@ class Node:
         """Have the node check itself; return what was found on each volume."""
         return [shown.report_of(volume) for volume in self._wait(self._client.verify())]
 
-    def ask(self, stream: ClientStream, position: int | None, *, limit: int = 1000, wait_s: float = 0.0) -> Records:
+    def info(self, stream: ClientStream) -> StreamInfo:
+        """Return where a stream begins and ends."""
+        return self._wait(stream.info())
+
+    def records(self, stream: ClientStream, position: int, wait_s: float = 0.0) -> RecordPage:
         """Return one answer with records of a stream."""
-        return self._wait(stream.records(position, limit=limit, wait_s=wait_s))
+        return self._wait(stream.records(position, wait_s=wait_s, deadline_s=LATE_S if wait_s else None))
 
     def _wait(self, what: Awaitable[T]) -> T:
         async def main() -> T:
@@ -78,43 +89,57 @@ class NodeStream:
     """A stream of a node, as its last answer showed it."""
 
     def __init__(self, node: Node, stream: ClientStream) -> None:
-        """Ask for its oldest records."""
+        """Ask where it begins and ends."""
         self._node = node
         self._stream = stream
+        self._state: StreamInfo | RecordPage = node.info(stream)
+        self._come: Chunk | None = None
+        """Records that came while something was waited for."""
         self._is_away = False
-        self._last = node.ask(stream, None, limit=1)
 
     @property
     def oldest(self) -> int:
         """The oldest position that can be read."""
-        return self._last.oldest
+        return self._state.oldest
 
     @property
     def tail(self) -> int:
         """The position that the next record will get."""
-        return self._last.tail
+        return self._state.tail
 
     @property
     def is_closed(self) -> bool:
         """Whether nothing is ever added to it."""
-        return self._last.closed
+        return self._state.closed
 
     def read(self, position: int) -> Chunk:
-        """Return records from a position on; none at the tail of the last answer."""
-        if position not in {self._last.chunk.first, self.tail}:
-            self._last = self._node.ask(self._stream, position)
-        return self._last.chunk.part(position, self._last.next)
+        """Return records from a position on; none at the tail, as the last answer had it."""
+        if self._come is not None and self._come.first == position:
+            found, self._come = self._come, None
+            return found
+        return EMPTY if position == self.tail else self._ask(position, 0.0)
 
     def wait(self, position: int) -> None:
-        """Wait until there is something new at a position, the stream is closed, or a while has passed. Also for the node."""
+        """Wait until there is something at a position, the stream is closed, or a while has passed. Also for the node."""
         try:
-            self._last = self._node.ask(self._stream, position, wait_s=WAIT_S)
+            self._come = self._ask(position, WAIT_S)
             self._is_away = False
         except Unavailable as refusal:
             if not self._is_away:
-                shown.warn(f"{refusal}; waiting for it")
+                shown.warn(f"the node is away ({refusal.fault.code}: {refusal.fault.reason}); waiting for it")
             self._is_away = True
             time.sleep(min(refusal.retry_after_s, AGAIN_S_MAX))
+
+    def _ask(self, position: int, wait_s: float) -> Chunk:
+        page = self._node.records(self._stream, position, wait_s)
+        self._state = page
+        return Chunk(
+            position,
+            page.next,
+            [record.data for record in page.records],
+            [round(record.time * 1e6) for record in page.records],
+            [json.dumps(dict(record.headers)).encode() if record.headers else b"" for record in page.records],
+        )
 
 
 async def _all(client: Client) -> list[StreamInfo]:
