@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import httpx2
 import pytest
@@ -294,7 +294,7 @@ class Scripted:
         self.answers = list(answers)
         self.asked: list[tuple[int, bool]] = []
 
-    def __enter__(self) -> Scripted:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -329,7 +329,7 @@ def test_tail_follows_what_comes_and_waits_for_a_node_that_is_away(monkeypatch: 
     monkeypatch.setattr(node.time, "sleep", waits.append)
     last = page(first=3, closed=True)
     found = Scripted(page(b"one", first=0), page(b"two", first=1), away(), away(), page(b"three", first=2), away(), last)
-    monkeypatch.setattr(look, "Node", lambda url: found)
+    monkeypatch.setattr(look, "NodeStreams", lambda url: found)
     result = streams("tail", "-f", URL, "orders")
     assert (result.exit_code, result.stdout) == (0, "one\ntwo\nthree\n")
     # Said once each time that it is away; and nothing is asked twice.
@@ -339,7 +339,7 @@ def test_tail_follows_what_comes_and_waits_for_a_node_that_is_away(monkeypatch: 
 
 
 def test_ctrl_c_is_the_way_to_end_a_tail(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(look, "Node", lambda url: Scripted(page(b"one", first=0), KeyboardInterrupt))
+    monkeypatch.setattr(look, "NodeStreams", lambda url: Scripted(page(b"one", first=0), KeyboardInterrupt))
     result = streams("tail", "-f", URL, "orders")
     assert (result.exit_code, result.stdout, result.stderr) == (0, "one\n", "")
 

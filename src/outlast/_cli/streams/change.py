@@ -6,7 +6,7 @@ import asyncio
 import json
 import sys
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias, cast
 
 import click
 
@@ -16,7 +16,7 @@ from outlast._cli.streams.place import Url
 from outlast.extend import OwnThread, size_text
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
     from pathlib import Path
     from typing import BinaryIO
 
@@ -127,7 +127,7 @@ async def _trim_node(url: Url, stream: str, before: int) -> tuple[int, int]:
 
 
 @asynccontextmanager
-async def _opened(folder: Path) -> AsyncIterator[Streams]:
+async def _opened(folder: Path) -> AsyncGenerator[Streams]:
     from outlast.streams import Streams
 
     # Raises the error of a folder that is not there.
@@ -139,7 +139,7 @@ async def _opened(folder: Path) -> AsyncIterator[Streams]:
 @asynccontextmanager
 async def _store(
     place: Path | Url, name: str, headers: dict[str, str] | None, total: _Total, *, create: bool
-) -> AsyncIterator[Store]:
+) -> AsyncGenerator[Store]:
     """Return what stores records in a stream and adds them to the total."""
     if isinstance(place, Url):
         async with client_of(place) as client:
@@ -167,8 +167,8 @@ async def _store(
 
 def _messages(body: bytes) -> int:
     """Return the number of messages in what a stream of JSON has taken: those of a list are one each."""
-    found = json.loads(body)
-    return len(found) if isinstance(found, list) else 1
+    found: list[object] | object = json.loads(body)
+    return len(cast("list[object]", found)) if isinstance(found, list) else 1
 
 
 async def _served(client: Client, name: str, *, create: bool) -> ClientStream:

@@ -18,7 +18,7 @@ POLL_S: Final = 0.25
 """The wait between two looks at a stream in which nothing is new."""
 
 
-class Folder:
+class FolderStreams:
     """The streams in a folder."""
 
     def __init__(self, path: Path) -> None:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import click
 
 from outlast._cli.errors import Exit
-from outlast._cli.streams.folder import Folder, reports
+from outlast._cli.streams.folder import FolderStreams, reports
 from outlast._cli.streams.group import as_json_option, explained, on_place, on_stream, printing
-from outlast._cli.streams.node import Node
+from outlast._cli.streams.node import NodeStreams
 from outlast._cli.streams.place import Url
 
 if TYPE_CHECKING:
@@ -136,7 +136,7 @@ def verify(place: Path | Url, *, repair: bool, as_json: bool) -> int:
         raise click.UsageError("A node does not repair what it serves: stop it, and use --repair on its FOLDER.")
     with explained("repair the streams in" if repair else "verify the streams in", place), printing():
         if isinstance(place, Url):
-            with Node(place) as node:
+            with NodeStreams(place) as node:
                 found = node.reports()
         else:
             found = reports(place, repair=repair)
@@ -158,5 +158,5 @@ def _print(opened: FolderStream | NodeStream, position: int, limit: int | None, 
     return position
 
 
-def _looking_at(place: Path | Url) -> Folder | Node:
-    return Node(place) if isinstance(place, Url) else Folder(place)
+def _looking_at(place: Path | Url) -> FolderStreams | NodeStreams:
+    return NodeStreams(place) if isinstance(place, Url) else FolderStreams(place)

@@ -31,7 +31,7 @@ AGAIN_S_MAX: Final = 30.0
 EMPTY: Final = Chunk(0, 0, (), (), None)
 
 
-class Node:
+class NodeStreams:
     """The streams of a node. Each method asks it, and raises the errors of `outlast.streams.Client`."""
 
     unknown: tuple[tuple[str, str], ...] = ()
@@ -63,7 +63,7 @@ class Node:
         return self._wait(self._consumers(name))
 
     def reports(self) -> list[Report]:
-        """Have the node check itself; return what was found on each volume."""
+        """Let the node check itself; return what was found on each volume."""
         return [shown.report_of(volume) for volume in self._wait(self._client.verify())]
 
     def info(self, stream: ClientStream) -> StreamInfo:
@@ -88,7 +88,7 @@ class Node:
 class NodeStream:
     """A stream of a node, as its last answer showed it."""
 
-    def __init__(self, node: Node, stream: ClientStream) -> None:
+    def __init__(self, node: NodeStreams, stream: ClientStream) -> None:
         """Ask where it begins and ends."""
         self._node = node
         self._stream = stream
