@@ -8,6 +8,7 @@ from typing import assert_type
 import outlast
 from outlast.admission import TooLargeError
 from outlast.disk import Disk
+from outlast.http import Server
 from outlast.streams import (
     Appended,
     AppendTooLargeError,
@@ -17,6 +18,7 @@ from outlast.streams import (
     ExpiredError,
     FencedError,
     LimitError,
+    Node,
     OutcomeUnknownError,
     PositionMismatchError,
     Producer,
@@ -38,6 +40,9 @@ one = Streams("/var/lib/shop")
 two = Streams([Disk("/mnt/a", name="a"), "/mnt/b"], name="orders", admission=outlast.Admission("appends"), backlog_max=1_000)
 one.attach(service)
 kept = StreamOptions(sync_every_s=1.0, retention=Retention(age_s=86_400.0, when_low=True), quota_bytes=1 << 30)
+node = Node(one, options=kept, long_poll_s=20.0, sse_s=30.0, chunk_bytes=1 << 16, body_bytes_max=1 << 20).attach(service)
+assert_type(node, Node)
+Server(node, "127.0.0.1:4437").attach(service)
 
 
 async def come_and_go() -> None:

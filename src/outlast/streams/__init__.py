@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from outlast.streams._model import Record as Record
     from outlast.streams._model import Retention as Retention
     from outlast.streams._model import StreamOptions as StreamOptions
+    from outlast.streams._node.node import Node as Node
     from outlast.streams._stored import StoredConsumer as StoredConsumer
     from outlast.streams._stored import StoredStream as StoredStream
     from outlast.streams._stored import StoredStreams as StoredStreams
@@ -53,6 +54,7 @@ _HOMES = {
     "FencedError": "_errors",
     "Finding": "_verify",
     "LimitError": "_errors",
+    "Node": "_node.node",
     "OutcomeUnknownError": "_errors",
     "PositionMismatchError": "_errors",
     "Producer": "_model",
@@ -86,6 +88,7 @@ __all__ = [
     "FencedError",
     "Finding",
     "LimitError",
+    "Node",
     "OutcomeUnknownError",
     "PositionMismatchError",
     "Producer",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -76,6 +76,8 @@ class Problem:
     """Headers beside those of every problem."""
     close: bool = False
     """Whether the connection ends with it."""
+    members: Mapping[str, object] = field(default_factory=dict[str, object])
+    """Members of your own, as JSON has them; those above have their names to themselves."""
 
     @property
     def title(self) -> str:
@@ -94,7 +96,8 @@ class Problem:
             "request_id": request_id,
         }
         members.update((name, value) for name, value in more.items() if value not in {None, ""})
-        return json.dumps(members, separators=(",", ":")).encode()
+        own = {name: value for name, value in self.members.items() if value is not None and value != ""}
+        return json.dumps({**own, **members} if own else members, separators=(",", ":")).encode()
 
     def all_headers(self, length: int) -> list[tuple[bytes, bytes]]:
         """Return the headers of an answer with a body of `length` bytes."""

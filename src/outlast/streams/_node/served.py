@@ -1,0 +1,154 @@
+"""Streams as the node serves them: one `Served` for each incarnation of a stream, kept by its name."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final
+
+from outlast.streams._errors import StreamNotFoundError
+from outlast.streams._node import protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from outlast.streams._model import Chunk
+    from outlast.streams._stream import Stream
+    from outlast.streams._streams import Streams
+
+SWEEP_MIN: Final = 1024
+"""Streams in the map before it is looked at for those that are gone."""
+
+
+class Served:
+    """One incarnation of a stream, as it is served. On the event loop's thread only."""
+
+    __slots__ = (
+        "content_type",
+        "content_value",
+        "expires_at",
+        "expires_text",
+        "id",
+        "is_json",
+        "is_text",
+        "labels",
+        "last_seq",
+        "lock",
+        "media_type",
+        "name",
+        "stream",
+        "ttl_s",
+        "used_at",
+    )
+
+    def __init__(self, stream: Stream, labels: Mapping[str, str], now: float) -> None:
+        self.stream = stream
+        self.name = stream.name
+        self.id = stream.id
+        self.labels = labels
+        self.content_type = labels.get("content-type", protocol.OCTETS)
+        self.content_value = self.content_type.encode("latin-1", "replace")
+        self.media_type = protocol.parse_content_type(self.content_type) or protocol.OCTETS
+        self.is_json = self.media_type == protocol.JSON
+        self.is_text = self.is_json or self.media_type.startswith("text/")
+        self.ttl_s: int | None = int(labels["ttl"]) if "ttl" in labels else None
+        self.expires_text: str | None = labels.get("expires-at")
+        self.expires_at: float | None = None if self.expires_text is None else protocol.parse_instant(self.expires_text)
+        self.used_at = now
+        """The time of the last read or append, on the clock of the event loop."""
+        self.lock = asyncio.Lock()
+        """Held from looking at `last_seq` to the end of an append that has one: they are stored in the order of their checks."""
+        self.last_seq: bytes | None = None
+        """The highest `Stream-Seq`; None: not known yet, or none came."""
+
+    @property
+    def oldest(self) -> int:
+        """The oldest position that can be read. Raises `StreamNotFoundError`, as all of these, once the stream was deleted."""
+        return self.stream.oldest
+
+    @property
+    def tail(self) -> int:
+        """The position that the next record will get."""
+        return self.stream.tail
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether nothing is ever added to it."""
+        return self.stream.is_closed
+
+    async def fetch(self, position: int, bytes_max: int, wait_s: float = 0.0) -> Chunk:
+        """Return records from `position` on, as `Stream.fetch` does."""
+        return await self.stream.fetch(position, bytes_max=bytes_max, wait_s=wait_s)
+
+    def touch(self, now: float) -> None:
+        """Begin the TTL again: it was read, or appended to."""
+        self.used_at = now
+
+    def is_expired(self, now: float, wall: float) -> bool:
+        """Return whether it is over: idle for its TTL at `now`, or at its instant by the wall clock."""
+        if self.ttl_s is not None and now - self.used_at >= self.ttl_s:
+            return True
+        return self.expires_at is not None and wall >= self.expires_at
+
+
+class ServedStreams:
+    """Those that were asked for. There are never many more than there are streams: the ones that are gone are swept out."""
+
+    def __init__(self, streams: Streams) -> None:
+        self._streams = streams
+        self._by_name: dict[str, Served] = {}
+        self._sweep_at = SWEEP_MIN
+
+    def __len__(self) -> int:
+        return len(self._by_name)
+
+    def known(self) -> list[Served]:
+        """Return all of them."""
+        return list(self._by_name.values())
+
+    async def get(self, name: str, now: float) -> Served:
+        """Return the stream of that name as it is now. Raises as `Streams.open`."""
+        served = self._by_name.get(name)
+        if served is not None and not _is_gone(served):
+            return served
+        return self.add(await self._streams.open(name), now)
+
+    def add(self, stream: Stream, now: float) -> Served:
+        """Return how a stream is served; there is one such for each incarnation."""
+        served = self._by_name.get(stream.name)
+        if served is None or served.id != stream.id:
+            served = self._by_name[stream.name] = Served(stream, labels_of(stream), now)
+            if len(self._by_name) > self._sweep_at:
+                self._sweep()
+        return served
+
+    def forget(self, served: Served) -> None:
+        """Let go of one that was deleted."""
+        if self._by_name.get(served.name) is served:
+            del self._by_name[served.name]
+
+    def _sweep(self) -> None:
+        for served in self.known():
+            if _is_gone(served):
+                self.forget(served)
+        self._sweep_at = max(SWEEP_MIN, 2 * len(self._by_name))
+
+
+def _is_gone(served: Served) -> bool:
+    try:
+        _ = served.tail
+    except StreamNotFoundError:
+        return True
+    return False
+
+
+_labels: dict[str, Mapping[str, str]] = {}
+
+
+def labels_of(stream: Stream) -> Mapping[str, str]:
+    """Return the labels of a stream."""
+    return _labels.get(stream.id, {})
+
+
+def label(stream: Stream, labels: Mapping[str, str]) -> None:
+    """Remember the labels of a stream. Stand-in until the store keeps them."""
+    _labels[stream.id] = labels
