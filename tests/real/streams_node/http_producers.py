@@ -8,7 +8,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from served import Answer, post
+from served import Answer, get, post
 from served import Client as Connection
 from streams_ledger import Attempt
 
@@ -35,6 +35,13 @@ async def ask(port: int, request: bytes) -> Answer:
     async with await connect(port) as connection:
         connection.send(request)
         return await connection.answer()
+
+
+async def make(port: int, *names: str) -> None:
+    """Make streams of bytes."""
+    for name in names:
+        made = await ask(port, get(STREAM + name, "Content-Type: application/octet-stream", "Content-Length: 0", method="PUT"))
+        assert made.status == 201, made
 
 
 def append(stream: str, data: bytes, *headers: str) -> bytes:
