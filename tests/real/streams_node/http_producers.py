@@ -61,7 +61,8 @@ class Producer:
     """How long it waits after a refusal, unless it does as it is told."""
     obeys: bool = False
     """Whether it waits after a refusal as long as that says."""
-    headers: tuple[str, ...] = ()
+    every_s: float = 0.0
+    """How long it waits between a record that was stored and the next."""
     sequence: int = 0
     number: int = 0
     problems: list[dict[str, Any]] = field(default_factory=list)
@@ -87,7 +88,7 @@ class Producer:
     async def _send(self, connection: Connection) -> bool:
         """Send one request; return whether the connection can be used for the next."""
         attempt = Attempt(self.name, self.sequence, self.number)
-        headers = (f"Producer-Id: {self.name}", "Producer-Epoch: 0", f"Producer-Seq: {self.sequence}", *self.headers)
+        headers = (f"Producer-Id: {self.name}", "Producer-Epoch: 0", f"Producer-Seq: {self.sequence}")
         self.on_send()
         try:
             connection.send(append(self.stream, attempt.payload(self.size), *headers))
@@ -101,6 +102,7 @@ class Producer:
             if answer.status == STORED:
                 self.ledger.answered(attempt, int(answer.headers["stream-next-offset"]) - 1)
             self.sequence, self.number = self.sequence + 1, 0
+            await asyncio.sleep(self.every_s)
         elif answer.status == UNKNOWN:
             # The same record again: stored or not, it is stored once.
             self.ledger.unknown.add(attempt)

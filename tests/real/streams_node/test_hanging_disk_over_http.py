@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
-from http_producers import LOST, STREAM, UNKNOWN, Producer, all_go_on, append, ask, connect, make, running, until
+from http_producers import STREAM, Producer, all_go_on, append, ask, make, running, until
 from node_process import NodeProcess
+from queued_requests import STORED, Queued
 from served import get
 from small_disks import MIB, NOTHING_WRONG, compared, small_disk
-from streams_ledger import Attempt, Ledger
+from streams_ledger import Ledger
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from conftest import RunAsync
 
-SENT_WITHOUT_PRODUCER = 204
+EXPIRED, HANGS, UNKNOWN, DONE = (503, "expired"), (503, "hangs"), (504, "outcome unknown"), (STORED, "")
 SIZES = [(400, 1.0, 3.0), pytest.param(2_000, 5.0, 30.0, marks=pytest.mark.long)]
 
 
@@ -26,87 +26,48 @@ SIZES = [(400, 1.0, 3.0), pytest.param(2_000, 5.0, 30.0, marks=pytest.mark.long)
 def test_requests_over_a_disk_that_hangs_expire_unprocessed_and_fresh_ones_are_served_when_it_is_back(
     run_async: RunAsync, tmp_path: Path, requests: int, deadline_s: float, hang_s: float
 ) -> None:
-    ledger = Ledger()
-    answers: Counter[tuple[int, Any]] = Counter()
-
-    async def send(port: int, number: int) -> None:
-        attempt = Attempt("queued", number, 0)
-        try:
-            async with await connect(port) as connection:
-                connection.send(append("ailing", attempt.payload(64), f"X-Request-Timeout: {deadline_s:g}"))
-                answer = await connection.answer()
-        except LOST:
-            ledger.unknown.add(attempt)
-            answers["cut", None] += 1
-            return
-        answers[answer.status, answer.problem["code"] if answer.status >= 400 else None] += 1
-        if answer.status == SENT_WITHOUT_PRODUCER:
-            ledger.answered(attempt, int(answer.headers["stream-next-offset"]) - 1)
-        elif answer.status == UNKNOWN:
-            ledger.unknown.add(attempt)
-        else:
-            ledger.refused.add(attempt)
+    ailing, well = Ledger(), Ledger()
 
     async def main(node: NodeProcess) -> None:
         await make(node.port, "well")
-        other = Producer("well", node.port, "well", ledger)
-        assert (await ask(node.port, append("ailing", Attempt("before", 0, 0).payload(64)))).status == SENT_WITHOUT_PRODUCER
+        other = Producer("well", node.port, "well", well)
+        queued = Queued(node.port, "ailing", deadline_s, ailing)
         clock = asyncio.get_running_loop().time
         disk.hang("fsync")
         begun_at = clock()
         async with running([other]), asyncio.TaskGroup() as group:
-            queued = [group.create_task(send(node.port, number)) for number in range(requests)]
-            await until(lambda: answers[503, "expired"])
-            # Somebody has to be in the call that hangs: who that is will be answered when it is back.
+            for number in range(requests):
+                group.create_task(queued.send(number))
+            await until(lambda: queued.answers[EXPIRED])
             await asyncio.sleep(max(0.0, begun_at + hang_s - clock()))
-            expired = answers.copy()
+            while_it_hung = queued.answers.copy()
             await all_go_on([other])
             refused = await ask(node.port, append("ailing", b"refused at once"))
-            assert (refused.status, refused.code) == (503, "hangs")
+            assert (refused.status, refused.code) == HANGS
             assert (await ask(node.port, get(f"{STREAM}ailing", "Connection: close", method="HEAD"))).status == 200
             disk.heal()
-            fresh = Producer("fresh", node.port, "ailing", ledger)
+            fresh = Producer("fresh", node.port, "ailing", ailing)
             async with running([fresh]):
                 await all_go_on([fresh])
-            await asyncio.wait(queued)
-        assert expired.keys() <= {(503, "expired"), (503, "hangs"), (504, "outcome unknown")}, expired
-        assert expired[503, "expired"] > requests / 2, expired
-        # What was in the call is answered by what became of it.
-        assert (answers - expired).keys() <= {(SENT_WITHOUT_PRODUCER, None), (504, "outcome unknown")}, answers
-        assert answers.total() == requests
+        assert while_it_hung.keys() <= {EXPIRED, HANGS, UNKNOWN}, while_it_hung
+        assert while_it_hung[EXPIRED] > requests / 2, while_it_hung
+        # What the disk had when it began to hang is answered by what became of it.
+        assert (queued.answers - while_it_hung).keys() <= {DONE, UNKNOWN}, queued.answers
+        assert queued.answers.total() == requests
         node.process.terminate()
         assert node.wait() == 0
 
     with small_disk(64 * MIB, "faulty") as disk:
-        try:
-            with NodeProcess(disk.path) as node:
-                # The only volume there is takes it; once there are two, the larger one takes new ones.
-                run_async(lambda: make(node.port, "ailing"))
-                node.process.terminate()
-                assert node.wait() == 0
-            options = ("--connections-per-client", str(2 * requests))
-            with NodeProcess(disk.path, tmp_path, options=options) as node:
-                try:
-                    run_async(lambda: main(node), limit_s=150)
-                finally:
-                    # A process in a call that hangs does not end.
-                    disk.heal()
-            assert_right(run_async, disk.path, tmp_path, ledger)
-        finally:
-            disk.heal()
-
-
-def assert_right(run_async: RunAsync, ailing: Path, well: Path, ledger: Ledger) -> None:
-    """Nothing is lost and nothing that was refused is there, on either disk."""
-
-    def only(*producers: str) -> Ledger:
-        kept = Ledger()
-        kept.acknowledged = {attempt: at for attempt, at in ledger.acknowledged.items() if attempt.producer in producers}
-        kept.refused = {attempt for attempt in ledger.refused if attempt.producer in producers}
-        return kept
-
-    async def main() -> None:
-        assert await compared(ailing, only("queued", "fresh")) == NOTHING_WRONG
-        assert await compared(well, only("well")) == NOTHING_WRONG
-
-    run_async(main)
+        with NodeProcess(disk.path) as node:
+            # The only volume there is takes it; once there are two, the larger one takes new ones.
+            run_async(lambda: make(node.port, "ailing"))
+            node.process.terminate()
+            assert node.wait() == 0
+        with NodeProcess(disk.path, tmp_path, options=("--connections-per-client", str(2 * requests))) as node:
+            try:
+                run_async(lambda: main(node), limit_s=150)
+            finally:
+                # A process in a call that hangs does not end.
+                disk.heal()
+        assert run_async(lambda: compared(disk.path, ailing)) == NOTHING_WRONG
+    assert run_async(lambda: compared(tmp_path, well)) == NOTHING_WRONG
