@@ -78,7 +78,7 @@ def test_the_suite_passes_while_the_disk_of_another_stream_is_full(run_async: Ru
             disk.fill(leave_bytes=0)
             run_async(lambda: refused_once(node.port))
             before = run_async(told)
-            assert before == (507, "low space", len(b"stored"))
+            assert before[:2] == (507, "low space")
             assert_whole(Suite.run(node.url))
             assert run_async(told) == before
             node.process.terminate()
