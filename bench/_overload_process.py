@@ -1,4 +1,4 @@
-"""A server process of `overload.py` and `admission.py`, and its processor time."""
+"""A server process of `overload.py`, `admission.py` and `streams_http.py`, and its processor time."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from contextlib import AbstractContextManager
 
 HERE = Path(__file__).resolve().parent
 
@@ -32,15 +33,18 @@ class Running:
         return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
-@contextmanager
-def server(arm: str, dsn: str | None = None) -> Iterator[Running]:
+def server(arm: str, dsn: str | None = None) -> AbstractContextManager[Running]:
     """Run the server of an arm until the block ends; with `dsn` it stores its orders there."""
+    return listening("_overload_server.py", arm, *([] if dsn is None else ["--dsn", dsn]))
+
+
+@contextmanager
+def listening(program: str, arm: str, *arguments: str) -> Iterator[Running]:
+    """Run one arm of a program of this folder, which says when it listens, until the block ends."""
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         port = found.getsockname()[1]
-    command = [sys.executable, str(HERE / "_overload_server.py"), arm, "--port", str(port)]
-    if dsn is not None:
-        command += ["--dsn", dsn]
+    command = [sys.executable, str(HERE / program), arm, "--port", str(port), *arguments]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         if not process.stdout.readline().startswith("listening"):
