@@ -6,8 +6,9 @@
 `outlast streams serve` is a process of its own; the clients are those of tests/real/streams_node, on connections of their own.
 
 **full**: 8 producers send a record every 20 ms each to a disk of 64 MiB (tmpfs, ext4) that runs full, push on for `--seconds`,
-and come back when they are told to, without making up for what they have missed. What they are told, the 99th percentile of a refusal, what the process grows by, the lines it logs, how soon each of them stores again once
-there is room, and the most requests within 100 ms from then on, against the median before.
+and come back when they are told to, without making up for what they have missed. What they are told, the 99th percentile of a
+refusal, what the process grows by, the lines it logs, how soon each of them stores again once there is room, and the most
+requests within 100 ms from then on, against the median before.
 **killed**: kill -9 while it is full; how long a start takes until every record is read over HTTP, while it is still full.
 **hangs**: 2,000 requests with a deadline of 5 s over a disk that hangs; how soon the first fresh one is stored once it is back.
 **stop**: SIGTERM with 16 producers, 200 long polls and 200 event streams; how soon it is not ready, and how soon it is over.
@@ -28,17 +29,16 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-TESTS = Path(__file__).resolve().parents[1] / "tests" / "real"
-sys.path[:0] = [str(TESTS / name) for name in ("streams_node", "streams", "http")]
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "real" / "http"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "real" / "streams"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "real" / "streams_node"))
 
-from http_producers import LOST, STREAM, Producer, all_go_on, ask, make, running, until  # the same clients as in the tests
-from node_process import NodeProcess
+from http_producers import LOST, STREAM, Producer, all_go_on, ask, cause, make, running, until  # the same clients as in the tests
+from node_process import NodeProcess, free_port
 from queued_requests import Queued
 from served import get
 from small_disks import MIB, NOTHING_WRONG, compared
 from streams_ledger import Ledger
-from test_full_disk_over_http import cause
-from test_stop_under_load import free_port
 from waiting_readers import Readers, gather
 
 from outlast.testing import SmallDisk
@@ -75,7 +75,7 @@ async def right(folder: Path, ledger: Ledger) -> None:
     """Say what is wrong with what was told, now that the node has ended."""
     found = {name: len(which) for name, which in (await compared(folder, ledger)).items()}
     text = f"{len(ledger.acknowledged):,} stored, {len(ledger.refused):,} refused: {found}"
-    promise("nothing lost, refused and there, twice, moved", text, holds=found == {name: 0 for name in NOTHING_WRONG})
+    promise("nothing lost, refused and there, twice, moved", text, holds=found == dict.fromkeys(NOTHING_WRONG, 0))
 
 
 def resident_bytes(pid: int) -> int:
@@ -150,7 +150,9 @@ async def fill_and_push(disk: SmallDisk, node: NodeProcess, seconds: float) -> N
     text = f"{peak} in 100 ms, {peak / steady:.2f} times the {steady:g} before, at most 3"
     promise("most requests from then on", text, holds=peak <= PEAK_MAX * steady)
     promise("resident memory grows by", f"{grown / MIB:.1f} MiB, at most 32", holds=grown <= GROWTH_BYTES_MAX)
-    promise("log lines, and the exit code", f"{len(node.log())}, at most 6; {code}", holds=len(node.log()) <= LINES_MAX and not code)
+    promise(
+        "log lines, and the exit code", f"{len(node.log())}, at most 6; {code}", holds=len(node.log()) <= LINES_MAX and not code
+    )
 
 
 def killed() -> None:
@@ -268,7 +270,11 @@ async def stop_under_load(folder: Path, node: NodeProcess, admin: int) -> None:
     ends = Counter(readers.polls) + Counter(readers.events)
     promise("readers", f"{dict(ends)}", holds=readers.events == ["last chunk, then the end"] * 200 and "cut" not in ends)
     codes = Counter(each["code"] for client in clients for each in client.problems)
-    promise("not ready, and how newcomers were told", f"{1e3 * unready_s:.0f} ms, at most 100; {dict(codes)}", holds=unready_s <= UNREADY_S_MAX)
+    promise(
+        "not ready, and how newcomers were told",
+        f"{1e3 * unready_s:.0f} ms, at most 100; {dict(codes)}",
+        holds=unready_s <= UNREADY_S_MAX,
+    )
     promise("over", f"{took_s:.2f} s, at most {STOP_S:g}; exit code {code}", holds=took_s <= STOP_S and code == 0)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -42,6 +43,11 @@ async def make(port: int, *names: str) -> None:
     for name in names:
         made = await ask(port, get(STREAM + name, "Content-Type: application/octet-stream", "Content-Length: 0", method="PUT"))
         assert made.status == 201, made
+
+
+def cause(problem: dict[str, Any]) -> str:
+    """Return what a refusal says of the outage, without how long it has lasted and when to come back."""
+    return re.sub(r" since [\d.]+ \w+| \(retry after [^)]*\)", "", problem["detail"])
 
 
 def append(stream: str, data: bytes, *headers: str) -> bytes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -22,6 +22,13 @@ QUIET = re.compile(r"\S+ \S+ (?:DEBUG|INFO) ")
 END_S_MAX = 60.0
 """Far beyond the deadline of any stop here, for a busy machine."""
 ADDRESS = "127.0.0.1:0"
+
+
+def free_port() -> int:
+    """Return a port that nobody listens on."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        return int(taken.getsockname()[1])
 
 
 class NodeProcess:
@@ -71,9 +78,6 @@ class NodeProcess:
         assert line, f"it did not start: {self.log()}"
         said: dict[str, Any] = json.loads(line)
         self.port = said["port"]
-
-    def send(self, number: signal.Signals) -> None:
-        self.process.send_signal(number)
 
     def kill(self) -> None:
         """End it as a power cut ends a process."""

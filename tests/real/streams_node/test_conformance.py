@@ -23,8 +23,9 @@ from outlast.streams import Streams
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from conftest import RunAsync
     from streams_ledger import Attempt
+
+    from conftest import RunAsync
 
 HERE = Path(__file__).parent
 CORE, FORKS, RESERVED = 250, 82, 6

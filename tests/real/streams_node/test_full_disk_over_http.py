@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
-from http_producers import STREAM, Producer, all_go_on, ask, make, running, until
+from http_producers import STREAM, Producer, all_go_on, ask, cause, make, running, until
 from node_process import NodeProcess
 from served import get
 from small_disks import MIB, NOTHING_WRONG, compared, small_disk
@@ -18,11 +17,6 @@ if TYPE_CHECKING:
 PRODUCERS, STREAMS = 8, 2
 LINES_MAX = 6
 SIZES = [(16, 60), pytest.param(64, 2_000, marks=pytest.mark.long)]
-
-
-def cause(problem: dict[str, Any]) -> str:
-    """Return what a refusal says of the outage, without how long it has lasted and when to come back."""
-    return re.sub(r" since [\d.]+ \w+| \(retry after [^)]*\)", "", problem["detail"])
 
 
 def producers(port: int, ledger: Ledger) -> list[Producer]:
@@ -88,7 +82,9 @@ def test_a_node_that_was_killed_while_its_disk_was_full_starts_on_it_and_serves_
         tails = [await ask(node.port, get(f"{STREAM}s{number}", "Connection: close", method="HEAD")) for number in range(STREAMS)]
         assert sum(int(each.headers["stream-next-offset"]) for each in tails) >= len(acknowledged)
         # It is still full, and says so as before; then it is not.
-        again = [Producer(each.name, node.port, each.stream, ledger, sequence=each.sequence, number=each.number) for each in clients]
+        again = [
+            Producer(each.name, node.port, each.stream, ledger, sequence=each.sequence, number=each.number) for each in clients
+        ]
         async with running(again):
             await until(lambda: all(each.problems for each in again))
             disk.free()

@@ -5,12 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
-import signal
-import socket
 from typing import TYPE_CHECKING, Any
 
 from http_producers import Producer, all_go_on, append, ask, connect, make, running, until
-from node_process import NodeProcess
+from node_process import NodeProcess, free_port
 from served import get
 from small_disks import NOTHING_WRONG, compared
 from streams_ledger import Attempt, Ledger
@@ -19,17 +17,12 @@ from waiting_readers import Readers, gather
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from conftest import RunAsync
     from served import Client as Connection
+
+    from conftest import RunAsync
 
 PRODUCERS = 16
 DEADLINE_S = 10.0
-
-
-def free_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return int(taken.getsockname()[1])
 
 
 async def begun(port: int, stack: contextlib.AsyncExitStack, request: bytes, sent: int) -> Connection:
@@ -67,7 +60,7 @@ def test_a_stop_under_load_loses_nothing_and_lets_every_reader_go(run_async: Run
             async with running(clients):
                 await all_go_on(clients)
                 await until(lambda: told)
-                node.send(signal.SIGTERM)
+                node.process.terminate()
                 refused = await coming.answer()
                 # Its headers had come before the stop: it may finish.
                 under_way.send(late[-100:])

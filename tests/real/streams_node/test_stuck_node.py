@@ -16,8 +16,9 @@ from http_producers import append, connect
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from conftest import RunAsync
     from served import Answer
+
+    from conftest import RunAsync
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[2]
