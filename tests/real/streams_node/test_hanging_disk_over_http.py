@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from conftest import RunAsync
 
 EXPIRED, HANGS, UNKNOWN, DONE = (503, "expired"), (503, "hangs"), (504, "outcome unknown"), (STORED, "")
-SIZES = [(400, 1.0, 3.0), pytest.param(2_000, 5.0, 30.0, marks=pytest.mark.long)]
+SIZES = [(200, 1.0, 3.0), pytest.param(2_000, 5.0, 30.0, marks=pytest.mark.long)]
 
 
 @pytest.mark.parametrize(("requests", "deadline_s", "hang_s"), SIZES)
