@@ -11,6 +11,7 @@ is 1 when the file is not what would be written.
 from __future__ import annotations
 
 import ast
+import math
 import sys
 import tomllib
 from dataclasses import dataclass
@@ -181,7 +182,7 @@ def placed(rows: Sequence[Sequence[str]], inside: dict[str, tuple[str, ...]]) ->
     boxes: dict[str, Box] = {}
     for number, row in enumerate(rows):
         widths = [max(LETTER * len(" ".join(inside[name])), 9 * len(name)) + 30 for name in row]
-        x = (WIDTH - sum(widths) - GAP_X * (len(row) - 1)) / 2
+        x = (WIDTH - math.fsum(widths) - GAP_X * (len(row) - 1)) / 2
         for name, width in zip(row, widths, strict=True):
             boxes[name] = Box(name, inside[name], x, MARGIN + number * (BOX_HEIGHT + GAP_Y), width)
             x += width + GAP_X

@@ -55,6 +55,16 @@ def test_it_sends_events_and_tells_when_to_come_back() -> None:
     run_virtual(main)
 
 
+def test_headers_of_its_own_stand_beside_the_usual_ones_or_in_their_place() -> None:
+    async def main() -> None:
+        given = [(b"cache-control", b"no-cache"), (b"x-more", b"1")]
+        exchange = await Exchange().run(EventStream(Countdown(1), headers=given))
+        assert exchange.headers["cache-control"] == "no-cache"
+        assert (exchange.headers["x-more"], exchange.headers["content-type"]) == ("1", "text/event-stream")
+
+    run_virtual(main)
+
+
 def test_those_who_lose_their_server_do_not_come_back_together() -> None:
     retries = {EventStream(EventFeed().watch(), rng=random.Random(seed))._retry for seed in range(200)}
     assert len(retries) > 150

@@ -14,7 +14,7 @@ from outlast.http._app.parking import end, fired, park, until_gone
 from outlast.http._app.problem import problem_of
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterable, AsyncIterator
+    from collections.abc import AsyncIterable, AsyncIterator, Iterable
 
     from outlast import Stop
     from outlast.http._app.extensions import Receive, Scope, Send
@@ -41,7 +41,8 @@ class EventStream:
 
     `source` yields `Event`s, or bytes that are frames already; the next is asked for when the one before was taken by the
     server, so a source is held up by a client that reads slowly. A client that takes nothing for `stalled_s` seconds is cut.
-    After `keep_alive_s` seconds of silence a comment is sent. `retry:` tells the client to come back after `retry_s` seconds,
+    After `keep_alive_s` seconds of silence a comment is sent. `headers` are those of the answer beside its own three, of which
+    each gives way to one of the same name. `retry:` tells the client to come back after `retry_s` seconds,
     more or less half of it at random, so that those who lose their server do not come back together.
 
     It ends when the source does; at once when the service stops (`stop`, or that of the server), with a last comment; and when
@@ -54,6 +55,7 @@ class EventStream:
         source: AsyncIterable[Event | bytes],
         *,
         stop: Stop | None = None,
+        headers: Iterable[tuple[bytes, bytes]] = (),
         keep_alive_s: float = KEEP_ALIVE_S,
         retry_s: float = RETRY_S,
         stalled_s: float = STALLED_S,
@@ -64,6 +66,7 @@ class EventStream:
                 raise ValueError(f"{name} must be above 0 and at most 3600, not {seconds}")
         self._events = aiter(source)
         self._stop = stop
+        self._headers = tuple({**dict(HEADERS), **dict(headers)}.items())
         self._keep_alive_s = keep_alive_s
         self._stalled_s = stalled_s
         self._retry = b"retry: %d\n\n" % round(1000 * retry_s * (rng or random.Random()).uniform(0.5, 1.5))
@@ -72,7 +75,7 @@ class EventStream:
         """Send the events until the stream ends."""
         try:
             if scope["method"] == "HEAD":
-                await send({"type": "http.response.start", "status": 200, "headers": HEADERS})
+                await send({"type": "http.response.start", "status": 200, "headers": self._headers})
                 await send({"type": "http.response.body", "body": b""})
                 return
             try:
@@ -86,7 +89,7 @@ class EventStream:
             await _close(self._events)
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
-        writer = _Writer(send, self._stalled_s)
+        writer = _Writer(send, self._headers, self._stalled_s)
         pump = asyncio.ensure_future(self._pump(writer))
         keeper = asyncio.ensure_future(writer.keep_alive(self._keep_alive_s))
         leaving = asyncio.ensure_future(until_gone(receive))
@@ -117,51 +120,65 @@ class _StalledError(Exception):
 
 
 class _Writer:
-    """The way of the stream to the server: each part is sent within a bound."""
+    """The way of the stream to the server: each part is sent within a bound.
 
-    def __init__(self, send: Send, stalled_s: float) -> None:
+    The task that keeps the stream alive watches that bound, too: a timer for each part would cost more than the part.
+    """
+
+    def __init__(self, send: Send, headers: tuple[tuple[bytes, bytes], ...], stalled_s: float) -> None:
         self._send = send
+        self._headers = headers
         self._stalled_s = stalled_s
+        self._time = asyncio.get_running_loop().time
         self._begun = False
-        self._sending = 0
-        self._sent_at = 0.0
+        self._sending_since: float | None = None
+        self._sent_at = self._time()
 
     async def write(self, body: bytes) -> None:
-        """Send a part of the stream. Raises `_StalledError` if that takes too long."""
-        await self._within(self._stalled_s, body, more=True)
+        """Send a part of the stream. If that takes too long `keep_alive` raises, and whoever waits here is to be cancelled."""
+        self._sending_since = self._time()
+        try:
+            await self._part(body, more=True)
+        finally:
+            self._sending_since = None
+            self._sent_at = self._time()
 
     async def end(self, retry: bytes | None) -> None:
-        """End the stream; `retry`: because the service stops, which leaves little time."""
+        """End the stream; `retry`: because the service stops, which leaves little time. Raises `_StalledError`."""
         if retry is None:
             await self._within(self._stalled_s, b"", more=False)
         else:
             await self._within(FAREWELL_S, b": stopping\n" + retry, more=False)
 
     async def keep_alive(self, silence_s: float) -> None:
-        """Send a comment after each silence."""
-        loop = asyncio.get_running_loop()
-        self._sent_at = loop.time()
+        """Send a comment after each silence. Raises `_StalledError` when a part takes too long."""
         while True:
-            await asyncio.sleep(self._sent_at + silence_s - loop.time())
-            if self._sending:
-                # Whether the client reads is found out by what is being sent.
-                self._sent_at = loop.time()
-            elif loop.time() >= self._sent_at + silence_s:
-                await self.write(b":\n\n")
+            now = self._time()
+            # A part that is begun during this sleep is not due before its end.
+            due = min(self._sent_at + silence_s, now + self._stalled_s)
+            if self._sending_since is not None:
+                due = self._sending_since + self._stalled_s
+            await asyncio.sleep(due - now)
+            now = self._time()
+            if self._sending_since is not None:
+                if now >= self._sending_since + self._stalled_s:
+                    raise _StalledError
+            elif now >= self._sent_at + silence_s:
+                await self._within(self._stalled_s, b":\n\n", more=True)
+                self._sent_at = self._time()
 
     async def _within(self, seconds: float, body: bytes, *, more: bool) -> None:
-        self._sending += 1
         try:
             async with asyncio.timeout(seconds):
-                if not self._begun:
-                    await self._send({"type": "http.response.start", "status": 200, "headers": HEADERS})
-                    self._begun = True
-                await self._send({"type": "http.response.body", "body": body, "more_body": more})
+                await self._part(body, more=more)
         except TimeoutError as error:
             raise _StalledError from error
-        finally:
-            self._sending -= 1
-            self._sent_at = asyncio.get_running_loop().time()
+
+    async def _part(self, body: bytes, *, more: bool) -> None:
+        if not self._begun:
+            await self._send({"type": "http.response.start", "status": 200, "headers": self._headers})
+            self._begun = True
+        await self._send({"type": "http.response.body", "body": body, "more_body": more})
 
 
 def _cut(scope: Scope) -> None:

@@ -47,6 +47,14 @@ class RefusalError(Exception):
         self.problem = problem
 
 
+class BrokenOffError(Exception):
+    """The end of an answer that has begun: the connection is cut, so that nobody takes it for a whole one."""
+
+    def __init__(self, error: OutlastError) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
 def refusal(status: int, code: str, detail: str, *, headers: Headers | None = None, **members: object) -> Problem:
     """Return the problem of a request that is its caller's mistake."""
     return Problem(status, code, Kind.REJECTED.value, detail, headers=tuple(headers or ()), members=members)

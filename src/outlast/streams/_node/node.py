@@ -11,7 +11,8 @@ from outlast.streams._clock import Clock
 from outlast.streams._errors import StreamNotFoundError
 from outlast.streams._model import APPEND_BYTES_MAX, StreamOptions
 from outlast.streams._node import append, beside, create, metadata, read
-from outlast.streams._node.answers import RefusalError, problem_for, refusal
+from outlast.streams._node.answers import BrokenOffError, RefusalError, problem_for, refusal
+from outlast.streams._node.live.pieces import Pieces
 from outlast.streams._node.requests import BESIDE, PREFIX, ClientGoneError, Request, raw_path, stream_name
 from outlast.streams._node.served import Served, ServedStreams
 
@@ -83,6 +84,7 @@ class Node:
         self.body_bytes_max: Final = body_bytes_max
         self.rng: Final = rng or random.Random()
         self.served: Final = ServedStreams(streams)
+        self.pieces: Final = Pieces()
         self._wall = wall
         self._clock: Clock | None = None
 
@@ -103,6 +105,9 @@ class Node:
             await self._serve(scope, receive, send)
         except ClientGoneError:
             return
+        except BrokenOffError as broken:
+            # Too late for a problem: the shell around it closes the connection, and says so where that is news.
+            raise broken.error from broken.error.__cause__
         except Exception as error:
             problem = problem_for(error, self.free_bytes)
             if problem is None:

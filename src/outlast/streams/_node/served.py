@@ -35,6 +35,7 @@ class Served:
         "lock",
         "media_type",
         "name",
+        "readers",
         "stream",
         "ttl_s",
         "used_at",
@@ -55,6 +56,8 @@ class Served:
         self.expires_at: float | None = None if self.expires_text is None else protocol.parse_instant(self.expires_text)
         self.used_at = now
         """The time of the last read or append, on the clock of the event loop."""
+        self.readers = 0
+        """Those who wait for records: a stream that somebody reads is not idle."""
         self.lock = asyncio.Lock()
         """Held from looking at `last_seq` to the end of an append that has one: they are stored in the order of their checks."""
         self.last_seq: bytes | None = None
@@ -83,9 +86,27 @@ class Served:
         """Begin the TTL again: it was read, or appended to."""
         self.used_at = now
 
+    def enter(self) -> None:
+        """Count a reader who waits."""
+        self.readers += 1
+
+    def leave(self, now: float) -> None:
+        """Count one less; the TTL begins again."""
+        self.readers -= 1
+        self.used_at = now
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether it was deleted."""
+        try:
+            _ = self.stream.tail
+        except StreamNotFoundError:
+            return True
+        return False
+
     def is_expired(self, now: float, wall: float) -> bool:
         """Return whether it is over: idle for its TTL at `now`, or at its instant by the wall clock."""
-        if self.ttl_s is not None and now - self.used_at >= self.ttl_s:
+        if self.ttl_s is not None and now - self.used_at >= self.ttl_s and not self.readers:
             return True
         return self.expires_at is not None and wall >= self.expires_at
 
@@ -108,7 +129,7 @@ class ServedStreams:
     async def get(self, name: str, now: float) -> Served:
         """Return the stream of that name as it is now. Raises as `Streams.open`."""
         served = self._by_name.get(name)
-        if served is not None and not _is_gone(served):
+        if served is not None and not served.is_gone:
             return served
         return self.add(await self._streams.open(name), now)
 
@@ -128,17 +149,9 @@ class ServedStreams:
 
     def _sweep(self) -> None:
         for served in self.known():
-            if _is_gone(served):
+            if served.is_gone:
                 self.forget(served)
         self._sweep_at = max(SWEEP_MIN, 2 * len(self._by_name))
-
-
-def _is_gone(served: Served) -> bool:
-    try:
-        _ = served.tail
-    except StreamNotFoundError:
-        return True
-    return False
 
 
 _labels: dict[str, Mapping[str, str]] = {}
