@@ -4,12 +4,12 @@
     python bench/streams_http.py --directory /mnt/data    # on that disk
     python bench/streams_http.py --only readers --json
 
-**appends**: 1 KiB each from 32 connections, one request at a time on each, by clients in a process of their own. Servers
-take turns in 20 rounds (`--rounds`), so that what disturbs one disturbs all: our node, whose appends are on the disk when they
-are answered; a handler of starlette on plain uvicorn that reads the body and answers 204; and then, since what it leaves to the disk
-would be in the turns of the others, the node and `rakaia-streams` on its store in files, which syncs each append too. A ratio is the median of the rounds, and a promise is compared with the lower end of its
-95 % interval. Printed as well: the node when every connection is a producer with epoch and sequence; processor time of the
-server and of the clients, a request.
+**appends**: 1 KiB each from 32 connections, one request at a time on each, by clients in a process of their own. Our node, whose
+appends are on the disk when they are answered, and a handler of starlette on plain uvicorn, that reads the body and answers 204,
+take turns in 20 rounds (`--rounds`), so that what disturbs one disturbs both; then the node and `rakaia-streams` on its store in
+files, which syncs each append too: what it leaves to the disk would be in the turns of the others. A ratio is the median of the
+rounds, and a promise is compared with the lower end of its 95 % interval. Printed as well: the node when every connection is a
+producer with epoch and sequence; processor time of the server and of the clients, a request; and what a sync took meanwhile.
 **readers**: 1,000 event streams of one stream of our node, to which 10 events of 200 bytes a second are appended. Each event has
 to come to each reader once and in order. Promised: the resident memory of the server at its most above that before
 the first reader, and the 99th percentile of the time from when an append was due until a reader had it.
