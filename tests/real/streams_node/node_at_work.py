@@ -17,6 +17,7 @@ from outlast.streams import Node, Streams
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+
     from outlast.http._server.connection import Connection
 
 STREAM = "/v1/stream/"
