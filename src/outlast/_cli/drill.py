@@ -56,7 +56,7 @@ def _loops(default: int) -> Callable[[F], F]:
     return _load("--loops", default, 5000, "Loops that do jobs, in each arm.")
 
 
-def _options(faults: tuple[str, ...], load: Callable[[F], F]) -> Callable[[F], F]:
+def _options(faults: tuple[str, ...], load: Callable[[F], F], warmup: str = "5s", cooldown: str = "10s") -> Callable[[F], F]:
     """Return a decorator that adds the options of every drill; the first fault is the default."""
     lasting, shown = Duration(), functools.partial(click.option, show_default=True)
     options = (
@@ -65,8 +65,8 @@ def _options(faults: tuple[str, ...], load: Callable[[F], F]) -> Callable[[F], F
         load,
         click.option("--arms", type=Names(), default=None, help="Which arms, separated by commas; all of them by default."),
         shown("--seed", type=int, default=1, help="Decides every random wait."),
-        shown("--warmup", "warmup_s", type=lasting, default="5s", help="Healthy time before the fault."),
-        shown("--cooldown", "cooldown_s", type=lasting, default="10s", help="Healthy time after it."),
+        shown("--warmup", "warmup_s", type=lasting, default=warmup, help="Healthy time before the fault."),
+        shown("--cooldown", "cooldown_s", type=lasting, default=cooldown, help="Healthy time after it."),
         click.option(
             "--parallel", is_flag=True, help="Run all arms at once: quicker, but they take the processor from one another."
         ),
@@ -106,17 +106,17 @@ def electric(**chosen: Any) -> int:  # noqa: ANN401
 
 
 @drill.command()
-@_options(DISK_FAULT_NAMES, _load("--producers", 8, 400, "Clients that append to the log of each arm."))
+@_options(DISK_FAULT_NAMES, _load("--producers", 8, 400, "Clients that append to the log of each arm."), "3s", "5s")
 @click.option("--disk", type=click.Choice(["tmpfs", "ext4", "faulty"]), default=None, help=DISK_HELP)
 @click.option("--size", "size_mib", type=click.IntRange(16, 4096), default=64, show_default=True, help="The disk's size in MiB.")
 def fluvio(**chosen: Any) -> int:  # noqa: ANN401
     """Fill or break the disk under a log, and mend it.
 
-    Eight producers push. The same log in three arms: naive, fluvio-fixed, outlast, each on a small disk of its own, which is
-    mounted as root or else as root of a user namespace. Exit code 0: the outlast arm kept what the drill promises; 1: it broke a
-    promise; 2: the naive arm did not storm, so the drill proves nothing; 77: no such disk can be made on this machine.
+    Eight producers push. The same log in five arms: naive, fluvio-fixed, outlast, outlast-http, rakaia, each on a small disk of
+    its own, which is mounted as root or else as root of a user namespace. Exit code 0: both outlast arms kept what the drill
+    promises; 1: one broke a promise; 2: the naive arm did not storm, so the drill proves nothing; 77: no such disk can be made.
     """
-    _require_packages(report=chosen["report"] is not None, wanted=("psutil", "google_crc32c"))
+    _require_packages(report=chosen["report"] is not None, wanted=("psutil", "google_crc32c", "httptools"))
     from outlast._drill.fluvio.drill import FLUVIO, FluvioOptions, command_with_rights
     from outlast._drill.lab.errors import DrillSkipped
 

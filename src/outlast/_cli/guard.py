@@ -2,57 +2,22 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from outlast._cli.errors import CommandError, Exit
-from outlast._cli.values import Duration
+from outlast._cli.values import Address, Duration, Size
 from outlast._core.faults import ConfigurationError
-from outlast._serve.address import parse_address
 
 if TYPE_CHECKING:
     from outlast._programs.guard.options import Options
 
-    _Bytes = click.ParamType[int]
-    _Place = click.ParamType[str]
     _Limit = click.ParamType[int | None]
 else:
     # Older versions of click have no type argument here.
-    _Bytes = _Place = _Limit = click.ParamType
-
-_UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
-
-
-class Size(_Bytes):
-    """Bytes: `64M`, `512k`, `1.5GiB` or a number; the units are powers of 1024."""
-
-    name = "size"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """Return the bytes."""
-        if isinstance(value, int):
-            return value
-        match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?", str(value).strip().lower())
-        if match is None:
-            self.fail(f"{value!r} is not a size; write it as 64M, 512k, 2G or a number of bytes", param, ctx)
-        return int(float(match[1]) * _UNITS[match[2]])
-
-
-class Address(_Place):
-    """An address to listen on: HOST:PORT, or a port of the loopback interface."""
-
-    name = "address"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Return it as it is, once it can be read: a wrong one is a mistake of the command line."""
-        try:
-            parse_address(str(value))
-        except ConfigurationError as error:
-            self.fail(str(error), param, ctx)
-        return str(value)
+    _Limit = click.ParamType
 
 
 class Count(_Limit):

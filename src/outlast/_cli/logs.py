@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from outlast._cli.errors import CommandError, Exit
-from outlast._cli.guard import Size
-from outlast._cli.values import Duration, Names
+from outlast._cli.values import Duration, Names, Size
 from outlast.logs import _last_words as last_words
 
 if TYPE_CHECKING:

@@ -17,8 +17,32 @@ from outlast._cli.errors import CommandError, Exit
 from outlast.logs import _last_words as last_words
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Callable, Generator
     from types import FrameType, ModuleType
+
+
+def process_options(command: Callable[..., int]) -> Callable[..., int]:
+    """Add the options of a command that runs a service as the process: those of `outlast.run`, without its address."""
+    for option in (
+        click.option(
+            "--log-format",
+            type=click.Choice(["text", "json"]),
+            help="How logs are written to stderr, if nothing else configures it: text (the default), or one JSON object a line.",
+        ),
+        click.option(
+            "--fold-logs/--no-fold-logs",
+            default=True,
+            show_default=True,
+            help="Fold WARNINGs and ERRORs that loggers repeat; see docs/logs.md.",
+        ),
+        click.option(
+            "--report",
+            type=click.Path(dir_okay=False, path_type=Path),
+            help="Write how the stop went to this file, as JSON.",
+        ),
+    ):
+        command = option(command)
+    return command
 
 
 @click.command()
@@ -26,19 +50,7 @@ if TYPE_CHECKING:
 @click.option(
     "--listen", metavar="ADDRESS", help="Answer /livez, /readyz, /statusz and /metrics on HOST:PORT; PORT alone is on loopback."
 )
-@click.option("--report", type=click.Path(dir_okay=False, path_type=Path), help="Write how the stop went to this file, as JSON.")
-@click.option(
-    "--fold-logs/--no-fold-logs",
-    default=True,
-    show_default=True,
-    help="Fold WARNINGs and ERRORs that loggers repeat; see docs/logs.md.",
-)
-@click.option(
-    "--log-format",
-    type=click.Choice(["text", "json"]),
-    help="How logs are written to stderr, if the module does not configure logging itself: text (the default), or one JSON"
-    " object a line.",
-)
+@process_options
 @click.option("--traceback", "show_traceback", is_flag=True, help="Show the whole traceback when the module fails to load.")
 def up(
     target: str, *, listen: str | None, report: Path | None, fold_logs: bool, log_format: str | None, show_traceback: bool

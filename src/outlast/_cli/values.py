@@ -1,8 +1,9 @@
-"""Types of the command line: a duration, a time, JSON, names."""
+"""Types of the command line: a duration, a time, a size, an address, JSON, names."""
 
 from __future__ import annotations
 
 import json
+import re
 import sys
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, cast
@@ -10,14 +11,20 @@ from typing import TYPE_CHECKING, Any, cast
 import click
 
 from outlast._core.duration import parse_duration
+from outlast._core.faults import ConfigurationError
+from outlast._serve.address import parse_address
 
 if TYPE_CHECKING:
     _Seconds = click.ParamType[float]
     _Moment = click.ParamType[datetime]
     _Words = click.ParamType[tuple[str, ...]]
+    _Bytes = click.ParamType[int]
+    _Place = click.ParamType[str]
 else:
     # Older versions of click have no type argument here.
-    _Seconds = _Moment = _Words = click.ParamType
+    _Seconds = _Moment = _Words = _Bytes = _Place = click.ParamType
+
+_UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 
 
 class Duration(_Seconds):
@@ -48,6 +55,35 @@ class Time(_Moment):
             return datetime.fromisoformat(str(value)).astimezone()
         except (ValueError, OverflowError):
             self.fail(f"{value!r} is not a time; write it as 2026-01-31T12:00:00+01:00", param, ctx)
+
+
+class Size(_Bytes):
+    """Bytes: `64M`, `512k`, `1.5GiB` or a number; the units are powers of 1024."""
+
+    name = "size"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Return the bytes."""
+        if isinstance(value, int):
+            return value
+        match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?", str(value).strip().lower())
+        if match is None:
+            self.fail(f"{value!r} is not a size; write it as 64M, 512k, 2G or a number of bytes", param, ctx)
+        return int(float(match[1]) * _UNITS[match[2]])
+
+
+class Address(_Place):
+    """An address to listen on: HOST:PORT, or a port of the loopback interface."""
+
+    name = "address"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return it as it is, once it can be read: a wrong one is a mistake of the command line."""
+        try:
+            parse_address(str(value))
+        except ConfigurationError as error:
+            self.fail(str(error), param, ctx)
+        return str(value)
 
 
 class Names(_Words):

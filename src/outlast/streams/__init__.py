@@ -10,6 +10,13 @@ from typing import TYPE_CHECKING
 from outlast._lazily import lazily
 
 if TYPE_CHECKING:
+    from outlast.streams._client.client import Client as Client
+    from outlast.streams._client.errors import OffsetGoneError as OffsetGoneError
+    from outlast.streams._client.errors import StaleAnswerError as StaleAnswerError
+    from outlast.streams._client.stream import ClientStream as ClientStream
+    from outlast.streams._client.values import Batch as Batch
+    from outlast.streams._client.values import Sent as Sent
+    from outlast.streams._client.values import StreamHead as StreamHead
     from outlast.streams._consumers import Consumer as Consumer
     from outlast.streams._consumers import Delivered as Delivered
     from outlast.streams._errors import AppendTooLargeError as AppendTooLargeError
@@ -28,6 +35,7 @@ if TYPE_CHECKING:
     from outlast.streams._errors import TrimmedError as TrimmedError
     from outlast.streams._model import Appended as Appended
     from outlast.streams._model import Chunk as Chunk
+    from outlast.streams._model import Listed as Listed
     from outlast.streams._model import Producer as Producer
     from outlast.streams._model import Record as Record
     from outlast.streams._model import Retention as Retention
@@ -45,8 +53,11 @@ if TYPE_CHECKING:
 _HOMES = {
     "AppendTooLargeError": "_errors",
     "Appended": "_model",
+    "Batch": "_client.values",
     "BeyondTailError": "_errors",
     "Chunk": "_model",
+    "Client": "_client.client",
+    "ClientStream": "_client.stream",
     "Consumer": "_consumers",
     "DamagedError": "_errors",
     "Delivered": "_consumers",
@@ -54,14 +65,18 @@ _HOMES = {
     "FencedError": "_errors",
     "Finding": "_verify",
     "LimitError": "_errors",
+    "OffsetGoneError": "_client.errors",
     "Node": "_node.node",
+    "Listed": "_model",
     "OutcomeUnknownError": "_errors",
     "PositionMismatchError": "_errors",
     "Producer": "_model",
     "Record": "_model",
     "Report": "_verify",
     "Retention": "_model",
+    "Sent": "_client.values",
     "SequenceError": "_errors",
+    "StaleAnswerError": "_client.errors",
     "StoredConsumer": "_stored",
     "StoredStream": "_stored",
     "StoredStreams": "_stored",
@@ -69,6 +84,7 @@ _HOMES = {
     "StreamClosedError": "_errors",
     "StreamError": "_errors",
     "StreamExistsError": "_errors",
+    "StreamHead": "_client.values",
     "StreamNotFoundError": "_errors",
     "StreamOptions": "_model",
     "Streams": "_streams",
@@ -79,8 +95,11 @@ _HOMES = {
 __all__ = [
     "AppendTooLargeError",
     "Appended",
+    "Batch",
     "BeyondTailError",
     "Chunk",
+    "Client",
+    "ClientStream",
     "Consumer",
     "DamagedError",
     "Delivered",
@@ -88,14 +107,18 @@ __all__ = [
     "FencedError",
     "Finding",
     "LimitError",
+    "Listed",
     "Node",
+    "OffsetGoneError",
     "OutcomeUnknownError",
     "PositionMismatchError",
     "Producer",
     "Record",
     "Report",
     "Retention",
+    "Sent",
     "SequenceError",
+    "StaleAnswerError",
     "StoredConsumer",
     "StoredStream",
     "StoredStreams",
@@ -103,6 +126,7 @@ __all__ = [
     "StreamClosedError",
     "StreamError",
     "StreamExistsError",
+    "StreamHead",
     "StreamNotFoundError",
     "StreamOptions",
     "Streams",

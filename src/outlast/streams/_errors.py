@@ -5,9 +5,14 @@ A full or lost disk is `outlast.Unavailable`; an append that never fits is an `o
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from outlast import Fault, Kind, OutlastError, Scope
 from outlast.admission import Reason, Refusal, TooLargeError
 from outlast.extend import attach
+
+if TYPE_CHECKING:
+    from outlast.streams._model import Producer
 
 
 class StreamError(OutlastError):
@@ -37,6 +42,11 @@ class StreamClosedError(StreamError):
     """The stream was closed: it can be read, and nothing is ever added to it."""
 
     code = "stream closed"
+
+
+def closed_error(stream: str, tail: int) -> StreamClosedError:
+    """Return the error for whoever would add to a stream that is closed."""
+    return StreamClosedError(stream, f"it was closed at position {tail}; nothing can be added")
 
 
 class TrimmedError(StreamError):
@@ -111,6 +121,8 @@ class OutcomeUnknownError(StreamError):
 
     code = "outcome unknown"
     kind = Kind.TRANSIENT
+    producer: Producer | None = None
+    """The identity with which a client had sent it, or None."""
 
 
 class DamagedError(StreamError):

@@ -10,16 +10,17 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from outlast import Fault, Kind, Scope, Unavailable
 from outlast.streams._commit import Lane
 from outlast.streams._consumers import Consumers
-from outlast.streams._errors import LimitError, StreamClosedError, StreamNotFoundError
+from outlast.streams._errors import LimitError, StreamError, StreamNotFoundError, closed_error
 from outlast.streams._reading import fetch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Coroutine, Mapping
     from pathlib import Path
 
     from outlast.streams._consumers import OpenedFiles
+    from outlast.streams._format.meta import Meta
     from outlast.streams._log import Log
-    from outlast.streams._model import Chunk, StreamOptions
+    from outlast.streams._model import Appended, Chunk, Entry, StreamOptions
     from outlast.streams._volume import Volume
 
 T = TypeVar("T")
@@ -38,17 +39,30 @@ class Followers:
         self.ending: Callable[[], Exception] | None = None
 
 
+def check_quota(name: str, options: StreamOptions, size: int, has: int = 0, waiting: int = 0) -> None:
+    """Raise `LimitError` unless so many bytes may be added."""
+    quota = options.quota_bytes
+    if quota is not None and has + waiting + size > quota:
+        text = (
+            f"{size} bytes do not fit into its quota: it has {has}, {waiting} wait to be stored, "
+            f"and the limit is {quota}; trim it, or raise quota_bytes"
+        )
+        raise LimitError(name, text)
+
+
 class Held:
     """A stream: its queue, its log once that is recovered, and those who wait at its tail. On the event loop's thread only."""
 
-    def __init__(self, volume: Volume, name: str, number: int, folder: Path, options: StreamOptions) -> None:
+    def __init__(self, volume: Volume, folder: Path, meta: Meta) -> None:
         self.volume = volume
-        self.name = name
-        self.id = number
+        self.name = meta.name
+        self.id = meta.id
         """64 bits that no other stream ever has."""
         self.folder = folder
-        self.options = options
-        self.lane = Lane(name, sync_every_s=options.sync_every_s, on_stored=self.changed)
+        self.options = meta.options
+        self.created_us = meta.created_us
+        self._labels = meta.labels
+        self.lane = Lane(meta.name, sync_every_s=meta.options.sync_every_s, on_stored=self.changed)
         self.recovering: asyncio.Task[None] | None = None
         self.gone = False
         """Whether it was deleted, or is being deleted."""
@@ -74,6 +88,11 @@ class Held:
     def known_log(self) -> Log | None:
         """Its log if it is recovered."""
         return self._log
+
+    @property
+    def labels(self) -> Mapping[str, str]:
+        """Its labels; known before it is recovered."""
+        return self._labels if self._log is None else self._log.meta.labels
 
     # The stream as its consumers see it.
 
@@ -135,14 +154,25 @@ class Held:
             raise self.not_found()
         view = log.view
         if view.closed:
-            raise StreamClosedError(self.name, f"it was closed at position {view.tail}; nothing can be added")
-        quota = self.options.quota_bytes
-        if quota is not None and view.size_bytes + self.lane.size_bytes + size > quota:
-            text = (
-                f"{size} bytes do not fit into its quota: it has {view.size_bytes}, {self.lane.size_bytes} wait to be stored, "
-                f"and the limit is {quota}; trim it, or raise quota_bytes"
-            )
-            raise LimitError(self.name, text)
+            raise closed_error(self.name, view.tail)
+        check_quota(self.name, self.options, size, view.size_bytes, self.lane.size_bytes)
+
+    def answer_if_closed(self, entry: Entry) -> Appended | None:
+        """Return None if the stream is open. If not, nothing can be added: return what a duplicate was answered.
+
+        Raises `StreamClosedError` for everything else. The disk is not asked.
+        """
+        log = self._log
+        if self.gone or log is None or not log.view.closed:
+            return None
+        answer = None
+        if entry.producer is not None:
+            with contextlib.suppress(StreamError):
+                # Nothing changes the producers of a closed stream: what is asked here is only looked up.
+                answer = log.producers.check(entry.producer, 0)
+        if answer is None:
+            raise closed_error(self.name, log.view.tail)
+        return answer
 
     # Those who wait at the tail.
 

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 NUMBER_MAX: Final = 2**53 - 1
 """The largest position, epoch and sequence: the largest integer that every reader of JSON keeps (RFC 8259, section 6)."""
 NAME_BYTES_MAX: Final = 1024
+LABELS_BYTES_MAX: Final = 1024
+"""Bytes of the labels of one stream, as JSON: they are in its `meta` beside the name and the options, in 4 KiB together."""
 RECORDS_MAX: Final = 65_536
 """Records of one append."""
 APPEND_BYTES_MAX: Final = 32 << 20
@@ -148,6 +150,16 @@ class StreamOptions:
             raise ValueError(f"quota_bytes of a stream is at least 1, not {self.quota_bytes}; None is no quota")
 
 
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """The entry of a stream in the catalogue: `id` is that of its folder, `created` in seconds since 1970."""
+
+    name: str
+    id: str
+    created: float
+    labels: Mapping[str, str]
+
+
 @dataclass(slots=True)
 class Entry:
     """One append on its way into the log. `headers` is as long as `records`, each as it is stored, or None."""
@@ -157,6 +169,8 @@ class Entry:
     producer: Producer | None = None
     at: int | None = None
     """The tail it demands."""
+    closes: bool = False
+    """Whether the stream is closed with it. Only then it may have no record."""
     lengths: bytes = field(init=False, repr=False)
     """The bytes of each record as a frame has them: u32 each. Counted once: there may be 10,000."""
     payload: bytes = field(init=False, repr=False)

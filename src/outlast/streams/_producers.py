@@ -34,7 +34,7 @@ class Producers:
     0: that cannot be told from a new producer and is stored again.
     """
 
-    __slots__ = ("_idle_us", "_none_goes_before_us", "_producers_max", "_states", "_stream", "_undo")
+    __slots__ = ("_idle_us", "_none_goes_before_us", "_producers_max", "_states", "_stream", "_undo", "stored")
 
     def __init__(self, stream: str, *, producers_max: int, idle_us: int, states: Iterable[ProducerState] = ()) -> None:
         """`states` are those of the header of a segment; `replay` then takes its batches. `stream` is for messages."""
@@ -42,6 +42,8 @@ class Producers:
         self._producers_max = producers_max
         self._idle_us = idle_us
         self._states = {state.id: state for state in states}
+        self.stored = dict(self._states)
+        """The states without those that are staged, for any thread to look up one."""
         self._undo: list[tuple[str, ProducerState | None]] = []
         """The states before those that are staged, the oldest first."""
         self._none_goes_before_us = 0
@@ -89,6 +91,11 @@ class Producers:
 
     def commit(self) -> None:
         """Keep what was staged: its batch is stored."""
+        for name, _ in self._undo:
+            if (state := self._states.get(name)) is None:
+                self.stored.pop(name, None)
+            else:
+                self.stored[name] = state
         self._undo.clear()
 
     def roll_back(self) -> None:

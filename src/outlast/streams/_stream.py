@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from contextlib import aclosing
 from functools import partial
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from outlast.streams import _reading
 from outlast.streams._consumers._consumers import DELIVERIES_MAX, LEASE_S
-from outlast.streams._entries import entry_of
+from outlast.streams._entries import check_labels, entry_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Mapping, Sequence
 
     from outlast import Admission
     from outlast.streams._consumers import Consumer
+    from outlast.streams._consumers._cursor import Cursor
     from outlast.streams._held import Held
     from outlast.streams._model import Appended, Chunk, Producer, Record, StreamOptions
 
@@ -50,6 +52,21 @@ class Stream:
         return self._held.options
 
     @property
+    def created(self) -> float:
+        """The time at which it was made, in seconds since 1970."""
+        return self._held.log.meta.created_us / 1e6
+
+    @property
+    def volume(self) -> str:
+        """The name of the disk that it lives on."""
+        return self._held.volume.disk.name
+
+    @property
+    def producers(self) -> int:
+        """The number of producers that it remembers."""
+        return len(self._held.log.producers)
+
+    @property
     def oldest(self) -> int:
         """The oldest position that can be read."""
         return self._held.log.view.oldest
@@ -65,9 +82,38 @@ class Stream:
         return self._held.log.view.size_bytes
 
     @property
+    def segments(self) -> int:
+        """The number of its segments."""
+        return len(self._held.log.view.segments)
+
+    @property
     def is_closed(self) -> bool:
         """Whether nothing is ever added to it."""
         return self._held.log.view.closed
+
+    @property
+    def labels(self) -> Mapping[str, str]:
+        """Texts that are stored with it for whoever serves it; they mean nothing here."""
+        return MappingProxyType(dict(self._held.log.meta.labels))
+
+    @property
+    def created(self) -> float:
+        """The time at which it was made, in seconds since 1970."""
+        return self._held.created_us / 1e6
+
+    async def label(self, labels: Mapping[str, str]) -> None:
+        """Replace its labels, durably. It works on a full disk.
+
+        Raises `ValueError` for more than 1 KiB as JSON, `Unavailable`, and then they are the old ones, and `OutcomeUnknownError`.
+        Cancelled, it may happen all the same.
+        """
+        held = self._held
+        await held.volume.control(held, partial(held.log.label, check_labels(held.name, labels)))
+
+    def producer_state(self, producer: str) -> tuple[int, int] | None:
+        """Return the epoch of a producer and the last sequence that is stored of it; None: it is not known."""
+        state = self._held.log.producers.stored.get(producer)
+        return None if state is None else (state.epoch, state.sequence)
 
     async def append(
         self,
@@ -76,13 +122,16 @@ class Stream:
         headers: Mapping[str, str] | Sequence[Mapping[str, str]] | None = None,
         producer: Producer | None = None,
         at: int | None = None,
+        close: bool = False,
         deadline_s: float | None = None,
     ) -> Appended:
         """Store records, all of them or none, and return their positions.
 
         They are on disk when this returns, or will be within `sync_every_s` where the stream has one. `headers` is a mapping for
         all, or one for each record. With a `producer` a retry is stored once. With `at`, they are stored at that position or not
-        at all. After `deadline_s` seconds nobody waits any more: what was not begun by then is not stored.
+        at all. With `close` the stream is closed behind them, in the same step; there may be no records then, and a retry of
+        the producer is a duplicate of that as well. After `deadline_s` seconds nobody waits any more: what was not begun by then
+        is not stored.
 
         A refusal stored nothing, and nothing of it appears later: `Unavailable` (the disk is full or away, too much waits),
         `StreamClosedError`, `PositionMismatchError`, `FencedError`, `SequenceError`, `LimitError` (the quota), `ExpiredError`,
@@ -90,7 +139,7 @@ class Stream:
         Cancelled before its turn it is not stored; after that, nobody knows.
         """
         held = self._held
-        entry, size = entry_of(held.name, records, headers, producer, at)
+        entry, size = entry_of(held.name, records, headers, producer, at, closes=close)
         if self._admission is not None:
             entered = self._admission.enter(key=held.name, cost=len(entry.records), size_bytes=size, deadline_s=deadline_s)
             async with entered:
@@ -134,6 +183,15 @@ class Stream:
         not acknowledged is set aside. Raises `ValueError`, `LimitError`, `DamagedError`, `Unavailable`.
         """
         return await self._held.consumers.consumer(name, lease_s=lease_s, deliveries_max=deliveries_max, start=start)
+
+    def used_consumer(self, name: str) -> Consumer | None:
+        """Return the consumer of this name if it is in use: from the first call of `consumer` on, until the store closes."""
+        self._held.check_there()
+        return self._held.consumers.used(name)
+
+    async def cursors(self) -> tuple[Cursor, ...]:
+        """Return the places of all consumers, in the order of their names, to look at. Raises `DamagedError`, `Unavailable`."""
+        return await self._held.consumers.cursors()
 
     async def delete_consumer(self, name: str) -> None:
         """Forget a consumer, durably; one of its name that is made later is a new one. Raises `Unavailable`."""

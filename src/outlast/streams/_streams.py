@@ -13,21 +13,23 @@ from outlast.disk import Disk
 from outlast.extend import LOCAL_FILES
 from outlast.streams._clock import Clock
 from outlast.streams._commit import BACKLOG_BYTES, BACKLOG_MAX
-from outlast.streams._entries import check_name
+from outlast.streams._entries import check_labels, check_name, entry_of
 from outlast.streams._errors import LimitError, StreamExistsError, StreamNotFoundError
-from outlast.streams._held import FOLLOWERS_MAX, Followers, Held
-from outlast.streams._model import StreamOptions
+from outlast.streams._format.meta import Meta
+from outlast.streams._held import FOLLOWERS_MAX, Followers, Held, check_quota
+from outlast.streams._model import NUMBER_MAX, Listed, StreamOptions
 from outlast.streams._shown import ShownStreams
 from outlast.streams._stream import Stream
 from outlast.streams._volume import Volume
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from types import TracebackType
     from typing import Self
 
     from outlast import Admission, Service
     from outlast.extend import FileSystem
+    from outlast.streams._model import Entry
 
 Place: TypeAlias = "str | os.PathLike[str] | Disk"
 
@@ -191,31 +193,68 @@ class Streams:
         self._check_is_open()
         return sorted(name for volume in self._volumes.values() for name, held in volume.streams.items() if not held.gone)
 
+    def listed(self) -> list[Listed]:
+        """Return what is known of all streams without reading one, in the order of their names."""
+        self._check_is_open()
+        every = [held for volume in self._volumes.values() for held in volume.streams.values() if not held.gone]
+        every.sort(key=lambda held: held.name)
+        return [Listed(held.name, f"{held.id:016x}", held.created_us / 1e6, dict(held.labels)) for held in every]
+
     async def create(
-        self, name: str, options: StreamOptions | None = None, *, volume: str | None = None, exist_ok: bool = False
+        self,
+        name: str,
+        options: StreamOptions | None = None,
+        *,
+        labels: Mapping[str, str] | None = None,
+        records: Sequence[bytes] = (),
+        closed: bool = False,
+        start: int = 0,
+        volume: str | None = None,
+        exist_ok: bool = False,
     ) -> Stream:
         """Make a stream, durably, and return it.
 
-        `volume` is the name of the disk that it is to live on; without, it is the one with the most room. With `exist_ok` a
-        stream that is there already is returned, if its options are the same.
+        `labels` are texts for whoever serves it, at most 1 KiB as JSON. `records` are its first ones, and `closed` says that
+        there will be no others: after a crash there is the stream with all of that, or none. `start` is the position of its
+        first record. `volume` is the name of the disk that it is to live on; without, it is the one with the most room. With
+        `exist_ok` a stream that is there already is returned as it is, if its options are the same.
 
         Raises `ValueError` (the name has 1 to 1024 bytes of UTF-8 and no control characters), `StreamExistsError`, `LimitError`,
-        `Unavailable`. Cancelled, it may be made all the same.
+        `AppendTooLargeError`, `Unavailable`. Cancelled, it may be made all the same.
         """
         check_name(name)
         options = options or StreamOptions()
+        if not 0 <= start <= NUMBER_MAX:
+            raise ValueError(f"stream {name!r} is to begin at a position from 0 to {NUMBER_MAX}, not {start}")
+        first, size = entry_of(name, records) if records else (None, 0)
+        meta = Meta(0, name, 0, options, oldest=start, is_closed=closed, labels=check_labels(name, labels or {}))
         if volume is not None and volume not in self._volumes:
             raise ValueError(f"streams {self.name}: there is no volume {volume!r}, only {', '.join(self._volumes)}")
+        check_quota(name, options, size)
+        if self._admission is not None and first is not None:
+            async with self._admission.enter(key=name, cost=len(first.records), size_bytes=size):
+                held = await self._made(meta, first, volume, exist_ok=exist_ok)
+        else:
+            held = await self._made(meta, first, volume, exist_ok=exist_ok)
+        return Stream(held, self._admission)
+
+    async def _made(self, meta: Meta, first: Entry | None, volume: str | None, *, exist_ok: bool) -> Held:
+        name = meta.name
         while (busy := self._busy(name)) is not None:
             await asyncio.wait({busy})
         held = self._find(name)
         if held is None:
-            return Stream(await self._make(name, options, self._volume_for(name, volume)), self._admission)
+            return await self._make(meta, first, self._volume_for(name, volume))
         if not exist_ok:
             raise StreamExistsError(name, "there is one already; open it, or choose another name")
-        if held.options != options:
-            raise StreamExistsError(name, f"there is one already, with other options: {held.options}, not {options}")
-        return Stream(await held.volume.recovered(held), self._admission)
+        if held.options != meta.options:
+            raise StreamExistsError(name, f"there is one already, with other options: {held.options}, not {meta.options}")
+        return await held.volume.recovered(held)
+
+    def find(self, name: str) -> Stream | None:
+        """Return the stream of that name if there is one that has been used since the start: at once, and `open` knows of all."""
+        held = self._find(name)
+        return None if held is None or held.gone or held.known_log is None else Stream(held, self._admission)
 
     async def open(self, name: str) -> Stream:
         """Return the stream of that name; it is recovered if that was not done yet.
@@ -242,8 +281,10 @@ class Streams:
 
     def _find(self, name: str) -> Held | None:
         self._check_is_open()
-        found = (volume.streams.get(name) for volume in self._volumes.values())
-        return next((held for held in found if held is not None), None)
+        for volume in self._volumes.values():
+            if (held := volume.streams.get(name)) is not None:
+                return held
+        return None
 
     def _check_is_closed(self) -> None:
         if self._is_open:
@@ -263,8 +304,9 @@ class Streams:
             return self._volumes[volume]
         return max(self._volumes.values(), key=lambda each: (each.disk.passable, each.disk.room.available_bytes or 0))
 
-    async def _make(self, name: str, options: StreamOptions, volume: Volume) -> Held:
-        making = self._making[name] = asyncio.get_running_loop().create_task(volume.create(name, options))
+    async def _make(self, meta: Meta, first: Entry | None, volume: Volume) -> Held:
+        name = meta.name
+        making = self._making[name] = asyncio.get_running_loop().create_task(volume.create(meta, first))
         making.add_done_callback(lambda _: self._making.pop(name, None))
         return await asyncio.shield(making)
 

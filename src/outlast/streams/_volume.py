@@ -8,6 +8,7 @@ import errno
 import logging
 import os
 import secrets
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -18,7 +19,6 @@ from outlast.streams._catalogue import Found, look_over
 from outlast.streams._commit import Committer, Counts, Lane
 from outlast.streams._consumers import OpenedFiles
 from outlast.streams._errors import OutcomeUnknownError
-from outlast.streams._format.meta import Meta
 from outlast.streams._format.names import folder_name
 from outlast.streams._held import Held
 from outlast.streams._log import Log, Shared
@@ -32,8 +32,9 @@ if TYPE_CHECKING:
     from outlast.streams._clock import Clock
     from outlast.streams._consumers import Consumers
     from outlast.streams._errors import StreamError
+    from outlast.streams._format.meta import Meta
     from outlast.streams._held import Followers
-    from outlast.streams._model import Appended, Entry, StreamOptions
+    from outlast.streams._model import Appended, Entry
 
 T = TypeVar("T")
 
@@ -123,6 +124,8 @@ class Volume:
 
     async def append(self, held: Held, entry: Entry, size: int, deadline_s: float | None) -> Appended:
         """Store an entry. The dependency refuses while the disk is not well."""
+        if (known := held.answer_if_closed(entry)) is not None:
+            return known
         is_in = False
         try:
             async with self.disk.use("append"):
@@ -184,29 +187,28 @@ class Volume:
 
     # Streams come and go.
 
-    async def create(self, name: str, options: StreamOptions) -> Held:
-        """Make a stream; it is on disk when this returns."""
+    async def create(self, meta: Meta, first: Entry | None) -> Held:
+        """Make a stream of that entry in the catalogue, but for its id and time; it is on disk when this returns."""
         async with self.disk.use("create"):
-            return await self._finish(self._create(name, options))
+            return await self._finish(self._create(meta, first))
 
-    async def _create(self, name: str, options: StreamOptions) -> Held:
-        number = secrets.randbits(64)
-        folder = self.folder / folder_name(number)
-        meta = Meta(number, name, self.clock.now_us(), options)
-        log = await self._write(self.lane, partial(self._make, folder, meta))
-        held = Held(self, name, number, folder, options)
+    async def _create(self, meta: Meta, first: Entry | None) -> Held:
+        meta = replace(meta, id=secrets.randbits(64), created_us=self.clock.now_us())
+        folder = self.folder / folder_name(meta.id)
+        log = await self._write(self.lane, partial(self._make, folder, meta, first))
+        held = Held(self, folder, meta)
         held.recovered(log)
-        self.streams[name] = held
+        self.streams[meta.name] = held
         return held
 
-    def _make(self, folder: Path, meta: Meta) -> Log:
+    def _make(self, folder: Path, meta: Meta, first: Entry | None) -> Log:
         """Make the stream. In the thread."""
         try:
             self.files.mkdir(self.folder)
             self.files.sync_folder(self.path)
         except FileExistsError:
             pass
-        return Log.create(folder, meta, self.shared)
+        return Log.create(folder, meta, self.shared, first)
 
     async def delete(self, held: Held) -> None:
         """Delete a stream. From now on it is gone for everybody who has it in hand, unless this fails."""
@@ -262,7 +264,7 @@ class Volume:
             )
             logger.warning(text, self.path, abs(gap_s) / 86_400, "after" if gap_s > 0 else "before")
         for folder, meta in found.streams:
-            self.streams[meta.name] = Held(self, meta.name, meta.id, folder, meta.options)
+            self.streams[meta.name] = Held(self, folder, meta)
         self.found = found
         self.upkeep.begin()
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 def options(fault: str, *arms: str, outage_s: float = 0.4) -> FluvioOptions:
     # Appends are promised to be back within 2 s; a busy machine has a little more.
-    cooldown_s = 4.0 if "outlast" in arms and DISK_FAULTS[fault].heals else 0.3
+    cooldown_s = 4.0 if arms[0].startswith("outlast") and DISK_FAULTS[fault].heals else 0.3
     found = FluvioOptions(fault=fault, arms=arms, outage_s=outage_s, warmup_s=0.2, cooldown_s=cooldown_s, size_mib=16)
     if (reason := SmallDisk.available(found.disk_kind)) is not None:
         pytest.skip(reason)
@@ -69,6 +69,18 @@ def test_a_disk_that_is_lost_takes_nothing_more_and_can_be_read() -> None:
     assert naive.lost == 0
 
 
+def test_rakaia_tells_its_clients_nothing_and_its_log_everything() -> None:
+    pytest.importorskip("rakaia")
+    (arm,) = drill("full-at-once", "rakaia").arms
+    assert arm.refused > 0
+    # A traceback for each refusal.
+    assert arm.log_lines > 20 * arm.refused
+    assert arm.errors_first == ("500 Internal Server Error",)
+    assert arm.attempts > 0
+    assert arm.recovery_s is not None
+    assert (arm.lost, arm.twice, arm.hung_up) == (0, 0, 0)
+
+
 @pytest.mark.long
 def test_a_neighbour_fills_a_disk_at_once() -> None:
     (flagged,) = drill("full-at-once", "fluvio-fixed").arms
@@ -81,18 +93,18 @@ LONG = pytest.mark.long
 
 
 @pytest.mark.parametrize(
-    "fault",
+    ("fault", "name"),
     [
-        "oscillating",
-        "eio",
-        pytest.param("full", marks=LONG),
-        pytest.param("full-at-once", marks=LONG),
-        pytest.param("read-only", marks=LONG),
+        ("oscillating", "outlast"),
+        ("eio", "outlast"),
+        ("full-at-once", "outlast-http"),
+        *(pytest.param(fault, "outlast", marks=LONG) for fault in ("full", "full-at-once", "read-only")),
+        *(pytest.param(fault, "outlast-http", marks=LONG) for fault in ("full", "oscillating", "eio", "read-only")),
     ],
 )
-def test_outlast_keeps_its_counts_under_every_fault(fault: str) -> None:
-    (arm,) = drill(fault, "outlast").arms
-    assert (arm.lost, arm.phantom, arm.twice) == (0, 0, 0)
+def test_outlast_keeps_its_counts_under_every_fault(fault: str, name: str) -> None:
+    (arm,) = drill(fault, name).arms
+    assert (arm.lost, arm.phantom, arm.twice, arm.hung_up) == (0, 0, 0, 0)
     assert arm.log_lines <= 6
     assert arm.errors == 1
     assert arm.refused > 50

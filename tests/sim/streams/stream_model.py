@@ -10,7 +10,7 @@ from outlast.streams._errors import FencedError, PositionMismatchError, Sequence
 from outlast.streams._model import Appended, Entry, Producer
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 REMEMBERED: Final = 8
 """Appends of a producer whose positions a late retry is told."""
@@ -36,6 +36,7 @@ class Sent:
     headers: list[bytes] | None
     producer: Producer | None
     at: int | None = None
+    closes: bool = False
     state: State = State.REFUSED
     first: int = -1
 
@@ -44,7 +45,7 @@ class Sent:
         return self.first + len(self.records)
 
     def entry(self) -> Entry:
-        return Entry(self.records, self.headers, self.producer, self.at)
+        return Entry(self.records, self.headers, self.producer, self.at, self.closes)
 
 
 @dataclass(slots=True)
@@ -59,15 +60,22 @@ class Known:
 class Model:
     """The stream as it must be. `durable` is the position below which nothing may be lost by a power cut."""
 
-    def __init__(self) -> None:
+    def __init__(self, start: int = 0, labels: dict[str, str] | None = None) -> None:
+        self.start = start
         self.log: list[Sent] = []
         """What is stored, in order, trimmed or not."""
         self.sent: dict[bytes, Sent] = {}
         """By its first record, each of which is different."""
-        self.oldest = self.tail = self.durable = 0
+        self.closing: list[Sent] = []
+        """Those without a record: they close the stream, and do nothing else."""
+        self.oldest = self.tail = self.durable = start
         self.oldest_maybe: set[int] = set()
+        self.labels = labels or {}
+        self.labels_maybe: list[dict[str, str]] = []
         self.is_closed = False
         self.is_closed_maybe = False
+        self.is_closed_durable = False
+        """Whether a power cut cannot open it again."""
         self.shaky: tuple[int, int] = (0, 0)
         """Positions that a failed sync was to put on disk, in a stream that syncs each interval."""
         self.holes: set[int] = set()
@@ -79,21 +87,21 @@ class Model:
     def expect(self, group: Sequence[Sent]) -> list[Appended | type[StreamError]]:
         """Return the answers to one call, as if it was stored; change nothing."""
         known = {name: Known(each.epoch, each.sequence, list(each.appends)) for name, each in self.producers.items()}
-        position, answers = self.tail, list[Appended | type[StreamError]]()
+        position, answers, is_closed = self.tail, list[Appended | type[StreamError]](), self.is_closed
         for sent in group:
             answer = self._expect_one(sent, position, known)
+            if is_closed and not (isinstance(answer, Appended) and answer.duplicate):
+                answer = StreamClosedError
             answers.append(answer)
             if isinstance(answer, Appended) and not answer.duplicate:
                 if sent.producer is not None:
                     _take(known, sent.producer, answer)
-                position = answer.next
+                position, is_closed = answer.next, sent.closes
         return answers
 
     def _expect_one(self, sent: Sent, position: int, known: dict[str, Known]) -> Appended | type[StreamError]:
         if sent.producer is not None and (answer := _expect_of(known.get(sent.producer.id), sent.producer)) is not None:
             return answer
-        if self.is_closed:
-            return StreamClosedError
         if sent.at is not None and sent.at != position:
             return PositionMismatchError
         return Appended(position, position + len(sent.records))
@@ -122,7 +130,7 @@ class Model:
 
     def synced(self, *, in_doubt: bool = False) -> None:
         """A sync has worked: all is on disk. What an earlier one has failed for only if it is that which was asked for again."""
-        self.durable = self.tail
+        self.durable, self.is_closed_durable = self.tail, self.is_closed
         if in_doubt:
             self.shaky = (0, 0)
 
@@ -134,9 +142,28 @@ class Model:
             self.oldest = before
             self.oldest_maybe.clear()
 
+    def labelled(self, labels: dict[str, str]) -> None:
+        self.labels = labels
+        self.labels_maybe.clear()
+
     # What is found.
 
-    def found(self, oldest: int, tail: int, is_closed: bool, records: dict[int, Any], *, power_cut: bool) -> None:  # noqa: FBT001
+    def found_labels(self, labels: dict[str, str], *, power_cut: bool) -> None:
+        """Compare the labels that the start after a crash has found."""
+        _demand(labels == self.labels or labels in self.labels_maybe, f"the labels are {labels}, not {self.labels}")
+        self.labels_maybe = [] if power_cut or not self.labels_maybe else [*self.labels_maybe, self.labels]
+        self.labels = labels
+
+    def found(
+        self,
+        oldest: int,
+        tail: int,
+        is_closed: bool,  # noqa: FBT001 - as the view has it
+        records: dict[int, Any],
+        producers: Mapping[str, tuple[int, int]],
+        *,
+        power_cut: bool,
+    ) -> None:
         """Compare what the start after a crash has found, and go on from there."""
         _demand(oldest == self.oldest or oldest in self.oldest_maybe, f"the oldest position is {oldest}, not {self.oldest}")
         if power_cut:
@@ -145,18 +172,12 @@ class Model:
             # A sync of it has failed, so what is read may not be what is on the disk.
             self.oldest_maybe |= {self.oldest, oldest}
         self.oldest = oldest
-        _demand(is_closed == self.is_closed or self.is_closed_maybe, f"closed is {is_closed}")
-        # As above.
-        self.is_closed_maybe = not power_cut and self.is_closed_maybe
-        self.is_closed = is_closed
         least = self.durable if power_cut else self.tail
         _demand(tail >= max(least, oldest), f"the tail is {tail}: acknowledged records up to {least} are lost")
         if tail < self.tail:
             # Acknowledged before a sync, and lost with the power: never to be seen again.
-            for sent in [sent for sent in self.log if sent.next > tail]:
-                sent.state = State.REFUSED
-            self.log = [sent for sent in self.log if sent.next <= tail]
-            _demand((self.log[-1].next if self.log else 0) == tail, "half of an append is stored")
+            self._lose([sent for sent in self.log if sent.next > tail])
+            _demand((self.log[-1].next if self.log else self.start) == tail, "half of an append is stored")
             self._go_on_at(tail)
         position = self.tail
         while position < tail:
@@ -166,15 +187,34 @@ class Model:
             self._store(sent, position)
             _demand(self.tail <= tail, f"half of an append is stored at {position}")
             position = self.tail
+        self._found_closed(producers, is_closed=is_closed, power_cut=power_cut)
         self._settle_the_rest()
         self.check(records, is_whole=True)
-        self.durable = self.tail
+        self.durable, self.is_closed_durable = self.tail, self.is_closed
         if power_cut:
             self.holes |= {position for position, found in records.items() if isinstance(found, Exception)}
             self.shaky = (0, 0)
         elif self.shaky[1]:
             # It may be readable from memory only, and nobody can know.
-            self.durable = min(tail, self.shaky[0])
+            self.durable, self.is_closed_durable = min(tail, self.shaky[0]), False
+
+    def _found_closed(self, producers: Mapping[str, tuple[int, int]], *, is_closed: bool, power_cut: bool) -> None:
+        """Compare whether it is closed; its records are compared."""
+        if is_closed and not self.is_closed:
+            # By an append without records whose answer was "unknown": that of which the producer is known, or any.
+            maybe = [sent for sent in self.closing if sent.state is State.MAYBE]
+            maybe.sort(key=lambda sent: sent.producer is None)
+            stored = next((sent for sent in maybe if _is_known(sent.producer, producers)), None)
+            if stored is not None:
+                self._store(stored, self.tail)
+        elif self.is_closed and not is_closed and power_cut and not self.is_closed_durable:
+            # Acknowledged before a sync, and lost with the power.
+            self._lose([sent for sent in self.log if sent.closes])
+            self._go_on_at(self.tail)
+        _demand(is_closed == self.is_closed or self.is_closed_maybe, f"closed is {is_closed}")
+        # As with the oldest position.
+        self.is_closed_maybe = not power_cut and self.is_closed_maybe
+        self.is_closed = is_closed
 
     def check(self, records: dict[int, Any], *, is_whole: bool) -> None:
         """Compare what was read: by position the record and its headers, or an error."""
@@ -197,14 +237,20 @@ class Model:
     def _store(self, sent: Sent, first: int) -> None:
         sent.state, sent.first = State.STORED, first
         self.log.append(sent)
-        self.tail = sent.next
+        self.tail, self.is_closed = sent.next, sent.closes
         if sent.producer is not None:
             _take(self.producers, sent.producer, Appended(first, sent.next))
 
     def _settle_the_rest(self) -> None:
-        for sent in self.sent.values():
+        for sent in (*self.sent.values(), *self.closing):
             if sent.state is State.MAYBE:
                 sent.state = State.REFUSED
+
+    def _lose(self, lost: list[Sent]) -> None:
+        for sent in lost:
+            sent.state = State.REFUSED
+            self.is_closed = self.is_closed and not sent.closes
+        self.log = [sent for sent in self.log if sent.state is not State.REFUSED]
 
     def _go_on_at(self, tail: int) -> None:
         self.tail = tail
@@ -212,6 +258,10 @@ class Model:
         for sent in self.log:
             if sent.producer is not None:
                 _take(self.producers, sent.producer, Appended(sent.first, sent.next))
+
+
+def _is_known(producer: Producer | None, producers: Mapping[str, tuple[int, int]]) -> bool:
+    return producer is None or producers.get(producer.id) == (producer.epoch, producer.sequence)
 
 
 def _expect_of(state: Known | None, producer: Producer) -> Appended | type[StreamError] | None:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 VOLUME: Final = Path("/disk")
 ROOT: Final = VOLUME / "streams"
 PRODUCERS: Final = ("a", "b", "c")
+LABELS: Final = {"content-type": "text/plain", "long": "t" * 700}
 FAULTS: Final = (
     ("write", errno.ENOSPC),
     ("write", errno.EIO),

@@ -7,7 +7,7 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 from stream_model import Model, Sent, Violation
-from stream_parts import FAULTS, PRODUCERS, ROOT, VOLUME, Held, Outcome, demand, raise_if_died
+from stream_parts import FAULTS, LABELS, PRODUCERS, ROOT, VOLUME, Held, Outcome, demand, raise_if_died
 
 from fake_files import Died, FakeFiles
 from outlast.streams._errors import BeyondTailError, DamagedError, OutcomeUnknownError, StreamError, TrimmedError
@@ -69,7 +69,8 @@ class World:
 
     def step(self) -> None:
         do: Callable[[], None] = self.rng.choices(
-            [self.append, self.look, self.sync, self.trim, self.release, self.crash, self.close], [60, 12, 8, 6, 3, 10, 0.3]
+            [self.append, self.look, self.sync, self.trim, self.release, self.crash, self.close, self.label],
+            [60, 12, 8, 6, 3, 10, 0.3, 1],
         )[0]
         self.now_us += self.rng.choice([0, 1, 1000, 10**6])
         try:
@@ -109,19 +110,39 @@ class World:
             if rng.random() < 0.5:
                 self.trouble()
             # With a long name an entry in the catalogue takes several sectors.
-            meta = Meta(self.streams, f"{self.streams}{rng.choice(['', 'n' * 900])}", self.now_us, options)
+            meta = Meta(
+                self.streams,
+                f"{self.streams}{rng.choice(['', 'n' * 900])}",
+                self.now_us,
+                options,
+                rng.choice([0, 0, 0, 17]),
+                is_closed=rng.random() < 0.02,
+                labels=rng.choice([{}, {}, LABELS]),
+            )
+            model = Model(meta.oldest, dict(meta.labels))
+            # A small disk may have no room for the records of one more.
+            has_records = rng.random() < 0.3 and self.files.available_bytes > 20_000
+            first = Sent([self.record() for _ in range(rng.choice([1, 4]))], None, None) if has_records else None
             try:
-                log = Log.create(folder, meta, self.shared)
+                log = Log.create(folder, meta, self.shared, None if first is None else first.entry())
             except (OSError, Died, OutcomeUnknownError) as error:
                 self.note(f"create {type(error).__name__}")
                 self.restart(power_cut=True)
                 self.files.heal()
                 if META_NAME in self.names(folder):
                     demand(not isinstance(error, OSError), "a stream whose creation was refused is there")
-                    Log.recover(folder, self.shared).delete()
+                    log = Log.recover(folder, self.shared)
+                    stored = [] if log.view.tail == meta.oldest else log.read(meta.oldest).records
+                    demand(stored == ([] if first is None else first.records), "a stream is there without its first records")
+                    log.delete()
                 self.remove(folder)
             else:
-                self.held = Held(self.streams, options, Model(), log)
+                if first is not None:
+                    model.sent[first.records[0]] = first
+                    model.answered([first], [Appended(meta.oldest, log.view.tail)])
+                model.is_closed = meta.is_closed
+                model.synced()
+                self.held = Held(self.streams, options, model, log)
                 self.all.append(self.held)
                 self.note("create")
                 return
@@ -167,11 +188,15 @@ class World:
                 case _:
                     pass
             producer = Producer(name, epoch, sequence)
-        records = [self.record() for _ in range(rng.choice([1, 1, 1, 2, 5]))]
+        closes = rng.random() < 0.015
+        records = [self.record() for _ in range(rng.choice([1, 1, 1, 2, 5]))] if not closes or rng.random() < 0.5 else []
         headers = [b'{"n":"%d"}' % index if rng.random() < 0.5 else b"" for index in range(len(records))]
         at = self.model.tail + rng.choice([0, 0, 0, 1]) if rng.random() < 0.1 else None
-        sent = Sent(records, headers if rng.random() < 0.3 and any(headers) else None, producer, at)
-        self.model.sent[records[0]] = sent
+        sent = Sent(records, headers if rng.random() < 0.3 and any(headers) else None, producer, at, closes)
+        if records:
+            self.model.sent[records[0]] = sent
+        else:
+            self.model.closing.append(sent)
         if producer is not None and rng.random() < 0.7:
             self.held.last[producer.id] = sent
         return sent
@@ -234,6 +259,21 @@ class World:
             self.model.is_closed, self.model.is_closed_maybe = True, False
             self.model.synced()
             self.note("close")
+
+    def label(self) -> None:
+        labels = self.rng.choice([{}, LABELS, {"text": str(self.now_us)}])
+        try:
+            self.log.label(labels)
+        except (Died, OutcomeUnknownError):
+            self.model.labels_maybe.append(labels)
+            raise_if_died()
+        except OSError:
+            self.note("label refused")
+        else:
+            self.model.labelled(labels)
+            self.note("label")
+        if self.model.labels not in self.model.labels_maybe:
+            demand(self.log.meta.labels == self.model.labels, "a refused change of labels is seen, or one that was made is not")
 
     def release(self) -> None:
         self.log.release()
@@ -330,7 +370,9 @@ class World:
             self.model.check(self.read(view.oldest), is_whole=False)
             self.note("recovered for reading")
             return False
-        self.model.found(view.oldest, view.tail, view.closed, self.read(view.oldest), power_cut=power_cut)
+        producers = {name: (state.epoch, state.sequence) for name, state in self.log.producers.stored.items()}
+        self.model.found(view.oldest, view.tail, view.closed, self.read(view.oldest), producers, power_cut=power_cut)
+        self.model.found_labels(dict(self.log.meta.labels), power_cut=power_cut)
         self.note(f"recovered {view.oldest} to {view.tail}")
         return True
 

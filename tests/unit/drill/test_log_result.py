@@ -20,6 +20,7 @@ from outlast._drill.fluvio.promises import check, compare, stormed
 from outlast._drill.lab.errors import DrillUsageError
 from outlast._drill.lab.observer import ArmState, Sample
 from outlast._drill.lab.result import DrillResult
+from outlast._drill.shown.figures import verdict
 from outlast._drill.shown.live import LiveView
 from outlast._drill.shown.report import render_report
 from outlast._drill.shown.summary import print_summary
@@ -63,6 +64,9 @@ def arm(name: str = "outlast", **changes: object) -> LogArm:
         unknown=0,
         phantom=0,
         readable=5005,
+        hung_up=0,
+        append_ms_p50=0.4,
+        append_ms_p99=2.1,
         refusal_ms_p50=0.2,
         refusal_ms_p99=0.9,
         errors=1,
@@ -113,6 +117,7 @@ def test_a_good_arm_keeps_all_promises_of_every_fault(fault: str) -> None:
     ("change", "name", "fault"),
     [
         ({"log_lines": 7}, "log lines", "full"),
+        ({"hung_up": 1}, "connections hung up", "full"),
         ({"errors": 2}, "different errors", "full"),
         ({"refusal_ms_p99": 50.1}, "refusal, p99", "full"),
         ({"refusal_ms_p99": None}, "refusal, p99", "full-at-once"),
@@ -172,7 +177,7 @@ def test_what_cannot_be_run(wrong: dict[str, object], words: str) -> None:
 
 def test_the_command_repeats_the_drill() -> None:
     assert FluvioOptions(fault="eio", arms=("naive",)).command == (
-        "outlast drill fluvio --outage 20s --warmup 5s --cooldown 10s --fault eio --producers 8 --arms naive --seed 1"
+        "outlast drill fluvio --outage 20s --warmup 3s --cooldown 5s --fault eio --producers 8 --arms naive --seed 1"
         " --disk faulty --size 64"
     )
 
@@ -184,7 +189,18 @@ def test_it_takes_at_most_three_minutes() -> None:
 def test_the_command_line_and_the_document_name_every_arm_fault_and_figure() -> None:
     assert tuple(DISK_FAULTS) == DISK_FAULT_NAMES
     text = (Path(__file__).parents[3] / "docs" / "drill.md").read_text(encoding="utf-8")
-    figures = ("phantom", "refusal_ms_p99", "transitions", "rss_growth_mib", "reads_failed", "read_gap_s", "unknown", "errors")
+    figures = (
+        "phantom",
+        "refusal_ms_p99",
+        "transitions",
+        "rss_growth_mib",
+        "reads_failed",
+        "read_gap_s",
+        "unknown",
+        "errors",
+        "hung_up",
+        "append_ms_p99",
+    )
     assert [name for name in (*LOG_ARMS, *DISK_FAULTS, *figures) if f"`{name}`" not in text] == []
 
 
@@ -207,9 +223,21 @@ def test_the_summary_has_every_arm_and_figure() -> None:
         "appends, again",
         "producers 8 in each arm",
         "full for 20 s",
-        "kept all 11",
+        "kept all 12",
     ):
         assert words in text, words
+
+
+def test_both_arms_of_ours_are_held_to_the_promises() -> None:
+    assert FLUVIO.proven == ("outlast", "outlast-http")
+    both = (*check(arm(), "full"), *(replace(each, arm="outlast-http") for each in check(arm(lost=1), "full")))
+    found = replace(result(arm(), arm("outlast-http")), promises=both)
+    assert verdict(found) == "The outlast-http arm broke 1 of 24 promises: records lost."
+    assert verdict(replace(found, promises=both[:13])) == "The outlast and outlast-http arms kept all 13 promises."
+    text = printed(lambda console: print_summary(FLUVIO, found, console))
+    assert "kept   outlast, records lost: 0" in text
+    assert "BROKEN outlast-http, records lost: 1" in text
+    assert "Promises of outlast and outlast-http<" in render_report(FLUVIO, found)
 
 
 def test_the_report_draws_every_series_of_every_arm_and_marks_the_fault() -> None:

@@ -227,9 +227,9 @@ def test_an_arm_that_died_says_so_in_its_columns() -> None:
 
 
 def test_a_promise_in_words() -> None:
-    assert promise_line(Promise("jobs lost", 0, 3, held=False)) == "jobs lost: 3 (must be 0)"
-    assert promise_line(Promise("wait", 2.0, 1.234, held=True, unit="s")) == "wait: 1.234 s (at most 2 s)"
-    assert promise_line(Promise("wait", 2.0, None, held=False, unit="s")) == "wait: none measured (at most 2 s)"
+    assert promise_line(Promise("jobs lost", 0, 3, held=False)) == "outlast, jobs lost: 3 (must be 0)"
+    assert promise_line(Promise("wait", 2.0, 1.234, held=True, unit="s")) == "outlast, wait: 1.234 s (at most 2 s)"
+    assert promise_line(Promise("wait", 2.0, None, held=False, unit="s")) == "outlast, wait: none measured (at most 2 s)"
 
 
 def test_verdicts() -> None:

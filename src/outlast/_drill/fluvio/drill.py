@@ -12,11 +12,12 @@ from outlast._drill.fluvio import promises as fluvio_promises
 from outlast._drill.fluvio.audit import ids_of_lines
 from outlast._drill.fluvio.faults import DISK_FAULTS, DiskFault
 from outlast._drill.fluvio.figures import COLUMNS, SERIES, LogArm, describe, load
+from outlast._drill.fluvio.http_wire import HttpTalk
 from outlast._drill.fluvio.run import LogKind, LogRun
-from outlast._drill.fluvio.stream_ids import ids_of_stream
+from outlast._drill.fluvio.stored_ids import ids_of_rakaia, ids_of_stream
 from outlast._drill.lab.drills import Drill
 from outlast._drill.lab.errors import DrillSkipped, DrillUsageError
-from outlast._drill.lab.options import SETUP_S, DrillOptions
+from outlast._drill.lab.options import DrillOptions
 from outlast.disk import Thresholds
 from outlast.testing import SmallDisk, SmallDiskError
 
@@ -27,9 +28,19 @@ if TYPE_CHECKING:
 
 SIZE_MIB_MIN = 16
 """Below, the swing of 1 MiB is larger than the threshold of a small disk."""
+WARMUP_S = 3.0
+COOLDOWN_S = 5.0
+"""Appends are promised to be back within 2 s."""
+START_S = 3.0
+"""Making a disk, starting an arm on it, draining and stopping it take less than this."""
 FILL_MIB_S = 4.0
 """The speed at which eight producers of records of 1 KiB fill a disk, on two processors that have more to do."""
 _ARMS = "outlast._drill.fluvio.arms."
+
+
+def _level(size: int) -> int:
+    return Thresholds().levels(size).enter
+
 
 LOG_ARMS: Mapping[str, LogKind] = MappingProxyType(
     {
@@ -37,12 +48,23 @@ LOG_ARMS: Mapping[str, LogKind] = MappingProxyType(
         for kind in (
             LogKind("naive", "each request is tried on the disk, each failure is logged", _ARMS + "naive", ids=ids_of_lines),
             LogKind("fluvio-fixed", "a flag set at the first error, never cleared", _ARMS + "fluvio_fixed", ids=ids_of_lines),
+            LogKind("outlast", "outlast.streams", _ARMS + "outlast_streams", ids=ids_of_stream, level_bytes=_level),
             LogKind(
-                "outlast",
-                "outlast.streams",
-                _ARMS + "outlast_streams",
+                "outlast-http",
+                "outlast.streams behind its node, over HTTP",
+                _ARMS + "outlast_node",
+                needs="uvicorn",
                 ids=ids_of_stream,
-                level_bytes=lambda size: Thresholds().levels(size).enter,
+                level_bytes=_level,
+                talk=HttpTalk,
+            ),
+            LogKind(
+                "rakaia",
+                "the server of rakaia-streams on its store of files, over HTTP",
+                _ARMS + "rakaia_server",
+                needs="rakaia",
+                ids=ids_of_rakaia,
+                talk=HttpTalk,
             ),
         )
     }
@@ -60,6 +82,8 @@ class FluvioOptions(DrillOptions):
 
     fault: str = "full"
     loops: int = 8
+    warmup_s: float = WARMUP_S
+    cooldown_s: float = COOLDOWN_S
     arms: tuple[str, ...] = tuple(LOG_ARMS)
     disk: DiskKind | None = None
     """The kind of disk; None: the first on which the fault can be staged."""
@@ -83,7 +107,7 @@ class FluvioOptions(DrillOptions):
     @property
     def setup_s(self) -> float:
         """Seconds that an arm takes besides: the producers fill a part of the disk."""
-        return SETUP_S + self.size_mib * DISK_FAULTS[self.fault].filled_share / FILL_MIB_S
+        return START_S + self.size_mib * DISK_FAULTS[self.fault].filled_share / FILL_MIB_S
 
     def validate(self) -> None:
         """Raise DrillUsageError for what cannot be run, and DrillSkipped where no such disk can be made."""
@@ -123,5 +147,6 @@ FLUVIO: Drill[FluvioOptions, LogArm] = Drill(
     series=SERIES,
     describe=describe,
     load=load,
+    proven=("outlast", "outlast-http"),
     measured="its output pipe, the kernel's accounts of it, what its clients were told, and what its log holds at the end",
 )

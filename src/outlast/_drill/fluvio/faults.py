@@ -24,6 +24,8 @@ TAKE_S_MAX = 10.0
 MEANWHILE_BYTES = 512 << 10
 REST_BYTES = 16 << 10
 """Less than the blocks of a record and of the metadata of an ext4 that nobody else can use."""
+LEFT_BYTES_MIN = 8 << 20
+"""On a small disk the producers fill more of it: an arm is to begin above the levels at which it stops, and goes on again."""
 SWING_BYTES = 1 << 20
 HALF_SWING_S = 1.0
 FOLLOW_S = 0.05
@@ -62,15 +64,15 @@ class DiskFault(StagedFault[DiskStage]):
 
 
 class Full(DiskFault):
-    """The producers fill the half of the disk that a neighbour has left; later the neighbour goes."""
+    """The producers fill the quarter of the disk that a neighbour has left; later the neighbour goes."""
 
     name = "full"
-    summary = "the producers fill the disk; a neighbour's half of it is freed later"
-    filled_share = 0.5
+    summary = "the producers fill the disk; a neighbour's three quarters of it are freed later"
+    filled_share = 0.25
 
     def prepare(self, disk: SmallDisk) -> None:
-        """Take half of it."""
-        disk.fill(leave_bytes=disk.size_bytes // 2)
+        """Take the rest of it."""
+        disk.fill(leave_bytes=max(int(disk.size_bytes * self.filled_share), LEFT_BYTES_MIN))
 
     def lead_up(self, stage: DiskStage) -> None:
         """Let them write as fast as they are let, until one is refused."""
@@ -84,7 +86,7 @@ class Full(DiskFault):
         stage.producers.rein_in()
 
     def end(self, stage: DiskStage) -> None:
-        """Free the neighbour's half."""
+        """Free the neighbour's part."""
         stage.disk.free()
 
     def over(self, stage: DiskStage) -> bool:

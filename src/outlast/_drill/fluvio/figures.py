@@ -38,6 +38,11 @@ class LogArm(ArmResult):
     phantom: int
     """Refused, and found in the log at the end."""
     readable: int
+    hung_up: int
+    """Connections that the arm ended without an answer."""
+    append_ms_p50: float | None
+    """From an append to its acknowledgement, in the healthy time before the fault."""
+    append_ms_p99: float | None
     refusal_ms_p50: float | None
     refusal_ms_p99: float | None
     errors: int
@@ -71,9 +76,16 @@ COLUMNS: tuple[Column[LogArm], ...] = (
     figures.LOG_LINES,
     figures.LOG_SIZE,
     Column("writes", "outage", "write calls of the arm on its disk during the fault", lambda arm: f"{arm.attempts:,}"),
+    Column(
+        "append",
+        "p99",
+        "from an append to its acknowledgement, in the healthy time",
+        lambda arm: _milliseconds(arm.append_ms_p99),
+    ),
     Column("stored", "outage", "appends acknowledged during the fault", lambda arm: f"{arm.acknowledged_outage:,}"),
     Column("refused", "", "appends refused", lambda arm: f"{arm.refused:,}"),
     Column("refusal", "p99", "from an append to its refusal, during the fault", lambda arm: _milliseconds(arm.refusal_ms_p99)),
+    Column("hung up", "", "connections that the arm ended without an answer", lambda arm: f"{arm.hung_up:,}"),
     Column("errors", "", "different errors that refused clients were told", lambda arm: f"{arm.errors:,}"),
     figures.CPU_OUTAGE,
     Column("memory", "growth", "the most that it grew after the fault began", lambda arm: f"{arm.rss_growth_mib:.1f} MiB"),

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import selectors
-import socket
 import threading
 import time
 from array import array
@@ -12,12 +12,14 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from outlast._drill.fluvio.wire import HEAD, POSITION, Answer, Request, id_of, message, record
+from outlast._drill.fluvio.wire import Answer, Request, id_of, record
 from outlast._drill.lab.errors import DrillError
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Callable
-    from pathlib import Path
+
+    from outlast._drill.fluvio.wire import Answers, Reply, Talk
 
     Floats: TypeAlias = "array[float]"
 
@@ -39,6 +41,8 @@ class Notes:
     positions: dict[int, int] = field(default_factory=dict[int, int])
     """The position of each record that was acknowledged."""
     acknowledged_s: Floats = field(default_factory=lambda: array("d"))
+    append_s: Floats = field(default_factory=lambda: array("d"))
+    """The seconds from the request to the acknowledgement."""
     refused: array[int] = field(default_factory=lambda: array("Q"))
     refused_s: Floats = field(default_factory=lambda: array("d"))
     refusal_s: Floats = field(default_factory=lambda: array("d"))
@@ -54,27 +58,28 @@ class Notes:
 
 @dataclass(slots=True)
 class _Client:
-    """One connection. `asked` is the id of the record that it sent or asked for; None: it waits for its next turn."""
+    """One client. `asked` is the id of the record that it sent or asked for; None: it waits for its next turn."""
 
     number: int
-    socket: socket.socket
     reads: bool
     due_s: float
+    socket: socket.socket
+    answers: Answers
+    """Reads those that come on that connection."""
     sequence: int = 0
     asked: int | None = None
     sent_s: float = 0.0
-    data: bytearray = field(default_factory=bytearray)
 
 
 class Producers:
     """A thread that is all clients of one arm. Each has one request under way, and never sends a record again."""
 
-    def __init__(self, path: Path, count: int, seed: int) -> None:
-        """Prepare `count` producers and a reader of the server on the socket `path`."""
+    def __init__(self, talk: Talk, count: int, seed: int) -> None:
+        """Prepare `count` producers and a reader of the arm that `talk` reaches."""
         self.notes = Notes()
         self.broken = 0
-        """Connections that the arm has ended."""
-        self._path = path
+        """Connections that the arm has ended without an answer. A client then connects again; one that cannot sends no more."""
+        self._talk = talk
         self._count = count
         self._rng = Random(seed)
         self._pace_s: float | None = count / HEALTHY_PER_S
@@ -92,6 +97,8 @@ class Producers:
         if self._clients:
             return True
         try:
+            if not self._talk.greet():
+                return False
             self._clients = [self._dial(number) for number in range(self._count + 1)]
         except (FileNotFoundError, ConnectionRefusedError):
             return False
@@ -127,15 +134,19 @@ class Producers:
             raise self._failure
 
     def _dial(self, number: int) -> _Client:
-        connection = socket.socket(socket.AF_UNIX)
-        try:
-            connection.connect(str(self._path))
-        except OSError:
-            connection.close()
-            raise
-        client = _Client(number, connection, reads=number == self._count, due_s=time.monotonic())
-        self._selector.register(connection, selectors.EVENT_READ, client)
+        client = _Client(number, number == self._count, time.monotonic(), self._talk.dial(), self._talk.answers())
+        self._selector.register(client.socket, selectors.EVENT_READ, client)
         return client
+
+    def _dial_again(self, client: _Client) -> None:
+        self._selector.unregister(client.socket)
+        client.socket.close()
+        try:
+            client.socket, client.answers = self._talk.dial(), self._talk.answers()
+        except OSError:
+            self._clients.remove(client)
+        else:
+            self._selector.register(client.socket, selectors.EVENT_READ, client)
 
     def _run(self) -> None:
         try:
@@ -151,8 +162,7 @@ class Producers:
     def _send_due(self) -> float:
         """Send what is due; return the seconds until the next is."""
         now_s, wait_s = time.monotonic(), _TICK_S
-        # A copy: whoever cannot be sent to is taken out.
-        for client in list(self._clients):
+        for client in self._clients:
             if client.asked is None:
                 if client.due_s <= now_s:
                     self._send(client)
@@ -168,68 +178,64 @@ class Producers:
             except ConnectionError:
                 data = b""
             if not data:
-                self._lose(client)
-                continue
-            client.data += data
-            if len(client.data) >= HEAD.size:
-                what, size = HEAD.unpack_from(client.data)
-                if len(client.data) == HEAD.size + size:
-                    body = bytes(client.data[HEAD.size :])
-                    client.data.clear()
-                    self._take(client, what, body)
+                self._take_end(client)
+            elif (reply := client.answers.feed(data)) is not None:
+                self._take(client, reply)
+                if reply.last:
+                    self._dial_again(client)
 
-    def _lose(self, client: _Client) -> None:
+    def _take_end(self, client: _Client) -> None:
         self.broken += 1
-        self._selector.unregister(client.socket)
-        self._clients.remove(client)
-        client.socket.close()
         if client.asked is not None and not client.reads:
             self.notes.unknown.append(client.asked)
+        client.asked = None
+        self._dial_again(client)
 
     def _send(self, client: _Client) -> None:
         if client.reads:
             if not self._ids:
                 return
             number = self._rng.choice(self._ids)
-            data = message(Request.READ, POSITION.pack(self.notes.positions[number]))
+            data = self._talk.request(Request.READ, b"", self.notes.positions[number])
         else:
             number = client.number << _PRODUCER_BITS | client.sequence
             client.sequence += 1
-            data = message(Request.APPEND, record(number))
+            data = self._talk.request(Request.APPEND, record(number), 0)
         client.asked, client.sent_s = number, time.monotonic()
-        try:
+        # A connection that has ended is found to be so when it is read.
+        with contextlib.suppress(ConnectionError):
             client.socket.sendall(data)
-        except ConnectionError:
-            self._lose(client)
 
-    def _take(self, client: _Client, what: int, body: bytes) -> None:
+    def _take(self, client: _Client, reply: Reply) -> None:
         number, client.asked, now_s = client.asked, None, time.monotonic()
         if number is None:
-            msg = f"an arm of the drill sent an answer to client {client.number} that nobody had asked for: {body[:100]!r}"
+            msg = f"an arm of the drill sent an answer to client {client.number} that nobody had asked for: {reply.body[:100]!r}"
             raise DrillError(msg)
         if client.reads:
             client.due_s = now_s + READ_EVERY_S
-            self._take_read(number, what, body, now_s)
-        elif what == Answer.DONE:
-            self._take_acknowledgement(client, number, body, now_s)
-        elif what == Answer.REFUSED:
-            self._take_refusal(client, number, body, now_s)
+            self._take_read(number, reply, now_s)
+        elif reply.what is Answer.DONE:
+            self._take_acknowledgement(client, number, reply.position, now_s)
+        elif reply.what is Answer.REFUSED:
+            self._take_refusal(client, number, reply.body, now_s)
         else:
             self.notes.unknown.append(number)
             client.due_s = now_s
 
-    def _take_read(self, number: int, what: int, body: bytes, now_s: float) -> None:
-        if what == Answer.DONE and id_of(body) == number:
+    def _take_read(self, number: int, reply: Reply, now_s: float) -> None:
+        done = reply.what is Answer.DONE
+        if done and id_of(reply.body) == number:
             self.notes.reads_s.append(now_s)
             return
         self.notes.reads_failed_s.append(now_s)
-        text = "another record" if what == Answer.DONE else body.decode(errors="replace")
+        text = "another record" if done else reply.body.decode(errors="replace")
         if len(self.notes.read_errors) < _ERRORS_MAX:
             self.notes.read_errors[text] += 1
 
-    def _take_acknowledgement(self, client: _Client, number: int, body: bytes, now_s: float) -> None:
-        self.notes.positions[number] = POSITION.unpack(body)[0]
+    def _take_acknowledgement(self, client: _Client, number: int, position: int, now_s: float) -> None:
+        self.notes.positions[number] = position
         self.notes.acknowledged_s.append(now_s)
+        self.notes.append_s.append(now_s - client.sent_s)
         self._ids.append(number)
         self._seen.add(client.number)
         pace_s = self._pace_s

@@ -53,6 +53,7 @@ def stormed(arm: LogArm, fault: str) -> bool | None:
 def _promises(arm: LogArm, fault: str) -> Iterator[Promise]:
     kind = DISK_FAULTS[fault]
     yield Promise.at_most("log lines", LINES_MAX, arm.log_lines, "", "do not grow with refusals or the outage")
+    yield Promise.at_most("connections hung up", 0, arm.hung_up, "", "whoever asks is answered, whatever the disk does")
     yield Promise.at_most("different errors", 1, arm.errors, "", "a client is told the cause, whoever comes first")
     reason = "decided from what is known: it waits for no disk"
     yield Promise.at_most("refusal, p99", REFUSAL_MS_MAX, arm.refusal_ms_p99, "ms", reason)

@@ -19,6 +19,7 @@ from outlast._drill.fluvio.audit import LogAudit, audit
 from outlast._drill.fluvio.faults import DiskFault, DiskStage
 from outlast._drill.fluvio.figures import LogArm, LogTimeline
 from outlast._drill.fluvio.producers import Producers
+from outlast._drill.fluvio.wire import FrameTalk
 from outlast._drill.fluvio.writes import LogInstance
 from outlast._drill.lab import measure
 from outlast._drill.lab.arm.figures import Course, shared_figures
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from contextlib import ExitStack
 
     from outlast._drill.fluvio.drill import FluvioOptions
+    from outlast._drill.fluvio.wire import Talk
     from outlast._drill.lab.arm.process import OutputCounter
     from outlast._drill.lab.faults import Outage
     from outlast._drill.lab.observer import Observer
@@ -54,6 +56,8 @@ class LogKind(ArmKind):
     """Return the ids of the records that a log in this folder holds."""
     level_bytes: Callable[[int], int] = lambda size: 0 * size
     """The bytes available, on a disk of that size, below which it takes no more: 0 where it goes on until the disk refuses."""
+    talk: type[Talk] = FrameTalk
+    """Its clients speak with it by this."""
 
 
 class LogRun(ArmRun[LogArm, DiskStage]):
@@ -68,7 +72,7 @@ class LogRun(ArmRun[LogArm, DiskStage]):
     def __init__(self, options: FluvioOptions, kind: LogKind, observer: Observer, cancel: threading.Event) -> None:
         super().__init__(options, kind, observer, cancel)
         self._disk = SmallDisk(options.size_bytes, options.disk_kind)
-        self._ids, self._level_of = kind.ids, kind.level_bytes
+        self._ids, self._level_of, self._talk = kind.ids, kind.level_bytes, kind.talk
         self._writes_before = self._writes_after = 0
         self._refused = threading.Event()
         self._refused_s: float | None = None
@@ -77,9 +81,9 @@ class LogRun(ArmRun[LogArm, DiskStage]):
         """Mount the disk, start the arm on it."""
         disk = stack.enter_context(self._disk)
         self._disk_fault.prepare(disk)
-        settings = LogSettings(directory / "socket", disk.path, self.options.seed)
+        settings = LogSettings(self._talk.new_address(directory), disk.path, self.options.seed)
         self._directory = directory
-        self._producers = Producers(settings.socket, self.options.loops, self.options.seed)
+        self._producers = Producers(self._talk.to(settings.address), self.options.loops, self.options.seed)
         process = start_module(stack, self.kind.module, settings.as_environment())
         self._instance = LogInstance(process, self._producers, directory / "work.log")
         self.instances.append(self._instance)
@@ -144,6 +148,9 @@ class LogRun(ArmRun[LogArm, DiskStage]):
         shared["timeline"] = self._timeline(shared["timeline"], outage.began_s)
         shared["attempts"] = self._writes_after - self._writes_before
         shared["notes"] = (*shared["notes"], *self._notes(account))
+        appends_ms = _percentiles(
+            notes.acknowledged_s, notes.append_s, course.healthy_s, course.healthy_s + self.options.warmup_s
+        )
         refusals_ms = _percentiles(notes.refused_s, notes.refusal_s, began_s, accepted_s)
         output = self._instance.process.output
         return LogArm(
@@ -160,6 +167,9 @@ class LogRun(ArmRun[LogArm, DiskStage]):
             phantom=account.phantom,
             twice=account.twice,
             readable=account.readable,
+            hung_up=self._producers.broken,
+            append_ms_p50=appends_ms[0],
+            append_ms_p99=appends_ms[1],
             refusal_ms_p50=refusals_ms[0],
             refusal_ms_p99=refusals_ms[1],
             errors=len(notes.errors),
@@ -201,7 +211,7 @@ class LogRun(ArmRun[LogArm, DiskStage]):
         if notes.unknown:
             yield f"of {len(notes.unknown):,} appends nobody knows whether they are stored"
         if self._producers.broken:
-            yield f"{self._producers.broken} connections were ended by the arm"
+            yield f"{self._producers.broken} connections were ended by the arm without an answer"
         if account.lost or account.phantom or account.twice:
             yield f"{account.readable:,} records can be read, {len(notes.positions):,} were acknowledged"
 

@@ -10,23 +10,22 @@ import os
 import platform
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from outlast._drill.lab.observer import ArmState, Observer
 from outlast._drill.lab.options import DrillOptions
-from outlast._drill.lab.result import A, DrillResult
+from outlast._drill.lab.result import PROVEN_ARM, A, DrillResult
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from outlast._drill.lab.arm.run import ArmRun
     from outlast._drill.lab.result import Promise
     from outlast._drill.shown.figures import Column, Series
 
 Options = TypeVar("Options", bound=DrillOptions)
-PROVEN_ARM = "outlast"
 STORMING_ARM = "naive"
 
 
@@ -36,7 +35,7 @@ class Drill(Generic[Options, A]):
 
     arm_run: Callable[[Options, str, Observer, threading.Event], ArmRun[A, Any]]
     check: Callable[[A, str], tuple[Promise, ...]]
-    """Holds the arm *outlast* against the promises of a fault."""
+    """Holds a proven arm against the promises of a fault."""
     stormed: Callable[[A, str], bool | None]
     """Whether the arm *naive* stormed; None under a fault that need not make it storm."""
     columns: Sequence[Column[A]]
@@ -45,7 +44,9 @@ class Drill(Generic[Options, A]):
     load: Callable[[DrillResult[A]], tuple[str, str]]
     """The work of each arm, as (name, value)."""
     compare: Callable[[A, A, str], tuple[Promise, ...]] = lambda proven, storming, fault: ()
-    """Holds the arm *outlast* against the arm *naive*, when both ran."""
+    """Holds a proven arm against the arm *naive*, when both ran."""
+    proven: tuple[str, ...] = (PROVEN_ARM,)
+    """The arms that are held to the promises."""
     measured: str = "its output pipe, a counting proxy before its server, the system's accounts, and a work log"
 
     def run(self, options: Options, observer: Observer, cancel: threading.Event | None = None) -> DrillResult[A]:
@@ -59,7 +60,8 @@ class Drill(Generic[Options, A]):
             observer.arm_state(name, ArmState.WAITING)
         outcomes = self._run_arms(options, observer, cancel or threading.Event())
         by_name = {arm.arm: arm for arm, _ in outcomes}
-        proven, storming = by_name.get(PROVEN_ARM), by_name.get(STORMING_ARM)
+        proven = [by_name[name] for name in self.proven if name in by_name]
+        storming = by_name.get(STORMING_ARM)
         return DrillResult(
             drill=options.drill,
             fault=options.fault,
@@ -71,12 +73,13 @@ class Drill(Generic[Options, A]):
             command=options.command,
             machine={**_machine(), **outcomes[0][1]},
             arms=tuple(by_name.values()),
-            promises=self._promises(proven, storming, options.fault) if proven else (),
+            promises=tuple(promise for arm in proven for promise in self._promises(arm, storming, options.fault)),
             stormed=self.stormed(storming, options.fault) if storming else None,
         )
 
-    def _promises(self, proven: A, storming: A | None, fault: str) -> tuple[Promise, ...]:
-        return (*self.check(proven, fault), *(self.compare(proven, storming, fault) if storming else ()))
+    def _promises(self, proven: A, storming: A | None, fault: str) -> Iterator[Promise]:
+        for promise in (*self.check(proven, fault), *(self.compare(proven, storming, fault) if storming else ())):
+            yield replace(promise, arm=proven.arm)
 
     def _run_arms(self, options: Options, observer: Observer, cancel: threading.Event) -> Sequence[tuple[A, Mapping[str, str]]]:
         def run(name: str) -> tuple[A, Mapping[str, str]]:

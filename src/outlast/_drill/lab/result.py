@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 JsonValue = None | bool | int | float | str | list["JsonValue"] | dict[str, "JsonValue"]
 
+PROVEN_ARM = "outlast"
 EXIT_HELD = 0
 EXIT_BROKEN = 1
 EXIT_NO_STORM = 2
@@ -92,6 +93,8 @@ class Promise:
     held: bool
     unit: str = ""
     reason: str = ""
+    arm: str = PROVEN_ARM
+    """The arm that is held to it."""
 
     @classmethod
     def at_most(cls, name: str, limit: float, value: float | None, unit: str, reason: str) -> Promise:
@@ -101,7 +104,7 @@ class Promise:
 
 @dataclass(frozen=True, slots=True)
 class DrillResult(Generic[A]):
-    """All arms of one drill, the promises checked on one of them, and whether the fault was a storm at all."""
+    """All arms of one drill, the promises checked on those that are proven, and whether the fault was a storm at all."""
 
     drill: str
     fault: str
@@ -125,6 +128,11 @@ class DrillResult(Generic[A]):
         if self.stormed is False:
             return EXIT_NO_STORM
         return EXIT_HELD
+
+    @property
+    def proven(self) -> tuple[str, ...]:
+        """The names of the arms that were held to promises."""
+        return tuple(dict.fromkeys(promise.arm for promise in self.promises))
 
     def arm(self, name: str) -> A | None:
         """Return the result of the arm of that name, or None when it did not run."""

@@ -73,23 +73,30 @@ EXIT: Column[ArmResult] = Column("exit", "code", "exit code after SIGTERM", _exi
 
 
 def promise_line(promise: Promise) -> str:
-    """Describe one promise: `log lines: 4 (at most 8)`."""
+    """Describe one promise: `outlast, log lines: 4 (at most 8)`."""
     unit = f" {promise.unit}" if promise.unit else ""
     value = "none measured" if promise.value is None else f"{promise.value:.4g}{unit}"
     limit = "must be 0" if promise.limit == 0 else f"at most {promise.limit:.4g}{unit}"
-    return f"{promise.name}: {value} ({limit})"
+    return f"{promise.arm}, {promise.name}: {value} ({limit})"
 
 
 def verdict(result: DrillResult[A]) -> str:
     """Describe the outcome in one sentence."""
-    broken = [promise.name for promise in result.promises if not promise.held]
+    broken = [promise for promise in result.promises if not promise.held]
     if broken:
-        return f"The outlast arm broke {len(broken)} of {len(result.promises)} promises: {', '.join(broken)}."
+        names = ", ".join(promise.name for promise in broken)
+        return f"{_arms(promise.arm for promise in broken)} broke {len(broken)} of {len(result.promises)} promises: {names}."
     if result.stormed is False:
         return "The naive arm did not storm, so this drill proves nothing about the others."
     if not result.promises:
         return "The outlast arm did not run; nothing was promised."
-    return f"The outlast arm kept all {len(result.promises)} promises."
+    return f"{_arms(result.proven)} kept all {len(result.promises)} promises."
+
+
+def _arms(names: Iterable[str]) -> str:
+    """Return the names of one or more arms as the beginning of a sentence."""
+    different = list(dict.fromkeys(names))
+    return f"The {' and '.join(different)} arm{'s' if len(different) > 1 else ''}"
 
 
 def loops_and_jobs(result: DrillResult[A]) -> tuple[str, str]:

@@ -44,6 +44,7 @@ def render_report(drill: Drill[Any, A], result: DrillResult[A]) -> str:
         result=result,
         panels=panels,
         columns=drill.columns,
+        proven=drill.proven,
         rows=[(arm, [column.cell(arm) for column in drill.columns]) for arm in result.arms],
         logarithmic=", ".join(series.label for series in drill.series if series.log),
         measured=drill.measured,

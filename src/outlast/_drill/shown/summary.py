@@ -45,7 +45,7 @@ def _table(drill: Drill[Any, A], result: DrillResult[A]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, header_style="bold", show_edge=False, pad_edge=False)
     table.add_column("", no_wrap=True, style="dim")
     for arm in result.arms:
-        table.add_column(arm.arm, justify="right", no_wrap=True, style="bold" if arm.arm == "outlast" else "")
+        table.add_column(arm.arm, justify="right", no_wrap=True, style="bold" if arm.arm in drill.proven else "")
     for column in drill.columns:
         table.add_row(f"{column.title}, {column.unit}".rstrip(", "), *(column.cell(arm) for arm in result.arms))
     return table

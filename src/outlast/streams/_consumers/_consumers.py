@@ -98,6 +98,15 @@ class Consumers:
         """Let an event that was carried out be written with the next one. If it is lost, it is decided again."""
         self._queue(event, sync=False, is_applied=True).add_done_callback(_retrieve)
 
+    def used(self, name: str) -> Consumer | None:
+        """Return the consumer of this name if somebody has asked for it."""
+        return self._used.get(name)
+
+    async def cursors(self) -> tuple[Cursor, ...]:
+        """Return the state of all consumers, in use or not, in the order of their names."""
+        known = await self._cursors()
+        return tuple(known[name] for name in sorted(known))
+
     async def delete(self, name: str) -> None:
         """Forget a consumer, durably; one that is not there is no error."""
         if name not in await self._cursors():

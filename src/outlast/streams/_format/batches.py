@@ -13,6 +13,8 @@ Python then pays for each batch, and hardly for each record. Behind the prefix (
         producers                      its first record in the batch u32, records u32, epoch u64, sequence u64, size u16, id
         the records, joined
         the headers, joined, only with flag 1
+
+Flag 2: nothing is ever added behind it. Only such a batch may have no record.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from outlast.streams._format.crc import combine
 from outlast.streams._format.frames import (
     CHECKED_FROM,
+    FIRST_VERSION,
     FRAME_BYTES_MAX,
     MAGIC,
     VERSION,
@@ -47,6 +50,7 @@ BATCH_BYTES: Final = 48
 PRODUCER_BYTES: Final = 26
 """Of one producer, without its id."""
 HAS_HEADERS: Final = 1
+CLOSES: Final = 2
 _EQUAL_FROM: Final = 8
 """From so many texts of one length on, `struct` cuts them apart in a third less time."""
 
@@ -94,6 +98,11 @@ class Batch(NamedTuple):
     def next(self) -> int:
         """The position behind its last record."""
         return self.first + self.record_count
+
+    @property
+    def closes(self) -> bool:
+        """Whether the stream is closed with its last record."""
+        return bool(self.flags & CLOSES)
 
     def records(self, begin: int = 0, end: int | None = None) -> list[bytes]:
         """Return its records, or those from the one numbered `begin` within it to `end` - 1: only they are copied."""
@@ -192,7 +201,8 @@ def batch_bytes(entries: Sequence[Entry]) -> int:
 def encode_batch(entries: Sequence[Entry], *, salt: int, offset: int, durable_to: int, first: int, time_us: int) -> Encoded:
     """Return the frame of `entries`, to be written at `offset` of the segment of that salt; the first record gets `first`.
 
-    Raises `ValueError` for a frame that is too long and for positions beyond `NUMBER_MAX`.
+    One that closes the stream is the last of them. Raises `ValueError` for a frame that is too long and for positions beyond
+    `NUMBER_MAX`.
     """
     firsts: list[int] = []
     producers: list[bytes] = []
@@ -221,8 +231,11 @@ def encode_batch(entries: Sequence[Entry], *, salt: int, offset: int, durable_to
     if size > FRAME_BYTES_MAX:
         msg = f"a batch of {count} records would have {size} bytes; at most {FRAME_BYTES_MAX} are allowed"
         raise ValueError(msg)
-    flags = HAS_HEADERS if has_headers else 0
-    fixed = _CHECKED.pack(size, FrameKind.BATCH, VERSION, flags, offset, durable_to, first, time_us, count, len(producers))
+    flags, version = HAS_HEADERS if has_headers else 0, FIRST_VERSION
+    if entries[-1].closes:
+        # A version that did not know the flag would add records behind it: to that one it is a newer format.
+        flags, version = flags | CLOSES, VERSION
+    fixed = _CHECKED.pack(size, FrameKind.BATCH, version, flags, offset, durable_to, first, time_us, count, len(producers))
     head = fixed + columns
     crc, known = checksum(head, salt), entries[0].crc if len(entries) == 1 else None
     crc = extend(extend(crc, payload) if known is None else combine(crc, known, len(payload)), joined)

@@ -4,7 +4,7 @@
     4   crc      u32: CRC-32C of all other bytes of the frame, behind those of its salt
     8   length   u32: of the whole frame
     12  kind     u8
-    13  version  u8: of the format, 1
+    13  version  u8: the least version of the format that knows what the frame says, 1 or 2
     14  flags    u16
 
 Numbers are little-endian. The salt of a batch or an index is the stream's id and the first position of the segment, each u64:
@@ -30,7 +30,10 @@ if TYPE_CHECKING:
     """Called with (offset, size); returns those bytes of a file: fewer only where the file ends."""
 
 MAGIC: Final = b"\xa9OLS"
-VERSION: Final = 1
+VERSION: Final = 2
+"""The newest format that is read."""
+FIRST_VERSION: Final = 1
+"""That of a frame which says nothing that this format did not know: an older version of outlast reads it."""
 PREFIX_BYTES: Final = 16
 CHECKED_FROM: Final = 8
 """The bytes of a frame from here on are checked in one piece; those before are the magic, which is known, and the CRC."""
@@ -83,13 +86,13 @@ def mark(crc: int) -> bytes:
     return _MARK.pack(MAGIC, crc)
 
 
-def encode_frame(kind: FrameKind, body: bytes, *, salt: int = UNSALTED) -> bytes:
+def encode_frame(kind: FrameKind, body: bytes, *, salt: int = UNSALTED, version: int = FIRST_VERSION) -> bytes:
     """Return a frame around `body`. Raises `ValueError` for one that is too long."""
     length = PREFIX_BYTES + len(body)
     if length > FRAME_BYTES_MAX:
         msg = f"a frame of kind {kind.name} would have {length} bytes; at most {FRAME_BYTES_MAX} are allowed"
         raise ValueError(msg)
-    checked = _CHECKED.pack(length, kind, VERSION, 0) + body
+    checked = _CHECKED.pack(length, kind, version, 0) + body
     return mark(checksum(checked, salt)) + checked
 
 

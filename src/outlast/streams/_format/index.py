@@ -79,7 +79,7 @@ def decode_index(data: bytes, salt: int) -> Index:
         reason = f"the index is none: {error}"
         raise FrameError(reason) from error
     positions, offsets = numbers[:count], numbers[count:]
-    if count and not (first <= min(positions) and max(positions) < tail and max(offsets) < size):
+    if count and not (first <= min(positions) and max(positions) <= tail and max(offsets) < size):
         reason = f"an entry of the index lies outside its segment, positions {first} to {tail} in {size} bytes"
         raise FrameError(reason)
     return Index(first, tail, size, time_us, positions, offsets)

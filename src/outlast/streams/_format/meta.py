@@ -10,10 +10,21 @@ from __future__ import annotations
 import dataclasses
 import json
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from outlast.streams._format.frames import PREFIX_BYTES, FrameError, FrameKind, decode_frame, encode_frame
+from outlast.streams._format.frames import (
+    FIRST_VERSION,
+    PREFIX_BYTES,
+    VERSION,
+    FrameError,
+    FrameKind,
+    decode_frame,
+    encode_frame,
+)
 from outlast.streams._model import Retention, StreamOptions
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 SLOT_BYTES: Final = 4096
 META_BYTES: Final = 2 * SLOT_BYTES
@@ -32,6 +43,7 @@ class Meta:
     oldest: int = 0
     is_closed: bool = False
     number: int = 0
+    labels: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +66,7 @@ def encode_meta(meta: Meta) -> bytes:
     if len(body) > room:
         msg = f"the description of stream {meta.name!r} has {len(body)} bytes; at most {room} fit"
         raise ValueError(msg)
-    return encode_frame(FrameKind.META, body.ljust(room))
+    return encode_frame(FrameKind.META, body.ljust(room), version=version_of(meta))
 
 
 def decode_slots(data: bytes) -> Slots:
@@ -101,10 +113,17 @@ def _decode_slot(slot: bytes) -> Meta:
     return parse_description(described)
 
 
+def version_of(meta: Meta) -> int:
+    """Return the version of a frame that has this entry: one that ignored its labels would lose them with its next update."""
+    return VERSION if meta.labels else FIRST_VERSION
+
+
 def describe(meta: Meta) -> dict[str, Any]:
     """Return a stream's entry as JSON. The header of each segment has it too, so a lost `meta` can be made again."""
     described = dataclasses.asdict(meta)
     described["id"] = f"{meta.id:016x}"
+    if not meta.labels:
+        del described["labels"]
     return described
 
 
@@ -121,8 +140,9 @@ def parse_description(described: dict[str, Any]) -> Meta:
             int(described["oldest"]),
             bool(described["is_closed"]),
             int(described["number"]),
+            {str(key): str(value) for key, value in described.get("labels", {}).items()},
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         reason = f"the description of a stream is none: {error}"
         raise FrameError(reason) from error
 

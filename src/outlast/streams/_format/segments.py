@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from outlast.streams._format.frames import PREFIX_BYTES, FrameError, FrameKind, encode_frame, read_frame
-from outlast.streams._format.meta import Meta, describe, parse_description
+from outlast.streams._format.meta import Meta, describe, parse_description, version_of
 from outlast.streams._format.producers import ProducerState, decode_producers, encode_producers
 
 if TYPE_CHECKING:
@@ -61,7 +61,8 @@ def encode_header(header: SegmentHeader, length: int | None = None) -> bytes:
     room = len(text) - len(_dump(described["previous"])) + _PREVIOUS_BYTES
     if length is not None and len(text) <= (exact := length - PREFIX_BYTES - _LENGTH.size - len(producers)):
         room = exact
-    return encode_frame(FrameKind.SEGMENT, _LENGTH.pack(room) + text.ljust(room) + producers)
+    body = _LENGTH.pack(room) + text.ljust(room) + producers
+    return encode_frame(FrameKind.SEGMENT, body, version=version_of(header.meta))
 
 
 def _dump(described: object) -> bytes:

@@ -7,12 +7,14 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from outlast.extend import TornFileError
+from outlast.extend import TornFileError, pieces_behind
 from outlast.streams._format.names import GONE_NAME, META_NAME
 from outlast.streams._log import meta_file
 from outlast.streams._log.pieces import cause
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from outlast.extend import FileSystem
     from outlast.streams._format.meta import Meta
 
@@ -23,8 +25,8 @@ UNNAMED: Final = ".new"
 """Behind the name of a file that is not whole yet."""
 
 
-def create(folder: Path, meta: Meta, segment: str, header: bytes, files: FileSystem) -> None:
-    """Make the folder of a stream, durably.
+def create(folder: Path, meta: Meta, segment: str, content: Sequence[bytes], files: FileSystem) -> None:
+    """Make the folder of a stream with the file of its first segment, durably.
 
     Raises `OSError`, and then it is no stream, now or after a crash; `TornFileError` when that is not known.
     """
@@ -34,7 +36,7 @@ def create(folder: Path, meta: Meta, segment: str, header: bytes, files: FileSys
         meta_file.write_new(f"{folder}/{NEW_NAME}", meta, files)
         # While a segment may be found, so must be what says that it is no stream's.
         files.sync_folder(folder)
-        make_file(f"{folder}/{segment}", header, files)
+        make_file(f"{folder}/{segment}", content, files)
         # A `meta` is never found without a segment: that is damage.
         files.sync_folder(folder)
         files.sync_folder(folder.parent)
@@ -66,11 +68,11 @@ def make_segment(path: str, header: bytes, files: FileSystem) -> None:
 
     A file of that name has no records: it is replaced, and until then it stays.
     """
-    make_file(path, header, files)
+    make_file(path, (header,), files)
     files.sync_folder(Path(path).parent)
 
 
-def make_file(path: str, data: bytes, files: FileSystem) -> None:
+def make_file(path: str, content: Sequence[bytes], files: FileSystem) -> None:
     """Make a file, or replace it. Under its name there is never a part of it; the name is durable once the folder is synced.
 
     Raises `OSError`.
@@ -80,10 +82,9 @@ def make_file(path: str, data: bytes, files: FileSystem) -> None:
     descriptor = files.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
     try:
         try:
-            written = 0
-            with memoryview(data) as view:
-                while written < len(view):
-                    written += files.write(descriptor, (view[written:],))
+            written, size = 0, sum(map(len, content))
+            while written < size:
+                written += files.write(descriptor, pieces_behind(content, written))
             files.sync_data(descriptor)
         finally:
             files.close(descriptor)

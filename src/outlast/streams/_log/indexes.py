@@ -52,7 +52,7 @@ def store(shared: Shared, segment_path: str, index: Index, salt: int) -> None:
     path, data = index_path(segment_path), encode_index(index, salt)
     try:
         shared.disk.admit(len(data))
-        make_file(path, data, shared.files)
+        make_file(path, (data,), shared.files)
     except OSError:
         # One that was made at a roll-over which then failed says where the segment ended then.
         with contextlib.suppress(OSError):

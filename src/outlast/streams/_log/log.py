@@ -18,14 +18,14 @@ from outlast.streams._errors import (
     DamagedError,
     OutcomeUnknownError,
     PositionMismatchError,
-    StreamClosedError,
     StreamError,
     StreamNotFoundError,
     TrimmedError,
+    closed_error,
 )
 from outlast.streams._format.batches import batch_bytes, encode_batch
 from outlast.streams._format.frames import SEGMENT_BYTES_MAX, salt_of
-from outlast.streams._format.meta import META_BYTES
+from outlast.streams._format.meta import META_BYTES, encode_meta
 from outlast.streams._format.names import segment_name
 from outlast.streams._format.segments import Previous, SegmentHeader, encode_header
 from outlast.streams._log import folders, meta_file, recovery
@@ -36,7 +36,7 @@ from outlast.streams._log.view import Chunk, Segment, View
 from outlast.streams._model import Appended
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from outlast.streams._format.meta import Meta
@@ -76,19 +76,26 @@ class Log:
         self.view = found.view
 
     @classmethod
-    def create(cls, folder: Path, meta: Meta, shared: Shared) -> Log:
-        """Make the folder of a new stream; all of it is on disk when this returns.
+    def create(cls, folder: Path, meta: Meta, shared: Shared, first: Entry | None = None) -> Log:
+        """Make the folder of a new stream with its first records; all of it is on disk when this returns.
 
         Raises `OSError`, and then there is no such stream; `OutcomeUnknownError` when that is not known; `ValueError` for a name
-        that is too long for `meta`.
+        that is too long for `meta`, and for positions beyond the last one.
         """
         header = encode_header(SegmentHeader(meta, meta.oldest, meta.created_us))
-        shared.disk.admit(len(header) + META_BYTES)
+        pieces, size, behind = [header], len(header), meta.oldest
+        if first is not None:
+            batch = encode_batch(
+                [first], salt=salt_of(meta.id, behind), offset=size, durable_to=size, first=behind, time_us=meta.created_us
+            )
+            pieces += batch.pieces
+            size, behind = size + batch.size, batch.next
+        shared.disk.admit(size + META_BYTES)
         try:
-            folders.create(folder, meta, segment_name(meta.oldest), header, shared.files)
+            folders.create(folder, meta, segment_name(meta.oldest), pieces, shared.files)
         except TornFileError as error:
             raise OutcomeUnknownError(meta.name, f"whether it was created is not known: {error}") from error
-        return cls(folder, shared, recovery.of_new(folder, meta, shared, len(header)))
+        return cls(folder, shared, recovery.of_new(folder, meta, shared, len(header), size, behind))
 
     @classmethod
     def recover(cls, folder: Path, shared: Shared) -> Log:
@@ -172,10 +179,23 @@ class Log:
         """Add nothing from now on, durably. Raises `OSError`, and then it is still open; `OutcomeUnknownError`."""
         with self._lock:
             self._check_may_write()
+            self._tail.sync()
             if not self.meta.is_closed:
-                self._tail.sync()
                 self._update(replace(self.meta, is_closed=True, number=self.meta.number + 1))
                 self.view = replace(self.view, closed=True)
+
+    def label(self, labels: Mapping[str, str]) -> None:
+        """Replace its labels, durably. Needs no room on the disk.
+
+        Raises `OSError`, and then they are the old ones; `OutcomeUnknownError`; `ValueError` when they are too long for `meta`.
+        """
+        with self._lock:
+            self._check_is_there()
+            meta = replace(self.meta, labels=dict(labels), number=self.meta.number + 1)
+            encode_meta(meta)
+            # It may be closed by a batch that is not on disk yet, and must not be found so without that batch.
+            self._shared.disk.cleaning(self._tail.sync)
+            self._update(meta)
 
     def delete(self) -> None:
         """Delete the stream, durably. Raises `OSError`, and then it is still there; `OutcomeUnknownError`."""
@@ -227,18 +247,18 @@ class Log:
     def _decide(self, entries: Sequence[Entry], taken: list[Entry], now_us: int) -> list[Appended | StreamError]:
         """Answer each append as if those before it were stored, and collect those that are to be."""
         answers: list[Appended | StreamError] = []
-        position = self.view.tail
+        position, is_closed = self.view.tail, self.meta.is_closed
         for entry in entries:
             behind = position + len(entry.records)
             try:
                 answer = self.producers.check(entry.producer, now_us) if entry.producer is not None else None
             except StreamError as error:
-                answers.append(error)
+                answers.append(closed_error(self.meta.name, position) if is_closed else error)
                 continue
             if answer is not None:
                 answers.append(answer)
-            elif self.meta.is_closed:
-                answers.append(StreamClosedError(self.meta.name, "it was closed, and nothing is added to it"))
+            elif is_closed:
+                answers.append(closed_error(self.meta.name, position))
             elif entry.at is not None and entry.at != position:
                 answers.append(PositionMismatchError(self.meta.name, entry.at, position))
             else:
@@ -246,7 +266,7 @@ class Log:
                     self.producers.stage(entry.producer, position, behind, now_us)
                 answers.append(Appended(position, behind))
                 taken.append(entry)
-                position = behind
+                position, is_closed = behind, entry.closes
         return answers
 
     def _store(self, entries: Sequence[Entry], now_us: int) -> bool:
@@ -268,7 +288,11 @@ class Log:
         tail.next = batch.next
         tail.newest_us = max(tail.newest_us, now_us)
         tail.index.add(view.tail, offset, now_us)
-        self.view = View(view.oldest, batch.next, view.segments, tail.size, view.size_bytes + batch.size, closed=False)
+        closes = entries[-1].closes
+        if closes:
+            # `meta` is not written: the batch says it, and so does each header behind it.
+            self.meta = replace(self.meta, is_closed=True)
+        self.view = View(view.oldest, batch.next, view.segments, tail.size, view.size_bytes + batch.size, closed=closes)
         return True
 
     @property

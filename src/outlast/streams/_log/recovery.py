@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
@@ -73,12 +73,15 @@ class _File:
     header_end: int
 
 
-def of_new(folder: Path, meta: Meta, shared: Shared, size: int) -> Recovered:
-    """Return a stream that was made just now, with a segment that has only its header."""
+def of_new(folder: Path, meta: Meta, shared: Shared, header_end: int, size: int, behind: int) -> Recovered:
+    """Return a stream that was made just now, with a segment of `size` bytes: its header, and a batch up to `behind` or none."""
     path = f"{folder}/{segment_name(meta.oldest)}"
     tail = _tail(shared, meta, path, meta.oldest, size, meta.created_us)
-    segment = Segment(meta.oldest, path, size, meta.oldest, meta.created_us)
-    view = View(meta.oldest, meta.oldest, (segment,), size, size, meta.is_closed)
+    if size > header_end:
+        tail.next = behind
+        tail.index.add(meta.oldest, header_end, meta.created_us)
+    segment = Segment(meta.oldest, path, size, behind, meta.created_us)
+    view = View(meta.oldest, behind, (segment,), size, size, meta.is_closed)
     return Recovered(meta, view, tail, _producers(meta, ()), [], None)
 
 
@@ -121,6 +124,7 @@ def recover(folder: Path, shared: Shared) -> Recovered:
         reason = f"its records end at {tail.next}, and all below {meta.oldest} were trimmed: those between are lost"
         shared.report(DamagedError(meta.name, segment_name(last.first), tail.next, reason, meta.oldest))
         tail.is_ended = True
+    meta = replace(meta, is_closed=meta.is_closed or scan.is_closed)
     view = View(meta.oldest, position, tuple(segments), tail.size, sum(each.end for each in segments), meta.is_closed)
     return Recovered(meta, view, tail, scan.producers, doomed, scan.refusal)
 
@@ -193,7 +197,7 @@ def _cut(tail: Tail) -> None:
 class _Scan:
     """Finds the end of the last segment, and who has written."""
 
-    __slots__ = ("_before", "_last", "_meta", "_shared", "durable_to", "is_torn", "producers", "refusal")
+    __slots__ = ("_before", "_last", "_meta", "_shared", "durable_to", "is_closed", "is_torn", "producers", "refusal")
 
     def __init__(self, shared: Shared, meta: Meta, files: list[_File]) -> None:
         self._shared = shared
@@ -201,6 +205,8 @@ class _Scan:
         self._last = files[-1]
         self._before = files[:-1]
         self.producers = _producers(meta, () if self._last.header is None else self._last.header.producers)
+        self.is_closed = self._last.header is not None and self._last.header.meta.is_closed
+        """Whether a batch closes the stream: in this segment, or in one before it."""
         self.is_torn = False
         self.refusal: Exception | None = None
         """Why nothing can be appended."""
@@ -235,10 +241,12 @@ class _Scan:
 
     def limit(self, read: ReadAt, tail: Tail) -> None:
         """Set the end of `tail` to what is on disk in any case, since the rest could not be synced."""
-        offset, position = self._last.header_end, self._last.first
+        offset, position, is_closed = self._last.header_end, self._last.first, False
         with contextlib.suppress(FrameError):
             for batch in batches(read, salt=tail.salt, begin=offset, end=self.durable_to, position=position):
-                offset, position = batch.end, batch.next
+                offset, position, is_closed = batch.end, batch.next, batch.closes
+        # What a header says is on disk: it was written behind a sync.
+        self.is_closed = is_closed or (self._last.header is not None and self._last.header.meta.is_closed)
         tail.size = tail.synced = offset
         tail.next = position
 
@@ -247,6 +255,7 @@ class _Scan:
         tail.index.add(batch.first, batch.offset, batch.time_us)
         tail.newest_us = max(tail.newest_us, batch.time_us)
         self.durable_to = batch.durable_to
+        self.is_closed = self.is_closed or batch.closes
 
     def _start_without_header(self, read: ReadAt, salt: int) -> int:
         """Return where the first batch begins. Who has written is found in the segment before, or nothing more is taken."""

@@ -7,13 +7,15 @@ import random
 import time
 from typing import TYPE_CHECKING, Final
 
+from outlast import ConfigurationError
 from outlast.streams._clock import Clock
 from outlast.streams._errors import StreamNotFoundError
 from outlast.streams._model import APPEND_BYTES_MAX, StreamOptions
-from outlast.streams._node import append, beside, create, metadata, read
+from outlast.streams._node import append, create, metadata, read
 from outlast.streams._node.answers import BrokenOffError, RefusalError, problem_for, refusal
+from outlast.streams._node.beside import Beside, NodeCounts, ShownNode
 from outlast.streams._node.live.pieces import Pieces
-from outlast.streams._node.requests import BESIDE, PREFIX, ClientGoneError, Request, raw_path, stream_name
+from outlast.streams._node.requests import PREFIX, ClientGoneError, Request, raw_path, stream_name
 from outlast.streams._node.served import Served, ServedStreams
 
 if TYPE_CHECKING:
@@ -84,6 +86,12 @@ class Node:
         self.body_bytes_max: Final = body_bytes_max
         self.rng: Final = rng or random.Random()
         self.served: Final = ServedStreams(streams)
+        self.counts: Final = NodeCounts()
+        """What it has answered, and who waits in it."""
+        self.shown: Final = ShownNode(streams.name, self.counts)
+        """Its figures and health, for `service.show`."""
+        self._beside = Beside(self)
+        self._service: Service | None = None
         self.pieces: Final = Pieces()
         self._wall = wall
         self._clock: Clock | None = None
@@ -92,15 +100,25 @@ class Node:
         return f"<Node of {self.streams!r}>"
 
     def attach(self, service: Service) -> Node:
-        """Belong to a service, which the store is attached to as well."""
-        _ = service
+        """Belong to a service, which the store is attached to as well, and return it. Once a node."""
+        if self._service is not None:
+            msg = f"the node of {self.streams.name} is part of {self._service.name} already; make one node for each service"
+            raise ConfigurationError(msg)
+        self._service = service
+        service.show(self.shown)
         return self
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether its service takes in work; without a service it always is."""
+        return self._service is None or self._service.ready
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
         if scope["type"] != "http":
             msg = f"a node serves HTTP, and no {scope['type']}"
             raise ValueError(msg)
+        send = self.counts.counting(send)
         try:
             await self._serve(scope, receive, send)
         except ClientGoneError:
@@ -111,6 +129,8 @@ class Node:
         except Exception as error:
             problem = problem_for(error, self.free_bytes)
             if problem is None:
+                # Whoever is around this answers it.
+                self.counts.by_status[500] += 1
                 raise
             await problem(scope, receive, send)
 
@@ -124,10 +144,8 @@ class Node:
             if handler is None:
                 raise RefusalError(refusal(405, "method", f"a stream has no {request.method}", headers=[_ALLOWED]))
             await handler(self, request)
-        elif path == BESIDE or path.startswith(BESIDE + b"/"):
-            await beside.serve(self, scope, receive, send)
         else:
-            raise RefusalError(refusal(404, "no such path", "streams are below /v1/stream/, and what is beside them /v1/streams"))
+            await self._beside(scope, receive, send)
 
     # What the handlers share.
 

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     Send = Callable[[Message], Awaitable[None]]
 
 PREFIX: Final = b"/v1/stream/"
-BESIDE: Final = b"/v1/streams"
 NAME_BYTES_MAX: Final = 1024
 NAMES_KEPT: Final = 1024
 """Names that were read from paths lately: reading one costs more than looking it up."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, NamedTuple, Self
 
 from outlast.extend import LOCAL_FILES
@@ -20,6 +21,7 @@ from outlast.streams._stored.shadow import ShadowFiles
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Mapping
 
     from outlast.extend import FileSystem
     from outlast.streams._format.meta import Meta
@@ -131,7 +133,12 @@ class StoredStream:
     @property
     def is_closed(self) -> bool:
         """Whether nothing is ever added to it."""
-        return self._meta.is_closed
+        return self._view.closed
+
+    @property
+    def labels(self) -> Mapping[str, str]:
+        """Its labels: texts for whoever serves it."""
+        return MappingProxyType(dict(self._meta.labels))
 
     @property
     def _view(self) -> View:
@@ -208,13 +215,13 @@ class StoredStream:
         """Return the view with what the last segment has more by now. A frame that is not whole is not there yet."""
         view = self._view
         files = self._shared.files
-        tail, end = view.tail, view.end
+        tail, end, closed = view.tail, view.end, view.closed or self._meta.is_closed
         with self._shared.readers.use(path) as descriptor:
             read = reader(files, descriptor)
             size = files.size(descriptor)
             try:
                 for batch in batches(read, salt=salt_of(int(self.id, 16), first), begin=end, end=size, position=tail):
-                    tail, end = batch.next, batch.end
+                    tail, end, closed = batch.next, batch.end, closed or batch.closes
             except FrameError:
                 pass
-        return replace(view, tail=tail, end=end, size_bytes=view.size_bytes + end - view.end, closed=self._meta.is_closed)
+        return replace(view, tail=tail, end=end, size_bytes=view.size_bytes + end - view.end, closed=closed)

@@ -186,20 +186,20 @@ class Mender:
         for part in self._survey.parts:
             if part.first in wrong and part.first not in self._changed and part.index is not None:
                 data = encode_index(part.index, salt_of(self._survey.id, part.first))
-                make_file(f"{self._folder}/{index_name(part.first)}", data, self._files)
+                make_file(f"{self._folder}/{index_name(part.first)}", (data,), self._files)
 
     def _mend_cursors(self, data: bytes) -> None:
         """Keep the events before the first that does not read, and the file as it was beside it."""
         path = f"{self._folder}/{CONSUMERS_NAME}"
-        make_file(f"{path}.damaged", data, self._files)
-        make_file(path, encode(parse(data, self._survey.id).events, self._survey.id), self._files)
+        make_file(f"{path}.damaged", (data,), self._files)
+        make_file(path, (encode(parse(data, self._survey.id).events, self._survey.id),), self._files)
         self._files.sync_folder(self._folder)
 
     def _mend_meta(self) -> None:
         survey, files, path = self._survey, self._files, f"{self._folder}/{META_NAME}"
         oldest = max(survey.meta.oldest, survey.parts[0].first)
         meta = survey.meta
-        if oldest > meta.oldest or survey.is_renamed:
+        if oldest > meta.oldest or survey.is_changed:
             meta = replace(meta, oldest=oldest, number=meta.number + 1)
         if not survey.has_meta:
             new = f"{path}.new"
@@ -210,7 +210,7 @@ class Mender:
             return
         # The damaged slot first: a crash must not find both torn.
         slots = [number for number in (0, 1) if survey.faults[number]]
-        if meta != survey.meta or survey.is_renamed:
+        if meta != survey.meta or survey.is_changed:
             slots += [number for number in (0, 1) if number not in slots]
         for number in slots:
             descriptor = files.open(path, os.O_WRONLY)

@@ -45,8 +45,8 @@ class Survey:
     """Whether `meta` is there and at least one slot of it is whole."""
     faults: tuple[str, str] = ("", "")
     """The damage of its slots."""
-    is_renamed: bool = False
-    """Whether `meta` has another name than it was found with."""
+    is_changed: bool = False
+    """Whether `meta` is another than it was found: it has a new name, or a batch has closed the stream."""
     parts: list[Part] = field(default_factory=list)
     wrong_indexes: list[int] = field(default_factory=list)
     """First positions, of indexes that are to be removed, and made again where their segment is whole."""
@@ -179,6 +179,8 @@ class Surveyor:
                 self._files.close(descriptor)
             self._report(part, is_last=after is None)
         survey.records, survey.states = walk.records, walk.producers.states()
+        if walk.is_closed and not survey.meta.is_closed:
+            survey.meta, survey.is_changed = replace(survey.meta, is_closed=True), True
 
     def _report(self, part: Part, *, is_last: bool) -> None:
         survey = self._survey

@@ -133,7 +133,7 @@ def _tell_apart(surveys: list[Survey]) -> None:
             if len(name.encode()) > NAME_BYTES_MAX:
                 name = f"found {survey.id:016x}"
             survey.find(META_NAME, survey.meta.oldest, "a newer stream has the same name", f"it is called {name!r} from now on")
-            survey.meta, survey.is_renamed = replace(survey.meta, name=name), True
+            survey.meta, survey.is_changed = replace(survey.meta, name=name), True
 
 
 def _mend(survey: Survey, files: FileSystem) -> list[Finding]:

@@ -89,7 +89,7 @@ def read_part(read: ReadAt, path: str, size: int, first: int, stream_id: int) ->
 class Walk:
     """Reads the segments of one stream in order. `producers` are those at the place where it has come to."""
 
-    __slots__ = ("_meta", "newest_us", "producers", "records")
+    __slots__ = ("_meta", "is_closed", "newest_us", "producers", "records")
 
     def __init__(self, meta: Meta) -> None:
         """Begin before the first segment."""
@@ -97,6 +97,7 @@ class Walk:
         self.producers = self._known(())
         self.newest_us = 0
         self.records = 0
+        self.is_closed = meta.is_closed
 
     def read(self, read: ReadAt, part: Part, declared: Previous | None, following: int | None) -> None:
         """Find the runs and holes of a segment, up to the end of its file: a header may say too little after half a repair.
@@ -110,7 +111,7 @@ class Walk:
         while True:
             run = Run(offset, offset, position, position, self.newest_us, self.newest_us, self.producers.states())
             part.runs.append(run)
-            error = self._follow(read, part, run, builder, salt, following)
+            error = self._follow(read, part, run, builder, salt, following, declared)
             offset, position = run.end, run.next
             if declared is not None and offset >= declared.size and position >= declared.tail:
                 # What follows was refused once.
@@ -147,18 +148,28 @@ class Walk:
         return found.offset, found.first
 
     def _follow(
-        self, read: ReadAt, part: Part, run: Run, builder: IndexBuilder, salt: int, following: int | None
+        self,
+        read: ReadAt,
+        part: Part,
+        run: Run,
+        builder: IndexBuilder,
+        salt: int,
+        following: int | None,
+        declared: Previous | None,
     ) -> FrameError | None:
         """Read batches as far as they go on from each other, and return why they do not, or None at the end."""
         try:
             for batch in batches(read, salt=salt, begin=run.begin, end=part.size, position=run.first):
-                if following is not None and batch.first >= following:
-                    # It was refused, or a repair that was cut short has copied it already.
+                is_within = declared is not None and batch.end <= declared.size and batch.next <= declared.tail
+                if following is not None and batch.first >= following and not is_within:
+                    # It was refused, or a repair that was cut short has copied it already. One without a record may close the
+                    # segment, though.
                     return None
                 self.producers.replay(batch)
                 builder.add(batch.first, batch.offset, batch.time_us)
                 self.newest_us = run.newest_us = max(run.newest_us, batch.time_us)
                 self.records += batch.record_count
+                self.is_closed = self.is_closed or batch.closes
                 run.end, run.next = batch.end, batch.next
         except FrameError as error:
             return error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import random
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,13 +12,13 @@ import pytest
 
 from fake_files import Died, FakeFiles
 from outlast.extend import NewerFormatError
-from outlast.streams._consumers import _file
+from outlast.streams._consumers import _codec, _file
 from outlast.streams._consumers._codec import encode, parse
 from outlast.streams._consumers._cursor import Cursor, Event, EventKind
 from outlast.streams._consumers._file import CursorFile, OpenedFiles, load, whole
 from outlast.streams._consumers._runs import runs_of
 from outlast.streams._errors import DamagedError, OutcomeUnknownError
-from outlast.streams._format import frames
+from outlast.streams._format.frames import encode_frame
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -263,10 +264,10 @@ def test_cursors_of_a_deleted_stream_are_unknown_to_the_next_of_its_name() -> No
 def test_a_newer_format_is_refused_and_left_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     files = disk()
     with monkeypatch.context() as newer:
-        newer.setattr(frames, "VERSION", 2)
+        newer.setattr(_codec, "encode_frame", partial(encode_frame, version=3))
         data = encode([Event(EventKind.BEGUN, "billing")], ID)
     files.put(PATH, data)
-    with pytest.raises(NewerFormatError, match="format 2"):
+    with pytest.raises(NewerFormatError, match="format 3"):
         load(FOLDER, "orders", ID, files)
     assert files.read(PATH) == data
 

@@ -222,7 +222,7 @@ def test_a_batch_that_does_not_go_on_from_the_last_position_is_damage() -> None:
 def test_a_whole_batch_of_a_newer_format_is_refused() -> None:
     data, _ = segment([[Entry([b"a"])]])
     checked = bytearray(data[8:])
-    checked[5] = 2
+    checked[5] = 3
     newer = MAGIC + struct.pack("<I", extend(SALT, bytes(checked))) + bytes(checked)
     with pytest.raises(NewerFormatError):
         File(newer).walk()

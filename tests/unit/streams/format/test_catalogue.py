@@ -209,7 +209,7 @@ def test_each_flipped_bit_and_each_cut_of_an_index_is_found() -> None:
         decode_index(encode_frame(FrameKind.INDEX, b"too short", salt=salt_of(1, 0)), salt_of(1, 0))
 
 
-@pytest.mark.parametrize(("position", "offset"), [(9, 500), (20, 500), (15, 900)])
+@pytest.mark.parametrize(("position", "offset"), [(9, 500), (21, 500), (15, 900)])
 def test_an_index_with_an_entry_outside_its_segment_is_none(position: int, offset: int) -> None:
     index = Index(10, 20, 900, 1, (10, position), (100, offset))
     with pytest.raises(FrameError, match="an entry of the index lies outside its segment"):

@@ -173,11 +173,11 @@ def renamed(volume: Volume, stream_id: int, old: bytes, new: bytes) -> bytes:
 def test_a_stream_of_a_newer_format_is_said_and_left_alone() -> None:
     volume = Volume(whole())
     checked = bytearray(volume.files.read(f"{folder_of(1)}/meta")[8:SLOT_BYTES])
-    checked[5] = 2
+    checked[5] = 3
     volume.files.put(f"{folder_of(1)}/meta", (mark(checksum(bytes(checked), UNSALTED)) + bytes(checked)) * 2)
     before = volume.tree()
     [finding] = volume.verify(repair=True).findings
-    assert "format 2" in finding.what
+    assert "format 3" in finding.what
     assert (finding.repair, volume.tree()) == ("", before)
 
 

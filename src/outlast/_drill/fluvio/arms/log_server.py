@@ -16,7 +16,7 @@ from outlast._drill.fluvio.wire import HEAD, POSITION, Answer, Request, message
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-SOCKET_VARIABLE = "OUTLAST_DRILL_SOCKET"
+ADDRESS_VARIABLE = "OUTLAST_DRILL_ADDRESS"
 DISK_VARIABLE = "OUTLAST_DRILL_DISK"
 SEED_VARIABLE = "OUTLAST_DRILL_SEED"
 
@@ -25,7 +25,8 @@ SEED_VARIABLE = "OUTLAST_DRILL_SEED"
 class LogSettings:
     """The settings of every arm, in environment variables."""
 
-    socket: Path
+    address: str
+    """Of the server: the path of a Unix socket, or `host:port`."""
     disk: Path
     """An empty folder on the small disk."""
     seed: int
@@ -33,11 +34,11 @@ class LogSettings:
     @classmethod
     def from_environment(cls) -> LogSettings:
         """Read the settings; a missing variable is a KeyError that names it."""
-        return cls(Path(os.environ[SOCKET_VARIABLE]), Path(os.environ[DISK_VARIABLE]), int(os.environ[SEED_VARIABLE]))
+        return cls(os.environ[ADDRESS_VARIABLE], Path(os.environ[DISK_VARIABLE]), int(os.environ[SEED_VARIABLE]))
 
     def as_environment(self) -> dict[str, str]:
         """Return the variables from which `from_environment` reads the same settings."""
-        return {SOCKET_VARIABLE: str(self.socket), DISK_VARIABLE: str(self.disk), SEED_VARIABLE: str(self.seed)}
+        return {ADDRESS_VARIABLE: self.address, DISK_VARIABLE: str(self.disk), SEED_VARIABLE: str(self.seed)}
 
 
 class Log(Protocol):
@@ -62,8 +63,8 @@ class LogServer:
     def __init__(self, log: Log) -> None:
         self._log = log
 
-    async def serve(self, socket: Path, stop: Callable[[], Awaitable[object]]) -> None:
-        """Answer on `socket` until `stop` returns."""
+    async def serve(self, socket: str, stop: Callable[[], Awaitable[object]]) -> None:
+        """Answer on the path `socket` until `stop` returns."""
         # Nobody removes the file: the folder goes with the drill.
         server = await asyncio.start_unix_server(self._talk, socket)
         try:
@@ -101,7 +102,7 @@ async def serve_until_terminated(log: Log, settings: LogSettings) -> None:
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
-    await LogServer(log).serve(settings.socket, stopping.wait)
+    await LogServer(log).serve(settings.address, stopping.wait)
 
 
 def plain_logger(name: str) -> logging.Logger:

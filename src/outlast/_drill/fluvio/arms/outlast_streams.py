@@ -48,7 +48,7 @@ def build(settings: LogSettings) -> outlast.Service:
     @service.task()
     async def serve(stop: outlast.Stop) -> None:
         stream = await streams.create(NAME, exist_ok=True)
-        await LogServer(StreamLog(stream)).serve(settings.socket, stop.wait)
+        await LogServer(StreamLog(stream)).serve(settings.address, stop.wait)
 
     return service
 

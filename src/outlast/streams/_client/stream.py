@@ -1,0 +1,280 @@
+"""A stream as a client sees it: appends, reads, and what is said of it."""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+from typing import TYPE_CHECKING, Final
+
+from outlast import Stopping, Unavailable
+from outlast.streams._client import progress
+from outlast.streams._client.asking import Reply, Request
+from outlast.streams._client.failures import Asked, number
+from outlast.streams._client.paths import beside, path_of
+from outlast.streams._client.retrying import Effect
+from outlast.streams._client.values import BYTES_TYPE, START, Batch, Sent, StreamHead, body_of, is_true
+from outlast.streams._errors import OutcomeUnknownError, SequenceError, StreamNotFoundError
+
+if TYPE_CHECKING:
+    import random
+    from collections.abc import AsyncIterator
+
+    from outlast.http import Answer
+    from outlast.streams._client.asking import Asking
+    from outlast.streams._client.writing import Writer, Writers
+    from outlast.streams._model import Producer
+
+POLL_S: Final = 60.0
+"""The longest that an answer to a long poll is waited for: nodes answer after 25 s, other servers by 60."""
+NEXT: Final = "stream-next-offset"
+
+
+class Auto(enum.Enum):
+    """The producer of this client, for the stream that is written to."""
+
+    AUTO = "auto"
+
+
+AUTO: Final = Auto.AUTO
+
+
+class ClientStream:
+    """A stream of a server, by its name. Made by `Client.stream` or `Client.create`; nothing is asked to make it."""
+
+    def __init__(self, name: str, prefix: str, asking: Asking, writers: Writers, content_type: str = "") -> None:
+        self.name = name
+        self._path = path_of(prefix, name)
+        self._asking = asking
+        self._writers = writers
+        if content_type:
+            writers.get(name).content_type = content_type
+
+    def __repr__(self) -> str:
+        """Show the name."""
+        return f"<ClientStream {self.name!r}>"
+
+    # Writing.
+
+    async def append(
+        self,
+        data: object,
+        *,
+        close: bool = False,
+        producer: Producer | Auto | None = AUTO,
+        sequence: str | None = None,
+        deadline_s: float | None = None,
+        wait_for_room: bool = False,
+    ) -> Sent:
+        """Append, and return the offset behind it. It is stored once, however often it had to be sent.
+
+        Bytes are sent as they are. Of a stream of `application/json` anything else is a message, and a list several; of another
+        one, a text is sent as UTF-8. `close`: it is the last append, stored and closed in one step. Appends of one client to one
+        stream are sent one after the other. `sequence` is the `Stream-Seq` of the protocol.
+
+        Raises `OutcomeUnknownError` when nobody knows at the deadline whether it is stored: its `producer` sends the same again,
+        stored once. `Unavailable`, `LimitError`, `StreamClosedError` and all others: it is not stored, and never will be. A full
+        disk is `Unavailable` at once, unless `wait_for_room`; it has the first cause, and until `retry_after_s` further appends
+        are refused here, with that cause. Cancelled: nobody knows, and what comes after it is never taken for it.
+
+        `producer=None` sends it without: then what may have been sent is never sent again.
+        """
+        writer = self._writers.get(self.name)
+        async with writer.lock:
+            if not wait_for_room:
+                await self._check_room(writer)
+            headers = {"content-type": writer.content_type or await self._ask_type(writer)}
+            body = body_of(data, headers["content-type"])
+            if close:
+                headers["stream-closed"] = "true"
+            if sequence is not None:
+                headers["stream-seq"] = sequence
+            try:
+                return await self._append(writer, body, headers, producer, deadline_s, wait_for_room=wait_for_room)
+            except Exception as exc:
+                writer.remember(exc, asyncio.get_running_loop().time(), self._rng)
+                if isinstance(exc, StreamNotFoundError):
+                    # The next of this name may have another.
+                    writer.content_type = ""
+                raise
+
+    async def close(self, *, deadline_s: float | None = None) -> Sent:
+        """Close it: it takes no more, and readers come to its end. Returns the offset of that. To close it twice does no harm."""
+        request = Request(self._asked(Effect.SAME, "close"), "POST", self._path, headers={"stream-closed": "true"}, content=b"")
+        reply = await self._asking.ask(request, deadline_s)
+        return Sent(reply.answer.headers.get(NEXT, ""), closed=True)
+
+    async def delete(self, *, deadline_s: float | None = None) -> None:
+        """Delete it with all its data. Raises `StreamNotFoundError` if there was none."""
+        request = Request(self._asked(Effect.SAME, "delete"), "DELETE", self._path, accept=(200, 202, 204, 404))
+        reply = await self._asking.ask(request, deadline_s)
+        # An attempt whose answer was lost may have deleted it.
+        if reply.answer.status == 404 and not reply.unsure:
+            raise StreamNotFoundError(self.name, "there is none, or it was deleted meanwhile")
+
+    async def trim(self, before: int, *, deadline_s: float | None = None) -> None:
+        """Let go of the records before a position, of a node of ours."""
+        request = Request(self._asked(Effect.SAME, "trim"), "POST", beside(self.name, "trim"), json={"before": before})
+        await self._asking.ask(request, deadline_s)
+
+    # Reading.
+
+    async def head(self, *, deadline_s: float | None = None) -> StreamHead:
+        """Return its state."""
+        reply = await self._asking.ask(Request(self._asked(Effect.NONE, "head"), "HEAD", self._path), deadline_s)
+        return head_of(self.name, reply.answer)
+
+    async def read(self, offset: str = START, *, follow: bool = False, deadline_s: float | None = None) -> AsyncIterator[Batch]:
+        """Yield what is stored from `offset` on, a piece at a time. `follow`: and what will be, until it is closed.
+
+        `offset` is "-1" (all that is there), "now", or the `next` of an earlier batch. Each batch has all of its piece, so
+        reading goes on where it broke. Without `follow` it ends at the tail, and each answer has `deadline_s`; with it, it waits
+        for a server that is away as long as it takes.
+
+        Raises `TrimmedError` for an offset that is gone, `BeyondTailError`, `OffsetGoneError`, `StaleAnswerError`,
+        `StreamNotFoundError` (also when it is deleted meanwhile), `DamagedError`, and without `follow` `Unavailable`.
+        """
+        place, loop = progress.Place(offset), asyncio.get_running_loop()
+        while True:
+            began_at = loop.time()
+            answer = (await self._ask_place(place, follow, deadline_s)).answer
+            now = loop.time()
+            step = progress.after(
+                place,
+                batch_of(answer),
+                stream=self.name,
+                cursor=answer.headers.get("stream-cursor", ""),
+                follow=follow,
+                aged=number(answer.headers.get("age")) > 0,
+                now=now,
+                took_s=now - began_at,
+                rng=self._rng,
+            )
+            if step.batch is not None:
+                yield step.batch
+            if step.ended:
+                return
+            place = step.place
+            if step.wait_s:
+                await asyncio.sleep(step.wait_s)
+
+    # Inside.
+
+    @property
+    def _rng(self) -> random.Random:
+        return self._asking.rule.rng
+
+    def _asked(self, effect: Effect, action: str) -> Asked:
+        return Asked(self.name, effect, action)
+
+    async def _ask_place(self, place: progress.Place, follow: bool, deadline_s: float | None) -> Reply:  # noqa: FBT001
+        """Ask for what is at a place. Whoever follows asks on while the server is away."""
+        asked = Asked(self.name, Effect.NONE, "read", place.offset)
+        params = place.params("long-poll" if place.live else "")
+        request = Request(asked, "GET", self._path, params, place.headers, accept=(200, 204))
+        while True:
+            try:
+                return await self._asking.ask(request, deadline_s, attempt_s=POLL_S if place.live else None)
+            except Unavailable as refusal:
+                if not follow:
+                    raise
+                await self._asking.until_worth(refusal)
+
+    async def _check_room(self, writer: Writer) -> None:
+        refusal = writer.refused(asyncio.get_running_loop().time())
+        if refusal is not None:
+            await self._asking.throttler.take_turn()
+            raise refusal
+
+    async def _ask_type(self, writer: Writer) -> str:
+        """Return the content type, which each append has to name; it is asked for once."""
+        writer.content_type = (await self.head()).content_type
+        return writer.content_type
+
+    async def _append(
+        self,
+        writer: Writer,
+        body: bytes,
+        headers: dict[str, str],
+        producer: Producer | Auto | None,
+        deadline_s: float | None,
+        *,
+        wait_for_room: bool,
+    ) -> Sent:
+        loop = asyncio.get_running_loop()
+        deadline_at = loop.time() + (self._asking.deadline_s if deadline_s is None else deadline_s)
+        if producer is not AUTO:
+            return await self._send(body, headers, producer, deadline_at, wait_for_room=wait_for_room)
+        sequences, restarted = writer.sequences, False
+        while True:
+            identity = sequences.begin()
+            try:
+                sent = await self._send(body, headers, identity, deadline_at, wait_for_room=wait_for_room)
+            except (OutcomeUnknownError, Stopping):
+                # In doubt, as it is when this is cancelled.
+                raise
+            except SequenceError:
+                sequences.refused()
+                if restarted:
+                    raise
+                # The server does not know this producer (any more): nothing of this append is stored.
+                sequences.restart()
+                restarted = True
+            except Exception:
+                sequences.refused()
+                raise
+            else:
+                sequences.stored()
+                return sent
+
+    async def _send(
+        self, body: bytes, headers: dict[str, str], producer: Producer | None, deadline_at: float, *, wait_for_room: bool
+    ) -> Sent:
+        effect = Effect.TWICE if producer is None else Effect.ONCE
+        asked = Asked(self.name, effect, "append", producer=producer, size=len(body))
+        identity = {} if producer is None else producer_headers(producer)
+        request = Request(asked, "POST", self._path, headers={**headers, **identity}, content=body)
+        left_s = deadline_at - asyncio.get_running_loop().time()
+        try:
+            answer = (await self._asking.ask(request, left_s, waits_for_room=wait_for_room)).answer
+        except OutcomeUnknownError as error:
+            error.producer = producer
+            raise
+        duplicate = producer is not None and answer.status == 204
+        return Sent(answer.headers.get(NEXT, ""), duplicate, is_true(dict(answer.headers), "stream-closed"))
+
+
+def producer_headers(producer: Producer) -> dict[str, str]:
+    """Return the headers by which an append names its producer."""
+    return {
+        "producer-id": producer.id,
+        "producer-epoch": str(producer.epoch),
+        "producer-seq": str(producer.sequence),
+    }
+
+
+def batch_of(answer: Answer) -> Batch:
+    """Return what an answer to a read has."""
+    headers = dict(answer.headers)
+    closed = is_true(headers, "stream-closed")
+    return Batch(
+        answer.body,
+        headers.get(NEXT, ""),
+        closed or "stream-up-to-date" in headers,
+        closed,
+        headers.get("content-type", BYTES_TYPE),
+    )
+
+
+def head_of(name: str, answer: Answer) -> StreamHead:
+    """Return the state of a stream from the headers of an answer."""
+    headers = dict(answer.headers)
+    ttl_s = number(headers.get("stream-ttl"))
+    return StreamHead(
+        name,
+        headers.get("content-type", BYTES_TYPE),
+        headers.get(NEXT, ""),
+        is_true(headers, "stream-closed"),
+        ttl_s if ttl_s >= 0 else None,
+        headers.get("stream-expires-at"),
+        headers,
+    )

@@ -1,0 +1,38 @@
+"""A request beside the protocol, as its handler gets it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from outlast.streams._node.beside.checking import Checks
+    from outlast.streams._node.node import Node
+    from outlast.streams._node.requests import Request
+    from outlast.streams._node.served import Served
+    from outlast.streams._stream import Stream
+    from outlast.streams._streams import Streams
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One request, and the node that it came to."""
+
+    request: Request
+    node: Node
+    checks: Checks
+    consumer: str = ""
+    """The name of the consumer that the path has."""
+
+    @property
+    def store(self) -> Streams:
+        """The store that the node serves."""
+        return self.node.streams
+
+    async def served(self) -> Served:
+        """Return the stream of the path, as it is served. Raises `StreamNotFoundError` and others."""
+        return await self.node.find(self.request.name)
+
+    async def stream(self) -> Stream:
+        """Return the stream of the path, where it is all the same how its records are served."""
+        return (await self.served()).stream

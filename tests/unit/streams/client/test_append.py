@@ -1,0 +1,271 @@
+"""Appends of a client: what is sent again and what is not, and what is said when nobody knows."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from typing import Any
+
+import pytest
+from client_site import Site
+
+from outlast import Unavailable
+from outlast.streams import (
+    AppendTooLargeError,
+    ClientStream,
+    FencedError,
+    LimitError,
+    OutcomeUnknownError,
+    Producer,
+    StreamClosedError,
+    StreamError,
+    StreamNotFoundError,
+)
+from outlast.testing import run_virtual
+
+pytestmark = pytest.mark.expected_logs
+
+
+async def made(site: Site, **options: Any) -> ClientStream:
+    client = site.made(**options)
+    return await client.create("orders")
+
+
+def test_an_append_whose_answer_was_lost_is_sent_again_and_stored_once() -> None:
+    async def main() -> None:
+        site = Site()
+        orders = await made(site)
+        site.script = [site.lose, site.lose, site.drop, None]
+        sent = await orders.append(b"one")
+        assert (sent.duplicate, sent.next) == (True, "ab")
+        assert (await orders.append(b"two")).duplicate is False
+        assert site.streams["orders"].records == [b"one", b"two"]
+        identities = [request.headers["producer-seq"] for request in site.asked("POST")]
+        assert identities == ["0", "0", "0", "0", "1"]
+
+    run_virtual(main)
+
+
+def test_without_a_producer_what_may_have_arrived_is_unknown_and_never_sent_again() -> None:
+    async def main() -> None:
+        site = Site()
+        orders = await made(site)
+        site.script = [site.lose]
+        with pytest.raises(OutcomeUnknownError, match="orders") as caught:
+            await orders.append(b"one", producer=None)
+        assert caught.value.producer is None
+        assert len(site.asked("POST")) == 1
+        assert site.streams["orders"].records == [b"one"]
+        site.script = [site.refuse, None]
+        await orders.append(b"two", producer=None)
+        assert len(site.asked("POST")) == 3, "a connection that was refused has carried nothing"
+
+    run_virtual(main)
+
+
+def test_what_is_not_known_at_the_deadline_is_unknown_whatever_the_last_answer_was() -> None:
+    async def main() -> None:
+        site = Site()
+        orders = await made(site)
+        site.script = [site.lose]
+        site.always = site.say(507, "ENOSPC", "exhausted", detail="disk full", retry_after_s=1.0)
+        with pytest.raises(OutcomeUnknownError) as caught:
+            await orders.append(b"one", deadline_s=8.0)
+        assert caught.value.producer is not None
+        assert len(site.asked("POST")) > 2
+        site.always = None
+        sent = await orders.append(b"one", producer=caught.value.producer)
+        assert sent.duplicate, "the same identity finds out"
+        assert site.streams["orders"].records == [b"one"]
+
+    run_virtual(main)
+
+
+def test_data_that_follows_an_unknown_append_is_never_taken_for_it() -> None:
+    async def main() -> None:
+        site = Site()
+        orders = await made(site)
+        for lost in (True, False):
+            before = list(site.streams["orders"].records)
+            site.script = [site.lose if lost else site.drop]
+            site.always = site.drop
+            with pytest.raises(OutcomeUnknownError):
+                await orders.append(b"in doubt", deadline_s=2.0)
+            site.always = None
+            assert not (await orders.append(b"next")).duplicate
+            assert site.streams["orders"].records == [*before, *([b"in doubt"] if lost else []), b"next"]
+
+    run_virtual(main)
+
+
+def test_an_unknown_append_that_arrives_late_is_fenced_by_the_next_one() -> None:
+    async def main() -> None:
+        site = Site()
+        orders = await made(site)
+        site.script = [site.late]
+        site.always = site.drop
+        with pytest.raises(OutcomeUnknownError):
+            await orders.append(b"late", deadline_s=2.0)
+        site.always = None
+        await orders.append(b"next")
+        await asyncio.sleep(30.0)
+        assert site.streams["orders"].records == [b"next"]
+
+    run_virtual(main)
+
+
+def test_a_cancelled_append_is_in_doubt_as_well() -> None:
+    async def main() -> None:
+        site = Site()
+        orders = await made(site)
+        await orders.append(b"one")
+        site.script = [site.hang]
+        task = asyncio.create_task(orders.append(b"two"))
+        await asyncio.sleep(1.0)
+        task.cancel()
+        await asyncio.wait({task})
+        await orders.append(b"three")
+        assert [(r.headers["producer-epoch"], r.headers["producer-seq"]) for r in site.asked("POST")] == [
+            ("0", "0"),
+            ("0", "1"),
+            ("1", "0"),
+        ]
+
+    run_virtual(main)
+
+
+def test_a_server_that_has_forgotten_the_producer_gets_a_new_epoch() -> None:
+    async def main() -> None:
+        site = Site()
+        orders = await made(site)
+        await orders.append(b"one")
+        await orders.append(b"two")
+        site.streams["orders"].producers.clear()
+        await orders.append(b"three")
+        assert site.streams["orders"].records == [b"one", b"two", b"three"]
+        await orders.delete()
+        with pytest.raises(StreamNotFoundError):
+            await orders.append(b"gone")
+
+    run_virtual(main)
+
+
+def test_a_full_disk_is_said_at_once_with_its_first_cause_and_then_from_memory() -> None:
+    async def main() -> None:
+        site = Site()
+        orders = await made(site)
+        full = site.say(507, "ENOSPC", "exhausted", detail="no space on /disk1", since_s=12.5, retry_after_s=2.0, free_bytes=0)
+        site.always = full
+        told = []
+        for _ in range(50):
+            with pytest.raises(Unavailable) as caught:
+                await orders.append(b"one")
+            told.append((caught.value.fault.kind.value, caught.value.fault.code, caught.value.fault.reason))
+        assert set(told) == {("exhausted", "ENOSPC", "no space on /disk1")}
+        posts = [time for request, time in zip(site.requests, site.times, strict=True) if request.method == "POST"]
+        assert len(posts) < 25, "the others were answered from memory"
+        assert all(later - time >= 2.0 for time, later in itertools.pairwise(posts)), "nobody asks before it is worth it"
+        assert caught.value.since_s >= 12.5
+        assert 0 < caught.value.retry_after_s <= 3.0
+        site.always = None
+        await asyncio.sleep(caught.value.retry_after_s)
+        assert not (await orders.append(b"one")).duplicate
+        assert site.streams["orders"].records == [b"one"]
+
+    run_virtual(main)
+
+
+def test_an_append_that_wants_to_wait_for_room_is_stored_when_there_is_some() -> None:
+    async def main() -> None:
+        site = Site()
+        orders = await made(site)
+        full = site.say(507, "ENOSPC", "exhausted", detail="no space", retry_after_s=1.0)
+        site.script = [full, full, full, None]
+        await orders.append(b"one", wait_for_room=True)
+        assert site.streams["orders"].records == [b"one"]
+
+    run_virtual(main)
+
+
+def test_refusals_are_typed_as_in_the_process_and_never_retried() -> None:
+    async def main() -> None:
+        site = Site()
+        orders = await made(site)
+        cases = [
+            (site.say(429, "limit", "exhausted", detail="quota", retry_after_s=60), LimitError),
+            (site.say(413, "too large", "rejected", detail="?", limit=10), AppendTooLargeError),
+            (site.plain(413), AppendTooLargeError),
+            (site.plain(403, headers={"producer-epoch": "5"}), FencedError),
+            (site.plain(409, headers={"stream-closed": "true"}), StreamClosedError),
+            (site.plain(409), StreamError),
+            (site.plain(400, b"no"), StreamError),
+            (site.plain(404), StreamNotFoundError),
+        ]
+        for fault, kind in cases:
+            count = len(site.asked("POST"))
+            site.script = [fault]
+            with pytest.raises(kind):
+                await orders.append(b"one")
+            assert len(site.asked("POST")) == count + 1, kind
+        assert not (await orders.append(b"one")).duplicate
+        assert site.asked("POST")[-1].headers["producer-seq"] == "0", "a refused sequence is free"
+        assert site.streams["orders"].records == [b"one"]
+
+    run_virtual(main)
+
+
+def test_appends_of_one_stream_are_sent_one_after_the_other_in_their_order() -> None:
+    async def main() -> None:
+        site = Site()
+        orders = await made(site)
+        await asyncio.gather(*(orders.append(b"%d" % n) for n in range(10)))
+        assert site.streams["orders"].records == [b"%d" % n for n in range(10)]
+
+    run_virtual(main)
+
+
+def test_what_stores_nothing_is_refused_before_it_is_sent() -> None:
+    async def main() -> None:
+        site = Site()
+        client = site.made()
+        orders = await client.create("orders")
+        letters = await client.create("letters", content_type="application/json")
+        for stream, data in ((orders, b""), (orders, ""), (letters, []), (letters, b"")):
+            with pytest.raises(ValueError, match=r"append of no messages|at least one byte"):
+                await stream.append(data)
+        with pytest.raises(TypeError, match="bytes or text"):
+            await orders.append({"id": 1})
+        assert site.asked("POST") == []
+        await letters.append([{"id": 1}, [2]])
+        await letters.append({"id": 3}, close=True)
+        assert site.streams["letters"].records == [b'{"id":1}', b"[2]", b'{"id":3}']
+        assert site.streams["letters"].closed
+
+    run_virtual(main)
+
+
+def test_a_closing_append_that_was_lost_is_a_duplicate_and_not_an_error() -> None:
+    async def main() -> None:
+        site = Site()
+        orders = await made(site)
+        site.script = [site.lose]
+        sent = await orders.append(b"last", close=True)
+        assert (sent.duplicate, sent.closed) == (True, True)
+        assert site.streams["orders"].records == [b"last"]
+        await orders.close()
+
+    run_virtual(main)
+
+
+def test_an_identity_of_the_callers_own_is_sent_as_it_is() -> None:
+    async def main() -> None:
+        site = Site()
+        orders = await made(site)
+        identity = Producer("importer", 3, 0)
+        assert not (await orders.append(b"one", producer=identity)).duplicate
+        assert (await orders.append(b"one", producer=identity)).duplicate
+        with pytest.raises(FencedError) as caught:
+            await orders.append(b"two", producer=Producer("importer", 2, 1))
+        assert (caught.value.epoch, caught.value.newest) == (2, 3)
+
+    run_virtual(main)
