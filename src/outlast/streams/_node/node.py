@@ -37,6 +37,7 @@ _HANDLERS: Final[dict[str, Callable[[Node, Request], Awaitable[None]]]] = {
     "POST": append.post,
     "PUT": create.put,
     "DELETE": metadata.delete,
+    "OPTIONS": metadata.options,
 }
 _ALLOWED: Final = (b"allow", ", ".join(_HANDLERS).encode())
 
@@ -172,6 +173,12 @@ class Node:
         """Delete a stream, durably: this incarnation of it, whatever has its name by now."""
         await served.stream.delete()
         self.served.forget(served)
+
+    def check_room(self) -> None:
+        """Raise the refusal of a disk of the store, unless one of them takes new streams."""
+        disks = self.streams.disks
+        if not any(disk.passable for disk in disks):
+            raise disks[0].unavailable()
 
     def free_bytes(self, disk: str) -> int | None:
         """Return the bytes available on a disk of the store."""
