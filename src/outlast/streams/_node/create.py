@@ -22,14 +22,14 @@ async def put(node: Node, request: Request) -> None:
     served = await _there(node, request.name)
     fork = None
     if wish is not None:
-        fork = await node.served.forks.look_up(wish, labels, node.now(), is_there=served is not None)
+        fork = await forks.look_up(node, wish, labels, is_there=served is not None)
         labels = dict(fork.labels)
     labels.setdefault("content-type", protocol.OCTETS)
     if served is None:
         if request.has_body is not False:
             node.check_room()
-        body = await request.body(node.body_bytes_max)
         is_json = protocol.parse_content_type(labels["content-type"]) == protocol.JSON
+        body = await request.body(messages.body_bytes_max(node, is_json=is_json))
         records = messages.records_of(body, is_json=is_json) if body else []
         try:
             served = await settled(_make(node, request.name, labels, records, fork, is_closed=is_closed), request)
