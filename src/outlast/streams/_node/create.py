@@ -20,7 +20,7 @@ async def put(node: Node, request: Request) -> None:
     is_closed = messages.wants_close(request)
     served = await _there(node, request.name)
     if served is None:
-        if request.has_body is not False:
+        if request.length != 0:
             node.check_room()
         is_json = protocol.parse_content_type(labels["content-type"]) == protocol.JSON
         body = await request.body(messages.body_bytes_max(node, is_json=is_json))
@@ -33,9 +33,10 @@ async def put(node: Node, request: Request) -> None:
         else:
             await _answer(request, served, 201)
             return
+        _check_same(served, labels, is_closed=is_closed)
     else:
+        _check_same(served, labels, is_closed=is_closed)
         await request.body(node.body_bytes_max)
-    _check_same(served, labels, is_closed=is_closed)
     await _answer(request, served, 200)
 
 
