@@ -58,6 +58,7 @@ async def come_and_go() -> None:
 
 
 async def append(orders: Stream) -> None:
+    orders.check()
     assert_type(await orders.append(b"one"), Appended)
     await orders.append([b"one", b"two"], headers={"kind": "order"}, deadline_s=1.0)
     await orders.append((b"one", b"two"), headers=[{"a": "b"}, {}], producer=Producer("till 7", 0, 1))

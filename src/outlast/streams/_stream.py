@@ -110,6 +110,18 @@ class Stream:
         state = self._held.log.producers.stored.get(producer)
         return None if state is None else (state.epoch, state.sequence)
 
+    def check(self) -> None:
+        """Return if an append might be stored now, so that it is worth making; at once, without asking the disk.
+
+        Raises what it would be refused with whatever it is: `StreamClosedError`, `StreamNotFoundError`, `LimitError`, and
+        `Unavailable` while the disk is down. It promises nothing: the append may be refused all the same.
+        """
+        held = self._held
+        held.check_open(0)
+        disk = held.volume.disk
+        if not disk.passable:
+            raise disk.unavailable()
+
     async def append(
         self,
         records: bytes | Sequence[bytes],

@@ -37,6 +37,7 @@ _HANDLERS: Final[dict[str, Callable[[Node, Request], Awaitable[None]]]] = {
     "POST": append.post,
     "PUT": create.put,
     "DELETE": metadata.delete,
+    "OPTIONS": metadata.options,
 }
 _ALLOWED: Final = (b"allow", ", ".join(_HANDLERS).encode())
 
@@ -67,8 +68,8 @@ class Node:
         """Do nothing yet. Raises `ValueError`.
 
         `options` are those of the streams that it makes. A long poll waits for `long_poll_s` seconds, an event stream ends after
-        `sse_s`. An answer has about `chunk_bytes` bytes of records. `body_bytes_max` bounds what one request may append. `wall`
-        returns seconds since 1970: it is read once, at the first request.
+        `sse_s`. An answer has about `chunk_bytes` bytes of records. `body_bytes_max` bounds what one request may append; JSON
+        has at most 4 MiB. `wall` returns seconds since 1970: it is read once, at the first request.
         """
         for what, value, least, most in (
             ("long_poll_s", long_poll_s, 0.0, 3600.0),
@@ -172,6 +173,12 @@ class Node:
         """Delete a stream, durably: this incarnation of it, whatever has its name by now."""
         await served.stream.delete()
         self.served.forget(served)
+
+    def check_room(self) -> None:
+        """Raise the refusal of a disk of the store, unless one of them takes new streams."""
+        disks = self.streams.disks
+        if not any(disk.passable for disk in disks):
+            raise disks[0].unavailable()
 
     def free_bytes(self, disk: str) -> int | None:
         """Return the bytes available on a disk of the store."""

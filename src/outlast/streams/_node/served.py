@@ -30,6 +30,7 @@ class Served:
         "id",
         "is_json",
         "is_text",
+        "knows_seq",
         "labels",
         "last_seq",
         "lock",
@@ -62,6 +63,8 @@ class Served:
         """Held from looking at `last_seq` to the end of an append that has one: they are stored in the order of their checks."""
         self.last_seq: bytes | None = None
         """The highest `Stream-Seq`; None: not known yet, or none came."""
+        self.knows_seq = stream.tail == stream.oldest
+        """Whether `last_seq` is known: of a stream that has records it is not, until the last one was looked at."""
 
     @property
     def oldest(self) -> int:
@@ -137,7 +140,7 @@ class ServedStreams:
         """Return how a stream is served; there is one such for each incarnation."""
         served = self._by_name.get(stream.name)
         if served is None or served.id != stream.id:
-            served = self._by_name[stream.name] = Served(stream, labels_of(stream), now)
+            served = self._by_name[stream.name] = Served(stream, stream.labels, now)
             if len(self._by_name) > self._sweep_at:
                 self._sweep()
         return served
@@ -152,16 +155,3 @@ class ServedStreams:
             if served.is_gone:
                 self.forget(served)
         self._sweep_at = max(SWEEP_MIN, 2 * len(self._by_name))
-
-
-_labels: dict[str, Mapping[str, str]] = {}
-
-
-def labels_of(stream: Stream) -> Mapping[str, str]:
-    """Return the labels of a stream."""
-    return _labels.get(stream.id, {})
-
-
-def label(stream: Stream, labels: Mapping[str, str]) -> None:
-    """Remember the labels of a stream. Stand-in until the store keeps them."""
-    _labels[stream.id] = labels
