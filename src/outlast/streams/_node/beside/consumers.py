@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from outlast import Kind
 from outlast.http import Problem
 from outlast.streams._consumers._consumers import DELIVERIES_MAX, LEASE_S
-from outlast.streams._node.answers import RefusalError, bad_request, refusal
+from outlast.streams._node.answers import RefusalError, bad_request, refusal, settled
 from outlast.streams._node.beside.answer import Answer, of_record
 from outlast.streams._node.beside.records import WAIT_S_MAX
 from outlast.streams._node.beside.waiting import waited
@@ -57,14 +57,15 @@ async def put(asked: Asked) -> Answer:
         text = f"the consumer is in use with {seen}: send those, or delete it"
         raise RefusalError(refusal(409, "consumer settings", text))
     with _bad_values():
-        consumer = await stream.consumer(asked.consumer, lease_s=lease_s, deliveries_max=deliveries_max, start=start)
+        making = stream.consumer(asked.consumer, lease_s=lease_s, deliveries_max=deliveries_max, start=start)
+        consumer = await settled(making, asked.request)
     return Answer(_of_cursor(stream, consumer.cursor), 201 if is_new else 200)
 
 
 async def delete(asked: Asked) -> Answer:
     """Forget a consumer, durably. One that is not there is no error."""
     stream = await asked.stream()
-    await stream.delete_consumer(asked.consumer)
+    await settled(stream.delete_consumer(asked.consumer), asked.request)
     return Answer()
 
 
@@ -86,7 +87,7 @@ async def acknowledge(asked: Asked) -> Answer:
     positions = await _positions(asked)
     consumer = await _used(asked)
     with _bad_values():
-        await consumer.acknowledge(*positions)
+        await settled(consumer.acknowledge(*positions), asked.request)
     return Answer()
 
 
@@ -95,7 +96,7 @@ async def put_back(asked: Asked) -> Answer:
     positions = await _positions(asked)
     consumer = await _used(asked)
     with _bad_values():
-        await consumer.put_back(*positions)
+        await settled(consumer.put_back(*positions), asked.request)
     return Answer()
 
 

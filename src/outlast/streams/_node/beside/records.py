@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from outlast.streams._node.answers import settled
 from outlast.streams._node.beside.answer import Answer, of_record
 from outlast.streams._node.beside.fields import number, seconds
 from outlast.streams._node.beside.waiting import waited
@@ -44,5 +45,5 @@ async def trim(asked: Asked) -> Answer:
     fields = await asked.fields("before")
     before = fields.integer("before", None)
     served = await asked.served()
-    await served.stream.trim(before)
+    await settled(served.stream.trim(before), asked.request)
     return Answer({"oldest": served.oldest, "tail": served.tail})
