@@ -14,6 +14,7 @@ from outlast.streams._model import APPEND_BYTES_MAX, StreamOptions
 from outlast.streams._node import append, create, metadata, read
 from outlast.streams._node.answers import BrokenOffError, RefusalError, problem_for, refusal
 from outlast.streams._node.beside import Beside, NodeCounts, ShownNode
+from outlast.streams._node.expiry import EVERY_S, Expiry
 from outlast.streams._node.live.pieces import Pieces
 from outlast.streams._node.requests import PREFIX, ClientGoneError, Request, raw_path, stream_name
 from outlast.streams._node.served import Served, ServedStreams
@@ -94,6 +95,7 @@ class Node:
         self._beside = Beside(self)
         self._service: Service | None = None
         self.pieces: Final = Pieces()
+        self.expiry: Final = Expiry(self)
         self._wall = wall
         self._clock: Clock | None = None
 
@@ -107,6 +109,7 @@ class Node:
             raise ConfigurationError(msg)
         self._service = service
         service.show(self.shown)
+        service.loop(every_s=EVERY_S, name=f"expiry of {self.streams.name}")(self.expiry.turn)
         return self
 
     @property
@@ -136,6 +139,8 @@ class Node:
             await problem(scope, receive, send)
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self._clock is None:
+            self.wall()
         path = raw_path(scope)
         if path.startswith(PREFIX):
             request = Request(scope, receive, send, stream_name(path[len(PREFIX) :]))

@@ -52,7 +52,7 @@ class Served:
         self.media_type = protocol.parse_content_type(self.content_type) or protocol.OCTETS
         self.is_json = self.media_type == protocol.JSON
         self.is_text = self.is_json or self.media_type.startswith("text/")
-        self.ttl_s: int | None = int(labels["ttl"]) if "ttl" in labels else None
+        self.ttl_s = protocol.parse_number(labels.get("ttl", "").encode())
         self.expires_text: str | None = labels.get("expires-at")
         self.expires_at: float | None = None if self.expires_text is None else protocol.parse_instant(self.expires_text)
         self.used_at = now
@@ -120,6 +120,8 @@ class ServedStreams:
     def __init__(self, streams: Streams) -> None:
         self._streams = streams
         self._by_name: dict[str, Served] = {}
+        self.mortal: Final[dict[str, Served]] = {}
+        """Those of them that have a TTL or an instant at which they end."""
         self._sweep_at = SWEEP_MIN
 
     def __len__(self) -> int:
@@ -141,6 +143,9 @@ class ServedStreams:
         served = self._by_name.get(stream.name)
         if served is None or served.id != stream.id:
             served = self._by_name[stream.name] = Served(stream, stream.labels, now)
+            self.mortal.pop(stream.name, None)
+            if served.ttl_s is not None or served.expires_at is not None:
+                self.mortal[stream.name] = served
             if len(self._by_name) > self._sweep_at:
                 self._sweep()
         return served
@@ -149,6 +154,7 @@ class ServedStreams:
         """Let go of one that was deleted."""
         if self._by_name.get(served.name) is served:
             del self._by_name[served.name]
+            self.mortal.pop(served.name, None)
 
     def _sweep(self) -> None:
         for served in self.known():
