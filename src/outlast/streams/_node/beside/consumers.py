@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from outlast.streams._consumers import Consumer
     from outlast.streams._consumers._cursor import Cursor
     from outlast.streams._node.beside.asked import Asked
+    from outlast.streams._node.served import Served
     from outlast.streams._stream import Stream
 
 FETCH_MAX: Final = 10_000
@@ -73,9 +74,10 @@ async def fetch(asked: Asked) -> Answer | None:
     """Answer with records that nobody works on, after `wait_s` seconds with none. They are the client's for the lease."""
     fields = await asked.fields("records_max", "wait_s")
     records_max = fields.integer("records_max", 100, low=1, high=FETCH_MAX)
-    wait_s = min(fields.seconds("wait_s", 0.0), WAIT_S_MAX)
-    consumer = await _used(asked)
-    got = await waited(asked, consumer.fetch(records_max, wait_s=wait_s), wait_s)
+    wait_s = asked.at_most(min(fields.seconds("wait_s", 0.0), WAIT_S_MAX))
+    served = await asked.served()
+    consumer = await _used(asked, served)
+    got = await waited(asked, consumer.fetch(records_max, wait_s=wait_s), wait_s, served)
     if got is None:
         return None
     rows: list[dict[str, Any]] = [of_record(each.record) | {"deliveries": each.deliveries} for each in got]
@@ -85,7 +87,7 @@ async def fetch(asked: Asked) -> Answer | None:
 async def acknowledge(asked: Asked) -> Answer:
     """Record durably that these positions are done."""
     positions = await _positions(asked)
-    consumer = await _used(asked)
+    consumer = await _used(asked, await asked.served())
     with _bad_values():
         await settled(consumer.acknowledge(*positions), asked.request)
     return Answer()
@@ -94,7 +96,7 @@ async def acknowledge(asked: Asked) -> Answer:
 async def put_back(asked: Asked) -> Answer:
     """Put positions that were set aside in line again, durably."""
     positions = await _positions(asked)
-    consumer = await _used(asked)
+    consumer = await _used(asked, await asked.served())
     with _bad_values():
         await settled(consumer.put_back(*positions), asked.request)
     return Answer()
@@ -103,7 +105,7 @@ async def put_back(asked: Asked) -> Answer:
 async def renew(asked: Asked) -> Answer:
     """Begin the lease of these positions again, and answer with those that are still leased."""
     positions = await _positions(asked)
-    consumer = await _used(asked)
+    consumer = await _used(asked, await asked.served())
     with _bad_values():
         return Answer({"positions": list(consumer.renew(*positions))})
 
@@ -111,7 +113,7 @@ async def renew(asked: Asked) -> Answer:
 async def release(asked: Asked) -> Answer:
     """End the lease of these positions."""
     positions = await _positions(asked)
-    consumer = await _used(asked)
+    consumer = await _used(asked, await asked.served())
     with _bad_values():
         consumer.release(*positions)
     return Answer()
@@ -128,9 +130,10 @@ async def _cursor(asked: Asked, stream: Stream) -> Cursor:
     raise RefusalError(refusal(404, "no such consumer", "the stream has no consumer of this name: PUT makes it"))
 
 
-async def _used(asked: Asked) -> Consumer:
-    """Return the consumer that somebody began to use since the node has run."""
-    stream = await asked.stream()
+async def _used(asked: Asked, served: Served) -> Consumer:
+    """Return the consumer that somebody began to use since the node has run. Who works on a stream keeps its TTL from its end."""
+    served.touch(asked.node.now())
+    stream = served.stream
     if (used := stream.used_consumer(asked.consumer)) is not None:
         return used
     await _cursor(asked, stream)

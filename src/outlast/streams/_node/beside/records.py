@@ -22,10 +22,11 @@ async def read(asked: Asked) -> Answer | None:
     """Answer with the records from position `from` on, about 1 MiB of them; at the tail with none, after `wait_s` seconds."""
     query = asked.request.query
     limit = number(query, "limit", LIMIT, low=1, high=LIMIT_MAX)
-    wait_s = seconds(query, "wait_s", WAIT_S_MAX)
+    wait_s = asked.at_most(seconds(query, "wait_s", WAIT_S_MAX))
     served = await asked.served()
+    served.touch(asked.node.now())
     position = number(query, "from", served.oldest)
-    chunk = await waited(asked, served.fetch(position, CHUNK_BYTES, wait_s), wait_s)
+    chunk = await waited(asked, served.fetch(position, CHUNK_BYTES, wait_s), wait_s, served)
     if chunk is None:
         return None
     kept = chunk.part(chunk.first, chunk.first + limit)
