@@ -135,9 +135,8 @@ class Events:
             self._waiter.set_result(None)
 
     def _data(self, piece: Piece) -> bytes:
-        served, node = self._served, self._node
+        served = self._served
         self._position = piece.next
-        served.touch(node.now())
         up_to_date = piece.next == served.tail
         self._ended = closed = up_to_date and served.is_closed
         return piece.frames(self._present_cursor(), up_to_date=up_to_date, closed=closed)
