@@ -71,7 +71,6 @@ class Expiry:
     async def _look(self, name: str) -> None:
         node = self._node
         if (served := node.served.mortal.get(name)) is not None:
-            self._asleep.pop(name, None)
             if served.is_expired(node.now(), node.wall()):
                 await node.delete(served)
         elif (asleep := self._asleep.get(name)) is not None and node.now() >= asleep.ends_at:

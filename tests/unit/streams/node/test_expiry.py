@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 from node_rig import TEXT, Rig, offset, serving
-from store_parts import disk_in_memory, entered
+from store_parts import disk_in_memory
 
 import outlast
 from outlast.disk import Disk
 from outlast.streams import Node, Streams
 from outlast.streams._node import expiry
 from outlast.streams._node.expiry import left
+from outlast.streams._node.served import Served, ServedStreams
 from outlast.testing import run_virtual
 
 if TYPE_CHECKING:
@@ -235,7 +236,7 @@ def test_the_end_of_one_that_was_deleted_unasked_is_none_of_the_next_of_its_name
                 await rig.streams.delete(name)
             await asyncio.sleep(5)
             await rig.streams.create("a", labels={"ttl": "10"})
-            for seconds, names in ((5, ["a"]), (5, ["a"]), (5, [])):
+            for seconds, names in ((7, ["a"]), (9, ["a"]), (1, [])):
                 await asyncio.sleep(seconds)
                 await rig.node.expiry.turn(rig.stop)
                 await rig.node.expiry.turn(rig.stop)
@@ -286,7 +287,7 @@ def test_many_are_looked_at_by_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     assert all(before - after <= 2 for before, after in pairwise([10, *left_there]))
 
 
-def test_one_that_is_asked_for_as_it_is_to_end_is_kept() -> None:
+def test_one_that_is_asked_for_as_it_is_to_end_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     async def main() -> None:
         files = disk_in_memory()
         async with serving(files) as rig:
@@ -294,17 +295,21 @@ def test_one_that_is_asked_for_as_it_is_to_end_is_kept() -> None:
         async with serving(files) as rig:
             await rig.node.expiry.turn(rig.stop)
             await asyncio.sleep(11)
-            with files.hang("open", path="*.log") as hang:
-                reader = rig.begin("GET", "a")
-                await entered(hang)
-                turn = asyncio.create_task(rig.node.expiry.turn(rig.stop))
-                for _ in range(20):
-                    await asyncio.sleep(0)
-            assert (await reader.task).body == b"one"
-            await turn
+            get = ServedStreams.get
+
+            async def later(streams: ServedStreams, name: str, now: float) -> Served:
+                monkeypatch.setattr(ServedStreams, "get", get)
+                assert (await rig.get("a")).body == b"one"
+                return await get(streams, name, now)
+
+            monkeypatch.setattr(ServedStreams, "get", later)
+            await rig.node.expiry.turn(rig.stop)
             await asyncio.sleep(9)
             await rig.node.expiry.turn(rig.stop)
             assert rig.streams.names() == ["a"]
+            await asyncio.sleep(1)
+            await rig.node.expiry.turn(rig.stop)
+            assert rig.streams.names() == []
 
     run_virtual(main)
 
