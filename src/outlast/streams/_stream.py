@@ -110,17 +110,12 @@ class Stream:
         state = self._held.log.producers.stored.get(producer)
         return None if state is None else (state.epoch, state.sequence)
 
-    def check(self) -> None:
-        """Return if an append might be stored now, so that it is worth making; at once, without asking the disk.
+    def check(self, size_bytes: int = 0) -> None:
+        """Raise what an append of so many bytes would be refused with at this moment, if it would: nobody has to make it first.
 
-        Raises what it would be refused with whatever it is: `StreamClosedError`, `StreamNotFoundError`, `LimitError`, and
-        `Unavailable` while the disk is down. It promises nothing: the append may be refused all the same.
+        Raises `StreamNotFoundError`, `StreamClosedError`, `Unavailable`, `LimitError` and `Stopping`; admission is not asked.
         """
-        held = self._held
-        held.check_open(0)
-        disk = held.volume.disk
-        if not disk.passable:
-            raise disk.unavailable()
+        self._held.volume.check(self._held, size_bytes)
 
     async def append(
         self,

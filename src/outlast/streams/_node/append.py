@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
+from outlast.streams._entries import check_name
 from outlast.streams._errors import DamagedError, ExpiredError, SequenceError, StreamClosedError, TrimmedError
+from outlast.streams._format.producers import PRODUCER_ID_BYTES_MAX
 from outlast.streams._model import Producer
 from outlast.streams._node import messages, protocol
 from outlast.streams._node.answers import RefusalError, answer, bad_request, problem_for, refusal, settled
@@ -19,7 +21,10 @@ if TYPE_CHECKING:
 SEQ_HEADER: Final = "stream-seq"
 """The header of a record that keeps the highest `Stream-Seq` up to it, so that it outlives the process."""
 SEQ_BYTES_MAX: Final = 256
-PRODUCER_BYTES_MAX: Final = 256
+TOKEN: Final = "outlast.token"  # noqa: S105 - a name
+"""The extension of a request that `outlast.http` has let in by a token."""
+SIMPLE: Final = frozenset({"text/plain", "application/x-www-form-urlencoded", "multipart/form-data"})
+"""The types that a web page may make a browser send to any address without asking there first."""
 
 
 async def post(node: Node, request: Request) -> None:
@@ -29,9 +34,11 @@ async def post(node: Node, request: Request) -> None:
     producer = producer_of(request)
     closes = messages.wants_close(request)
     is_closed = served.is_closed
+    if b"sec-fetch-site" in request.headers:
+        _check_site(request)
     if request.has_body is not False:
         _check_before_body(served, request, producer, is_closed=is_closed)
-    body = await request.body(node.body_bytes_max)
+    body = await request.body(messages.body_bytes_max(node, is_json=served.is_json))
     records = _records(served, request, body, is_closed=is_closed) if body or not closes else []
     deadline_s = request.deadline_s
     if deadline_s is not None and (deadline_s := deadline_s - (node.now() - began)) <= 0:
@@ -151,12 +158,16 @@ def producer_of(request: Request) -> Producer | None:
         return None
     if not name or epoch is None or sequence is None:
         raise bad_request("producer", "Producer-Id, Producer-Epoch and Producer-Seq come together, and the id is not empty")
-    if len(name) > PRODUCER_BYTES_MAX:
-        raise bad_request("producer", f"Producer-Id has at most {PRODUCER_BYTES_MAX} bytes, not {len(name)}")
+    try:
+        text = name.decode()
+        check_name(text, "producer", PRODUCER_ID_BYTES_MAX)
+    except ValueError:
+        detail = f"Producer-Id has at most {PRODUCER_ID_BYTES_MAX} bytes of UTF-8 without control characters"
+        raise bad_request("producer", detail) from None
     first, second = protocol.parse_number(epoch), protocol.parse_number(sequence)
     if first is None or second is None:
         raise bad_request("producer", "Producer-Epoch and Producer-Seq are numbers from 0 to 2^53-1 in decimal digits")
-    return Producer(name.decode("latin-1"), first, second)
+    return Producer(text, first, second)
 
 
 def _check_type(request: Request, served: Served) -> None:
@@ -170,6 +181,14 @@ def _check_type(request: Request, served: Served) -> None:
         raise bad_request("content type", "the Content-Type is none: it is a type, a slash, and a subtype")
     if media_type != served.media_type:
         raise RefusalError(refusal(409, "content type", f"the stream has {served.media_type}, and {media_type} came"))
+
+
+def _check_site(request: Request) -> None:
+    """Refuse what a page of another site has made a browser send, where nobody asked who it is: a node on loopback is near."""
+    if request.headers[b"sec-fetch-site"] != b"cross-site" or request.scope.get("extensions", {}).get(TOKEN) is not None:
+        return
+    if protocol.parse_content_type(request.text(protocol.CONTENT_TYPE) or "text/plain") in SIMPLE:
+        raise RefusalError(refusal(403, "cross site", "a page of another site may not append here; give the node tokens"))
 
 
 def _closed(served: Served, error: StreamClosedError) -> RefusalError:

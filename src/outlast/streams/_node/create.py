@@ -22,8 +22,8 @@ async def put(node: Node, request: Request) -> None:
     if served is None:
         if request.has_body is not False:
             node.check_room()
-        body = await request.body(node.body_bytes_max)
         is_json = protocol.parse_content_type(labels["content-type"]) == protocol.JSON
+        body = await request.body(messages.body_bytes_max(node, is_json=is_json))
         records = messages.records_of(body, is_json=is_json) if body else []
         try:
             served = await settled(_make(node, request.name, labels, records, is_closed=is_closed), request)

@@ -69,8 +69,8 @@ class Node:
         """Do nothing yet. Raises `ValueError`.
 
         `options` are those of the streams that it makes. A long poll waits for `long_poll_s` seconds, an event stream ends after
-        `sse_s`. An answer has about `chunk_bytes` bytes of records. `body_bytes_max` bounds what one request may append. `wall`
-        returns seconds since 1970: it is read once, at the first request.
+        `sse_s`. An answer has about `chunk_bytes` bytes of records. `body_bytes_max` bounds what one request may append; JSON
+        has at most 4 MiB. `wall` returns seconds since 1970: it is read once, at the first request.
         """
         for what, value, least, most in (
             ("long_poll_s", long_poll_s, 0.0, 3600.0),

@@ -159,6 +159,39 @@ def test_a_header_that_decides_something_comes_once() -> None:
     run_virtual(main)
 
 
+def test_json_is_looked_through_in_one_step_and_bounded_for_that() -> None:
+    async def main() -> None:
+        async with served(disk_in_memory()) as client:
+            await client.put("json", content_type="application/json")
+            body = b'"' + b"x" * (4 << 20) + b'"'
+            for refused in (
+                await client.post("json", body, "application/json"),
+                await client.put("new", body, "application/json"),
+            ):
+                assert (refused.status, refused.problem["code"], refused.reads) == (413, "too large", 0)
+            assert (await client.post("json", body[3:-1] + b'"', "application/json")).status == 400
+            assert (await client.post("json", b'"' + body[3:], "application/json")).status == 204
+            assert (await client.put("text", body)).status == 201
+
+    run_virtual(main)
+
+
+def test_a_page_of_another_site_cannot_make_a_browser_append() -> None:
+    async def main() -> None:
+        async with served(disk_in_memory()) as client:
+            await client.put("orders")
+            await client.put("json", content_type="application/json")
+            for headers in ({"content_type": "text/plain;charset=UTF-8"}, {}):
+                refused = await client("POST", "/v1/stream/orders", b"x", sec_fetch_site="cross-site", **headers)
+                assert (refused.status, refused.problem["code"], refused.reads) == (403, "cross site", 0)
+            assert await stored(client) == []
+            # Its own pages may, and so may those that somebody in front has allowed when the browser asked.
+            assert (await client.post("orders", b"x", sec_fetch_site="same-origin")).status == 204
+            assert (await client.post("json", b"1", "application/json", sec_fetch_site="cross-site")).status == 204
+
+    run_virtual(main)
+
+
 # Closing.
 
 
@@ -252,8 +285,10 @@ def test_the_headers_of_a_producer_come_together() -> None:
                 for headers in ({name: whole[name]}, {other: whole[other] for other in whole if other != name}):
                     assert (await client.post("orders", b"x", **headers)).status == 400
             assert (await client.post("orders", b"x", **producer("", 0, 0))).status == 400
-            assert (await client.post("orders", b"x", **producer("p" * 257, 0, 0))).status == 400
+            for name in ("p" * 257, "\xe4", "a\tb", "a\x7fb", "\xc2\x85"):
+                assert (await client.post("orders", b"x", **producer(name, 0, 0))).status == 400
             assert await stored(client) == []
+            assert (await client.post("orders", b"x", **producer("\xc3\xa4" * 128, 0, 0))).status == 200
 
     run_virtual(main)
 
