@@ -170,6 +170,22 @@ def test_the_next_stream_of_a_name_knows_nothing_of_the_one_before() -> None:
     run_virtual(main)
 
 
+def test_streams_that_come_and_go_in_the_process_are_not_remembered_for_good() -> None:
+    async def main() -> None:
+        async with served(disk_in_memory()) as client:
+            client.node.served._sweep_at = 4
+            await client.put("stays", b"x")
+            for number in range(12):
+                await client.node.streams.create(f"{number}")
+                assert (await client.get(f"{number}")).status == 200
+                await client.node.streams.delete(f"{number}")
+                client.node.served._sweep_at = min(client.node.served._sweep_at, 4)
+                assert len(client.node.served) <= 5
+            assert (await client.get("stays")).body == b"x"
+
+    run_virtual(main)
+
+
 def test_streams_their_types_and_their_ends_outlive_the_process() -> None:
     files = disk_in_memory()
 
