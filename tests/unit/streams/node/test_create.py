@@ -52,7 +52,8 @@ def test_a_stream_that_is_there_otherwise_is_a_conflict(other: dict[str, str]) -
     async def main() -> None:
         async with served(disk_in_memory()) as client:
             assert (await client.put("orders")).status == 201
-            refused = await client("PUT", "/v1/stream/orders", **{"content_type": "text/plain", **other})
+            refused = await client("PUT", "/v1/stream/orders", b"x", **{"content_type": "text/plain", **other})
+            assert refused.reads == 0
             assert (refused.status, refused.problem["code"], refused.problem["kind"]) == (409, "stream exists", "rejected")
             assert (await client.put("others", **other) if "content_type" not in other else refused).status in {201, 409}
 
