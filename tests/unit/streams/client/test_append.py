@@ -9,10 +9,12 @@ from typing import Any
 import pytest
 from client_site import Site
 
-from outlast import Unavailable
+from outlast import Kind, Stopping, Unavailable
+from outlast.admission import Throttle
 from outlast.streams import (
     AppendTooLargeError,
     ClientStream,
+    ExpiredError,
     FencedError,
     LimitError,
     OutcomeUnknownError,
@@ -21,6 +23,8 @@ from outlast.streams import (
     StreamError,
     StreamNotFoundError,
 )
+from outlast.streams._client import writing
+from outlast.streams._client.decisions.sequences import Sequences
 from outlast.testing import run_virtual
 
 pytestmark = pytest.mark.expected_logs
@@ -267,5 +271,126 @@ def test_an_identity_of_the_callers_own_is_sent_as_it_is() -> None:
         with pytest.raises(FencedError) as caught:
             await orders.append(b"two", producer=Producer("importer", 2, 1))
         assert (caught.value.epoch, caught.value.newest) == (2, 3)
+
+    run_virtual(main)
+
+
+def test_an_append_whose_turn_does_not_come_before_its_deadline_is_not_sent() -> None:
+    async def main() -> None:
+        site = Site()
+        orders = await made(site)
+        site.script = [site.hang]
+        first = asyncio.create_task(orders.append(b"hangs", deadline_s=20.0))
+        await asyncio.sleep(0.1)
+        with pytest.raises(ExpiredError, match="was not sent"):
+            await orders.append(b"late", deadline_s=5.0)
+        with pytest.raises(ExpiredError, match="was not sent"):
+            await orders.append(b"late", deadline_s=0.0)
+        assert len(site.asked("POST")) == 1
+        await first
+        assert site.streams["orders"].records == [b"hangs"]
+        with pytest.raises(ExpiredError, match="before it was sent"):
+            await orders.append(b"late", deadline_s=0.0)
+        assert b"late" not in site.streams["orders"].records
+
+    run_virtual(main)
+
+
+def test_appends_that_wait_for_their_turn_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writing, "WAITING_MAX", 3)
+
+    async def main() -> None:
+        site = Site()
+        orders = await made(site)
+        tasks = [asyncio.create_task(orders.append(b"%d" % n)) for n in range(4)]
+        await asyncio.sleep(0)
+        with pytest.raises(Unavailable, match="wait already"):
+            await orders.append(b"too many")
+        await asyncio.gather(*tasks)
+        assert site.streams["orders"].records == [b"0", b"1", b"2", b"3"]
+
+    run_virtual(main)
+
+
+def test_the_streams_that_are_remembered_are_bounded_and_a_forgotten_one_gets_a_new_producer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def main() -> None:
+        site = Site()
+        client = site.made()
+        writers = writing.Writers(lambda: Sequences(client._new_id), limit=2)
+        monkeypatch.setattr(client, "_writers", writers)
+        streams = [await client.create(f"s{n}") for n in range(3)]
+        for _ in range(2):
+            for stream in streams:
+                await stream.append(b"x")
+        assert len(writers._by_name) == 2
+        assert len({request.headers["producer-id"] for request in site.asked("POST")}) == 6
+        assert [kept.records for kept in site.streams.values()] == [[b"x", b"x"]] * 3
+
+    run_virtual(main)
+
+
+def test_a_delete_whose_answer_was_lost_is_looked_after_and_not_sent_again() -> None:
+    async def main() -> None:
+        site = Site()
+        orders = await made(site)
+        site.script = [site.lose]
+        await orders.delete()
+        assert len(site.asked("DELETE")) == 1
+        orders = await made(site)
+        site.script = [site.drop]
+        with pytest.raises(OutcomeUnknownError):
+            await orders.delete()
+        assert "orders" in site.streams, "another one might have made it meanwhile"
+        site.script = [site.refuse]
+        await orders.delete()
+        assert site.streams == {}
+
+    run_virtual(main)
+
+
+def test_a_create_whose_answer_was_lost_does_not_say_that_it_was_there_before() -> None:
+    async def main() -> None:
+        site = Site()
+        client = site.made()
+        site.script = [site.lose]
+        with pytest.raises(OutcomeUnknownError, match="made by this or before"):
+            await client.create("orders")
+        site.script = [site.lose]
+        await client.create("bills", data=b"x", exist_ok=True)
+        assert site.streams["bills"].records == [b"x"]
+
+    run_virtual(main)
+
+
+def test_what_the_server_refuses_too_often_is_refused_here() -> None:
+    async def main() -> None:
+        site = Site()
+        client = site.made(throttle=Throttle(k=1.0))
+        orders = await client.create("orders")
+        site.always = site.say(429, "rate", "overloaded", detail="too many", retry_after_s=0.1)
+        for _ in range(20):
+            with pytest.raises(Unavailable) as caught:
+                await orders.append(b"x", deadline_s=3.0)
+            assert caught.value.fault.kind is Kind.OVERLOADED
+        assert client._asking.throttler.refused > len(site.asked("POST")) // 2
+
+    run_virtual(main)
+
+
+def test_a_client_that_is_closed_ends_what_is_under_way_and_leaves_it_in_doubt() -> None:
+    async def main() -> None:
+        site = Site()
+        client = site.made()
+        async with client:
+            orders = await client.create("orders")
+            site.script = [site.hang]
+            task = asyncio.create_task(orders.append(b"x"))
+            await asyncio.sleep(1.0)
+            await client.close()
+            with pytest.raises(Stopping):
+                await task
+            assert client._writers.get("orders").sequences.in_doubt
 
     run_virtual(main)
