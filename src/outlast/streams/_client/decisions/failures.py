@@ -189,6 +189,8 @@ def _by_code(  # noqa: PLR0911 - a table
     """Return the error by which a node of ours has refused."""
     stream, position = asked.stream, number(members.get("position", asked.offset))
     oldest, tail = number(members.get("oldest")), number(members.get("tail"))
+    # The error that is made of it says that again.
+    detail = detail.removeprefix(f"stream {stream!r}: ")
     match code:
         case TrimmedError.code:
             return TrimmedError(stream, position, oldest, tail)
@@ -202,8 +204,9 @@ def _by_code(  # noqa: PLR0911 - a table
             return ExpiredError(stream, detail)
         case DamagedError.code:
             following = number(members.get("next"))
-            segment = str(members.get("segment", "?"))
-            return DamagedError(stream, clean(segment), position, detail, following if following >= 0 else None)
+            segment = clean(str(members.get("segment", "?")))
+            reason = detail.removeprefix(f"segment {segment} is damaged at position {position}: ").partition("; run: ")[0]
+            return DamagedError(stream, segment, position, reason, following if following >= 0 else None)
         case "too large":
             return _too_large(asked, number(members.get("limit")))
         case StreamClosedError.code:
