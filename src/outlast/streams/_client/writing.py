@@ -102,6 +102,6 @@ class Writers:
     def _forget(self) -> None:
         if len(self._by_name) < self._limit:
             return
-        idle = next((name for name, writer in self._by_name.items() if not writer.lock.locked()), None)
-        if idle is not None:
-            del self._by_name[idle]
+        # Those under way stay: they are few beside the limit.
+        for name in [name for name, writer in self._by_name.items() if not writer.lock.locked()][:1]:
+            del self._by_name[name]

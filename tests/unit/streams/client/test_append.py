@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from client_site import Site
 
-from outlast import Kind, Stopping, Unavailable
+from outlast import ConfigurationError, Kind, Stopping, Unavailable
 from outlast.admission import Throttle
 from outlast.streams import (
     AppendTooLargeError,
@@ -19,6 +19,7 @@ from outlast.streams import (
     LimitError,
     OutcomeUnknownError,
     Producer,
+    SequenceError,
     StreamClosedError,
     StreamError,
     StreamNotFoundError,
@@ -394,3 +395,77 @@ def test_a_client_that_is_closed_ends_what_is_under_way_and_leaves_it_in_doubt()
             assert client._writers.get("orders").sequences.in_doubt
 
     run_virtual(main)
+
+
+def test_a_server_that_knows_no_producer_twice_is_told_to_the_caller() -> None:
+    async def main() -> None:
+        site = Site()
+        orders = await made(site)
+        gap = site.plain(409, headers={"producer-expected-seq": "7"})
+        site.script = [gap, gap]
+        with pytest.raises(SequenceError) as caught:
+            await orders.append(b"x")
+        assert (caught.value.sequence, caught.value.expected) == (0, 7)
+        assert len(site.asked("POST")) == 2
+        await orders.append(b"x", sequence="0001")
+        assert site.asked("POST")[-1].headers["stream-seq"] == "0001"
+
+    run_virtual(main)
+
+
+def test_those_in_line_behind_a_refusal_are_refused_with_it() -> None:
+    async def main() -> None:
+        site = Site()
+        orders = await made(site)
+        site.always = site.say(507, "ENOSPC", "exhausted", detail="full", retry_after_s=5.0)
+        told = await asyncio.gather(*(orders.append(b"%d" % n) for n in range(10)), return_exceptions=True)
+        assert {type(each) for each in told} == {Unavailable}
+        assert len(site.asked("POST")) == 1
+
+    run_virtual(main)
+
+
+def test_a_call_that_gets_no_connection_is_unavailable_and_was_not_sent() -> None:
+    async def main() -> None:
+        site = Site()
+        client = site.made(connections_max=1)
+        orders, bills = await client.create("orders"), await client.create("bills")
+        site.script = [site.hang]
+        first = asyncio.create_task(orders.append(b"hangs", deadline_s=60.0))
+        await asyncio.sleep(0.1)
+        with pytest.raises(Unavailable, match="in use") as caught:
+            await bills.append(b"x", deadline_s=3.0)
+        assert caught.value.fault.kind is Kind.OVERLOADED
+        await first
+        assert site.streams["bills"].records == []
+
+    run_virtual(main)
+
+
+@pytest.mark.parametrize("name", ["", "a/../b", ".", "a\nb", "x" * 1025, "\x7f"])
+def test_a_name_that_would_be_another_in_a_url_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match=r"name"):
+        Site().made().stream(name)
+
+
+def test_names_travel_encoded_and_a_server_may_have_its_streams_elsewhere() -> None:
+    async def main() -> None:
+        site = Site()
+        client = site.made(prefix="streams/v2/")
+        for name in ("a/b c", "é?#%", "a//b/"):
+            with pytest.raises(StreamNotFoundError):
+                await client.stream(name).head()
+        assert [request.url.raw_path for request in site.requests] == [
+            b"/streams/v2/a/b%20c",
+            b"/streams/v2/%C3%A9%3F%23%25",
+            b"/streams/v2/a//b/",
+        ]
+
+    run_virtual(main)
+
+
+def test_a_client_says_what_cannot_work_and_shows_no_secret() -> None:
+    with pytest.raises(ConfigurationError, match="attempt_s"):
+        Site().made(attempt_s=0.0)
+    client = Site().made(token="secret")
+    assert (repr(client), repr(client.stream("orders"))) == ("<Client node up>", "<ClientStream 'orders'>")

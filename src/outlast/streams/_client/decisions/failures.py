@@ -24,7 +24,6 @@ from outlast.streams._errors import (
     FencedError,
     LimitError,
     OutcomeUnknownError,
-    PositionMismatchError,
     SequenceError,
     StreamClosedError,
     StreamError,
@@ -196,8 +195,6 @@ def _by_code(  # noqa: PLR0911 - a table
             return TrimmedError(stream, position, oldest, tail)
         case BeyondTailError.code:
             return BeyondTailError(stream, position, oldest, tail)
-        case PositionMismatchError.code:
-            return PositionMismatchError(stream, number(members.get("at")), tail)
         case LimitError.code:
             return LimitError(stream, detail)
         case ExpiredError.code:
