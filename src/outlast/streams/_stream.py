@@ -117,7 +117,6 @@ class Stream:
         """
         self._held.volume.check(self._held, size_bytes)
 
-
     async def append(
         self,
         records: bytes | Sequence[bytes],
