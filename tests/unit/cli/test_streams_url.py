@@ -211,6 +211,31 @@ def fill(folder: Path) -> None:
     asyncio.run(act())
 
 
+def test_a_fork_is_whole_and_what_it_is_forked_from_may_be_gone(served: Served) -> None:
+    async def make() -> None:
+        asking = Asking(served.folder, lambda request, response: None)
+        async with httpx2.AsyncClient(transport=asking, base_url=f"{URL}/v1/stream/") as client:
+            kind = {"content-type": "text/plain"}
+            for record in (b"one", b"two"):
+                await client.request("PUT" if record == b"one" else "POST", "base", headers=kind, content=record)
+            (await client.put("fork", headers=kind | {"stream-forked-from": "/v1/stream/base"})).raise_for_status()
+            (await client.delete("base")).raise_for_status()
+
+    asyncio.run(make())
+    streams("append", URL, "fork", "three")
+    assert streams("cat", URL, "fork").stdout == "one\ntwo\nthree\n"
+    assert streams("cat", served.folder, "fork").stdout == "three\n"
+    for words in (("cat", URL, "base"), ("cursors", URL, "base")):
+        result = streams(*words)
+        assert result.exit_code == 66
+        assert f"stream 'base' in {URL}: it was deleted; its forks keep" in the_line(result)
+    # The name is not free yet.
+    assert streams("append", URL, "base", "x").exit_code == 66
+    result = streams("append", "--create", URL, "base", "x")
+    assert result.exit_code == 1
+    assert "was deleted; its forks keep its records, and its name" in the_line(result)
+
+
 def test_trim_says_the_same(served: Served) -> None:
     streams("append", "--create", served.folder, "orders", "a", "b", "c", "d")
     assert objects(streams("trim", URL, "orders", 2, "--json")) == [{"stream": "orders", "trimmed": 2, "oldest": 2}]
