@@ -99,3 +99,13 @@ class NodeProcess:
     def loud(self) -> list[str]:
         """Return the lines above INFO, and what is no line of a log."""
         return [line for line in self.log() if not QUIET.match(line)]
+
+    def of_disks(self) -> list[str]:
+        """Return the lines about a disk."""
+        return [line for line in self.log() if " disk " in line]
+
+    def outages(self) -> int:
+        """Return how often it has said that a disk is down. Beside that it may have said that it still is, and nothing else."""
+        loud = self.loud()
+        assert all(re.search(r"disk \S+ (is|still) down", line) for line in loud), loud
+        return sum("is down" in line for line in loud)

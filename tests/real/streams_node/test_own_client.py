@@ -16,7 +16,6 @@ from outlast.streams import Appended, Client, OutcomeUnknownError
 
 if TYPE_CHECKING:
     from conftest import RunAsync
-
     from outlast.streams import ClientStream, Producer
 
 PRODUCERS, STREAMS = 4, 2
