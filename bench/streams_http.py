@@ -4,12 +4,12 @@
     python bench/streams_http.py --directory /mnt/data    # on that disk
     python bench/streams_http.py --only readers --json
 
-**appends**: 1 KiB each from 32 connections, one request at a time on each, by clients in a process of their own. Three servers
-take turns in 20 rounds (`--rounds`), so that what disturbs one disturbs all: our node, whose appends are on the disk when they
-are answered; a handler of starlette on plain uvicorn that reads the body and answers 204; and `rakaia-streams` on its store in
-files, which syncs each append too. A ratio is the median of the rounds, and a promise is compared with the lower end of its
-95 % interval. Printed as well: the node when every connection is a producer with epoch and sequence; processor time of the
-server and of the clients, a request.
+**appends**: 1 KiB each from 32 connections, one request at a time on each, by clients in a process of their own. Our node, whose
+appends are on the disk when they are answered, and a handler of starlette on plain uvicorn, that reads the body and answers 204,
+take turns in 20 rounds (`--rounds`), so that what disturbs one disturbs both; then the node and `rakaia-streams` on its store in
+files, which syncs each append too: what it leaves to the disk would be in the turns of the others. A ratio is the median of the
+rounds, and a promise is compared with the lower end of its 95 % interval. Printed as well: the node when every connection is a
+producer with epoch and sequence; processor time of the server and of the clients, a request; and what a sync took meanwhile.
 **readers**: 1,000 event streams of one stream of our node, to which 10 events of 200 bytes a second are appended. Each event has
 to come to each reader once and in order. Promised: the resident memory of the server at its most above that before
 the first reader, and the 99th percentile of the time from when an append was due until a reader had it.
@@ -25,6 +25,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 from contextlib import ExitStack
 from pathlib import Path
 from statistics import median
@@ -43,6 +44,7 @@ HERE: Final = Path(__file__).resolve().parent
 CONNECTIONS: Final = 32
 RECORD_BYTES: Final = 1024
 TURN_S: Final = 0.5
+SYNCS: Final = 10
 READERS: Final = 1_000
 EVENTS_PER_S: Final = 10.0
 EVENT_BYTES: Final = 200
@@ -91,6 +93,11 @@ class Arm:
         self._running = running
         self._producers = producers
 
+    def forget(self) -> None:
+        """Begin again."""
+        for values in (self.rates, self.server_us, self.clients_us):
+            values.clear()
+
     def turn(self, load: Load, number: int) -> None:
         """Append for a while."""
         spent_s = processor_s(self._running.pid)
@@ -112,36 +119,57 @@ class Arm:
 
 def appends(folder: Path, rounds: int, report: Report) -> None:
     print(f"\nappends of {RECORD_BYTES} bytes from {CONNECTIONS} connections")
-    with ExitStack() as stack:
-        load = stack.enter_context(Load())
-        servers = {}
-        for name in ("bare", "rakaia", "outlast"):
-            directory = folder / name
-            servers[name] = stack.enter_context(listening("_streams_http_server.py", name, "--directory", str(directory)))
-            load.make(servers[name].port, "application/octet-stream")
-        arms = {name: Arm(name, running) for name, running in servers.items()}
-        arms["producers"] = Arm("outlast, as producers", servers["outlast"], producers=True)
-        for number in range(rounds + 1):
-            turns = list(arms.values())
-            for arm in turns if number % 2 else reversed(turns):
-                arm.turn(load, number)
-            if not number:
-                # What was loaded and made for the first time.
-                for arm in turns:
-                    arm.rates.clear(), arm.server_us.clear(), arm.clients_us.clear()
-    for arm in arms.values():
+    syncs_s: list[float] = []
+    for theirs in ("bare", "rakaia"):
+        with ExitStack() as stack:
+            load = stack.enter_context(Load())
+            running = {}
+            for name in (theirs, "outlast"):
+                directory = folder / f"{name} beside {theirs}"
+                running[name] = stack.enter_context(listening("_streams_http_server.py", name, "--directory", str(directory)))
+                load.make(running[name].port, "application/octet-stream")
+            arms = [Arm(theirs, running[theirs]), Arm("outlast", running["outlast"])]
+            arms.append(Arm("outlast, as producers", running["outlast"], producers=True))
+            for number in range(rounds + 1):
+                syncs_s += sync_times_s(folder)
+                for arm in arms if number % 2 else reversed(arms):
+                    arm.turn(load, number)
+                if not number:
+                    # What was loaded and made for the first time.
+                    for arm in arms:
+                        arm.forget()
+        compare(*arms, report)
+    middle, most = median(syncs_s), max(syncs_s)
+    report.figure("a write of 1 KiB and its sync", f"{1000 * middle:.2f} ms, at most {1000 * most:.0f} ms", middle)
+
+
+def sync_times_s(folder: Path) -> list[float]:
+    """Return the seconds of a few writes that are synced, on the disk of the bench."""
+    found = []
+    with (folder / "synced").open("ab", buffering=0) as file:
+        for _ in range(SYNCS):
+            began_s = time.perf_counter()
+            file.write(bytes(RECORD_BYTES))
+            os.fdatasync(file.fileno())
+            found.append(time.perf_counter() - began_s)
+    return found
+
+
+def compare(theirs: Arm, ours: Arm, producers: Arm, report: Report) -> None:
+    """Print what each arm did beside another server, and compare."""
+    for arm in (theirs, ours, producers):
+        name = arm.name if arm is theirs else f"{arm.name}, beside {theirs.name}"
         us = f"{median(arm.server_us):6.0f} µs of the server, {median(arm.clients_us):4.0f} µs of the clients a request"
-        report.figure(arm.name, f"{median(arm.rates):>9,.0f} /s   {us}", median(arm.rates))
-        report.figures[f"{arm.name}, server_us"] = median(arm.server_us)
-    for ours in ("outlast", "producers"):
-        for theirs in ("bare", "rakaia"):
-            middle, low, high = median_interval([a / b for a, b in zip(arms[ours].rates, arms[theirs].rates, strict=True)])
-            text = f"{middle:.2f} × ({low:.2f} to {high:.2f})"
-            name = f"{arms[ours].name}, against {theirs}"
-            if ours == "producers":
-                report.figure(name, text, middle)
-            else:
-                report.promise(name, f"{text}, at least {PROMISES[theirs]}", holds=low >= PROMISES[theirs])
+        report.figure(name, f"{median(arm.rates):>9,.0f} /s   {us}", median(arm.rates))
+        report.figures[f"{name}, server_us"] = median(arm.server_us)
+    for arm in (ours, producers):
+        middle, low, high = median_interval([mine / other for mine, other in zip(arm.rates, theirs.rates, strict=True)])
+        text = f"{middle:.2f} × ({low:.2f} to {high:.2f})"
+        name = f"{arm.name}, against {theirs.name}"
+        if arm is producers:
+            report.figure(name, text, middle)
+        else:
+            report.promise(name, f"{text}, at least {PROMISES[theirs.name]}", holds=low >= PROMISES[theirs.name])
 
 
 def most_resident_mib(pid: int) -> float:

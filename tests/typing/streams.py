@@ -14,6 +14,7 @@ from outlast.streams import (
     AppendTooLargeError,
     BeyondTailError,
     Chunk,
+    Consumer,
     DamagedError,
     ExpiredError,
     FencedError,
@@ -57,6 +58,7 @@ async def come_and_go() -> None:
 
 
 async def append(orders: Stream) -> None:
+    orders.check()
     assert_type(await orders.append(b"one"), Appended)
     await orders.append([b"one", b"two"], headers={"kind": "order"}, deadline_s=1.0)
     await orders.append((b"one", b"two"), headers=[{"a": "b"}, {}], producer=Producer("till 7", 0, 1))
@@ -81,6 +83,9 @@ async def read(orders: Stream) -> None:
     await orders.delete()
     assert_type((orders.name, orders.id, orders.is_closed, orders.size_bytes), tuple[str, str, bool, int])
     assert_type(orders.options, StreamOptions)
+    assert_type((orders.created, orders.volume, orders.segments, orders.producers), tuple[float, str, int, int])
+    assert_type([cursor.name for cursor in await orders.cursors()], list[str])
+    assert_type(orders.used_consumer("billing"), Consumer | None)
 
 
 def told(error: StreamError | TooLargeError) -> object:  # noqa: PLR0911 - one of each

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from outlast import Fault, Kind, Scope, Unavailable
 from outlast.streams._commit import Lane
 from outlast.streams._consumers import Consumers
-from outlast.streams._errors import LimitError, StreamError, StreamNotFoundError, closed_error
+from outlast.streams._errors import LimitError, SequenceError, StreamNotFoundError, closed_error
 from outlast.streams._reading import fetch
 
 if TYPE_CHECKING:
@@ -160,14 +160,14 @@ class Held:
     def answer_if_closed(self, entry: Entry) -> Appended | None:
         """Return None if the stream is open. If not, nothing can be added: return what a duplicate was answered.
 
-        Raises `StreamClosedError` for everything else. The disk is not asked.
+        Raises `FencedError`, and `StreamClosedError` for everything else. The disk is not asked.
         """
         log = self._log
         if self.gone or log is None or not log.view.closed:
             return None
         answer = None
         if entry.producer is not None:
-            with contextlib.suppress(StreamError):
+            with contextlib.suppress(SequenceError, LimitError):
                 # Nothing changes the producers of a closed stream: what is asked here is only looked up.
                 answer = log.producers.check(entry.producer, 0)
         if answer is None:

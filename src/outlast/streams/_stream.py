@@ -110,6 +110,14 @@ class Stream:
         state = self._held.log.producers.stored.get(producer)
         return None if state is None else (state.epoch, state.sequence)
 
+    def check(self, size_bytes: int = 0) -> None:
+        """Raise what an append of so many bytes would be refused with at this moment, if it would: nobody has to make it first.
+
+        Raises `StreamNotFoundError`, `StreamClosedError`, `Unavailable`, `LimitError` and `Stopping`; admission is not asked.
+        """
+        self._held.volume.check(self._held, size_bytes)
+
+
     async def append(
         self,
         records: bytes | Sequence[bytes],

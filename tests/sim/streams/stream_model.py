@@ -90,7 +90,7 @@ class Model:
         position, answers, is_closed = self.tail, list[Appended | type[StreamError]](), self.is_closed
         for sent in group:
             answer = self._expect_one(sent, position, known)
-            if is_closed and not (isinstance(answer, Appended) and answer.duplicate):
+            if is_closed and answer is not FencedError and not (isinstance(answer, Appended) and answer.duplicate):
                 answer = StreamClosedError
             answers.append(answer)
             if isinstance(answer, Appended) and not answer.duplicate:

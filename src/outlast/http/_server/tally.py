@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 REFUSED_AT_ONCE_MAX: Final = 64
 """Connections beyond the limit that are told so at a time; those beyond these are closed without a word."""
+REFUSED_SHARE: Final = 16
+"""They never take more than one in so many files that the process may open: who serves needs files too."""
 
 
 class Seat:
@@ -50,9 +52,10 @@ class Tally:
         """Requests that tokens or admission did not let in, before the application was called."""
         self.cut: dict[str, int] = {}
         """What was refused or cut by the server itself, by code."""
-        files_max = resource.getrlimit(resource.RLIMIT_NOFILE)[0] * 3 // 4
-        wanted = limits.connections_max
-        self.connections_max = files_max if wanted is None else min(wanted, files_max)
+        files_max = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        wanted, most = limits.connections_max, files_max * 3 // 4
+        self.connections_max = most if wanted is None else min(wanted, most)
+        self._told_max = min(REFUSED_AT_ONCE_MAX, files_max // REFUSED_SHARE)
 
     def count(self, code: str) -> None:
         """Count one thing that the server did by itself."""
@@ -70,7 +73,7 @@ class Tally:
             self.open += 1
             self.clients[client] = self.clients.get(client, 0) + 1
             return Seat(self, client, None)
-        if self.told >= REFUSED_AT_ONCE_MAX:
+        if self.told >= self._told_max:
             return None
         self.told += 1
         return Seat(self, client, refused)

@@ -16,6 +16,7 @@ from outlast.extend import TornFileError
 from outlast.streams._errors import (
     BeyondTailError,
     DamagedError,
+    FencedError,
     OutcomeUnknownError,
     PositionMismatchError,
     StreamError,
@@ -253,7 +254,8 @@ class Log:
             try:
                 answer = self.producers.check(entry.producer, now_us) if entry.producer is not None else None
             except StreamError as error:
-                answers.append(closed_error(self.meta.name, position) if is_closed else error)
+                is_told = isinstance(error, FencedError) or not is_closed
+                answers.append(error if is_told else closed_error(self.meta.name, position))
                 continue
             if answer is not None:
                 answers.append(answer)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from outlast import Kind, OutlastError, Unavailable
 from outlast.http import Problem, problem_of
@@ -28,8 +29,12 @@ from outlast.streams._node import protocol
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 
+    from outlast.streams._node.requests import Request
+
     Headers = list[tuple[bytes, bytes]]
     Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+T = TypeVar("T")
 
 SECURITY: Final = ((b"x-content-type-options", b"nosniff"), (b"cross-origin-resource-policy", b"cross-origin"))
 """For browsers: a stream is never taken for a page, and may be fetched from elsewhere."""
@@ -74,6 +79,20 @@ async def answer(send: Send, status: int, headers: Headers, body: bytes | None =
         headers.append((b"content-length", b"%d" % len(body)))
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": b"" if head else body})
+
+
+async def settled(storing: Awaitable[T], request: Request) -> T:
+    """Return what the store returns. Cancelled meanwhile, as at the end of a drain, answer that the outcome is not known.
+
+    It may be on the disk by then, or come to it later, so nobody is to be told that it is not.
+    """
+    try:
+        return await storing
+    except asyncio.CancelledError:
+        error = OutcomeUnknownError(request.name, "the node stopped while it was being stored; ask again, it may be there")
+        problem = replace(_of_stream(error), close=True)
+        await problem(request.scope, request.receive, request.send)
+        raise
 
 
 def problem_for(error: Exception, free_bytes: Callable[[str], int | None] | None = None) -> Problem | None:
@@ -127,7 +146,8 @@ def _said(error: StreamError | AppendTooLargeError) -> tuple[tuple[tuple[bytes, 
     members: dict[str, object] = {}
     match error:
         case TrimmedError() | BeyondTailError():
-            members = {"oldest": protocol.offset_text(error.oldest), "tail": protocol.offset_text(error.tail)}
+            places = {"position": error.position, "oldest": error.oldest, "tail": error.tail}
+            members |= {name: protocol.offset_text(place) for name, place in places.items()}
             headers = [
                 (protocol.OLDEST_OFFSET, protocol.offset_value(error.oldest)),
                 (protocol.NEXT_OFFSET, protocol.offset_value(error.tail)),
@@ -145,7 +165,7 @@ def _said(error: StreamError | AppendTooLargeError) -> tuple[tuple[tuple[bytes, 
             ]
         case DamagedError():
             following = None if error.next is None else protocol.offset_text(error.next)
-            members = {"position": protocol.offset_text(error.position), "next": following}
+            members = {"position": protocol.offset_text(error.position), "next": following, "segment": error.segment}
         case AppendTooLargeError():
             members = {"limit": error.limit}
         case _:

@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING
 
 from outlast.streams._errors import StreamExistsError, StreamNotFoundError
 from outlast.streams._node import messages, protocol
-from outlast.streams._node.answers import RefusalError, answer, bad_request, refusal
-from outlast.streams._node.served import label
+from outlast.streams._node.answers import RefusalError, answer, bad_request, refusal, settled
 
 if TYPE_CHECKING:
     from outlast.streams._node.node import Node
@@ -19,21 +18,23 @@ async def put(node: Node, request: Request) -> None:
     """Answer a PUT."""
     labels = wanted(request)
     is_closed = messages.wants_close(request)
-    body = await request.body(node.body_bytes_max)
     served = await _there(node, request.name)
     if served is None:
+        if request.has_body is not False:
+            node.check_room()
         is_json = protocol.parse_content_type(labels["content-type"]) == protocol.JSON
+        body = await request.body(messages.body_bytes_max(node, is_json=is_json))
         records = messages.records_of(body, is_json=is_json) if body else []
         try:
-            served = await _make(node, request.name, labels, records, is_closed=is_closed)
+            served = await settled(_make(node, request.name, labels, records, is_closed=is_closed), request)
         except StreamExistsError:
             # Another one was quicker.
-            served = await _there(node, request.name)
+            served = await node.find(request.name)
         else:
             await _answer(request, served, 201)
             return
-    if served is None:
-        raise StreamNotFoundError(request.name, "it was deleted while it was asked for")
+    else:
+        await request.body(node.body_bytes_max)
     _check_same(served, labels, is_closed=is_closed)
     await _answer(request, served, 200)
 
@@ -67,13 +68,11 @@ async def _there(node: Node, name: str) -> Served | None:
 
 
 async def _make(node: Node, name: str, labels: dict[str, str], records: list[bytes], *, is_closed: bool) -> Served:
-    stream = await node.streams.create(name, node.options)
-    label(stream, labels)
-    if records:
-        await stream.append(records)
-    if is_closed:
-        await stream.close()
-    return node.served.add(stream, node.now())
+    stream = await node.streams.create(name, node.options, labels=labels, records=records, closed=is_closed)
+    served = node.served.add(stream, node.now())
+    # Nothing of it has a `Stream-Seq`: there is nothing to look for.
+    served.knows_seq = True
+    return served
 
 
 def _check_same(served: Served, labels: dict[str, str], *, is_closed: bool) -> None:

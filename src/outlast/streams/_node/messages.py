@@ -10,8 +10,11 @@ from outlast.streams._node import protocol
 from outlast.streams._node.answers import RefusalError, bad_request, refusal
 
 if TYPE_CHECKING:
+    from outlast.streams._node.node import Node
     from outlast.streams._node.requests import Request
 
+JSON_BYTES_MAX: Final = 4 << 20
+"""The most JSON of one request. It is looked through in one step, during which nobody else is served: some 50 ms."""
 _BLANKS: Final = " \t\n\r"
 
 
@@ -32,6 +35,11 @@ def wants_close(request: Request) -> bool:
     """Return whether the request closes the stream: any value but `true` counts as none."""
     value = request.headers.get(protocol.CLOSED)
     return value is not None and value.lower() == protocol.TRUE
+
+
+def body_bytes_max(node: Node, *, is_json: bool) -> int:
+    """Return the largest body that an append, or a new stream, may have."""
+    return min(node.body_bytes_max, JSON_BYTES_MAX) if is_json else node.body_bytes_max
 
 
 def records_of(body: bytes, *, is_json: bool) -> list[bytes]:

@@ -1,16 +1,23 @@
-"""HEAD and DELETE."""
+"""HEAD, DELETE and OPTIONS."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from outlast.streams._node import protocol
-from outlast.streams._node.answers import NO_STORE, answer
+from outlast.streams._node.answers import NO_STORE, answer, settled
 
 if TYPE_CHECKING:
     from outlast.streams._node.node import Node
     from outlast.streams._node.requests import Request
     from outlast.streams._node.served import Served
+
+_METHODS: Final = b"GET, HEAD, POST, PUT, DELETE, OPTIONS"
+_PREFLIGHT: Final = (
+    (b"allow", _METHODS),
+    (b"access-control-allow-methods", _METHODS),
+    (b"access-control-allow-headers", b"authorization, content-type, if-none-match, " + b", ".join(protocol.SENT)),
+)
 
 
 async def head(node: Node, request: Request) -> None:
@@ -20,8 +27,14 @@ async def head(node: Node, request: Request) -> None:
 
 async def delete(node: Node, request: Request) -> None:
     """Answer a DELETE."""
-    await node.delete(await node.find(request.name))
+    await settled(node.delete(await node.find(request.name)), request)
     await answer(request.send, 204, [])
+
+
+async def options(node: Node, request: Request) -> None:
+    """Answer an OPTIONS, of any name: it says what may be sent. Which origins may is for whoever stands in front to say."""
+    _ = node
+    await answer(request.send, 204, list(_PREFLIGHT))
 
 
 def described(served: Served) -> list[tuple[bytes, bytes]]:

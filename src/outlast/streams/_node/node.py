@@ -14,6 +14,7 @@ from outlast.streams._model import APPEND_BYTES_MAX, StreamOptions
 from outlast.streams._node import append, create, metadata, read
 from outlast.streams._node.answers import BrokenOffError, RefusalError, problem_for, refusal
 from outlast.streams._node.beside import Beside, NodeCounts, ShownNode
+from outlast.streams._node.expiry import EVERY_S, Expiry
 from outlast.streams._node.live.pieces import Pieces
 from outlast.streams._node.requests import PREFIX, ClientGoneError, Request, raw_path, stream_name
 from outlast.streams._node.served import Served, ServedStreams
@@ -37,6 +38,7 @@ _HANDLERS: Final[dict[str, Callable[[Node, Request], Awaitable[None]]]] = {
     "POST": append.post,
     "PUT": create.put,
     "DELETE": metadata.delete,
+    "OPTIONS": metadata.options,
 }
 _ALLOWED: Final = (b"allow", ", ".join(_HANDLERS).encode())
 
@@ -67,8 +69,8 @@ class Node:
         """Do nothing yet. Raises `ValueError`.
 
         `options` are those of the streams that it makes. A long poll waits for `long_poll_s` seconds, an event stream ends after
-        `sse_s`. An answer has about `chunk_bytes` bytes of records. `body_bytes_max` bounds what one request may append. `wall`
-        returns seconds since 1970: it is read once, at the first request.
+        `sse_s`. An answer has about `chunk_bytes` bytes of records. `body_bytes_max` bounds what one request may append; JSON
+        has at most 4 MiB. `wall` returns seconds since 1970: it is read once, at the first request.
         """
         for what, value, least, most in (
             ("long_poll_s", long_poll_s, 0.0, 3600.0),
@@ -93,6 +95,7 @@ class Node:
         self._beside = Beside(self)
         self._service: Service | None = None
         self.pieces: Final = Pieces()
+        self.expiry: Final = Expiry(self)
         self._wall = wall
         self._clock: Clock | None = None
 
@@ -106,6 +109,7 @@ class Node:
             raise ConfigurationError(msg)
         self._service = service
         service.show(self.shown)
+        service.loop(every_s=EVERY_S, name=f"expiry of {self.streams.name}")(self.expiry.turn)
         return self
 
     @property
@@ -135,6 +139,8 @@ class Node:
             await problem(scope, receive, send)
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self._clock is None:
+            self.wall()
         path = raw_path(scope)
         if path.startswith(PREFIX):
             request = Request(scope, receive, send, stream_name(path[len(PREFIX) :]))
@@ -172,6 +178,12 @@ class Node:
         """Delete a stream, durably: this incarnation of it, whatever has its name by now."""
         await served.stream.delete()
         self.served.forget(served)
+
+    def check_room(self) -> None:
+        """Raise the refusal of a disk of the store, unless one of them takes new streams."""
+        disks = self.streams.disks
+        if not any(disk.passable for disk in disks):
+            raise disks[0].unavailable()
 
     def free_bytes(self, disk: str) -> int | None:
         """Return the bytes available on a disk of the store."""

@@ -26,6 +26,11 @@ PRODUCER_EXPECTED_SEQ: Final = b"producer-expected-seq"
 PRODUCER_RECEIVED_SEQ: Final = b"producer-received-seq"
 OLDEST_OFFSET: Final = b"stream-oldest-offset"
 """Ours: beside the tail, in the answer to a position that is not there."""
+SENT: Final = (
+    *(SEQ, TTL, EXPIRES_AT, CLOSED, FORKED_FROM, FORK_OFFSET, FORK_SUB_OFFSET),
+    *(PRODUCER_ID, PRODUCER_EPOCH, PRODUCER_SEQ),
+)
+"""The headers that a client sends, beside those of HTTP."""
 TRUE: Final = b"true"
 
 DIGITS_MAX: Final = 16

@@ -69,6 +69,14 @@ class Request:
             return None
         return min(float(value), DEADLINE_S_MAX)
 
+    @property
+    def has_body(self) -> bool | None:
+        """Whether there is a body; None: that is known once it has come, in chunks."""
+        length = self.headers.get(b"content-length")
+        if length is not None:
+            return length.strip(b"0") != b""
+        return None if b"transfer-encoding" in self.headers else False
+
     def text(self, header: bytes) -> str | None:
         """Return the value of a header as a text; None if there is none."""
         value = self.headers.get(header)

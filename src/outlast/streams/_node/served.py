@@ -30,6 +30,7 @@ class Served:
         "id",
         "is_json",
         "is_text",
+        "knows_seq",
         "labels",
         "last_seq",
         "lock",
@@ -51,7 +52,7 @@ class Served:
         self.media_type = protocol.parse_content_type(self.content_type) or protocol.OCTETS
         self.is_json = self.media_type == protocol.JSON
         self.is_text = self.is_json or self.media_type.startswith("text/")
-        self.ttl_s: int | None = int(labels["ttl"]) if "ttl" in labels else None
+        self.ttl_s = protocol.parse_number(labels.get("ttl", "").encode())
         self.expires_text: str | None = labels.get("expires-at")
         self.expires_at: float | None = None if self.expires_text is None else protocol.parse_instant(self.expires_text)
         self.used_at = now
@@ -62,6 +63,8 @@ class Served:
         """Held from looking at `last_seq` to the end of an append that has one: they are stored in the order of their checks."""
         self.last_seq: bytes | None = None
         """The highest `Stream-Seq`; None: not known yet, or none came."""
+        self.knows_seq = stream.tail == stream.oldest
+        """Whether `last_seq` is known: of a stream that has records it is not, until the last one was looked at."""
 
     @property
     def oldest(self) -> int:
@@ -117,6 +120,8 @@ class ServedStreams:
     def __init__(self, streams: Streams) -> None:
         self._streams = streams
         self._by_name: dict[str, Served] = {}
+        self.mortal: Final[dict[str, Served]] = {}
+        """Those of them that have a TTL or an instant at which they end."""
         self._sweep_at = SWEEP_MIN
 
     def __len__(self) -> int:
@@ -137,7 +142,10 @@ class ServedStreams:
         """Return how a stream is served; there is one such for each incarnation."""
         served = self._by_name.get(stream.name)
         if served is None or served.id != stream.id:
-            served = self._by_name[stream.name] = Served(stream, labels_of(stream), now)
+            served = self._by_name[stream.name] = Served(stream, stream.labels, now)
+            self.mortal.pop(stream.name, None)
+            if served.ttl_s is not None or served.expires_at is not None:
+                self.mortal[stream.name] = served
             if len(self._by_name) > self._sweep_at:
                 self._sweep()
         return served
@@ -146,22 +154,10 @@ class ServedStreams:
         """Let go of one that was deleted."""
         if self._by_name.get(served.name) is served:
             del self._by_name[served.name]
+            self.mortal.pop(served.name, None)
 
     def _sweep(self) -> None:
         for served in self.known():
             if served.is_gone:
                 self.forget(served)
         self._sweep_at = max(SWEEP_MIN, 2 * len(self._by_name))
-
-
-_labels: dict[str, Mapping[str, str]] = {}
-
-
-def labels_of(stream: Stream) -> Mapping[str, str]:
-    """Return the labels of a stream."""
-    return _labels.get(stream.id, {})
-
-
-def label(stream: Stream, labels: Mapping[str, str]) -> None:
-    """Remember the labels of a stream. Stand-in until the store keeps them."""
-    _labels[stream.id] = labels

@@ -46,7 +46,7 @@ HEADERS: Final[dict[bytes, SearchStrategy[bytes]]] = {
 }
 QUERIES: Final[dict[bytes, SearchStrategy[bytes]]] = {
     b"offset": values(OFFSETS),
-    b"live": values([b"long-poll", b"sse", b"true", b"1", b""]),
+    b"live": st.sampled_from([*[b"long-poll", b"sse"] * 4, b"true", b"", b"%FF"]),
     b"cursor": values(NUMBERS),
     b"x": values([b"%ff", b"%", b"=", b"&&"]),
 }
