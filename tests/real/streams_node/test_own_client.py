@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 PRODUCERS, STREAMS = 4, 2
 FULL = "Unavailable low space"
-DEADLINE_S = 5.0
+DEADLINE_S, PAUSE_S = 5.0, 0.05
 
 
 class Remote:
@@ -54,7 +54,9 @@ def test_what_it_says_of_each_append_is_true_through_a_full_disk_and_a_kill(run_
                 # One client each, as programs of their own have.
                 client = await stack.enter_async_context(Client(node.url))
                 stream = await client.create(f"s{number % STREAMS}", exist_ok=True)
-                clients.append(streams_ledger.Client(f"p{number}", Remote(stream), ledger, deadline_s=DEADLINE_S))  # type: ignore[arg-type]
+                clients.append(
+                    streams_ledger.Client(f"p{number}", Remote(stream), ledger, deadline_s=DEADLINE_S, pause_s=PAUSE_S)
+                )  # type: ignore[arg-type]
             async with running(clients):
                 await all_go_on(clients)
                 node.kill()
