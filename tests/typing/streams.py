@@ -14,6 +14,7 @@ from outlast.streams import (
     AppendTooLargeError,
     BeyondTailError,
     Chunk,
+    Consumer,
     DamagedError,
     ExpiredError,
     FencedError,
@@ -82,6 +83,9 @@ async def read(orders: Stream) -> None:
     await orders.delete()
     assert_type((orders.name, orders.id, orders.is_closed, orders.size_bytes), tuple[str, str, bool, int])
     assert_type(orders.options, StreamOptions)
+    assert_type((orders.created, orders.volume, orders.segments, orders.producers), tuple[float, str, int, int])
+    assert_type([cursor.name for cursor in await orders.cursors()], list[str])
+    assert_type(orders.used_consumer("billing"), Consumer | None)
 
 
 def told(error: StreamError | TooLargeError) -> object:  # noqa: PLR0911 - one of each

@@ -9,14 +9,25 @@ from outlast.admission import Throttle
 from outlast.http import HttpPeer
 from outlast.streams import (
     Batch,
+    BlockingClient,
+    BlockingConsumer,
+    BlockingStream,
     Client,
+    ClientConsumer,
     ClientStream,
+    ConsumerInfo,
+    Delivered,
     OffsetGoneError,
     OutcomeUnknownError,
     Producer,
+    Record,
+    RecordPage,
     Sent,
     StaleAnswerError,
     StreamHead,
+    StreamInfo,
+    VolumeCheck,
+    VolumeUsage,
 )
 
 client = Client("http://127.0.0.1:4437", token="t", deadline_s=10.0, attempt_s=5.0, throttle=Throttle(), connections_max=10)
@@ -58,3 +69,36 @@ async def read() -> None:
             assert_type((error.offset, error.answered), tuple[str, str])
         except OffsetGoneError as error:
             assert_type(error.stream, str)
+
+
+async def beside() -> None:
+    async for info in client.list("orders/"):
+        assert_type(info, StreamInfo)
+    assert_type(await client.usage(), tuple[VolumeUsage, ...])
+    assert_type(await client.verify("a"), tuple[VolumeCheck, ...])
+    orders = client.stream("orders")
+    page = await orders.records(7, limit=10, wait_s=1.0)
+    assert_type(page, RecordPage)
+    assert_type(page.records, tuple[Record, ...])
+    billing = await orders.consumer("billing", lease_s=10.0)
+    assert_type(billing, ClientConsumer)
+    got = await billing.fetch(10, wait_s=20.0)
+    assert_type(got, list[Delivered])
+    await billing.acknowledge(*(each.position for each in got))
+    assert_type(await billing.renew(1), tuple[int, ...])
+    assert_type(await billing.info(), ConsumerInfo)
+    assert_type(await orders.consumers(), list[ConsumerInfo])
+
+
+def blocking() -> None:
+    with BlockingClient("http://127.0.0.1:4437", deadline_s=5.0) as threads:
+        orders = threads.create("orders", exist_ok=True)
+        assert_type(orders, BlockingStream)
+        assert_type(orders.append(b"one"), Sent)
+        for batch in orders.read(follow=True, sse=True):
+            assert_type(batch, Batch)
+        billing = orders.consumer("billing")
+        assert_type(billing, BlockingConsumer)
+        assert_type(billing.fetch(), list[Delivered])
+        for info in threads.list():
+            assert_type(info, StreamInfo)

@@ -36,7 +36,7 @@ def on_database(
 
     `writable`: a standby will not do. `explain` is asked first what an error of a statement means; it is given the place.
     """
-    with _silence():
+    with silence():
         return asyncio.run(_run(dsn, act, writable, explain))
 
 
@@ -98,7 +98,7 @@ def refusal(where: str, fault: Fault) -> CommandError:
 
 
 @contextlib.contextmanager
-def _silence() -> Generator[None]:
+def silence() -> Generator[None]:
     """Keep the library's own lines off the terminal: what went wrong is said once, by us."""
     logger = logging.getLogger("outlast")
     before = logger.level

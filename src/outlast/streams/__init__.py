@@ -10,15 +10,23 @@ from typing import TYPE_CHECKING
 from outlast._lazily import lazily
 
 if TYPE_CHECKING:
+    from outlast.streams._client.blocking import BlockingClient as BlockingClient
+    from outlast.streams._client.blocking import BlockingConsumer as BlockingConsumer
+    from outlast.streams._client.blocking import BlockingStream as BlockingStream
     from outlast.streams._client.client import Client as Client
+    from outlast.streams._client.consumer import ClientConsumer as ClientConsumer
     from outlast.streams._client.errors import OffsetGoneError as OffsetGoneError
     from outlast.streams._client.errors import StaleAnswerError as StaleAnswerError
+    from outlast.streams._client.listed import ConsumerInfo as ConsumerInfo
+    from outlast.streams._client.listed import RecordPage as RecordPage
+    from outlast.streams._client.listed import StreamInfo as StreamInfo
+    from outlast.streams._client.listed import VolumeCheck as VolumeCheck
+    from outlast.streams._client.listed import VolumeUsage as VolumeUsage
     from outlast.streams._client.stream import ClientStream as ClientStream
     from outlast.streams._client.values import Batch as Batch
     from outlast.streams._client.values import Sent as Sent
     from outlast.streams._client.values import StreamHead as StreamHead
     from outlast.streams._consumers import Consumer as Consumer
-    from outlast.streams._consumers import Delivered as Delivered
     from outlast.streams._errors import AppendTooLargeError as AppendTooLargeError
     from outlast.streams._errors import BeyondTailError as BeyondTailError
     from outlast.streams._errors import DamagedError as DamagedError
@@ -35,6 +43,7 @@ if TYPE_CHECKING:
     from outlast.streams._errors import TrimmedError as TrimmedError
     from outlast.streams._model import Appended as Appended
     from outlast.streams._model import Chunk as Chunk
+    from outlast.streams._model import Delivered as Delivered
     from outlast.streams._model import Listed as Listed
     from outlast.streams._model import Producer as Producer
     from outlast.streams._model import Record as Record
@@ -55,12 +64,17 @@ _HOMES = {
     "Appended": "_model",
     "Batch": "_client.values",
     "BeyondTailError": "_errors",
+    "BlockingClient": "_client.blocking",
+    "BlockingConsumer": "_client.blocking",
+    "BlockingStream": "_client.blocking",
     "Chunk": "_model",
     "Client": "_client.client",
+    "ClientConsumer": "_client.consumer",
     "ClientStream": "_client.stream",
     "Consumer": "_consumers",
+    "ConsumerInfo": "_client.listed",
     "DamagedError": "_errors",
-    "Delivered": "_consumers",
+    "Delivered": "_model",
     "ExpiredError": "_errors",
     "FencedError": "_errors",
     "Finding": "_verify",
@@ -72,6 +86,7 @@ _HOMES = {
     "PositionMismatchError": "_errors",
     "Producer": "_model",
     "Record": "_model",
+    "RecordPage": "_client.listed",
     "Report": "_verify",
     "Retention": "_model",
     "Sent": "_client.values",
@@ -85,10 +100,13 @@ _HOMES = {
     "StreamError": "_errors",
     "StreamExistsError": "_errors",
     "StreamHead": "_client.values",
+    "StreamInfo": "_client.listed",
     "StreamNotFoundError": "_errors",
     "StreamOptions": "_model",
     "Streams": "_streams",
     "TrimmedError": "_errors",
+    "VolumeCheck": "_client.listed",
+    "VolumeUsage": "_client.listed",
     "verify": "_verify",
 }
 
@@ -97,10 +115,15 @@ __all__ = [
     "Appended",
     "Batch",
     "BeyondTailError",
+    "BlockingClient",
+    "BlockingConsumer",
+    "BlockingStream",
     "Chunk",
     "Client",
+    "ClientConsumer",
     "ClientStream",
     "Consumer",
+    "ConsumerInfo",
     "DamagedError",
     "Delivered",
     "ExpiredError",
@@ -114,6 +137,7 @@ __all__ = [
     "PositionMismatchError",
     "Producer",
     "Record",
+    "RecordPage",
     "Report",
     "Retention",
     "Sent",
@@ -127,10 +151,13 @@ __all__ = [
     "StreamError",
     "StreamExistsError",
     "StreamHead",
+    "StreamInfo",
     "StreamNotFoundError",
     "StreamOptions",
     "Streams",
     "TrimmedError",
+    "VolumeCheck",
+    "VolumeUsage",
     "verify",
 ]
 

@@ -65,6 +65,24 @@ class Record:
 
 
 @dataclass(frozen=True, slots=True)
+class Delivered:
+    """A record as a consumer is handed it. `deliveries` counts how often it was, this time included."""
+
+    record: Record
+    deliveries: int
+
+    @property
+    def position(self) -> int:
+        """The position to acknowledge."""
+        return self.record.position
+
+    @property
+    def data(self) -> bytes:
+        """The content of the record."""
+        return self.record.data
+
+
+@dataclass(frozen=True, slots=True)
 class Chunk:
     """The records `first` to `next` - 1, as one read found them. Iterate for a `Record` each; `records` alone costs less.
 

@@ -10,19 +10,19 @@ from outlast.streams._errors import BeyondTailError, TrimmedError
 from outlast.streams._model import Chunk
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, Callable
 
     from outlast.streams._held import Held
 
 CHUNK_BYTES: Final = 1 << 20
 
 
-async def fetch(held: Held, position: int, bytes_max: int, wait_s: float) -> Chunk:
+async def fetch(held: Held, position: int, bytes_max: int, wait_s: float, until: Callable[[], bool] | None = None) -> Chunk:
     """Return records from `position` on. See `Stream.fetch`."""
     if bytes_max < 1:
         raise ValueError(f"stream {held.name!r}: a read takes at least 1 byte, not {bytes_max}")
     loop = asyncio.get_running_loop()
-    until = loop.time() + wait_s
+    due_at = loop.time() + wait_s
     followed = False
     while True:
         log = held.log
@@ -33,8 +33,8 @@ async def fetch(held: Held, position: int, bytes_max: int, wait_s: float) -> Chu
         if position < view.tail:
             read = held.volume.read(held, partial(log.read, position, bytes_max))
             return await (held.share((position, bytes_max), read) if followed else read)
-        left_s = until - loop.time()
-        if left_s <= 0 or view.closed:
+        left_s = due_at - loop.time()
+        if left_s <= 0 or view.closed or (until is not None and until()):
             return Chunk(position, position, (), (), None)
         await held.follow(left_s)
         followed = True

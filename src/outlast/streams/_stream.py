@@ -12,7 +12,7 @@ from outlast.streams._consumers._consumers import DELIVERIES_MAX, LEASE_S
 from outlast.streams._entries import check_labels, entry_of
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Mapping, Sequence
+    from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 
     from outlast import Admission
     from outlast.streams._consumers import Consumer
@@ -50,6 +50,11 @@ class Stream:
     def options(self) -> StreamOptions:
         """The way it is kept."""
         return self._held.options
+
+    @property
+    def created(self) -> float:
+        """The time at which it was made, in seconds since 1970."""
+        return self._held.created_us / 1e6
 
     @property
     def volume(self) -> str:
@@ -110,17 +115,12 @@ class Stream:
         state = self._held.log.producers.stored.get(producer)
         return None if state is None else (state.epoch, state.sequence)
 
-    def check(self) -> None:
-        """Return if an append might be stored now, so that it is worth making; at once, without asking the disk.
+    def check(self, size_bytes: int = 0) -> None:
+        """Raise what an append of so many bytes would be refused with at this moment, if it would: nobody has to make it first.
 
-        Raises what it would be refused with whatever it is: `StreamClosedError`, `StreamNotFoundError`, `LimitError`, and
-        `Unavailable` while the disk is down. It promises nothing: the append may be refused all the same.
+        Raises `StreamNotFoundError`, `StreamClosedError`, `Unavailable`, `LimitError` and `Stopping`; admission is not asked.
         """
-        held = self._held
-        held.check_open(0)
-        disk = held.volume.disk
-        if not disk.passable:
-            raise disk.unavailable()
+        self._held.volume.check(self._held, size_bytes)
 
     async def append(
         self,
@@ -174,12 +174,20 @@ class Stream:
             async for chunk in chunks:
                 yield chunk
 
-    async def fetch(self, position: int, *, bytes_max: int = _reading.CHUNK_BYTES, wait_s: float = 0.0) -> Chunk:
+    async def fetch(
+        self,
+        position: int,
+        *,
+        bytes_max: int = _reading.CHUNK_BYTES,
+        wait_s: float = 0.0,
+        until: Callable[[], bool] | None = None,
+    ) -> Chunk:
         """Return records from `position` on, about `bytes_max` bytes and at least one; at the tail none, after `wait_s` seconds.
 
-        At the tail of a closed stream it does not wait. Raises as `read`.
+        At the tail of a closed stream it does not wait, nor when `until` returns true: it is asked before the wait, and each time
+        the stream has changed, its labels included. Raises as `read`, and what `until` raises.
         """
-        return await _reading.fetch(self._held, position, bytes_max, wait_s)
+        return await _reading.fetch(self._held, position, bytes_max, wait_s, until)
 
     async def consumer(
         self, name: str, *, lease_s: float = LEASE_S, deliveries_max: int = DELIVERIES_MAX, start: int = 0

@@ -251,6 +251,11 @@ class Streams:
             raise StreamExistsError(name, f"there is one already, with other options: {held.options}, not {meta.options}")
         return await held.volume.recovered(held)
 
+    def labels(self, name: str) -> Mapping[str, str] | None:
+        """Return the labels of a stream, also of one that was not used since the start; None: there is no such stream."""
+        held = self._find(name)
+        return None if held is None or held.gone else dict(held.labels)
+
     def find(self, name: str) -> Stream | None:
         """Return the stream of that name if there is one that has been used since the start: at once, and `open` knows of all."""
         held = self._find(name)

@@ -18,7 +18,7 @@ from outlast.extend import OwnThread, TornFileError
 from outlast.streams._catalogue import Found, look_over
 from outlast.streams._commit import Committer, Counts, Lane
 from outlast.streams._consumers import OpenedFiles
-from outlast.streams._errors import OutcomeUnknownError
+from outlast.streams._errors import OutcomeUnknownError, closed_error
 from outlast.streams._format.names import folder_name
 from outlast.streams._held import Held
 from outlast.streams._log import Log, Shared
@@ -136,6 +136,17 @@ class Volume:
             if not is_in:
                 self.committer.counts.refused += 1
             raise
+
+    def check(self, held: Held, size: int) -> None:
+        """Raise what an append would be refused with now."""
+        log = held.log
+        if log.view.closed:
+            raise closed_error(held.name, log.view.tail)
+        if not self.disk.passable:
+            raise self.disk.unavailable()
+        held.check_open(size)
+        if (refusal := self.committer.refusal(held.lane, size)) is not None:
+            raise refusal
 
     async def read(self, held: Held, function: Callable[[], T]) -> T:
         """Call what reads a stream in a thread for reading."""

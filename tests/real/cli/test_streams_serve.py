@@ -72,7 +72,7 @@ def test_it_says_where_it_serves_and_ends_cleanly_with_what_it_has_acknowledged(
 def test_with_tokens_looking_and_changing_are_two_things(tmp_path: Path) -> None:
     tokens = tmp_path / "tokens"
     tokens.write_text(TOKENS, encoding="utf-8")
-    with serving(tmp_path, "--tokens", tokens) as (process, line):
+    with serving(tmp_path, "--tokens", tokens, "--streams", 1) as (process, line):
         assert line.startswith(f"serving 0 streams in {tmp_path} on http://127.0.0.1:")
         orders = line.split()[-1] + "/v1/stream/orders"
         reads, writes = "0123456789abcdef-read", "0123456789abcdef-write"
@@ -80,6 +80,7 @@ def test_with_tokens_looking_and_changing_are_two_things(tmp_path: Path) -> None
         assert ask(orders, "PUT", token=reads)[0] == 403
         assert ask(orders, "PUT", token=writes)[0] == 201
         assert ask(orders, token=reads)[0] == 200
+        assert ask(orders + "-more", "PUT", token=writes)[0] == 429
         assert ask(orders)[0] == 401
         assert ask(orders.replace("stream/orders", "verify"), "POST", token=reads)[0] == 403
         assert ask(line.split()[-1] + "/readyz")[0] == 200

@@ -14,7 +14,8 @@ HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE.parents[1])]
 
 from stream_mutants import MUTANTS  # noqa: E402
-from stream_world import replay_command, run_seed  # noqa: E402
+from stream_parts import replay_command  # noqa: E402
+from stream_world import run_seed  # noqa: E402
 
 from planting import planted  # noqa: E402 - found by the line above
 

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from fake_files import FakeFiles
 from outlast.streams._format import batches, frames
-from outlast.streams._log import recovery
+from outlast.streams._log import Log, recovery
 from outlast.streams._producers import Producers
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
+
+    from outlast.streams._format.meta import Meta
+    from outlast.streams._log import Shared
+    from outlast.streams._model import Entry
 
     Patch = Callable[[Any, str, Any], None]
 
@@ -79,6 +85,50 @@ def deleted_without_a_folder_sync(patch: Patch) -> None:
     patch(FakeFiles, "sync_folder", lazy)
 
 
+def closed_until_the_next_start(patch: Patch) -> None:
+    """That a batch closes the stream is not read again."""
+    patch(batches.Batch, "closes", False)
+
+
+def closed_although_refused(patch: Patch) -> None:
+    """An append that is to close the stream closes it before it is stored."""
+    store = Log._store
+
+    def hasty(self: Log, entries: Any, now_us: int) -> bool:
+        if entries[-1].closes:
+            self.meta = replace(self.meta, is_closed=True)
+            self.view = replace(self.view, closed=True)
+        return store(self, entries, now_us)
+
+    patch(Log, "_store", hasty)
+
+
+def created_before_its_records(patch: Patch) -> None:
+    """A stream is there before its first records are."""
+    create = Log.create
+
+    def two_steps(folder: Path, meta: Meta, shared: Shared, first: Entry | None = None) -> Log:
+        log = create(folder, replace(meta, is_closed=False), shared)
+        if first is not None:
+            log.append([first], meta.created_us)
+        if meta.is_closed:
+            log.close()
+        return log
+
+    patch(Log, "create", two_steps)
+
+
+def labels_without_a_sync(patch: Patch) -> None:
+    """A change of `meta` is acknowledged when it is written."""
+    sync_data = FakeFiles.sync_data
+
+    def lazy(self: FakeFiles, descriptor: int, /) -> None:
+        if not self._opened[descriptor].path.endswith("meta"):
+            sync_data(self, descriptor)
+
+    patch(FakeFiles, "sync_data", lazy)
+
+
 def damage_is_cut_off(patch: Patch) -> None:
     """Whatever does not read in the last segment is taken for a torn tail."""
     patch(recovery, "is_torn_tail", lambda *_, **__: True)
@@ -101,6 +151,10 @@ MUTANTS: Final = {
         producers_not_in_the_header,
         refused_and_remembered,
         deleted_without_a_folder_sync,
+        closed_until_the_next_start,
+        closed_although_refused,
+        created_before_its_records,
+        labels_without_a_sync,
         damage_is_cut_off,
         no_checksum,
     )

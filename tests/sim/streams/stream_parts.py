@@ -11,11 +11,14 @@ from typing import TYPE_CHECKING, Final
 from stream_model import Model, Sent, Violation
 
 from fake_files import Died
+from outlast.streams._format.meta import Meta
 from outlast.streams._format.names import folder_name
+from outlast.streams._model import StreamOptions
 
 if TYPE_CHECKING:
+    from random import Random
+
     from outlast.streams._log import Log
-    from outlast.streams._model import StreamOptions
 
 VOLUME: Final = Path("/disk")
 ROOT: Final = VOLUME / "streams"
@@ -69,6 +72,22 @@ class Held:
         return not self.options.sync_every_s
 
 
+def draw_meta(rng: Random, number: int, now_us: int) -> Meta:
+    """Return the entry of a stream to make. With a long name it takes several sectors."""
+    options = StreamOptions(
+        sync_every_s=1.0 if rng.random() < 0.3 else 0.0, segment_bytes=rng.choice([4096, 8192, 20_000]), producers_max=50
+    )
+    return Meta(
+        number,
+        f"{number}{rng.choice(['', 'n' * 900])}",
+        now_us,
+        options,
+        rng.choice([0, 0, 0, 17]),
+        is_closed=rng.random() < 0.02,
+        labels=rng.choice([{}, {}, LABELS]),
+    )
+
+
 def raise_if_died() -> None:
     """Inside an `except`: let the end of the process go on to whoever starts the next."""
     error = sys.exc_info()[1]
@@ -79,3 +98,7 @@ def raise_if_died() -> None:
 def demand(holds: bool, otherwise: str) -> None:  # noqa: FBT001
     if not holds:
         raise Violation(otherwise)
+
+
+def replay_command(seed: int, mutant: str | None = None) -> str:
+    return f"PYTHONPATH=src python3 -m tests.sim.streams --seed {seed} --schedules 1" + (f" --mutant {mutant}" if mutant else "")

@@ -6,7 +6,8 @@ from collections import Counter
 
 import pytest
 from stream_mutants import MUTANTS
-from stream_world import Outcome, replay_command, run_seed
+from stream_parts import Outcome, replay_command
+from stream_world import run_seed
 
 from planting import planted
 

@@ -6,13 +6,14 @@ import asyncio
 import fcntl
 import json
 import os
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
 from click.testing import CliRunner, Result
 
 from outlast._cli.app import app
-from outlast._cli.streams import change, group, look
+from outlast._cli.streams import change, folder, group
 from outlast._cli.streams.group import holder_of
 from outlast.extend import LOCAL_FILES
 from outlast.streams import StoredStreams, StreamOptions, Streams
@@ -20,9 +21,10 @@ from outlast.streams._consumers import OpenedFiles
 from outlast.streams._consumers._cursor import Event, EventKind
 from outlast.streams._consumers._file import CursorFile
 from outlast.streams._consumers._runs import Run
+from outlast.streams._format.frames import encode_frame
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Iterator, Sequence
     from pathlib import Path
 
 
@@ -67,6 +69,16 @@ def cursors(folder: Path, name: str, *events: Event) -> None:
     file = CursorFile(folder / "streams" / stream.id, name, int(stream.id, 16), OpenedFiles(LOCAL_FILES, lambda each: each()))
     file.write([], events, sync=True)
     file.close()
+
+
+@contextmanager
+def newer(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Write what a newer version of outlast would."""
+    with monkeypatch.context() as patch:
+        patch.setitem(encode_frame.__kwdefaults__, "version", 99)
+        patch.setattr("outlast.streams._format.meta.FIRST_VERSION", 99)
+        patch.setattr("outlast.streams._format.frames.VERSION", 99)
+        yield
 
 
 def test_records_are_appended_and_printed(tmp_path: Path) -> None:
@@ -159,13 +171,12 @@ def test_cursors_shows_consumers(tmp_path: Path) -> None:
 
 def test_cursors_of_a_newer_format_and_damaged_ones_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store(tmp_path, "orders", [b"a"])
-    with monkeypatch.context() as patch:
-        patch.setattr("outlast.streams._format.frames.VERSION", 2)
+    with newer(monkeypatch):
         cursors(tmp_path, "orders", Event(EventKind.BEGUN, "billing"))
     result = streams("cursors", tmp_path, "orders")
     assert result.exit_code == 78
     assert "cannot read the cursors of stream 'orders'" in the_line(result)
-    assert "format 2" in the_line(result)
+    assert "format 99" in the_line(result)
     (path,) = (tmp_path / "streams").glob("*/consumers")
     path.write_bytes(b"no cursors")
     result = streams("cursors", tmp_path)
@@ -224,7 +235,7 @@ def test_a_folder_that_is_in_use_can_be_looked_at_and_not_changed(tmp_path: Path
 def test_tail_follows_a_stream_that_grows_rolls_over_and_is_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each wait of the command is a step of the service beside it."""
     steps: list[Callable[[], None]] = []
-    monkeypatch.setattr(look.time, "sleep", lambda _: steps.pop(0)())
+    monkeypatch.setattr(folder.time, "sleep", lambda _: steps.pop(0)())
 
     async def act(opened: Streams) -> None:
         loop = asyncio.get_running_loop()
@@ -258,14 +269,14 @@ def test_tail_ends_cleanly_with_ctrl_c_and_says_when_the_stream_is_gone(tmp_path
     def interrupt(_: float) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(look.time, "sleep", interrupt)
+    monkeypatch.setattr(folder.time, "sleep", interrupt)
     result = streams("tail", "-f", tmp_path, "orders")
     assert (result.exit_code, result.stdout, result.stderr) == (0, "a\n", "")
 
     async def delete(opened: Streams) -> None:
         await opened.delete("orders")
 
-    monkeypatch.setattr(look.time, "sleep", lambda _: using(tmp_path, delete))
+    monkeypatch.setattr(folder.time, "sleep", lambda _: using(tmp_path, delete))
     result = streams("tail", "-f", tmp_path, "orders")
     assert result.exit_code == 66
     assert the_line(result).endswith("it was deleted")
@@ -279,7 +290,7 @@ def test_a_trim_under_tail_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         await stream.append([b"b", b"c"])
         await stream.trim(3)
 
-    monkeypatch.setattr(look.time, "sleep", lambda _: using(tmp_path, trim))
+    monkeypatch.setattr(folder.time, "sleep", lambda _: using(tmp_path, trim))
     result = streams("tail", "-f", tmp_path, "orders")
     assert result.exit_code == 1
     assert the_line(result).endswith("position 1 is gone; the oldest there is 3, the tail 3")
@@ -325,8 +336,7 @@ def test_every_mistake_is_one_line_and_an_exit_code(
     if "done" in words:
         store(here, "done", [], close=True)
     if "newer" in words:
-        with monkeypatch.context() as patch:
-            patch.setattr("outlast.streams._format.frames.VERSION", 2)
+        with newer(monkeypatch):
             store(here, "newer", [b"a"])
     if words[0] in {"cat", "trim"}:
         streams("trim", here, "orders", 1)

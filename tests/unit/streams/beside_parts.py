@@ -32,7 +32,7 @@ class Asker:
         """Begin a request: its client waits, until it leaves."""
         path, _, query = target.partition("?")
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
-        exchange = Exchange(method, path, body=data, extensions={"outlast.stop": self.stop})
+        exchange = Exchange(method, path, {"content-type": "application/json"}, body=data, extensions={"outlast.stop": self.stop})
         exchange.scope["query_string"] = query.encode()
         return exchange, asyncio.create_task(exchange.run(self.node))
 

@@ -6,6 +6,7 @@ Its offsets are opaque on purpose: letters, which no client can count with.
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import random
 from dataclasses import dataclass, field
@@ -16,8 +17,9 @@ import httpx2
 from outlast.streams import Client
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import AsyncIterator, Callable
 
+BYTES = "application/octet-stream"
 CLOSED = {"stream-closed": "true"}
 UP_TO_DATE = {"stream-up-to-date": "true"}
 ALPHABET = "abcdefghijklmnopqrstuvwxyz"
@@ -56,6 +58,8 @@ class Site:
         """What happens to each request when the script is over."""
         self.methods = {"POST", "PUT", "DELETE", "GET"}
         self.poll_s = 25.0
+        self.sse_s = 60.0
+        self.cuts: list[int | None] = []
         self.chunk = 3
         self.changed = asyncio.Event()
         self.tasks: list[asyncio.Task[Any]] = []
@@ -142,6 +146,11 @@ class Site:
                 self.changed.set()
                 self.changed = asyncio.Event()
                 return found
+            case "GET" if request.url.params.get("live") == "sse":
+                headers = {"content-type": "text/event-stream"}
+                if kept.content_type == BYTES:
+                    headers["stream-sse-data-encoding"] = "base64"
+                return httpx2.Response(200, content=self._events(name, kept, request.url.params["offset"]), headers=headers)
             case "GET" if "live" in request.url.params:
                 return self._poll(kept, request)
             case "GET":
@@ -208,6 +217,38 @@ class Site:
             headers |= UP_TO_DATE | (CLOSED if kept.closed else {})
         body = b"[" + b",".join(part) + b"]" if kept.content_type == "application/json" else b"".join(part)
         return httpx2.Response(200, content=body, headers=headers)
+
+    async def _events(self, name: str, kept: Kept, offset: str) -> AsyncIterator[bytes]:
+        """Send events until the stream is closed, deleted, or `sse_s` is over; cut off by `cuts`, each after so many pieces."""
+        cut = self.cuts.pop(0) if self.cuts else None
+        end = asyncio.get_running_loop().time() + self.sse_s
+        sent = 0
+        while True:
+            found = self._get(kept, offset)
+            following, changed = found.headers["stream-next-offset"], self.changed
+            control = {"streamNextOffset": following, "streamCursor": "1", "upToDate": "stream-up-to-date" in found.headers}
+            if kept.closed and following == kept.next:
+                control = {"streamNextOffset": following, "streamClosed": True}
+            data = found.content if kept.content_type != BYTES else base64.b64encode(found.content)
+            events = [f"event: control\ndata: {json.dumps(control)}\n\n".encode()]
+            if following != offset:
+                events.insert(0, b"event: data\ndata: " + data + b"\n\n")
+            for event in events:
+                for piece in (event[:7], event[7:]):
+                    if cut is not None and sent == cut:
+                        raise httpx2.ReadError("cut")
+                    sent += 1
+                    yield piece
+            offset = following
+            if control.get("streamClosed"):
+                return
+            if control["upToDate"]:
+                try:
+                    await asyncio.wait_for(changed.wait(), end - asyncio.get_running_loop().time())
+                except TimeoutError:
+                    return
+                if self.streams.get(name) is not kept:
+                    raise httpx2.ReadError("deleted")
 
     async def _poll(self, kept: Kept, request: Any) -> Any:
         offset, cursor = request.url.params["offset"], request.url.params.get("cursor", "0")

@@ -17,7 +17,8 @@ from outlast.streams._model import Chunk, StreamOptions
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from outlast.streams._consumers import Consumer, Delivered
+    from outlast.streams._consumers import Consumer
+    from outlast.streams._model import Delivered
 
 T = TypeVar("T")
 FOLDER = Path("/disk/7")

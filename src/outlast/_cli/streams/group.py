@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from outlast import ConfigurationError, OutlastError, Unavailable
+from outlast._cli.database import silence
 from outlast._cli.errors import CommandError, Exit
+from outlast._cli.streams.place import TOKEN_VARIABLE, Url, place_argument
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -23,17 +25,19 @@ COMMAND_CHARS_MAX: Final = 60
 EXIT_UNREAD: Final = 141
 """Nobody reads the output: 128 and SIGPIPE."""
 
+on_place = place_argument()
 as_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, and nothing else, on stdout.")
-folder_argument = click.argument("folder", type=click.Path(path_type=Path))
 stream_argument = click.argument("stream")
 
 
 @click.group()
 def streams() -> None:
-    """Look at the streams in a folder, and act on them.
+    """Look at the streams in a folder or of a node, act on them, and serve them.
 
     FOLDER is what the service has as `Streams(FOLDER)`. ls, cat, tail, cursors and verify only look, and may be used while the
     service runs; append, trim and verify --repair hold the folder, so they need it stopped.
+
+    URL is that of a node, such as one that serve runs: http://127.0.0.1:4437. Everything but verify --repair works with it.
 
     Example: outlast streams append --create ./data orders "hello"
 
@@ -43,20 +47,16 @@ def streams() -> None:
 
 def on_stream(command: Callable[..., int]) -> Callable[..., int]:
     """Add what names one stream to a command."""
-    return folder_argument(stream_argument(as_json_option(command)))
-
-
-def on_folder(command: Callable[..., int]) -> Callable[..., int]:
-    """Add what names a folder to a command."""
-    return folder_argument(as_json_option(command))
+    return on_place(stream_argument(as_json_option(command)))
 
 
 @contextlib.contextmanager
-def explained(act: str, folder: Path, stream: str | None = None) -> Generator[None]:
+def explained(act: str, place: Path | Url, stream: str | None = None) -> Generator[None]:
     """Turn what goes wrong into one line and an exit code: 66 for what is not there, 69 for the rest."""
-    what = f"cannot {act} {f'stream {stream!r} in ' if stream else ''}{folder}"
+    what = f"cannot {act} {f'stream {stream!r} in ' if stream else ''}{place}"
     try:
-        yield
+        with silence() if isinstance(place, Url) else contextlib.nullcontext():
+            yield
     except FileNotFoundError as error:
         raise CommandError(f"{what}: there is no {error.filename or 'such folder'}", Exit.NO_INPUT) from error
     except BrokenPipeError:
@@ -64,29 +64,49 @@ def explained(act: str, folder: Path, stream: str | None = None) -> Generator[No
     except OSError as error:
         raise CommandError(f"{what}: {error.strerror or error}", Exit.UNAVAILABLE) from error
     except OutlastError as error:
-        raise CommandError(f"{what}: {_reason(error, folder, stream)}", _code(error)) from error
+        refused = _not_let_in(error) if isinstance(place, Url) else ""
+        code = Exit.CONFIGURATION if refused else _code(error)
+        raise CommandError(f"{what}: {refused or _reason(error, place, stream)}", code) from error
     except ValueError as error:
         raise CommandError(f"{what}: {error}", Exit.USAGE) from error
 
 
-def _reason(error: OutlastError, folder: Path, stream: str | None) -> str:
+def _reason(error: OutlastError, place: Path | Url, stream: str | None) -> str:
     from outlast.streams import DamagedError
 
-    if isinstance(error, ConfigurationError) and (holder := holder_of(folder / LOCK_NAME)):
+    if isinstance(place, Path) and isinstance(error, ConfigurationError) and (holder := holder_of(place / LOCK_NAME)):
         return f"it is in use by {holder}; stop that first"
+    if isinstance(place, Url) and isinstance(error, Unavailable):
+        return f"{error.fault.code}: {error.fault.reason}"
     reason = str(error).removeprefix(f"stream {stream!r}: ")
     if isinstance(error, DamagedError) and error.next is not None:
         reason += f"; go on behind it with --from {error.next}"
     return reason
 
 
+def _not_let_in(error: OutlastError) -> str:
+    """Return the reason for which a node lets nobody in with this token, or with none; empty for another error."""
+    from outlast.http import AnswerError
+
+    match error:
+        case AnswerError(status=401):
+            return f"it lets in nobody without a token that it knows (401); use --token-file or ${TOKEN_VARIABLE}"
+        case AnswerError(status=403):
+            return "the token has not the scope that this needs (403): read to look, write for the rest"
+        case _:
+            return ""
+
+
 def _code(error: OutlastError) -> Exit:
     from outlast.extend import NewerFormatError
-    from outlast.streams import StreamNotFoundError
+    from outlast.streams import OutcomeUnknownError, StreamNotFoundError
 
     match error:
         case StreamNotFoundError():
             return Exit.NO_INPUT
+        case OutcomeUnknownError():
+            # Nobody has refused it.
+            return Exit.UNAVAILABLE
         case NewerFormatError():
             return Exit.CONFIGURATION
         case Unavailable() | ConfigurationError():

@@ -41,6 +41,7 @@ class Chosen(TypedDict):
     connections: int
     connections_per_client: int
     body_size: int
+    streams: int
     retention_age: float | None
     retention_size: int | None
     retention_when_low: bool
@@ -59,6 +60,7 @@ def add_to(streams: click.Group) -> None:
 def _of_clients(command: Callable[..., int]) -> Callable[..., int]:
     """Add what decides who comes in, and how much one may send."""
     for option in (
+        click.option("--streams", type=click.IntRange(1), default=100_000, show_default=True, help="Streams at most."),
         click.option("--body-size", type=Size(), default="16M", show_default=True, help="The largest body of a request."),
         click.option(
             "--connections-per-client", type=click.IntRange(1), default=1000, show_default=True, help="… of one address."
@@ -139,11 +141,11 @@ def serve(
     as_json: bool,
     **chosen: Unpack[Chosen],
 ) -> int:
-    """Serve the streams in each FOLDER over HTTP until SIGTERM or SIGINT.
+    """Serve the streams in each FOLDER over HTTP.
 
-    The Durable Streams protocol is below /v1/stream/, lists, consumers, trim and verify below /v1/streams; see
-    docs/streams_node.md. Each FOLDER must be there, and is best on a disk of its own. Once it serves, one line on stdout says
-    where; with --json it is an object with url, port and pid. Logs go to stderr.
+    It runs until SIGTERM or SIGINT. The Durable Streams protocol is below /v1/stream/; lists, consumers, trim and verify are
+    below /v1/streams: see docs/streams_node.md. Each FOLDER must be there, and is best on a disk of its own. Once it serves, one
+    line on stdout says where; with --json it is an object with url, port and pid. Logs go to stderr.
 
     With tokens, GET and HEAD need the scope read, everything else write.
 
@@ -185,7 +187,7 @@ def _service(folders: tuple[Path, ...], *, as_json: bool, chosen: Chosen) -> Ser
         body_bytes_max=chosen["body_size"],
     )
     service = Service("streams", deadline_s=chosen["stop_within"])
-    streams = Streams(folders)
+    streams = Streams(folders, streams_max=chosen["streams"])
     streams.attach(service)
     node = Node(streams, options=_options(chosen), long_poll_s=chosen["long_poll"], body_bytes_max=chosen["body_size"])
     node.attach(service)

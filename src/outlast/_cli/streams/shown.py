@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import sys
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -19,7 +20,7 @@ from outlast.extend import clean, size_text
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from outlast.streams import Chunk, Record, Report, StoredConsumer, StoredStream
+    from outlast.streams import Chunk, ConsumerInfo, Record, Report, StoredConsumer, StoredStream, StreamInfo, VolumeCheck
 
 RANGES_MAX: Final = 5
 """Ranges of records that are set aside, as one line of a table shows them."""
@@ -64,10 +65,44 @@ def of_stream(stream: StoredStream) -> dict[str, Any]:
     }
 
 
-def of_consumer(stream: str, consumer: StoredConsumer) -> dict[str, Any]:
+def of_served(info: StreamInfo) -> dict[str, Any]:
+    """Return a stream as a node lists it, in the same values."""
+    return {
+        "name": info.name,
+        "id": info.id,
+        "oldest": info.oldest,
+        "tail": info.tail,
+        "records": info.tail - info.oldest,
+        "size_bytes": info.size_bytes,
+        "segments": info.segments,
+        "is_closed": info.closed,
+    }
+
+
+def of_report(report: Report) -> dict[str, Any]:
+    """Return what a check has found in values of JSON."""
+    return asdict(report) | {"is_healthy": report.is_healthy}
+
+
+def report_of(check: VolumeCheck) -> Report:
+    """Return what a node says of one of its disks. It holds them meanwhile."""
+    from outlast.streams import Finding, Report
+
+    findings = tuple(Finding(**finding) for finding in check.findings)
+    return Report(check.volume, findings, check.streams, check.segments, check.records, check.size_bytes, is_running=True)
+
+
+def of_consumer(stream: str, consumer: StoredConsumer | ConsumerInfo) -> dict[str, Any]:
     """Return a consumer in values of JSON; `set_aside` has pairs of positions, the second behind the last."""
-    aside = [[each.start, each.stop] for each in consumer.set_aside]
-    return {"stream": stream, "consumer": consumer.name} | consumer._asdict() | {"name": None, "set_aside": aside}
+    return {
+        "stream": stream,
+        "consumer": consumer.name,
+        "next": consumer.next,
+        "lag": consumer.lag,
+        "open": consumer.open,
+        "set_aside": [[each.start, each.stop] for each in consumer.set_aside],
+        "skipped": consumer.skipped,
+    }
 
 
 def reason_of(error: Exception) -> str:

@@ -8,17 +8,20 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from outlast import Classifiers, Kind, Scope, Stopping, Unavailable
-from outlast.extend import FLOOR_SPREAD, attached
+from outlast.extend import attached
 from outlast.http import AnswerError, HttpPeer, http_rule
-from outlast.streams._client.failures import Asked, failure_of
-from outlast.streams._client.retrying import Attempts, End, Rule, end
+from outlast.streams._client.decisions.failures import failure_of
+from outlast.streams._client.decisions.retrying import Attempts, End, Rule, end
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Mapping
+    from collections.abc import AsyncGenerator, Container, Mapping
 
     from outlast import Fault
     from outlast.admission import Throttler
-    from outlast.http import Answer
+    from outlast.extend import BackoffState
+    from outlast.http import Answer, AnswerStream
+    from outlast.streams._client.decisions.failures import Asked
+    from outlast.streams._client.decisions.retrying import Failure
 
 SUCCESS: Final = range(200, 300)
 TIMEOUT: Final = "timeout"
@@ -46,6 +49,14 @@ class Reply:
 
     answer: Answer
     unsure: bool
+
+
+class ReadBrokenError(Exception):
+    """A read that may go on later. It never leaves the client."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(str(failure.error))
+        self.failure = failure
 
 
 def node_rule(exc: BaseException, phase: str) -> Fault | None:
@@ -107,12 +118,47 @@ class Asking:
             if loop.time() >= deadline_at:
                 raise end(failure, attempts, asked.stream, asked.effect)
 
-    async def until_worth(self, refusal: Unavailable) -> None:
-        """Wait until it is worth asking again after a refusal, without a limit."""
-        if self.peer.passable:
-            await asyncio.sleep(refusal.retry_after_s * (1 + FLOOR_SPREAD * self.rule.rng.random()))
-        else:
-            await self._wait(refusal.retry_after_s, asyncio.get_running_loop().time() + WAIT_S)
+    async def once(self, request: Request, limit_s: float) -> Answer:
+        """Ask once, for whoever follows. Raises `ReadBrokenError` for what may pass: the caller goes on after a pause."""
+        try:
+            return await self._attempt(request, limit_s)
+        except Exception as exc:
+            error = self._broken(exc, request.asked)
+            if error is exc:
+                raise
+            raise error from error.__cause__ or exc
+
+    @contextlib.asynccontextmanager
+    async def streamed(self, request: Request, limit_s: float) -> AsyncGenerator[AnswerStream]:
+        """Lend an answer that is read piece by piece, each within `limit_s`. Raises as `once`, also while it is read."""
+        try:
+            async with self.peer.stream(
+                request.method,
+                request.path,
+                params=request.params,
+                headers=request.headers,
+                deadline_s=limit_s,
+                accept=request.accept,
+            ) as answer:
+                yield answer
+        except Exception as exc:
+            error = self._broken(exc, request.asked)
+            if error is exc:
+                raise
+            raise error from error.__cause__ or exc
+
+    async def pause(self, failure: Failure, backoff: BackoffState) -> BackoffState:
+        """Wait until it is worth asking again, without a limit, and return the state of the backoff."""
+        now = asyncio.get_running_loop().time()
+        backoff, wait_s = self.rule.backoff.next_always(backoff, now, self.rule.rng, failure.fault.retry_after_s)
+        await self._wait(wait_s, now + WAIT_S)
+        return backoff
+
+    def _broken(self, exc: Exception, asked: Asked) -> Exception:
+        if isinstance(exc, Stopping):
+            return exc
+        failure = failure_of(exc, asked, self.peer.name)
+        return ReadBrokenError(failure) if failure.passes else failure.error
 
     async def _attempt(self, request: Request, limit_s: float) -> Answer:
         refusal = self.throttler.refusal()

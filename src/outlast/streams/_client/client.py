@@ -10,10 +10,11 @@ from outlast import ConfigurationError, RetryBudget
 from outlast.admission import Throttle, Throttler
 from outlast.http import HttpPeer
 from outlast.streams._client.asking import Asking, Request, own_classifiers
-from outlast.streams._client.failures import Asked
-from outlast.streams._client.paths import PROTOCOL, checked, path_of
-from outlast.streams._client.retrying import RATIO, Effect, Rule
-from outlast.streams._client.sequences import Sequences
+from outlast.streams._client.decisions.failures import Asked
+from outlast.streams._client.decisions.retrying import RATIO, Effect, Rule
+from outlast.streams._client.decisions.sequences import Sequences
+from outlast.streams._client.listed import StreamInfo, VolumeCheck, VolumeUsage, stream_info, volume_check, volume_usage
+from outlast.streams._client.paths import BESIDE, PROTOCOL, USAGE, VERIFY, checked, path_of
 from outlast.streams._client.stream import ClientStream
 from outlast.streams._client.values import BYTES_TYPE, body_of
 from outlast.streams._client.writing import Writers
@@ -21,11 +22,15 @@ from outlast.streams._errors import OutcomeUnknownError, StreamExistsError
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Mapping
+    from collections.abc import AsyncGenerator, Mapping
     from types import TracebackType
+
+    from outlast.http import Answer
 
 THROTTLE: Final = Throttle()
 BODY_BYTES_MAX: Final = 64 << 20
+PAGE: Final = 1000
+VERIFY_S: Final = 3600.0
 ID_BYTES: Final = 12
 """Of the identity of a producer: two clients of 2^96 are never the same. Never drawn from `rng`, which a test may have seeded."""
 
@@ -157,6 +162,48 @@ class Client:
                 raise OutcomeUnknownError(name, "there is one, and whether it was made by this or before is not known")
             raise StreamExistsError(name, "there is one already, with the same options: allow that by exist_ok=True")
         return stream
+
+    # Beside the protocol: for a node of ours.
+
+    async def list(self, prefix: str = "", *, deadline_s: float | None = None) -> AsyncGenerator[StreamInfo]:
+        """Yield the streams whose names begin with `prefix`, in the order of their names. Each page has `deadline_s`."""
+        after: str | None = None
+        while True:
+            params = {"limit": str(PAGE), "prefix": prefix} | ({} if after is None else {"after": after})
+            found = (await self._ask_node("GET", BESIDE, "list", params=params, deadline_s=deadline_s)).json()
+            for row in found["streams"]:
+                yield stream_info(row)
+            after = found["next"]
+            if after is None:
+                return
+
+    async def usage(self, *, deadline_s: float | None = None) -> tuple[VolumeUsage, ...]:
+        """Return the disks of the node: the room of each, and the first cause where one refuses."""
+        found = (await self._ask_node("GET", USAGE, "usage", deadline_s=deadline_s)).json()
+        return tuple(volume_usage(row) for row in found["volumes"])
+
+    async def verify(self, volume: str | None = None, *, deadline_s: float = VERIFY_S) -> tuple[VolumeCheck, ...]:
+        """Let the node read every byte of its disks, or of one, and return what it found. It may take long, and mends
+        nothing.
+        """
+        wanted = {} if volume is None else {"volume": volume}
+        answer = await self._ask_node("POST", VERIFY, "verify", json=wanted, deadline_s=deadline_s, attempt_s=deadline_s)
+        return tuple(volume_check(row) for row in answer.json()["volumes"])
+
+    async def _ask_node(
+        self,
+        method: str,
+        path: str,
+        action: str,
+        *,
+        params: Mapping[str, str] | None = None,
+        json: Any = None,  # noqa: ANN401 - whatever JSON has
+        deadline_s: float | None = None,
+        attempt_s: float | None = None,
+    ) -> Answer:
+        asked = Asked("", Effect.NONE, action, beside=True)
+        request = Request(asked, method, path, params, json=json)
+        return (await self._asking.ask(request, deadline_s, attempt_s=attempt_s)).answer
 
     def _new_id(self) -> str:
         self._ids += 1

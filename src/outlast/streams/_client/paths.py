@@ -10,6 +10,8 @@ from outlast.streams._model import NAME_BYTES_MAX
 
 PROTOCOL: Final = "/v1/stream"
 BESIDE: Final = "/v1/streams"
+USAGE: Final = "/v1/usage"
+VERIFY: Final = "/v1/verify"
 CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 

@@ -4,29 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import enum
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Final
 
-from outlast import Stopping, Unavailable
-from outlast.streams._client import progress
-from outlast.streams._client.asking import Reply, Request
-from outlast.streams._client.failures import Asked, number
+from outlast import Stopping
+from outlast.streams._client.asking import Request
+from outlast.streams._client.consumer import ClientConsumer
+from outlast.streams._client.decisions.failures import Asked, number
+from outlast.streams._client.decisions.retrying import Effect
+from outlast.streams._client.listed import ConsumerInfo, RecordPage, StreamInfo, consumer_info, record_page, stream_info
 from outlast.streams._client.paths import beside, path_of
-from outlast.streams._client.retrying import Effect
+from outlast.streams._client.reading import NEXT, Reader
 from outlast.streams._client.values import BYTES_TYPE, START, Batch, Sent, StreamHead, body_of, is_true
 from outlast.streams._errors import OutcomeUnknownError, SequenceError, StreamNotFoundError
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncGenerator, Mapping
 
     from outlast.http import Answer
     from outlast.streams._client.asking import Asking
     from outlast.streams._client.writing import Writer, Writers
     from outlast.streams._model import Producer
-
-POLL_S: Final = 60.0
-"""The longest that an answer to a long poll is waited for: nodes answer after 25 s, other servers by 60."""
-NEXT: Final = "stream-next-offset"
 
 
 class Auto(enum.Enum):
@@ -111,10 +110,10 @@ class ClientStream:
         if reply.answer.status == 404 and not reply.unsure:
             raise StreamNotFoundError(self.name, "there is none, or it was deleted meanwhile")
 
-    async def trim(self, before: int, *, deadline_s: float | None = None) -> None:
-        """Let go of the records before a position, of a node of ours."""
-        request = Request(self._asked(Effect.SAME, "trim"), "POST", beside(self.name, "trim"), json={"before": before})
-        await self._asking.ask(request, deadline_s)
+    async def trim(self, before: int, *, deadline_s: float | None = None) -> tuple[int, int]:
+        """Let go of the records before a position, of a node of ours; returns the oldest position and the tail."""
+        found = (await self._beside("POST", "trim", effect=Effect.SAME, json={"before": before}, deadline_s=deadline_s)).json()
+        return found["oldest"], found["tail"]
 
     # Reading.
 
@@ -123,41 +122,82 @@ class ClientStream:
         reply = await self._asking.ask(Request(self._asked(Effect.NONE, "head"), "HEAD", self._path), deadline_s)
         return head_of(self.name, reply.answer)
 
-    async def read(self, offset: str = START, *, follow: bool = False, deadline_s: float | None = None) -> AsyncIterator[Batch]:
+    async def read(
+        self, offset: str = START, *, follow: bool = False, sse: bool = False, deadline_s: float | None = None
+    ) -> AsyncGenerator[Batch]:
         """Yield what is stored from `offset` on, a piece at a time. `follow`: and what will be, until it is closed.
 
         `offset` is "-1" (all that is there), "now", or the `next` of an earlier batch. Each batch has all of its piece, so
         reading goes on where it broke. Without `follow` it ends at the tail, and each answer has `deadline_s`; with it, it waits
-        for a server that is away as long as it takes.
+        for a server that is away as long as it takes. At the tail it asks by long polls, which every proxy lets through, or by
+        server-sent events (`sse`), which cost a busy stream less.
 
         Raises `TrimmedError` for an offset that is gone, `BeyondTailError`, `OffsetGoneError`, `StaleAnswerError`,
         `StreamNotFoundError` (also when it is deleted meanwhile), `DamagedError`, and without `follow` `Unavailable`.
         """
-        place, loop = progress.Place(offset), asyncio.get_running_loop()
-        while True:
-            began_at = loop.time()
-            answer = (await self._ask_place(place, follow, deadline_s)).answer
-            now = loop.time()
-            step = progress.after(
-                place,
-                batch_of(answer),
-                stream=self.name,
-                cursor=answer.headers.get("stream-cursor", ""),
-                follow=follow,
-                aged=number(answer.headers.get("age")) > 0,
-                now=now,
-                took_s=now - began_at,
-                rng=self._rng,
-            )
-            if step.batch is not None:
-                yield step.batch
-            if step.ended:
-                return
-            place = step.place
-            if step.wait_s:
-                await asyncio.sleep(step.wait_s)
+        reader = Reader(self.name, self._path, self._asking, follow=follow, sse=sse, deadline_s=deadline_s)
+        async with aclosing(reader.batches(offset)) as batches:
+            async for batch in batches:
+                yield batch
+
+    # Beside the protocol: for a node of ours.
+
+    async def info(self, *, deadline_s: float | None = None) -> StreamInfo:
+        """Return its positions and its size."""
+        return stream_info((await self._beside("GET", deadline_s=deadline_s)).json())
+
+    async def records(
+        self, start: int | None = None, *, limit: int = 1000, wait_s: float = 0.0, deadline_s: float | None = None
+    ) -> RecordPage:
+        """Return records one by one with their positions, at most `limit` and about 1 MiB, from `start` or else the oldest.
+
+        At the tail it waits for the next one, at most `wait_s` seconds (60 and more are 60). Go on at `next`. Raises as `read`.
+        """
+        params = {"limit": str(limit)} | ({} if start is None else {"from": str(start)})
+        params |= {"wait_s": f"{wait_s:g}"} if wait_s else {}
+        asked = Asked(self.name, Effect.NONE, "records", params.get("from", ""), beside=True)
+        request = Request(asked, "GET", beside(self.name, "records"), params)
+        limit_s = (self._asking.deadline_s if deadline_s is None else deadline_s) + wait_s
+        answer = (await self._asking.ask(request, limit_s, attempt_s=self._asking.attempt_s + wait_s)).answer
+        return record_page(answer.json())
+
+    async def consumer(
+        self,
+        name: str,
+        *,
+        lease_s: float = 30.0,
+        deliveries_max: int = 5,
+        start: int = 0,
+        deadline_s: float | None = None,
+    ) -> ClientConsumer:
+        """Return a consumer, which is made if there is none: it begins at `start`, or the oldest record. See
+        `Stream.consumer`.
+        """
+        settings = {"lease_s": lease_s, "deliveries_max": deliveries_max, "start": start}
+        consumer = ClientConsumer(self.name, name, self._asking, settings)
+        await consumer.begin(deadline_s=deadline_s)
+        return consumer
+
+    async def consumers(self, *, deadline_s: float | None = None) -> list[ConsumerInfo]:
+        """Return all its consumers."""
+        return [consumer_info(row) for row in (await self._beside("GET", "consumers", deadline_s=deadline_s)).json()["consumers"]]
+
+    async def delete_consumer(self, name: str, *, deadline_s: float | None = None) -> None:
+        """Forget a consumer, durably. One that is not there is no error."""
+        await self._beside("DELETE", "consumers", name, effect=Effect.SAME, deadline_s=deadline_s)
 
     # Inside.
+
+    async def _beside(
+        self,
+        method: str,
+        *parts: str,
+        effect: Effect = Effect.NONE,
+        json: Mapping[str, int] | None = None,
+        deadline_s: float | None,
+    ) -> Answer:
+        asked = Asked(self.name, effect, parts[0] if parts else "list", beside=True)
+        return (await self._asking.ask(Request(asked, method, beside(self.name, *parts), json=json), deadline_s)).answer
 
     @property
     def _rng(self) -> random.Random:
@@ -165,19 +205,6 @@ class ClientStream:
 
     def _asked(self, effect: Effect, action: str) -> Asked:
         return Asked(self.name, effect, action)
-
-    async def _ask_place(self, place: progress.Place, follow: bool, deadline_s: float | None) -> Reply:  # noqa: FBT001
-        """Ask for what is at a place. Whoever follows asks on while the server is away."""
-        asked = Asked(self.name, Effect.NONE, "read", place.offset)
-        params = place.params("long-poll" if place.live else "")
-        request = Request(asked, "GET", self._path, params, place.headers, accept=(200, 204))
-        while True:
-            try:
-                return await self._asking.ask(request, deadline_s, attempt_s=POLL_S if place.live else None)
-            except Unavailable as refusal:
-                if not follow:
-                    raise
-                await self._asking.until_worth(refusal)
 
     async def _check_room(self, writer: Writer) -> None:
         refusal = writer.refused(asyncio.get_running_loop().time())
@@ -250,19 +277,6 @@ def producer_headers(producer: Producer) -> dict[str, str]:
         "producer-epoch": str(producer.epoch),
         "producer-seq": str(producer.sequence),
     }
-
-
-def batch_of(answer: Answer) -> Batch:
-    """Return what an answer to a read has."""
-    headers = dict(answer.headers)
-    closed = is_true(headers, "stream-closed")
-    return Batch(
-        answer.body,
-        headers.get(NEXT, ""),
-        closed or "stream-up-to-date" in headers,
-        closed,
-        headers.get("content-type", BYTES_TYPE),
-    )
 
 
 def head_of(name: str, answer: Answer) -> StreamHead:

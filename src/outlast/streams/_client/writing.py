@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import random
     from collections.abc import Callable
 
-    from outlast.streams._client.sequences import Sequences
+    from outlast.streams._client.decisions.sequences import Sequences
 
 WRITERS_MAX: Final = 10_000
 """Streams that are remembered. A forgotten one is written to by a new producer, as by a new client."""

@@ -79,8 +79,9 @@ class Committer:
 
         Raises the `StreamError` of the log, `ExpiredError`, `OutcomeUnknownError`, `Unavailable`, `Stopping`.
         """
-        if (refusal := self._refusal(lane, size, deadline_s)) is not None:
+        if (refusal := self.refusal(lane, size, deadline_s)) is not None:
             self.counts.refused += 1
+            self.counts.expired += isinstance(refusal, ExpiredError)
             # Whoever comes back at once lets the others have their turn.
             await asyncio.sleep(0)
             raise refusal
@@ -113,11 +114,11 @@ class Committer:
         self._add(lane, control)
         return cast("T", await control.future)
 
-    def _refusal(self, lane: Lane, size: int, deadline_s: float | None) -> Exception | None:
+    def refusal(self, lane: Lane, size: int, deadline_s: float | None = None) -> Exception | None:
+        """Return why no append of this size can be added now, or None."""
         if self._closed is not None:
             return Stopping(self._closed)
         if deadline_s is not None and deadline_s <= 0:
-            self.counts.expired += 1
             return ExpiredError(lane.name, f"the deadline of an append had passed {-deadline_s:g} s before it came")
         if self.stuck_since is not None:
             return self._hangs()

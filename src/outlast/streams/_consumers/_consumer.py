@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from outlast import Unavailable
@@ -18,6 +17,7 @@ from outlast.streams._errors import (
     StreamNotFoundError,
     TrimmedError,
 )
+from outlast.streams._model import Delivered
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,24 +32,6 @@ logger = logging.getLogger("outlast.streams")
 READS_MAX: Final = 8
 """Reads of one fetch: records in line may lie far apart."""
 FETCH_BYTES: Final = 1 << 20
-
-
-@dataclass(frozen=True, slots=True)
-class Delivered:
-    """A record as a consumer is handed it. `deliveries` counts how often it was, this time included."""
-
-    record: Record
-    deliveries: int
-
-    @property
-    def position(self) -> int:
-        """The position to acknowledge."""
-        return self.record.position
-
-    @property
-    def data(self) -> bytes:
-        """The content of the record."""
-        return self.record.data
 
 
 class Consumer:

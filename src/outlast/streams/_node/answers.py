@@ -146,7 +146,8 @@ def _said(error: StreamError | AppendTooLargeError) -> tuple[tuple[tuple[bytes, 
     members: dict[str, object] = {}
     match error:
         case TrimmedError() | BeyondTailError():
-            members = {"oldest": protocol.offset_text(error.oldest), "tail": protocol.offset_text(error.tail)}
+            places = {"position": error.position, "oldest": error.oldest, "tail": error.tail}
+            members |= {name: protocol.offset_text(place) for name, place in places.items()}
             headers = [
                 (protocol.OLDEST_OFFSET, protocol.offset_value(error.oldest)),
                 (protocol.NEXT_OFFSET, protocol.offset_value(error.tail)),
@@ -164,7 +165,7 @@ def _said(error: StreamError | AppendTooLargeError) -> tuple[tuple[tuple[bytes, 
             ]
         case DamagedError():
             following = None if error.next is None else protocol.offset_text(error.next)
-            members = {"position": protocol.offset_text(error.position), "next": following}
+            members = {"position": protocol.offset_text(error.position), "next": following, "segment": error.segment}
         case AppendTooLargeError():
             members = {"limit": error.limit}
         case _:

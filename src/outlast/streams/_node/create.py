@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from outlast.streams._errors import StreamExistsError, StreamNotFoundError
-from outlast.streams._node import messages, protocol
+from outlast.streams._node import forks, messages, protocol
 from outlast.streams._node.answers import RefusalError, answer, bad_request, refusal, settled
 
 if TYPE_CHECKING:
@@ -16,9 +17,14 @@ if TYPE_CHECKING:
 
 async def put(node: Node, request: Request) -> None:
     """Answer a PUT."""
-    labels = wanted(request)
+    labels, wish = wanted(request), forks.wish_of(request)
     is_closed = messages.wants_close(request)
     served = await _there(node, request.name)
+    fork = None
+    if wish is not None:
+        fork = await node.served.forks.look_up(wish, labels, node.now(), is_there=served is not None)
+        labels = dict(fork.labels)
+    labels.setdefault("content-type", protocol.OCTETS)
     if served is None:
         if request.has_body is not False:
             node.check_room()
@@ -26,7 +32,7 @@ async def put(node: Node, request: Request) -> None:
         body = await request.body(messages.body_bytes_max(node, is_json=is_json))
         records = messages.records_of(body, is_json=is_json) if body else []
         try:
-            served = await settled(_make(node, request.name, labels, records, is_closed=is_closed), request)
+            served = await settled(_make(node, request.name, labels, records, fork, is_closed=is_closed), request)
         except StreamExistsError:
             # Another one was quicker.
             served = await node.find(request.name)
@@ -35,16 +41,20 @@ async def put(node: Node, request: Request) -> None:
             return
     else:
         await request.body(node.body_bytes_max)
+    if wish is not None and wish.offset is None:
+        # Its source may have grown since.
+        labels[forks.OFFSET] = served.labels.get(forks.OFFSET, "")
     _check_same(served, labels, is_closed=is_closed)
     await _answer(request, served, 200)
 
 
 def wanted(request: Request) -> dict[str, str]:
     """Return the labels of the stream that is asked for. Raises `RefusalError`."""
-    content_type = request.text(protocol.CONTENT_TYPE) or protocol.OCTETS
-    if protocol.parse_content_type(content_type) is None:
-        raise bad_request("content type", f"{content_type[:100]!r} is no content type")
-    labels = {"content-type": content_type}
+    labels: dict[str, str] = {}
+    if content_type := request.text(protocol.CONTENT_TYPE):
+        if protocol.parse_content_type(content_type) is None:
+            raise bad_request("content type", f"{content_type[:100]!r} is no content type")
+        labels["content-type"] = content_type
     ttl, expires_at = request.headers.get(protocol.TTL), request.text(protocol.EXPIRES_AT)
     if ttl is not None and expires_at is not None:
         raise bad_request("expiry", "a stream has a Stream-TTL or a Stream-Expires-At, not both")
@@ -65,11 +75,19 @@ async def _there(node: Node, name: str) -> Served | None:
         return await node.find(name)
     except StreamNotFoundError:
         return None
+    except forks.GoneError as error:
+        raise RefusalError(refusal(409, "deleted", error.problem.detail)) from error
 
 
-async def _make(node: Node, name: str, labels: dict[str, str], records: list[bytes], *, is_closed: bool) -> Served:
-    stream = await node.streams.create(name, node.options, labels=labels, records=records, closed=is_closed)
-    served = node.served.add(stream, node.now())
+async def _make(
+    node: Node, name: str, labels: dict[str, str], records: list[bytes], fork: forks.Fork | None, *, is_closed: bool
+) -> Served:
+    create = partial(node.streams.create, name, node.options, labels=labels, closed=is_closed)
+    if fork is None:
+        served = node.served.add(await create(records=records), node.now())
+    else:
+        making = partial(create, records=[*fork.piece, *records], start=fork.start)
+        served = node.served.add(await node.served.forks.make(name, fork, making), node.now(), fork.source)
     # Nothing of it has a `Stream-Seq`: there is nothing to look for.
     served.knows_seq = True
     return served
@@ -82,6 +100,7 @@ def _check_same(served: Served, labels: dict[str, str], *, is_closed: bool) -> N
         ("TTL", served.labels.get("ttl") == labels.get("ttl")),
         ("expiry", served.expires_at == (protocol.parse_instant(labels["expires-at"]) if "expires-at" in labels else None)),
         ("state, closed or open", served.is_closed == is_closed),
+        ("source", all(served.labels.get(key) == labels.get(key) for key in forks.LABELS)),
     ):
         if not is_so:
             detail = f"there is a stream {served.name!r} already, with another {what}; delete it, or choose another name"

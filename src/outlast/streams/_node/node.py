@@ -14,6 +14,8 @@ from outlast.streams._model import APPEND_BYTES_MAX, StreamOptions
 from outlast.streams._node import append, create, metadata, read
 from outlast.streams._node.answers import BrokenOffError, RefusalError, problem_for, refusal
 from outlast.streams._node.beside import Beside, NodeCounts, ShownNode
+from outlast.streams._node.expiry import EVERY_S, Expiry
+from outlast.streams._node.forks import GoneError
 from outlast.streams._node.live.pieces import Pieces
 from outlast.streams._node.requests import PREFIX, ClientGoneError, Request, raw_path, stream_name
 from outlast.streams._node.served import Served, ServedStreams
@@ -94,6 +96,7 @@ class Node:
         self._beside = Beside(self)
         self._service: Service | None = None
         self.pieces: Final = Pieces()
+        self.expiry: Final = Expiry(self)
         self._wall = wall
         self._clock: Clock | None = None
 
@@ -107,6 +110,7 @@ class Node:
             raise ConfigurationError(msg)
         self._service = service
         service.show(self.shown)
+        service.loop(every_s=EVERY_S, name=f"expiry of {self.streams.name}")(self.expiry.turn)
         return self
 
     @property
@@ -136,6 +140,8 @@ class Node:
             await problem(scope, receive, send)
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self._clock is None:
+            self.wall()
         path = raw_path(scope)
         if path.startswith(PREFIX):
             request = Request(scope, receive, send, stream_name(path[len(PREFIX) :]))
@@ -164,15 +170,19 @@ class Node:
     async def find(self, name: str) -> Served:
         """Return a stream as it is served. One that has expired is deleted, and not there. Raises as `Streams.open`."""
         served = await self.served.get(name, self.now())
+        if served.is_deleted:
+            await self.served.forks.settle(served)
         if (served.ttl_s is not None or served.expires_at is not None) and served.is_expired(self.now(), self.wall()):
             await self.delete(served)
-            raise StreamNotFoundError(name, "it has expired")
+            raise GoneError(name) if served.is_deleted else StreamNotFoundError(name, "it has expired")
         return served
 
     async def delete(self, served: Served) -> None:
-        """Delete a stream, durably: this incarnation of it, whatever has its name by now."""
-        await served.stream.delete()
-        self.served.forget(served)
+        """Delete a stream, durably: this incarnation of it, whatever has its name by now. One that has forks is hidden.
+
+        Raises as `Stream.delete`.
+        """
+        await self.served.forks.delete(served)
 
     def check_room(self) -> None:
         """Raise the refusal of a disk of the store, unless one of them takes new streams."""

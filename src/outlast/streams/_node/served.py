@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Final
 
 from outlast.streams._errors import StreamNotFoundError
-from outlast.streams._node import protocol
+from outlast.streams._node import forks, protocol
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,9 +25,11 @@ class Served:
     __slots__ = (
         "content_type",
         "content_value",
+        "depth",
         "expires_at",
         "expires_text",
         "id",
+        "is_deleted",
         "is_json",
         "is_text",
         "knows_seq",
@@ -37,12 +39,14 @@ class Served:
         "media_type",
         "name",
         "readers",
+        "source",
+        "start",
         "stream",
         "ttl_s",
         "used_at",
     )
 
-    def __init__(self, stream: Stream, labels: Mapping[str, str], now: float) -> None:
+    def __init__(self, stream: Stream, labels: Mapping[str, str], now: float, source: Served | None = None) -> None:
         self.stream = stream
         self.name = stream.name
         self.id = stream.id
@@ -52,9 +56,15 @@ class Served:
         self.media_type = protocol.parse_content_type(self.content_type) or protocol.OCTETS
         self.is_json = self.media_type == protocol.JSON
         self.is_text = self.is_json or self.media_type.startswith("text/")
-        self.ttl_s: int | None = int(labels["ttl"]) if "ttl" in labels else None
+        self.ttl_s = protocol.parse_number(labels.get("ttl", "").encode())
         self.expires_text: str | None = labels.get("expires-at")
         self.expires_at: float | None = None if self.expires_text is None else protocol.parse_instant(self.expires_text)
+        self.source = source
+        """The stream that it is a fork of, for what is below `start`."""
+        self.start = 0 if source is None else forks.start_of(labels, is_json=self.is_json)
+        self.depth: int = 0 if source is None else source.depth + 1
+        self.is_deleted = forks.DELETED in labels
+        """Whether it was deleted, and is there for its forks alone."""
         self.used_at = now
         """The time of the last read or append, on the clock of the event loop."""
         self.readers = 0
@@ -69,7 +79,7 @@ class Served:
     @property
     def oldest(self) -> int:
         """The oldest position that can be read. Raises `StreamNotFoundError`, as all of these, once the stream was deleted."""
-        return self.stream.oldest
+        return self.stream.oldest if self.source is None else forks.oldest_of(self)
 
     @property
     def tail(self) -> int:
@@ -82,8 +92,17 @@ class Served:
         return self.stream.is_closed
 
     async def fetch(self, position: int, bytes_max: int, wait_s: float = 0.0) -> Chunk:
-        """Return records from `position` on, as `Stream.fetch` does."""
-        return await self.stream.fetch(position, bytes_max=bytes_max, wait_s=wait_s)
+        """Return records from `position` on, as `Stream.fetch` does. Raises `GoneError` once it was deleted and has forks."""
+        if self.source is None or position >= self.start:
+            chunk = await self.stream.fetch(position, bytes_max=bytes_max, wait_s=wait_s, until=self._is_ending)
+        else:
+            chunk = await forks.stitched(self, position, bytes_max)
+        if self.is_deleted or (not len(chunk) and self._is_ending()):
+            raise forks.GoneError(self.name)
+        return chunk
+
+    def _is_ending(self) -> bool:
+        return forks.DELETED in self.stream.labels
 
     def touch(self, now: float) -> None:
         """Begin the TTL again: it was read, or appended to."""
@@ -101,6 +120,8 @@ class Served:
     @property
     def is_gone(self) -> bool:
         """Whether it was deleted."""
+        if self.is_deleted:
+            return True
         try:
             _ = self.stream.tail
         except StreamNotFoundError:
@@ -119,7 +140,10 @@ class ServedStreams:
 
     def __init__(self, streams: Streams) -> None:
         self._streams = streams
+        self.forks: Final = forks.Forks(streams, self)
         self._by_name: dict[str, Served] = {}
+        self.mortal: Final[dict[str, Served]] = {}
+        """Those of them that have a TTL or an instant at which they end."""
         self._sweep_at = SWEEP_MIN
 
     def __len__(self) -> int:
@@ -134,13 +158,17 @@ class ServedStreams:
         served = self._by_name.get(name)
         if served is not None and not served.is_gone:
             return served
-        return self.add(await self._streams.open(name), now)
+        stream = await self._streams.open(name)
+        return self.add(stream, now, await self.forks.source_of(stream.labels, now))
 
-    def add(self, stream: Stream, now: float) -> Served:
+    def add(self, stream: Stream, now: float, source: Served | None = None) -> Served:
         """Return how a stream is served; there is one such for each incarnation."""
         served = self._by_name.get(stream.name)
         if served is None or served.id != stream.id:
-            served = self._by_name[stream.name] = Served(stream, stream.labels, now)
+            served = self._by_name[stream.name] = Served(stream, stream.labels, now, source)
+            self.mortal.pop(stream.name, None)
+            if served.ttl_s is not None or served.expires_at is not None:
+                self.mortal[stream.name] = served
             if len(self._by_name) > self._sweep_at:
                 self._sweep()
         return served
@@ -149,6 +177,7 @@ class ServedStreams:
         """Let go of one that was deleted."""
         if self._by_name.get(served.name) is served:
             del self._by_name[served.name]
+            self.mortal.pop(served.name, None)
 
     def _sweep(self) -> None:
         for served in self.known():

@@ -14,6 +14,7 @@ from outlast.streams import (
     DamagedError,
     OffsetGoneError,
     StaleAnswerError,
+    StreamError,
     StreamNotFoundError,
     TrimmedError,
 )
@@ -73,14 +74,15 @@ def test_an_empty_stream_is_read_to_its_end() -> None:
     run_virtual(main)
 
 
-def test_a_tail_goes_on_where_it_broke_and_ends_when_the_stream_is_closed() -> None:
+@pytest.mark.parametrize("sse", [False, True], ids=["polls", "events"])
+def test_a_tail_goes_on_where_it_broke_and_ends_when_the_stream_is_closed(*, sse: bool) -> None:
     async def main() -> None:
         site = Site()
         client, orders = await with_records(site, 4)
         got: list[Any] = []
 
         async def tail() -> None:
-            async for batch in orders.read(follow=True):
+            async for batch in orders.read(follow=True, sse=sse):
                 got.extend(batch.messages)
 
         task = asyncio.create_task(tail())
@@ -220,11 +222,12 @@ def test_positions_that_are_not_there_are_typed_and_name_what_is() -> None:
     run_virtual(main)
 
 
-def test_a_stream_that_is_deleted_under_a_tail_is_an_error_and_no_end() -> None:
+@pytest.mark.parametrize("sse", [False, True], ids=["polls", "events"])
+def test_a_stream_that_is_deleted_under_a_tail_is_an_error_and_no_end(*, sse: bool) -> None:
     async def main() -> None:
         site = Site()
         _, orders = await with_records(site, 1)
-        task = asyncio.create_task(all_of(orders, follow=True))
+        task = asyncio.create_task(all_of(orders, follow=True, sse=sse))
         await asyncio.sleep(1.0)
         await orders.delete()
         site.changed.set()
@@ -261,5 +264,82 @@ def test_a_poll_that_hangs_ends_and_the_tail_goes_on() -> None:
         await asyncio.sleep(90.0)
         await orders.append("more", close=True)
         assert messages(await task) == [0, 1, "more"]
+
+    run_virtual(main)
+
+
+@pytest.mark.parametrize("content_type", ["application/json", "application/octet-stream", "text/plain"])
+def test_events_that_are_cut_anywhere_are_read_once_each(content_type: str) -> None:
+    async def main() -> None:
+        site = Site()
+        client = site.made()
+        orders = await client.create("orders", content_type=content_type)
+        site.cuts = [*range(9), None]
+        got: list[Batch] = []
+
+        async def tail() -> None:
+            got.extend([batch async for batch in orders.read(follow=True, sse=True)])
+
+        task = asyncio.create_task(tail())
+        for number in range(20):
+            await asyncio.sleep(7.0)
+            await orders.append(b"%d" % number, close=number == 19)
+        await task
+        if content_type == "application/json":
+            assert messages(got) == list(range(20))
+        else:
+            assert b"".join(batch.data for batch in got) == b"".join(b"%d" % number for number in range(20))
+        assert all(request.headers["accept"] == "text/event-stream" for request in site.asked("GET")[1:])
+
+    run_virtual(main)
+
+
+def test_a_server_that_ends_each_event_stream_at_once_is_not_asked_in_a_hot_loop() -> None:
+    async def main() -> None:
+        site = Site()
+        _, orders = await with_records(site, 2)
+        for content in (b"", b'event: control\ndata: {"streamNextOffset":"ac","streamCursor":"1","upToDate":true}\n\n'):
+            site.requests.clear()
+            site.script, site.always = [None], site.plain(200, content, {"content-type": "text/event-stream"})
+            task = asyncio.create_task(all_of(orders, follow=True, sse=True))
+            await asyncio.sleep(60.0)
+            assert 5 < len(site.asked("GET")) < 30
+            task.cancel()
+            await asyncio.wait({task})
+
+    run_virtual(main)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"event: control\ndata: {}\n\n", b"event: control\ndata: no\n\n", b"event: data\ndata: " + b"x" * 3000 + b"\n\n"],
+)
+def test_events_that_are_none_of_the_protocol_are_an_error(content: bytes) -> None:
+    async def main() -> None:
+        site = Site()
+        _, orders = await with_records(site, 2, body_bytes_max=2000)
+        site.script, site.always = [None], site.plain(200, content, {"content-type": "text/event-stream"})
+        with pytest.raises(StreamError, match="none of the protocol"):
+            await all_of(orders, follow=True, sse=True)
+
+    run_virtual(main)
+
+
+def test_events_that_go_backwards_are_asked_for_once_more_and_are_then_an_error() -> None:
+    async def main() -> None:
+        site = Site()
+        _, orders = await with_records(site, 4)
+        old = b'event: data\ndata: [0]\n\nevent: control\ndata: {"streamNextOffset":"ab","streamCursor":"1"}\n\n'
+        site.script, site.always = [None, None], site.plain(200, old, {"content-type": "text/event-stream"})
+        got: list[Batch] = []
+
+        async def tail() -> None:
+            async for batch in orders.read(follow=True, sse=True):
+                got.append(batch)  # noqa: PERF401 - those before the error are looked at
+
+        with pytest.raises(StaleAnswerError):
+            await tail()
+        assert messages(got) == [0, 1, 2, 3]
+        assert [r.headers.get("cache-control") for r in site.asked("GET")[2:]] == [None, "no-cache"]
 
     run_virtual(main)

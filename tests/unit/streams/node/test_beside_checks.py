@@ -70,6 +70,22 @@ def test_one_check_runs_at_a_time_also_when_its_client_has_left() -> None:
     run_virtual(main)
 
 
+def test_a_check_that_hangs_holds_up_no_stop() -> None:
+    files = disk_in_memory()
+
+    async def main() -> None:
+        async with asking(files) as ask:
+            await (await ask.node.streams.create("orders")).append(b"x")
+            with files.hang("read_at", path="*.log") as hang:
+                exchange, checking = ask.begin("POST", "/v1/verify")
+                await entered(hang)
+                ask.stop.fire("enough")
+                await checking
+                assert (exchange.status, exchange.json["code"]) == (503, "stopping")
+
+    run_virtual(main)
+
+
 def test_a_node_in_a_service_shows_few_figures_and_is_ready_when_the_service_is() -> None:
     async def main() -> int:
         files = disk_in_memory()

@@ -10,6 +10,7 @@ import pytest
 from beside_parts import asking, path_of
 from store_parts import disk_in_memory, figures, fill
 
+from asgi_exchange import Exchange
 from outlast.streams import StreamOptions
 from outlast.testing import run_virtual
 
@@ -192,5 +193,22 @@ def test_a_body_that_is_too_large_is_refused() -> None:
         async with asking(disk_in_memory()) as ask:
             await ask.node.streams.create("orders")
             assert await ask.problem("POST", path_of("orders", "trim"), b" " * ((1 << 20) + 1)) == (413, "too large")
+
+    run_virtual(main)
+
+
+@pytest.mark.parametrize(
+    "content_type", [None, "text/plain", "application/x-www-form-urlencoded", "application/json-seq", "json"]
+)
+@pytest.mark.parametrize(("method", "more"), [("POST", "trim"), ("POST", "consumers/a/fetch"), ("PUT", "consumers/a")])
+def test_what_a_browser_sends_for_any_page_is_refused(method: str, more: str, content_type: str | None) -> None:
+    async def main() -> None:
+        async with asking(disk_in_memory()) as ask:
+            orders = await ask.node.streams.create("orders")
+            headers = {} if content_type is None else {"content-type": content_type}
+            exchange = Exchange(method, f"{path_of('orders')}/{more}", headers, body=b'{"before": 0}')
+            await exchange.run(ask.node)
+            assert (exchange.status, exchange.json["code"]) == (415, "content type")
+            assert await orders.cursors() == ()
 
     run_virtual(main)

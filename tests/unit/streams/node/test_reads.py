@@ -213,3 +213,13 @@ def test_a_long_body_breaks_off_when_its_stream_is_deleted() -> None:
             assert 0 < len(reading.exchange.body) < 1_000_000
 
     run_virtual(main)
+
+
+def test_a_stream_of_the_process_s_own_is_served_whatever_its_labels_mean_there() -> None:
+    async def main() -> None:
+        async with serving() as rig:
+            await rig.streams.create("a", labels={"ttl": "soon", "expires-at": "tomorrow", "owner": "billing"}, records=[b"\x00"])
+            got = await rig.get("a")
+            assert (got.status, got.body, got.headers["content-type"]) == (200, b"\x00", "application/octet-stream")
+
+    run_virtual(main)

@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING, Any, Final
 from outlast.extend import OwnThread
 from outlast.streams._node.answers import RefusalError, refusal
 from outlast.streams._node.beside.answer import Answer
-from outlast.streams._node.beside.fields import Fields
-from outlast.streams._node.beside.records import BODY_BYTES_MAX
 from outlast.streams._node.beside.waiting import waited
 from outlast.streams._verify import verify
 
@@ -29,7 +27,7 @@ AGAIN_S: Final = 60.0
 
 async def check(asked: Asked) -> Answer | None:
     """Check all volumes, or the one that the body names, and answer with what was found; it mends nothing."""
-    fields = Fields(await asked.request.body(BODY_BYTES_MAX), "volume")
+    fields = await asked.fields("volume")
     disks = _wanted(asked.store.disks, fields.text("volume"))
     # Whoever leaves does not end the check.
     reports = await waited(asked, asyncio.shield(asked.checks.begin(disks)), CHECK_S_MAX)

@@ -14,8 +14,7 @@ from outlast.http import Problem
 from outlast.streams._consumers._consumers import DELIVERIES_MAX, LEASE_S
 from outlast.streams._node.answers import RefusalError, bad_request, refusal
 from outlast.streams._node.beside.answer import Answer, of_record
-from outlast.streams._node.beside.fields import Fields
-from outlast.streams._node.beside.records import BODY_BYTES_MAX, WAIT_S_MAX
+from outlast.streams._node.beside.records import WAIT_S_MAX
 from outlast.streams._node.beside.waiting import waited
 
 if TYPE_CHECKING:
@@ -44,7 +43,7 @@ async def one(asked: Asked) -> Answer:
 
 async def put(asked: Asked) -> Answer:
     """Begin to use a consumer, and make it if there is none: 201. In use with other settings it is 409."""
-    fields = Fields(await asked.request.body(BODY_BYTES_MAX), "lease_s", "deliveries_max", "start")
+    fields = await asked.fields("lease_s", "deliveries_max", "start")
     lease_s = fields.seconds("lease_s", LEASE_S)
     deliveries_max = fields.integer("deliveries_max", DELIVERIES_MAX, low=1)
     start = fields.integer("start", 0)
@@ -71,7 +70,7 @@ async def delete(asked: Asked) -> Answer:
 
 async def fetch(asked: Asked) -> Answer | None:
     """Answer with records that nobody works on, after `wait_s` seconds with none. They are the client's for the lease."""
-    fields = Fields(await asked.request.body(BODY_BYTES_MAX), "records_max", "wait_s")
+    fields = await asked.fields("records_max", "wait_s")
     records_max = fields.integer("records_max", 100, low=1, high=FETCH_MAX)
     wait_s = min(fields.seconds("wait_s", 0.0), WAIT_S_MAX)
     consumer = await _used(asked)
@@ -118,7 +117,7 @@ async def release(asked: Asked) -> Answer:
 
 
 async def _positions(asked: Asked) -> list[int]:
-    return Fields(await asked.request.body(BODY_BYTES_MAX), "positions").positions("positions")
+    return (await asked.fields("positions")).positions("positions")
 
 
 async def _cursor(asked: Asked, stream: Stream) -> Cursor:

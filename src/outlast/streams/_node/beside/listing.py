@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from outlast import OutlastError, Unavailable
 from outlast.extend import attached, clean
 from outlast.streams._errors import StreamNotFoundError
+from outlast.streams._node.answers import RefusalError
 from outlast.streams._node.beside.answer import Answer, moment
 from outlast.streams._node.beside.fields import number
 
@@ -66,6 +67,9 @@ async def _row(asked: Asked, name: str) -> dict[str, Any] | None:
         return None
     except Unavailable:
         raise
+    except RefusalError as error:
+        # It was deleted, and its records are there for its forks: whoever looks for room wants to see it.
+        return {"name": name, "error": error.problem.detail, "code": error.problem.code}
     except OutlastError as error:
         fault = attached(error)
         return {"name": name, "error": clean(str(error)), "code": "" if fault is None else fault.code}

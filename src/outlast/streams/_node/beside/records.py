@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from outlast.streams._node.beside.answer import Answer, of_record
-from outlast.streams._node.beside.fields import Fields, number, seconds
+from outlast.streams._node.beside.fields import number, seconds
 from outlast.streams._node.beside.waiting import waited
 
 if TYPE_CHECKING:
@@ -15,7 +15,6 @@ LIMIT: Final = 1_000
 LIMIT_MAX: Final = 10_000
 CHUNK_BYTES: Final = 1 << 20
 WAIT_S_MAX: Final = 60.0
-BODY_BYTES_MAX: Final = 1 << 20
 
 
 async def read(asked: Asked) -> Answer | None:
@@ -42,8 +41,8 @@ async def read(asked: Asked) -> Answer | None:
 
 async def trim(asked: Asked) -> Answer:
     """Let go of all records below the position `before`, durably."""
-    fields = Fields(await asked.request.body(BODY_BYTES_MAX), "before")
+    fields = await asked.fields("before")
     before = fields.integer("before", None)
-    stream = await asked.stream()
-    await stream.trim(before)
-    return Answer({"oldest": stream.oldest, "tail": stream.tail})
+    served = await asked.served()
+    await served.stream.trim(before)
+    return Answer({"oldest": served.oldest, "tail": served.tail})

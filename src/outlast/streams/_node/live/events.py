@@ -36,7 +36,8 @@ async def stream_events(node: Node, request: Request, served: Served, position: 
     headers = [CACHE, *SECURITY] if served.is_text else [CACHE, *SECURITY, ENCODING]
     events = Events(node, served, position, seen, first)
     try:
-        await EventStream(events, headers=headers, rng=node.rng)(request.scope, request.receive, request.send)
+        with node.counts.reading("sse"):
+            await EventStream(events, headers=headers, rng=node.rng)(request.scope, request.receive, request.send)
     except OutlastError as error:
         raise BrokenOffError(error) from error
 

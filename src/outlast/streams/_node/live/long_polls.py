@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Final
 
 from outlast import Stopping
@@ -28,11 +27,11 @@ async def next_piece(node: Node, request: Request, served: Served, position: int
     wait_s = node.long_poll_s * (1 - SPREAD * node.rng.random())
     if request.deadline_s is not None:
         wait_s = min(wait_s, request.deadline_s)
-    waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     served.enter()
     try:
-        piece = node.pieces.at(served, position, waiter)
-        polled = await long_poll(request.scope, request.receive, piece, wait_s=wait_s)
+        with node.counts.reading("long-poll"):
+            awaited = node.pieces.at(served, position)
+            polled = await long_poll(request.scope, request.receive, awaited, wait_s=wait_s)
     finally:
         served.leave(node.now())
     match polled.ended:

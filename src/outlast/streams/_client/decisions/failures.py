@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from outlast import Fault, Kind, OutlastError, Scope, Unavailable
 from outlast.extend import attached, clean
-from outlast.http import AnswerError
+from outlast.http import AnswerError, http_rule
+from outlast.streams._client.decisions.retrying import Certainty, Effect, Failure
 from outlast.streams._client.errors import OffsetGoneError
-from outlast.streams._client.retrying import Certainty, Effect, Failure
 from outlast.streams._client.values import is_true
 from outlast.streams._errors import (
     AppendTooLargeError,
@@ -65,11 +65,13 @@ class Asked:
     producer: Producer | None = None
     size: int = 0
     """The bytes of its body."""
+    beside: bool = False
+    """Whether only a node of ours has it, beside the protocol."""
 
 
 def failure_of(exc: Exception, asked: Asked, peer: str) -> Failure:
     """Return what an exception that ended an attempt says."""
-    fault = attached(exc) or Fault(Kind.TRANSIENT, type(exc).__name__, clean(str(exc)), peer)
+    fault = attached(exc) or http_rule(exc, "request") or Fault(Kind.TRANSIENT, type(exc).__name__, clean(str(exc)), peer)
     if isinstance(exc, Unavailable):
         return Failure(Certainty.NOT_SENT, exc, exc.fault, passes=exc.fault.kind in PASSING)
     if isinstance(exc, AnswerError):
@@ -138,10 +140,14 @@ def _answered(exc: AnswerError, fault: Fault, asked: Asked, peer: str) -> Failur
 def _typed(exc: AnswerError, asked: Asked) -> Exception | None:  # noqa: PLR0911 - a table
     """Return the error of streams that an answer stands for, or None."""
     stream, answer, problem = asked.stream, exc.answer, exc.problem
+    if not stream:
+        return None
     by_code = None if problem is None else _by_code(problem.code, problem.detail, members_of(answer), asked)
     if by_code is not None:
         return by_code
     match exc.status:
+        case 404 if asked.beside and problem is None:
+            return StreamError(stream, f"the server has no {asked.action}: it is no node of Outlast, or nothing is there")
         case 404:
             return StreamNotFoundError(stream, "there is none, or it was deleted meanwhile")
         case 409:
@@ -176,6 +182,8 @@ def _by_code(  # noqa: PLR0911 - a table
     """Return the error by which a node of ours has refused."""
     stream, position = asked.stream, number(members.get("position", asked.offset))
     oldest, tail = number(members.get("oldest")), number(members.get("tail"))
+    # The error that is made of it says that again.
+    detail = detail.removeprefix(f"stream {stream!r}: ")
     match code:
         case TrimmedError.code:
             return TrimmedError(stream, position, oldest, tail)
@@ -189,10 +197,13 @@ def _by_code(  # noqa: PLR0911 - a table
             return ExpiredError(stream, detail)
         case DamagedError.code:
             following = number(members.get("next"))
-            segment = str(members.get("segment", "?"))
-            return DamagedError(stream, clean(segment), position, detail, following if following >= 0 else None)
+            segment = clean(str(members.get("segment", "?")))
+            reason = detail.removeprefix(f"segment {segment} is damaged at position {position}: ").partition("; run: ")[0]
+            return DamagedError(stream, segment, position, reason, following if following >= 0 else None)
         case "too large":
             return _too_large(asked, number(members.get("limit")))
+        case StreamClosedError.code:
+            return StreamClosedError(stream, detail)
         case _:
             return None
 
