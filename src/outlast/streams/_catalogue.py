@@ -22,7 +22,7 @@ class Found(NamedTuple):
 
     streams: list[tuple[Path, Meta]]
     gone: list[Path]
-    """Those of streams that were deleted, or never made, of which something is left."""
+    """Those of streams that were deleted or never made, of which something is left."""
     unknown: list[tuple[Path, str]]
     """Those that are left as they are, and why: nobody can say which stream they hold."""
 
@@ -46,7 +46,7 @@ def look_over(folder: Path, files: FileSystem) -> Found:
             found.unknown.append((path, str(error)))
         except FileNotFoundError:
             inside = files.names(path)
-            # An empty one was removed, and a power cut has brought its name back.
+            # An empty folder is what a crash leaves before a creation has its first file, and after a removal has its last.
             if not inside or GONE_NAME in inside or NEW_NAME in inside:
                 found.gone.append(path)
             else:
