@@ -50,6 +50,7 @@ class Expiry:
         """Look at the next streams, and delete those that are over; one whose disk refuses that is met again."""
         if not self._has_begun:
             self._begin()
+        await self._node.served.forks.clean_up(self._node.now())
         mortal = self._node.served.mortal
         if not self._left:
             self._left.extend(mortal.keys() | self._asleep.keys())
