@@ -91,11 +91,6 @@ class Stream:
         """Texts that are stored with it for whoever serves it; they mean nothing here."""
         return MappingProxyType(dict(self._held.log.meta.labels))
 
-    @property
-    def created(self) -> float:
-        """The time at which it was made, in seconds since 1970."""
-        return self._held.created_us / 1e6
-
     async def label(self, labels: Mapping[str, str]) -> None:
         """Replace its labels, durably. It works on a full disk.
 
