@@ -52,6 +52,11 @@ class Stream:
         return self._held.options
 
     @property
+    def created(self) -> float:
+        """The time at which it was made, in seconds since 1970."""
+        return self._held.created_us / 1e6
+
+    @property
     def volume(self) -> str:
         """The name of the disk that it lives on."""
         return self._held.volume.disk.name

@@ -99,7 +99,7 @@ def test_the_streams_of_a_disk_that_cannot_be_read_hide_no_others(expected_logs:
             for name, volume in (("a", "/lost"), ("b", "/well")):
                 await ask.node.streams.create(name, volume=volume)
         async with asking(files, "/lost", "/well") as ask:
-            files.fail("open", errno.EIO, path="/lost/*.log")
+            files.fail("open", errno.EIO, times=9, path="/lost/*.log")
             first, second = (await ask.json("GET", "/v1/streams"))["streams"]
             assert (first["name"], first["code"], second["name"], second["tail"]) == ("a", "EIO", "b", 0)
             assert await ask.problem("GET", path_of("a")) == (503, "EIO")
