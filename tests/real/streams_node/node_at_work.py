@@ -49,6 +49,11 @@ class AtWork:
         return self.served.server._tally.requests
 
     @property
+    def readers(self) -> int:
+        """How many wait at the tail of a stream, or follow one."""
+        return sum(each.readers for each in self.node.served.known())
+
+    @property
     def held(self) -> dict[str, int]:
         """What is held while clients wait: their connections, the tasks, the descriptors, those who wait at a tail."""
         return {
@@ -57,7 +62,7 @@ class AtWork:
             "descriptors": len(list(DESCRIPTORS.iterdir())),
             "followers": self.streams._followers.count,
             "reads": len(self.node.pieces),
-            "readers": sum(each.readers for each in self.node.served.known()),
+            "readers": self.readers,
         }
 
     async def ask(self, method: str, target: str, *headers: str, body: bytes | None = None) -> Answer:

@@ -75,7 +75,7 @@ def test_a_reader_that_takes_nothing_costs_little_is_cut_and_goes_on_where_it_wa
             assert at <= len(numbers)
             rest = await stream.fetch(at)
             assert rest.records[0] == record(at)
-            assert node.held["readers"] == 0
+            assert node.readers == 0
 
     run_async(main)
 

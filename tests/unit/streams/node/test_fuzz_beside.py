@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from hypothesis.strategies import SearchStrategy
 
 EXAMPLES: Final = 60
-MANY: Final = 5_000
+MANY: Final = 2_000
 STREAMS: Final = [*[b"a", b"b"] * 6, b"gone", b"%61", b"a%2Fb"]
 CONSUMERS: Final = [*[b"c", b"d"] * 6, b"never", b"%00", b"%ff", b"x" * 201, b""]
 VERBS: Final = [*["fetch", "acknowledge", "renew", "release", "put_back"] * 2, "", "x"]
@@ -131,6 +131,7 @@ def test_requests_of_any_kind_beside_the_protocol(calls: list[Call]) -> None:
 
 
 @pytest.mark.long
+@pytest.mark.timeout(1_200)
 @given(st.lists(requests(), min_size=4, max_size=40))
 @settings(max_examples=MANY, deadline=None)
 def test_many_requests_of_any_kind_beside_the_protocol(calls: list[Call]) -> None:

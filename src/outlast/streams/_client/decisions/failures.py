@@ -161,6 +161,8 @@ def _typed(exc: AnswerError, asked: Asked) -> Exception | None:  # noqa: PLR0911
         case 403 if asked.producer is not None and "producer-epoch" in answer.headers:
             newest = number(answer.headers["producer-epoch"])
             return FencedError(stream, asked.producer.id, asked.producer.epoch, newest)
+        case 410 if asked.action == "head":
+            return StreamNotFoundError(stream, "it was deleted, and its forks keep its name")
         case 410:
             return OffsetGoneError(stream, f"offset {asked.offset!r} is gone, or all of it: read from '-1' what is there")
         case 413:
@@ -208,6 +210,9 @@ def _by_code(  # noqa: PLR0911 - a table
             return _too_large(asked, number(members.get("limit")))
         case StreamClosedError.code:
             return StreamClosedError(stream, detail)
+        case "deleted" if asked.action != "create":
+            # It has forks, which keep its name.
+            return StreamNotFoundError(stream, detail.replace(f"the stream {stream!r} was", "it was"))
         case _:
             return None
 
