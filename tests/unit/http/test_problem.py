@@ -210,3 +210,17 @@ def test_an_unfit_id_is_replaced(unfit: bytes) -> None:
     made = request_id_of([(b"x-request-id", unfit), (b"x-request-id", b"another")], random.Random(1))
     assert made == request_id_of([], random.Random(1))
     assert len(made) == 16
+
+
+def test_members_of_ones_own_are_said_beside_those_of_every_problem_and_take_the_place_of_none() -> None:
+    own = {"oldest": "07", "count": 0, "left_out": None, "empty": "", "status": 200, "code": "mine", "detail": "mine"}
+    problem = Problem(410, "gone", detail="it is gone", members=own)
+    assert members(problem) == {
+        "type": "about:blank",
+        "title": "Gone",
+        "status": 410,
+        "detail": "it is gone",
+        "code": "gone",
+        "oldest": "07",
+        "count": 0,
+    }

@@ -76,7 +76,7 @@ class Problem:
     """Headers beside those of every problem."""
     close: bool = False
     """Whether the connection ends with it."""
-    members: Mapping[str, object] = field(default_factory=dict[str, object])
+    members: Mapping[str, object] = field(default_factory=dict[str, object], hash=False)
     """Members of your own, as JSON has them; those above have their names to themselves."""
 
     @property

@@ -36,8 +36,9 @@ async def post(node: Node, request: Request) -> None:
     is_closed = served.is_closed
     if b"sec-fetch-site" in request.headers:
         _check_site(request)
-    if request.has_body is not False:
-        _check_before_body(served, request, producer, is_closed=is_closed)
+    length = request.length
+    if length != 0:
+        _check_before_body(served, request, producer, length, is_closed=is_closed)
     body = await request.body(messages.body_bytes_max(node, is_json=served.is_json))
     records = _records(served, request, body, is_closed=is_closed) if body or not closes else []
     deadline_s = request.deadline_s
@@ -58,13 +59,15 @@ async def post(node: Node, request: Request) -> None:
     await _answer(request, served, producer, appended, is_new=bool(records))
 
 
-def _check_before_body(served: Served, request: Request, producer: Producer | None, *, is_closed: bool) -> None:
+def _check_before_body(
+    served: Served, request: Request, producer: Producer | None, length: int | None, *, is_closed: bool
+) -> None:
     """Raise what the append is refused with whatever its body is, in the order of the protocol: closed, then its type."""
     if not is_closed:
-        if request.has_body:
+        if length:
             _check_type(request, served)
-        served.stream.check()
-    elif producer is None and request.has_body:
+        served.stream.check(length or 0)
+    elif producer is None and length:
         raise _closed(served, StreamClosedError(served.name, f"it was closed at position {served.tail}; nothing can be added"))
 
 
@@ -75,7 +78,7 @@ def _records(served: Served, request: Request, body: bytes, *, is_closed: bool) 
     if is_closed:
         # It stores nothing, whatever it is: only who has sent it is looked at.
         return [body]
-    if not request.has_body:
+    if not request.length:
         _check_type(request, served)
     records = messages.records_of(body, is_json=served.is_json)
     if not records:

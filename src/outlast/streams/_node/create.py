@@ -26,7 +26,7 @@ async def put(node: Node, request: Request) -> None:
         labels = dict(fork.labels)
     labels.setdefault("content-type", protocol.OCTETS)
     if served is None:
-        if request.has_body is not False:
+        if request.length != 0:
             node.check_room()
         is_json = protocol.parse_content_type(labels["content-type"]) == protocol.JSON
         body = await request.body(messages.body_bytes_max(node, is_json=is_json))
@@ -39,12 +39,10 @@ async def put(node: Node, request: Request) -> None:
         else:
             await _answer(request, served, 201)
             return
+        _check_same(served, labels, wish, is_closed=is_closed)
     else:
+        _check_same(served, labels, wish, is_closed=is_closed)
         await request.body(node.body_bytes_max)
-    if wish is not None and wish.offset is None:
-        # Its source may have grown since.
-        labels[forks.OFFSET] = served.labels.get(forks.OFFSET, "")
-    _check_same(served, labels, is_closed=is_closed)
     await _answer(request, served, 200)
 
 
@@ -93,14 +91,16 @@ async def _make(
     return served
 
 
-def _check_same(served: Served, labels: dict[str, str], *, is_closed: bool) -> None:
+def _check_same(served: Served, labels: dict[str, str], wish: forks.Wish | None, *, is_closed: bool) -> None:
     """Raise unless the stream is as it is asked for."""
+    # Of a fork at the tail of its source: that may have grown since.
+    sources = forks.LABELS if wish is None or wish.offset is not None else [key for key in forks.LABELS if key != forks.OFFSET]
     for what, is_so in (
         ("content type", served.media_type == protocol.parse_content_type(labels["content-type"])),
         ("TTL", served.labels.get("ttl") == labels.get("ttl")),
         ("expiry", served.expires_at == (protocol.parse_instant(labels["expires-at"]) if "expires-at" in labels else None)),
         ("state, closed or open", served.is_closed == is_closed),
-        ("source", all(served.labels.get(key) == labels.get(key) for key in forks.LABELS)),
+        ("source", all(served.labels.get(key) == labels.get(key) for key in sources)),
     ):
         if not is_so:
             detail = f"there is a stream {served.name!r} already, with another {what}; delete it, or choose another name"

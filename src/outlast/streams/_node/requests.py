@@ -22,6 +22,7 @@ NAME_BYTES_MAX: Final = 1024
 NAMES_KEPT: Final = 1024
 """Names that were read from paths lately: reading one costs more than looking it up."""
 QUERY_MAX: Final = 32
+LENGTH_MAX: Final = 10**19
 DEADLINE_S_MAX: Final = 3600.0
 _SECONDS: Final = re.compile(rb"[0-9]{1,9}(?:\.[0-9]{1,9})?")
 _HOST: Final = re.compile(rb"[A-Za-z0-9._:\[\]-]{1,255}")
@@ -70,12 +71,13 @@ class Request:
         return min(float(value), DEADLINE_S_MAX)
 
     @property
-    def has_body(self) -> bool | None:
-        """Whether there is a body; None: that is known once it has come, in chunks."""
+    def length(self) -> int | None:
+        """The bytes of its body; 0: it has none; None: that is known once it has come, in chunks."""
         length = self.headers.get(b"content-length")
-        if length is not None:
-            return length.strip(b"0") != b""
-        return None if b"transfer-encoding" in self.headers else False
+        if length is None:
+            return None if b"transfer-encoding" in self.headers else 0
+        # A server has refused what is no number; one that is too long is too large.
+        return int(length) if len(length) < 20 and length.isdigit() else LENGTH_MAX
 
     def text(self, header: bytes) -> str | None:
         """Return the value of a header as a text; None if there is none."""
@@ -94,9 +96,9 @@ class Request:
         encoding = headers.get(b"content-encoding")
         if encoding is not None and encoding.strip().lower() not in {b"", b"identity"}:
             raise RefusalError(refusal(415, "encoded body", "send the body as it is: no Content-Encoding is taken"))
-        length = headers.get(b"content-length")
-        if length is not None and len(length) < 20 and length.isdigit() and int(length) > bytes_max:
-            raise _too_large(int(length), bytes_max)
+        length = self.length
+        if length is not None and length > bytes_max:
+            raise _too_large(length, bytes_max)
         message = await self.receive()
         if message["type"] == "http.request" and not message.get("more_body", False):
             body: bytes = message.get("body", b"")

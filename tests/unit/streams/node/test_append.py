@@ -8,6 +8,8 @@ import pytest
 from node_parts import GONE, NodeClient, producer, served
 from store_parts import data, disk_in_memory
 
+from outlast.streams import Chunk, DamagedError
+from outlast.streams._node.served import Served
 from outlast.testing import run_virtual
 
 
@@ -445,6 +447,38 @@ def test_the_highest_stream_seq_outlives_the_process_and_appends_without_one() -
             assert (await client.post("orders", b"6", "application/json", stream_seq="6")).status == 409
             assert (await client.post("orders", b"6", "application/json", stream_seq="7")).status == 204
             assert (await client.get("orders")).body == b"[1,2,3,4,5,6]"
+
+    run_virtual(write)
+    run_virtual(again)
+
+
+@pytest.mark.parametrize("is_damaged", [False, True])
+def test_many_who_are_the_first_after_a_restart_look_once_for_the_highest_stream_seq(
+    monkeypatch: pytest.MonkeyPatch,
+    is_damaged: bool,  # noqa: FBT001 - a case
+) -> None:
+    files = disk_in_memory()
+    looked: list[int] = []
+    fetch = Served.fetch
+
+    async def counted(self: Served, position: int, bytes_max: int, wait_s: float = 0.0) -> Chunk:
+        looked.append(position)
+        if is_damaged:
+            raise DamagedError(self.name, "1.seg", position, "a bit has changed")
+        return await fetch(self, position, bytes_max, wait_s)
+
+    async def write() -> None:
+        async with served(files) as client:
+            await client.put("orders", b"0")
+            await client.post("orders", b"1", stream_seq="5")
+
+    async def again() -> None:
+        async with served(files) as client:
+            monkeypatch.setattr(Served, "fetch", counted)
+            got = await asyncio.gather(*(client.post("orders", b"2", stream_seq=seq) for seq in ("4", "5", "6")))
+            # Where the last record is damaged nobody knows what was the highest, and appends go on.
+            assert [each.status for each in got] == ([204, 204, 204] if is_damaged else [409, 409, 204])
+            assert looked == [1]
 
     run_virtual(write)
     run_virtual(again)

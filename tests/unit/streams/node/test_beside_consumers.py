@@ -149,6 +149,45 @@ def test_who_waits_for_records_gets_those_that_come_and_who_leaves_takes_none() 
     run_virtual(main)
 
 
+def test_a_stream_that_somebody_works_on_or_waits_at_is_not_idle() -> None:
+    async def main() -> None:
+        async with asking(disk_in_memory()) as ask:
+            await ask.node.streams.create("orders", labels={"ttl": "10"})
+            await ask.json("PUT", BILLING, status=201)
+            for _ in range(3):
+                await asyncio.sleep(8)
+                assert await positions(ask) == []
+            _, waiting = ask.begin("POST", f"{BILLING}/fetch", {"wait_s": 20})
+            await asyncio.sleep(15)
+            assert ask.node.counts.readers["long-poll"] == 1
+            # Looking is no use of it.
+            assert (await ask.json("GET", path_of("orders")))["tail"] == 0
+            assert (await waiting).json["records"] == []
+            assert ask.node.counts.readers["long-poll"] == 0
+            await asyncio.sleep(8)
+            assert (await ask.json("GET", path_of("orders", "records")))["records"] == []
+            await asyncio.sleep(8)
+            await ask.json("GET", path_of("orders"))
+            await asyncio.sleep(8)
+            assert await ask.problem("GET", path_of("orders")) == (404, "no such stream")
+
+    run_virtual(main)
+
+
+def test_nobody_waits_longer_than_the_client_does() -> None:
+    async def main() -> None:
+        async with asking(disk_in_memory()) as ask:
+            await ask.node.streams.create("orders")
+            await ask.json("PUT", BILLING, status=201)
+            exchange, waiting = ask.begin("POST", f"{BILLING}/fetch", {"wait_s": 50})
+            exchange.scope["headers"].append((b"x-request-timeout", b"2"))
+            began = asyncio.get_running_loop().time()
+            assert (await waiting).json["records"] == []
+            assert asyncio.get_running_loop().time() - began == pytest.approx(2)
+
+    run_virtual(main)
+
+
 def test_a_consumer_of_a_closed_stream_is_told_when_it_has_had_all() -> None:
     async def main() -> None:
         async with asking(disk_in_memory()) as ask:

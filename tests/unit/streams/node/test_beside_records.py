@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from beside_parts import asking, path_of
-from store_parts import disk_in_memory, figures, fill
+from store_parts import disk_in_memory, entered, figures, fill
 
 from asgi_exchange import Exchange
 from outlast.streams import StreamOptions
@@ -126,6 +126,25 @@ def test_a_trim_works_on_a_full_disk(expected_logs: Any) -> None:
             before = (await ask.json("GET", path_of("orders")))["size_bytes"]
             assert (await ask.json("POST", path_of("orders", "trim"), {"before": positions[-1]}))["oldest"] == positions[-1]
             assert (await ask.json("GET", path_of("orders")))["size_bytes"] < before
+
+    run_virtual(main)
+
+
+def test_a_trim_that_is_cut_off_by_a_stop_is_told_that_nobody_knows() -> None:
+    files = disk_in_memory()
+
+    async def main() -> None:
+        async with asking(files) as ask:
+            orders = await ask.node.streams.create("orders")
+            await orders.append([b"x"] * 3)
+            with files.hang("sync_data", path="*meta*") as hang:
+                exchange, trimming = ask.begin("POST", path_of("orders", "trim"), {"before": 2})
+                await entered(hang)
+                # As the server does when the time of the drain is over.
+                trimming.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await trimming
+            assert (exchange.status, exchange.json["code"]) == (504, "outcome unknown")
 
     run_virtual(main)
 

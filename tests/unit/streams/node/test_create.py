@@ -52,7 +52,8 @@ def test_a_stream_that_is_there_otherwise_is_a_conflict(other: dict[str, str]) -
     async def main() -> None:
         async with served(disk_in_memory()) as client:
             assert (await client.put("orders")).status == 201
-            refused = await client("PUT", "/v1/stream/orders", **{"content_type": "text/plain", **other})
+            refused = await client("PUT", "/v1/stream/orders", b"x", **{"content_type": "text/plain", **other})
+            assert refused.reads == 0
             assert (refused.status, refused.problem["code"], refused.problem["kind"]) == (409, "stream exists", "rejected")
             assert (await client.put("others", **other) if "content_type" not in other else refused).status in {201, 409}
 
@@ -166,6 +167,22 @@ def test_the_next_stream_of_a_name_knows_nothing_of_the_one_before() -> None:
             gap = await client.post("a", b"x", **producer("p", 3, 1))
             assert (gap.status, gap.headers["producer-expected-seq"]) == (409, "0")
             assert (await client.post("a", b"y", **producer("p", 0, 0), stream_seq="1")).status == 200
+
+    run_virtual(main)
+
+
+def test_streams_that_come_and_go_in_the_process_are_not_remembered_for_good() -> None:
+    async def main() -> None:
+        async with served(disk_in_memory()) as client:
+            client.node.served._sweep_at = 4
+            await client.put("stays", b"x")
+            for number in range(12):
+                await client.node.streams.create(f"{number}")
+                assert (await client.get(f"{number}")).status == 200
+                await client.node.streams.delete(f"{number}")
+                client.node.served._sweep_at = min(client.node.served._sweep_at, 4)
+                assert len(client.node.served) <= 5
+            assert (await client.get("stays")).body == b"x"
 
     run_virtual(main)
 

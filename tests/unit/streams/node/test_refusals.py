@@ -225,6 +225,7 @@ def test_a_quota_and_too_many_streams_are_429_and_trip_nothing() -> None:
             assert (refused.status, refused.problem["code"], refused.problem["kind"]) == (429, "limit", "exhausted")
             refused = await client.post("a", b"x" * 20_000)
             assert (refused.status, refused.problem["code"], refused.headers["retry-after"]) == (429, "limit", "60")
+            assert refused.reads == 0
             assert (await client.post("b", b"x")).status == 204
 
     run_virtual(main)

@@ -47,6 +47,11 @@ class Asked:
             )
         return Fields(await self.request.body(BODY_BYTES_MAX), *names)
 
+    def at_most(self, wait_s: float) -> float:
+        """Return for how long to wait: no longer than the client does."""
+        deadline_s = self.request.deadline_s
+        return wait_s if deadline_s is None else min(wait_s, deadline_s)
+
     async def served(self) -> Served:
         """Return the stream of the path, as it is served. Raises `StreamNotFoundError` and others."""
         return await self.node.find(self.request.name)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from outlast import Kind
 from outlast.http import Problem
 from outlast.streams._consumers._consumers import DELIVERIES_MAX, LEASE_S
-from outlast.streams._node.answers import RefusalError, bad_request, refusal
+from outlast.streams._node.answers import RefusalError, bad_request, refusal, settled
 from outlast.streams._node.beside.answer import Answer, of_record
 from outlast.streams._node.beside.records import WAIT_S_MAX
 from outlast.streams._node.beside.waiting import waited
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from outlast.streams._consumers import Consumer
     from outlast.streams._consumers._cursor import Cursor
     from outlast.streams._node.beside.asked import Asked
+    from outlast.streams._node.served import Served
     from outlast.streams._stream import Stream
 
 FETCH_MAX: Final = 10_000
@@ -57,14 +58,15 @@ async def put(asked: Asked) -> Answer:
         text = f"the consumer is in use with {seen}: send those, or delete it"
         raise RefusalError(refusal(409, "consumer settings", text))
     with _bad_values():
-        consumer = await stream.consumer(asked.consumer, lease_s=lease_s, deliveries_max=deliveries_max, start=start)
+        making = stream.consumer(asked.consumer, lease_s=lease_s, deliveries_max=deliveries_max, start=start)
+        consumer = await settled(making, asked.request)
     return Answer(_of_cursor(stream, consumer.cursor), 201 if is_new else 200)
 
 
 async def delete(asked: Asked) -> Answer:
     """Forget a consumer, durably. One that is not there is no error."""
     stream = await asked.stream()
-    await stream.delete_consumer(asked.consumer)
+    await settled(stream.delete_consumer(asked.consumer), asked.request)
     return Answer()
 
 
@@ -72,9 +74,10 @@ async def fetch(asked: Asked) -> Answer | None:
     """Answer with records that nobody works on, after `wait_s` seconds with none. They are the client's for the lease."""
     fields = await asked.fields("records_max", "wait_s")
     records_max = fields.integer("records_max", 100, low=1, high=FETCH_MAX)
-    wait_s = min(fields.seconds("wait_s", 0.0), WAIT_S_MAX)
-    consumer = await _used(asked)
-    got = await waited(asked, consumer.fetch(records_max, wait_s=wait_s), wait_s)
+    wait_s = asked.at_most(min(fields.seconds("wait_s", 0.0), WAIT_S_MAX))
+    served = await asked.served()
+    consumer = await _used(asked, served)
+    got = await waited(asked, consumer.fetch(records_max, wait_s=wait_s), wait_s, served)
     if got is None:
         return None
     rows: list[dict[str, Any]] = [of_record(each.record) | {"deliveries": each.deliveries} for each in got]
@@ -84,25 +87,25 @@ async def fetch(asked: Asked) -> Answer | None:
 async def acknowledge(asked: Asked) -> Answer:
     """Record durably that these positions are done."""
     positions = await _positions(asked)
-    consumer = await _used(asked)
+    consumer = await _used(asked, await asked.served())
     with _bad_values():
-        await consumer.acknowledge(*positions)
+        await settled(consumer.acknowledge(*positions), asked.request)
     return Answer()
 
 
 async def put_back(asked: Asked) -> Answer:
     """Put positions that were set aside in line again, durably."""
     positions = await _positions(asked)
-    consumer = await _used(asked)
+    consumer = await _used(asked, await asked.served())
     with _bad_values():
-        await consumer.put_back(*positions)
+        await settled(consumer.put_back(*positions), asked.request)
     return Answer()
 
 
 async def renew(asked: Asked) -> Answer:
     """Begin the lease of these positions again, and answer with those that are still leased."""
     positions = await _positions(asked)
-    consumer = await _used(asked)
+    consumer = await _used(asked, await asked.served())
     with _bad_values():
         return Answer({"positions": list(consumer.renew(*positions))})
 
@@ -110,7 +113,7 @@ async def renew(asked: Asked) -> Answer:
 async def release(asked: Asked) -> Answer:
     """End the lease of these positions."""
     positions = await _positions(asked)
-    consumer = await _used(asked)
+    consumer = await _used(asked, await asked.served())
     with _bad_values():
         consumer.release(*positions)
     return Answer()
@@ -127,9 +130,10 @@ async def _cursor(asked: Asked, stream: Stream) -> Cursor:
     raise RefusalError(refusal(404, "no such consumer", "the stream has no consumer of this name: PUT makes it"))
 
 
-async def _used(asked: Asked) -> Consumer:
-    """Return the consumer that somebody began to use since the node has run."""
-    stream = await asked.stream()
+async def _used(asked: Asked, served: Served) -> Consumer:
+    """Return the consumer that somebody began to use since the node has run. Who works on a stream keeps its TTL from its end."""
+    served.touch(asked.node.now())
+    stream = served.stream
     if (used := stream.used_consumer(asked.consumer)) is not None:
         return used
     await _cursor(asked, stream)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from outlast.streams._node.answers import settled
 from outlast.streams._node.beside.answer import Answer, of_record
 from outlast.streams._node.beside.fields import number, seconds
 from outlast.streams._node.beside.waiting import waited
@@ -21,10 +22,11 @@ async def read(asked: Asked) -> Answer | None:
     """Answer with the records from position `from` on, about 1 MiB of them; at the tail with none, after `wait_s` seconds."""
     query = asked.request.query
     limit = number(query, "limit", LIMIT, low=1, high=LIMIT_MAX)
-    wait_s = seconds(query, "wait_s", WAIT_S_MAX)
+    wait_s = asked.at_most(seconds(query, "wait_s", WAIT_S_MAX))
     served = await asked.served()
+    served.touch(asked.node.now())
     position = number(query, "from", served.oldest)
-    chunk = await waited(asked, served.fetch(position, CHUNK_BYTES, wait_s), wait_s)
+    chunk = await waited(asked, served.fetch(position, CHUNK_BYTES, wait_s), wait_s, served)
     if chunk is None:
         return None
     kept = chunk.part(chunk.first, chunk.first + limit)
@@ -44,5 +46,5 @@ async def trim(asked: Asked) -> Answer:
     fields = await asked.fields("before")
     before = fields.integer("before", None)
     served = await asked.served()
-    await served.stream.trim(before)
+    await settled(served.stream.trim(before), asked.request)
     return Answer({"oldest": served.oldest, "tail": served.tail})

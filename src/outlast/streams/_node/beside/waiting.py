@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable
 
     from outlast.streams._node.beside.asked import Asked
+    from outlast.streams._node.served import Served
 
 T = TypeVar("T")
 
@@ -20,17 +21,27 @@ SPARE_S: Final = 60.0
 """The time that is left for what comes after the waiting, such as a slow disk. Past it the answer is given up."""
 
 
-async def waited(asked: Asked, awaited: Awaitable[T], wait_s: float) -> T | None:
+async def waited(asked: Asked, awaited: Awaitable[T], wait_s: float, served: Served | None = None) -> T | None:
     """Return what `awaited` returns, which itself waits for `wait_s` seconds; None when its client has left meanwhile.
 
-    Without waiting nobody looks after the client. Raises `Stopping` when the service stops.
+    Without waiting nobody looks after the client. Who waits for records of `served` is one of its readers. Raises `Stopping`
+    when the service stops.
     """
     if not wait_s:
         return await awaited
     request = asked.request
-    polled = await long_poll(request.scope, request.receive, awaited, wait_s=wait_s + SPARE_S)
+    polling = long_poll(request.scope, request.receive, awaited, wait_s=wait_s + SPARE_S)
+    if served is None:
+        polled = await polling
+    else:
+        served.enter()
+        try:
+            with asked.node.counts.reading("long-poll"):
+                polled = await polling
+        finally:
+            served.leave(asked.node.now())
     if polled.ended is PollEnd.STOP:
-        raise Stopping(f"the node stops: {asked.store.name}")
+        raise Stopping("this node stops; ask another, or come back")
     if polled.ended is PollEnd.TIME:
         slow = refusal(503, "slow", f"there was no answer within {wait_s + SPARE_S:g} s, of which {wait_s:g} s were asked for")
         raise RefusalError(replace(slow, retry_after_s=SPARE_S))
