@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, field
 from random import Random
 from typing import TYPE_CHECKING
@@ -198,6 +199,35 @@ def test_forks_show_what_they_are_to_show() -> None:
     for seed in range(25):
         happened |= walk(seed)
     assert happened == {"fork", "fork of a fork", "hidden", "cleaned up"}
+
+
+def test_requests_at_the_same_time_take_no_source_from_a_fork_and_leave_nothing_behind() -> None:
+    async def main(rng: Random) -> None:
+        async with serving() as rig:
+
+            async def one() -> int:
+                name, of = rng.sample(NAMES, 2)
+                match rng.randrange(4):
+                    case 0:
+                        return (await rig.ask("PUT", name, TEXT, b"x")).status
+                    case 1:
+                        return (await rig.ask("DELETE", name)).status
+                    case _:
+                        return (await rig.ask("PUT", name, {"stream-forked-from": f"/v1/stream/{of}"}, b"y")).status
+
+            for _ in range(8):
+                statuses = await asyncio.gather(*(one() for _ in range(8)))
+                assert set(statuses) <= {200, 201, 204, 404, 409, 410}
+                for name in rig.streams.names():
+                    served = await rig.node.served.get(name, 0.0)
+                    assert served.oldest == 0, "what it has of its source can be read"
+            while names := rig.streams.names():
+                answers = [(await rig.ask("DELETE", name)).status for name in names]
+                assert 204 in answers
+            assert not rig.node.served.forks._names
+
+    for seed in range(15):
+        run_virtual(main(Random(seed)))
 
 
 @pytest.mark.long
