@@ -316,6 +316,26 @@ def test_a_read_only_disk_is_read() -> None:
     run_virtual(main)
 
 
+@pytest.mark.parametrize("left", [None, "gone", "new"])
+def test_what_is_left_of_a_stream_that_was_deleted_or_never_made_goes_and_nothing_is_said_of_it(left: str | None) -> None:
+    """A power cut brings back the name of a folder that was removed, with nothing in it."""
+    files = disk_in_memory()
+
+    async def main() -> None:
+        async with opened(files) as streams:
+            await streams.create("orders")
+        files.make_folder("/disk/streams/0000000000000001")
+        if left is not None:
+            files.put(f"/disk/streams/0000000000000001/{left}", b"")
+            files.put("/disk/streams/0000000000000001/00000000000000000000.log", b"a segment")
+        async with opened(files) as streams:
+            await asyncio.sleep(2)
+            assert streams.names() == ["orders"]
+        assert "0000000000000001" not in files.names("/disk/streams")
+
+    run_virtual(main)
+
+
 def test_folders_of_which_no_stream_is_known_are_said_and_left_as_they_are(expected_logs: Any) -> None:
     expected_logs(
         r"no stream is known of the folder /disk/streams/[0-9a-f]{16}: .*It is left as it is; run: outlast streams verify"
@@ -335,6 +355,7 @@ def test_folders_of_which_no_stream_is_known_are_said_and_left_as_they_are(expec
             files.flip(meta, bit)
         files.make_folder("/disk/streams/lost")
         files.make_folder("/disk/streams/0000000000000001")
+        files.put("/disk/streams/0000000000000001/00000000000000000000.log", b"a segment")
         before = files.tree("/disk/streams")
         for _ in range(2):
             async with opened(files) as streams:
