@@ -13,6 +13,7 @@ from node_process import NodeProcess
 from served import get
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
     from pathlib import Path
 
     from served import Answer
@@ -38,9 +39,9 @@ class Worker:
     states: dict[str, State] = field(default_factory=dict)
     doubt: dict[str, State] = field(default_factory=dict)
     """What else a stream may be, since the node ended before it answered."""
-    forks: dict[str, int] = field(default_factory=dict)
-    """Streams that were forked, and how many of their forks are there."""
+    lives: int = 0
     steps: int = 0
+    """Requests that were answered."""
 
     async def run(self, port: int) -> None:
         """Work until the node ends."""
@@ -53,7 +54,8 @@ class Worker:
 
     async def life(self, connection: Connection) -> None:
         """Create a stream with its first bytes, and do some of what one can do with it."""
-        name = f"{self.name}/{self.steps}"
+        self.lives += 1
+        name = f"{self.name}/{self.lives}"
         fork = f"{name}/fork"
         await self.step(connection, "PUT", name, (b"first ", False), b"first ", status=201)
         await self.step(connection, "POST", name, (b"first second ", False), b"second ", status=204)
@@ -67,9 +69,6 @@ class Worker:
             await self.step(connection, "DELETE", name, GONE if fork in self.states else None, status=204)
         if fork in self.states and self.rng.random() < 0.3:
             await self.step(connection, "DELETE", fork, None, status=204)
-            if self.states[name] == GONE:
-                # It went with the last of its forks; whether before the node ended or after it, nobody was told.
-                self.states[name], self.doubt[name] = None, GONE
 
     async def step(
         self, connection: Connection, method: str, name: str, then: State, body: bytes = b"", *headers: str, status: int
@@ -89,12 +88,27 @@ class Worker:
     async def check(self, port: int) -> None:
         """Compare what there is with what may be, and take it for what is."""
         async with await connect(port) as connection:
-            for name, state in self.states.items():
-                connection.send(get(f"{STREAM}{name}"))
-                found = state_of(await connection.answer())
-                assert found in {state, self.doubt.get(name, state)}, f"{name} is {found}, and was to be {state}"
-                self.states[name] = found
+            found = {name: await self.ask(connection, name) for name in self.states}
+        for name, state in self.states.items():
+            may_be = {state, self.doubt.get(name, state)}
+            if GONE in may_be and found.get(f"{name}/fork") is None:
+                # It goes with the last of its forks, though not in the same step.
+                may_be.add(None)
+            assert found[name] in may_be, f"{name} is {found[name]}, and was to be one of {may_be}"
+        self.states.update(found)
         self.doubt.clear()
+
+    async def cleared(self, port: int) -> None:
+        """Wait until nothing is left of streams that were deleted and whose forks were."""
+        async with await connect(port) as connection:
+            for name, state in self.states.items():
+                if state == GONE and self.states[f"{name}/fork"] is None:
+                    while await self.ask(connection, name) is not None:
+                        await asyncio.sleep(0.05)
+
+    async def ask(self, connection: Connection, name: str) -> State:
+        connection.send(get(f"{STREAM}{name}"))
+        return state_of(await connection.answer())
 
 
 def state_of(answer: Answer) -> State:
@@ -122,15 +136,16 @@ def test_what_a_killed_node_has_answered_is_so_and_the_rest_is_whole_or_not_at_a
             )
             node.kill()
 
-    async def check() -> None:
+    async def of_all(act: Callable[[Worker, int], Coroutine[None, None, None]]) -> None:
         async with asyncio.TaskGroup() as group:
             for worker in workers:
-                group.create_task(worker.check(node.port))
+                group.create_task(act(worker, node.port))
 
     with NodeProcess(tmp_path) as node:
         for _ in range(rounds):
             run_async(main)
             node.start()
-            run_async(check)
+            run_async(lambda: of_all(Worker.check))
+        run_async(lambda: of_all(Worker.cleared))
         node.process.terminate()
         assert (node.wait(), node.loud()) == (0, [])
