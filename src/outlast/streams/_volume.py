@@ -136,6 +136,10 @@ class Volume:
         try:
             async with self.disk.use("append"):
                 is_in = True
+                if held.is_closed and (known := held.answered(entry)) is not None:
+                    # The first attempt has closed the stream while this one waited for its turn.
+                    counts.duplicates += 1
+                    return known
                 held.check_open(size)
                 return await self.committer.append(held.lane, entry, size, deadline_s)
         except Unavailable:
