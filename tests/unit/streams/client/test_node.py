@@ -18,10 +18,12 @@ from outlast.http import AnswerError
 from outlast.streams import (
     BeyondTailError,
     Client,
+    LimitError,
     StreamClosedError,
     StreamError,
     StreamExistsError,
     StreamNotFoundError,
+    StreamOptions,
     TrimmedError,
 )
 from outlast.streams._client import client as client_module
@@ -235,6 +237,29 @@ def test_a_consumer_says_its_settings_again_to_a_node_that_was_started_again() -
             await orders.delete()
             with pytest.raises(StreamNotFoundError):
                 await billing.fetch()
+
+    run_virtual(main)
+
+
+def test_a_refusal_of_a_node_reads_as_that_of_the_process() -> None:
+    async def main() -> None:
+        async with serving(options=StreamOptions(quota_bytes=2000)) as rig:
+            library = httpx2.AsyncClient(transport=NodeTransport(rig.app), trust_env=False)
+            client = Client("http://node", client=library)
+            orders = await client.create("orders")
+            with pytest.raises(LimitError) as there:
+                await orders.append(bytes(5000))
+            stream = await rig.streams.open("orders")
+            with pytest.raises(LimitError) as here:
+                await stream.append(bytes(5000))
+            # With the framing it is 264 bytes more.
+            assert str(there.value) == str(here.value).replace("5264", "5000")
+            await orders.close()
+            with pytest.raises(StreamClosedError) as there_closed:
+                await orders.append(b"x")
+            with pytest.raises(StreamClosedError) as here_closed:
+                await stream.append(b"x")
+            assert str(there_closed.value) == str(here_closed.value)
 
     run_virtual(main)
 

@@ -154,7 +154,9 @@ def _typed(exc: AnswerError, asked: Asked) -> Exception | None:  # noqa: PLR0911
     stream, answer, problem = asked.stream, exc.answer, exc.problem
     if not stream:
         return None
-    by_code = None if problem is None else _by_code(problem.code, problem.detail, members_of(answer), asked)
+    # The node names the stream, as the error made of it does.
+    detail = "" if problem is None else problem.detail.removeprefix(f"stream {stream!r}: ")
+    by_code = None if problem is None else _by_code(problem.code, detail, members_of(answer), asked)
     if by_code is not None:
         return by_code
     match exc.status:
