@@ -130,6 +130,8 @@ class Volume:
         try:
             async with self.disk.use("append"):
                 is_in = True
+                if (known := held.answer_if_closed(entry)) is not None:
+                    return known
                 held.check_open(size)
                 return await self.committer.append(held.lane, entry, size, deadline_s)
         except Unavailable:

@@ -44,7 +44,7 @@ TYPES: Final = [
     b"application/octet-stream", b"", b"/", b"text", b"text/", b"a/b;", b"\xff/\xfe", b"text/plain, text/html",
     b"x/" + b"y" * 300,
 ]  # fmt: skip
-NAMES: Final = [*[b"a", b"b"] * 12, b"a/b", b"%C3%A9", b"A", b"a/"]
+NAMES: Final = [*[b"a", b"b"] * 12, b"f", b"f", b"g", b"a/b", b"%C3%A9", b"A", b"a/"]
 PIECES: Final = [
     b"a", b"/", b"%2f", b"%2F", b"%00", b"%0a", b"%", b"%zz", b"..", b".", b"%2e", b"%ff", b"\xc3", b"__ds", b"*", b" ",
     b"?", b"#", b"~",

@@ -50,8 +50,11 @@ def test_labels_are_there_after_a_power_cut_also_of_a_stream_that_nobody_has_ope
             assert found is not None
             assert found.id == a.id
             assert (streams.find("c"), streams.labels("c")) == (None, None)
+            await found.append(b"one", producer=Producer("p", 3, 0))
             await streams.delete("a")
             assert (streams.find("a"), streams.labels("a")) == (None, None)
+            another = await streams.create("a")
+            assert (dict(another.labels), another.producer_state("p")) == ({}, None), "of another stream of that name"
             with pytest.raises(StreamNotFoundError):
                 _ = found.labels
         with StoredStreams("/disk", files=files) as stored:

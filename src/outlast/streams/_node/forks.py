@@ -35,7 +35,7 @@ SUB_OFFSET: Final = "fork-sub-offset"
 LABELS: Final = (FORKED_FROM, OFFSET, SUB_OFFSET)
 """By these a fork is the one that is asked for again."""
 KEPT: Final = (*LABELS, "ttl", "expires-at")
-"""The labels that a hidden stream keeps besides its media type. Whoever made it in the process may have given it more labels."""
+"""The labels that a hidden stream keeps besides its media type. Whoever made it in the process may have given it more."""
 DELETED: Final = "deleted"
 """The label of a stream that was deleted while it had forks."""
 DEPTH_MAX: Final = 32

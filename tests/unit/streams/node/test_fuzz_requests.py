@@ -65,12 +65,13 @@ def requests(draw: Any) -> Call:
         producer = draw(st.tuples(st.sampled_from([b"p", b"q"]), st.integers(0, 2), st.integers(0, 3)))
         told = {b"producer-id": producer[0], b"producer-epoch": b"%d" % producer[1], b"producer-seq": b"%d" % producer[2]}
         headers += [(name, told[name]) for name in told if name not in names]
-    if method == "PUT" and b"stream-forked-from" not in names and draw(st.booleans()):
-        headers.append((b"stream-forked-from", draw(st.sampled_from([b"/v1/stream/a", b"/v1/stream/b", b"/v1/stream/A"]))))
+    if forks := method == "PUT" and draw(st.booleans()):
+        path = draw(st.sampled_from([b"f", b"g", b"a/b", b"a"]))
+        headers.append((b"stream-forked-from", draw(st.sampled_from([b"/v1/stream/a", b"/v1/stream/a", b"/v1/stream/f"]))))
     any_of = st.lists(st.sampled_from([b"offset", b"live", b"cursor", b"x"]), max_size=3)
     reads = st.one_of(st.sampled_from([[], [b"offset"], [b"offset", b"live"]]), any_of)
     asked = draw(reads) if method in {"GET", "HEAD"} else []
-    body = draw(bodies()) if method in {"PUT", "POST"} or b"content-encoding" in names else b""
+    body = draw(bodies()) if (method in {"PUT", "POST"} and not forks) or b"content-encoding" in names else b""
     at = draw(st.integers(0, min(len(body), 9)))
     return Call(
         method,
@@ -84,7 +85,7 @@ def requests(draw: Any) -> Call:
 
 
 def run(calls: list[Call]) -> None:
-    """Ask one after the other, of a store with two streams."""
+    """Ask one after the other, of a store with two streams and a fork."""
 
     async def main() -> None:
         async with opened(disk_in_memory()) as streams:
@@ -92,6 +93,8 @@ def run(calls: list[Call]) -> None:
             for name, content_type in ((b"a", b"application/json"), (b"b", b"text/plain")):
                 made = Call("PUT", b"/v1/stream/" + name, headers=((b"content-type", content_type),), parts=(b'["\\r", 1]',))
                 assert (await check(node, made)).status == 201
+            forked = ((b"stream-forked-from", b"/v1/stream/a"), (b"stream-fork-offset", b"%016d" % 1))
+            assert (await check(node, Call("PUT", b"/v1/stream/f", headers=forked))).status == 201
             for call in calls:
                 await check(node, call)
 

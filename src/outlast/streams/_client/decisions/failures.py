@@ -211,6 +211,9 @@ def _by_code(  # noqa: PLR0911 - a table
         case StreamClosedError.code:
             return StreamClosedError(stream, detail)
         case "deleted" if asked.action != "create":
+            # Hidden, since streams that were forked from it need what it holds.
+            return StreamNotFoundError(stream, detail)
+        case "deleted" if asked.action != "create":
             # It has forks, which keep its name.
             return StreamNotFoundError(stream, detail.replace(f"the stream {stream!r} was", "it was"))
         case _:
