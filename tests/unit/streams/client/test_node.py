@@ -275,17 +275,17 @@ def test_eight_clients_of_a_full_disk_are_told_one_first_cause_and_all_go_on_whe
                         await asyncio.sleep(refusal.retry_after_s)
                     else:
                         stored[n].append(number)
-                        await asyncio.sleep(0.1)
+                        await asyncio.sleep(0.2)
                     number += 1
 
             tasks = [asyncio.create_task(write(n)) for n in range(8)]
-            await asyncio.sleep(2.0)
+            await asyncio.sleep(1.0)
             files.fill()
-            await asyncio.sleep(30.0)
+            await asyncio.sleep(15.0)
             full = [len(each) for each in stored]
             assert len(set(causes)) == 1, set(causes)
             files.free()
-            await asyncio.sleep(10.0)
+            await asyncio.sleep(6.0)
             assert all(len(each) > before for each, before in zip(stored, full, strict=True))
             for task in tasks:
                 task.cancel()

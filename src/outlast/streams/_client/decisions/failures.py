@@ -71,7 +71,7 @@ class Asked:
 
 def failure_of(exc: Exception, asked: Asked, peer: str) -> Failure:
     """Return what an exception that ended an attempt says."""
-    fault = attached(exc) or http_rule(exc, "request") or Fault(Kind.TRANSIENT, type(exc).__name__, clean(str(exc)), peer)
+    fault = attached(exc) or http_rule(exc, "request") or _plain(exc, peer)
     if isinstance(exc, Unavailable):
         return Failure(Certainty.NOT_SENT, exc, exc.fault, passes=exc.fault.kind in PASSING)
     if isinstance(exc, AnswerError):
@@ -83,6 +83,12 @@ def failure_of(exc: Exception, asked: Asked, peer: str) -> Failure:
     if fault.kind in PASSING:
         return Failure(certainty, refusal(fault, peer, exc), fault, passes=True)
     return Failure(certainty, exc, fault, passes=False)
+
+
+def _plain(exc: Exception, peer: str) -> Fault:
+    if isinstance(exc, TimeoutError):
+        return Fault(Kind.TRANSIENT, "timeout", "the answer was not complete within the deadline", peer, Scope.CALL)
+    return Fault(Kind.TRANSIENT, type(exc).__name__, clean(str(exc)), peer, Scope.CALL)
 
 
 def _not_sent(exc: Exception, fault: Fault, asked: Asked, peer: str) -> Exception:
@@ -210,9 +216,6 @@ def _by_code(  # noqa: PLR0911 - a table
             return _too_large(asked, number(members.get("limit")))
         case StreamClosedError.code:
             return StreamClosedError(stream, detail)
-        case "deleted" if asked.action != "create":
-            # Hidden, since streams that were forked from it need what it holds.
-            return StreamNotFoundError(stream, detail)
         case "deleted" if asked.action != "create":
             # It has forks, which keep its name.
             return StreamNotFoundError(stream, detail.replace(f"the stream {stream!r} was", "it was"))
