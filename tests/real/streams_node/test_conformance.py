@@ -48,7 +48,6 @@ def assert_whole(suite: Suite) -> None:
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NodeProcess]:
     """A node for all tests of the file; at its end it stops, and has had nothing to say."""
-    packages()
     with NodeProcess(tmp_path_factory.mktemp("streams"), options=SUITE) as running:
         yield running
         running.process.terminate()
@@ -138,12 +137,11 @@ def test_the_client_from_npm_works_unchanged(served: NodeProcess) -> None:
     }
 
 
-def test_the_client_from_pypi_works_unchanged(tmp_path: Path) -> None:
+def test_the_client_from_pypi_works_unchanged(served: NodeProcess) -> None:
     if importlib.util.find_spec("durable_streams") is None:
         pytest.skip("durable-streams is not installed")
-    with NodeProcess(tmp_path) as running:
-        command = [sys.executable, HERE / "pypi_client.py", running.url]
-        done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=120)
+    command = [sys.executable, HERE / "pypi_client.py", served.url]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == {
         "read": [{"id": 1}, {"id": 2}],
