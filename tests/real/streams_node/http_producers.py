@@ -67,7 +67,7 @@ class Producer:
     """How long it waits after a refusal, unless it does as it is told."""
     obeys: bool = False
     """Whether it waits after a refusal as long as that says."""
-    every_s: float = 0.0
+    every_s: float = 0.01
     """How long it waits between a record that was stored and the next."""
     sequence: int = 0
     number: int = 0

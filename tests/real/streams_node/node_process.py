@@ -21,7 +21,6 @@ ROOT = str(next(iter(outlast.__path__)).removesuffix("/outlast"))
 QUIET = re.compile(r"\S+ \S+ (?:DEBUG|INFO) ")
 END_S_MAX = 60.0
 """Far beyond the deadline of any stop here, for a busy machine."""
-ADDRESS = "127.0.0.1:0"
 
 
 def free_port() -> int:
@@ -37,7 +36,7 @@ class NodeProcess:
     def __init__(self, *folders: Path, options: Sequence[str] = ()) -> None:
         self.folders = folders
         self._command = [sys.executable, "-m", "outlast", "streams", "serve", *map(str, folders)]
-        self._command += ["--listen", ADDRESS, "--json", *options]
+        self._command += ["--json", *options]
         self._process: subprocess.Popen[str] | None = None
         self._log = tempfile.TemporaryFile("a+", encoding="utf-8")  # noqa: SIM115 - closed by __exit__
         # To be appended to: the process and the reader of its log share the place in it.
@@ -72,7 +71,9 @@ class NodeProcess:
     def start(self) -> None:
         """Start it, and wait until it serves."""
         environment = {**os.environ, "PYTHONPATH": ROOT}
-        self._process = subprocess.Popen(self._command, stdout=subprocess.PIPE, stderr=self._log, text=True, env=environment)
+        # Its clients know the port: it has the same when it is started again.
+        command = [*self._command, "--listen", f"127.0.0.1:{self.port}"]
+        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=self._log, text=True, env=environment)
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         assert line, f"it did not start: {self.log()}"
@@ -98,3 +99,13 @@ class NodeProcess:
     def loud(self) -> list[str]:
         """Return the lines above INFO, and what is no line of a log."""
         return [line for line in self.log() if not QUIET.match(line)]
+
+    def of_disks(self) -> list[str]:
+        """Return the lines about a disk."""
+        return [line for line in self.log() if " disk " in line]
+
+    def outages(self) -> int:
+        """Return how often it has said that a disk is down. Beside that it may have said that it still is, and nothing else."""
+        loud = self.loud()
+        assert all(re.search(r"disk \S+ (is|still) down", line) for line in loud), loud
+        return sum("is down" in line for line in loud)

@@ -84,7 +84,7 @@ def test_the_suite_passes_while_the_disk_of_another_stream_is_full(run_async: Ru
             assert run_async(told) == before
             node.process.terminate()
             assert node.wait() == 0
-            assert len(node.loud()) == 1, node.loud()
+            assert node.outages() == 1, node.loud()
 
 
 async def refused_once(port: int) -> None:

@@ -57,8 +57,8 @@ def test_eight_clients_are_told_the_same_cause_while_a_disk_is_full_and_go_on_on
             assert since_s == sorted(since_s), "one outage, not one for each refusal"
         node.process.terminate()
         assert node.wait() == 0
-        assert len(node.loud()) == 1, node.loud()
-        assert len(node.log()) <= LINES_MAX, node.log()
+        assert node.outages() == 1, node.loud()
+        assert len(node.of_disks()) <= LINES_MAX, node.of_disks()
         assert await compared(disk.path, ledger) == NOTHING_WRONG
 
     with small_disk(size_mib * MIB, "tmpfs") as disk, NodeProcess(disk.path) as node:

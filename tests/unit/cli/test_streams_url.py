@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
+import subprocess
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import httpx2
 import pytest
 from click.testing import CliRunner, Result
 
+import outlast
 from outlast import Fault, Kind, Unavailable
 from outlast._cli.app import app
 from outlast._cli.streams import change, look, node, place
@@ -28,7 +32,6 @@ from outlast.streams import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
 
 URL = "http://127.0.0.1:4437"
@@ -208,6 +211,31 @@ def fill(folder: Path) -> None:
     asyncio.run(act())
 
 
+def test_a_fork_is_whole_and_what_it_is_forked_from_may_be_gone(served: Served) -> None:
+    async def make() -> None:
+        asking = Asking(served.folder, lambda request, response: None)
+        async with httpx2.AsyncClient(transport=asking, base_url=f"{URL}/v1/stream/") as client:
+            kind = {"content-type": "text/plain"}
+            for record in (b"one", b"two"):
+                await client.request("PUT" if record == b"one" else "POST", "base", headers=kind, content=record)
+            (await client.put("fork", headers=kind | {"stream-forked-from": "/v1/stream/base"})).raise_for_status()
+            (await client.delete("base")).raise_for_status()
+
+    asyncio.run(make())
+    streams("append", URL, "fork", "three")
+    assert streams("cat", URL, "fork").stdout == "one\ntwo\nthree\n"
+    assert streams("cat", served.folder, "fork").stdout == "three\n"
+    for words in (("cat", URL, "base"), ("cursors", URL, "base")):
+        result = streams(*words)
+        assert result.exit_code == 66
+        assert f"stream 'base' in {URL}: it was deleted; its forks keep" in the_line(result)
+    # The name is not free yet.
+    assert streams("append", URL, "base", "x").exit_code == 66
+    result = streams("append", "--create", URL, "base", "x")
+    assert result.exit_code == 1
+    assert "was deleted; its forks keep its records, and its name" in the_line(result)
+
+
 def test_trim_says_the_same(served: Served) -> None:
     streams("append", "--create", served.folder, "orders", "a", "b", "c", "d")
     assert objects(streams("trim", URL, "orders", 2, "--json")) == [{"stream": "orders", "trimmed": 2, "oldest": 2}]
@@ -253,7 +281,7 @@ def test_verify_has_the_node_read_its_disks(served: Served) -> None:
         (("cat", URL, "orders", "--from", "5"), 1, "position 5 is beyond the tail 4"),
         (("verify", "--repair", URL), 64, "A node does not repair what it serves: stop it, and use --repair on its FOLDER."),
         (("ls", "http://alice:secret@host"), 64, "is seen by everyone who lists processes; use --token-file"),
-        (("ls", "http://"), 69, "cannot list the streams in http:"),
+        (("ls", "http://"), 78, "cannot list the streams in http:"),
         (("ls", URL, "--token-file", "nowhere"), 64, "the token in nowhere cannot be read: No such file or directory"),
         (("ls", URL, "--token-file", "two"), 64, "two holds no token: it is one word of ASCII"),
         (("ls", ".", "--token-file", "two"), 64, "--token-file is for the URL of a node, and '.' is a folder"),
@@ -364,6 +392,30 @@ def test_a_full_disk_is_told_by_its_first_cause(served: Served, monkeypatch: pyt
     result = streams("append", URL, "orders", "a")
     assert result.exit_code == 69
     assert the_line(result) == f"outlast: cannot append to stream 'orders' in {URL}: low space: 3.0 MiB are left on data"
+
+
+@pytest.mark.parametrize(
+    ("module", "words", "says"),
+    [
+        ("httpx2", ("ls", URL), "httpx2 is not installed: pip install 'outlast[http]'"),
+        ("google_crc32c", ("ls", "here"), 'pip install "outlast[streams]"'),
+    ],
+)
+def test_a_package_that_is_not_installed_is_named(tmp_path: Path, module: str, words: tuple[str, ...], says: str) -> None:
+    (tmp_path / "here").mkdir()
+    code = f"import sys; sys.modules[{module!r}] = None; from outlast._cli.main import main; sys.exit(main())"
+    environment = {"PYTHONPATH": str(Path(outlast.__file__).parents[1])}
+    done = subprocess.run(
+        [sys.executable, "-c", code, "streams", *words],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        env=environment,
+    )
+    assert done.returncode == 78
+    (line,) = done.stderr.splitlines()
+    assert says in line
 
 
 @pytest.mark.parametrize(("status", "says"), [(401, "use --token-file or $OUTLAST_STREAMS_TOKEN"), (403, "has not the scope")])

@@ -49,6 +49,14 @@ class Asker:
             return None
         return exchange.json
 
+    async def make(self, name: str, records: list[bytes], **headers: str) -> None:
+        """Make a stream by the protocol, with records of bytes."""
+        exchange = Exchange("PUT", f"/v1/stream/{name}", headers)
+        await exchange.run(self.node)
+        assert exchange.status == 201, exchange.body
+        if records:
+            await (await self.node.streams.open(name)).append(records)
+
     async def problem(self, method: str, target: str, body: object = b"") -> tuple[int, str]:
         """Return the status and the code of a refusal."""
         exchange = await self(method, target, body)

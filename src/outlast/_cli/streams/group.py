@@ -64,9 +64,11 @@ def explained(act: str, place: Path | Url, stream: str | None = None) -> Generat
     except OSError as error:
         raise CommandError(f"{what}: {error.strerror or error}", Exit.UNAVAILABLE) from error
     except OutlastError as error:
-        refused = _not_let_in(error) if isinstance(place, Url) else ""
-        code = Exit.CONFIGURATION if refused else _code(error)
-        raise CommandError(f"{what}: {refused or _reason(error, place, stream)}", code) from error
+        if isinstance(place, Url):
+            raise CommandError(f"{what}: {_not_let_in(error) or _reason(error, place, stream)}", _code_of_node(error)) from error
+        raise CommandError(f"{what}: {_reason(error, place, stream)}", _code(error)) from error
+    except ImportError as error:
+        raise CommandError(f'{what}: {error}; pip install "outlast[streams]"', Exit.CONFIGURATION) from error
     except ValueError as error:
         raise CommandError(f"{what}: {error}", Exit.USAGE) from error
 
@@ -95,6 +97,11 @@ def _not_let_in(error: OutlastError) -> str:
             return "the token has not the scope that this needs (403): read to look, write for the rest"
         case _:
             return ""
+
+
+def _code_of_node(error: OutlastError) -> Exit:
+    # Nobody holds a node, so its settings are wrong: a URL, a token.
+    return Exit.CONFIGURATION if isinstance(error, ConfigurationError) or _not_let_in(error) else _code(error)
 
 
 def _code(error: OutlastError) -> Exit:

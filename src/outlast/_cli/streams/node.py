@@ -23,6 +23,8 @@ DEADLINE_S: Final = 5.0
 """Of a request with all its attempts: somebody waits at a terminal."""
 STORED_S: Final = 30.0
 """The same of an append, which is better waited for than in doubt."""
+PAGE: Final = 10_000
+"""Records of one request, the most that a node returns; with about 1 MiB it returns fewer."""
 WAIT_S: Final = 5.0
 """The longest that one request of `tail -f` waits at the node."""
 LATE_S: Final = 2.0
@@ -72,7 +74,8 @@ class NodeStreams:
 
     def records(self, stream: ClientStream, position: int, wait_s: float = 0.0) -> RecordPage:
         """Return one answer with records of a stream."""
-        return self._wait(stream.records(position, wait_s=wait_s, deadline_s=LATE_S if wait_s else None))
+        deadline_s = LATE_S if wait_s else None
+        return self._wait(stream.records(position, limit=PAGE, wait_s=wait_s, deadline_s=deadline_s))
 
     def _wait(self, what: Awaitable[T]) -> T:
         async def main() -> T:

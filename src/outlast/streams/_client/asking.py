@@ -11,7 +11,7 @@ from outlast import Classifiers, Kind, Scope, Stopping, Unavailable
 from outlast.extend import attached
 from outlast.http import AnswerError, HttpPeer, http_rule
 from outlast.streams._client.decisions.failures import failure_of
-from outlast.streams._client.decisions.retrying import Attempts, End, Rule, end
+from outlast.streams._client.decisions.retrying import Attempts, Certainty, End, Rule, end
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Container, Mapping
@@ -131,7 +131,9 @@ class Asking:
     @contextlib.asynccontextmanager
     async def streamed(self, request: Request, limit_s: float) -> AsyncGenerator[AnswerStream]:
         """Lend an answer that is read piece by piece, each within `limit_s`. Raises as `once`, also while it is read."""
+        began = False
         try:
+            self._pass_throttle()
             async with self.peer.stream(
                 request.method,
                 request.path,
@@ -140,8 +142,12 @@ class Asking:
                 deadline_s=limit_s,
                 accept=request.accept,
             ) as answer:
+                began = True
+                self.throttler.record(accepted=True)
                 yield answer
         except Exception as exc:
+            if not began:
+                self._record(exc)
             error = self._broken(exc, request.asked)
             if error is exc:
                 raise
@@ -151,6 +157,8 @@ class Asking:
         """Wait until it is worth asking again, without a limit, and return the state of the backoff."""
         now = asyncio.get_running_loop().time()
         backoff, wait_s = self.rule.backoff.next_always(backoff, now, self.rule.rng, failure.fault.retry_after_s)
+        if failure.certainty is not Certainty.NOT_SENT and not self.rule.budget.take(now):
+            wait_s += self.rule.backoff.cap_s
         await self._wait(wait_s, now + WAIT_S)
         return backoff
 
@@ -161,9 +169,7 @@ class Asking:
         return ReadBrokenError(failure) if failure.passes else failure.error
 
     async def _attempt(self, request: Request, limit_s: float) -> Answer:
-        refusal = self.throttler.refusal()
-        if refusal is not None:
-            raise refusal
+        self._pass_throttle()
         try:
             answer = await self.peer.request(
                 request.method,
@@ -180,6 +186,11 @@ class Asking:
             raise
         self.throttler.record(accepted=True)
         return answer
+
+    def _pass_throttle(self) -> None:
+        refusal = self.throttler.refusal()
+        if refusal is not None:
+            raise refusal
 
     def _record(self, exc: Exception) -> None:
         """Count what the server said. A full disk is no overload: the server refuses at no cost, and its other streams go on."""

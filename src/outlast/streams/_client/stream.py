@@ -77,20 +77,24 @@ class ClientStream:
 
         `producer=None` sends it without: then what may have been sent is never sent again.
         """
-        writer = self._writers.get(self.name)
-        async with writer.lock:
-            if not wait_for_room:
-                await self._check_room(writer)
-            headers = {"content-type": writer.content_type or await self._ask_type(writer)}
+        writer, loop = self._writers.get(self.name), asyncio.get_running_loop()
+        deadline_at = loop.time() + (self._asking.deadline_s if deadline_s is None else deadline_s)
+        if not wait_for_room and (refusal := writer.refused(loop.time())) is not None:
+            await self._asking.throttler.take_turn()
+            raise refusal
+        async with writer.turn(self.name, self._asking.peer.name, deadline_at):
+            if not wait_for_room and (refusal := writer.refused(loop.time())) is not None:
+                raise refusal
+            headers = {"content-type": writer.content_type or await self._ask_type(writer, deadline_at - loop.time())}
             body = body_of(data, headers["content-type"])
             if close:
                 headers["stream-closed"] = "true"
             if sequence is not None:
                 headers["stream-seq"] = sequence
             try:
-                return await self._append(writer, body, headers, producer, deadline_s, wait_for_room=wait_for_room)
+                return await self._append(writer, body, headers, producer, deadline_at, wait_for_room=wait_for_room)
             except Exception as exc:
-                writer.remember(exc, asyncio.get_running_loop().time(), self._rng)
+                writer.remember(exc, loop.time(), self._rng)
                 if isinstance(exc, StreamNotFoundError):
                     # The next of this name may have another.
                     writer.content_type = ""
@@ -103,12 +107,20 @@ class ClientStream:
         return Sent(reply.answer.headers.get(NEXT, ""), closed=True)
 
     async def delete(self, *, deadline_s: float | None = None) -> None:
-        """Delete it with all its data. Raises `StreamNotFoundError` if there was none."""
-        request = Request(self._asked(Effect.SAME, "delete"), "DELETE", self._path, accept=(200, 202, 204, 404))
-        reply = await self._asking.ask(request, deadline_s)
-        # An attempt whose answer was lost may have deleted it.
-        if reply.answer.status == 404 and not reply.unsure:
-            raise StreamNotFoundError(self.name, "there is none, or it was deleted meanwhile")
+        """Delete it with all its data. Raises `StreamNotFoundError` if there was none.
+
+        What may have reached the server is not sent again: it might delete another stream of this name, made meanwhile. If the
+        stream is gone afterwards, it is done; else `OutcomeUnknownError`.
+        """
+        request = Request(self._asked(Effect.TWICE, "delete"), "DELETE", self._path)
+        try:
+            await self._asking.ask(request, deadline_s)
+        except OutcomeUnknownError:
+            try:
+                await self.head(deadline_s=deadline_s)
+            except StreamNotFoundError:
+                return
+            raise
 
     async def trim(self, before: int, *, deadline_s: float | None = None) -> tuple[int, int]:
         """Let go of the records before a position, of a node of ours; returns the oldest position and the tail."""
@@ -206,15 +218,9 @@ class ClientStream:
     def _asked(self, effect: Effect, action: str) -> Asked:
         return Asked(self.name, effect, action)
 
-    async def _check_room(self, writer: Writer) -> None:
-        refusal = writer.refused(asyncio.get_running_loop().time())
-        if refusal is not None:
-            await self._asking.throttler.take_turn()
-            raise refusal
-
-    async def _ask_type(self, writer: Writer) -> str:
+    async def _ask_type(self, writer: Writer, left_s: float) -> str:
         """Return the content type, which each append has to name; it is asked for once."""
-        writer.content_type = (await self.head()).content_type
+        writer.content_type = (await self.head(deadline_s=left_s)).content_type
         return writer.content_type
 
     async def _append(
@@ -223,12 +229,10 @@ class ClientStream:
         body: bytes,
         headers: dict[str, str],
         producer: Producer | Auto | None,
-        deadline_s: float | None,
+        deadline_at: float,
         *,
         wait_for_room: bool,
     ) -> Sent:
-        loop = asyncio.get_running_loop()
-        deadline_at = loop.time() + (self._asking.deadline_s if deadline_s is None else deadline_s)
         if producer is not AUTO:
             return await self._send(body, headers, producer, deadline_at, wait_for_room=wait_for_room)
         sequences, restarted = writer.sequences, False

@@ -42,7 +42,7 @@ class Batch:
     @property
     def is_empty(self) -> bool:
         """Whether it holds nothing."""
-        return not (self.data.strip(b"[] \t\r\n") if is_json(self.content_type) else self.data)
+        return not self.data or (is_json(self.content_type) and b"".join(self.data.split()) == b"[]")
 
     @property
     def messages(self) -> list[Any]:

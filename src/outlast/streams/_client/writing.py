@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from outlast import Kind, Unavailable
+from outlast import Fault, Kind, Scope, Unavailable
 from outlast.extend import FLOOR_SPREAD
+from outlast.streams._errors import ExpiredError
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Callable
+    from collections.abc import AsyncGenerator, Callable
 
     from outlast.streams._client.decisions.sequences import Sequences
 
 WRITERS_MAX: Final = 10_000
 """Streams that are remembered. A forgotten one is written to by a new producer, as by a new client."""
+WAITING_MAX: Final = 10_000
+"""Appends to one stream that wait for their turn."""
 REFUSED_S_MAX: Final = 30.0
 """The longest that a refusal is answered from memory."""
 
@@ -31,6 +35,30 @@ class Writer:
     content_type: str = ""
     refusal: Unavailable | None = None
     refused_until: float = 0.0
+    waiting: int = 0
+
+    @contextlib.asynccontextmanager
+    async def turn(self, stream: str, server: str, deadline_at: float) -> AsyncGenerator[None]:
+        """Wait for the turn of an append, and hold it for the block.
+
+        Raises `ExpiredError` when the deadline passes before it comes, and `Unavailable` when too many wait already.
+        """
+        if self.waiting >= WAITING_MAX:
+            reason = f"{self.waiting} appends of this client to stream {stream!r} wait already: send them together, or fewer"
+            raise Unavailable(server, Fault(Kind.OVERLOADED, "backlog", reason, server, Scope.CALL), 0.0, 1.0)
+        self.waiting += 1
+        try:
+            async with asyncio.timeout_at(deadline_at):
+                await self.lock.acquire()
+        except TimeoutError:
+            text = f"{self.waiting} appends of this client came before it, and its deadline has passed; it was not sent"
+            raise ExpiredError(stream, text) from None
+        finally:
+            self.waiting -= 1
+        try:
+            yield
+        finally:
+            self.lock.release()
 
     def remember(self, error: BaseException, now: float, rng: random.Random) -> None:
         """Keep the refusal of a full disk: until it is worth coming back, appends are refused here, with the same cause.
@@ -71,13 +99,9 @@ class Writers:
         self._by_name[name] = writer
         return writer
 
-    def peek(self, name: str) -> Writer | None:
-        """Return that of a stream, if it is remembered."""
-        return self._by_name.get(name)
-
     def _forget(self) -> None:
         if len(self._by_name) < self._limit:
             return
-        idle = next((name for name, writer in self._by_name.items() if not writer.lock.locked()), None)
-        if idle is not None:
-            del self._by_name[idle]
+        # Those under way stay: they are few beside the limit.
+        for name in [name for name, writer in self._by_name.items() if not writer.lock.locked()][:1]:
+            del self._by_name[name]

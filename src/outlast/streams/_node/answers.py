@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -91,12 +92,13 @@ async def settled(storing: Awaitable[T], request: Request) -> T:
     except asyncio.CancelledError:
         error = OutcomeUnknownError(request.name, "the node stopped while it was being stored; ask again, it may be there")
         problem = replace(_of_stream(error), close=True)
-        await problem(request.scope, request.receive, request.send)
+        with contextlib.suppress(OSError):
+            await problem(request.scope, request.receive, request.send)
         raise
 
 
 def problem_for(error: Exception, free_bytes: Callable[[str], int | None] | None = None) -> Problem | None:
-    """Return the answer to an error of a store of streams; None for one that it never raises, which is a bug.
+    """Return the answer to an error of a store of streams; None for one that a person has to see: a bug, a newer format.
 
     `free_bytes` returns the bytes available on the disk of a name.
     """
@@ -109,8 +111,8 @@ def problem_for(error: Exception, free_bytes: Callable[[str], int | None] | None
         if error.fault.kind is Kind.EXHAUSTED:
             free = free_bytes(error.dependency) if free_bytes is not None else None
             problem = replace(problem, status=507, members={"free_bytes": free})
-    elif isinstance(error, OutlastError):
-        problem = problem_of(error)
+    elif isinstance(error, OutlastError) and (found := problem_of(error)).status != 500:
+        problem = found
     else:
         return None
     return replace(problem, headers=(*problem.headers, *SECURITY))

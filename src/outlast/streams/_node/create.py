@@ -22,7 +22,7 @@ async def put(node: Node, request: Request) -> None:
     served = await _there(node, request.name)
     fork = None
     if wish is not None:
-        fork = await node.served.forks.look_up(wish, labels, node.now(), is_there=served is not None)
+        fork = await forks.look_up(node, wish, labels, is_there=served is not None)
         labels = dict(fork.labels)
     labels.setdefault("content-type", protocol.OCTETS)
     if served is None:

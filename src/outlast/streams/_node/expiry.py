@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
     from outlast import Stop
     from outlast.streams._node.node import Node
-    from outlast.streams._node.served import Served
 
 EVERY_S: Final = 1.0
 LOOKED_AT: Final = 1000
@@ -42,14 +41,16 @@ class Expiry:
 
     def __init__(self, node: Node) -> None:
         self._node = node
-        self._began: float | None = None
+        self._has_begun = False
         self._asleep: dict[str, _Asleep] = {}
         self._left: deque[str] = deque()
         """The names that are still to be looked at in this round."""
 
     async def turn(self, stop: Stop) -> None:
         """Look at the next streams, and delete those that are over; one whose disk refuses that is met again."""
-        began = self._begin() if self._began is None else self._began
+        if not self._has_begun:
+            self._begin()
+        await self._node.served.forks.clean_up(self._node.now())
         mortal = self._node.served.mortal
         if not self._left:
             self._left.extend(mortal.keys() | self._asleep.keys())
@@ -58,39 +59,37 @@ class Expiry:
                 return
             # One that is damaged or gone meanwhile is left alone.
             with contextlib.suppress(StreamError, Unavailable):
-                await self._look(self._left.popleft(), began)
+                await self._look(self._left.popleft())
 
-    def _begin(self) -> float:
+    def _begin(self) -> None:
         node = self._node
-        self._began = began = node.now()
+        self._has_begun = True
         for listed in node.streams.listed():
             left_s = left(listed.labels, node.wall())
             if left_s is not None:
-                self._asleep[listed.name] = _Asleep(listed.id, began + left_s)
-        return began
+                self._asleep[listed.name] = _Asleep(listed.id, node.now() + left_s)
 
-    async def _look(self, name: str, began: float) -> None:
+    async def _look(self, name: str) -> None:
         node = self._node
-        served = node.served.mortal.get(name)
-        asleep = self._asleep.get(name)
-        if served is None and asleep is not None and node.now() >= asleep.ends_at:
-            served = await self._wake(name, asleep, began)
-        if served is not None:
-            self._asleep.pop(name, None)
+        if (served := node.served.mortal.get(name)) is not None:
             if served.is_expired(node.now(), node.wall()):
                 await node.delete(served)
+        elif (asleep := self._asleep.get(name)) is not None and node.now() >= asleep.ends_at:
+            await self._end(name, asleep)
 
-    async def _wake(self, name: str, asleep: _Asleep, began: float) -> Served | None:
-        """Return the stream that was asleep; None when it is not there any more, whatever has its name by now."""
+    async def _end(self, name: str, asleep: _Asleep) -> None:
+        """Delete a stream that nobody has asked for, unless somebody does so now, or its name is another's."""
+        node = self._node
         try:
-            served = await self._node.served.get(name, began)
+            served = await node.served.get(name, asleep.ends_at)
         except StreamError:
             del self._asleep[name]
             raise
         if served.id != asleep.id:
-            del self._asleep[name]
-            return None
-        return served
+            served.touch(node.now())
+        elif served.used_at <= asleep.ends_at and not served.readers:
+            await node.delete(served)
+        del self._asleep[name]
 
 
 def left(labels: Mapping[str, str], wall_s: float) -> float | None:

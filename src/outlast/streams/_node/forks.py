@@ -7,6 +7,7 @@ more, its name is taken, and its records are there for its forks. It goes with t
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -21,6 +22,7 @@ from outlast.streams._node.requests import PREFIX, stream_name
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
+    from outlast.streams._node.node import Node
     from outlast.streams._node.requests import Request
     from outlast.streams._node.served import Served, ServedStreams
     from outlast.streams._stream import Stream
@@ -32,6 +34,8 @@ OFFSET: Final = "fork-offset"
 SUB_OFFSET: Final = "fork-sub-offset"
 LABELS: Final = (FORKED_FROM, OFFSET, SUB_OFFSET)
 """By these a fork is the one that is asked for again."""
+KEPT: Final = (*LABELS, "ttl", "expires-at")
+"""The labels that a hidden stream keeps besides its media type. Whoever made it in the process may have given it more labels."""
 DELETED: Final = "deleted"
 """The label of a stream that was deleted while it had forks."""
 DEPTH_MAX: Final = 32
@@ -99,7 +103,8 @@ def _position(text: str) -> int:
 
 def start_of(labels: Mapping[str, str], *, is_json: bool) -> int:
     """Return the position at which the records of a fork itself begin."""
-    return int(labels[OFFSET]) + (int(labels[SUB_OFFSET]) if is_json else 0)
+    offset, sub_offset = (protocol.parse_number(labels.get(key, "").encode()) or 0 for key in (OFFSET, SUB_OFFSET))
+    return offset + sub_offset if is_json else offset
 
 
 def oldest_of(fork: Served) -> int:
@@ -147,6 +152,56 @@ def _joined(first: Chunk, second: Chunk) -> Chunk:
 # Making, and deleting.
 
 
+async def look_up(node: Node, wish: Wish, labels: Mapping[str, str], *, is_there: bool) -> Fork:
+    """Return the fork that is asked for; `labels` are what it asks for itself, and `is_there` says that its name is taken.
+
+    Raises `RefusalError`, `StreamNotFoundError`, `TrimmedError`, `BeyondTailError`, and as `Stream.fetch`.
+    """
+    try:
+        source = await node.find(wish.source)
+    except GoneError:
+        if not is_there:
+            raise _no_more(wish.source) from None
+        source = await node.served.get(wish.source, node.now())
+    if source.depth >= DEPTH_MAX:
+        raise LimitError(wish.source, f"it is a fork of a fork, {source.depth} deep, and the limit is {DEPTH_MAX}")
+    own = dict(labels)
+    is_known = protocol.parse_content_type(source.content_type) is not None
+    content_type = own.setdefault("content-type", source.content_type if is_known else source.media_type)
+    if protocol.parse_content_type(content_type) != source.media_type:
+        detail = f"a fork has the content type of its source, {source.media_type}, and {content_type!r} was asked for"
+        raise RefusalError(refusal(409, "content type", detail))
+    if "ttl" not in own and "expires-at" not in own:
+        if source.ttl_s is not None:
+            own["ttl"] = str(source.ttl_s)
+        elif source.expires_at is not None and source.expires_text is not None:
+            own["expires-at"] = source.expires_text
+    oldest, tail = oldest_of(source), source.stream.tail
+    offset = tail if wish.offset is None else wish.offset
+    own |= {FORKED_FROM: source.id, OFFSET: str(offset), SUB_OFFSET: str(wish.sub_offset)}
+    if is_there:
+        return Fork(source, own, 0, ())
+    if not oldest <= offset <= tail:
+        raise (TrimmedError if offset < oldest else BeyondTailError)(wish.source, offset, oldest, tail)
+    piece = await _piece(source, offset, wish.sub_offset)
+    return Fork(source, own, start_of(own, is_json=source.is_json), piece)
+
+
+async def _piece(source: Served, offset: int, sub_offset: int) -> tuple[bytes, ...]:
+    """Return the part of the record at `offset` that a fork takes over. Raises `RefusalError`: the source has less."""
+    tail = source.stream.tail
+    if source.is_json:
+        if offset + sub_offset > tail:
+            raise _overshoots(sub_offset, tail - offset, "messages")
+        return ()
+    if not sub_offset:
+        return ()
+    record = b"" if offset == tail else (await _read(source, offset, PIECE_BYTES)).records[0]
+    if sub_offset > len(record):
+        raise _overshoots(sub_offset, len(record), "bytes")
+    return (record[:sub_offset],)
+
+
 class Forks:
     """The forks of the streams of a store, by the ids of their sources. On the event loop's thread only."""
 
@@ -160,6 +215,8 @@ class Forks:
         """The names of the sources."""
         self._making: set[str] = set()
         """Names of forks that are being made."""
+        self._hidden: list[str] = []
+        """Names of streams that are hidden although their last fork is gone, as far as that is known."""
         self._is_loaded = False
 
     def _load(self) -> None:
@@ -171,6 +228,7 @@ class Forks:
                 if (source := each.labels.get(FORKED_FROM)) is not None:
                     self._names.setdefault(source, set()).add(each.name)
             self._sources = {each.id: each.name for each in every if each.id in self._names}
+            self._hidden = [each.name for each in every if DELETED in each.labels and each.id not in self._names]
 
     def has_any(self, source: str) -> bool:
         """Return whether the stream of that id has forks."""
@@ -183,6 +241,7 @@ class Forks:
                 return True
             names.discard(name)
         del self._names[source]
+        self._sources.pop(source, None)
         return False
 
     async def source_of(self, labels: Mapping[str, str], now: float) -> Served | None:
@@ -195,47 +254,6 @@ class Forks:
         except (KeyError, StreamNotFoundError):
             return None
         return served if served.id == source else None
-
-    async def look_up(self, wish: Wish, labels: Mapping[str, str], now: float, *, is_there: bool) -> Fork:
-        """Return the fork that is asked for; `labels` are what it asks for itself, and `is_there` says that its name is taken.
-
-        Raises `RefusalError`, `StreamNotFoundError`, `TrimmedError`, `BeyondTailError`, and as `Stream.fetch`.
-        """
-        self._load()
-        source = await self._served.get(wish.source, now)
-        if source.is_deleted and not is_there:
-            raise _no_more(wish.source)
-        if source.depth >= DEPTH_MAX:
-            raise LimitError(wish.source, f"it is a fork of a fork, {source.depth} deep, and the limit is {DEPTH_MAX}")
-        own = dict(labels)
-        content_type = own.setdefault("content-type", source.content_type)
-        if protocol.parse_content_type(content_type) != source.media_type:
-            detail = f"a fork has the content type of its source, {source.media_type}, and {content_type!r} was asked for"
-            raise RefusalError(refusal(409, "content type", detail))
-        if "ttl" not in own and "expires-at" not in own:
-            own |= {key: source.labels[key] for key in ("ttl", "expires-at") if key in source.labels}
-        oldest, tail = oldest_of(source), source.stream.tail
-        offset = tail if wish.offset is None else wish.offset
-        if not oldest <= offset <= tail and not is_there:
-            raise (TrimmedError if offset < oldest else BeyondTailError)(wish.source, offset, oldest, tail)
-        own |= {FORKED_FROM: source.id, OFFSET: str(offset), SUB_OFFSET: str(wish.sub_offset)}
-        start = start_of(own, is_json=source.is_json)
-        piece = () if is_there else await self._piece(source, offset, wish.sub_offset)
-        return Fork(source, own, start, piece)
-
-    async def _piece(self, source: Served, offset: int, sub_offset: int) -> tuple[bytes, ...]:
-        """Return the part of the record at `offset` that a fork takes over. Raises `RefusalError`: the source has less."""
-        tail = source.stream.tail
-        if source.is_json:
-            if offset + sub_offset > tail:
-                raise _overshoots(sub_offset, tail - offset, "messages")
-            return ()
-        if not sub_offset:
-            return ()
-        record = b"" if offset == tail else (await _read(source, offset, PIECE_BYTES)).records[0]
-        if sub_offset > len(record):
-            raise _overshoots(sub_offset, len(record), "bytes")
-        return (record[:sub_offset],)
 
     async def make(self, name: str, fork: Fork, create: Callable[[], Awaitable[Stream]]) -> Stream:
         """Make a fork, and return it. Meanwhile its source is not deleted.
@@ -262,7 +280,8 @@ class Forks:
         Raises as `Stream.delete` and `Stream.label`.
         """
         if self.has_any(served.id) and not served.is_deleted:
-            await served.stream.label({**served.stream.labels, DELETED: "true"})
+            kept = {key: served.stream.labels[key] for key in KEPT if key in served.stream.labels}
+            await served.stream.label({**kept, "content-type": served.media_type, DELETED: "true"})
             served.is_deleted = True
         if not self.has_any(served.id):
             await self._delete(served)
@@ -271,8 +290,8 @@ class Forks:
                 try:
                     await self._delete(source)
                 except OutlastError as error:
-                    # The fork is deleted, which was asked for. This is tried again when somebody asks for the source.
-                    logger.debug("streams: %r was deleted, and its records stay for now: %r", source.name, error)
+                    # The fork is deleted, which was asked for.
+                    self._later(source.name, error)
                     return
                 source = source.source
 
@@ -288,10 +307,30 @@ class Forks:
             try:
                 await self.delete(served)
             except OutlastError as error:
-                logger.debug("streams: %r was deleted, and its records stay for now: %r", served.name, error)
+                self._later(served.name, error)
             else:
                 raise StreamNotFoundError(served.name, "it was deleted, and so were its forks")
         raise GoneError(served.name)
+
+    async def clean_up(self, now: float) -> None:
+        """End the deletions that were not ended: the process did, or the disk refused. What is refused again is left."""
+        self._load()
+        hidden, self._hidden = self._hidden, []
+        for name in hidden:
+            with contextlib.suppress(RefusalError, StreamNotFoundError):
+                try:
+                    served = await self._served.get(name, now)
+                    if served.is_deleted:
+                        await self.settle(served)
+                except OutlastError as error:
+                    if isinstance(error, StreamNotFoundError):
+                        raise
+                    self._later(name, error)
+
+    def _later(self, name: str, error: OutlastError) -> None:
+        logger.debug("streams: %r was deleted, and its records stay for now: %r", name, error)
+        if name not in self._hidden:
+            self._hidden.append(name)
 
 
 def _no_more(source: str) -> RefusalError:

@@ -82,8 +82,6 @@ async def _poll(node: Node, request: Request, served: Served, position: int, see
     if position < served.tail:
         chunk = await served.fetch(position, node.chunk_bytes)
         following, body = chunk.next, joined(chunk.records, is_json=served.is_json)
-    elif served.is_closed:
-        following, body = position, b""
     else:
         piece = await next_piece(node, request, served, position)
         following, body = (position, b"") if piece is None else (piece.next, piece.body)

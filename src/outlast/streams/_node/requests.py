@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import parse_qsl, unquote_to_bytes
+from urllib.parse import parse_qsl, quote, unquote_to_bytes
 
+from outlast.streams._node import protocol
 from outlast.streams._node.answers import RefusalError, bad_request, refusal
 
 if TYPE_CHECKING:
@@ -28,8 +29,13 @@ _SECONDS: Final = re.compile(rb"[0-9]{1,9}(?:\.[0-9]{1,9})?")
 _HOST: Final = re.compile(rb"[A-Za-z0-9._:\[\]-]{1,255}")
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _NO_ESCAPE: Final = re.compile(rb"%(?![0-9A-Fa-f]{2})")
-_MANY: Final = frozenset({b"accept", b"cache-control", b"via", b"x-forwarded-for", b"forwarded", b"accept-encoding", b"cookie"})
-"""Headers that may come several times; nothing here reads them."""
+SINGLE: Final = frozenset(
+    {
+        *(b"host", b"content-length", b"content-encoding", b"transfer-encoding", b"x-request-timeout", b"sec-fetch-site"),
+        *(protocol.CONTENT_TYPE, *protocol.SENT),
+    }
+)
+"""Headers that decide something: of two of them, one would be left out."""
 
 
 class ClientGoneError(Exception):
@@ -130,7 +136,7 @@ def _too_large(size: int, limit: int) -> RefusalError:
 def _check_single(raw: list[tuple[bytes, bytes]]) -> None:
     seen: set[bytes] = set()
     for name, _ in raw:
-        if name in seen and name not in _MANY:
+        if name in seen and name in SINGLE:
             raise bad_request("repeated header", f"the header {name.decode('latin-1')!r} came more than once")
         seen.add(name)
 
@@ -139,7 +145,7 @@ def raw_path(scope: Scope) -> bytes:
     """Return the path as it was sent, without the query."""
     raw: bytes | None = scope.get("raw_path")
     # A server that does not say leaves what it has decoded: then an encoded slash cannot be told from a slash.
-    return raw.partition(b"?")[0] if raw is not None else scope["path"].encode()
+    return raw.partition(b"?")[0] if raw is not None else quote(scope["path"], errors="replace").encode()
 
 
 @lru_cache(NAMES_KEPT)

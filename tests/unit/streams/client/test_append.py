@@ -9,18 +9,23 @@ from typing import Any
 import pytest
 from client_site import Site
 
-from outlast import Unavailable
+from outlast import ConfigurationError, Kind, Stopping, Unavailable
+from outlast.admission import Throttle
 from outlast.streams import (
     AppendTooLargeError,
     ClientStream,
+    ExpiredError,
     FencedError,
     LimitError,
     OutcomeUnknownError,
     Producer,
+    SequenceError,
     StreamClosedError,
     StreamError,
     StreamNotFoundError,
 )
+from outlast.streams._client import writing
+from outlast.streams._client.decisions.sequences import Sequences
 from outlast.testing import run_virtual
 
 pytestmark = pytest.mark.expected_logs
@@ -269,3 +274,198 @@ def test_an_identity_of_the_callers_own_is_sent_as_it_is() -> None:
         assert (caught.value.epoch, caught.value.newest) == (2, 3)
 
     run_virtual(main)
+
+
+def test_an_append_whose_turn_does_not_come_before_its_deadline_is_not_sent() -> None:
+    async def main() -> None:
+        site = Site()
+        orders = await made(site)
+        site.script = [site.hang]
+        first = asyncio.create_task(orders.append(b"hangs", deadline_s=20.0))
+        await asyncio.sleep(0.1)
+        with pytest.raises(ExpiredError, match="was not sent"):
+            await orders.append(b"late", deadline_s=5.0)
+        with pytest.raises(ExpiredError, match="was not sent"):
+            await orders.append(b"late", deadline_s=0.0)
+        assert len(site.asked("POST")) == 1
+        await first
+        assert site.streams["orders"].records == [b"hangs"]
+        with pytest.raises(ExpiredError, match="before it was sent"):
+            await orders.append(b"late", deadline_s=0.0)
+        assert b"late" not in site.streams["orders"].records
+
+    run_virtual(main)
+
+
+def test_appends_that_wait_for_their_turn_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writing, "WAITING_MAX", 3)
+
+    async def main() -> None:
+        site = Site()
+        orders = await made(site)
+        tasks = [asyncio.create_task(orders.append(b"%d" % n)) for n in range(4)]
+        await asyncio.sleep(0)
+        with pytest.raises(Unavailable, match="wait already"):
+            await orders.append(b"too many")
+        await asyncio.gather(*tasks)
+        assert site.streams["orders"].records == [b"0", b"1", b"2", b"3"]
+
+    run_virtual(main)
+
+
+def test_the_streams_that_are_remembered_are_bounded_and_a_forgotten_one_gets_a_new_producer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def main() -> None:
+        site = Site()
+        client = site.made()
+        writers = writing.Writers(lambda: Sequences(client._new_id), limit=2)
+        monkeypatch.setattr(client, "_writers", writers)
+        streams = [await client.create(f"s{n}") for n in range(3)]
+        for _ in range(2):
+            for stream in streams:
+                await stream.append(b"x")
+        assert len(writers._by_name) == 2
+        assert len({request.headers["producer-id"] for request in site.asked("POST")}) == 6
+        assert [kept.records for kept in site.streams.values()] == [[b"x", b"x"]] * 3
+
+    run_virtual(main)
+
+
+def test_a_delete_whose_answer_was_lost_is_looked_after_and_not_sent_again() -> None:
+    async def main() -> None:
+        site = Site()
+        orders = await made(site)
+        site.script = [site.lose]
+        await orders.delete()
+        assert len(site.asked("DELETE")) == 1
+        orders = await made(site)
+        site.script = [site.drop]
+        with pytest.raises(OutcomeUnknownError):
+            await orders.delete()
+        assert "orders" in site.streams, "another one might have made it meanwhile"
+        site.script = [site.refuse]
+        await orders.delete()
+        assert site.streams == {}
+
+    run_virtual(main)
+
+
+def test_a_create_whose_answer_was_lost_does_not_say_that_it_was_there_before() -> None:
+    async def main() -> None:
+        site = Site()
+        client = site.made()
+        site.script = [site.lose]
+        with pytest.raises(OutcomeUnknownError, match="made by this or before"):
+            await client.create("orders")
+        site.script = [site.lose]
+        await client.create("bills", data=b"x", exist_ok=True)
+        assert site.streams["bills"].records == [b"x"]
+
+    run_virtual(main)
+
+
+def test_what_the_server_refuses_too_often_is_refused_here() -> None:
+    async def main() -> None:
+        site = Site()
+        client = site.made(throttle=Throttle(k=1.0))
+        orders = await client.create("orders")
+        site.always = site.say(429, "rate", "overloaded", detail="too many", retry_after_s=0.1)
+        for _ in range(20):
+            with pytest.raises(Unavailable) as caught:
+                await orders.append(b"x", deadline_s=3.0)
+            assert caught.value.fault.kind is Kind.OVERLOADED
+        assert client._asking.throttler.refused > len(site.asked("POST")) // 2
+
+    run_virtual(main)
+
+
+def test_a_client_that_is_closed_ends_what_is_under_way_and_leaves_it_in_doubt() -> None:
+    async def main() -> None:
+        site = Site()
+        client = site.made()
+        async with client:
+            orders = await client.create("orders")
+            site.script = [site.hang]
+            task = asyncio.create_task(orders.append(b"x"))
+            await asyncio.sleep(1.0)
+            await client.close()
+            with pytest.raises(Stopping):
+                await task
+            assert client._writers.get("orders").sequences.in_doubt
+
+    run_virtual(main)
+
+
+def test_a_server_that_knows_no_producer_twice_is_told_to_the_caller() -> None:
+    async def main() -> None:
+        site = Site()
+        orders = await made(site)
+        gap = site.plain(409, headers={"producer-expected-seq": "7"})
+        site.script = [gap, gap]
+        with pytest.raises(SequenceError) as caught:
+            await orders.append(b"x")
+        assert (caught.value.sequence, caught.value.expected) == (0, 7)
+        assert len(site.asked("POST")) == 2
+        await orders.append(b"x", sequence="0001")
+        assert site.asked("POST")[-1].headers["stream-seq"] == "0001"
+
+    run_virtual(main)
+
+
+def test_those_in_line_behind_a_refusal_are_refused_with_it() -> None:
+    async def main() -> None:
+        site = Site()
+        orders = await made(site)
+        site.always = site.say(507, "ENOSPC", "exhausted", detail="full", retry_after_s=5.0)
+        told = await asyncio.gather(*(orders.append(b"%d" % n) for n in range(10)), return_exceptions=True)
+        assert {type(each) for each in told} == {Unavailable}
+        assert len(site.asked("POST")) == 1
+
+    run_virtual(main)
+
+
+def test_a_call_that_gets_no_connection_is_unavailable_and_was_not_sent() -> None:
+    async def main() -> None:
+        site = Site()
+        client = site.made(connections_max=1)
+        orders, bills = await client.create("orders"), await client.create("bills")
+        site.script = [site.hang]
+        first = asyncio.create_task(orders.append(b"hangs", deadline_s=60.0))
+        await asyncio.sleep(0.1)
+        with pytest.raises(Unavailable, match="in use") as caught:
+            await bills.append(b"x", deadline_s=3.0)
+        assert caught.value.fault.kind is Kind.OVERLOADED
+        await first
+        assert site.streams["bills"].records == []
+
+    run_virtual(main)
+
+
+@pytest.mark.parametrize("name", ["", "a/../b", ".", "a\nb", "x" * 1025, "\x7f"])
+def test_a_name_that_would_be_another_in_a_url_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match=r"name"):
+        Site().made().stream(name)
+
+
+def test_names_travel_encoded_and_a_server_may_have_its_streams_elsewhere() -> None:
+    async def main() -> None:
+        site = Site()
+        client = site.made(prefix="streams/v2/")
+        for name in ("a/b c", "é?#%", "a//b/"):
+            with pytest.raises(StreamNotFoundError):
+                await client.stream(name).head()
+        assert [request.url.raw_path for request in site.requests] == [
+            b"/streams/v2/a/b%20c",
+            b"/streams/v2/%C3%A9%3F%23%25",
+            b"/streams/v2/a//b/",
+        ]
+
+    run_virtual(main)
+
+
+def test_a_client_says_what_cannot_work_and_shows_no_secret() -> None:
+    with pytest.raises(ConfigurationError, match="attempt_s"):
+        Site().made(attempt_s=0.0)
+    client = Site().made(token="secret")
+    assert (repr(client), repr(client.stream("orders"))) == ("<Client node up>", "<ClientStream 'orders'>")

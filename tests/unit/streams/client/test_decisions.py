@@ -121,6 +121,14 @@ def test_a_full_disk_is_waited_for_only_by_who_wants_to_or_is_in_doubt() -> None
     assert len(run([failure(Certainty.UNKNOWN), full, full], Effect.ONCE)[0]) == 3
 
 
+def test_the_servers_cause_is_told_and_not_that_of_the_clients_own_throttle() -> None:
+    theirs = failure(Certainty.REFUSED, Kind.OVERLOADED)
+    fault = Fault(Kind.OVERLOADED, "throttled", "it accepted 0 of 9 calls", "node", Scope.CALL, 1.0)
+    ours = Failure(Certainty.NOT_SENT, Unavailable("node", fault, 0.0, 1.0), fault, passes=True)
+    assert run([theirs, ours, ours], Effect.NONE, deadline_s=1.0)[1] is theirs.error
+    assert run([ours], Effect.NONE, deadline_s=0.5)[1] is ours.error
+
+
 # Sequences.
 
 

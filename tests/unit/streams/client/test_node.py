@@ -19,10 +19,12 @@ from outlast.streams import (
     BeyondTailError,
     Client,
     StreamClosedError,
+    StreamError,
     StreamExistsError,
     StreamNotFoundError,
     TrimmedError,
 )
+from outlast.streams._client import client as client_module
 from outlast.testing import run_virtual
 
 if TYPE_CHECKING:
@@ -80,6 +82,10 @@ def test_create_says_what_is_there_already() -> None:
                 await client.create("a", content_type="text/plain", ttl_s=60)
             with pytest.raises(StreamExistsError, match="other options"):
                 await client.create("a", content_type="application/json", exist_ok=True)
+            later = "2999-01-01T00:00:00Z"
+            await client.create("b", expires_at=later, closed=True, data=b"all")
+            closed = await client.stream("b").head()
+            assert (closed.expires_at, closed.closed) == (later, True)
             head = await client.stream("a").head()
             assert (head.ttl_s, head.expires_at, head.closed) == (60, None, False)
 
@@ -182,6 +188,53 @@ def test_a_consumer_has_its_place_at_the_node() -> None:
             await orders.delete_consumer("billing")
             assert await orders.consumers() == []
             assert all("billing" in url or "orders" in url for _, url in transport.requests)
+
+    run_virtual(main)
+
+
+def test_a_check_of_every_byte_is_asked_of_the_node() -> None:
+    async def main() -> None:
+        async with clients() as (client, _):
+            await client.create("orders", data=b"x")
+            [check] = await client.verify()
+            assert (check.is_healthy, check.streams, check.records, check.findings) == (True, 1, 1, ())
+            assert await client.verify("/disk") == (check,)
+
+    run_virtual(main)
+
+
+def test_a_list_of_many_pages_is_asked_page_by_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client_module, "PAGE", 2)
+
+    async def main() -> None:
+        async with clients() as (client, transport):
+            for number in range(5):
+                await client.create(f"s{number}")
+            transport.requests.clear()
+            assert [info.name async for info in client.list()] == [f"s{number}" for number in range(5)]
+            assert len(transport.requests) == 3
+
+    run_virtual(main)
+
+
+def test_a_consumer_says_its_settings_again_to_a_node_that_was_started_again() -> None:
+    async def main() -> None:
+        files = disk_in_memory()
+        async with serving(files) as rig:
+            transport = NodeTransport(rig.app)
+            client = Client("http://node", client=httpx2.AsyncClient(transport=transport, trust_env=False))
+            orders = await client.create("orders", content_type="text/plain", data="x")
+            billing = await orders.consumer("billing", lease_s=7.0)
+            assert repr(billing) == "<ClientConsumer 'billing' of stream 'orders'>"
+        async with serving(files) as rig:
+            transport.app = rig.app
+            assert [each.data for each in await billing.fetch()] == [b"x"]
+            assert [request for request in transport.requests if request[0] == "PUT"][-1][1].endswith("/consumers/billing")
+            with pytest.raises(StreamError):
+                await billing.acknowledge(99)
+            await orders.delete()
+            with pytest.raises(StreamNotFoundError):
+                await billing.fetch()
 
     run_virtual(main)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from client_site import Site
 
-from outlast import Unavailable
+from outlast import Stopping, Unavailable
 from outlast.streams import (
     BeyondTailError,
     DamagedError,
@@ -341,5 +341,38 @@ def test_events_that_go_backwards_are_asked_for_once_more_and_are_then_an_error(
             await tail()
         assert messages(got) == [0, 1, 2, 3]
         assert [r.headers.get("cache-control") for r in site.asked("GET")[2:]] == [None, "no-cache"]
+
+    run_virtual(main)
+
+
+@pytest.mark.parametrize("sse", [False, True], ids=["polls", "events"])
+def test_a_tail_of_a_client_that_is_closed_ends_with_stopping(*, sse: bool) -> None:
+    async def main() -> None:
+        site = Site()
+        client, orders = await with_records(site, 1)
+        task = asyncio.create_task(all_of(orders, follow=True, sse=sse))
+        await asyncio.sleep(1.0)
+        await client.close()
+        with pytest.raises(Stopping):
+            await task
+
+    run_virtual(main)
+
+
+def test_tails_that_are_answered_500_share_the_retry_budget() -> None:
+    async def main() -> None:
+        site = Site()
+        client, orders = await with_records(site, 1)
+        site.always = site.plain(500)
+        tasks = [asyncio.create_task(all_of(orders, follow=True)) for _ in range(50)]
+        await asyncio.sleep(60.0)
+        asked = len(site.asked("GET"))
+        await asyncio.sleep(60.0)
+        # 50 tails that waited 2 s each on the average would ask 1,500 times.
+        assert len(site.asked("GET")) - asked < 700
+        assert client.peer.passable
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
 
     run_virtual(main)

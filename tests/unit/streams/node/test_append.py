@@ -151,10 +151,11 @@ def test_a_header_that_decides_something_comes_once() -> None:
     async def main() -> None:
         async with served(disk_in_memory()) as client:
             await client.put("orders")
-            for line in ((b"content-type", b"text/plain"), (b"content-type", b"text/html")):
-                refused = await client.post("orders", b"x", raw=[line])
+            lines = [(b"content-type", b"text/plain"), (b"host", b"x"), (b"stream-seq", b"2"), (b"x-request-timeout", b"9")]
+            for line in lines:
+                refused = await client.post("orders", b"x", raw=[line], stream_seq="1", x_request_timeout="9")
                 assert (refused.status, refused.problem["code"]) == (400, "repeated header")
-            many = [(b"accept", b"a/b"), (b"accept", b"c/d")]
+            many = [(b"accept", b"a/b"), (b"accept", b"c/d"), (b"x-made-up", b"1"), (b"x-made-up", b"2")]
             assert (await client.post("orders", b"x", raw=many)).status == 204
             assert await stored(client) == [b"x"]
 

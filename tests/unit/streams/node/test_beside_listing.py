@@ -76,6 +76,29 @@ def test_a_stream_that_cannot_be_read_has_its_error_in_the_list_and_hides_no_oth
     run_virtual(main)
 
 
+def test_a_fork_and_a_stream_that_is_there_for_its_forks_alone_are_listed_as_such() -> None:
+    async def main() -> None:
+        async with asking(disk_in_memory()) as ask:
+            await ask.make("base", [b"one", b"two"])
+            await ask.make("fork", [], **{"stream-forked-from": "/v1/stream/base", "stream-fork-offset": f"{1:016d}"})
+            await (await ask.node.streams.open("fork")).append(b"three")
+            await ask.json("PUT", path_of("fork", "consumers", "billing"), status=201)
+            assert (await ask("DELETE", "/v1/stream/base")).status == 204
+            base, fork = (await ask.json("GET", "/v1/streams"))["streams"]
+            assert (base["name"], base["code"]) == ("base", "deleted")
+            assert (fork["oldest"], fork["tail"], fork["labels"]["fork-offset"]) == (0, 2, "1")
+            assert await ask.problem("GET", path_of("base")) == (410, "deleted")
+            # Its records are those of its source, and its own; a consumer has its own, and trimming lets go of them alone.
+            records = (await ask.json("GET", path_of("fork", "records")))["records"]
+            assert [(each["position"], each["data"]) for each in records] == [(0, "one"), (1, "three")]
+            got = (await ask.json("POST", path_of("fork", "consumers", "billing", "fetch")))["records"]
+            assert [each["position"] for each in got] == [1]
+            assert await ask.json("POST", path_of("fork", "trim"), {"before": 1}) == {"oldest": 0, "tail": 2}
+            assert await ask.json("POST", path_of("fork", "trim"), {"before": 2}) == {"oldest": 2, "tail": 2}
+
+    run_virtual(main)
+
+
 def test_usage_shows_each_disk_and_the_first_cause_of_what_is_wrong_with_it(expected_logs: Any) -> None:
     expected_logs("/full")
     files = disk_in_memory("/full", "/well")

@@ -195,6 +195,30 @@ def test_a_delete_is_told_and_breaks_off() -> None:
     assert run_virtual(main) == 1
 
 
+def test_a_delete_of_what_has_forks_is_told_in_the_same_way() -> None:
+    async def main() -> None:
+        async with serving() as rig:
+            await rig.put("a", TEXT, b"one")
+            await rig.put("fork", {"stream-forked-from": "/v1/stream/a"})
+            readers = [await reading(rig) for _ in range(3)]
+            of_fork = await reading(rig, "fork?offset=-1&live=sse")
+            poll = rig.begin("GET", "a?offset=now&live=long-poll")
+            await settled()
+            await rig.ask("DELETE", "a")
+            for reader in readers:
+                (error,) = map(json.loads, sse_reader.of((await reader.task).body, "error"))
+                assert (error["status"], error["code"]) == (410, "deleted")
+                assert reader.cut
+                assert not reader.exchange.ended
+            assert (await poll.task).status == 410
+            await rig.post("fork", b"two")
+            await settled()
+            assert data(of_fork.exchange) == [b"one", b"two"]
+            await of_fork.leave()
+
+    run_virtual(main)
+
+
 def test_what_was_let_go_of_under_a_reader_is_told_with_the_oldest_position() -> None:
     async def main() -> None:
         async with serving() as rig:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 from datetime import UTC, datetime
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,7 +15,9 @@ from store_parts import disk_in_memory
 import outlast
 from outlast.disk import Disk
 from outlast.streams import Node, Streams
+from outlast.streams._node import expiry
 from outlast.streams._node.expiry import left
+from outlast.streams._node.served import Served, ServedStreams
 from outlast.testing import run_virtual
 
 if TYPE_CHECKING:
@@ -231,13 +234,82 @@ def test_the_end_of_one_that_was_deleted_unasked_is_none_of_the_next_of_its_name
             await rig.node.expiry.turn(rig.stop)
             for name in "ab":
                 await rig.streams.delete(name)
-            await rig.streams.create("a")
-            for _ in range(2):
-                await asyncio.sleep(10)
+            await asyncio.sleep(5)
+            await rig.streams.create("a", labels={"ttl": "10"})
+            for seconds, names in ((7, ["a"]), (9, ["a"]), (1, [])):
+                await asyncio.sleep(seconds)
                 await rig.node.expiry.turn(rig.stop)
                 await rig.node.expiry.turn(rig.stop)
-                assert rig.streams.names() == ["a"]
+                assert rig.streams.names() == names
             assert not rig.node.expiry._asleep
+
+    run_virtual(main)
+
+
+def test_what_ends_is_remembered_no_longer_than_it_is_there() -> None:
+    async def main() -> None:
+        async with serving() as rig:
+            await rig.node.expiry.turn(rig.stop)
+            for _ in range(3):
+                await rig.put("a", ttl(10))
+                await rig.streams.delete("a")
+                await rig.put("a")
+                assert not rig.node.served.mortal
+                await rig.ask("DELETE", "a")
+
+    run_virtual(main)
+
+
+def test_many_are_looked_at_by_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(expiry, "LOOKED_AT", 2)
+
+    async def main() -> list[int]:
+        files = disk_in_memory()
+        async with serving(files) as rig:
+            for number in range(5):
+                await rig.put(f"asleep-{number}", ttl(10))
+        async with serving(files) as rig:
+            await rig.node.expiry.turn(rig.stop)
+            for number in range(5):
+                await rig.put(f"served-{number}", ttl(10))
+            for _ in range(20):
+                await rig.node.expiry.turn(rig.stop)
+                assert len(rig.node.expiry._left) < 10
+            await asyncio.sleep(10)
+            left_there = list[int]()
+            for _ in range(6):
+                await rig.node.expiry.turn(rig.stop)
+                left_there.append(len(rig.streams.names()))
+            return left_there
+
+    left_there = run_virtual(main)
+    assert left_there[-1] == 0
+    assert all(before - after <= 2 for before, after in pairwise([10, *left_there]))
+
+
+def test_one_that_is_asked_for_as_it_is_to_end_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        files = disk_in_memory()
+        async with serving(files) as rig:
+            await rig.put("a", ttl(10), b"one")
+        async with serving(files) as rig:
+            await rig.node.expiry.turn(rig.stop)
+            await asyncio.sleep(11)
+            get = ServedStreams.get
+
+            async def later(streams: ServedStreams, name: str, now: float) -> Served:
+                monkeypatch.setattr(ServedStreams, "get", get)
+                assert (await rig.get("a")).body == b"one"
+                return await get(streams, name, now)
+
+            monkeypatch.setattr(ServedStreams, "get", later)
+            await rig.node.expiry.turn(rig.stop)
+            await asyncio.sleep(9)
+            await rig.node.expiry.turn(rig.stop)
+            assert rig.streams.names() == ["a"]
+            await asyncio.sleep(1)
+            await rig.node.expiry.turn(rig.stop)
+            assert rig.streams.names() == []
 
     run_virtual(main)
 

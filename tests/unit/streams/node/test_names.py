@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 import pytest
 from node_parts import served
 from store_parts import disk_in_memory
 
 from outlast.testing import run_virtual
+
+if TYPE_CHECKING:
+    from collections.abc import MutableMapping
 
 METHODS = ("PUT", "POST", "GET", "HEAD", "DELETE")
 
@@ -111,5 +116,25 @@ def test_a_long_name_goes_through_a_whole_life() -> None:
             assert (await client.post(quoted, b"", stream_closed="true")).status == 204
             assert (await client("DELETE", f"/v1/stream/{quoted}")).status == 204
             assert client.node.streams.names() == []
+
+    run_virtual(main)
+
+
+def test_a_server_that_says_no_raw_path_serves_the_names_that_it_has_decoded() -> None:
+    async def main() -> None:
+        async with served(disk_in_memory()) as client:
+            for path, name in (("/v1/stream/a b%", "a b%"), ("/v1/stream/\xe9/1?", "\xe9/1?"), ("/v1/stream/\udcff", "?")):
+                scope = {"type": "http", "method": "PUT", "path": path, "query_string": b"", "headers": []}
+                sent: list[Any] = []
+
+                async def receive() -> dict[str, Any]:
+                    return {"type": "http.request", "body": b""}
+
+                async def send(message: MutableMapping[str, Any], sent: list[Any] = sent) -> None:
+                    sent.append(message)
+
+                await client.node(scope, receive, send)
+                assert sent[0]["status"] == 201
+                assert name in client.node.streams.names()
 
     run_virtual(main)

@@ -181,6 +181,28 @@ def test_the_tag_of_a_deleted_stream_is_none_of_the_next() -> None:
     run_virtual(main)
 
 
+def test_an_answer_from_before_a_delete_is_told_apart_from_those_after_it() -> None:
+    async def main() -> None:
+        async with serving(chunk_bytes=4) as rig:
+            answers = []
+            for _ in range(2):
+                await rig.put("a", TEXT, b"same")
+                await rig.post("a", b"more")
+                answers.append((await rig.get("a"), await rig.get(f"a?offset={offset(1)}")))
+                await rig.ask("DELETE", "a")
+            (below, at_end), (below_again, at_end_again) = answers
+            assert below.body == below_again.body
+            assert below.headers["etag"] != below_again.headers["etag"], "what may be kept names its incarnation"
+            assert {at_end.headers["cache-control"], at_end_again.headers["cache-control"]} == {"no-store"}
+            await rig.put("a", TEXT, b"same")
+            await rig.post("a", b"more")
+            assert (await rig.get("a", {"if-none-match": below.headers["etag"]})).status == 200
+            old = await rig.get(f"a?offset={offset(3)}", {"cache-control": "no-cache"})
+            assert (old.status, old.json["tail"]) == (400, offset(2)), "an offset from a longer past is refused with the tail"
+
+    run_virtual(main)
+
+
 def test_a_head_never_has_a_body_and_its_headers_are_those_of_a_get() -> None:
     async def main() -> None:
         async with serving() as rig:

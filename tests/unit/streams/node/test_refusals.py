@@ -12,6 +12,7 @@ from node_parts import SLOW, NodeClient, producer, served
 from store_parts import MIB, data, disk_in_memory, entered, fill
 
 from outlast import Fault, Kind, Scope, Stopping, Unavailable
+from outlast.extend import NewerFormatError
 from outlast.streams import (
     AppendTooLargeError,
     BeyondTailError,
@@ -80,8 +81,9 @@ def test_each_error_of_the_store_has_its_status_and_says_what_is_known(
     assert b"x-content-type-options" in names
 
 
-def test_what_is_no_error_of_the_store_is_a_bug() -> None:
-    assert problem_for(ZeroDivisionError()) is None
+@pytest.mark.parametrize("error", [ZeroDivisionError(), NewerFormatError("format 9")])
+def test_what_a_person_has_to_see_is_left_to_who_logs_it(error: Exception) -> None:
+    assert problem_for(error) is None
 
 
 # The disk.

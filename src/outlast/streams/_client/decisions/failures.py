@@ -24,7 +24,6 @@ from outlast.streams._errors import (
     FencedError,
     LimitError,
     OutcomeUnknownError,
-    PositionMismatchError,
     SequenceError,
     StreamClosedError,
     StreamError,
@@ -42,7 +41,8 @@ if TYPE_CHECKING:
 PROBLEM_TYPE: Final = "application/problem+json"
 RETRY_S: Final = 1.0
 """The wait that a refusal names, where the server has named none."""
-NOT_SENT_CODES: Final = frozenset({"no connection", "deadline over", "bad header", "bad URL"})
+DEADLINE_OVER: Final = "deadline over"
+NOT_SENT_CODES: Final = frozenset({"no connection", DEADLINE_OVER, "bad header", "bad URL"})
 """Codes of `HttpPeer` for what ended before anything was sent."""
 DIALLING: Final = frozenset({"ConnectError", "ConnectTimeout"})
 """The errors of both libraries while there is no connection yet."""
@@ -77,12 +77,18 @@ def failure_of(exc: Exception, asked: Asked, peer: str) -> Failure:
     if isinstance(exc, AnswerError):
         return _answered(exc, fault, asked, peer)
     if isinstance(exc, OutlastError) and fault.code in NOT_SENT_CODES:
-        return Failure(Certainty.NOT_SENT, exc, fault, passes=fault.kind in PASSING)
+        return Failure(Certainty.NOT_SENT, _not_sent(exc, fault, asked, peer), fault, passes=fault.kind in PASSING)
     is_dialling = any(cls.__name__ in DIALLING for cls in type(exc).__mro__)
     certainty = Certainty.NOT_SENT if is_dialling else Certainty.UNKNOWN
     if fault.kind in PASSING:
         return Failure(certainty, refusal(fault, peer, exc), fault, passes=True)
     return Failure(certainty, exc, fault, passes=False)
+
+
+def _not_sent(exc: Exception, fault: Fault, asked: Asked, peer: str) -> Exception:
+    if fault.code == DEADLINE_OVER and asked.stream:
+        return ExpiredError(asked.stream, f"the deadline of this {asked.action} was over before it was sent")
+    return refusal(fault, peer, exc) if fault.kind is Kind.OVERLOADED else exc
 
 
 def refusal(fault: Fault, peer: str, cause: Exception, since_s: float = 0.0) -> Unavailable:
@@ -155,6 +161,8 @@ def _typed(exc: AnswerError, asked: Asked) -> Exception | None:  # noqa: PLR0911
         case 403 if asked.producer is not None and "producer-epoch" in answer.headers:
             newest = number(answer.headers["producer-epoch"])
             return FencedError(stream, asked.producer.id, asked.producer.epoch, newest)
+        case 410 if asked.action == "head":
+            return StreamNotFoundError(stream, "it was deleted, and its forks keep its name")
         case 410:
             return OffsetGoneError(stream, f"offset {asked.offset!r} is gone, or all of it: read from '-1' what is there")
         case 413:
@@ -189,8 +197,6 @@ def _by_code(  # noqa: PLR0911 - a table
             return TrimmedError(stream, position, oldest, tail)
         case BeyondTailError.code:
             return BeyondTailError(stream, position, oldest, tail)
-        case PositionMismatchError.code:
-            return PositionMismatchError(stream, number(members.get("at")), tail)
         case LimitError.code:
             return LimitError(stream, detail)
         case ExpiredError.code:
@@ -204,6 +210,9 @@ def _by_code(  # noqa: PLR0911 - a table
             return _too_large(asked, number(members.get("limit")))
         case StreamClosedError.code:
             return StreamClosedError(stream, detail)
+        case "deleted" if asked.action != "create":
+            # It has forks, which keep its name.
+            return StreamNotFoundError(stream, detail.replace(f"the stream {stream!r} was", "it was"))
         case _:
             return None
 

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 BACKOFF: Final = Backoff(base_s=0.1, cap_s=5.0, jitter=Jitter.DECORRELATED)
 """The waits between attempts, each drawn by chance: 0.1 s to 5 s, and at least what the server asks for."""
+THROTTLED: Final = "throttled"
+"""The code of a refusal by the client's own throttle (`outlast.admission.Throttler`)."""
 RATIO: Final = 0.1
 """Retries add a tenth to the load, and three a second (`outlast.RetryBudget`)."""
 
@@ -71,6 +73,8 @@ class Attempts:
     """The attempts of one request so far."""
 
     backoff: BackoffState = FRESH
+    cause: Failure | None = None
+    """The last failure that is none of the client's own throttle: that only repeats what the server has said."""
     doubt: Failure | None = None
     """The first attempt of which nobody knows whether it is done."""
 
@@ -112,6 +116,8 @@ class Rule:
         """Return the attempts with this one, and what to do."""
         if failure.certainty is Certainty.UNKNOWN and effect is not Effect.NONE:
             attempts = replace(attempts, doubt=attempts.doubt or failure)
+        if attempts.cause is None or failure.fault.code != THROTTLED:
+            attempts = replace(attempts, cause=failure)
         unsure = attempts.doubt is not None
         if (unsure and effect is Effect.TWICE) or not self._may_pass(failure, waits_for_room or unsure):
             return attempts, End(end(failure, attempts, stream, effect))
@@ -121,8 +127,9 @@ class Rule:
         # without a token it waits on, since to give up would help nobody.
         if failure.certainty is not Certainty.NOT_SENT and not self.budget.take(now):
             if not unsure:
-                failure.error.add_note("it was not tried again: the retry budget is used up")
-                return attempts, End(failure.error)
+                error = end(failure, attempts, stream, effect)
+                error.add_note("it was not tried again: the retry budget is used up")
+                return attempts, End(error)
             wait_s += self.backoff.cap_s
         if now + wait_s >= deadline_at:
             return attempts, End(end(failure, attempts, stream, effect))
@@ -138,7 +145,7 @@ def end(failure: Failure, attempts: Attempts, stream: str, effect: Effect) -> Ex
     """Return the error of a request that is not tried again."""
     doubt = attempts.doubt
     if doubt is None or failure.settles or (effect is Effect.SAME and not failure.passes):
-        return failure.error
+        return (attempts.cause or failure).error
     error = OutcomeUnknownError(
         stream,
         f"whether it is done is not known: {doubt.fault.code}: {doubt.fault.reason}; the last attempt: {failure.fault.code}",

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Final
 
 from outlast import OutlastError, Stopping
 from outlast.http import EventStream
+from outlast.streams._errors import StreamNotFoundError
 from outlast.streams._node import protocol
-from outlast.streams._node.answers import SECURITY, BrokenOffError, problem_for
+from outlast.streams._node.answers import SECURITY, BrokenOffError, RefusalError, problem_for
 from outlast.streams._node.live.cursors import next_cursor
 from outlast.streams._node.live.frames import control_frame, error_frame
 
@@ -92,8 +93,10 @@ class Events:
             except Stopping:
                 await self.aclose()
                 raise StopAsyncIteration from None
-            except OutlastError as error:
-                self._error = error
+            except (OutlastError, RefusalError) as error:
+                # A refusal is no failure: the shell that cuts the connection has nothing to say about one.
+                gone = StreamNotFoundError(self._served.name, "it was deleted")
+                self._error = error if isinstance(error, OutlastError) else gone
                 problem = problem_for(error)
                 self._rest = error_frame(problem.body() if problem is not None else b"{}")
         part, self._rest = self._rest[:SLICE_BYTES], self._rest[SLICE_BYTES:]
@@ -135,9 +138,8 @@ class Events:
             self._waiter.set_result(None)
 
     def _data(self, piece: Piece) -> bytes:
-        served, node = self._served, self._node
+        served = self._served
         self._position = piece.next
-        served.touch(node.now())
         up_to_date = piece.next == served.tail
         self._ended = closed = up_to_date and served.is_closed
         return piece.frames(self._present_cursor(), up_to_date=up_to_date, closed=closed)
