@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import aclosing
 from typing import assert_type
 
@@ -19,6 +20,7 @@ from outlast.streams import (
     ExpiredError,
     FencedError,
     LimitError,
+    Listed,
     Node,
     OutcomeUnknownError,
     PositionMismatchError,
@@ -52,6 +54,12 @@ async def come_and_go() -> None:
         orders = await streams.create("orders", kept, volume="a", exist_ok=True)
         assert_type(orders, Stream)
         assert_type(streams.names(), list[str])
+        orders = await streams.create("more", labels={"content-type": "text/plain"}, records=[b"one"], closed=True, start=5)
+        assert_type([(each.name, each.id, each.created) for each in streams.listed()], list[tuple[str, str, float]])
+        assert_type([each.labels for each in streams.listed()], list[Mapping[str, str]])
+        assert_type(streams.listed(), list[Listed])
+        assert_type(streams.labels("orders"), Mapping[str, str] | None)
+        assert_type(streams.find("orders"), Stream | None)
         assert_type(streams.disks, list[Disk])
         await streams.delete("orders")
     assert_type(await one.open("orders"), Stream)
@@ -64,6 +72,9 @@ async def append(orders: Stream) -> None:
     await orders.append((b"one", b"two"), headers=[{"a": "b"}, {}], producer=Producer("till 7", 0, 1))
     got = await orders.append(b"one", at=orders.tail)
     assert_type((got.first, got.next, got.duplicate), tuple[int, int, bool])
+    await orders.append([], producer=Producer("till 7", 0, 2), close=True)
+    assert_type(orders.producer_state("till 7"), tuple[int, int] | None)
+    await orders.label({**orders.labels, "closed by": "till 7"})
 
 
 async def read(orders: Stream) -> None:
@@ -74,7 +85,7 @@ async def read(orders: Stream) -> None:
             assert_type(record.headers.get("kind"), str | None)
     async for chunk in orders.chunks():
         assert_type(chunk, Chunk)
-    chunk = await orders.fetch(0, bytes_max=1 << 20, wait_s=10.0)
+    chunk = await orders.fetch(0, bytes_max=1 << 20, wait_s=10.0, until=lambda: orders.is_closed)
     assert_type((chunk.first, chunk.next, len(chunk)), tuple[int, int, int])
     assert_type(list(chunk), list[Record])
     assert_type(chunk.records[0], bytes)

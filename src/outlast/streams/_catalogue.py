@@ -8,6 +8,7 @@ from outlast.extend import NewerFormatError
 from outlast.streams._errors import DamagedError
 from outlast.streams._format.names import GONE_NAME, META_NAME, parse_folder_name
 from outlast.streams._log import read_meta
+from outlast.streams._log.folders import NEW_NAME
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,7 +22,7 @@ class Found(NamedTuple):
 
     streams: list[tuple[Path, Meta]]
     gone: list[Path]
-    """Those of deleted streams, of which something is left."""
+    """Those of streams that were deleted or never made, of which something is left."""
     unknown: list[tuple[Path, str]]
     """Those that are left as they are, and why: nobody can say which stream they hold."""
 
@@ -44,7 +45,9 @@ def look_over(folder: Path, files: FileSystem) -> Found:
         except (DamagedError, NewerFormatError) as error:
             found.unknown.append((path, str(error)))
         except FileNotFoundError:
-            if GONE_NAME in files.names(path):
+            inside = files.names(path)
+            # An empty folder is what a crash leaves before a creation has its first file, and after a removal has its last.
+            if not inside or GONE_NAME in inside or NEW_NAME in inside:
                 found.gone.append(path)
             else:
                 found.unknown.append((path, f"it has no {META_NAME}"))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from outlast import Fault, Kind, Scope, Unavailable
 from outlast.streams._commit import Lane
 from outlast.streams._consumers import Consumers
-from outlast.streams._errors import LimitError, SequenceError, StreamNotFoundError, closed_error
+from outlast.streams._errors import LimitError, StreamNotFoundError, closed_error
 from outlast.streams._reading import fetch
 
 if TYPE_CHECKING:
@@ -157,22 +157,18 @@ class Held:
             raise closed_error(self.name, view.tail)
         check_quota(self.name, self.options, size, view.size_bytes, self.lane.size_bytes)
 
-    def answer_if_closed(self, entry: Entry) -> Appended | None:
-        """Return None if the stream is open. If not, nothing can be added: return what a duplicate was answered.
+    def answered(self, entry: Entry) -> Appended | None:
+        """Return what was answered for an append that is stored already; None if it is to be stored. The disk is not asked.
 
-        Raises `FencedError`, and `StreamClosedError` for everything else. The disk is not asked.
+        Raises `FencedError`, and `StreamClosedError` when nothing can be added.
         """
         log = self._log
-        if self.gone or log is None or not log.view.closed:
+        if self.gone or log is None:
             return None
-        answer = None
-        if entry.producer is not None:
-            with contextlib.suppress(SequenceError, LimitError):
-                # Nothing changes the producers of a closed stream: what is asked here is only looked up.
-                answer = log.producers.check(entry.producer, 0)
-        if answer is None:
+        known = None if entry.producer is None else log.known(entry.producer)
+        if known is None and log.view.closed:
             raise closed_error(self.name, log.view.tail)
-        return answer
+        return known
 
     # Those who wait at the tail.
 

@@ -70,14 +70,21 @@ class Producers:
             return None
         if producer.epoch < state.epoch:
             raise FencedError(self._stream, producer.id, producer.epoch, state.epoch)
-        behind = state.sequence - producer.sequence
-        if behind < -1:
+        if producer.sequence > state.sequence + 1:
             raise SequenceError(self._stream, producer.id, producer.sequence, state.sequence + 1)
-        if behind == -1:
+        return None if producer.sequence > state.sequence else _duplicate(state, producer)
+
+    def known(self, producer: Producer) -> Appended | None:
+        """Return what was answered for an append that is stored already, None for any other; for any thread.
+
+        Raises `FencedError`. What is staged by now may still be refused, and counts as not stored.
+        """
+        state = self.stored.get(producer.id)
+        if state is None or (producer.epoch, producer.sequence) > (state.epoch, state.sequence):
             return None
-        if behind >= len(state.appends):
-            return Appended(FORGOTTEN, FORGOTTEN, duplicate=True)
-        return Appended(*state.appends[-1 - behind], duplicate=True)
+        if producer.epoch < state.epoch:
+            raise FencedError(self._stream, producer.id, producer.epoch, state.epoch)
+        return _duplicate(state, producer)
 
     def stage(self, producer: Producer, first: int, behind: int, now_us: int) -> None:
         """Take an append that `check` called new: it gets the positions `first` to `behind` - 1 in a batch of time `now_us`."""
@@ -131,3 +138,10 @@ class Producers:
     def _forget(self, state: ProducerState) -> None:
         self._undo.append((state.id, state))
         del self._states[state.id]
+
+
+def _duplicate(state: ProducerState, producer: Producer) -> Appended:
+    """Return the answer to an append that is stored: its positions, if they are among those that are remembered."""
+    behind = state.sequence - producer.sequence
+    first, following = state.appends[-1 - behind] if behind < len(state.appends) else (FORGOTTEN, FORGOTTEN)
+    return Appended(first, following, duplicate=True)

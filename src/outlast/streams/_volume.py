@@ -18,7 +18,7 @@ from outlast.extend import OwnThread, TornFileError
 from outlast.streams._catalogue import Found, look_over
 from outlast.streams._commit import Committer, Counts, Lane
 from outlast.streams._consumers import OpenedFiles
-from outlast.streams._errors import OutcomeUnknownError, closed_error
+from outlast.streams._errors import OutcomeUnknownError, StreamError, closed_error
 from outlast.streams._format.names import folder_name
 from outlast.streams._held import Held
 from outlast.streams._log import Log, Shared
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from outlast.disk import Disk
     from outlast.streams._clock import Clock
     from outlast.streams._consumers import Consumers
-    from outlast.streams._errors import StreamError
     from outlast.streams._format.meta import Meta
     from outlast.streams._held import Followers
     from outlast.streams._model import Appended, Entry
@@ -123,18 +122,29 @@ class Volume:
     # The threads.
 
     async def append(self, held: Held, entry: Entry, size: int, deadline_s: float | None) -> Appended:
-        """Store an entry. The dependency refuses while the disk is not well."""
-        if (known := held.answer_if_closed(entry)) is not None:
+        """Store an entry. The dependency refuses while the disk is not well; what is stored already is answered all the same."""
+        counts = self.committer.counts
+        try:
+            known = held.answered(entry)
+        except StreamError:
+            counts.refused += 1
+            raise
+        if known is not None:
+            counts.duplicates += 1
             return known
         is_in = False
         try:
             async with self.disk.use("append"):
                 is_in = True
+                if held.is_closed and (known := held.answered(entry)) is not None:
+                    # The first attempt has closed the stream while this one waited for its turn.
+                    counts.duplicates += 1
+                    return known
                 held.check_open(size)
                 return await self.committer.append(held.lane, entry, size, deadline_s)
         except Unavailable:
             if not is_in:
-                self.committer.counts.refused += 1
+                counts.refused += 1
             raise
 
     def check(self, held: Held, size: int) -> None:

@@ -13,6 +13,8 @@ from served import get
 from small_disks import MIB, NOTHING_WRONG, compared, small_disk
 from streams_ledger import Ledger
 
+from outlast.streams import Streams
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -20,6 +22,11 @@ if TYPE_CHECKING:
 
 EXPIRED, HANGS, UNKNOWN, DONE = (503, "expired"), (503, "hangs"), (504, "outcome unknown"), (STORED, "")
 SIZES = [(200, 1.0, 3.0), pytest.param(2_000, 5.0, 30.0, marks=pytest.mark.long)]
+
+
+async def make_on(folder: Path) -> None:
+    async with Streams(folder) as streams:
+        await streams.create("ailing")
 
 
 @pytest.mark.parametrize(("requests", "deadline_s", "hang_s"), SIZES)
@@ -58,11 +65,8 @@ def test_requests_over_a_disk_that_hangs_expire_unprocessed_and_fresh_ones_are_s
         assert node.wait() == 0
 
     with small_disk(64 * MIB, "faulty") as disk:
-        with NodeProcess(disk.path) as node:
-            # The only volume there is takes it; once there are two, the larger one takes new ones.
-            run_async(lambda: make(node.port, "ailing"))
-            node.process.terminate()
-            assert node.wait() == 0
+        # The only volume there is takes it; once there are two, the larger one takes new ones.
+        run_async(lambda: make_on(disk.path))
         with NodeProcess(disk.path, tmp_path, options=("--connections-per-client", str(2 * requests))) as node:
             try:
                 run_async(lambda: main(node), limit_s=150)

@@ -59,9 +59,6 @@ def test_what_it_says_of_each_append_is_true_through_a_full_disk_and_a_kill(run_
                 )  # type: ignore[arg-type]
             async with running(clients):
                 await all_go_on(clients)
-                node.kill()
-                await asyncio.to_thread(node.start)
-                await all_go_on(clients)
                 disk.fill(leave_bytes=MIB)
                 await until(lambda: len({each.producer for each in ledger.refused}) == PRODUCERS)
                 node.kill()

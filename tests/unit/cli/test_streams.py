@@ -134,6 +134,7 @@ def test_ls_shows_the_others_when_one_cannot_be_read(tmp_path: Path) -> None:
     for path in (tmp_path / "streams" / stream.id).glob("*.log"):
         path.unlink()
     (tmp_path / "streams" / "0123456789abcdef").mkdir()
+    (tmp_path / "streams" / "0123456789abcdef" / "00000000000000000000.log").write_bytes(b"a segment")
     result = streams("ls", tmp_path)
     assert result.exit_code == 1
     assert "cannot be read" in result.stdout

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import json
 import random
 from dataclasses import dataclass, field
@@ -57,6 +58,8 @@ class Site:
         self.always: Callable[[Any], Any] | None = None
         """What happens to each request when the script is over."""
         self.methods = {"POST", "PUT", "DELETE", "GET"}
+        self.chance = 0.0
+        """How often something happens, for a test that draws it."""
         self.poll_s = 25.0
         self.sse_s = 60.0
         self.cuts: list[int | None] = []
@@ -81,12 +84,23 @@ class Site:
 
     def lose(self, request: Any) -> Any:
         """The server does it, and the answer is lost."""
-        self.answer(request)
+        found = self.answer(request)
+        if asyncio.iscoroutine(found):
+            found.close()
         return self.drop(request)
 
+    def behind(self, status: int) -> Callable[[Any], Any]:
+        """The server does it, and a gateway in front of it has lost patience."""
+
+        def answer(request: Any) -> Any:
+            with contextlib.suppress(httpx2.RemoteProtocolError):
+                self.lose(request)
+            return httpx2.Response(status)
+
+        return answer
+
     async def hang(self, request: Any) -> Any:
-        await asyncio.sleep(3600)
-        return self.answer(request)
+        return await self.after(3600.0, request)
 
     async def late(self, request: Any) -> Any:
         """The server does it after the client has gone."""
@@ -96,7 +110,8 @@ class Site:
 
     async def after(self, seconds: float, request: Any) -> Any:
         await asyncio.sleep(seconds)
-        return self.answer(request)
+        found = self.answer(request)
+        return await found if asyncio.iscoroutine(found) else found
 
     @staticmethod
     def refuse(request: Any) -> Any:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import errno
-from typing import Any
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from store_parts import MIB, data, disk_in_memory, fill, opened
 
 import outlast
 from outlast.admission import Rate
+from outlast.disk import Disk
 from outlast.streams import (
     Appended,
     FencedError,
@@ -26,6 +28,9 @@ from outlast.streams import (
     verify,
 )
 from outlast.testing import run_virtual
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
 
 LABELS = {"content-type": "application/json", "grüße": "ja"}
 
@@ -50,8 +55,11 @@ def test_labels_are_there_after_a_power_cut_also_of_a_stream_that_nobody_has_ope
             assert found is not None
             assert found.id == a.id
             assert (streams.find("c"), streams.labels("c")) == (None, None)
+            await found.append(b"one", producer=Producer("p", 3, 0))
             await streams.delete("a")
             assert (streams.find("a"), streams.labels("a")) == (None, None)
+            another = await streams.create("a")
+            assert (dict(another.labels), another.producer_state("p")) == ({}, None), "of another stream of that name"
             with pytest.raises(StreamNotFoundError):
                 _ = found.labels
         with StoredStreams("/disk", files=files) as stored:
@@ -243,6 +251,35 @@ def test_of_a_closed_stream_a_producer_is_told_what_it_has_stored_whatever_the_d
                     await stream.append(b"two", producer=newcomer)
             await stream.trim(1)
             assert (await stream.append(b"one", producer=Producer("p", 1, 0))).duplicate
+
+    run_virtual(main())
+
+
+def test_a_retry_that_waits_for_its_turn_while_the_first_attempt_closes_is_a_duplicate(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After an outage whoever waits is let in one by one."""
+
+    async def main() -> None:
+        async with opened(disk_in_memory()) as streams:
+            stream = await streams.create("a")
+            use, turn, uses = Disk.use, asyncio.Event(), list[str]()
+
+            @asynccontextmanager
+            async def slow(disk: Disk, phase: str = "") -> AsyncIterator[None]:
+                uses.append(phase)
+                if len(uses) == 1:
+                    await turn.wait()
+                async with use(disk, phase):
+                    yield
+
+            with monkeypatch.context() as patched:
+                patched.setattr(Disk, "use", slow)
+                waiting = asyncio.create_task(stream.append(b"one", producer=Producer("p", 0, 0), close=True))
+                await asyncio.sleep(0)
+                assert uses == ["append"]
+                first = await stream.append(b"one", producer=Producer("p", 0, 0), close=True)
+                turn.set()
+                assert (first, await waiting) == (Appended(0, 1), Appended(0, 1, duplicate=True))
+            assert stream.is_closed
 
     run_virtual(main())
 

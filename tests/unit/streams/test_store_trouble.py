@@ -12,7 +12,7 @@ from store_parts import MIB, data, disk_in_memory, entered, figures, fill, opene
 
 import outlast
 from outlast.disk import Disk
-from outlast.streams import Appended, Producer, StreamOptions, Streams
+from outlast.streams import Appended, FencedError, Producer, StreamOptions, Streams
 from outlast.testing import run_virtual
 
 DOWN = "/disk is down: EXHAUSTED"
@@ -138,7 +138,7 @@ def test_while_a_disk_is_full_it_is_read_trimmed_and_deleted_from_and_both_strea
         async with opened(files) as streams:
             busy, idle = await streams.create("busy"), await streams.create("idle")
             gone = await streams.create("gone")
-            await idle.append(b"idle")
+            await idle.append(b"idle", producer=Producer("p", 1, 0))
             await gone.append(b"gone")
             stored = await fill(busy)
             assert stored == list(range(len(stored)))
@@ -148,6 +148,12 @@ def test_while_a_disk_is_full_it_is_read_trimmed_and_deleted_from_and_both_strea
                     await stream.append(b"x")
             with pytest.raises(outlast.Unavailable):
                 await streams.create("more")
+            # A retry of what is stored is no append: it is answered, and so is one that can never be stored.
+            assert await idle.append(b"idle", producer=Producer("p", 1, 0)) == Appended(0, 1, duplicate=True)
+            with pytest.raises(FencedError):
+                await idle.append(b"older", producer=Producer("p", 0, 0))
+            with pytest.raises(outlast.Unavailable):
+                await idle.append(b"next", producer=Producer("p", 1, 1))
             assert files.calls["write"] == calls
             # What makes room, and what reads, is not held up.
             assert len(await data(busy)) == len(stored)
@@ -167,7 +173,7 @@ def test_a_stream_whose_recovery_could_not_settle_its_tail_takes_appends_once_th
 
     async def main() -> None:
         async with opened(files) as streams:
-            await (await streams.create("orders")).append(b"1")
+            await (await streams.create("orders")).append(b"1", producer=Producer("p", 0, 0))
         files.crash()
         files.fail("sync", errno.ENOSPC, times=3, path="*.log")
         async with opened(files) as streams:
@@ -175,9 +181,10 @@ def test_a_stream_whose_recovery_could_not_settle_its_tail_takes_appends_once_th
             # Nobody knows whether it is on disk, so it is not served, nor is anything put in its place.
             assert await data(orders) == []
             with pytest.raises(outlast.Unavailable, match="ENOSPC"):
-                await orders.append(b"2")
+                await orders.append(b"1", producer=Producer("p", 0, 0))
             files.heal()
             await streams.disks[0].ready(5.0)
+            assert await orders.append(b"1", producer=Producer("p", 0, 0)) == Appended(0, 1, duplicate=True)
             assert await orders.append(b"2") == Appended(1, 2)
             assert await data(orders) == [b"1", b"2"]
 
@@ -309,6 +316,26 @@ def test_a_read_only_disk_is_read() -> None:
     run_virtual(main)
 
 
+@pytest.mark.parametrize("left", [None, "gone", "new"])
+def test_what_is_left_of_a_stream_that_was_deleted_or_never_made_goes_and_nothing_is_said_of_it(left: str | None) -> None:
+    """A power cut brings back the name of a folder that was removed, with nothing in it."""
+    files = disk_in_memory()
+
+    async def main() -> None:
+        async with opened(files) as streams:
+            await streams.create("orders")
+        files.make_folder("/disk/streams/0000000000000001")
+        if left is not None:
+            files.put(f"/disk/streams/0000000000000001/{left}", b"")
+            files.put("/disk/streams/0000000000000001/00000000000000000000.log", b"a segment")
+        async with opened(files) as streams:
+            await asyncio.sleep(2)
+            assert streams.names() == ["orders"]
+        assert "0000000000000001" not in files.names("/disk/streams")
+
+    run_virtual(main)
+
+
 def test_folders_of_which_no_stream_is_known_are_said_and_left_as_they_are(expected_logs: Any) -> None:
     expected_logs(
         r"no stream is known of the folder /disk/streams/[0-9a-f]{16}: .*It is left as it is; run: outlast streams verify"
@@ -328,6 +355,7 @@ def test_folders_of_which_no_stream_is_known_are_said_and_left_as_they_are(expec
             files.flip(meta, bit)
         files.make_folder("/disk/streams/lost")
         files.make_folder("/disk/streams/0000000000000001")
+        files.put("/disk/streams/0000000000000001/00000000000000000000.log", b"a segment")
         before = files.tree("/disk/streams")
         for _ in range(2):
             async with opened(files) as streams:

@@ -9,17 +9,18 @@ from typing import TYPE_CHECKING, Any, Final
 
 from outlast import Classifiers, Kind, Scope, Stopping, Unavailable
 from outlast.extend import attached
-from outlast.http import AnswerError, HttpPeer, http_rule
+from outlast.http import Answer, AnswerError, AnswerTooLargeError, http_rule
 from outlast.streams._client.decisions.failures import failure_of
 from outlast.streams._client.decisions.retrying import Attempts, Certainty, End, Rule, end
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Container, Mapping
+    from contextlib import AbstractAsyncContextManager
 
     from outlast import Fault
     from outlast.admission import Throttler
     from outlast.extend import BackoffState
-    from outlast.http import Answer, AnswerStream
+    from outlast.http import AnswerStream, HttpPeer
     from outlast.streams._client.decisions.failures import Asked
     from outlast.streams._client.decisions.retrying import Failure
 
@@ -41,6 +42,8 @@ class Request:
     content: bytes | None = None
     json: Any = None
     accept: Container[int] = SUCCESS
+    by_pieces: bool = False
+    """Whether the limit of an attempt is for each piece of the answer: one that is large, or comes slowly, is not broken off."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +97,7 @@ class Asking:
         while True:
             left_s = deadline_at - loop.time()
             try:
-                answer = await self._attempt(request, min(left_s, attempt_s or self.attempt_s))
+                answer = await self._attempt(request, min(left_s, attempt_s or self.attempt_s), left_s)
             except Stopping:
                 raise
             except Exception as exc:
@@ -134,14 +137,7 @@ class Asking:
         began = False
         try:
             self._pass_throttle()
-            async with self.peer.stream(
-                request.method,
-                request.path,
-                params=request.params,
-                headers=request.headers,
-                deadline_s=limit_s,
-                accept=request.accept,
-            ) as answer:
+            async with self._stream(request, limit_s) as answer:
                 began = True
                 self.throttler.record(accepted=True)
                 yield answer
@@ -168,24 +164,48 @@ class Asking:
         failure = failure_of(exc, asked, self.peer.name)
         return ReadBrokenError(failure) if failure.passes else failure.error
 
-    async def _attempt(self, request: Request, limit_s: float) -> Answer:
+    async def _attempt(self, request: Request, limit_s: float, left_s: float | None = None) -> Answer:
         self._pass_throttle()
         try:
-            answer = await self.peer.request(
-                request.method,
-                request.path,
-                params=request.params,
-                headers=request.headers,
-                content=request.content,
-                json=request.json,
-                deadline_s=limit_s,
-                accept=request.accept,
-            )
+            answer = await (self._collected(request, limit_s, left_s) if request.by_pieces else self._asked(request, limit_s))
         except Exception as exc:
             self._record(exc)
             raise
         self.throttler.record(accepted=True)
         return answer
+
+    async def _asked(self, request: Request, limit_s: float) -> Answer:
+        return await self.peer.request(
+            request.method,
+            request.path,
+            params=request.params,
+            headers=request.headers,
+            content=request.content,
+            json=request.json,
+            deadline_s=limit_s,
+            accept=request.accept,
+        )
+
+    async def _collected(self, request: Request, limit_s: float, left_s: float | None) -> Answer:
+        """Return an answer each piece of which came within `limit_s`, and all of it within `left_s`."""
+        body = bytearray()
+        async with asyncio.timeout(left_s), self._stream(request, limit_s) as answer:
+            async for piece in answer:
+                body += piece
+                if len(body) > self.peer.body_bytes_max:
+                    asked = f"{self.peer.name}: {request.method} {request.path}"
+                    raise AnswerTooLargeError(asked, answer.status, self.peer.body_bytes_max)
+        return Answer(answer.status, answer.headers, bytes(body))
+
+    def _stream(self, request: Request, limit_s: float) -> AbstractAsyncContextManager[AnswerStream]:
+        return self.peer.stream(
+            request.method,
+            request.path,
+            params=request.params,
+            headers=request.headers,
+            deadline_s=limit_s,
+            accept=request.accept,
+        )
 
     def _pass_throttle(self) -> None:
         refusal = self.throttler.refusal()

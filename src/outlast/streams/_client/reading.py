@@ -73,7 +73,7 @@ class Reader:
         loop = asyncio.get_running_loop()
         asked = Asked(self._name, Effect.NONE, "read", place.offset)
         params = place.params("long-poll" if place.live else "")
-        request = Request(asked, "GET", self._path, params, place.headers, accept=(200, 204))
+        request = Request(asked, "GET", self._path, params, place.headers, accept=(200, 204), by_pieces=True)
         began_at = loop.time()
         if self._follow:
             answer = await self._asking.once(request, POLL_S if place.live else self._asking.attempt_s)

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from outlast.streams._format.meta import Meta
     from outlast.streams._log.recovery import Recovered
     from outlast.streams._log.shared import Shared
-    from outlast.streams._model import Entry
+    from outlast.streams._model import Entry, Producer
 
 T = TypeVar("T")
 
@@ -121,6 +121,13 @@ class Log:
             while (answers := self._try_append(entries, now_us)) is None:
                 self._roll(now_us)
             return answers
+
+    def known(self, producer: Producer) -> Appended | None:
+        """Return what was answered for an append that is stored already, None for any other; for any thread.
+
+        None too while nothing can be added: then what was found of it may not be on disk. Raises `FencedError`.
+        """
+        return None if self._refusal is not None else self.producers.known(producer)
 
     def sync(self) -> None:
         """Return when all that was appended is on disk. Raises `OSError`."""

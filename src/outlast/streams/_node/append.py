@@ -62,11 +62,15 @@ async def post(node: Node, request: Request) -> None:
 def _check_before_body(
     served: Served, request: Request, producer: Producer | None, length: int | None, *, is_closed: bool
 ) -> None:
-    """Raise what the append is refused with whatever its body is, in the order of the protocol: closed, then its type."""
+    """Raise what the append is refused with whatever its body is, in the order of the protocol: closed, then its type.
+
+    A retry of what is stored is answered, whatever the disk is by now.
+    """
     if not is_closed:
         if length:
             _check_type(request, served)
-        served.stream.check(length or 0)
+        if producer is None or not _is_known(served, producer):
+            served.stream.check(length or 0)
     elif producer is None and length:
         raise _closed(served, StreamClosedError(served.name, f"it was closed at position {served.tail}; nothing can be added"))
 

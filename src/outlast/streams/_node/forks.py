@@ -35,7 +35,7 @@ SUB_OFFSET: Final = "fork-sub-offset"
 LABELS: Final = (FORKED_FROM, OFFSET, SUB_OFFSET)
 """By these a fork is the one that is asked for again."""
 KEPT: Final = (*LABELS, "ttl", "expires-at")
-"""The labels that a hidden stream keeps besides its media type. Whoever made it in the process may have given it more labels."""
+"""The labels that a hidden stream keeps besides its media type. Whoever made it in the process may have given it more."""
 DELETED: Final = "deleted"
 """The label of a stream that was deleted while it had forks."""
 DEPTH_MAX: Final = 32
@@ -213,8 +213,8 @@ class Forks:
         """Of each source the names of its forks. There may be one too many, of a fork that was not made in the end."""
         self._sources: dict[str, str] = {}
         """The names of the sources."""
-        self._making: set[str] = set()
-        """Names of forks that are being made."""
+        self._making: set[tuple[str, str]] = set()
+        """Sources and names of the forks that are being made."""
         self._hidden: list[str] = []
         """Names of streams that are hidden although their last fork is gone, as far as that is known."""
         self._is_loaded = False
@@ -237,7 +237,7 @@ class Forks:
         if names is None:
             return False
         for name in list(names):
-            if name in self._making or (self._streams.labels(name) or {}).get(FORKED_FROM) == source:
+            if (source, name) in self._making or (self._streams.labels(name) or {}).get(FORKED_FROM) == source:
                 return True
             names.discard(name)
         del self._names[source]
@@ -268,11 +268,11 @@ class Forks:
         _ = source.stream.tail
         self._sources[source.id] = source.name
         self._names.setdefault(source.id, set()).add(name)
-        self._making.add(name)
+        self._making.add((source.id, name))
         try:
             return await create()
         finally:
-            self._making.discard(name)
+            self._making.discard((source.id, name))
 
     async def delete(self, served: Served) -> None:
         """Delete a stream, durably, or hide it while it has forks; and the sources that were there for it alone.

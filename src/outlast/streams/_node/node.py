@@ -80,7 +80,7 @@ class Node:
             ("body_bytes_max", body_bytes_max, 1, APPEND_BYTES_MAX),
         ):
             if not least <= value <= most:
-                raise ValueError(f"node of {streams.name}: {what} is {least:g} to {most:g}, not {value}")
+                raise ValueError(f"node of {streams.name}: {what} is {least:.10g} to {most:.10g}, not {value}")
         self.streams: Final = streams
         self.options: Final = options or StreamOptions()
         self.long_poll_s: Final = long_poll_s

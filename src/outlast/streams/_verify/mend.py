@@ -92,8 +92,8 @@ class Mender:
             self._before = Previous(part.first, own.end, own.next)
         else:
             self._before = Previous(part.first, len(header) + own.end - own.begin, own.next)
-        moved = [run for run in part.runs if run is not own and run.next > run.first]
-        if is_last and part.header is None and header is not None and not moved and own.next == part.first:
+        moved = [run for run in part.runs if run is not own and not run.is_empty]
+        if is_last and part.header is None and header is not None and not moved and own.is_empty:
             moved = self._unreachable(part, own, header)
         headers: list[bytes] = []
         for run in moved:
@@ -112,7 +112,7 @@ class Mender:
         if part.header is None:
             # Not where records before its first batch are lost: then it is a segment without any.
             own = first if first.first == part.first else replace(first, begin=0, end=0, first=part.first, next=part.first)
-            return self._header_of(own, self._before, own.begin if own.next > own.first else None), own
+            return self._header_of(own, self._before, None if own.is_empty else own.begin), own
         if self._before is None or part.header.previous == self._before:
             return None, first
         return encode_header(replace(part.header, previous=self._before), part.header_end), first

@@ -194,7 +194,7 @@ class Surveyor:
         if part.torn_at is not None and not self._is_running:
             size, position = part.size - part.torn_at, part.runs[-1].next
             survey.find(part.name, position, f"{size} bytes are what a crash left of an append", "they are cut off")
-        if is_last and part.header is None and not any(run.next > run.first for run in part.runs):
+        if is_last and part.header is None and all(run.is_empty for run in part.runs):
             what = "neither its header nor any batch is whole, so where its records ended is not known"
             survey.find(part.name, part.first, what, "the stream goes on at a position that it cannot have reached")
 

@@ -110,7 +110,7 @@ def _look(folder: str, files: FileSystem, *, is_running: bool) -> Iterator[Surve
         path = f"{folder}/{name}"
         try:
             inside = files.names(path)
-            if META_NAME not in inside and (GONE_NAME in inside or NEW_NAME in inside):
+            if not inside or (META_NAME not in inside and (GONE_NAME in inside or NEW_NAME in inside)):
                 # Deleted, or never made: what is left of it goes at the next start.
                 continue
             survey = Surveyor(path, stream_id, files, is_running=is_running).look()

@@ -36,6 +36,11 @@ class Run:
     states: tuple[ProducerState, ...]
     """The producers before it."""
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether it has no batch. A batch that closes the stream may be all it has, without a record."""
+        return self.end == self.begin
+
 
 @dataclass(frozen=True, slots=True)
 class Hole:

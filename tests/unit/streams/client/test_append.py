@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import random
+from collections import Counter
 from typing import Any
 
 import pytest
 from client_site import Site
 
-from outlast import ConfigurationError, Kind, Stopping, Unavailable
+from outlast import ConfigurationError, Fault, Kind, Stopping, Unavailable
 from outlast.admission import Throttle
 from outlast.streams import (
     AppendTooLargeError,
@@ -469,3 +471,17 @@ def test_a_client_says_what_cannot_work_and_shows_no_secret() -> None:
         Site().made(attempt_s=0.0)
     client = Site().made(token="secret")
     assert (repr(client), repr(client.stream("orders"))) == ("<Client node up>", "<ClientStream 'orders'>")
+
+
+def test_clients_that_were_refused_together_do_not_come_back_together() -> None:
+    full = Unavailable("node", Fault(Kind.EXHAUSTED, "ENOSPC", "full", "node"), 0.0, 5.0)
+    counts: Counter[int] = Counter()
+    for number in range(1000):
+        writer = writing.Writer(Sequences(lambda: "p"))
+        writer.remember(full, 100.0, random.Random(number))
+        assert writer.refused(105.0) is not None
+        assert writer.refused(107.5) is None
+        counts[int((writer.refused_until - 105.0) * 10)] += 1
+    # 1,000 within 2.5 s are 40 in each tenth of a second.
+    assert max(counts.values()) <= 3 * 40
+    assert len(counts) == 25

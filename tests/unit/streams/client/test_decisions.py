@@ -15,7 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from outlast import Fault, Kind, RetryBudget, Scope, Unavailable
 from outlast.extend import attach
 from outlast.http import Answer, AnswerError
-from outlast.streams import OutcomeUnknownError, Producer, StreamError
+from outlast.streams import OffsetGoneError, OutcomeUnknownError, Producer, StreamError, StreamNotFoundError
 from outlast.streams._client.decisions.failures import Asked, failure_of
 from outlast.streams._client.decisions.retrying import Again, Attempts, Certainty, Effect, End, Failure, Rule
 from outlast.streams._client.decisions.sequences import Sequences
@@ -303,6 +303,8 @@ CASES = [
     Case(500, U, True, *told("bug", "bug")),
     Case(429, R, True, *told("rate", "overloaded")),
     Case(429, R, False, *told("limit", "exhausted"), error=StreamError),
+    Case(410, R, False, *told("deleted", "rejected"), error=StreamNotFoundError),
+    Case(410, R, False, error=OffsetGoneError),
 ]
 
 

@@ -18,10 +18,12 @@ from outlast.http import AnswerError
 from outlast.streams import (
     BeyondTailError,
     Client,
+    LimitError,
     StreamClosedError,
     StreamError,
     StreamExistsError,
     StreamNotFoundError,
+    StreamOptions,
     TrimmedError,
 )
 from outlast.streams._client import client as client_module
@@ -239,6 +241,29 @@ def test_a_consumer_says_its_settings_again_to_a_node_that_was_started_again() -
     run_virtual(main)
 
 
+def test_a_refusal_of_a_node_reads_as_that_of_the_process() -> None:
+    async def main() -> None:
+        async with serving(options=StreamOptions(quota_bytes=2000)) as rig:
+            library = httpx2.AsyncClient(transport=NodeTransport(rig.app), trust_env=False)
+            client = Client("http://node", client=library)
+            orders = await client.create("orders")
+            with pytest.raises(LimitError) as there:
+                await orders.append(bytes(5000))
+            stream = await rig.streams.open("orders")
+            with pytest.raises(LimitError) as here:
+                await stream.append(bytes(5000))
+            # With the framing it is 264 bytes more.
+            assert str(there.value) == str(here.value).replace("5264", "5000")
+            await orders.close()
+            with pytest.raises(StreamClosedError) as there_closed:
+                await orders.append(b"x")
+            with pytest.raises(StreamClosedError) as here_closed:
+                await stream.append(b"x")
+            assert str(there_closed.value) == str(here_closed.value)
+
+    run_virtual(main)
+
+
 def test_what_only_a_node_has_is_said_to_be_missing_elsewhere() -> None:
     async def main() -> None:
         library = httpx2.AsyncClient(transport=httpx2.MockTransport(lambda _: httpx2.Response(404)), trust_env=False)
@@ -275,17 +300,17 @@ def test_eight_clients_of_a_full_disk_are_told_one_first_cause_and_all_go_on_whe
                         await asyncio.sleep(refusal.retry_after_s)
                     else:
                         stored[n].append(number)
-                        await asyncio.sleep(0.1)
+                        await asyncio.sleep(0.2)
                     number += 1
 
             tasks = [asyncio.create_task(write(n)) for n in range(8)]
-            await asyncio.sleep(2.0)
+            await asyncio.sleep(1.0)
             files.fill()
-            await asyncio.sleep(30.0)
+            await asyncio.sleep(15.0)
             full = [len(each) for each in stored]
             assert len(set(causes)) == 1, set(causes)
             files.free()
-            await asyncio.sleep(10.0)
+            await asyncio.sleep(6.0)
             assert all(len(each) > before for each, before in zip(stored, full, strict=True))
             for task in tasks:
                 task.cancel()

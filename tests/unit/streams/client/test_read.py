@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
+import httpx2
 import pytest
 from client_site import Site
 
 from outlast import Stopping, Unavailable
+from outlast.http import AnswerTooLargeError
 from outlast.streams import (
     BeyondTailError,
     DamagedError,
@@ -21,6 +23,8 @@ from outlast.streams import (
 from outlast.testing import run_virtual
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     from outlast.streams import Batch, Client, ClientStream
 
 pytestmark = pytest.mark.expected_logs
@@ -374,5 +378,49 @@ def test_tails_that_are_answered_500_share_the_retry_budget() -> None:
         for task in tasks:
             task.cancel()
         await asyncio.wait(tasks)
+
+    run_virtual(main)
+
+
+@pytest.mark.parametrize("follow", [False, True])
+def test_a_large_answer_that_comes_slowly_is_not_broken_off_and_one_that_stands_still_is(*, follow: bool) -> None:
+    async def main() -> None:
+        site = Site()
+        _, orders = await with_records(site, 2)
+        headers = {"content-type": "application/json", "stream-next-offset": "ac", "stream-up-to-date": "true"}
+
+        async def slowly() -> AsyncIterator[bytes]:
+            for piece in (b"[", b"0", b",", b"1", b"]"):
+                await asyncio.sleep(9.0)
+                yield piece
+
+        async def never() -> AsyncIterator[bytes]:
+            yield b"["
+            await asyncio.sleep(3600.0)
+
+        site.script = [
+            lambda _: httpx2.Response(200, content=never(), headers=headers),
+            lambda _: httpx2.Response(200, content=slowly(), headers=headers),
+        ]
+        reading = orders.read(follow=follow, deadline_s=100.0)
+        assert (await anext(reading)).messages == [0, 1]
+        await reading.aclose()
+        assert len(site.asked("GET")) == 2
+        if not follow:
+            site.always = lambda _: httpx2.Response(200, content=slowly(), headers=headers)
+            with pytest.raises(Unavailable):
+                await all_of(orders, deadline_s=20.0)
+
+    run_virtual(main)
+
+
+def test_an_answer_that_is_larger_than_allowed_is_an_error() -> None:
+    async def main() -> None:
+        site = Site()
+        _, orders = await with_records(site, 2, body_bytes_max=1000)
+        site.always = site.plain(200, b"x" * 1001, {"content-type": "text/plain", "stream-next-offset": "ac"})
+        for follow in (False, True):
+            with pytest.raises(AnswerTooLargeError):
+                await all_of(orders, follow=follow)
 
     run_virtual(main)

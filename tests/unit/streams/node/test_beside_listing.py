@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import errno
 from typing import Any
 
 import pytest
@@ -72,6 +74,35 @@ def test_a_stream_that_cannot_be_read_has_its_error_in_the_list_and_hides_no_oth
             assert "segment" in first["error"]
             assert (second["name"], second["tail"]) == ("b", 0)
             assert await ask.problem("GET", path_of("a")) == (500, "damaged")
+
+    run_virtual(main)
+
+
+def test_a_stream_that_has_expired_is_not_listed() -> None:
+    async def main() -> None:
+        async with asking(disk_in_memory()) as ask:
+            for name, labels in (("a", {"ttl": "10"}), ("b", {})):
+                await ask.node.streams.create(name, labels=labels)
+            assert len((await ask.json("GET", "/v1/streams"))["streams"]) == 2
+            await asyncio.sleep(11)
+            assert [row["name"] for row in (await ask.json("GET", "/v1/streams"))["streams"]] == ["b"]
+
+    run_virtual(main)
+
+
+def test_the_streams_of_a_disk_that_cannot_be_read_hide_no_others(expected_logs: Any) -> None:
+    expected_logs("/lost")
+    files = disk_in_memory("/lost", "/well")
+
+    async def main() -> None:
+        async with asking(files, "/lost", "/well") as ask:
+            for name, volume in (("a", "/lost"), ("b", "/well")):
+                await ask.node.streams.create(name, volume=volume)
+        async with asking(files, "/lost", "/well") as ask:
+            files.fail("open", errno.EIO, times=9, path="/lost/*.log")
+            first, second = (await ask.json("GET", "/v1/streams"))["streams"]
+            assert (first["name"], first["code"], second["name"], second["tail"]) == ("a", "EIO", "b", 0)
+            assert await ask.problem("GET", path_of("a")) == (503, "EIO")
 
     run_virtual(main)
 

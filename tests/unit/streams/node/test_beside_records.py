@@ -12,6 +12,11 @@ from store_parts import disk_in_memory, entered, figures, fill
 
 from asgi_exchange import Exchange
 from outlast.streams import StreamOptions
+from outlast.streams._node.answers import RefusalError
+from outlast.streams._node.beside.asked import Asked
+from outlast.streams._node.beside.checking import Checks
+from outlast.streams._node.beside.waiting import waited
+from outlast.streams._node.requests import Request
 from outlast.testing import run_virtual
 
 RECORDS = path_of("orders", "records")
@@ -110,6 +115,21 @@ def test_who_waits_when_the_service_stops_is_told_so() -> None:
             ask.stop.fire("enough")
             await waiting
             assert (exchange.status, exchange.json["code"]) == (503, "stopping")
+
+    run_virtual(main)
+
+
+def test_what_does_not_come_long_after_the_wait_is_given_up() -> None:
+    async def main() -> None:
+        async with asking(disk_in_memory()) as ask:
+            exchange = Exchange("GET", RECORDS, extensions={"outlast.stop": ask.stop})
+            asked = Asked(Request(exchange.scope, exchange.receive, exchange.send, "orders"), ask.node, Checks())
+            with pytest.raises(RefusalError) as refused:
+                # As a read of a disk that hangs.
+                await waited(asked, asyncio.Event().wait(), 5.0)
+            problem = refused.value.problem
+            assert (problem.status, problem.code, problem.retry_after_s) == (503, "slow", 60.0)
+            assert "65 s, of which 5 s were asked for" in problem.detail
 
     run_virtual(main)
 

@@ -262,6 +262,41 @@ def test_a_source_that_the_disk_does_not_let_go_of_goes_later() -> None:
     run_virtual(main())
 
 
+@pytest.mark.expected_logs
+def test_a_deletion_that_the_disk_refuses_hides_nothing() -> None:
+    async def main() -> None:
+        files = disk_in_memory()
+        async with serving(files) as rig:
+            await rig.put("a", body=b"A")
+            await rig.put("f", of("a"))
+            files.fail("write_at", errno.EACCES, path="*meta")
+            assert (await rig.ask("DELETE", "a")).status == 503
+            assert await text(rig, "a?offset=-1") == b"A"
+        files.power_cut()
+        async with serving(files) as rig:
+            assert await text(rig, "a?offset=-1") == b"A"
+            assert (await rig.ask("DELETE", "a")).status == 204
+            assert await statuses(rig, "a", "f") == [410, 200]
+
+    run_virtual(main())
+
+
+def test_a_fork_that_was_not_made_holds_no_source() -> None:
+    """Its name was taken meanwhile; and another fork of that name is made of another source."""
+
+    async def main() -> None:
+        async with serving() as rig:
+            await rig.put("a", body=b"A")
+            await rig.put("b", body=b"B")
+            first, second = await asyncio.gather(rig.ask("PUT", "f", of("a")), rig.ask("PUT", "f", of("b")))
+            assert sorted([first.status, second.status]) == [201, 409]
+            without = "b" if first.status == 201 else "a"
+            await rig.ask("DELETE", without)
+            assert await statuses(rig, without) == [404]
+
+    run_virtual(main())
+
+
 def test_a_fork_that_is_being_made_holds_its_source() -> None:
     async def main() -> None:
         async with serving() as rig:

@@ -97,6 +97,7 @@ def test_a_full_disk_is_said_with_its_first_cause_the_first_time_and_the_last_an
         async with served(files) as client:
             await client.put("orders", stream_closed="")
             await client.put("closed", stream_closed="true")
+            assert (await client.post("orders", b"first", **producer("stored", 0, 0))).status == 200
             stream = await client.node.streams.open("orders")
             await fill(stream)
             tail = stream.tail
@@ -107,7 +108,7 @@ def test_a_full_disk_is_said_with_its_first_cause_the_first_time_and_the_last_an
                 assert int(refused.headers["retry-after"]) >= 1
                 problems.append(refused.problem)
                 await asyncio.sleep(1.0)
-            # A resend by a producer, one in chunks, one that is encoded, a new stream: the same.
+            # An append by a producer, one in chunks, one that is encoded, a new stream: the same.
             others = [
                 await client.post("orders", b"x", **producer("p", 0, 0)),
                 await client.post("orders", [b"x", b"y"]),
@@ -127,7 +128,8 @@ def test_a_full_disk_is_said_with_its_first_cause_the_first_time_and_the_last_an
                 assert problem["since_s"] >= 0.0
                 assert 0 <= problem["free_bytes"] < 8 * MIB
             assert len({problem["code"] for problem in problems}) == 1
-            # The caller's own mistakes, and what needs no room, are as ever.
+            # A retry of what is stored, the caller's own mistakes, and what needs no room, are as ever.
+            assert (await client.post("orders", b"first", **producer("stored", 0, 0))).status == 204
             assert (await client.post("orders", b"x", content_encoding="gzip")).status in {415, 507}
             assert (await client.post("orders", b"x", "application/json")).status == 409
             assert (await client.post("closed", b"x")).status == 409

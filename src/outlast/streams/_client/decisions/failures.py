@@ -71,7 +71,7 @@ class Asked:
 
 def failure_of(exc: Exception, asked: Asked, peer: str) -> Failure:
     """Return what an exception that ended an attempt says."""
-    fault = attached(exc) or http_rule(exc, "request") or Fault(Kind.TRANSIENT, type(exc).__name__, clean(str(exc)), peer)
+    fault = attached(exc) or http_rule(exc, "request") or _plain(exc, peer)
     if isinstance(exc, Unavailable):
         return Failure(Certainty.NOT_SENT, exc, exc.fault, passes=exc.fault.kind in PASSING)
     if isinstance(exc, AnswerError):
@@ -83,6 +83,12 @@ def failure_of(exc: Exception, asked: Asked, peer: str) -> Failure:
     if fault.kind in PASSING:
         return Failure(certainty, refusal(fault, peer, exc), fault, passes=True)
     return Failure(certainty, exc, fault, passes=False)
+
+
+def _plain(exc: Exception, peer: str) -> Fault:
+    if isinstance(exc, TimeoutError):
+        return Fault(Kind.TRANSIENT, "timeout", "the answer was not complete within the deadline", peer, Scope.CALL)
+    return Fault(Kind.TRANSIENT, type(exc).__name__, clean(str(exc)), peer, Scope.CALL)
 
 
 def _not_sent(exc: Exception, fault: Fault, asked: Asked, peer: str) -> Exception:
@@ -148,7 +154,9 @@ def _typed(exc: AnswerError, asked: Asked) -> Exception | None:  # noqa: PLR0911
     stream, answer, problem = asked.stream, exc.answer, exc.problem
     if not stream:
         return None
-    by_code = None if problem is None else _by_code(problem.code, problem.detail, members_of(answer), asked)
+    # The node names the stream, as the error made of it does.
+    detail = "" if problem is None else problem.detail.removeprefix(f"stream {stream!r}: ")
+    by_code = None if problem is None else _by_code(problem.code, detail, members_of(answer), asked)
     if by_code is not None:
         return by_code
     match exc.status:

@@ -7,10 +7,10 @@ from dataclasses import asdict
 from itertools import islice, takewhile
 from typing import TYPE_CHECKING, Any, Final
 
-from outlast import OutlastError, Unavailable
-from outlast.extend import attached, clean
+from outlast import OutlastError
+from outlast.extend import clean
 from outlast.streams._errors import StreamNotFoundError
-from outlast.streams._node.answers import RefusalError
+from outlast.streams._node.answers import RefusalError, problem_for
 from outlast.streams._node.beside.answer import Answer, moment
 from outlast.streams._node.beside.fields import number
 
@@ -65,14 +65,11 @@ async def _row(asked: Asked, name: str) -> dict[str, Any] | None:
     except StreamNotFoundError:
         # It was deleted meanwhile.
         return None
-    except Unavailable:
-        raise
-    except RefusalError as error:
-        # It was deleted, and its records are there for its forks: whoever looks for room wants to see it.
-        return {"name": name, "error": error.problem.detail, "code": error.problem.code}
-    except OutlastError as error:
-        fault = attached(error)
-        return {"name": name, "error": clean(str(error)), "code": "" if fault is None else fault.code}
+    except (OutlastError, RefusalError) as error:
+        # Also one that was deleted and is there for its forks: whoever looks for room wants to see it.
+        problem = problem_for(error)
+        assert problem is not None  # noqa: S101 - it is known for each of these
+        return {"name": name, "error": problem.detail, "code": problem.code}
 
 
 def _of_stream(served: Served) -> dict[str, Any]:
