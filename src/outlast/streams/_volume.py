@@ -123,6 +123,24 @@ class Volume:
 
     async def append(self, held: Held, entry: Entry, size: int, deadline_s: float | None) -> Appended:
         """Store an entry. The dependency refuses while the disk is not well; what is stored already is answered all the same."""
+        if (known := self._answered(held, entry)) is not None:
+            return known
+        is_in = False
+        try:
+            async with self.disk.use("append"):
+                is_in = True
+                # The first attempt may have closed the stream while this one waited for its turn.
+                if held.is_closed and (known := self._answered(held, entry)) is not None:
+                    return known
+                held.check_open(size)
+                return await self.committer.append(held.lane, entry, size, deadline_s)
+        except Unavailable:
+            if not is_in:
+                self.committer.counts.refused += 1
+            raise
+
+    def _answered(self, held: Held, entry: Entry) -> Appended | None:
+        """Return what was answered for an append that is stored already, and count it. Raises as `Held.answered`."""
         counts = self.committer.counts
         try:
             known = held.answered(entry)
@@ -131,21 +149,7 @@ class Volume:
             raise
         if known is not None:
             counts.duplicates += 1
-            return known
-        is_in = False
-        try:
-            async with self.disk.use("append"):
-                is_in = True
-                if held.is_closed and (known := held.answered(entry)) is not None:
-                    # The first attempt has closed the stream while this one waited for its turn.
-                    counts.duplicates += 1
-                    return known
-                held.check_open(size)
-                return await self.committer.append(held.lane, entry, size, deadline_s)
-        except Unavailable:
-            if not is_in:
-                counts.refused += 1
-            raise
+        return known
 
     def check(self, held: Held, size: int) -> None:
         """Raise what an append would be refused with now."""
