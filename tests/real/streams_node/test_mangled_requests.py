@@ -52,7 +52,7 @@ def mangled(rng: Random) -> bytes:
                 request[at] ^= 1 << rng.randrange(8)
             case 3:
                 lines = bytes(request).split(b"\r\n")
-                lines.insert(rng.randrange(1, len(lines)), rng.choice(bytes(rng.choice(SEEDS)).split(b"\r\n")))
+                lines.insert(1 + rng.randrange(len(lines)), rng.choice(bytes(rng.choice(SEEDS)).split(b"\r\n")))
                 request = bytearray(b"\r\n".join(lines))
             case _:
                 del request[at:]
