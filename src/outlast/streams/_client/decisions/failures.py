@@ -198,8 +198,6 @@ def _by_code(  # noqa: PLR0911 - a table
     """Return the error by which a node of ours has refused."""
     stream, position = asked.stream, number(members.get("position", asked.offset))
     oldest, tail = number(members.get("oldest")), number(members.get("tail"))
-    # The error that is made of it says that again.
-    detail = detail.removeprefix(f"stream {stream!r}: ")
     match code:
         case TrimmedError.code:
             return TrimmedError(stream, position, oldest, tail)
