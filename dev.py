@@ -60,10 +60,10 @@ OTHER_PYTHONS = "other Pythons"
 SHARES_S = {"lint": 42, "tests/unit": 135, "tests/contract": 9, "tests/sim": 19, "tests/real": 420, OTHER_PYTHONS: 215}
 """The most that each part of `test` may cost: seconds of processor time, user and system, of all its processes.
 
-Together 840, 14 minutes on two cores, for what stands: a runtime, a job queue, a change stream, durable streams with their node and client, admission and
-the shell of servers. Each system to come brings a share of its own, and the whole may reach 26 minutes when all are there. A
-busy machine makes the same work dearer by a tenth or two (shared caches and cores): that margin is in the shares, compared as
-they are.
+Together 840, 14 minutes on two cores, for what stands: a runtime, a job queue, a change stream, durable streams with their node
+and client, admission and the shell of servers. Each system to come brings a share of its own, and the whole may reach 26 minutes
+when all are there. A busy machine makes the same work dearer by a tenth or two (shared caches and cores): that margin is in the
+shares, compared as they are.
 """
 
 Version = tuple[int, int]
