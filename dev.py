@@ -57,7 +57,7 @@ STAMP = "outlast-stamp"
 PROBE = "import ensurepip, sys, venv; print(sys.version_info.major, sys.version_info.minor)"
 
 OTHER_PYTHONS = "other Pythons"
-SHARES_S = {"lint": 42, "tests/unit": 135, "tests/contract": 9, "tests/sim": 19, "tests/real": 420, OTHER_PYTHONS: 215}
+SHARES_S = {"lint": 42, "tests/unit": 145, "tests/contract": 9, "tests/sim": 19, "tests/real": 410, OTHER_PYTHONS: 215}
 """The most that each part of `test` may cost: seconds of processor time, user and system, of all its processes.
 
 Together 840, 14 minutes on two cores, for what stands: a runtime, a job queue, a change stream, durable streams with their node
