@@ -14,23 +14,23 @@ from __future__ import annotations
 import abc
 import asyncio
 import socket
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
 from served import Served, get
 
 from outlast import Stop
+from outlast.admission import Ticket
 from outlast.http import Limits
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-    from contextlib import AbstractContextManager
+    from collections.abc import AsyncIterator, Iterator
 
     from served import Answer, Client
 
     from conftest import LogWatch, RunAsync
-    from outlast import Service
+    from outlast import Admission, Service
     from outlast.http import Server
 
 WAITING = 20
@@ -60,18 +60,26 @@ class Rig(abc.ABC):
     """GET answers with events for as long as it may."""
     bug: str | None = None
     """GET raises an error that nobody knows, with the text `inside`."""
+    _admission: Admission
+    """That of the server which was made last."""
 
     @abc.abstractmethod
     def make(self, limits: Limits, deadline_s: float) -> tuple[Service, Server]:
         """Make a service with a server on a free port of 127.0.0.1, attached."""
 
-    @abc.abstractmethod
-    def refusing(self) -> AbstractContextManager[None]:
-        """Let the admission of the server refuse requests for a block; health and deletes apart."""
+    @contextmanager
+    def refusing(self) -> Iterator[None]:
+        """Let the admission of the server refuse requests for a block, since others hold every slot; health and deletes apart."""
+        held: list[Ticket] = []
+        while isinstance(got := self._admission.try_enter(key="others"), Ticket):
+            held.append(got)
+        yield
+        for ticket in held:
+            ticket.release(ok=None)
 
-    @abc.abstractmethod
     def inside(self) -> int:
         """How many requests the admission counts as under way or parked."""
+        return self._admission._desk.inside
 
     def path(self, name: str) -> str:
         """A path that not every server has."""

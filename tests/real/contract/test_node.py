@@ -12,13 +12,11 @@ from server_contract import Rig, ServerContract
 
 import outlast
 from fake_files import FakeFiles
-from outlast.admission import Ticket
 from outlast.disk import Disk
 from outlast.http import Limits, Server, Tokens
 from outlast.streams import Node, Streams
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from conftest import LogWatch, RunAsync
@@ -62,19 +60,6 @@ class NodeRig(Rig):
         self._posts += 1
         mine = ("Content-Type: application/octet-stream", f"Producer-Id: {self._posts}", "Producer-Epoch: 0", "Producer-Seq: 0")
         return super().post(body, *mine, *headers, sends=sends)
-
-    @contextlib.contextmanager
-    def refusing(self) -> Iterator[None]:
-        """Others hold every slot."""
-        held: list[Ticket] = []
-        while isinstance(got := self._admission.try_enter(key="others"), Ticket):
-            held.append(got)
-        yield
-        for ticket in held:
-            ticket.release(ok=None)
-
-    def inside(self) -> int:
-        return self._admission._desk.inside
 
 
 class TestTheNode(ServerContract):

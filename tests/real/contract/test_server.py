@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -14,13 +13,10 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 import outlast
-from outlast.admission import Ticket
 from outlast.http import AdmissionMiddleware, EventFeed, EventStream, Server, TokenMiddleware, Tokens, http_problem, long_poll
 from outlast.http._app.tokens import needed_scope
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from starlette.requests import Request
 
     from conftest import LogWatch, RunAsync
@@ -92,19 +88,6 @@ class ShopRig(Rig):
 
     def server(self, app: Starlette, limits: Limits) -> Server:
         return Server(app, "127.0.0.1:0", limits=limits, tokens=tokens(), admission=self._admission)
-
-    @contextlib.contextmanager
-    def refusing(self) -> Iterator[None]:
-        """Others hold every slot."""
-        held: list[Ticket] = []
-        while isinstance(got := self._admission.try_enter(key="others"), Ticket):
-            held.append(got)
-        yield
-        for ticket in held:
-            ticket.release(ok=None)
-
-    def inside(self) -> int:
-        return self._admission._desk.inside
 
 
 class AskedLaterRig(ShopRig):

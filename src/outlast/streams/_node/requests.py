@@ -7,6 +7,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qsl, quote, unquote_to_bytes
 
+from outlast.streams._entries import check_name
 from outlast.streams._node import protocol
 from outlast.streams._node.answers import RefusalError, bad_request, refusal
 
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     Send = Callable[[Message], Awaitable[None]]
 
 PREFIX: Final = b"/v1/stream/"
-NAME_BYTES_MAX: Final = 1024
 NAMES_KEPT: Final = 1024
 """Names that were read from paths lately: reading one costs more than looking it up."""
 QUERY_MAX: Final = 32
@@ -27,7 +27,6 @@ LENGTH_MAX: Final = 10**19
 DEADLINE_S_MAX: Final = 3600.0
 _SECONDS: Final = re.compile(rb"[0-9]{1,9}(?:\.[0-9]{1,9})?")
 _HOST: Final = re.compile(rb"[A-Za-z0-9._:\[\]-]{1,255}")
-_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _NO_ESCAPE: Final = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 SINGLE: Final = frozenset(
     {
@@ -159,15 +158,13 @@ def stream_name(quoted: bytes) -> str:
         raise bad_request("name", "the name of a stream has an encoded slash, which would be taken for a slash elsewhere")
     if _NO_ESCAPE.search(quoted):
         raise bad_request("name", "the name of a stream has a % without two hexadecimal digits behind it")
-    decoded = unquote_to_bytes(quoted)
-    if not 0 < len(decoded) <= NAME_BYTES_MAX:
-        raise bad_request("name", f"the name of a stream has 1 to {NAME_BYTES_MAX} bytes, not {len(decoded)}")
     try:
-        name = decoded.decode()
+        name = unquote_to_bytes(quoted).decode()
+        check_name(name)
     except UnicodeDecodeError:
         raise bad_request("name", "the name of a stream is no UTF-8") from None
-    if _CONTROL.search(name):
-        raise bad_request("name", "the name of a stream has a control character")
+    except ValueError as error:
+        raise bad_request("name", str(error)) from None
     if "." in name and not {".", ".."}.isdisjoint(name.split("/")):
         raise bad_request("name", 'the name of a stream has "." or ".." for a segment, which proxies leave out')
     return name

@@ -6,6 +6,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote_to_bytes
 
+from outlast.streams._consumers._codec import NAME_BYTES_MAX
 from outlast.streams._entries import check_name
 from outlast.streams._node.answers import RefusalError, bad_request, refusal
 from outlast.streams._node.beside import checking, consumers, health, listing, records
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
     from outlast.streams._node.requests import Receive, Scope, Send
 
     Handler = Callable[[Asked], Awaitable[Answer | None]]
-
-CONSUMER_BYTES_MAX: Final = 200
 
 NAME: Final = b"*"
 """In the place of a name: that of a stream is the third part of a path, that of a consumer the fifth."""
@@ -92,7 +91,7 @@ def _name(segment: bytes) -> str:
 def _consumer_name(segment: bytes) -> str:
     try:
         name = unquote_to_bytes(segment).decode()
-        check_name(name, "consumer", CONSUMER_BYTES_MAX)
+        check_name(name, "consumer", NAME_BYTES_MAX)
     except UnicodeDecodeError:
         raise bad_request("name", "the name of a consumer is no UTF-8") from None
     except ValueError as error:
