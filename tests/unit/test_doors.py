@@ -14,7 +14,9 @@ import outlast
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "src" / "outlast"
 LISTS = ROOT / "tests" / "unit" / "public_names"
-SYSTEMS_AND_ADAPTERS = ("outlast.changes", "outlast.disk", "outlast.http", "outlast.jobs", "outlast.postgres", "outlast.streams")
+SYSTEMS = ("outlast.changes", "outlast.jobs", "outlast.procedures", "outlast.streams")
+ADAPTERS = ("outlast.disk", "outlast.etcd", "outlast.http", "outlast.postgres", "outlast.sqlite")
+SYSTEMS_AND_ADAPTERS = (*SYSTEMS, *ADAPTERS)
 DOORS = ("outlast", "outlast.admission", "outlast.extend", "outlast._lazily")
 OPEN_TO_THE_PACKAGE = ("outlast.logs",)
 """The runtime and the guard of programs write through the same sink as the logs of a service."""

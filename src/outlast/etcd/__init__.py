@@ -1,0 +1,5 @@
+"""etcd as a dependency."""
+
+from __future__ import annotations
+
+__all__: list[str] = []

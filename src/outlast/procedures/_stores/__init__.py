@@ -1,0 +1,1 @@
+"""Stores: one port, and SQLite, PostgreSQL and etcd behind it."""
