@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from outlast import Fault, Kind
     from outlast.procedures._model import KeyOf
 
+AGAIN_S: Final = 60.0
+"""A failing key whose record was live so short a time ago may have it still: the store is asked without another turn."""
 EVENTS_MAX: Final = 1_000
 """Events that nobody has taken yet; beyond them single failures are only counted, in their cause."""
 
@@ -135,15 +137,19 @@ class Front:
             if (wait := failing.until - now) > 0.0:
                 self._refused += 1
                 return Refusal(failing.first, now - failing.since, wait, Why.FAILING, failing.id)
-            if (wait := self._probes.asked(now, of)) > 0.0:
+            # One whose record was live a moment ago may have it still: then the store says so, and nothing is tried.
+            is_probe = live is None or now - live.heard_until >= AGAIN_S
+            if is_probe and (wait := self._probes.asked(now, of)) > 0.0:
                 self._refused += 1
                 return Refusal(failing.first, now - failing.since, wait, Why.PROBE, failing.id)
+        else:
+            is_probe = False
         is_held = of.kind in self._held
         if is_held and not waits and (refusal := self._refused_by_cause(now, of)) is not None:
             self._refused += 1
             return refusal
-        self._register.making(now, of, deadline_s)
-        return Go(failing is not None, not is_held)
+        self._register.making(now, of, deadline_s, is_probe=is_probe)
+        return Go(is_probe, not is_held)
 
     def created(
         self, now: float, of: KeyOf, record_id: str, answer: Submission, *, mine: bool = False, begun: bool = False
@@ -153,13 +159,15 @@ class Front:
         `mine`: this process has claimed it by this. `begun`: somebody did before. If the store has no failure of the key
         (CREATED), ours is forgotten.
         """
-        self._register.made(now, of, record_id, mine=mine, begun=begun)
+        live = self._register.made(now, of, record_id, mine=mine, begun=begun)
+        if answer is Submission.REVIVED and not live.is_probe:
+            self._probes.used(now)
         if answer is Submission.CREATED and self._memory.forget(of):
             self._probes.leave(of)
 
     def not_created(self, of: KeyOf) -> None:
         """Note that a submission came to nothing: the store did not answer. The next one of the key asks again."""
-        self._register.ended(of)
+        self._register.not_made(of)
 
     def failing(
         self,
