@@ -21,7 +21,7 @@ CAUSE_MAX: Final = 20
 
 
 class Sieve(Generic[Entry]):
-    """What the store refuses is taken to concern one entry until the opposite is shown.
+    """Record entries; one that the store refuses is taken to be alone in that until the opposite is shown.
 
     A batch that is refused is halved until the entry is found that is, and that one is set aside. What cannot be recorded *now*
     (a lock, no room) is returned, to be tried again later. What everyone would meet is raised: the server does not answer, the
