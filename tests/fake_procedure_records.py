@@ -56,6 +56,8 @@ class FakeRecords:
     work_at: int = 0
     forgotten_to: int = 0
     """The number of the newest event that is no longer kept."""
+    ahead_s: float = 0.0
+    """How far the store's clock is moved ahead of the loop's."""
 
     # Submitting and claiming.
 

@@ -44,10 +44,9 @@ T = TypeVar("T")
 
 
 class FakeStore:
-    """`outlast.procedures._stores.port.ProcedureStore`, for one process. Its time is `asyncio`'s, plus `ahead_s`."""
+    """`outlast.procedures._stores.port.ProcedureStore`, for one process. Its time is the loop's, plus `held.ahead_s`."""
 
     records_max: int | None = None
-    ahead_s = 0.0
 
     def __init__(self, held: FakeRecords | None = None, *, name: str = "store", latency_s: float = 0.0) -> None:
         self.held = held or FakeRecords()
@@ -74,7 +73,7 @@ class FakeStore:
 
     @property
     def now(self) -> float:
-        return asyncio.get_running_loop().time() + self.ahead_s
+        return asyncio.get_running_loop().time() + self.held.ahead_s
 
     async def _call(self, name: str, work: Callable[[], T]) -> T:
         """Do one transaction: `work` happens at one moment, or not at all."""
