@@ -280,6 +280,19 @@ class ActContract:
 
         rig.run(main)
 
+    def test_what_became_due_by_its_time_is_news_once(self, rig: StoreRig) -> None:
+        async def main() -> None:
+            async with rig.opened() as store, rig.opened() as other:
+                await submit(store, "later", delay_s=20)
+                start = (await other.news(None, 0)).number
+                assert not (await other.news(start, 0.05)).work
+                await rig.advance(21)
+                news = await other.news(start, LONG_S)
+                assert news.work
+                assert not (await other.news(news.number, 0.05)).work
+
+        rig.run(main)
+
     def test_news_that_is_lost_is_said_to_be(self, rig: StoreRig) -> None:
         async def main() -> None:
             async with rig.opened() as store:
