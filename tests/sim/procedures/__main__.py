@@ -14,7 +14,6 @@ HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE.parents[1])]
 
 from procedure_mutants import MUTANTS  # noqa: E402
-
 from procedure_world import replay_command, run_seed  # noqa: E402
 
 from planting import planted  # noqa: E402 - found by the line above

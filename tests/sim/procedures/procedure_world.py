@@ -386,7 +386,7 @@ class World:
         self.heal()
 
     def heal(self) -> None:
-        """All is well: what somebody still asks for has to end well, at the latest once all is cleared. No incident stays open."""
+        """All is well: what somebody still asks for ends well, at the latest once all is cleared; no incident stays open."""
         self.note("healed")
         self.healed = True
         self.faults.clear()
