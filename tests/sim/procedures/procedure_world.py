@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from procedure_store import Record
 
-    from outlast.procedures._decisions.front import Refusal, Share
+    from outlast.procedures._decisions.front import KeyRefusal, Share
 
 CREATE, DROP, STEP = "create", "drop", "allocate"
 DOWN = Fault(Kind.TRANSIENT, "ECONNREFUSED", "connection refused", source="metasrv")
@@ -162,7 +162,7 @@ class World:
         else:
             self.front.created(now, of, record.id, said, mine=of in self.owned, begun=record.begun)
 
-    def check_refusal(self, of: KeyOf, record: Record | None, answer: Refusal) -> None:
+    def check_refusal(self, of: KeyOf, record: Record | None, answer: KeyRefusal) -> None:
         # A probe that was cancelled or expired has shown nothing: the key is still failing.
         unproved = {ProcedureState.DEAD, ProcedureState.CANCELLED, ProcedureState.EXPIRED}
         demand(record is not None and record.state in unproved, f"{of} is refused, and is not dead")

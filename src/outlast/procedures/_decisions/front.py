@@ -52,7 +52,7 @@ class Go(NamedTuple):
     """Whether it may begin at once: False while a cause holds its kind."""
 
 
-class Refusal(NamedTuple):
+class KeyRefusal(NamedTuple):
     """The answer from memory: no."""
 
     fault: Fault
@@ -64,7 +64,7 @@ class Refusal(NamedTuple):
     """The record of the key; empty if it has none."""
 
 
-Answer: TypeAlias = "Go | Join | Refusal"
+Answer: TypeAlias = "Go | Join | KeyRefusal"
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +81,8 @@ class FrontCounts:
     live: int
     causes: int
     """Causes that are open."""
+    canaries: int
+    """Attempts that were to find out whether a cause is gone."""
 
 
 class OpenCause(NamedTuple):
@@ -121,7 +123,7 @@ class Front:
     def submit(self, now: float, of: KeyOf, deadline_s: float | None = None, *, waits: bool = True) -> Answer:
         """Decide about a submission.
 
-        `Join`: a record of the key is live; its deadline is put off to this one (`later`). `Refusal`: the key is failing, or
+        `Join`: a record of the key is live; its deadline is put off to this one (`later`). `KeyRefusal`: the key is failing, or
         `waits` is False and a cause holds its kind. `Go`: ask the store.
         """
         live = self._live.get(of)
@@ -136,12 +138,12 @@ class Front:
         if failing is not None:
             if (wait := failing.until - now) > 0.0:
                 self._refused += 1
-                return Refusal(failing.first, now - failing.since, wait, Why.FAILING, failing.id)
+                return KeyRefusal(failing.first, now - failing.since, wait, Why.FAILING, failing.id)
             # One whose record was live a moment ago may have it still: then the store says so, and nothing is tried.
             is_probe = live is None or now - live.heard_until >= AGAIN_S
             if is_probe and (wait := self._probes.asked(now, of)) > 0.0:
                 self._refused += 1
-                return Refusal(failing.first, now - failing.since, wait, Why.PROBE, failing.id)
+                return KeyRefusal(failing.first, now - failing.since, wait, Why.PROBE, failing.id)
         else:
             is_probe = False
         is_held = of.kind in self._held
@@ -261,7 +263,7 @@ class Front:
         self._events.clear()
         return found
 
-    def explain(self, now: float, of: KeyOf) -> Refusal | None:
+    def explain(self, now: float, of: KeyOf) -> KeyRefusal | None:
         """Return why a key is refused or waits, as far as this process remembers; None: no reason is known.
 
         It changes nothing: it neither asks for a probe nor counts as a refusal.
@@ -272,7 +274,7 @@ class Front:
             return by_cause
         wait = failing.until - now
         why = Why.FAILING if wait > 0.0 else Why.PROBE
-        return Refusal(failing.first, now - failing.since, max(0.0, wait), why, failing.id)
+        return KeyRefusal(failing.first, now - failing.since, max(0.0, wait), why, failing.id)
 
     @property
     def counts(self) -> FrontCounts:
@@ -286,6 +288,7 @@ class Front:
             probes=self._probes.granted,
             live=len(self._live),
             causes=len(self.open_causes),
+            canaries=self._causes.canaries,
         )
 
     @property
@@ -300,13 +303,13 @@ class Front:
 
     # Inside.
 
-    def _refused_by_cause(self, now: float, of: KeyOf) -> Refusal | None:
+    def _refused_by_cause(self, now: float, of: KeyOf) -> KeyRefusal | None:
         cause = next((cause for cause in self._held.get(of.kind, {}).values() if not cause.is_gone), None)
         if cause is None:
             return None
         failing = self._failing.get(of)
         wait = max(BETWEEN.base_s, min(BETWEEN.cap_s, cause.next_in_s(now)))
-        return Refusal(cause.fault, now - cause.since, wait, Why.CAUSE, "" if failing is None else failing.id)
+        return KeyRefusal(cause.fault, now - cause.since, wait, Why.CAUSE, "" if failing is None else failing.id)
 
     def _tell(self, event: CauseEvent) -> None:
         if event.what in {CauseNews.GONE, CauseNews.TOLD}:
