@@ -10,8 +10,9 @@ from outlast.jobs import _statements as statements
 from outlast.jobs._refusals import CAUSE_MAX, Refusals, dead_instead, refusal
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from outlast import Fault
-    from outlast.extend import OwnThread
     from outlast.jobs._journal import Entry
     from outlast.jobs._statements import Statements
     from outlast.postgres import Postgres
@@ -30,11 +31,13 @@ class Sieve:
     there.
     """
 
-    def __init__(self, db: Postgres, said: Statements, disk: OwnThread, refusals: Refusals) -> None:
-        """`disk` is the thread of the journal, which also writes what is refused."""
+    def __init__(
+        self, db: Postgres, said: Statements, keep: Callable[[Entry, Fault], Awaitable[str]], refusals: Refusals
+    ) -> None:
+        """`keep` has the thread of the journal keep what is refused among `refusals`."""
         self._db = db
         self._said = said
-        self._disk = disk
+        self._keep = keep
         self.refusals = refusals
         self.recorded = self.late = 0
         self._unrecordable = Once(UNRECORDABLE_MAX)
@@ -96,7 +99,7 @@ class Sieve:
             return True
         if not dead:
             self._unrecordable.news(subject=outcome.id)
-        where = await self._disk.run(self.refusals.keep, entry, fault)
+        where = await self._keep(entry, fault)
         self.refusals.tell(outcome, fault, where, dead=dead)
         return True
 
