@@ -23,7 +23,7 @@ class SignalsFullError(OutlastError):
     """A record has as many signals already as it may, none of them taken yet: this one is not kept."""
 
 
-class ProcedureRefused(Unavailable):  # noqa: N818 - the word of the design, as `Unavailable` is
+class ProcedureRefused(Unavailable):
     """A submission was refused, before it cost anything; the same one may come in after `retry_after_s` seconds.
 
     `fault` is the first cause, `since_s` for how long this goes on, `handle` that of the key's record. `why` says what refused:

@@ -41,5 +41,5 @@ class ProcedureHandle:
         return await self._procedures.await_end(self, timeout_s)
 
     async def cancel(self, timeout_s: float | None = None) -> ProcedureState | None:
-        """Ask for the end, wait for it, and return the state that holds: CANCELLED, or how it ended before. See `Procedures.cancel`."""
+        """Ask for the end, wait for it, and return the state that holds. See `Procedures.cancel`."""
         return await self._procedures.end(self, timeout_s)

@@ -152,7 +152,7 @@ class Claimer:
         self._idle = saw_all and not self._maybe
         while not self._maybe:
             now = asyncio.get_running_loop().time()
-            due = min(until, *self._dues(now))
+            due = min([until, *self._dues(now)])
             if due <= now:
                 break
             if not await self._until_sooner(stop, due - now):
@@ -167,7 +167,7 @@ class Claimer:
         for kinds, most in self._needs.shares(stop):
             left = room - found if most is None else min(room - found, most)
             for share in self._front.shares(loop.time(), kinds):
-                asked = left if share.count is None else min(left, share.count)
+                asked = left if share.count_max is None else min(left, share.count_max)
                 took = await self._claim(share, asked) if asked > 0 else self._none(share)
                 left -= took
                 found += took
@@ -183,9 +183,7 @@ class Claimer:
         by_age = self._oldest >= asked
         with self._calls.one():
             try:
-                records = await self._store.claim(
-                    self._runner, share.kinds, asked, oldest_first=by_age, without=share.without
-                )
+                records = await self._store.claim(self._runner, share.kinds, asked, oldest_first=by_age, without=share.without)
             except BaseException:
                 self._none(share)
                 raise

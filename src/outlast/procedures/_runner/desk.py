@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import random
-from contextlib import nullcontext, suppress
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Final
 
-from outlast import Fault, Kind, Stop
-from outlast.extend import BackoffState, fault_of_record
+from outlast import Fault, Kind
+from outlast.extend import fault_of_record
 from outlast.procedures._decisions.front import Front
-from outlast.procedures._model import FINAL, LIVE, KeyOf, Pause, ProcedureState, StoreEventKind, Submission
+from outlast.procedures._model import FINAL, Pause, ProcedureState, StoreEventKind, Submission
 from outlast.procedures._runner.backlog import Backlog
 from outlast.procedures._runner.submitter import Item, Submitter
 from outlast.procedures._runner.waits import Waits
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import AbstractContextManager
 
+    from outlast import Stop
     from outlast.procedures._model import ProcedureRecord, StoreEvent, Submitted
     from outlast.procedures._runner.runner import Runner
     from outlast.procedures._stores.port import ProcedureStore
@@ -44,7 +45,7 @@ class Desk:
         """The running side, if this process has one."""
         self.pauses: set[Pause] = set()
         self.submitter = Submitter(store, runner_id, reserve=self._reserve, answered=self._answered, guard=self._guard)
-        self.waits = Waits(store, self._is_here, self._found_ended)
+        self.waits = Waits(store, self._is_here, self.found_ended)
         self._opened = False
         self._opening = asyncio.Lock()
         self._number: int | None = None
@@ -83,11 +84,12 @@ class Desk:
             self.remember(record)
         elif record.state in FINAL:
             # Ours, sent again after a lost reply: it has ended meanwhile.
-            self._found_ended(record)
+            self.found_ended(record)
         else:
             mine = runner is not None and runner.takes(record, claim=item.claim)
             here = mine or self._is_here(record.id)
-            self.front.created(now, item.of, record.id, fresh=submitted.answer is Submission.CREATED, mine=here)
+            begun = here or record.began_at is not None
+            self.front.created(now, item.of, record.id, submitted.answer, mine=here, begun=begun)
             self.backlog.made += submitted.answer is not Submission.JOINED
             if mine and runner is not None:
                 runner.begin(record)
@@ -105,14 +107,13 @@ class Desk:
         first, last = first_fault(record), last_fault(record)
         until_s = max(0.0, (record.until_at or record.read_at) - record.read_at)
         since_s = max(0.0, record.read_at - record.created_at)
-        self.front.failing(
-            now, record.of, record.id, first, last, failures=record.failures, since_s=since_s, until_s=until_s
-        )
+        self.front.failing(now, record.of, record.id, first, last, failures=record.failures, since_s=since_s, until_s=until_s)
 
     def _is_here(self, record_id: str) -> bool:
         return self.runner is not None and self.runner.running.get(record_id) is not None
 
-    def _found_ended(self, record: ProcedureRecord) -> None:
+    def found_ended(self, record: ProcedureRecord) -> None:
+        """Take note of a record that has ended, as the store says."""
         if record.state is ProcedureState.DEAD:
             self.remember(record)
         else:
@@ -163,16 +164,13 @@ class Desk:
             before = records[-1].id
 
     def _hear(self, event: StoreEvent) -> None:
-        now = asyncio.get_running_loop().time()
         match event.what:
             case StoreEventKind.CLEARED:
-                self.front.cleared(now, event.kind, event.key)
-                self.on_events()
+                self.cleared(event.kind, event.key)
             case StoreEventKind.FIXED:
                 source, kind, code = cause_of(event.text)
                 if kind is not None:
-                    self.front.fixed(now, source, kind, code)
-                    self.on_events()
+                    self.fixed(source, kind, code)
             case StoreEventKind.PAUSED:
                 self.pauses.add(Pause(event.kind, event.key))
             case StoreEventKind.RESUMED:
@@ -184,6 +182,16 @@ class Desk:
             case StoreEventKind.SIGNAL:
                 # It made the record due, which is news of work.
                 return
+
+    def cleared(self, kind: str, key: str) -> None:
+        """Forget failures, since somebody says so."""
+        self.front.cleared(kind, key)
+        self.on_events()
+
+    def fixed(self, source: str, kind: Kind, code: str) -> None:
+        """Take a cause for gone, since somebody says so."""
+        self.front.fixed(source, kind, code)
+        self.on_events()
 
     def _no_events(self) -> None:
         self.front.events()

@@ -51,13 +51,15 @@ class Failures:
         for what, cause, fault in events:
             match what:
                 case CauseNews.OPENED:
-                    incident = Incident(f"procedures {cause.kind}", verb=f"wait for a cause in step {cause.step} that is not theirs")
+                    incident = Incident(
+                        f"procedures {cause.kind}", verb=f"wait for a cause in step {cause.step} that is not theirs"
+                    )
                     self._causes[cause] = incident
                     incident.fault(fault)
                 case CauseNews.FAILED | CauseNews.BACK:
                     if cause in self._causes:
                         self._causes[cause].fault(fault)
-                case CauseNews.GONE:
+                case CauseNews.GONE | CauseNews.TOLD:
                     if cause in self._causes:
                         self._causes[cause].better()
                 case CauseNews.OVER:

@@ -1,4 +1,4 @@
-"""Writes of this runner on their way to the store: in batches, one that the store refuses apart from the others, and their journal."""
+"""Writes of this runner on their way to the store: in batches, what it refuses apart, and their journal."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 VERSION: Final = 1
 CAUSE_MAX: Final = 20
-"""After so many that were refused one by one, in a row, they are taken to have a cause in common: it counts against no further one."""
+"""After so many that were refused one by one, in a row, they are taken to have a cause in common."""
 STATES: Final = frozenset(state.value for state in ProcedureState)
 LATE_MAX: Final = 1_000
 UNTIL_S: Final = 900.0
@@ -111,7 +111,17 @@ class Writing:
         dead = ProcedureState.DEAD.value
         try:
             await self._record(
-                [replace(write, state=dead, body_json="", result_json=None, fault=fault_record(instead), failures=1, until_s=UNTIL_S)]
+                [
+                    replace(
+                        write,
+                        state=dead,
+                        body_json="",
+                        result_json=None,
+                        fault=fault_record(instead),
+                        failures=1,
+                        until_s=UNTIL_S,
+                    )
+                ]
             )
         except Exception as exc:  # noqa: BLE001 - whatever it is, it is classified
             self._refusal(exc)

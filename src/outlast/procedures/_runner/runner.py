@@ -164,9 +164,12 @@ class Runner:
             raise
 
     async def _close(self) -> None:
+        self.recorder.hurry(self._release_s)
+        while tasks := self.running.tasks():
+            # Claimed while the stop came: they are given back.
+            await asyncio.wait(tasks)
         self.needs.close()
         self.failures.end()
-        self.recorder.hurry(self._release_s)
         await self.recorder.drain()
         if self._store.dependency.passable:
             try:

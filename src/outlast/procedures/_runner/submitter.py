@@ -23,7 +23,20 @@ BATCH_MAX: Final = 500
 class Item:
     """One submission on its way, and those who wait for its answer: all who submit the same key meanwhile."""
 
-    __slots__ = ("begin", "claim", "deadline_s", "delay_s", "id", "locks", "of", "payload_json", "priority", "sent", "version", "waiting")
+    __slots__ = (
+        "begin",
+        "claim",
+        "deadline_s",
+        "delay_s",
+        "id",
+        "locks",
+        "of",
+        "payload_json",
+        "priority",
+        "sent",
+        "version",
+        "waiting",
+    )
 
     def __init__(
         self,
@@ -90,8 +103,8 @@ class Submitter:
         answered: Callable[[Item, Submitted | None], None],
         guard: Callable[[], AbstractContextManager[None]],
     ) -> None:
-        """`guard` is held while a call is under way; `reserve` says whether a submission may begin at once; `answered` is called with each answer of the store, before those
-        who wait go on, and with None for a submission that has none.
+        """`guard` is held while a call is under way. `reserve` says whether a submission may begin at once. `answered` is called
+        with each answer of the store, before those who wait go on, and with None for a submission that has none.
         """
         self._store = store
         self._runner = runner

@@ -134,7 +134,10 @@ class Waits:
             found = await self._store.find(ids)
         except Exception as exc:  # noqa: BLE001 - whatever it is, it is classified
             dependency = self._store.dependency
-            if isinstance(exc, Unavailable | Stopping) or dependency.classifiers.classify(exc, source=dependency.name).is_evidence:
+            if (
+                isinstance(exc, Unavailable | Stopping)
+                or dependency.classifiers.classify(exc, source=dependency.name).is_evidence
+            ):
                 await asyncio.sleep(AWAY_S)
             else:
                 self._fail(ids, exc)
