@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Final
 
 from outlast import Fault, State
 from outlast.procedures._decisions.front import Why
+from outlast.procedures._desk.desk import first_fault, last_fault
 from outlast.procedures._model import LIVE, KeyOf, Pause, ProcedureState
-from outlast.procedures._runner.desk import first_fault, last_fault
 
 if TYPE_CHECKING:
+    from outlast.procedures._desk.desk import Desk
     from outlast.procedures._model import ProcedureRecord
     from outlast.procedures._procedure import Procedure
-    from outlast.procedures._runner.desk import Desk
 
 SCANNED_MAX: Final = 1_000
 """Live records that are looked at for who holds a lock."""

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
-import re
 import secrets
 import time
 import uuid
@@ -15,8 +13,12 @@ from typing import TYPE_CHECKING, Any, Final, Self
 from outlast import Classifiers, ConfigurationError, Kind, Stopping, Unavailable
 from outlast.admission import Criticality
 from outlast.extend import JsonTooLargeError, NotJsonError, from_json, to_json
+from outlast.procedures import _limits as limits
 from outlast.procedures._decisions.front import Go, Refusal
 from outlast.procedures._decisions.register import Join
+from outlast.procedures._desk.background import Background
+from outlast.procedures._desk.desk import Desk, first_fault, last_fault
+from outlast.procedures._desk.submitter import Item
 from outlast.procedures._errors import (
     InvalidProcedureError,
     ProcedureCancelledError,
@@ -30,13 +32,11 @@ from outlast.procedures._explain import Explanation, explain
 from outlast.procedures._handle import ProcedureHandle
 from outlast.procedures._model import FINAL, KeyOf, Pause, Priority, ProcedureRecord, ProcedureState, Submission, Sweep
 from outlast.procedures._names import KEY_CHARS_MAX, KIND_CHARS_MAX, check_name
-from outlast.procedures._runner.background import Background
-from outlast.procedures._runner.desk import Desk, first_fault, last_fault
 from outlast.procedures._runner.runner import Runner
-from outlast.procedures._runner.submitter import Item
 from outlast.procedures._stores.choose import store_of
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Sequence
     from types import TracebackType
 
@@ -46,18 +46,6 @@ if TYPE_CHECKING:
 
 Records = list[ProcedureRecord]
 Pauses = list[Pause]
-PAYLOAD_BYTES_MAX: Final = 64 * 1024
-PAYLOAD_BYTES_LIMIT: Final = 1024 * 1024
-"""The largest `payload_bytes_max`: etcd takes no larger value."""
-SECONDS_MAX: Final = 100 * 365.25 * 86_400
-SLOTS: Final = 128
-SLOTS_MAX: Final = 10_000
-LOCKS_MAX: Final = 8
-LIST_MAX: Final = 1_000
-BACKLOG_MAX: Final = 100_000
-DONE_KEEP_S: Final = 86_400.0
-DEAD_KEEP_S: Final = 7 * 86_400.0
-DEAD_MAX: Final = 100_000
 RETRY_S: Final = 1.0
 """When to come back to a store that refused, if nothing better is known."""
 CRITICALITY: Final = {
@@ -85,6 +73,7 @@ class Procedures:
     - `done_keep_s`, `dead_keep_s`, `dead_max`: finished records go after that time, and dead ones beyond that number.
     - `backlog_max`: live records; beyond them a new one is refused, EXHAUSTED. None: what suits the store.
     - `payload_bytes_max`: of a payload, and of the result of a step, as JSON.
+    - `make`: tables that are not there, or older, are made when it is first used. Without it a look changes nothing.
     - `admission`: asked for each submission that goes to the store, by `tenant` and priority.
     """
 
@@ -93,46 +82,43 @@ class Procedures:
         db: object,
         procedures: Sequence[Procedure] = (),
         *,
-        slots: int = SLOTS,
+        slots: int = limits.SLOTS,
         journal_path: str | os.PathLike[str] | None = None,
-        lease_s: float = 30.0,
-        poll_s: float = 1.0,
-        done_keep_s: float | None = DONE_KEEP_S,
-        dead_keep_s: float | None = DEAD_KEEP_S,
-        dead_max: int = DEAD_MAX,
+        lease_s: float = limits.LEASE_S,
+        poll_s: float = limits.POLL_S,
+        done_keep_s: float | None = limits.DONE_KEEP_S,
+        dead_keep_s: float | None = limits.DEAD_KEEP_S,
+        dead_max: int = limits.DEAD_MAX,
         backlog_max: int | None = None,
-        payload_bytes_max: int = PAYLOAD_BYTES_MAX,
+        payload_bytes_max: int = limits.PAYLOAD_BYTES_MAX,
         classifiers: Classifiers | None = None,
         admission: Admission | None = None,
+        make: bool = True,
     ) -> None:
         """Do nothing yet. Raises `ConfigurationError` for a setting, `InvalidProcedureError` for a procedure."""
-        _number("slots", slots, 1, SLOTS_MAX)
-        _number("dead_max", dead_max, 0, 10_000_000)
-        _number("payload_bytes_max", payload_bytes_max, 1, PAYLOAD_BYTES_LIMIT)
-        for name, value in (("lease_s", lease_s), ("poll_s", poll_s)):
-            _seconds(name, value, above=True, error=ConfigurationError)
-        for name, kept in (("done_keep_s", done_keep_s), ("dead_keep_s", dead_keep_s)):
-            if kept is not None:
-                _seconds(name, kept, error=ConfigurationError)
         self.store = store_of(db)
         if backlog_max is None:
-            backlog_max = min(BACKLOG_MAX, self.store.records_max or BACKLOG_MAX)
-        _number("backlog_max", backlog_max, 1, 10_000_000)
+            backlog_max = min(limits.BACKLOG_MAX, self.store.records_max or limits.BACKLOG_MAX)
+        limits.number("backlog_max", backlog_max, 1, limits.RECORDS_LIMIT)
         self.procedures: Final = {procedure.name: procedure for procedure in procedures}
         if len(self.procedures) < len(procedures):
             msg = "procedures: two of them have one name; a name is the kind of their records"
             raise ConfigurationError(msg)
         for procedure in procedures:
             procedure.seal()
-        self.slots: Final = slots
         self.admission: Final = admission
         self.payload_bytes_max: Final = payload_bytes_max
-        self._journal_path = Path(journal_path) if journal_path is not None else _default_journal(self.store.dependency.name)
-        self._lease_s, self._poll_s = lease_s, poll_s
-        self._sweep = Sweep(done_keep_s, dead_keep_s, dead_max)
-        self._classifiers = classifiers or Classifiers()
+        self._settings = limits.Settings(
+            slots=slots,
+            journal_path=Path(journal_path) if journal_path is not None else limits.default_journal(self.store.dependency.name),
+            lease_s=lease_s,
+            poll_s=poll_s,
+            sweep=Sweep(done_keep_s, dead_keep_s, dead_max),
+            result_bytes_max=payload_bytes_max,
+            classifiers=classifiers or Classifiers(),
+        )
         self._runner_id = uuid.uuid4().hex
-        self._desk = Desk(self.store, self._runner_id, backlog_max=backlog_max)
+        self._desk = Desk(self.store, self._runner_id, backlog_max=backlog_max, make=make)
         self._background = Background(self._desk)
         self._last_ms = 0
 
@@ -153,20 +139,18 @@ class Procedures:
         if not self.procedures:
             msg = "procedures: there is none to run; give them to Procedures, or attach with run=False"
             raise ConfigurationError(msg)
-        runner = Runner(
-            self._desk,
-            self._runner_id,
-            self.procedures,
-            slots=self.slots,
-            journal_path=self._journal_path,
-            lease_s=self._lease_s,
-            poll_s=self._poll_s,
-            sweep=self._sweep,
-            result_bytes_max=self.payload_bytes_max,
-            classifiers=self._classifiers,
-        )
+        runner = Runner(self._desk, self._runner_id, self.procedures, self._settings)
         runner.attach(service)
         return runner
+
+    async def open(self) -> None:
+        """Get ready without a service, to submit and to look: the first use does so too. Raises what the store raises."""
+        await self._desk.open()
+
+    async def close(self) -> None:
+        """Let go of what it holds beside the dependency, where there is no service. What was submitted goes on."""
+        await self._background.close()
+        await self.store.close()
 
     async def __aenter__(self) -> Self:
         """Use it without a service: to submit and to look. Opens the dependency and the store."""
@@ -177,9 +161,8 @@ class Procedures:
     async def __aexit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Let go of everything. What was submitted goes on."""
-        await self._background.close()
-        await self.store.close()
+        """Let go of everything, the dependency too."""
+        await self.close()
         await self.store.dependency.close()
 
     # Submissions.
@@ -211,10 +194,11 @@ class Procedures:
             raise InvalidProcedureError(msg)
         of = KeyOf(kind, check_name("the key", key, KEY_CHARS_MAX))
         if deadline_s is not None:
-            _seconds("deadline_s", deadline_s)
+            limits.seconds("deadline_s", deadline_s)
         now = asyncio.get_running_loop().time()
         answer = self._desk.front.submit(now, of, deadline_s)
         if isinstance(answer, Join) and answer.id:
+            self._desk.tally.joined += 1
             return ProcedureHandle(self, answer.id, kind, key)
         if isinstance(answer, Refusal):
             raise self._refused(of, answer)
@@ -228,8 +212,8 @@ class Procedures:
                 procedure.version,
                 priority,
                 self._json(kind, payload),
-                _locks(locks),
-                _seconds("delay_s", delay_s),
+                limits.lock_names(locks),
+                limits.seconds("delay_s", delay_s),
                 deadline_s,
                 begin=isinstance(answer, Go) and answer.begin,
             )
@@ -312,7 +296,7 @@ class Procedures:
     async def get(self, id: str) -> ProcedureRecord | None:  # noqa: A002 - the name it has everywhere
         """Return a record; None if there is none with this id."""
         await self._desk.open()
-        return (await self.store.find([id]))[0] if _is_id(id) else None
+        return (await self.store.find([id]))[0] if limits.is_id(id) else None
 
     async def of_key(self, kind: str, key: str) -> ProcedureRecord | None:
         """Return the record that has a key; if none is live or dead, the one that ended last."""
@@ -344,7 +328,7 @@ class Procedures:
         check_name("the name of a signal", name, KIND_CHARS_MAX)
         text = self._json("signal", payload)
         await self._desk.open()
-        return await self.store.signal(id, name, text) if _is_id(id) else None
+        return await self.store.signal(id, name, text) if limits.is_id(id) else None
 
     # For handles.
 
@@ -389,7 +373,7 @@ class Procedures:
 
     async def _ended(self, handle: ProcedureHandle, timeout_s: float | None) -> ProcedureRecord | None:
         if timeout_s is not None:
-            _seconds("timeout_s", timeout_s)
+            limits.seconds("timeout_s", timeout_s)
         record_id = await self._id_of(handle)
         if not record_id:
             return None
@@ -402,7 +386,7 @@ class Procedures:
 
     async def _id_of(self, handle: ProcedureHandle) -> str:
         if handle.id:
-            return handle.id if _is_id(handle.id) else ""
+            return handle.id if limits.is_id(handle.id) else ""
         record = await self.look_up(handle)
         return "" if record is None else record.id
 
@@ -419,7 +403,7 @@ class Procedures:
     ) -> Records:
         """Return records, the newest first, at most `count` (and 1,000); those older than the id `before`."""
         await self._desk.open()
-        return await self.store.records(states=states, kind=kind, key=key, before=before, count=min(count, LIST_MAX))
+        return await self.store.records(states=states, kind=kind, key=key, before=before, count=min(count, limits.LIST_MAX))
 
     async def explain(self, kind: str, key: str) -> Explanation:
         """Return how a key stands: its state, why it is refused or waits, since when, and what clears that."""
@@ -459,45 +443,3 @@ class Procedures:
         """Return all that is paused."""
         await self._desk.open()
         return await self.store.pauses()
-
-
-_ID: Final = re.compile(r"[0-9a-f]{32}")
-
-
-def _is_id(record_id: object) -> bool:
-    return isinstance(record_id, str) and _ID.fullmatch(record_id) is not None
-
-
-def _locks(locks: Sequence[str]) -> tuple[str, ...]:
-    if not locks:
-        return ()
-    if isinstance(locks, str) or len(locks) > LOCKS_MAX:
-        msg = f"locks must be a sequence of at most {LOCKS_MAX} names, not {locks!r:.100}"
-        raise InvalidProcedureError(msg)
-    return tuple(sorted({check_name("a lock", lock, KEY_CHARS_MAX) for lock in locks}))
-
-
-def _seconds(
-    name: str,
-    value: object,
-    *,
-    above: bool = False,
-    error: type[InvalidProcedureError | ConfigurationError] = InvalidProcedureError,
-) -> float:
-    if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= SECONDS_MAX and (value > 0 or not above):
-        return float(value)
-    least = "above 0" if above else "from 0"
-    msg = f"{name} must be {least} to {SECONDS_MAX:g} seconds, not {value!r:.60}"
-    raise error(msg)
-
-
-def _number(name: str, value: object, least: int, most: int) -> None:
-    if isinstance(value, int) and not isinstance(value, bool) and least <= value <= most:
-        return
-    msg = f"procedures: {name} must be a whole number from {least} to {most}, not {value!r:.60}"
-    raise ConfigurationError(msg)
-
-
-def _default_journal(name: str) -> Path:
-    base = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
-    return Path(base) / "outlast" / f"procedures-{re.sub('[^A-Za-z0-9._-]', '_', name)[:100]}.journal"

@@ -80,7 +80,6 @@ class Claimer:
         self._stop: Stop | None = None
         self.reserved = 0
         """Slots for submissions on their way that are to begin at once."""
-        self.claimed = 0
 
     def wake(self) -> None:
         """Look for work now."""
@@ -193,7 +192,6 @@ class Claimer:
         if by_age:
             self._oldest -= len(records)
         self._oldest = min(self._oldest + len(records) / OLDEST, float(BATCH_MAX))
-        self.claimed += len(records)
         return len(records)
 
     def _dues(self, now: float) -> list[float]:

@@ -193,7 +193,7 @@ class Driver:
             raise StepError(Fault(Kind.BUG, "result", f"the result of a step of {kind} is no JSON: {error}", kind)) from None
 
     async def _failed(self, work: Work, action: RunStep | RunUndo, exc: BaseException) -> bool:
-        """Tell the body of a failed attempt; let go of the record if it waits now, and return whether it is still here."""
+        """Note a failed attempt in the body; let go of the record if it waits now, and return whether it is still here."""
         claimed, record, body = work.claimed, work.record, work.body
         self._check(claimed)
         if claimed.interrupted:

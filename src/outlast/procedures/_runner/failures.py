@@ -1,4 +1,4 @@
-"""The log lines of procedures that fail: folded, one incident for each kind and one for each cause."""
+"""The log lines of procedures that fail: folded, one incident for all attempts and one for each cause."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ class Failures:
     On the event loop's thread only.
     """
 
-    def __init__(self, kinds: Iterable[str]) -> None:
-        self.kinds = {kind: Incident(f"procedure {kind}", verb="is failing") for kind in kinds}
+    def __init__(self) -> None:
+        self.steps = Incident("procedures", verb="are failing")
         self.undos = Incident("procedures undo", verb="is failing")
         self.changed = Incident("procedures", verb="have other steps than those recorded")
         self._causes: dict[Cause, Incident] = {}
-        self._quiet = Quiet(*self.kinds.values(), self.undos, self.changed)
+        self._quiet = Quiet(self.steps, self.undos, self.changed)
 
     def step(self, record: ProcedureRecord, step: str, fault: Fault, exc: BaseException | None) -> None:
         """Count a failed attempt at a step."""
-        self.kinds[record.kind].fault(_placed(fault, record, f"step {step}"), exc)
+        self.steps.fault(_placed(fault, record, f"step {step}"), exc)
 
     def undo(self, record: ProcedureRecord, step: str, fault: Fault, exc: BaseException | None) -> None:
         """Count a failed attempt at an undo."""

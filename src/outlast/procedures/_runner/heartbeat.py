@@ -70,7 +70,7 @@ class Heartbeat:
         await self._give_back(mine)
 
     async def _give_back(self, mine: Mapping[str, Mine]) -> None:
-        """Give back what is ours by the store alone: nobody works on it."""
+        """Return to the queue what is ours by the store alone: nobody works on it."""
         runner = self._runner
         finished = {write.id for write in runner.recorder.journal.records}
         unknown = {

@@ -54,7 +54,7 @@ class Lease:
         self._changed.set()
 
     def look(self) -> None:
-        """Tell that it is over, if it is and that has not been told."""
+        """Call `lost` if it is over and that was not told."""
         if self._held and not self.is_held:
             self._held = False
             self.losses += 1

@@ -6,18 +6,18 @@ import json
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, Final
 
-from outlast import Fault, Incident, Kind, Stopping, Unavailable
-from outlast.extend import Journal, Reaction, fault_record
+from outlast import Fault, Kind
+from outlast.extend import Journal, Reaction, Sieve, fault_of_call, fault_record
 from outlast.procedures._model import ProcedureState, Recorded, RecordWrite
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from outlast import Incident
     from outlast.procedures._stores.port import ProcedureStore
+    from outlast.procedures._tally import Tally
 
 VERSION: Final = 1
-CAUSE_MAX: Final = 20
-"""After so many that were refused one by one, in a row, they are taken to have a cause in common."""
 STATES: Final = frozenset(state.value for state in ProcedureState)
 LATE_MAX: Final = 1_000
 UNTIL_S: Final = 900.0
@@ -49,101 +49,58 @@ def decode(record: bytes) -> RecordWrite:
 
 
 class Writing:
-    """Record a batch. What the store refuses is taken to concern one write until the opposite is shown.
+    """Record a batch. A write that the store refuses is found out one by one: its record is DEAD then, with the fault.
 
-    A batch that is refused is halved until the write is found that is: its record is DEAD then, with the fault. What cannot be
-    recorded *now* is returned, to be tried again later. What everyone would meet is raised.
+    What cannot be recorded *now* is returned, to be tried again later; what everyone would meet is raised.
     """
 
-    def __init__(self, store: ProcedureStore, incident: Incident) -> None:
+    def __init__(self, store: ProcedureStore, incident: Incident, tally: Tally) -> None:
         self._store = store
         self._incident = incident
-        self.late = self.refused = 0
-        """Writes whose claim was over, and those that the store refused."""
+        self._tally = tally
         self._came_late: dict[tuple[str, int], None] = {}
+        self._sieve = Sieve(store.dependency, self._record, self._set_aside)
+
+    @property
+    def late(self) -> int:
+        """The number of writes whose claim was over."""
+        return self._tally.late
 
     def came_late(self, write: RecordWrite) -> bool:
-        """Return whether this one was late: the claim is another's. It is told once."""
+        """Return whether this one was late: the claim is another's. It is answered once."""
         return self._came_late.pop((write.id, write.token), False) is None
 
     async def write(self, writes: list[RecordWrite]) -> list[RecordWrite]:
         """Record them; return those to be tried again later. Raises the faults that concern everyone."""
-        try:
-            await self._record(writes)
-        except Exception as exc:  # noqa: BLE001 - whatever it is, it is classified
-            self._refusal(exc)
-        else:
-            return []
-        # Is it the store? Without a write there is none to refuse.
-        await self._record([])
-        return await self._sift(writes)
-
-    async def _sift(self, writes: list[RecordWrite]) -> list[RecordWrite]:
-        left: list[RecordWrite] = []
-        parts = [writes]
-        in_a_row = 0
-        while parts:
-            part = parts.pop()
-            if in_a_row > CAUSE_MAX:
-                left += part
-                continue
-            try:
-                await self._record(part)
-            except Exception as exc:  # noqa: BLE001 - whatever it is, it is classified
-                fault = self._refusal(exc)
-            else:
-                in_a_row = 0
-                continue
-            if len(part) > 1:
-                half = len(part) // 2
-                parts += [part[half:], part[:half]]
-            elif fault.reaction is not Reaction.WAIT and await self._set_aside(part[0], fault):
-                in_a_row = 0
-            else:
-                left += part
-                in_a_row += 1
-        return left
+        return await self._sieve.record(writes)
 
     async def _set_aside(self, write: RecordWrite, fault: Fault) -> bool:
-        """Record it DEAD instead; return False if the store does not take that either."""
+        """Record it DEAD instead; return False if it is not the write that is refused, or the store does not take that either."""
+        if fault.reaction is Reaction.WAIT:
+            return False
         reason = f"the store refused what procedure {write.id} has to record ({fault.reason}): it is dead"
         instead = Fault(Kind.BUG, fault.code, reason, "record", hint="correct what its step returns, or the table")
-        dead = ProcedureState.DEAD.value
+        dead = replace(
+            write,
+            state=ProcedureState.DEAD.value,
+            body_json="",
+            result_json=None,
+            fault=fault_record(instead),
+            failures=1,
+            until_s=UNTIL_S,
+        )
         try:
-            await self._record(
-                [
-                    replace(
-                        write,
-                        state=dead,
-                        body_json="",
-                        result_json=None,
-                        fault=fault_record(instead),
-                        failures=1,
-                        until_s=UNTIL_S,
-                    )
-                ]
-            )
+            await self._record([dead])
         except Exception as exc:  # noqa: BLE001 - whatever it is, it is classified
-            self._refusal(exc)
+            fault_of_call(self._store.dependency, exc)
             return False
-        self.refused += 1
         self._incident.fault(instead)
         return True
-
-    def _refusal(self, exc: Exception) -> Fault:
-        """Return the fault of an error that may concern one write alone; raise an error that concerns everyone."""
-        if isinstance(exc, Unavailable | Stopping):
-            raise exc
-        dependency = self._store.dependency
-        fault = dependency.classifiers.classify(exc, source=dependency.name)
-        if fault.is_evidence or fault.reaction in {Reaction.END, Reaction.LEAVE}:
-            raise exc
-        return fault
 
     async def _record(self, writes: list[RecordWrite]) -> None:
         for write, recorded in zip(writes, await self._store.record(writes), strict=True):
             if recorded is Recorded.LATE:
-                self.late += 1
+                self._tally.late += 1
                 self._came_late[write.id, write.token] = None
                 if len(self._came_late) > LATE_MAX:
                     # Those of an earlier process, which nobody asks for.

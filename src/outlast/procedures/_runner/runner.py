@@ -1,4 +1,4 @@
-"""The running side of a process: it claims records, works on them, renews its lease, and gives everything back at the end."""
+"""The running side of a process: it claims records, works on them, renews its lease, and at the end nothing is left claimed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from outlast import Classifiers, progress
+from outlast import progress
 from outlast.extend import Needs, Recorder
 from outlast.procedures._decisions.causes import CauseNews
 from outlast.procedures._model import ProcedureState, RecordWrite
@@ -23,15 +23,16 @@ from outlast.procedures._runner.lease import Lease
 from outlast.procedures._runner.recording import Writing, writes_journal
 from outlast.procedures._runner.running import Claimed, Running, Why
 from outlast.procedures._runner.sweeper import Sweeper
+from outlast.procedures._shown import ShownProcedures
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
     from outlast import Dependency, Service, Stop
-    from outlast.procedures._model import ProcedureRecord, Sweep
+    from outlast.procedures._desk.desk import Desk
+    from outlast.procedures._limits import Settings
+    from outlast.procedures._model import ProcedureRecord
     from outlast.procedures._procedure import Procedure
-    from outlast.procedures._runner.desk import Desk
 
 RELEASE_SHARE: Final = 0.03
 """The share of the stop's deadline in which the store may take the last writes, before the journal does."""
@@ -41,32 +42,19 @@ logger = logging.getLogger("outlast.procedures")
 class Runner:
     """What `Procedures.attach` adds to a service. All of it is on the event loop's thread, apart from the journal."""
 
-    def __init__(
-        self,
-        desk: Desk,
-        runner_id: str,
-        procedures: Mapping[str, Procedure],
-        *,
-        slots: int,
-        journal_path: Path,
-        lease_s: float,
-        poll_s: float,
-        sweep: Sweep,
-        result_bytes_max: int,
-        classifiers: Classifiers,
-    ) -> None:
+    def __init__(self, desk: Desk, runner_id: str, procedures: Mapping[str, Procedure], settings: Settings) -> None:
         store = desk.store
         self.id = runner_id
         self.desk = desk
-        self.slots = slots
+        self.slots = settings.slots
         self._store = store
         self._procedures = procedures
         self._stop: Stop | None = None
         self._release_s = 0.5
-        self.failures = Failures(procedures)
-        self.writing = Writing(store, self.failures.changed)
+        self.failures = Failures()
+        self.writing = Writing(store, self.failures.steps, desk.tally)
         self.recorder: Recorder[RecordWrite] = Recorder(
-            writes_journal(journal_path),
+            writes_journal(settings.journal_path),
             self.writing.write,
             dependency=store.dependency,
             name="procedures",
@@ -76,12 +64,12 @@ class Runner:
         self.running = Running()
         self.calls = Calls()
         self.needs = Needs(self._needed, "procedures")
-        self.needs.workers = slots
-        self.lease = Lease(lease_s, self._lease_lost)
+        self.needs.workers = settings.slots
+        self.lease = Lease(settings.lease_s, self._lease_lost)
         self.claimer = Claimer(
             store,
             runner_id,
-            slots=slots,
+            slots=settings.slots,
             running=self.running,
             recorder=self.recorder,
             needs=self.needs,
@@ -89,11 +77,11 @@ class Runner:
             calls=self.calls,
             lease=self.lease,
             begin=self.begin,
-            poll_s=poll_s,
+            poll_s=settings.poll_s,
         )
         self.needs.wake = self.claimer.wake
         self.heartbeat = Heartbeat(self, f"{socket.gethostname()}:{os.getpid()}")
-        self.sweeper = Sweeper(store, sweep)
+        self.sweeper = Sweeper(store, settings.sweep, desk.tally)
         self._driver = Driver(
             procedures,
             recorder=self.recorder,
@@ -102,14 +90,12 @@ class Runner:
             needs=self.needs,
             lease=self.lease,
             failures=self.failures,
-            classifiers=classifiers.also(store.dependency.classifiers),
-            result_bytes_max=result_bytes_max,
+            classifiers=settings.classifiers.also(store.dependency.classifiers),
+            result_bytes_max=settings.result_bytes_max,
             ended=self._ended,
             left=self._left,
         )
         self._cleared: set[asyncio.Task[None]] = set()
-        self.done: dict[str, int] = {}
-        """How many came to which end, since the start."""
         desk.runner = self
         desk.on_events = self._events
 
@@ -130,6 +116,17 @@ class Runner:
         service.task(needs=need, name="procedures sweeper")(self._sweep)
         service.task(name="procedures lease")(self.lease.watch)
         service.task(name="procedures")(self._work)
+        shown = ShownProcedures(
+            store.dependency.name,
+            store,
+            desk.tally,
+            desk.front,
+            self.recorder,
+            self.failures.steps,
+            slots=self.slots,
+            running=lambda: len(self.running),
+        )
+        shown.attach(service)
 
     def _needed(self) -> Mapping[str, tuple[Dependency, ...]]:
         return {kind: procedure.needs for kind, procedure in self._procedures.items()}
@@ -193,6 +190,8 @@ class Runner:
         """Begin to work on a record that was claimed."""
         stop = self._stop
         claimed = Claimed(record, asyncio.get_running_loop().time())
+        self.desk.tally.claimed += 1
+        self.desk.tally.taken_over += record.deaths > 0
         self.needs.took(record)
         if stop is None:
             msg = "a record was claimed before the service was at work"
@@ -236,14 +235,14 @@ class Runner:
             self.heartbeat.hurry()
 
     def _left(self, claimed: Claimed, due_s: float | None) -> None:
-        self.done["left"] = self.done.get("left", 0) + 1
+        self.desk.tally.waited += 1
         self.running.end(claimed)
         self.due(due_s)
 
     def _ended(self, claimed: Claimed, write: RecordWrite) -> None:
-        """Tell everyone in this process of an end that is recorded."""
+        """Note an end that is recorded, and let those who wait for it go on."""
         record, desk = claimed.record, self.desk
-        self.done[write.state] = self.done.get(write.state, 0) + 1
+        desk.tally.ended[write.state] += 1
         state = ProcedureState(write.state)
         desk.backlog.made -= 1
         self.running.end(claimed)

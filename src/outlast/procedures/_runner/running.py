@@ -131,8 +131,8 @@ class Running:
         self._claimed: dict[str, Claimed] = {}
         self._old: dict[str, Claimed] = {}
         """Those that were lost while their step does not end: the same record is not begun here beside it."""
-        self.begun = self.taken_over = self.lost = 0
-        """The records begun since the start, those of them that a runner had died with, and those that were lost."""
+        self.lost = 0
+        """The records that were lost, since the start."""
 
     def __len__(self) -> int:
         return len(self._claimed)
@@ -147,8 +147,6 @@ class Running:
     def begin(self, claimed: Claimed, work: Coroutine[None, None, None]) -> None:
         """Start the work on a record. If an earlier claim of it has not ended here, the work begins after that."""
         record = claimed.record
-        self.begun += 1
-        self.taken_over += record.deaths > 0
         before = self._claimed.get(record.id)
         if before is not None:
             self._old[record.id] = before

@@ -11,7 +11,7 @@ from outlast import Stop, Stopping
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from outlast.procedures._runner.desk import Desk
+    from outlast.procedures._desk.desk import Desk
 
 AGAIN_S: Final = 1.0
 """After a fault of the store that its dependency does not explain."""

@@ -19,7 +19,7 @@ RETRY_S: Final = 2.0
 logger = logging.getLogger("outlast.procedures")
 
 
-class Backlog:
+class LiveCount:
     """At most so many live records: beyond them a submission that would make one is refused, from memory.
 
     They are counted every few seconds; between two counts those that this process makes and ends are added up. So many processes
@@ -37,7 +37,6 @@ class Backlog:
         self._live = 0
         self._next_at = 0.0
         self._full_since: float | None = None
-        self.refused = 0
 
     @property
     def live(self) -> int:
@@ -51,7 +50,6 @@ class Backlog:
             return None
         if self._full_since is None:
             self._full_since = now
-        self.refused += 1
         reason = f"the backlog is full: {self.live} procedures are queued, running or waiting (limit {self.live_max})"
         hint = "let more runners work, or cancel what is not needed; `backlog_max` is the limit"
         fault = Fault(Kind.EXHAUSTED, "backlog full", reason, "procedures", Scope.CALL, RETRY_S, hint)

@@ -114,8 +114,6 @@ class Submitter:
         self._pending: deque[Item] = deque()
         self._items: dict[KeyOf, Item] = {}
         self._flusher: asyncio.Task[None] | None = None
-        self.sent = self.joined = 0
-        """Submissions that went to the store, and those that joined one of these on its way."""
 
     async def submit(self, item: Item) -> tuple[Submitted, bool]:
         """Return the answer of the store, and whether another submission of the key brought it.
@@ -125,7 +123,6 @@ class Submitter:
         future: asyncio.Future[Submitted] = asyncio.get_running_loop().create_future()
         before = self._items.get(item.of)
         if before is not None:
-            self.joined += 1
             if not before.sent:
                 before.join(item)
             before.waiting.append(future)
@@ -165,7 +162,6 @@ class Submitter:
         except BaseException as exc:
             self._fail(batch, Stopping(f"the submitter was ended: {exc!r}"))
             raise
-        self.sent += len(batch)
         for item, submitted in zip(batch, answers, strict=True):
             del self._items[item.of]
             self._answered(item, submitted)

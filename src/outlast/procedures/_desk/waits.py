@@ -82,7 +82,7 @@ class Waits:
                 del self._watched[record_id]
 
     def ended(self, record_id: str, record: ProcedureRecord | None) -> None:
-        """Tell those who wait that it has ended."""
+        """Let those who wait go on: it has ended."""
         watched = self._watched.pop(record_id, None)
         if watched is not None:
             for future in watched.futures:

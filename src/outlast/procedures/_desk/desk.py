@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Final
 from outlast import Fault, Kind
 from outlast.extend import fault_of_record
 from outlast.procedures._decisions.front import Front
+from outlast.procedures._desk.live_count import LiveCount
+from outlast.procedures._desk.submitter import Item, Submitter
+from outlast.procedures._desk.waits import Waits
 from outlast.procedures._model import FINAL, Pause, ProcedureState, StoreEventKind, Submission
-from outlast.procedures._runner.backlog import Backlog
-from outlast.procedures._runner.submitter import Item, Submitter
-from outlast.procedures._runner.waits import Waits
+from outlast.procedures._tally import Tally
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,12 +36,15 @@ UNKNOWN: Final = Fault(Kind.BUG, "unknown", "the record says of no fault", "proc
 
 
 class Desk:
-    """What every process has, whether it runs procedures or only submits. On the event loop's thread only."""
+    """The side that every process has, whether it runs procedures or only submits. On the event loop's thread only."""
 
-    def __init__(self, store: ProcedureStore, runner_id: str, *, backlog_max: int) -> None:
+    def __init__(self, store: ProcedureStore, runner_id: str, *, backlog_max: int, make: bool = True) -> None:
+        """`make`: tables that are not there, or older, are made."""
         self.store = store
+        self._make = make
         self.front = Front(random.Random())
-        self.backlog = Backlog(store, backlog_max)
+        self.tally = Tally()
+        self.backlog = LiveCount(store, backlog_max)
         self.runner: Runner | None = None
         """The running side, if this process has one."""
         self.pauses: set[Pause] = set()
@@ -58,7 +62,8 @@ class Desk:
             return
         async with self._opening:
             if not self._opened:
-                await self.store.open()
+                if self._make:
+                    await self.store.open()
                 self._opened = True
 
     # Submissions.
@@ -91,6 +96,7 @@ class Desk:
             begun = here or record.began_at is not None
             self.front.created(now, item.of, record.id, submitted.answer, mine=here, begun=begun)
             self.backlog.made += submitted.answer is not Submission.JOINED
+            self.tally.submitted += 1
             if mine and runner is not None:
                 runner.begin(record)
                 return
