@@ -57,14 +57,12 @@ class OpenCause(Protocol):
 
 
 class Front(Protocol):
-    """The memory of failure, as far as it is shown."""
+    """The knowledge of a process about keys, as far as it is shown; each may be read from any thread."""
 
     @property
     def counts(self) -> Known: ...
-
-    def open_causes(self) -> Sequence[OpenCause]:
-        """Return the causes that are open, in the order in which they opened."""
-        ...
+    @property
+    def open_causes(self) -> Sequence[OpenCause]: ...
 
 
 class Counted(NamedTuple):
@@ -139,7 +137,7 @@ class ShownProcedures:
 
     async def fixed_all(self) -> int:
         """Say of every cause that is open here that it is fixed; return how many they are."""
-        faults = [cause.fault for cause in self._front.open_causes()]
+        faults = [cause.fault for cause in self._front.open_causes]
         for fault in faults:
             await self._store.fixed(fault.source, fault.kind.value, fault.code)
         return len(faults)
@@ -188,7 +186,7 @@ class ShownProcedures:
         yield Figure.counter("dead_deleted", "Dead records this process deleted for age or number.", tally.dead_deleted)
 
     def _of_memory(self) -> Iterator[Figure]:
-        known, causes = self._front.counts, self._front.open_causes()
+        known, causes = self._front.counts, self._front.open_causes
         yield Figure.gauge("failing_keys", "Keys that are refused from memory until their backoff has passed.", known.failing)
         text = "Size of the memory of failure."
         yield Figure.gauge("memory", text, known.failing_bytes, unit=Unit.BYTES)
@@ -214,7 +212,7 @@ class ShownProcedures:
         if unwell := SystemHealth.waiting_for(self._store.dependency) or self._journal_health():
             return unwell
         incident = self._incident
-        if causes := self._front.open_causes():
+        if causes := self._front.open_causes:
             return SystemHealth(False, "held by a cause", causes[0].fault, causes[0].since)
         if incident.is_open:
             return SystemHealth(True, "working; procedures fail", incident.first, incident.book.opened_at)
@@ -233,7 +231,7 @@ class ShownProcedures:
 
     def acts(self) -> list[Act]:
         """Return what can be done with many records at once."""
-        counted, causes = self._counted, self._front.open_causes()
+        counted, causes = self._counted, self._front.open_causes
         pauses = finished = read_at = None
         if counted is not None:
             final = {state.value for state in FINAL - {ProcedureState.DEAD}}

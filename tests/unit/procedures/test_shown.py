@@ -46,10 +46,7 @@ class Cause:
 @dataclass
 class Front:
     counts: Known = field(default_factory=Known)
-    causes: list[Cause] = field(default_factory=list)
-
-    def open_causes(self) -> list[Cause]:
-        return list(self.causes)
+    open_causes: list[Cause] = field(default_factory=list)
 
 
 class Rig:
@@ -146,7 +143,7 @@ def test_what_holds_a_kind_is_said_to_be_fixed_for_every_process(tmp_path: Path)
     async def main() -> None:
         rig = Rig(tmp_path)
         await rig.put("settle", "a", ProcedureState.DEAD, NO_TABLE)
-        rig.front.causes = [Cause("settle", NO_TABLE)]
+        rig.front.open_causes = [Cause("settle", NO_TABLE)]
         async with at_work(rig):
             assert rig.shown.health() == SystemHealth(False, "held by a cause", NO_TABLE, 1.0)
             assert rig.values("causes_open") == {("settle",): 1.0}
