@@ -81,6 +81,20 @@ class FrontCounts:
     """Causes that are open."""
 
 
+class OpenCause(NamedTuple):
+    """A cause that holds a kind of procedure."""
+
+    kind: str
+    step: str
+    fault: Fault
+    since: float
+    """On the caller's clock: the first failure by it."""
+    failures: int
+    """Attempts that failed by it."""
+    is_gone: bool
+    """Whether a canary has passed, and what waited is being released in waves."""
+
+
 class Front:
     """The knowledge of a process about keys. Not safe for threads: called on the event loop's thread only."""
 
@@ -137,9 +151,9 @@ class Front:
         """Note the store's answer that a live record has the key: CREATED, REVIVED or JOINED. (For FAILING: `failing`.)
 
         `mine`: this process has claimed it by this. `begun`: somebody did before. If the store has no failure of the key
-        (CREATED), ours is forgotten; if it was live already (JOINED), its deadline is put off to that of the submission.
+        (CREATED), ours is forgotten.
         """
-        self._register.made(now, of, record_id, mine=mine, begun=begun, joined=answer is Submission.JOINED)
+        self._register.made(now, of, record_id, mine=mine, begun=begun)
         if answer is Submission.CREATED and self._memory.forget(of):
             self._probes.leave(of)
 
@@ -254,7 +268,7 @@ class Front:
 
     @property
     def counts(self) -> FrontCounts:
-        """The numbers now."""
+        """The numbers now. May be read from another thread, as `open_causes`."""
         return FrontCounts(
             failing=len(self._failing),
             failing_bytes=self._memory.size_bytes,
@@ -263,8 +277,18 @@ class Front:
             joined=self._joined,
             probes=self._probes.granted,
             live=len(self._live),
-            causes=sum(map(len, self._held.values())),
+            causes=len(self.open_causes),
         )
+
+    @property
+    def open_causes(self) -> list[OpenCause]:
+        """The causes that are open, as they are now."""
+        # In one step each: another thread may look.
+        return [
+            OpenCause(cause.kind, cause.step, cause.fault, cause.since, cause.failures, cause.is_gone)
+            for causes in list(self._held.values())
+            for cause in list(causes.values())
+        ]
 
     # Inside.
 

@@ -83,7 +83,7 @@ class Probes:
         self._turns.clear()
 
     def _call(self, now: float) -> None:
-        """Call those whose turn has come since the last time: at most as many as a second has, so none is saved up."""
+        """Call those whose turn has come since the last time. Turns that nobody waited for are kept for a second."""
         at = max(self._next_turn_at, now - 1.0)
         while self._line and at <= now:
             key, place = self._line.popitem(last=False)
@@ -91,7 +91,7 @@ class Probes:
             if place.asked_at >= now - KEPT_S:
                 self._turns[key] = place
                 at += self._spacing_s
-        self._next_turn_at = at if self._line or at > now else now
+        self._next_turn_at = at
         while self._turns and next(iter(self._turns.values())).asked_at < now - KEPT_S:
             self._turns.popitem(last=False)
 

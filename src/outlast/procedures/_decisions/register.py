@@ -52,8 +52,8 @@ class Register:
         """Note that the store is asked to make a record of this key: whoever comes meanwhile joins it."""
         self._put(of, Live(now + MAKING_S, inf if deadline_s is None else now + deadline_s))
 
-    def made(self, now: float, of: KeyOf, id_: str, *, mine: bool, begun: bool = False, joined: bool = False) -> None:
-        """Note the record that has the key; `mine`: this process has claimed it; `joined`: it was live before that was asked."""
+    def made(self, now: float, of: KeyOf, id_: str, *, mine: bool, begun: bool = False) -> None:
+        """Note the record that has the key; `mine`: this process has claimed it; `begun`: somebody has, now or before."""
         live = self.live.get(of)
         if live is None:
             live = Live(0.0, inf)
@@ -61,9 +61,6 @@ class Register:
         live.join = Join(id_)
         live.begun = live.begun or mine or begun
         live.until = inf if mine else now + HEARD_S
-        if joined and not live.begun:
-            # It may have a deadline that is sooner.
-            self._later[of] = None
 
     def left(self, now: float, of: KeyOf) -> None:
         """Note that this process has given the record back: it is live, and anybody's."""
