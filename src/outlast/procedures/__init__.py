@@ -28,7 +28,10 @@ if TYPE_CHECKING:
     from outlast.procedures._model import ProcedureState as ProcedureState
     from outlast.procedures._model import Signal as Signal
     from outlast.procedures._procedure import Procedure as Procedure
+    from outlast.procedures._procedure import Step as Step
     from outlast.procedures._procedures import Procedures as Procedures
+    from outlast.procedures._recorded import RecordedSteps as RecordedSteps
+    from outlast.procedures._recorded import recorded_steps as recorded_steps
     from outlast.procedures._run import RecordedStep as RecordedStep
     from outlast.procedures._run import Run as Run
     from outlast.procedures._run import StepOutcome as StepOutcome
@@ -51,11 +54,14 @@ _HOMES = {
     "ProcedureState": "_model",
     "Procedures": "_procedures",
     "RecordedStep": "_run",
+    "RecordedSteps": "_recorded",
     "Run": "_run",
     "Signal": "_model",
     "SignalsFullError": "_errors",
+    "Step": "_procedure",
     "StepOutcome": "_run",
     "WaitTimeoutError": "_errors",
+    "recorded_steps": "_recorded",
 }
 
 __all__ = [
@@ -76,11 +82,14 @@ __all__ = [
     "ProcedureState",
     "Procedures",
     "RecordedStep",
+    "RecordedSteps",
     "Run",
     "Signal",
     "SignalsFullError",
+    "Step",
     "StepOutcome",
     "WaitTimeoutError",
+    "recorded_steps",
 ]
 
 __getattr__, __dir__ = lazily(__name__, _HOMES)

@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 Records = list[ProcedureRecord]
 Pauses = list[Pause]
 RETRY_S: Final = 1.0
-"""When to come back to a store that refused, if nothing better is known."""
+"""The time after which to come back to a store that refused, if nothing better is known."""
 CRITICALITY: Final = {
     Priority.HIGH: Criticality.CRITICAL,
     Priority.NORMAL: Criticality.NORMAL,

@@ -23,7 +23,6 @@ from outlast.procedures._runner.lease import Lease
 from outlast.procedures._runner.recording import Writing, writes_journal
 from outlast.procedures._runner.running import Claimed, Running, Why
 from outlast.procedures._runner.sweeper import Sweeper
-from outlast.procedures._shown import ShownProcedures
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -40,7 +39,7 @@ logger = logging.getLogger("outlast.procedures")
 
 
 class Runner:
-    """What `Procedures.attach` adds to a service. All of it is on the event loop's thread, apart from the journal."""
+    """The parts that `Procedures.attach` adds to a service. All of it is on the event loop's thread, apart from the journal."""
 
     def __init__(self, desk: Desk, runner_id: str, procedures: Mapping[str, Procedure], settings: Settings) -> None:
         store = desk.store
@@ -116,17 +115,6 @@ class Runner:
         service.task(needs=need, name="procedures sweeper")(self._sweep)
         service.task(name="procedures lease")(self.lease.watch)
         service.task(name="procedures")(self._work)
-        shown = ShownProcedures(
-            store.dependency.name,
-            store,
-            desk.tally,
-            desk.front,
-            self.recorder,
-            self.failures.steps,
-            slots=self.slots,
-            running=lambda: len(self.running),
-        )
-        shown.attach(service)
 
     def _needed(self) -> Mapping[str, tuple[Dependency, ...]]:
         return {kind: procedure.needs for kind, procedure in self._procedures.items()}

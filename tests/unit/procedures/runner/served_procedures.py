@@ -6,13 +6,14 @@ import asyncio
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
-from fake_procedure_store import FakeStore
 from outlast import Service, Stop
 from outlast.procedures import Procedure, Procedures
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
     from pathlib import Path
+
+    from fake_procedure_store import FakeStore
 
 
 @asynccontextmanager
