@@ -5,7 +5,7 @@ Nothing that our own columns hold makes these statements fail.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from psycopg import errors
 

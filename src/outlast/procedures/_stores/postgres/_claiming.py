@@ -93,28 +93,28 @@ _PLACE: Final = "array_position(%(id)s::text[], r.id)"
 
 def _claim(order: LiteralString) -> LiteralString:
     return (
-    """, took AS (
+        """, took AS (
     INSERT INTO {schema}.procedure_locks (name, record)
     SELECT w.name, r.id FROM picked r CROSS JOIN LATERAL unnest(r.locks) AS w(name) WHERE NOT r.begun
     ORDER BY w.name, """
-    + order
-    + """
+        + order
+        + """
     ON CONFLICT DO NOTHING RETURNING record
 ), seen AS (
     """
-    + NEW_RUNNER
-    + """), changed AS (
+        + NEW_RUNNER
+        + """), changed AS (
     UPDATE {schema}.procedures r SET state = 'running', owner = %(runner)s, token = r.token + 1,
         deaths = r.deaths + (r.state = 'running')::int, began_at = coalesce(r.began_at, now()), waits_for = ''
     FROM picked WHERE r.id = picked.id
         AND (picked.begun OR cardinality(picked.locks) = (SELECT count(*) FROM took WHERE took.record = r.id))
     RETURNING """
-    + COLUMNS
-    + """
+        + COLUMNS
+        + """
 )
 SELECT r.id, changed.* FROM picked r LEFT JOIN changed ON changed.id = r.id ORDER BY """
-    + order
-)
+        + order
+    )
 
 
 CLAIM: Final = Picking(
@@ -136,7 +136,7 @@ FROM picked JOIN held ON held.name = ANY(picked.locks) WHERE r.id = picked.id AN
 """
 PARK: Final = _WITH + _DUE + _PARK
 PARK_THESE: Final = _WITH + _DUE_THESE + _PARK
-"""What waits for a lock is taken out of the index of what is due. The lock cannot be released in between: whoever does that
+"""Takes those that wait for a lock out of the index of what is due. The lock cannot be released in between: whoever does that
 waits for this share of it, and then sees who is to be woken."""
 WAKE_UP: Final = (
     """

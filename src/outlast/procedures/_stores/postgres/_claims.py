@@ -65,7 +65,7 @@ async def claim_these(conn: Connection, said: Statements, runner: str, ids: list
 
 
 async def _wake_forgotten(conn: Connection, said: Statements) -> bool:
-    """Wake those that wait for a lock which nobody holds: who was woken at its release was paused, say. True if there were any."""
+    """Wake those that wait for a lock which nobody holds: all who were to be woken at its release were paused, say."""
     free = await (await conn.execute(said(claiming.FREE_LOCKS), {"count": NAMES_MAX})).fetchall()
     if not free:
         return False

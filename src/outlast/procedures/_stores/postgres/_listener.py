@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from outlast.procedures._stores.postgres._statements import Statements
 
 WORK: Final = "work"
-"""What is said of work; all else is the number of an event."""
+"""The payload that tells of work; all others are the number of an event."""
 
 
 class Listener:

@@ -1,4 +1,4 @@
-"""What runners record, in one transaction."""
+"""The writes of runners, in one transaction."""
 
 from __future__ import annotations
 
@@ -37,7 +37,6 @@ async def record(conn: Connection, said: Statements, writes: Sequence[RecordWrit
         over += [row[0] for row in rows if row[1]]
         work = work or any(row[2] for row in rows)
     if over:
-        await conn.execute(said(statements.DROP_SIGNALS), {"id": over})
         released = await (await conn.execute(said(statements.RELEASE), {"id": over})).fetchall()
         if released:
             values: dict[str, Any] = {"name": [row[0] for row in released], "wake": claiming.WAKE}

@@ -41,13 +41,14 @@ _SIGNALS: Final = """CASE WHEN r.signals > 0 THEN (SELECT json_agg(json_build_ar
     FROM {schema}.procedure_signals s WHERE s.record = r.id)::text END"""
 
 
-def _columns() -> LiteralString:
-    texts: list[LiteralString] = ["r." + name for name in _PLAIN]
-    texts += ["extract(epoch FROM r." + name + ")::float8" for name in _TIMES]
-    return ", ".join([*texts, "extract(epoch FROM now())::float8", _SIGNALS])
-
-
-COLUMNS: Final = _columns()
+COLUMNS: Final = (
+    "r."
+    + ", r.".join(_PLAIN)
+    + ", extract(epoch FROM r."
+    + ")::float8, extract(epoch FROM r.".join(_TIMES)
+    + ")::float8, extract(epoch FROM now())::float8, "
+    + _SIGNALS
+)
 """Of a table or query that is called r. Times are read as numbers: they are the same whatever `TimeZone` and `DateStyle` say."""
 WIDTH: Final = len(_PLAIN) + len(_TIMES) + 2
 

@@ -61,7 +61,8 @@ SUBMIT: Final = (
     + """)
 SELECT 'made', made.* FROM made
 UNION ALL
-SELECT CASE WHEN r.id = given.id THEN 'made' WHEN r.state <> 'dead' THEN 'live' WHEN r.until_at > now() THEN 'failing' ELSE 'due' END, """
+SELECT CASE WHEN r.id = given.id THEN 'made' WHEN r.state <> 'dead' THEN 'live' WHEN r.until_at > now() THEN 'failing'
+    ELSE 'due' END, """
     + COLUMNS
     + """
 FROM given CROSS JOIN LATERAL (
@@ -75,13 +76,15 @@ FROM given CROSS JOIN LATERAL (
 ) AS r
 """
 )
-"""What was there before this statement is seen as it was; what came in between is found by doing it again."""
+"""It sees what was there before it began as it was; whoever finds nothing does it again."""
 
 REVIVE: Final = (
     _GIVEN
     + """dead AS MATERIALIZED (
     SELECT r.id AS old, given.* FROM given JOIN {schema}.procedures r ON r.kind = given.kind AND r.key = given.key
     WHERE r.state = 'dead' AND r.until_at <= now() ORDER BY r.id FOR UPDATE OF r
+), gone AS (
+    DELETE FROM {schema}.procedure_signals s USING dead WHERE s.record = dead.old
 ), seen AS (
     """
     + NEW_RUNNER
@@ -91,8 +94,9 @@ UPDATE {schema}.procedures AS r SET
     payload = dead.payload, locks = ARRAY(SELECT jsonb_array_elements_text(dead.locks::jsonb)),
     due_at = now() + delay_s * interval '1 second', deadline_at = now() + deadline_s * interval '1 second',
     token = r.token + begins::int, owner = CASE WHEN begins THEN %(runner)s END, began_at = CASE WHEN begins THEN now() END,
-    ended_at = NULL, until_at = NULL, body = '', result = NULL, progress = '', waits_for = '', deaths = 0, cancel_requested = false,
-    revivals = r.revivals + 1, first_fault = CASE WHEN r.failures > 0 THEN r.first_fault END,
+    ended_at = NULL, until_at = NULL, body = '', result = NULL, progress = '', waits_for = '', deaths = 0,
+    cancel_requested = false,
+    revivals = r.revivals + 1, signals = 0, first_fault = CASE WHEN r.failures > 0 THEN r.first_fault END,
     last_fault = CASE WHEN r.failures > 0 THEN r.last_fault END, last_cause = CASE WHEN r.failures > 0 THEN r.last_cause END
 FROM dead WHERE r.id = dead.old
 RETURNING 'revived', """
@@ -115,7 +119,7 @@ WITH gone AS (
 UPDATE {schema}.procedures r SET signals = r.signals - taken.count
 FROM (SELECT record, count(*) AS count FROM gone GROUP BY record) AS taken WHERE r.id = taken.record
 """
-"""Whoever records the same again, not knowing that it was recorded, has the same body: no second signal is taken for it."""
+"""A write that is repeated, since its reply was lost, has the same body: no second signal is taken for it."""
 
 RECORD: Final = (
     """
@@ -146,15 +150,10 @@ FROM unnest(%(id)s::text[], %(token)s::bigint[], %(state)s::text[], %(body)s::te
 WHERE r.id = g.id AND r.token = g.token AND r.state = 'running'
 RETURNING r.id, r.state NOT IN """
     + LIVE
-    + """ AND (r.locks <> '{{}}' OR r.signals > 0), r.state IN ('queued', 'waiting') AND r.due_at <= now()
+    + """ AND r.locks <> '{{}}', r.state IN ('queued', 'waiting') AND r.due_at <= now()
 """
 )
-"""Fenced by the token. Returns the id, whether something of the record is to be let go of, and whether it is due again."""
-
-DROP_SIGNALS: Final = """
-WITH gone AS (DELETE FROM {schema}.procedure_signals WHERE record = ANY(%(id)s))
-UPDATE {schema}.procedures SET signals = 0 WHERE id = ANY(%(id)s) AND signals > 0
-"""
+"""Fenced by the token. Returns the id, whether it held locks, and whether it is due again."""
 
 RELEASE: Final = """
 DELETE FROM {schema}.procedure_locks l
@@ -210,7 +209,9 @@ FROM {schema}.procedures GROUP BY kind, state
 
 CANCEL: Final = (
     """
-WITH old AS MATERIALIZED (SELECT id, state, began_at, cancel_requested FROM {schema}.procedures WHERE id = %(id)s FOR UPDATE), changed AS (
+WITH old AS MATERIALIZED (
+    SELECT id, state, began_at, cancel_requested FROM {schema}.procedures WHERE id = %(id)s FOR UPDATE
+), changed AS (
     UPDATE {schema}.procedures r SET
         state = CASE WHEN never THEN 'cancelled' ELSE r.state END, ended_at = CASE WHEN never THEN now() END,
         parked_on = CASE WHEN never THEN NULL ELSE r.parked_on END, cancel_requested = true,
@@ -235,7 +236,8 @@ WITH old AS MATERIALIZED (SELECT id, state, signals FROM {schema}.procedures WHE
         due_at = CASE WHEN r.state = 'waiting' AND r.waits_for = %(name)s THEN now() ELSE r.due_at END
     FROM kept WHERE r.id = kept.record RETURNING r.id, r.state = 'waiting' AND r.waits_for = %(name)s AS woken
 )
-SELECT old.state, changed.id IS NOT NULL, coalesce(changed.woken, false) FROM old LEFT JOIN changed USING (id) WHERE old.state IN """
+SELECT old.state, changed.id IS NOT NULL, coalesce(changed.woken, false)
+FROM old LEFT JOIN changed USING (id) WHERE old.state IN """
     + LIVE
 )
 

@@ -46,7 +46,7 @@ PAUSES_MAX: Final = 1_000
 COUNT_S_MAX: Final = 2.0
 CLEAR_BATCH: Final = 1_000
 LOOK_S: Final = 1.0
-"""How often those who wait for news look for what has become due, and read the news while nobody listens."""
+"""The time from one look for what has become due to the next, and between two readings of the news while nobody listens."""
 AFTER_S: Final = 0.001
 """A look comes so long after the time that it is for: then it has come on the server as well."""
 LISTEN_S_MAX: Final = 2.0
@@ -194,7 +194,7 @@ class PostgresStore:
 
         state, kept = await self._transaction(work)
         if not kept:
-            msg = f"procedure {id} has {SIGNALS_MAX} signals already that were not taken: {name!r} is not kept; let it take them first"
+            msg = f"procedure {id} has {SIGNALS_MAX} signals not taken yet, the limit: {name!r} is not kept; try again later"
             raise SignalsFullError(msg)
         return state
 
@@ -213,7 +213,7 @@ class PostgresStore:
         return await self._clear("", "", cause, StoreEventKind.FIXED, cause)
 
     async def _clear(self, kind: str, key: str, cause: str | None, what: StoreEventKind, text: str) -> int:
-        """In batches, so that none holds rows for long; the event comes with the last of them."""
+        """Clear in batches, so that none holds rows for long; the event comes with the last of them."""
         values = {"kind": kind, "key": key, "cause": cause, "count": CLEAR_BATCH}
 
         async def work(conn: Connection) -> int:
@@ -239,7 +239,7 @@ class PostgresStore:
             return bool(await self._on(conn, statements.IS_PAUSED, values))
 
         if not await self._transaction(work):
-            msg = f"pause {pause.kind!r} {pause.key!r}: there are {PAUSES_MAX} pauses already, the limit; resume some, or pause the kind"
+            msg = f"pause {pause.kind!r} {pause.key!r}: there are {PAUSES_MAX} pauses, the limit; resume some, or pause the kind"
             raise InvalidProcedureError(msg)
 
     async def resume(self, pause: Pause) -> bool:
@@ -303,9 +303,7 @@ class PostgresStore:
             return News(_number(event, works) if work else after, work=work)
         rows = await self._rows(statements.NEWS, {"after": event})
         newest, oldest = rows[0][:2]
-        events = tuple(
-            StoreEvent(_number(row[2], works), StoreEventKind(row[3]), *row[4:]) for row in rows if row[2] is not None
-        )
+        events = tuple(StoreEvent(_number(row[2], works), StoreEventKind(row[3]), *row[4:]) for row in rows if row[2] is not None)
         lost = event > newest or (newest > event and (oldest is None or oldest > event + 1))
         if lost or not events:
             return News(_number(newest, works) if lost or work else after, work=work or lost, lost=lost)

@@ -16,11 +16,12 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from outlast.postgres import Connection
-    from outlast.procedures._model import NewRecord, ProcedureRecord
+    from outlast.procedures._model import NewRecord
     from outlast.procedures._stores.postgres._statements import Statements
 
 ROUNDS_MAX: Final = 20
 """A key that ends and is made again by others between two statements is looked for again, and not without end."""
+MADE: Final = frozenset({Submission.CREATED, Submission.REVIVED})
 _ANSWERS: Final = {
     "made": Submission.CREATED,
     "revived": Submission.REVIVED,
@@ -89,9 +90,8 @@ class Round:
                 record = record_of(row)
                 found[record.of] = Submitted(Submission.REVIVED, record)
         await self._begin([asked[of] for of in asked if of in found], found)
-        made = {Submission.CREATED, Submission.REVIVED}
         for of, answer in found.items():
-            if answer.answer in made and answer.record.state is ProcedureState.QUEUED and asked[of].delay_s <= 0:
+            if answer.answer in MADE and answer.record.state is ProcedureState.QUEUED and asked[of].delay_s <= 0:
                 self._work = True
         return found
 
@@ -115,13 +115,10 @@ class Round:
 
     async def _begin(self, asked: list[NewRecord], found: dict[KeyOf, Submitted]) -> None:
         """Claim those that need locks; those that need none were begun as they were made."""
-        ids: list[str] = []
         answers = (found[KeyOf(each.kind, each.key)] for each in asked if each.claim and each.locks)
-        for answer in answers:
-            if answer.answer in {Submission.CREATED, Submission.REVIVED} and answer.record.state is ProcedureState.QUEUED:
-                ids.append(answer.record.id)
-        claimed = await claim_these(self._conn, self._said, self._runner, ids)
-        for record in claimed:
+        waiting = [answer for answer in answers if answer.record.state is ProcedureState.QUEUED and answer.answer in MADE]
+        ids = [answer.record.id for answer in waiting]
+        for record in await claim_these(self._conn, self._said, self._runner, ids):
             found[record.of] = replace(found[record.of], record=record)
 
 
