@@ -1,8 +1,9 @@
 """The tables of the store, and how they came to be.
 
 `procedures` holds a row for each record. A step that is recorded changes no indexed column, so PostgreSQL can keep the new
-version on the same page (HOT) while there is room: that is what the fill factor is for. Large payloads and bodies lie apart (TOAST), and are
-not written again with the row. A row is in the index of what may be claimed only while it may be: claims scan nothing else.
+version on the same page (HOT) while there is room: that is what the fill factor is for. Large payloads and bodies lie apart
+(TOAST), and are not written again with the row. A row is in the index of what may be claimed only while it may be: claims scan
+nothing else.
 """
 
 from __future__ import annotations
