@@ -22,6 +22,8 @@ from outlast._files.journal import Journal, JournalFullError, NewerFormatError
 from outlast._files.room import NO_ROOM, Levels, Room, room
 from outlast._runtime.adapter.line import Line
 from outlast._runtime.adapter.pacer import Pacer
+from outlast._runtime.adapter.slots import Slots
+from outlast._runtime.adapter.wire import Wire
 from outlast._runtime.process.own_thread import OwnThread
 from outlast._serve.address import parse_address
 
@@ -49,10 +51,12 @@ __all__ = [
     "Reaction",
     "Room",
     "Shown",
+    "Slots",
     "Sync",
     "SystemHealth",
     "TornFileError",
     "Unit",
+    "Wire",
     "attach",
     "attached",
     "clean",
