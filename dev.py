@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Sets up what a task needs and runs it; needs nothing but Python 3.11 or later.
 
-    python3 dev.py drill [coder|electric|fluvio] [arguments of `outlast drill`]
+    python3 dev.py drill [coder|electric|fluvio|greptime] [arguments of `outlast drill`]
     python3 dev.py test  [--python 3.12] [arguments of pytest]
     python3 dev.py lint  [--fix]
     python3 dev.py bench [name, as in bench/README.md] [arguments]
@@ -140,7 +140,7 @@ def main(arguments: Sequence[str]) -> int:
 def drill(arguments: list[str]) -> int:
     """Set up .venv and run a drill in it, the one of the job service unless another is named."""
     python = environment(newest(find_pythons()), ROOT / ".venv", "all")
-    name = arguments.pop(0) if arguments[:1] in (["coder"], ["electric"], ["fluvio"]) else "coder"
+    name = arguments.pop(0) if arguments[:1] in (["coder"], ["electric"], ["fluvio"], ["greptime"]) else "coder"
     return run([python.parent / "outlast", "drill", name, *arguments])
 
 

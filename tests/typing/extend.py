@@ -6,33 +6,43 @@ import enum
 import os
 import random
 from collections.abc import Sequence
-from typing import assert_type
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, assert_type
 
-from outlast import Backoff, Fault, Kind, Service, Stop
+from outlast import Backoff, Dependency, Fault, Incident, Kind, Service, Stop, Unavailable
 from outlast.extend import (
     FLOOR_SPREAD,
     LOCAL_FILES,
     NO_ROOM,
     Act,
     AppendFile,
+    Aside,
     BackoffState,
     Descriptors,
+    EscapedError,
     Figure,
     FigureKind,
     FileSystem,
     Jitter,
     Journal,
     JournalFullError,
+    JsonTooLargeError,
     Lag,
     Levels,
     Line,
+    Needs,
     NewerFormatError,
+    NotJsonError,
     Once,
     OwnThread,
     Pacer,
+    Quiet,
     Reaction,
+    Recorder,
     Room,
     Shown,
+    Sieve,
     Slots,
     Sync,
     SystemHealth,
@@ -42,14 +52,24 @@ from outlast.extend import (
     attach,
     attached,
     clean,
+    contained,
     cut,
+    escaped,
+    fault_of_call,
+    fault_of_record,
+    fault_record,
+    from_json,
+    json_or_text,
     parse_address,
     parse_retry_after,
     pieces_behind,
+    plain_text,
     ramp_due,
     ramp_length_s,
+    refusal_in,
     room,
     size_text,
+    to_json,
 )
 
 # Faults, and what is said of them.
@@ -57,6 +77,8 @@ from outlast.extend import (
 error = OSError()
 attach(error, Fault(Kind.TRANSIENT, "gone", "gone away"))
 assert_type(attached(error), Fault | None)
+assert_type(fault_of_record(fault_record(Fault(Kind.BUG, "x", "y"))), Fault)
+assert_type(refusal_in(error), Unavailable | None)
 assert_type(clean("password=x"), str)
 assert_type(cut("long", 3), str)
 assert_type(parse_address(":8080"), tuple[str, int])
@@ -152,6 +174,61 @@ def keep(record: tuple[int, str]) -> bool:
     with AppendFile.open("outbox.log", sync=Sync.ASKED) as file:
         assert_type(file.append(b"sent\n"), int)
     return True
+
+
+# Work that outlives the process.
+
+
+@dataclass(frozen=True)
+class Piece:
+    id: int
+    kind: str
+
+
+def payload(value: object) -> Any:
+    try:
+        text = to_json(value, 1_000)
+    except JsonTooLargeError:
+        return plain_text(value, 100)
+    except NotJsonError:
+        return None
+    assert_type(text, str)
+    return from_json(text) or json_or_text(text)
+
+
+async def write(entries: list[tuple[int, str]]) -> list[tuple[int, str]]:
+    return entries[:1]
+
+
+async def write_all(entries: list[tuple[int, str]]) -> None:
+    await write(entries)
+
+
+async def set_aside(entry: tuple[int, str], fault: Fault) -> bool:
+    return bool(entry) and fault.kind is Kind.REJECTED
+
+
+async def work(db: Dependency, stop: Stop) -> None:
+    sieve = Sieve(db, write_all, set_aside)
+    assert_type(await sieve.record([(1, "paid")]), list[tuple[int, str]])
+    assert_type(fault_of_call(db, ValueError()), Fault)
+    needs = Needs(lambda: {"pay": (db,)}, "outbox")
+    assert_type(needs.shares(stop), list[tuple[list[str], int | None]])
+    needs.took(Piece(1, "pay"))
+    try:
+        assert_type(await contained(stop.sleep(1.0), "pay", stop), Any)
+    except EscapedError as exc:
+        assert_type(escaped(exc, "pay"), Exception)
+    recorder = Recorder(
+        journal, write, dependency=db, name="outbox", key=lambda entry: entry[0], aside=Aside(Path("outbox.refused"))
+    )
+    await recorder.open()
+    assert_type(await recorder.record((1, "paid")), bool)
+    assert_type(recorder.due_in_s(), float | None)
+    await recorder.settled(1)
+    await recorder.replay(stop)
+    Quiet(Incident("outbox"), recorder.incident).look(0.0)
+    await recorder.close()
 
 
 # What a system shows, which needs no base class.

@@ -33,6 +33,7 @@ Chosen = TypeVar("Chosen", bound="DrillOptions")
 
 FAULT_NAMES = ("stop", "freeze", "refuse", "readonly", "kill-backends", "flap", "row-lock", "tablespace-full")
 SLOT_FAULT_NAMES = ("slot-taken", "lock-bypassed", "owner-killed", "owner-cut-off", "slot-lost")
+TABLE_FAULT_NAMES = ("refused", "cleared", "hangs")
 DISK_FAULT_NAMES = ("full", "full-at-once", "oscillating", "read-only", "eio")
 LIVE_COLUMNS_MIN = 100
 """The live table with its two sparklines is this wide; a narrower terminal gets plain lines."""
@@ -56,11 +57,13 @@ def _loops(default: int) -> Callable[[F], F]:
     return _load("--loops", default, 5000, "Loops that do jobs, in each arm.")
 
 
-def _options(faults: tuple[str, ...], load: Callable[[F], F], warmup: str = "5s", cooldown: str = "10s") -> Callable[[F], F]:
+def _options(
+    faults: tuple[str, ...], load: Callable[[F], F], warmup: str = "5s", cooldown: str = "10s", outage: str = "20s"
+) -> Callable[[F], F]:
     """Return a decorator that adds the options of every drill; the first fault is the default."""
     lasting, shown = Duration(), functools.partial(click.option, show_default=True)
     options = (
-        shown("--outage", "outage_s", type=lasting, default="20s", help="How long the fault lasts."),
+        shown("--outage", "outage_s", type=lasting, default=outage, help="How long the fault lasts."),
         shown("--fault", type=click.Choice(faults), default=faults[0], help="What breaks."),
         load,
         click.option("--arms", type=Names(), default=None, help="Which arms, separated by commas; all of them by default."),
@@ -127,6 +130,23 @@ def fluvio(**chosen: Any) -> int:  # noqa: ANN401
     if command is not None:
         os.execvp(command[0], command)  # noqa: S606  the same command, in a namespace of its own
     return _carry_out(FLUVIO, FluvioOptions, **chosen)
+
+
+@drill.command()
+@_options(
+    TABLE_FAULT_NAMES, _load("--writes", 1000, 20_000, "Writes a second to the table that cannot be made."), "3s", "9s", "8s"
+)
+@click.option("--quota", "quota_mib", type=click.IntRange(2, 2048), default=16, show_default=True, help="Quota of etcd in MiB.")
+def greptime(**chosen: Any) -> int:  # noqa: ANN401
+    """Write to one table that cannot be made, beside others that can.
+
+    The same service in several arms: naive, capped, each with an etcd or a PostgreSQL of its own. Exit code 0: the outlast arm
+    kept what the drill promises; 1: it broke a promise; 2: the naive arm did not fill its etcd, so the drill proves nothing.
+    """
+    _require_packages(report=chosen["report"] is not None, wanted=("psycopg", "psutil", "httpx2"))
+    from outlast._drill.greptime.drill import GREPTIME, GreptimeOptions
+
+    return _carry_out(GREPTIME, GreptimeOptions, **chosen)
 
 
 def _carry_out(

@@ -9,25 +9,26 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from outlast import Fault, Kind, progress
+from outlast.extend import NotJsonError, from_json
 from outlast.jobs import _statements as statements
 from outlast.jobs._decide import dead, give_back
 from outlast.jobs._model import Job
 from outlast.jobs._picker import Picker
-from outlast.jobs._plain_json import NotJsonError, from_json
 from outlast.jobs._schema import TABLES
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from outlast import Incident, Stop
+    from outlast.extend import Needs
     from outlast.jobs._model import Outcome
-    from outlast.jobs._needs import Needs, Share
-    from outlast.jobs._recorder import Recorder
+    from outlast.jobs._recorder import OutcomeRecorder
     from outlast.jobs._running import Running
     from outlast.jobs._statements import Statements
     from outlast.postgres import Postgres
 
     Row = tuple[Any, ...]
+    Share = tuple[list[str], int | None]
 
 BATCH_MAX: Final = 200
 JITTER: Final = 0.2
@@ -45,7 +46,7 @@ class Acquirer:
         self,
         db: Postgres,
         said: Statements,
-        recorder: Recorder,
+        recorder: OutcomeRecorder,
         running: Running,
         *,
         worker: str,
@@ -126,7 +127,7 @@ class Acquirer:
         return len(jobs) + len(unread)
 
     async def _end(self, job: Job, outcome: Outcome) -> None:
-        await self._recorder.record(outcome)
+        await self._recorder.make_safe(outcome)
         self._running.remove(job)
 
     def _hand_out(self, jobs: list[Job]) -> list[Job]:

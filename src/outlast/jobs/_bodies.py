@@ -6,9 +6,9 @@ import asyncio
 from typing import TYPE_CHECKING, Any, Final
 
 from outlast import ConfigurationError, Phase
+from outlast.extend import to_json
 from outlast.jobs import _process_child as process_child
 from outlast.jobs._importable import check, is_coroutine_function, place_of
-from outlast.jobs._plain_json import to_json
 from outlast.jobs._processes import ChildProcesses, ChildResult
 from outlast.jobs._threads import HandlerThreads
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, assert_never, cast
+from typing import TYPE_CHECKING, Final, assert_never
 
-from outlast import Backoff, Dependency, Fault, Kind, Unavailable
-from outlast.extend import FLOOR_SPREAD, BackoffState, Jitter, Reaction
+from outlast import Backoff, Dependency, Fault, Kind
+from outlast.extend import FLOOR_SPREAD, BackoffState, Jitter, Reaction, fault_record, refusal_in
 from outlast.jobs._limits import bounded_delay_s
-from outlast.jobs._model import JobState, Outcome, fault_record
+from outlast.jobs._model import JobState, Outcome
 
 if TYPE_CHECKING:
     import random
@@ -21,8 +21,6 @@ PERMANENT_S: Final = 60.0
 """The shortest wait for the next attempt after a fault that needs a person."""
 REFUSED_S: Final = 1.0
 """The wait of a job that was refused because a dependency is down: at least this, and up to half of it more."""
-CAUSES_MAX: Final = 8
-"""The depth to which an exception is searched for a refusal."""
 
 ROOM_S: Final = 10.0
 """The wait of a job when the queue's own server has no room, on its disk or for a connection: half of this to one and a half."""
@@ -40,17 +38,6 @@ class Handling:
     """The dependencies that the handler cannot do without: while one of them is down no job of this kind is acquired."""
     process: bool = False
     """Whether the handler runs in a child process."""
-
-
-def refusal_in(exc: BaseException | None, depth: int = CAUSES_MAX) -> Unavailable | None:
-    """Return the refusal behind an exception: itself, the one it was raised from, or the first of a group of refusals only."""
-    if exc is None or depth == 0 or isinstance(exc, Unavailable):
-        return exc if isinstance(exc, Unavailable) else None
-    if isinstance(exc, BaseExceptionGroup):
-        members = cast("BaseExceptionGroup[BaseException]", exc).exceptions
-        refusals = [refusal_in(member, depth - 1) for member in members]
-        return refusals[0] if all(refusal is not None for refusal in refusals) else None
-    return refusal_in(exc.__cause__, depth - 1)
 
 
 def after_fault(

@@ -6,16 +6,10 @@ import enum
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from outlast import Fault, OutlastError
-from outlast.jobs._plain_json import plain_text
+from outlast import OutlastError
 
 if TYPE_CHECKING:
     from datetime import datetime
-
-
-CODE_CHARS_MAX: Final = 200
-REASON_CHARS_MAX: Final = 1_000
-"""Of the texts of a fault that is stored with a job."""
 
 
 class JobState(enum.Enum):
@@ -158,14 +152,3 @@ class NewJob:
     deadline_s: float | None = None
     attempts_max: int | None = None
     token: str = field(default="", repr=False)
-
-
-def fault_record(fault: Fault) -> dict[str, Any]:
-    """Return a fault as it is stored with a job. Rules of the user's put any text into it, so each is cut and made plain."""
-    return {
-        "kind": fault.kind.value,
-        "code": plain_text(fault.code, CODE_CHARS_MAX),
-        "reason": plain_text(fault.reason, REASON_CHARS_MAX),
-        "source": plain_text(fault.source, CODE_CHARS_MAX),
-        "hint": plain_text(fault.hint, REASON_CHARS_MAX),
-    }

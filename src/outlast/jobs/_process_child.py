@@ -33,11 +33,9 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Final
 
 from outlast import Unavailable
-from outlast.extend import clean
-from outlast.jobs._contained import escaped
+from outlast.extend import JsonTooLargeError, NotJsonError, clean, escaped, to_json
 from outlast.jobs._importable import MAIN, Home, carried, run_main
 from outlast.jobs._model import Job
-from outlast.jobs._plain_json import NotJsonError, TooLargeError, to_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -153,7 +151,7 @@ class Server:
         try:
             return frame({"result": None if result is None else to_json(result, self._result_bytes_max)})
         except NotJsonError as error:
-            return frame({"no_json": str(error), "too_large": isinstance(error, TooLargeError)})
+            return frame({"no_json": str(error), "too_large": isinstance(error, JsonTooLargeError)})
 
 
 def _load(greeting: dict[str, Any]) -> dict[str, Callable[[Job], Any]]:

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from outlast import Classifiers, Dependency, Fault, Kind, OutlastError, Scope, Unavailable
+from outlast.extend import JsonTooLargeError, NotJsonError
 from outlast.jobs._child_process import NAME, ChildDiedError, ChildProcess
 from outlast.jobs._importable import MAIN, main_source
-from outlast.jobs._plain_json import NotJsonError, TooLargeError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -174,7 +174,7 @@ class ChildProcesses:
 def _result(answer: dict[str, Any], job: Job) -> ChildResult:
     """Return the result, or raise what the handler raised."""
     if "no_json" in answer:
-        return ChildResult(error=(TooLargeError if answer["too_large"] else NotJsonError)(answer["no_json"]))
+        return ChildResult(error=(JsonTooLargeError if answer["too_large"] else NotJsonError)(answer["no_json"]))
     error = answer.get("error")
     if error is None:
         return ChildResult(answer["result"])

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, LiteralString, TypeVar, cast
 import psycopg
 
 from outlast import Classifiers, ConfigurationError, Dependency, Stopping, Unavailable
+from outlast.extend import JsonTooLargeError, NotJsonError, json_or_text, to_json
 from outlast.jobs import _limits as limits
 from outlast.jobs import _statements as statements
 from outlast.jobs._decide import BACKOFF, Handling
@@ -28,7 +29,6 @@ from outlast.jobs._model import (
     OutcomeUnknownError,
     PayloadTooLargeError,
 )
-from outlast.jobs._plain_json import NotJsonError, TooLargeError, shown, to_json
 from outlast.jobs._schema import TABLES
 from outlast.jobs._shown import ShownJobs
 from outlast.jobs._statements import Statements
@@ -317,7 +317,7 @@ class Jobs:
     def _json(self, kind: str, payload: object) -> str:
         try:
             return to_json(payload, self.payload_bytes_max)
-        except TooLargeError as error:
+        except JsonTooLargeError as error:
             hint = "keep it elsewhere and its place in the job"
             msg = f"enqueue {kind}: the payload is too large: {error} (payload_bytes_max); {hint}"
             raise PayloadTooLargeError(msg) from None
@@ -420,13 +420,13 @@ def _record(row: tuple[Any, ...]) -> JobRecord:
     record = JobRecord(*row)
     times = ("run_at", "enqueued_at", "deadline_at", "started_at", "finished_at")
     values: dict[str, Any] = {name: statements.at(getattr(record, name)) for name in times}
-    values |= {name: shown(getattr(record, name)) for name in ("payload", "result")}
+    values |= {name: json_or_text(getattr(record, name)) for name in ("payload", "result")}
     values |= {name: _fault(getattr(record, name)) for name in ("first_fault", "last_fault")}
     return replace(record, state=JobState(record.state), **values)
 
 
 def _fault(text: str | None) -> dict[str, Any] | None:
-    fault = shown(text)
+    fault = json_or_text(text)
     if fault is None:
         return None
     return cast("dict[str, Any]", fault) if isinstance(fault, dict) else {"code": "", "reason": str(fault)}

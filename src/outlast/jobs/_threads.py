@@ -12,8 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from outlast import Fault, Kind, Unavailable
-from outlast.extend import Once, OwnThread
-from outlast.jobs._contained import escaped
+from outlast.extend import Once, OwnThread, escaped
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -9,17 +9,18 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from outlast import Fault, Kind, State, progress
+from outlast.extend import fault_record
 from outlast.jobs import _statements as statements
 from outlast.jobs._decide import give_back
-from outlast.jobs._model import FINAL, Job, fault_record
+from outlast.jobs._model import FINAL, Job
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from outlast import Stop
+    from outlast.extend import Quiet
     from outlast.jobs._acquirer import Acquirer
-    from outlast.jobs._quiet import Quiet
-    from outlast.jobs._recorder import Recorder
+    from outlast.jobs._recorder import OutcomeRecorder
     from outlast.jobs._running import Attempt, Running
     from outlast.jobs._statements import Picking, Statements
     from outlast.postgres import Postgres
@@ -45,7 +46,7 @@ class Upkeep:
         db: Postgres,
         said: Statements,
         acquirer: Acquirer,
-        recorder: Recorder,
+        recorder: OutcomeRecorder,
         running: Running,
         *,
         worker: str,
@@ -124,7 +125,7 @@ class Upkeep:
             if attempt not in known:
                 # Acquired, but the reply was lost: nobody runs it, so it is given back without costing an attempt.
                 job_id, number = attempt
-                await self._recorder.record(give_back(Job(job_id, "", None, number, number), 0.0))
+                await self._recorder.make_safe(give_back(Job(job_id, "", None, number, number), 0.0))
             elif cancel_requested:
                 self._running.interrupt(attempt, requested=True)
         for attempt in known - mine.keys():

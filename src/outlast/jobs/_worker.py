@@ -15,17 +15,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from outlast import Classifiers, Fault, Incident, Kind, Link, Stop, progress
-from outlast.extend import Reaction
+from outlast.extend import JsonTooLargeError, Needs, NotJsonError, Quiet, Reaction, contained, refusal_in
 from outlast.jobs._acquirer import Acquirer
 from outlast.jobs._bodies import Bodies, result_json
-from outlast.jobs._contained import contained
-from outlast.jobs._decide import Handling, after_fault, dead, give_back, refusal_in
+from outlast.jobs._decide import Handling, after_fault, dead, give_back
 from outlast.jobs._journal import outcomes_journal
 from outlast.jobs._model import Job, JobState, Outcome
-from outlast.jobs._needs import Needs
-from outlast.jobs._plain_json import NotJsonError, TooLargeError
-from outlast.jobs._quiet import Quiet
-from outlast.jobs._recorder import Recorder
+from outlast.jobs._recorder import OutcomeRecorder
 from outlast.jobs._running import Running
 from outlast.jobs._upkeep import Upkeep
 from outlast.postgres import wait_on_purpose
@@ -79,9 +75,9 @@ class WorkerProcess:
         self._slots: deque[int] = deque()
         self._release_s = 0.5
         self.incident = Incident("jobs", verb="are failing")
-        self.recorder = Recorder(db, said, outcomes_journal(journal_path), self.id)
+        self.recorder = OutcomeRecorder(db, said, outcomes_journal(journal_path), self.id)
         self.running = Running()
-        self.needs = Needs(self._needed)
+        self.needs = Needs(self._needed, "jobs")
         self.acquirer = Acquirer(
             db,
             said,
@@ -149,11 +145,7 @@ class WorkerProcess:
                 await self.upkeep.leave()
         except Exception as exc:  # noqa: BLE001 - the lease runs out by itself
             logger.debug("jobs: could not delete the lease of this worker: %s", exc)
-        journal = self.recorder.journal
-        if journal.records:
-            logger.info("jobs: %d outcomes stay in the journal %s until the next start", len(journal.records), journal.path)
-        await self.recorder.disk.run(journal.close)
-        self.recorder.disk.close()
+        await self.recorder.close()
 
     # One job.
 
@@ -204,7 +196,7 @@ class WorkerProcess:
     def _result(self, job: Job, result: object) -> Outcome:
         try:
             text = result_json(result, self._result_bytes_max)
-        except TooLargeError as error:
+        except JsonTooLargeError as error:
             fault = Fault(Kind.REJECTED, "result size", f"the result of {job.kind} is too large: {error}", job.kind)
         except NotJsonError as error:
             fault = Fault(Kind.BUG, "result", f"the result of {job.kind} is no JSON: {error}", job.kind)
@@ -233,7 +225,7 @@ class WorkerProcess:
 
     async def _safe(self, outcome: Outcome) -> None:
         """Return when the outcome is recorded or journalled, also when this is cancelled meanwhile."""
-        recording = asyncio.ensure_future(self.recorder.record(outcome))
+        recording = asyncio.ensure_future(self.recorder.make_safe(outcome))
         try:
             await asyncio.shield(recording)
         except asyncio.CancelledError:

@@ -72,6 +72,8 @@ class ProcedureRecord:
     """The steps and what became of them; empty until the first is recorded. Only the step machine reads it."""
     token: int = 0
     """Counts the claims, over revivals too. Whoever writes with an older one is refused."""
+    revivals: int = 0
+    """The number of times that it was revived: with the id it names one life."""
     owner: str | None = None
     """The runner that has it."""
     deaths: int = 0
@@ -82,12 +84,13 @@ class ProcedureRecord:
     """Names that no two records hold at a time: held from the first claim to the end."""
     signals: tuple[Signal, ...] = ()
     waits_for: str = ""
-    """The name of the signal that it waits for."""
+    """Of a waiting one: the name of the signal that it waits for."""
     cancel_requested: bool = False
     progress: str = ""
     """The last word of the running step."""
     result_json: str | None = None
     first_fault: dict[str, Any] | None = None
+    """Over revivals: the first since it last succeeded or was cleared."""
     last_fault: dict[str, Any] | None = None
     due_at: float | None = None
     """Claimed at this time at the earliest, if queued or waiting; None: only a signal or a cancel wakes it."""
@@ -166,6 +169,8 @@ class RecordWrite:
     until_s: float = 0.0
     """Of DEAD: no attempt for so many seconds."""
     progress: str = ""
+    cancel_known: bool = False
+    """Its cancel is known to the writer, who undoes it: the record is not made due at once for it, so that undoing may wait."""
 
 
 class Recorded(enum.Enum):

@@ -17,10 +17,10 @@ import pytest
 from process_handlers import alive
 
 import outlast
+from outlast.extend import JsonTooLargeError, NotJsonError
 from outlast.jobs import Job
 from outlast.jobs._child_process import ChildDiedError
 from outlast.jobs._importable import Home
-from outlast.jobs._plain_json import NotJsonError, TooLargeError
 from outlast.jobs._processes import ChildError, ChildProcesses
 
 if TYPE_CHECKING:
@@ -207,7 +207,7 @@ def test_what_a_handler_raises_is_classified_where_it_was_raised(run_async: RunA
         assert refused.value.fault.code == "timeout"
         for payload, kind_of_error, text in (
             ("no json", NotJsonError, "Object of type object is not JSON"),
-            ("large", TooLargeError, "it has 1000002 bytes, the limit is 262144"),
+            ("large", JsonTooLargeError, "it has 1000002 bytes, the limit is 262144"),
         ):
             result = await children.run(job("fail", payload), None)
             assert type(result.error) is kind_of_error

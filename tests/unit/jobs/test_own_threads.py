@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 import outlast
-from outlast.extend import OwnThread
+from outlast.extend import EscapedError, OwnThread
 from outlast.jobs import Job
-from outlast.jobs._contained import EscapedError
 from outlast.jobs._threads import HandlerThreads
 
 if TYPE_CHECKING:

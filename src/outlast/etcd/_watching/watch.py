@@ -36,10 +36,10 @@ class Watch:
 
         async for batch in watch: ...
 
-    A stream that says nothing for `heartbeat_s` seconds is asked, and has the same time to answer, else it ends with `TimeoutError`.
-    One that ends, or is cut, ends with `ConnectionError` or `EtcdError`; `CompactedError`: read again. Each is classified and
-    evidence, and a later watch goes on after `revision`: no change is missed or handed out twice. With an older `epoch` than
-    etcd's it began before the last outage.
+    A stream that says nothing for `heartbeat_s` seconds is asked, and has the same time to answer, else it ends with
+    `TimeoutError`. One that ends, or is cut, ends with `ConnectionError` or `EtcdError`; `CompactedError`: read again. Each is
+    classified and evidence, and a later watch goes on after `revision`: no change is missed or handed out twice. With an older
+    `epoch` than etcd's it began before the last outage.
     """
 
     def __init__(

@@ -47,7 +47,12 @@ class ProcedureStore(Protocol):
         ...
 
     async def submit(self, new: Sequence[NewRecord], runner: str) -> list[Submitted]:
-        """Make a record for each, or return the one that has the key. Two of one call may have the same key."""
+        """Make a record for each, or return the one that has the key. Two of one call may have the same key.
+
+        An id that is there already is answered CREATED, with what has become of it, and changes nothing. A live record that was
+        not begun lives until the latest deadline of all who joined it. A dead one whose backoff has passed is revived: with the
+        new payload, version, priority and locks, with its id, token, failures and faults, and nothing else of its former life.
+        """
         ...
 
     async def claim(
@@ -64,8 +69,10 @@ class ProcedureStore(Protocol):
     async def record(self, writes: Sequence[RecordWrite]) -> list[Recorded]:
         """Record each, if its token is that of the record, and the record is claimed or was only taken from a dead runner.
 
-        In one transaction where the store can. A write after which a cancel is pending, and which is not final, makes the record
-        due at once, and so does one that waits for a signal which has come. `deaths` is 0 again. DEAD keeps the key.
+        In one transaction where the store can. A write after which a cancel is pending that is not known to the writer, and which
+        is not final, makes the record due at once, and so does one that waits for a signal which has come. `deaths` is 0 again.
+        A signal is taken by the write that changes the body: one that is repeated takes no second. DEAD keeps the key. DONE has
+        no failures any more.
         """
         ...
 
@@ -104,14 +111,15 @@ class ProcedureStore(Protocol):
     async def cancel(self, id: str) -> ProcedureState | None:  # noqa: A002 - the name it has everywhere
         """Ask for the end of a record; return its state after this, None if there is no such record.
 
-        One that was never claimed is CANCELLED at once. Another that is live has `cancel_requested`, and is due at once.
+        One that was never claimed in this life is CANCELLED at once. Another that is live has `cancel_requested`, and is due at
+        once; if it had that before, nothing changes. Makes an event if something changed.
         """
         ...
 
     async def signal(self, id: str, name: str, payload_json: str) -> ProcedureState | None:  # noqa: A002
         """Keep a signal for a live record; return its state, None if there is no such record or it is final.
 
-        At most 100 are kept for one; beyond that `SignalsFullError`. A record that waits for it is due at once.
+        At most 100 are kept for one; beyond that `SignalsFullError`. A record that waits for it is due at once. Makes an event.
         """
         ...
 
@@ -120,7 +128,11 @@ class ProcedureStore(Protocol):
         ...
 
     async def clear(self, kind: str = "", key: str = "") -> int:
-        """Let dead keys be tried at once, as if they had never failed; return how many. "" stands for all. Makes an event."""
+        """Let dead keys be tried at once, as if they had never failed; return how many had. "" stands for all.
+
+        Their failures are 0 and their backoff is over; their faults remain to be seen until they are revived. Makes an event,
+        after all are cleared.
+        """
         ...
 
     async def fixed(self, source: str, fault_kind: str, code: str) -> int:
@@ -128,11 +140,14 @@ class ProcedureStore(Protocol):
         ...
 
     async def pause(self, pause: Pause) -> None:
-        """Claim nothing of it from now on; it holds over restarts. At most 1,000 pauses. Makes an event."""
+        """Claim nothing of it from now on; it holds over restarts. Makes an event, unless it was paused already.
+
+        There are at most 1,000 pauses; one more raises `InvalidProcedureError`.
+        """
         ...
 
     async def resume(self, pause: Pause) -> bool:
-        """Take one pause back; return whether there was one. Makes an event."""
+        """Take one pause back; return whether there was one. If so, makes an event."""
         ...
 
     async def pauses(self) -> list[Pause]:
@@ -142,7 +157,9 @@ class ProcedureStore(Protocol):
     async def news(self, after: int | None, wait_s: float) -> News:
         """Return what is new after a number, as soon as there is something, or nothing after `wait_s` seconds.
 
-        With None it returns at once, with the newest number and no events. At least the last 1,000 events are kept.
+        With None it returns at once, with the newest number and no events. At least the last 1,000 events are kept. `work` is
+        set when something became due since then, by whosever call or because its time has come; the end of a lease is no news.
+        One task of a process asks, again and again.
         """
         ...
 

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from outlast.jobs._plain_json import DEPTH_MAX, NotJsonError, TooLargeError, from_json, plain_text, shown, to_json
+from outlast._core.plain_json import DEPTH_MAX
+from outlast.extend import JsonTooLargeError, NotJsonError, from_json, json_or_text, plain_text, to_json
 
 TEXT = st.text(st.characters(exclude_categories=()), max_size=12) | st.sampled_from(["\\u0000", "\\\\ud800", "\U0001f600", '"[{'])
 VALUES = st.recursive(
@@ -90,7 +91,7 @@ def test_its_bounds() -> None:
     assert to_json(nested(DEPTH_MAX), 10_000)
     assert to_json("[" * 1_000, 10_000) == json.dumps("[" * 1_000)
     assert to_json([[]] * 1_000, 10_000)
-    with pytest.raises(TooLargeError, match="it has 102 bytes, the limit is 101"):
+    with pytest.raises(JsonTooLargeError, match="it has 102 bytes, the limit is 101"):
         to_json("x" * 100, 101)
 
 
@@ -99,8 +100,8 @@ def test_what_does_not_read_is_shown_as_its_text() -> None:
     for text in (deep, number, "{"):
         with pytest.raises(NotJsonError):
             from_json(text)
-        assert shown(text) == text
-    assert (shown('{"a": 1}'), shown(None)) == ({"a": 1}, None)
+        assert json_or_text(text) == text
+    assert (json_or_text('{"a": 1}'), json_or_text(None)) == ({"a": 1}, None)
 
 
 @given(st.text(st.characters(exclude_categories=()), max_size=30))

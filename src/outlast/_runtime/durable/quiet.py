@@ -1,11 +1,11 @@
-"""The end of the incidents of a worker process: its jobs fail one by one, so the success of another does not end them."""
+"""The end of incidents whose work fails one by one, so that the success of another piece does not end them."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from outlast import Incident
+    from outlast._runtime.dependency.incident import Incident
 
 QUIET_S: Final = 900.0
 """An incident ends after this time without a fault: no sooner than its reminder would come, so that folding still folds."""

@@ -7,7 +7,8 @@ import logging
 from typing import TYPE_CHECKING
 
 from outlast import Fault, Incident, Kind
-from outlast.jobs._quiet import QUIET_S, Quiet
+from outlast._runtime.durable.quiet import QUIET_S
+from outlast.extend import Quiet
 from outlast.testing import run_virtual
 
 if TYPE_CHECKING:

@@ -1,11 +1,11 @@
-"""The kinds of job that may be acquired now: not those that need a dependency which is down.
+"""The kinds of work that may be begun now: not those that need a dependency which is down.
 
 A handler says what it needs (`needs=payments`). What it does not say is learned: when a handler is refused by a dependency,
 its kind needs it, until the process ends. A kind is held while a dependency that it needs is down, and let go over the ramp
-when that is back: as many jobs as there are workers, over min(2 s, 10 ms x workers), then all.
+when that is back: as many pieces of work as there are workers, over min(2 s, 10 ms x workers), then all.
 
-A dependency without a probe is asked by those who use it, so one job goes as the trial when it is time. The same is done for a
-refusal whose dependency is not known here (only its name: raised by the user's own code, or in another process).
+A dependency without a probe is asked by those who use it, so one piece goes as the trial when it is time. The same is done for
+a refusal whose dependency is not known here (only its name: raised by the user's own code, or in another process).
 """
 
 from __future__ import annotations
@@ -14,16 +14,20 @@ import asyncio
 import enum
 import random
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
-from outlast import Backoff, Dependency, State, Stopping, Unavailable
-from outlast.extend import BackoffState, ramp_due, ramp_length_s
+from outlast._core.backoff import Backoff, BackoffState
+from outlast._core.faults import Unavailable
+from outlast._core.health import State
+from outlast._core.ramp import due as ramp_due
+from outlast._core.ramp import length_s as ramp_length_s
+from outlast._runtime.dependency.dependency import Dependency
+from outlast._runtime.service.stop import Stopping
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from outlast import Stop
-    from outlast.jobs._model import Job
+    from outlast._runtime.service.stop import Stop
 
     Key = Dependency | str
     Share = tuple[list[str], int | None]
@@ -35,18 +39,32 @@ NAMES_MAX: Final = 100
 UNKNOWN: Final = Backoff(base_s=0.2, cap_s=30.0, factor=3.0)
 """Between two trials where no prober says that a dependency is back."""
 OFFER_S: Final = 1.5
-"""The time in which a job may become the trial of a dependency without a probe: its place is kept for the same time."""
+"""The time in which work may become the trial of a dependency without a probe: its place is kept for the same time."""
 TRIAL_S: Final = 10.0
 """A trial that was not refused for so long has passed."""
 STEP_S: Final = 0.05
 """Between two statements that acquire for a ramp, at least."""
 
 
+class Work(Protocol):
+    """A piece of work."""
+
+    @property
+    def id(self) -> object:
+        """Its identity, as long as it is under way."""
+        ...
+
+    @property
+    def kind(self) -> str:
+        """The kind of it, which needs what all of its kind need."""
+        ...
+
+
 class HoldState(enum.Enum):
     """The state of a hold. `Needs` sets it; none outlives the process."""
 
     HELD = "held"
-    """No job of these kinds is acquired."""
+    """No work of these kinds is acquired."""
     OFFERED = "offered"
     """One may be, as the trial."""
     TRIED = "tried"
@@ -56,7 +74,7 @@ class HoldState(enum.Enum):
 
 
 class Hold:
-    """The kinds of job that are held because of one dependency."""
+    """The kinds of work that are held because of one dependency."""
 
     def __init__(self, retry_after_s: float = 0.0) -> None:
         self.state = HoldState.HELD
@@ -65,23 +83,23 @@ class Hold:
         self.retry_after_s = retry_after_s
         self.since = 0.0
         self.taken = 0
-        self.job: Job | None = None
-        """The job that is the trial."""
+        self.work: Work | None = None
+        """The work that is the trial."""
         self.passed: bool | None = None
         """Whether the trial was not refused; None while that is not decided."""
         self.worked = False
         """Whether it was done: another fault says nothing about what it needs."""
         self.changed = asyncio.Event()
-        """Set when a job has become the trial, and when that has ended."""
+        """Set when some work has become the trial, and when that has ended."""
         self.task: asyncio.Task[None] | None = None
 
     @property
     def is_undecided(self) -> bool:
-        """Whether a job is the trial, and not yet refused or done."""
-        return self.job is not None and self.passed is None
+        """Whether there is a trial, and not yet refused or done."""
+        return self.work is not None and self.passed is None
 
     def allowance(self, workers: int, now: float) -> int | None:
-        """Return how many jobs may be acquired now; None when the ramp is over."""
+        """Return how much work may be acquired now; None when the ramp is over."""
         match self.state:
             case HoldState.HELD | HoldState.TRIED:
                 return 0
@@ -93,11 +111,14 @@ class Hold:
 
 
 class Needs:
-    """Hold kinds of jobs while what they need is down, and release them over a ramp. Called on the event loop's thread only."""
+    """Hold kinds of work while what they need is down, and release them over a ramp. Called on the event loop's thread only."""
 
-    def __init__(self, declared: Callable[[], Mapping[str, tuple[Dependency, ...]]]) -> None:
-        """`declared` returns what each kind of job needs by its handler, for the kinds of which a job could begin now."""
+    def __init__(self, declared: Callable[[], Mapping[str, tuple[Dependency, ...]]], name: str = "needs") -> None:
+        """`declared` returns what each kind needs by its handler, for the kinds of which work could begin now. `name`
+        is that of the system.
+        """
         self._declared = declared
+        self._name = name
         self._learned: dict[str, dict[Dependency, None]] = {}
         self._holds: dict[Key, Hold] = {}
         self._rng = random.Random()
@@ -108,7 +129,7 @@ class Needs:
         """The dependencies of the service, to find one by its name."""
 
     def shares(self, stop: Stop) -> list[Share]:
-        """Return what may be acquired: kinds, and how many jobs of them at most (None: any number), in the order of asking."""
+        """Return what may be acquired: kinds, and how much of them at most (None: any number), in the order of asking."""
         declared = self._declared()
         self._look(declared, stop)
         if not self._holds:
@@ -138,33 +159,33 @@ class Needs:
             return None
         return max(STEP_S, ramp_length_s(self.workers) / max(1, self.workers))
 
-    def took(self, job: Job) -> None:
-        """Count a job that was acquired and begins."""
-        for hold in self._holding(job.kind) if self._holds else ():
+    def took(self, work: Work) -> None:
+        """Count work that was acquired and begins."""
+        for hold in self._holding(work.kind) if self._holds else ():
             if hold.state is HoldState.OFFERED:
-                hold.state, hold.job = HoldState.TRIED, job
+                hold.state, hold.work = HoldState.TRIED, work
                 hold.changed.set()
             hold.taken += 1
 
-    def refused(self, job: Job, refusal: Unavailable, stop: Stop) -> bool:
+    def refused(self, work: Work, refusal: Unavailable, stop: Stop) -> bool:
         """Learn from the refusal of a handler; return whether its kind is held until that dependency is back."""
         owner = self._owner(refusal)
         key: Key = refusal.dependency if owner is None or owner.state is not State.DOWN else owner
         if isinstance(key, Dependency):
-            self._learn(job.kind, key)
+            self._learn(work.kind, key)
         elif key not in self._holds and len(self._holds) >= NAMES_MAX:
             return False
         hold = self._hold(key, stop, refusal.retry_after_s)
         if isinstance(key, str):
-            hold.kinds.add(job.kind)
+            hold.kinds.add(work.kind)
         hold.retry_after_s = refusal.retry_after_s
-        self._decide(job, passed=False, worked=False)
+        self._decide(work, passed=False, worked=False)
         return isinstance(key, Dependency)
 
-    def ended(self, job: Job, *, worked: bool) -> None:
-        """Take note that a job has ended without being refused; `worked`: it is done."""
+    def ended(self, work: Work, *, worked: bool) -> None:
+        """Take note that work has ended without being refused; `worked`: it is done."""
         if self._holds:
-            self._decide(job, passed=True, worked=worked)
+            self._decide(work, passed=True, worked=worked)
 
     def close(self) -> None:
         """Release everything and end the tasks that wait for dependencies."""
@@ -210,7 +231,7 @@ class Needs:
             kinds = set[str]() if hold is None else hold.kinds
             hold = self._holds[key] = Hold(retry_after_s)
             hold.kinds = kinds
-            hold.task = asyncio.create_task(self._watch(key, hold, stop), name=f"outlast jobs wait for {key}")
+            hold.task = asyncio.create_task(self._watch(key, hold, stop), name=f"outlast {self._name} wait for {key}")
         return hold
 
     async def _watch(self, key: Key, hold: Hold, stop: Stop) -> None:
@@ -222,17 +243,17 @@ class Needs:
                 if told and not _is_down(key):
                     break
                 if told:
-                    # There is no probe: we are the trial, which one job is now.
-                    job = await self._try(hold, OFFER_S, OFFER_S)
+                    # There is no probe: we are the trial, which one piece of work is now.
+                    work = await self._try(hold, OFFER_S, OFFER_S)
                 else:
                     now = asyncio.get_running_loop().time()
                     state, wait_s = UNKNOWN.next_always(state, now, self._rng, min(UNKNOWN.cap_s, hold.retry_after_s))
                     await stop.sleep(wait_s)
-                    job = await self._try(hold, None, TRIAL_S)
+                    work = await self._try(hold, None, TRIAL_S)
                 if isinstance(key, str):
                     if hold.passed is not False:
                         break
-                elif not _is_down(key) or (job is not None and hold.worked and self._forget(key, job.kind)):
+                elif not _is_down(key) or (work is not None and hold.worked and self._forget(key, work.kind)):
                     break
         except Stopping:
             return
@@ -251,9 +272,9 @@ class Needs:
             return False
         return True
 
-    async def _try(self, hold: Hold, offer_s: float | None, trial_s: float) -> Job | None:
-        """Let one job begin as the trial, and wait for its outcome; return the job, if one was there in time."""
-        hold.state, hold.job, hold.passed, hold.worked = HoldState.OFFERED, None, None, False
+    async def _try(self, hold: Hold, offer_s: float | None, trial_s: float) -> Work | None:
+        """Let one piece of work begin as the trial, and wait for its outcome; return it, if there was one in time."""
+        hold.state, hold.work, hold.passed, hold.worked = HoldState.OFFERED, None, None, False
         hold.changed.clear()
         self.wake()
         await _set_within(hold.changed, offer_s)
@@ -261,16 +282,16 @@ class Needs:
             hold.changed.clear()
             await _set_within(hold.changed, trial_s)
         hold.state = HoldState.HELD
-        return hold.job
+        return hold.work
 
-    def _decide(self, job: Job, *, passed: bool, worked: bool) -> None:
+    def _decide(self, work: Work, *, passed: bool, worked: bool) -> None:
         for hold in self._holds.values():
-            if hold.is_undecided and hold.job is not None and hold.job.id == job.id:
+            if hold.is_undecided and hold.work is not None and hold.work.id == work.id:
                 hold.passed, hold.worked = passed, worked
                 hold.changed.set()
 
     def _forget(self, dependency: Dependency, kind: str) -> bool:
-        """Forget that this kind needs it, as a job has been done without it; return whether no other kind needs it."""
+        """Forget that this kind needs it, as work has been done without it; return whether no other kind needs it."""
         self._learned.get(kind, {}).pop(dependency, None)
         return not any(dependency in self._needed(other) for other in self._declared())
 

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from outlast import Dependency, Fault, Kind, State, Stop, Unavailable
+from outlast._runtime.durable.needs import LEARNED_MAX
+from outlast.extend import Needs, refusal_in
 from outlast.jobs import Job
-from outlast.jobs._decide import refusal_in
-from outlast.jobs._needs import LEARNED_MAX, Needs
 from outlast.testing import run_virtual
 
 if TYPE_CHECKING:

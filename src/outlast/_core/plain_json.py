@@ -1,4 +1,4 @@
-"""JSON that PostgreSQL's `json` *and* `jsonb` take, and that Python reads again.
+"""JSON that every store takes, PostgreSQL's `json` *and* `jsonb` too, and that Python reads again.
 
 PostgreSQL refuses NaN and Infinity, which `json.dumps` writes. Its jsonb, and every `->>` on a json column, refuse the
 character NUL and half a surrogate pair. Nesting is bounded on both sides: by `max_stack_depth` there, by the recursion limit
@@ -24,15 +24,15 @@ _BRACKET: Final = re.compile(r"[\[\]{}]")
 
 
 class NotJsonError(ValueError):
-    """A value that is not JSON, or that PostgreSQL would not store or Python not read again; says which."""
+    """A value that is not JSON, or that PostgreSQL would not store or Python not read again: the message says which."""
 
 
-class TooLargeError(NotJsonError):
+class JsonTooLargeError(NotJsonError):
     """JSON, but of more bytes than the limit."""
 
 
 def to_json(value: object, bytes_max: int) -> str:
-    """Return the JSON text of `value`, in ASCII. Raises `NotJsonError`, and `TooLargeError` above `bytes_max` bytes."""
+    """Return the JSON text of `value`, in ASCII. Raises `NotJsonError`, and `JsonTooLargeError` above `bytes_max` bytes."""
     try:
         text = _ENCODER.encode(value)
     except RecursionError:
@@ -41,7 +41,7 @@ def to_json(value: object, bytes_max: int) -> str:
         raise NotJsonError(str(error)[:SHOWN_MAX]) from None
     if len(text) > bytes_max:
         msg = f"it has {len(text)} bytes, the limit is {bytes_max}"
-        raise TooLargeError(msg)
+        raise JsonTooLargeError(msg)
     if "\\u0000" in text or "\\ud" in text:
         _check_characters(text)
     # Cheap where it matters: hardly any value has so many brackets.
@@ -51,7 +51,7 @@ def to_json(value: object, bytes_max: int) -> str:
 
 
 def from_json(text: str | None) -> Any:  # noqa: ANN401 - anything that is JSON
-    """Read the JSON text of a column; None for NULL. Raises `NotJsonError` for what Python does not read."""
+    """Read JSON text; None for None. Raises `NotJsonError` for what Python does not read."""
     if text is None:
         return None
     try:
@@ -63,8 +63,8 @@ def from_json(text: str | None) -> Any:  # noqa: ANN401 - anything that is JSON
         raise NotJsonError(str(error)[:SHOWN_MAX]) from None
 
 
-def shown(text: str | None) -> Any:  # noqa: ANN401 - anything that is JSON
-    """Read the JSON text of a column in order to show it; return the text itself if it cannot be read."""
+def json_or_text(text: str | None) -> Any:  # noqa: ANN401 - anything that is JSON
+    """Read JSON text in order to show it; return the text itself if it cannot be read."""
     try:
         return from_json(text)
     except NotJsonError:

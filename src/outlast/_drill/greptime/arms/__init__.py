@@ -1,0 +1,1 @@
+"""The services that the drill of doomed work runs."""

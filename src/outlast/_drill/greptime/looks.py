@@ -1,0 +1,62 @@
+"""Looks at the store of one arm, four times a second, while it runs."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Final, Self
+
+from outlast._drill.lab import measure
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from outlast._drill.greptime.stores import Look, TaskStore
+
+EVERY_S: Final = 0.25
+
+
+class StoreLooks:
+    """A thread that looks; a context manager. Leaving it raises what a look has failed with."""
+
+    def __init__(self, store: TaskStore) -> None:
+        self.looks: list[Look] = []
+        self._store = store
+        self._stop = threading.Event()
+        self._failure: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name="drill-looks", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None) -> None:
+        self._stop.set()
+        self._thread.join()
+        if self._failure is not None and exc is None:
+            # A store that nobody can ask must not pass for an empty one.
+            raise self._failure
+
+    def _run(self) -> None:
+        try:
+            while not self._stop.wait(EVERY_S):
+                self.looks.append(self._store.look())
+        except BaseException as error:  # noqa: BLE001  raised by __exit__
+            self._failure = error
+
+
+def grown_bytes(looks: list[Look], from_s: float, until_s: float) -> float:
+    """Return how much the store grew in that time."""
+    sizes = [(look.at_s, float(look.size_bytes)) for look in looks]
+    return measure.value_at(sizes, until_s) - measure.value_at(sizes, from_s)
+
+
+def grown_beyond(looks: list[Look], healthy_s: float, began_s: float, until_s: float) -> int:
+    """Return how much it grew from `began_s` on beyond what it would have grown as it did from `healthy_s` to `began_s`."""
+    before = grown_bytes(looks, healthy_s, began_s)
+    expected = before * (until_s - began_s) / (began_s - healthy_s) if began_s > healthy_s else 0.0
+    return max(0, round(grown_bytes(looks, began_s, until_s) - expected))
+
+
+def most_records(looks: list[Look], from_s: float, until_s: float) -> int | None:
+    """Return the most records of the bad table that it held at a time; None if nobody looked."""
+    return max((look.records for look in looks if from_s <= look.at_s < until_s), default=None)

@@ -1,0 +1,77 @@
+"""The greptime drill, short: its faults do what they say, and its figures are those of the incident."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+import psutil
+import pytest
+
+from outlast._drill.greptime.drill import GREPTIME, GreptimeOptions
+from outlast._drill.greptime.promises import check
+from outlast._drill.lab.errors import DrillCancelled
+from outlast._drill.lab.observer import ArmState, Silent
+
+if TYPE_CHECKING:
+    from outlast._drill.greptime.figures import TableArm
+
+
+def options(name: str, *, fault: str = "refused", outage_s: float = 1.5, cooldown_s: float = 3.0) -> GreptimeOptions:
+    # So small a quota is no more than the naive arm needs in a moment.
+    quota_mib = 2 if name == "naive" else 16
+    return GreptimeOptions(
+        arms=(name,), fault=fault, outage_s=outage_s, warmup_s=1.0, cooldown_s=cooldown_s, loops=300, quota_mib=quota_mib
+    )
+
+
+def drill(name: str, *, fault: str = "refused", cooldown_s: float = 3.0) -> TableArm:
+    (arm,) = GREPTIME.run(options(name, fault=fault, cooldown_s=cooldown_s), Silent()).arms
+    # What was counted in bins is what was counted in all.
+    assert sum(arm.timeline.attempts) == arm.attempts_total
+    assert sum(arm.timeline.lines) == arm.lines_total
+    assert sum(arm.timeline.refused) == arm.refused + arm.pending
+    assert sum(arm.timeline.jobs) + sum(arm.timeline.stored) == arm.stored
+    assert (arm.exit_code, arm.hung_up) == (0, 0)
+    assert arm.attempts > 0
+    return arm
+
+
+def test_the_naive_arm_fills_its_etcd_and_never_heals() -> None:
+    arm = drill("naive", cooldown_s=0.2)
+    assert arm.alarm
+    assert arm.records is not None
+    assert arm.records > 100
+    assert arm.log_lines > 100
+    assert arm.heal_s is None
+    assert arm.lost > 100, "tasks of which clients were told that they go on"
+    assert arm.others_percent < 100
+    assert not all(promise.held for promise in check(arm, "refused"))
+
+
+def test_the_cap_refuses_everybody_and_heals_after_a_while() -> None:
+    arm = drill("capped")
+    assert not arm.alarm
+    assert arm.records == 128
+    assert arm.refused > 128
+    assert any("too many running procedures" in words for words in arm.errors_first)
+    assert arm.others_percent < 100
+    assert arm.heal_s is not None
+    assert arm.lost == 0
+    assert not all(promise.held for promise in check(arm, "refused"))
+
+
+def test_a_cancelled_drill_leaves_no_process_behind_not_even_etcd() -> None:
+    cancel = threading.Event()
+
+    class Canceller(Silent):
+        def arm_state(self, arm: str, phase: ArmState, lasts_s: float | None = None) -> None:
+            if phase is ArmState.OUTAGE:
+                assert any("etcd" in child.name() for child in psutil.Process().children(recursive=True))
+                cancel.set()
+
+    before = {child.pid for child in psutil.Process().children(recursive=True)}
+    with pytest.raises(DrillCancelled):
+        GREPTIME.run(options("capped", outage_s=60.0), Canceller(), cancel)
+    assert {child.pid for child in psutil.Process().children(recursive=True)} <= before
+    assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("drill-")]
