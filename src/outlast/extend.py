@@ -25,13 +25,13 @@ from outlast._files.journal import Journal, JournalFullError, NewerFormatError
 from outlast._files.room import NO_ROOM, Levels, Room, room
 from outlast._runtime.adapter.line import Line
 from outlast._runtime.adapter.pacer import Pacer
+from outlast._runtime.adapter.slots import Slots
+from outlast._runtime.adapter.wire import Wire
 from outlast._runtime.durable.contained import EscapedError, contained, escaped
 from outlast._runtime.durable.needs import Needs
 from outlast._runtime.durable.quiet import Quiet
 from outlast._runtime.durable.recorder import Recorder
 from outlast._runtime.durable.sieve import Sieve, fault_of_call
-from outlast._runtime.adapter.slots import Slots
-from outlast._runtime.adapter.wire import Wire
 from outlast._runtime.process.own_thread import OwnThread
 from outlast._serve.address import parse_address
 
