@@ -17,9 +17,11 @@ from outlast.etcd import (
     Etcd,
     EtcdError,
     Event,
+    Following,
     Get,
     KeyValue,
     LeaseLostError,
+    Old,
     Op,
     Put,
     Range,
@@ -68,6 +70,21 @@ async def changes(after: int) -> int:
             assert_type(batch.events[0].change is Change.DELETE, bool)
             after = batch.revision
     return after
+
+
+async def kept() -> dict[bytes, bytes]:
+    state: dict[bytes, bytes] = {}
+    async with etcd.follow(b"jobs/") as following:
+        assert_type(following, Following)
+        async for seen in following:
+            match seen:
+                case Range():
+                    state = {kv.key: kv.value for kv in seen.kvs}
+                case WatchBatch():
+                    state.update({event.kv.key: event.kv.value for event in seen.events})
+                case Old():
+                    assert_type(seen.fault, outlast.Fault)
+    return state
 
 
 async def cluster() -> None:

@@ -14,12 +14,14 @@ from outlast.etcd._values import (
     Event,
     Get,
     KeyValue,
+    Old,
     Op,
     Put,
     Range,
     TxnResult,
     WatchBatch,
 )
+from outlast.etcd._watching.follow import Following
 from outlast.etcd._watching.watch import Watch
 
 __all__ = [
@@ -33,9 +35,11 @@ __all__ = [
     "Etcd",
     "EtcdError",
     "Event",
+    "Following",
     "Get",
     "KeyValue",
     "LeaseLostError",
+    "Old",
     "Op",
     "Put",
     "Range",

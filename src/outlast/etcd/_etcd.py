@@ -13,6 +13,7 @@ from outlast.etcd._gateway import codec
 from outlast.etcd._gateway.calls import NO_MORE
 from outlast.etcd._gateway.duplex import Duplex
 from outlast.etcd._values import Delete, Put, Range
+from outlast.etcd._watching.follow import Following
 from outlast.etcd._watching.watch import PATH, Watch
 from outlast.extend import attach, size_text
 from outlast.http import AnswerTooLargeError
@@ -169,22 +170,26 @@ class Etcd(Asking):
         `deadline_s` is for its beginning. See `Watch` for how it ends, and `follow` for one that goes on by itself. At most
         `watches_max` are open, each with a connection of its own; beyond that OVERLOADED.
         """
-        limit_s = self.timeout_s if deadline_s is None else deadline_s
-        if len(self._watches) + self._opening >= self.watches_max:
-            text = f"{self.name}: {self.watches_max} watches are open: end some, or raise watches_max"
-            raise OutlastError(text, Fault(Kind.OVERLOADED, "too many watches", text, self.name, Scope.CALL))
-        self._opening += 1
-        try:
-            async with self._entering(needs_room=False), self._judging("watch", limit_s):
-                watch = await self._begin(prefix, after, limit_s)
-        finally:
-            self._opening -= 1
-        self._watches.add(watch)
+        watch = await self.begin_watch(prefix, after, deadline_s)
         try:
             yield watch
         finally:
-            self._watches.discard(watch)
-            watch.end()
+            self.end_watch(watch)
+
+    @contextlib.asynccontextmanager
+    async def follow(self, prefix: bytes = b"") -> AsyncGenerator[Following]:
+        """Keep up with the keys that begin with `prefix` for a block, over outages: their values, then every change.
+
+            async with etcd.follow(b"jobs/") as following:
+                async for seen in following: ...
+
+        See `Following`. What may be read at once bounds what can be followed: `range_keys_max`.
+        """
+        following = Following(self, prefix)
+        try:
+            yield following
+        finally:
+            following.end()
 
     # The cluster.
 
@@ -214,6 +219,26 @@ class Etcd(Asking):
         return len(found)
 
     # Inside.
+
+    async def begin_watch(self, prefix: bytes, after: int, deadline_s: float | None = None) -> Watch:
+        """Open a watch; whoever does calls `end_watch`. `watch` does both."""
+        limit_s = self.timeout_s if deadline_s is None else deadline_s
+        if len(self._watches) + self._opening >= self.watches_max:
+            text = f"{self.name}: {self.watches_max} watches are open: end some, or raise watches_max"
+            raise OutlastError(text, Fault(Kind.OVERLOADED, "too many watches", text, self.name, Scope.CALL))
+        self._opening += 1
+        try:
+            async with self._entering(needs_room=False), self._judging("watch", limit_s):
+                watch = await self._begin(prefix, after, limit_s)
+        finally:
+            self._opening -= 1
+        self._watches.add(watch)
+        return watch
+
+    def end_watch(self, watch: Watch) -> None:
+        """End a watch. May be called again."""
+        self._watches.discard(watch)
+        watch.end()
 
     async def _begin(self, prefix: bytes, after: int, limit_s: float) -> Watch:
         """Open a watch by the first member that can be reached; log in once more if the token was too old."""

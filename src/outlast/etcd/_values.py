@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from outlast import Fault
+
 
 @dataclass(frozen=True, slots=True)
 class KeyValue:
@@ -139,6 +141,14 @@ class WatchBatch:
     events: Sequence[Event]
     revision: int
     """All changes up to this revision have been handed out: a later watch goes on after it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Old:
+    """The notice that what was handed out before may be old from now on."""
+
+    fault: Fault
+    """The reason: why etcd cannot be followed."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 JSON = dict[str, Any]
 
+COMPACTED = "required revision has been compacted"
+
 
 def content(asked: str, answer: Answer) -> JSON:
     """Return what an answer holds. Raises `EtcdError`, and `AnswerError` for what is none of etcd's."""
@@ -52,10 +54,11 @@ def error_in(asked: str, told: JSON) -> EtcdError | None:
 def error_for(asked: str, code: int, said: str, compacted: int = 0) -> EtcdError:
     """Return the error of a status of gRPC's and its text."""
     if compacted or (code == OUT_OF_RANGE and "compacted" in said):
-        return CompactedError(asked, OUT_OF_RANGE, said or "the revision has been compacted", compacted)
+        # Of a watch 3.4 says the revision alone.
+        return CompactedError(asked, OUT_OF_RANGE, said or COMPACTED, compacted)
     if "requested lease not found" in said:
         return LeaseLostError(asked, code, said)
-    return EtcdError(asked, code, said)
+    return EtcdError(asked, code, said or "etcd ended it, and does not say why")
 
 
 def _int(value: object) -> int:

@@ -174,7 +174,7 @@ class Watch:
         if result.get("canceled"):
             said = str(result.get("cancel_reason", ""))
             code = DENIED if "permission denied" in said.lower() or "PermissionDenied" in said else 2
-            raise error_for(self._asked, code, said or "etcd ended the watch", number(result, "compact_revision"))
+            raise error_for(self._asked, code, said, number(result, "compact_revision"))
         return result
 
     async def _line(self) -> bytes:
