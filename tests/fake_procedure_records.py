@@ -56,6 +56,8 @@ class FakeRecords:
     work_at: int = 0
     forgotten_to: int = 0
     """The number of the newest event that is no longer kept."""
+    ahead_s: float = 0.0
+    """How far the store's clock is moved ahead of the loop's."""
 
     # Submitting and claiming.
 
@@ -141,7 +143,8 @@ class FakeRecords:
         if record is None or record.state is not ProcedureState.RUNNING or record.token != write.token:
             return Recorded.LATE
         state = ProcedureState(write.state)
-        signals = _without(record.signals, write.took_signals)
+        repeated = write.body_json == record.body_json
+        signals = record.signals if repeated else _without(record.signals, write.took_signals)
         changes: dict[str, Any] = {"body_json": write.body_json, "progress": write.progress, "deaths": 0, "signals": signals}
         if write.fault is not None:
             changes |= {"last_fault": write.fault, "first_fault": record.first_fault or write.fault}
@@ -199,6 +202,11 @@ class FakeRecords:
             and (key is None or self.records[the_id].key == key)
         )
         return [self._seen(now, the_id) for the_id in islice(chosen, count)]
+
+    def next_due_at(self, after: float) -> float | None:
+        """Return the first time after `after` at which something becomes due."""
+        idle = (self.records[the_id] for the_id in self.live if self.records[the_id].state is not ProcedureState.RUNNING)
+        return min((record.due_at for record in idle if record.due_at is not None and record.due_at > after), default=None)
 
     def counts(self, now: float) -> Counts:
         held = Counter((record.kind, record.state.value) for record in self.records.values())

@@ -44,10 +44,9 @@ T = TypeVar("T")
 
 
 class FakeStore:
-    """`outlast.procedures._stores.port.ProcedureStore`, for one process. Its time is `asyncio`'s, plus `ahead_s`."""
+    """`outlast.procedures._stores.port.ProcedureStore`, for one process. Its time is the loop's, plus `held.ahead_s`."""
 
     records_max: int | None = None
-    ahead_s = 0.0
 
     def __init__(self, held: FakeRecords | None = None, *, name: str = "store", latency_s: float = 0.0) -> None:
         self.held = held or FakeRecords()
@@ -55,6 +54,7 @@ class FakeStore:
         self.dependency = Dependency(name, probe=self.peer.probe)
         self.statements: Counter[str] = Counter()
         self._changed: list[asyncio.Event] = []
+        self._looked_at = 0.0
         self._stores = [self]
 
     def beside(self, *, name: str | None = None) -> FakeStore:
@@ -74,7 +74,7 @@ class FakeStore:
 
     @property
     def now(self) -> float:
-        return asyncio.get_running_loop().time() + self.ahead_s
+        return asyncio.get_running_loop().time() + self.held.ahead_s
 
     async def _call(self, name: str, work: Callable[[], T]) -> T:
         """Do one transaction: `work` happens at one moment, or not at all."""
@@ -168,23 +168,27 @@ class FakeStore:
 
     async def news(self, after: int | None, wait_s: float) -> News:
         if after is None:
+            self._looked_at = self.now
             return News(await self._call("news", lambda: self.held.number))
         event = asyncio.Event()
         self._changed.append(event)
         try:
-            if self.held.number <= after:
+            due_at = self.held.next_due_at(self._looked_at)
+            if self.held.number <= after and (due_at is None or due_at > self.now):
                 # The wait is the store's own: a store that is away is found out by the question after it.
                 with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(wait_s):
+                    async with asyncio.timeout(wait_s if due_at is None else min(wait_s, due_at - self.now)):
                         await event.wait()
         finally:
             self._changed.remove(event)
-        return await self._call("news", lambda: self._news(after))
+        return await self._call("news", lambda: self._news_since(after))
 
-    def _news(self, after: int) -> News:
+    def _news_since(self, after: int) -> News:
         held = self.held
         events = tuple(event for event in held.events if event.number > after)
-        return News(held.number, events, lost=after < held.forgotten_to, work=held.work_at > after)
+        due_at, self._looked_at = held.next_due_at(self._looked_at), self.now
+        work = held.work_at > after or (due_at is not None and due_at <= self.now)
+        return News(held.number, events, lost=after < held.forgotten_to, work=work)
 
     async def sweep(self, what: Sweep) -> Swept:
         return await self._call("sweep", lambda: self.held.sweep(self.now, what))

@@ -29,6 +29,7 @@ from outlast._runtime.durable.contained import EscapedError, contained, escaped
 from outlast._runtime.durable.needs import Needs
 from outlast._runtime.durable.quiet import Quiet
 from outlast._runtime.durable.recorder import Recorder
+from outlast._runtime.durable.sieve import Sieve, fault_of_call
 from outlast._runtime.process.own_thread import OwnThread
 from outlast._serve.address import parse_address
 
@@ -63,6 +64,7 @@ __all__ = [
     "Recorder",
     "Room",
     "Shown",
+    "Sieve",
     "Sync",
     "SystemHealth",
     "TornFileError",
@@ -73,6 +75,7 @@ __all__ = [
     "contained",
     "cut",
     "escaped",
+    "fault_of_call",
     "fault_of_record",
     "fault_record",
     "from_json",

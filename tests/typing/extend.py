@@ -42,6 +42,7 @@ from outlast.extend import (
     Recorder,
     Room,
     Shown,
+    Sieve,
     Sync,
     SystemHealth,
     TornFileError,
@@ -52,6 +53,7 @@ from outlast.extend import (
     contained,
     cut,
     escaped,
+    fault_of_call,
     fault_of_record,
     fault_record,
     from_json,
@@ -181,7 +183,18 @@ async def write(entries: list[tuple[int, str]]) -> list[tuple[int, str]]:
     return entries[:1]
 
 
+async def write_all(entries: list[tuple[int, str]]) -> None:
+    await write(entries)
+
+
+async def set_aside(entry: tuple[int, str], fault: Fault) -> bool:
+    return bool(entry) and fault.kind is Kind.REJECTED
+
+
 async def work(db: Dependency, stop: Stop) -> None:
+    sieve = Sieve(db, write_all, set_aside)
+    assert_type(await sieve.record([(1, "paid")]), list[tuple[int, str]])
+    assert_type(fault_of_call(db, ValueError()), Fault)
     needs = Needs(lambda: {"pay": (db,)}, "outbox")
     assert_type(needs.shares(stop), list[tuple[list[str], int | None]])
     needs.took(Piece(1, "pay"))

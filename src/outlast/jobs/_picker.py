@@ -8,8 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from outlast import Fault, Kind
-from outlast.extend import Reaction
-from outlast.jobs._refusals import CAUSE_MAX, refusal
+from outlast.extend import Reaction, fault_of_call
 
 if TYPE_CHECKING:
     from outlast import Incident
@@ -18,6 +17,8 @@ if TYPE_CHECKING:
 
     Rows = list[tuple[Any, ...]]
 
+CAUSE_MAX: Final = 20
+"""After this many refused one by one, in a row, they are taken to have a cause in common: no further one is left out."""
 LEFT_OUT_MAX: Final = 1_000
 """Rows that are left out until the process ends."""
 
@@ -48,7 +49,7 @@ class Picker:
 
     def check(self, exc: Exception) -> Fault:
         """Return the fault of an error that may concern one row; raise any other error."""
-        fault = refusal(self._db, exc)
+        fault = fault_of_call(self._db, exc)
         if fault.reaction is Reaction.WAIT:
             raise exc
         return fault

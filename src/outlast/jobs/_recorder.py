@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from outlast.extend import Recorder
 from outlast.jobs._journal import Entry
 from outlast.jobs._refusals import Refusals
-from outlast.jobs._sieve import Sieve
+from outlast.jobs._sieve import OutcomeSieve
 
 if TYPE_CHECKING:
     from outlast import Fault
@@ -31,7 +31,7 @@ class OutcomeRecorder(Recorder[Entry]):
     def __init__(self, db: Postgres, said: Statements, journal: Journal[Entry], worker: str) -> None:
         self._worker = worker
         self._refusals = Refusals(journal.path.with_name(f"{journal.path.name}.refused"))
-        self.sieve = Sieve(db, said, self._keep_refused, self._refusals)
+        self.sieve = OutcomeSieve(db, said, self._keep_refused, self._refusals)
         self.ended: Counter[str] = Counter()
         """How many attempts came to which end, since the start."""
         super().__init__(

@@ -6,8 +6,8 @@ import zlib
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Final
 
-from outlast import Fault, Incident, Kind, Stopping, Unavailable
-from outlast.extend import Aside, Reaction, fault_record
+from outlast import Fault, Incident, Kind
+from outlast.extend import Aside, fault_record
 from outlast.jobs._journal import as_json
 from outlast.jobs._model import JobState, Outcome
 
@@ -15,11 +15,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from outlast.jobs._journal import Entry
-    from outlast.postgres import Postgres
 
 BYTES_MAX: Final = 8 * 1024 * 1024
-CAUSE_MAX: Final = 20
-"""After this many refused one by one, in a row, they are taken to have a cause in common: it counts against no further one."""
 
 
 class Refusals:
@@ -61,16 +58,6 @@ class Refusals:
         became = "is dead" if dead else "cannot even be recorded dead, and stays as it is"
         reason = f"the outcome of job {outcome.id} was refused ({fault.reason}): the job {became}, the outcome {where}"
         self.incident.fault(Fault(Kind.BUG, fault.code, reason, "outcome", hint="correct what the handler returns, or the table"))
-
-
-def refusal(db: Postgres, exc: Exception) -> Fault:
-    """Return the fault of an error that may concern one row alone; raise an error that concerns everyone."""
-    if isinstance(exc, Unavailable | Stopping):
-        raise exc
-    fault = db.classifiers.classify(exc, source=db.name)
-    if fault.is_evidence or fault.reaction in {Reaction.END, Reaction.LEAVE}:
-        raise exc
-    return fault
 
 
 def dead_instead(outcome: Outcome, fault: Fault) -> Outcome:

@@ -71,7 +71,8 @@ class ProcedureStore(Protocol):
 
         In one transaction where the store can. A write after which a cancel is pending that is not known to the writer, and which
         is not final, makes the record due at once, and so does one that waits for a signal which has come. `deaths` is 0 again.
-        DEAD keeps the key. DONE has no failures any more.
+        A signal is taken by the write that changes the body: one that is repeated takes no second. DEAD keeps the key. DONE has
+        no failures any more.
         """
         ...
 
@@ -157,8 +158,8 @@ class ProcedureStore(Protocol):
         """Return what is new after a number, as soon as there is something, or nothing after `wait_s` seconds.
 
         With None it returns at once, with the newest number and no events. At least the last 1,000 events are kept. `work` is
-        set when something became due by a call since that number, by whosever call; what becomes due by its time, or by the end
-        of a lease, is no news.
+        set when something became due since then, by whosever call or because its time has come; the end of a lease is no news.
+        One task of a process asks, again and again.
         """
         ...
 

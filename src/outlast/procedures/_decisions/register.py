@@ -1,0 +1,103 @@
+"""The register of live keys: what this process knows to be queued or running. A submission of such a key joins it."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from math import inf
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+if TYPE_CHECKING:
+    from outlast.procedures._model import KeyOf
+
+HEARD_S: Final = 0.5
+"""A record that another process may have is believed to be live for so long after the store said so. Then it is asked again."""
+MAKING_S: Final = 30.0
+"""A submission that has had no answer for so long is no longer joined: its maker did not say how it ended."""
+LIVE_MAX: Final = 100_000
+SLACK_S: Final = 1.0
+"""A deadline is put off by so much more than a joiner asks for, so that many joiners cost the store one write a second."""
+
+
+class Join(NamedTuple):
+    """The key is live: this is its record."""
+
+    id: str
+    """Empty while the submission that makes the record is under way: wait for its outcome."""
+
+
+class Live:
+    """A live key."""
+
+    __slots__ = ("begun", "deadline_at", "join", "until")
+
+    def __init__(self, until: float, deadline_at: float) -> None:
+        self.join = Join("")
+        self.until = until
+        """Believed to be live until then; infinite for one that this process has claimed."""
+        self.deadline_at = deadline_at
+        self.begun = False
+
+
+class Register:
+    """At most so many live keys; beyond them one that another process may have is left to the store, which joins as well."""
+
+    def __init__(self, live_max: int = LIVE_MAX) -> None:
+        self.live: OrderedDict[KeyOf, Live] = OrderedDict()
+        """By key, in the order in which they were entered."""
+        self._live_max = live_max
+        self._later: dict[KeyOf, None] = {}
+        """Those whose deadline is to be put off in the store."""
+
+    def making(self, now: float, of: KeyOf, deadline_s: float | None) -> None:
+        """Note that the store is asked to make a record of this key: whoever comes meanwhile joins it."""
+        self._put(of, Live(now + MAKING_S, inf if deadline_s is None else now + deadline_s))
+
+    def made(self, now: float, of: KeyOf, id_: str, *, mine: bool, begun: bool = False) -> None:
+        """Note the record that has the key; `mine`: this process has claimed it; `begun`: somebody has, now or before."""
+        live = self.live.get(of)
+        if live is None:
+            live = Live(0.0, inf)
+            self._put(of, live)
+        live.join = Join(id_)
+        live.begun = live.begun or mine or begun
+        live.until = inf if mine else now + HEARD_S
+
+    def left(self, now: float, of: KeyOf) -> None:
+        """Note that this process has given the record back: it is live, and anybody's."""
+        live = self.live.get(of)
+        if live is not None:
+            live.until = now + HEARD_S
+
+    def ended(self, of: KeyOf) -> None:
+        """Take a key out: its record is final, or was never made."""
+        self.live.pop(of, None)
+        self._later.pop(of, None)
+
+    def put_off(self, of: KeyOf, live: Live, deadline_at: float) -> None:
+        """Let a record that has not begun live until the deadline of one who joined it."""
+        live.deadline_at = deadline_at + SLACK_S
+        self._later[of] = None
+
+    def later(self, now: float) -> dict[str, float | None]:
+        """Return the deadlines to be put off in the store, once each: by id, seconds from now, or None for no deadline."""
+        found = dict[str, float | None]()
+        for of in tuple(self._later):
+            live = self.live.get(of)
+            if live is None or live.begun:
+                del self._later[of]
+            elif live.join.id:
+                found[live.join.id] = None if live.deadline_at == inf else live.deadline_at - now
+                del self._later[of]
+        return found
+
+    def _put(self, of: KeyOf, live: Live) -> None:
+        self.live.pop(of, None)
+        self.live[of] = live
+        if len(self.live) > self._live_max:
+            # Those that this process has claimed are as few as its slots: they go to the end and stay.
+            for _ in range(len(self.live)):
+                oldest, entry = self.live.popitem(last=False)
+                if entry.until < inf:
+                    self._later.pop(oldest, None)
+                    return
+                self.live[oldest] = entry

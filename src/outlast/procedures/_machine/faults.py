@@ -1,0 +1,97 @@
+"""The faults that the step machine itself finds, and faults as a body keeps them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from outlast import Fault, Kind, OutlastError, Scope
+from outlast.extend import cut
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+SOURCE: Final = "procedures"
+TEXT_CHARS_MAX: Final = 1_000
+CODE_CHARS_MAX: Final = 200
+NAMES_CHARS_MAX: Final = 400
+"""Of a list of steps in a message."""
+
+
+class BodyError(OutlastError):
+    """A body by which nothing can be run: no step is, and the key is not blamed. `fault` is PERMANENT, with a hint.
+
+    `body_json` is what to write back with it: the body as it was, with the deaths of runners counted in it.
+    """
+
+    def __init__(self, fault: Fault, body_json: str) -> None:
+        super().__init__(fault.reason, fault)
+        self.fault = fault
+        self.body_json = body_json
+
+    def __reduce__(self) -> tuple[type[BodyError], tuple[Fault, str]]:
+        """Travel as it was made."""
+        return type(self), (self.fault, self.body_json)
+
+
+class UnreadableBodyError(BodyError):
+    """The body is damaged, or of a newer format than this code reads."""
+
+
+class StepsChangedError(BodyError):
+    """The steps that are recorded are not those of the code."""
+
+
+def permanent(code: str, reason: str, hint: str) -> Fault:
+    """Return a fault by which a person has to act, for one record."""
+    return Fault(Kind.PERMANENT, code, cut(reason, TEXT_CHARS_MAX), SOURCE, Scope.CALL, hint=hint)
+
+
+def rejected(code: str, reason: str) -> Fault:
+    """Return a fault of the procedure's own doing."""
+    return Fault(Kind.REJECTED, code, reason, SOURCE, Scope.CALL)
+
+
+def worn_out(step: str, attempts: int) -> Fault:
+    """Return the fault of a step whose attempts were used up by runners that died in it."""
+    reason = f"step {step!r} has used up its {attempts} attempts, and in the last one its runner died"
+    hint = "look at what ended the runners: memory, a crash of a library; the step is begun again when the key is submitted"
+    return Fault(Kind.BUG, "runner died", reason, SOURCE, Scope.CALL, hint=hint)
+
+
+def undo_failed(step: str, attempts: int, last: str, left: Sequence[str], why: Fault | None) -> Fault:
+    """Return the fault of a procedure one of whose undos failed too often: `left` are the steps that are not undone."""
+    met = last or "its runner died"
+    reason = (
+        f"the undo of step {step!r} has failed {attempts} times, last by: {met}; not undone: {names(left)}; "
+        f"undone because {'it was cancelled' if why is None else f'of {why.code}: {why.reason}'}"
+    )
+    return permanent("undo failed", reason, "undo the named steps by hand, then `outlast procedures clear`")
+
+
+def names(steps: Sequence[str]) -> str:
+    """Return names as a message shows them."""
+    return cut(", ".join(steps) or "none", NAMES_CHARS_MAX)
+
+
+def to_plain(fault: Fault) -> dict[str, Any]:
+    """Return a fault as the body keeps it."""
+    return {
+        "kind": fault.kind.value,
+        "code": cut(fault.code, CODE_CHARS_MAX),
+        "reason": cut(fault.reason, TEXT_CHARS_MAX),
+        "source": cut(fault.source, CODE_CHARS_MAX),
+        "scope": fault.scope.value,
+        "retry_after_s": fault.retry_after_s,
+        "hint": cut(fault.hint, TEXT_CHARS_MAX),
+    }
+
+
+def of_plain(plain: dict[str, Any]) -> Fault:
+    """Read what `to_plain` has made. Raises `KeyError`, `TypeError` or `ValueError` for anything else."""
+    texts = [plain[name] for name in ("code", "reason", "source", "hint")]
+    wait_s = plain["retry_after_s"]
+    if not all(isinstance(text, str) for text in texts) or not (wait_s is None or isinstance(wait_s, int | float)):
+        msg = "a fault has texts and a number of seconds"
+        raise TypeError(msg)
+    code, reason, source, hint = texts
+    return Fault(Kind(plain["kind"]), code, reason, source, Scope(plain["scope"]), wait_s, hint)
