@@ -268,6 +268,9 @@ class Runner:
     def _events(self) -> None:
         events = self.desk.front.events()
         if not events:
+            if self.desk.front.is_holding:
+                # A canary's place may be free, or the last of a wave has ended.
+                self.claimer.wake()
             return
         self.failures.of_causes(events)
         for event in events:
