@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from outlast import Admission, Service
     from outlast.procedures._model import Counts, Submitted
     from outlast.procedures._procedure import Procedure
+    from outlast.procedures._tally import Tally
 
 Records = list[ProcedureRecord]
 Pauses = list[Pause]
@@ -120,7 +121,12 @@ class Procedures:
         self._runner_id = uuid.uuid4().hex
         self._desk = Desk(self.store, self._runner_id, backlog_max=backlog_max, make=make)
         self._background = Background(self._desk)
-        self._last_ms = 0
+        self._last_id = 0
+
+    @property
+    def tally(self) -> Tally:
+        """The numbers of this process, since it began: refusals by reason, ends by state, and more."""
+        return self._desk.tally
 
     # Where it runs.
 
@@ -243,6 +249,7 @@ class Procedures:
         except Unavailable as exc:
             self._desk.front.not_created(item.of)
             why = "store" if exc.owner is self.store.dependency else "admission"
+            self._desk.tally.refused[why] += 1
             handle = ProcedureHandle(self, item.id if why == "store" else "", kind, key)
             raise ProcedureRefused(handle, exc.fault, exc.since_s, exc.retry_after_s, why) from exc
         except Stopping:
@@ -250,6 +257,7 @@ class Procedures:
             raise
         except Exception as exc:
             self._desk.front.not_created(item.of)
+            self._desk.tally.refused["store"] += 1
             refusal = self.store.dependency.refusal(exc, retry_after_s=RETRY_S)
             handle = ProcedureHandle(self, item.id, kind, key)
             raise ProcedureRefused(handle, refusal.fault, refusal.since_s, refusal.retry_after_s, "store") from exc
@@ -261,24 +269,28 @@ class Procedures:
         return ProcedureHandle(self, submitted.record.id, kind, key)
 
     def _refused(self, of: KeyOf, refusal: Refusal) -> ProcedureRefused:
+        self._desk.tally.refused[refusal.why.value] += 1
         handle = ProcedureHandle(self, refusal.id, of.kind, of.key)
         return ProcedureRefused(handle, refusal.fault, refusal.since_s, refusal.retry_after_s, refusal.why.value)
 
     def _failing(self, of: KeyOf, submitted: Submitted) -> ProcedureRefused:
         record = submitted.record
         wait_s = max(0.0, (record.until_at or record.read_at) - record.read_at)
+        self._desk.tally.refused["failing"] += 1
         handle = ProcedureHandle(self, record.id, of.kind, of.key)
         return ProcedureRefused(handle, first_fault(record), max(0.0, record.read_at - record.created_at), wait_s, "failing")
 
     def _check_backlog(self, of: KeyOf, now: float) -> None:
         full = self._desk.backlog.refusal(now)
         if full is not None:
+            self._desk.tally.refused["backlog"] += 1
             raise ProcedureRefused(ProcedureHandle(self, "", *of), *full, "backlog")
 
     def _new_id(self) -> str:
-        """Return 32 hexadecimal digits that sort by the time: milliseconds, then chance."""
-        self._last_ms = max(self._last_ms, time.time_ns() // 1_000_000)
-        return f"{self._last_ms:012x}{secrets.token_hex(10)}"
+        """Return 32 hexadecimal digits: milliseconds, a number, and chance. Those of a process sort as they were made."""
+        # 65,536 for each millisecond; in one that has more they run ahead of the clock.
+        self._last_id = max(self._last_id + 1, time.time_ns() // 1_000_000 << 16)
+        return f"{self._last_id:016x}{secrets.token_hex(8)}"
 
     def _json(self, kind: str, payload: object) -> str:
         try:
