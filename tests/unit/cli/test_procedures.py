@@ -115,6 +115,7 @@ def test_every_command_has_help_with_an_example(name: str) -> None:
         ("sqlite:/var/lib/shop/work.db", "sqlite", "the file /var/lib/shop/work.db"),
         ("postgresql://ada:hunter2@db/shop", "postgresql", "PostgreSQL at user=ada password=*** dbname=shop host=db"),
         ("postgres://db/shop", "postgresql", "PostgreSQL at dbname=shop host=db"),
+        ("host=db dbname=shop password=hunter2", "postgresql", "PostgreSQL at password=*** dbname=shop host=db"),
         ("etcd://root:hunter2@etcd:2379/shop/", "etcd", "etcd at etcd:2379/shop/"),
         ("ETCDS://a,b:23790", "etcds", "etcd at a,b:23790"),
     ],

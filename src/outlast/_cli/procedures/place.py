@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -26,6 +27,8 @@ TIMEOUT_S: Final = 5.0
 CONNECTIONS_MAX: Final = 2
 """One to act, and one to listen meanwhile."""
 FORMS: Final = "a file (work.db, sqlite:work.db), postgresql://HOST/DATABASE or etcd://HOST:PORT[/PREFIX]"
+_WORDS: Final = re.compile(r"[a-z_]+ *=")
+"""The DSN of a PostgreSQL in words: `host=db dbname=shop`."""
 ETCD: Final = {"etcd": "http", "etcds": "https"}
 ETCD_PORT: Final = 2379
 
@@ -113,7 +116,7 @@ class Store(_Stores):
         scheme = scheme.lower()
         if not text:
             self.fail(f"it is empty; write {FORMS}", param, ctx)
-        if rest.startswith("//") and scheme in {"postgresql", "postgres"}:
+        if (rest.startswith("//") and scheme in {"postgresql", "postgres"}) or _WORDS.match(text):
             return StorePlace("postgresql", text)
         if rest.startswith("//") and scheme in ETCD:
             if not urlsplit(text).netloc.rpartition("@")[2]:
