@@ -2,7 +2,8 @@
 
 It imports once and forks for each runner. Commands come as lines of JSON on standard input, answers go to standard output:
 
-    {"start": {"store": "work.db", "log": ..., "journal": ..., "kinds": {"a": "done"}, "until": [...], "die_at": 3}}
+    {"start": {"store": "sqlite:work.db", "log": ..., "journal": ..., "kinds": {"a": "done"}, "until": [...],
+               "die_at": 3, "every": false}}
                                                         -> {"pid": 7}
     {"submit": {"store": ..., "kinds": {"a": "done"}}}  -> {"ids": {"a": ...}}
     {"join": {}}                                        -> {"codes": {"7": -9}}
@@ -28,25 +29,26 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 LEASE_S = 1.0
-SLEEP_S = 0.05
+SLEEP_S = 0.2
 BACKOFF = outlast.Backoff(base_s=0.01, cap_s=0.05)
 FINAL = {"done", "dead", "cancelled", "expired"}
 
 
 def database(store: str) -> outlast.Dependency:
-    """The dependency of a store: a file, or a URL."""
-    if store.startswith("postgresql://"):
+    """The dependency of a store: `sqlite:` and a path, `postgres:` and a DSN, `etcd:` and a URL with a prefix."""
+    kind, _, place = store.partition(":")
+    if kind == "postgres":
         from outlast.postgres import Postgres
 
-        return Postgres(store, connections_max=3)
-    if store.startswith("http://"):
+        return Postgres(place, connections_max=3)
+    if kind == "etcd":
         from outlast.etcd import Etcd
 
-        url, _, prefix = store.rpartition("/")
+        url, _, prefix = place.rpartition("/")
         return Etcd(url, prefix=f"{prefix}/")
     from outlast.sqlite import Sqlite
 
-    return Sqlite(store)
+    return Sqlite(place)
 
 
 class Life:

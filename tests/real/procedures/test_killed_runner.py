@@ -44,7 +44,7 @@ class Runners:
         self.process.stdin.write(json.dumps({what: job}) + "\n")
         self.process.stdin.flush()
         answer = self.process.stdout.readline()
-        assert answer, "the process of the runners is gone"
+        assert answer, self.errors()
         found: dict[str, Any] = json.loads(answer)
         return found
 
@@ -57,6 +57,9 @@ class Runners:
     def join(self) -> list[int]:
         return list(self.ask("join")["codes"].values())
 
+    def errors(self) -> str:
+        return (self.directory / "stderr").read_text(encoding="utf-8")[-4_000:]
+
     def entries(self) -> list[dict[str, Any]]:
         return [json.loads(line) for line in self.log.read_text(encoding="utf-8").splitlines()] if self.log.exists() else []
 
@@ -64,11 +67,11 @@ class Runners:
 @pytest.fixture(params=["sqlite", "postgres", "etcd"])
 def runners(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Runners]:
     if request.param == "sqlite":
-        store = str(tmp_path / "work.db")
+        store = f"sqlite:{tmp_path / 'work.db'}"
     elif request.param == "postgres":
-        store = request.getfixturevalue("database")
+        store = f"postgres:{request.getfixturevalue('database')}"
     else:
-        store = f"{request.getfixturevalue('etcd').url}/{tmp_path.name}"
+        store = f"etcd:{request.getfixturevalue('etcd').url}/{tmp_path.name}"
     with process(tmp_path) as started:
         yield Runners(started, store, tmp_path)
 
@@ -101,7 +104,7 @@ def killed_everywhere(runners: Runners, name: str, chances: dict[str, int], *, e
         assert runners.join() == [-9] * len(some), "a runner ended before its place to die: change CHANCES"
     for _ in range(2):
         runners.start(ends, list(ids.values()))
-    assert runners.join() == [0, 0], (runners.directory / "stderr").read_text(encoding="utf-8")[-4_000:]
+    assert runners.join() == [0, 0], runners.errors()
     records = runners.ask("look", store=runners.store, ids=list(ids.values()))["records"]
     ended_as_if_never_interrupted(dict(zip(ids, records, strict=True)), ends)
     happened_in_order(runners.entries(), {f"{kind}/key": (ids[kind], end) for kind, end in ends.items()})
