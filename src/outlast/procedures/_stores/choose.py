@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, cast
 from outlast import ConfigurationError
 
 if TYPE_CHECKING:
+    from outlast.postgres import Postgres
     from outlast.procedures._stores.port import ProcedureStore
 
 
@@ -14,6 +15,11 @@ def store_of(db: object) -> ProcedureStore:
     """Return the store of procedures that lies in `db`, or `db` if it is one. Raises `ConfigurationError` for anything else."""
     if hasattr(db, "dependency") and hasattr(db, "claim"):
         return cast("ProcedureStore", db)
+    packages = {".".join(cls.__module__.split(".")[:2]) for cls in type(db).__mro__}
+    if "outlast.postgres" in packages:
+        from outlast.procedures._stores.postgres import PostgresStore
+
+        return PostgresStore(cast("Postgres", db))
     wanted = "an outlast.sqlite.Sqlite, outlast.postgres.Postgres or outlast.etcd.Etcd"
     msg = f"procedures: they are kept in {wanted}, not in a {type(db).__name__}"
     raise ConfigurationError(msg)
