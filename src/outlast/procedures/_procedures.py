@@ -7,6 +7,7 @@ import contextlib
 import secrets
 import time
 import uuid
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
@@ -14,7 +15,7 @@ from outlast import Classifiers, ConfigurationError, Kind, Stopping, Unavailable
 from outlast.admission import Criticality
 from outlast.extend import JsonTooLargeError, NotJsonError, from_json, to_json
 from outlast.procedures import _limits as limits
-from outlast.procedures._decisions.front import Go, Refusal
+from outlast.procedures._decisions.front import Go, KeyRefusal
 from outlast.procedures._decisions.register import Join
 from outlast.procedures._desk.background import Background
 from outlast.procedures._desk.desk import Desk, first_fault, last_fault
@@ -67,6 +68,7 @@ class Procedures:
     There is at most one live record for each key of a kind: a submission of one that is queued or running joins it. A key that
     failed is refused from memory, with the first cause, until its backoff has passed; then the next submission is its probe.
 
+    - `schema`: where its tables lie, in PostgreSQL.
     - `slots`: how many run at a time in this process. What sleeps or waits holds none.
     - `journal_path`: where this process keeps what is finished while the store is away. Each runner needs its own, and finds it
       again after a restart.
@@ -83,6 +85,7 @@ class Procedures:
         db: object,
         procedures: Sequence[Procedure] = (),
         *,
+        schema: str = "outlast",
         slots: int = limits.SLOTS,
         journal_path: str | os.PathLike[str] | None = None,
         lease_s: float = limits.LEASE_S,
@@ -97,7 +100,7 @@ class Procedures:
         make: bool = True,
     ) -> None:
         """Do nothing yet. Raises `ConfigurationError` for a setting, `InvalidProcedureError` for a procedure."""
-        self.store = store_of(db)
+        self.store = store_of(db, schema)
         if backlog_max is None:
             backlog_max = min(limits.BACKLOG_MAX, self.store.records_max or limits.BACKLOG_MAX)
         limits.number("backlog_max", backlog_max, 1, limits.RECORDS_LIMIT)
@@ -139,8 +142,9 @@ class Procedures:
             raise ConfigurationError(msg)
         self._background.attached = True
         if not run:
-            service.task(needs=self.store.dependency, name="procedures news")(self._desk.run_news)
-            service.task(needs=self.store.dependency, name="procedures upkeep")(self._desk.run_upkeep)
+            service.needs(self.store.dependency)
+            service.task(name="procedures news")(partial(self._desk.keep, self._desk.run_news))
+            service.task(name="procedures upkeep")(partial(self._desk.keep, self._desk.run_upkeep))
             return None
         if not self.procedures:
             msg = "procedures: there is none to run; give them to Procedures, or attach with run=False"
@@ -206,7 +210,7 @@ class Procedures:
         if isinstance(answer, Join) and answer.id:
             self._desk.tally.joined += 1
             return ProcedureHandle(self, answer.id, kind, key)
-        if isinstance(answer, Refusal):
+        if isinstance(answer, KeyRefusal):
             raise self._refused(of, answer)
         made = False
         try:
@@ -268,7 +272,7 @@ class Procedures:
             self._desk.front.submit(asyncio.get_running_loop().time(), item.of, item.deadline_s)
         return ProcedureHandle(self, submitted.record.id, kind, key)
 
-    def _refused(self, of: KeyOf, refusal: Refusal) -> ProcedureRefused:
+    def _refused(self, of: KeyOf, refusal: KeyRefusal) -> ProcedureRefused:
         self._desk.tally.refused[refusal.why.value] += 1
         handle = ProcedureHandle(self, refusal.id, of.kind, of.key)
         return ProcedureRefused(handle, refusal.fault, refusal.since_s, refusal.retry_after_s, refusal.why.value)

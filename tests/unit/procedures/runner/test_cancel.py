@@ -6,12 +6,12 @@ import asyncio
 from typing import TYPE_CHECKING
 
 import pytest
+from served_procedures import served, served_by
+from three_steps import World, three_steps
 
 from fake_procedure_store import FakeStore
 from outlast.procedures import ProcedureCancelledError, ProcedureState
 from outlast.testing import run_virtual
-from served_procedures import served, served_by
-from three_steps import World, three_steps
 
 if TYPE_CHECKING:
     from pathlib import Path

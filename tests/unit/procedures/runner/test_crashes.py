@@ -6,12 +6,12 @@ import asyncio
 from typing import TYPE_CHECKING
 
 import pytest
-
-from fake_procedure_store import FakeStore
-from outlast.procedures import ProcedureState
-from outlast.testing import Trouble, run_virtual
 from served_procedures import served, served_by
 from three_steps import NAMES, World, three_steps
+
+from fake_procedure_store import FakeStore
+from outlast.procedures import Procedures, ProcedureState
+from outlast.testing import Trouble, run_virtual
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -100,12 +100,10 @@ def test_a_runner_cut_off_for_longer_than_its_lease_leaves_its_steps_and_its_wri
 def test_a_reply_that_is_lost_leaves_nothing_behind(tmp_path: Path) -> None:
     async def main() -> None:
         world, store = World(), FakeStore()
-        async with served(store, [three_steps(world)], tmp_path, lease_s=9.0) as procedures:
+        async with served(store, [three_steps(world)], tmp_path, lease_s=9.0):
             await asyncio.sleep(1.0)
             maker = FakeStore(store.held)
             store.trouble(Trouble.LOSE_REPLY)
-            from outlast.procedures import Procedures
-
             system = Procedures(maker, [three_steps(world)], journal_path=tmp_path / "none")
             handle = await system.submit("three", "a")
             await asyncio.sleep(1.5)

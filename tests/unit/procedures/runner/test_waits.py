@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 import pytest
+from served_procedures import one_step, served
 
 from fake_procedure_store import FakeStore
 from outlast.procedures import (
@@ -18,7 +19,6 @@ from outlast.procedures import (
 )
 from outlast.procedures._model import Sweep
 from outlast.testing import run_virtual
-from served_procedures import one_step, served
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
