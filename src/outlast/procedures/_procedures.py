@@ -209,7 +209,7 @@ class Procedures:
         answer = self._desk.front.submit(now, of, deadline_s)
         if isinstance(answer, Join) and answer.id:
             self._desk.tally.joined += 1
-            return ProcedureHandle(self, answer.id, kind, key)
+            return ProcedureHandle(self, answer.id, kind, key, now)
         if isinstance(answer, KeyRefusal):
             raise self._refused(of, answer)
         made = False
@@ -267,10 +267,9 @@ class Procedures:
             raise ProcedureRefused(handle, refusal.fault, refusal.since_s, refusal.retry_after_s, "store") from exc
         if submitted.answer is Submission.FAILING:
             raise self._failing(item.of, submitted)
-        if joined:
-            # Its own deadline was not part of what the store was asked.
-            self._desk.front.submit(asyncio.get_running_loop().time(), item.of, item.deadline_s)
-        return ProcedureHandle(self, submitted.record.id, kind, key)
+        if joined or submitted.answer is Submission.JOINED:
+            self._desk.tally.joined += 1
+        return ProcedureHandle(self, submitted.record.id, kind, key, asyncio.get_running_loop().time())
 
     def _refused(self, of: KeyOf, refusal: KeyRefusal) -> ProcedureRefused:
         self._desk.tally.refused[refusal.why.value] += 1
@@ -394,11 +393,14 @@ class Procedures:
         if not record_id:
             return None
         await self._background.begin()
+        first_s = self._desk.first_look_s(handle.live_at)
+        if timeout_s is None:
+            return await self._desk.waits.end_of(record_id, first_s)
         try:
             async with asyncio.timeout(timeout_s):
-                return await self._desk.waits.end_of(record_id)
+                return await self._desk.waits.end_of(record_id, first_s)
         except TimeoutError:
-            raise WaitTimeoutError(handle, timeout_s or 0.0) from None
+            raise WaitTimeoutError(handle, timeout_s) from None
 
     async def _id_of(self, handle: ProcedureHandle) -> str:
         if handle.id:

@@ -33,6 +33,8 @@ LOAD_MAX: Final = 50_000
 AGAIN_S: Final = 1.0
 """Between two tries of regular work while the store is down."""
 SOON_S: Final = 0.05
+LIKELY_OURS_S: Final = 0.5
+"""A record that was live a moment ago is looked for after this time, where this process may have it itself."""
 EXTEND_S: Final = 0.25
 """Between two looks for deadlines that joiners have put off."""
 UNKNOWN: Final = Fault(Kind.BUG, "unknown", "the record says of no fault", "procedures")
@@ -142,6 +144,12 @@ class Desk:
         until_s = max(0.0, (record.until_at or record.read_at) - record.read_at)
         since_s = max(0.0, record.read_at - record.created_at)
         self.front.failing(now, record.of, record.id, first, last, failures=record.failures, since_s=since_s, until_s=until_s)
+
+    def first_look_s(self, live_at: float | None) -> float:
+        """Return in how many seconds to look first for a record that was live then: this process is likely to claim it."""
+        if live_at is None or self.runner is None:
+            return 0.0
+        return max(0.0, live_at + LIKELY_OURS_S - asyncio.get_running_loop().time())
 
     def _is_here(self, record_id: str) -> bool:
         return self.runner is not None and self.runner.running.get(record_id) is not None
