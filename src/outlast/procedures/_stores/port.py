@@ -33,8 +33,11 @@ class ProcedureStore(Protocol):
     error it is unknown whether the call was done; to repeat it is harmless (`submit`: the id, `record`: the token).
     """
 
-    dependency: Dependency
-    """The dependency that its users need."""
+    @property
+    def dependency(self) -> Dependency:
+        """The dependency that its users need."""
+        ...
+
     records_max: int | None
     """Records it should hold at most, of all states; None: what its server can."""
 
