@@ -14,7 +14,7 @@ from outlast import Classifiers, ConfigurationError, Kind, Stopping, Unavailable
 from outlast.admission import Criticality
 from outlast.extend import JsonTooLargeError, NotJsonError, from_json, to_json
 from outlast.procedures import _limits as limits
-from outlast.procedures._decisions.front import Go, Refusal
+from outlast.procedures._decisions.front import Go, KeyRefusal
 from outlast.procedures._decisions.register import Join
 from outlast.procedures._desk.background import Background
 from outlast.procedures._desk.desk import Desk, first_fault, last_fault
@@ -200,7 +200,7 @@ class Procedures:
         if isinstance(answer, Join) and answer.id:
             self._desk.tally.joined += 1
             return ProcedureHandle(self, answer.id, kind, key)
-        if isinstance(answer, Refusal):
+        if isinstance(answer, KeyRefusal):
             raise self._refused(of, answer)
         made = False
         try:
@@ -260,7 +260,7 @@ class Procedures:
             self._desk.front.submit(asyncio.get_running_loop().time(), item.of, item.deadline_s)
         return ProcedureHandle(self, submitted.record.id, kind, key)
 
-    def _refused(self, of: KeyOf, refusal: Refusal) -> ProcedureRefused:
+    def _refused(self, of: KeyOf, refusal: KeyRefusal) -> ProcedureRefused:
         handle = ProcedureHandle(self, refusal.id, of.kind, of.key)
         return ProcedureRefused(handle, refusal.fault, refusal.since_s, refusal.retry_after_s, refusal.why.value)
 
