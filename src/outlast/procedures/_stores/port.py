@@ -38,8 +38,10 @@ class ProcedureStore(Protocol):
         """The dependency that its users need."""
         ...
 
-    records_max: int | None
-    """Records it should hold at most, of all states; None: what its server can."""
+    @property
+    def records_max(self) -> int | None:
+        """Records it should hold at most, of all states; None: what its server can."""
+        ...
 
     async def open(self) -> None:
         """Make the tables, or bring them to the newest format. Raises `NewerFormatError`. Many processes may call it at once."""
