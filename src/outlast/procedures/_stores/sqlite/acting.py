@@ -1,4 +1,4 @@
-"""What people and other processes ask for: cancels, signals, pauses, an end to a backoff."""
+"""The acts of people and of other processes: cancels, signals, pauses, an end to a backoff."""
 
 from __future__ import annotations
 
@@ -18,8 +18,6 @@ PAUSES_MAX: Final = 1_000
 SIGNALS_MAX: Final = 100
 CLEARED_AT_ONCE: Final = 500
 """Dead records that one transaction clears: the writer is let go in between."""
-
-Chosen = "Callable[[str, str, dict[str, Any] | None], bool]"
 
 
 def cancel(tx: Transaction, the_id: str) -> ProcedureState | None:

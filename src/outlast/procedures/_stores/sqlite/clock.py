@@ -28,7 +28,7 @@ class StoreClock:
     """
 
     def __init__(self) -> None:
-        self._offset_s = time.time() - self.since_start()
+        self._offset_s = self.wall() - self.since_start()
 
     def since_start(self) -> float:
         """Return the seconds since the machine's start, with those that it slept."""

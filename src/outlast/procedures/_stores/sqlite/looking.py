@@ -1,4 +1,4 @@
-"""What is only read."""
+"""Records, counts and news, as they are read."""
 
 from __future__ import annotations
 
@@ -17,6 +17,9 @@ _BY_IDS: Final = f"{rows.SELECT} WHERE id IN (SELECT value FROM json_each(?))"
 _HOLDER: Final = f"{rows.SELECT} WHERE kind = ? AND key = ? AND {rows.HOLDS_KEY}"
 _ENDED_LAST: Final = f"""
     {rows.SELECT} WHERE kind = ? AND state IN ('done', 'cancelled', 'expired') AND key = ? ORDER BY ended_at DESC, id DESC LIMIT 1
+"""
+_COUNTS: Final = """
+    SELECT kind, state, count(*) FROM outlast_procedures INDEXED BY outlast_procedures_kinds GROUP BY kind, state
 """
 _NEXT_DUE: Final = """
     SELECT min(due_at) FROM outlast_procedures INDEXED BY outlast_procedures_due
@@ -55,9 +58,7 @@ def records(
 
 def counts(tx: Transaction) -> Counts:
     """See the port."""
-    held = tx.rows(
-        "SELECT kind, state, count(*) FROM outlast_procedures INDEXED BY outlast_procedures_kinds GROUP BY kind, state"
-    )
+    held = tx.rows(_COUNTS)
     oldest = next_due_at(tx, 0.0)
     waited_s = max(0.0, tx.now - oldest) if oldest is not None else 0.0
     return Counts({(kind, state): number for kind, state, number in held}, waited_s)

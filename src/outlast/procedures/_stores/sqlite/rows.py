@@ -13,15 +13,16 @@ if TYPE_CHECKING:
     from outlast.procedures._stores.sqlite.transaction import Row
 
 COLUMNS: Final = (
-    "id, kind, key, state, version, priority, payload, created_at, body, token, revivals, owner, deaths, failures, locks, signals, "
-    "waits_for, cancel_requested, progress, result, first_fault, last_fault, due_at, deadline_at, began_at, ended_at, until_at"
+    "id, kind, key, state, version, priority, payload, created_at, body, token, revivals, owner, deaths, failures, locks, "
+    "signals, waits_for, cancel_requested, progress, result, first_fault, last_fault, due_at, deadline_at, began_at, "
+    "ended_at, until_at"
 )
 COUNT: Final = COLUMNS.count(",") + 1
 LIVE: Final = "state IN ('queued', 'running', 'waiting')"
 HOLDS_KEY: Final = "state IN ('queued', 'running', 'waiting', 'dead')"
-SELECT: Final = f"SELECT {COLUMNS} FROM outlast_procedures"  # noqa: S608 - constants of this file
+SELECT: Final = f"SELECT {COLUMNS} FROM outlast_procedures"
 INSERT: Final = f"INSERT INTO outlast_procedures ({COLUMNS}) VALUES ({', '.join('?' * COUNT)}) ON CONFLICT (id) DO NOTHING"
-REPLACE: Final = f"UPDATE outlast_procedures SET ({COLUMNS}) = ({', '.join('?' * COUNT)}) WHERE id = ?"  # noqa: S608 - constants of this file
+REPLACE: Final = f"UPDATE outlast_procedures SET ({COLUMNS}) = ({', '.join('?' * COUNT)}) WHERE id = ?"
 
 _STATES: Final = {state.value: state for state in ProcedureState}
 _PRIORITIES: Final = {int(priority): priority for priority in Priority}

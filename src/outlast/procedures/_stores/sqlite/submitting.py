@@ -58,9 +58,7 @@ def _submit(tx: Transaction, new: NewRecord, runner: str) -> Submitted:
             return Submitted(Submission.CREATED, _made(tx, record, new))
         return Submitted(Submission.CREATED, _existing(tx, new.id))
     held = rows.record_of(row, now)
-    if held.id == new.id:
-        return Submitted(Submission.CREATED, held)
-    if (repeated := tx.row(_BY_ID, new.id)) is not None:
+    if (repeated := row if held.id == new.id else tx.row(_BY_ID, new.id)) is not None:
         return Submitted(Submission.CREATED, rows.record_of(repeated, now))
     if held.state in LIVE:
         return Submitted(Submission.JOINED, _joined(tx, held, new))

@@ -12,7 +12,8 @@ if TYPE_CHECKING:
 _EXPIRE: Final = """
     UPDATE outlast_procedures SET state = 'expired', due_at = NULL, ended_at = ?1 WHERE id IN (
         SELECT id FROM outlast_procedures INDEXED BY outlast_procedures_deadline
-        WHERE state = 'queued' AND began_at IS NULL AND deadline_at IS NOT NULL AND deadline_at <= ?1 ORDER BY deadline_at LIMIT ?2
+        WHERE state = 'queued' AND began_at IS NULL AND deadline_at IS NOT NULL AND deadline_at <= ?1
+        ORDER BY deadline_at LIMIT ?2
     )
 """
 _DELETE: Final = """
@@ -20,6 +21,9 @@ _DELETE: Final = """
         SELECT id FROM outlast_procedures INDEXED BY outlast_procedures_ended
         WHERE state = ? AND ended_at IS NOT NULL AND ended_at <= ? ORDER BY ended_at, id LIMIT ?
     )
+"""
+_DEAD: Final = """
+    SELECT count(*) FROM outlast_procedures INDEXED BY outlast_procedures_ended WHERE state = 'dead' AND ended_at IS NOT NULL
 """
 _RUNNERS_KEPT_S: Final = 3_600.0
 _FORGET_RUNNERS: Final = """
@@ -39,9 +43,7 @@ def sweep(tx: Transaction, what: Sweep) -> Swept:
     dead_deleted = 0
     if what.dead_keep_s is not None:
         dead_deleted = tx.run(_DELETE, "dead", tx.now - what.dead_keep_s, what.batch)
-    [(dead,)] = tx.rows(
-        "SELECT count(*) FROM outlast_procedures INDEXED BY outlast_procedures_ended WHERE state = 'dead' AND ended_at IS NOT NULL"
-    )
+    [(dead,)] = tx.rows(_DEAD)
     beyond = max(0, min(dead - what.dead_max, what.batch - dead_deleted))
     if beyond:
         dead_deleted += tx.run(_DELETE, "dead", tx.now, beyond)

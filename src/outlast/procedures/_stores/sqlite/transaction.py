@@ -23,14 +23,15 @@ class Transaction:
         self.now = now
         self.work = False
         """Whether something became due."""
-        self._connection = connection
+        # The stub of apsw names a type that Python 3.11 does not have, and so leaves these open.
+        self._connection: Any = connection
         self._paused: set[Row] | None = None
         self._events: list[tuple[StoreEventKind, str, str, str]] = []
 
     def rows(self, statement: str, *values: object) -> list[Row]:
         """Run a statement and return all its rows."""
-        cursor = self._connection.execute(statement, values)  # type: ignore[arg-type] # pyright: ignore
-        return cursor.fetchall()
+        rows: list[Row] = self._connection.execute(statement, values).fetchall()
+        return rows
 
     def row(self, statement: str, *values: object) -> Row | None:
         """Run a statement and return its first row, if there is one."""
@@ -38,12 +39,13 @@ class Transaction:
 
     def run(self, statement: str, *values: object) -> int:
         """Run a statement; return how many rows it changed."""
-        self._connection.execute(statement, values)  # type: ignore[arg-type] # pyright: ignore
-        return self._connection.changes()
+        self._connection.execute(statement, values)
+        changes: int = self._connection.changes()
+        return changes
 
     def run_all(self, statement: str, values: Iterable[Row]) -> None:
         """Run a statement for each of many values."""
-        self._connection.executemany(statement, values)  # pyright: ignore
+        self._connection.executemany(statement, values)
 
     def is_paused(self, kind: str, key: str) -> bool:
         """Return whether nothing is to be claimed of a key."""
