@@ -60,7 +60,10 @@ def acted(place: StorePlace, act: Callable[[Procedures], Awaitable[T]]) -> T:
 async def _acted(place: StorePlace, act: Callable[[Procedures], Awaitable[T]]) -> T:
     from outlast.procedures import InvalidProcedureError, Procedures
 
-    found = Procedures(place.open(), schema=place.schema, make=False)
+    try:
+        found = Procedures(place.open(), schema=place.schema, make=False)
+    except ConfigurationError as error:
+        raise CommandError(f"{place}: {error}", Exit.CONFIGURATION) from None
     dependency = found.store.dependency
     try:
         async with found:
