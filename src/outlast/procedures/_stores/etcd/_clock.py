@@ -1,9 +1,9 @@
 """The clock of a store whose server tells no time: that of the machine since its boot, and what has to be added to it.
 
-A step of the wall clock changes nothing while a machine is up. Among machines the one that is ahead is followed: a runner writes its
-time with each heartbeat, and whoever sees one that is later than its own goes on from there. A machine that comes to live runners takes
-theirs, whatever its wall clock says; one that comes alone goes on from the time that was last seen, or from its wall clock if that
-is later.
+A step of the wall clock changes nothing while a machine is up. Among machines the one that is ahead is followed: a runner writes
+its time with each heartbeat, and whoever sees one that is later than its own goes on from there. A machine that comes to live
+runners takes theirs, whatever its wall clock says; one that comes alone goes on from the time that was last seen, or from its
+wall clock if that is later.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The keys of the store, and what their values hold.
 
-Below `a/` lies what every process keeps a mirror of: small values alone. A record that is live or dead lies under its kind and key,
-so that etcd itself sees to it that there is one; when it has ended otherwise it moves to its id. Payload, body, result and signals
-lie below `v/`, and are read when they are needed: a claim writes a few hundred bytes, however large the payload is.
+Below `a/` lies what every process keeps a mirror of: small values alone. A record that is live or dead lies under its kind and
+key, so that etcd itself sees to it that there is one; when it has ended otherwise it moves to its id. Payload, body, result and
+signals lie below `v/`, and are read when they are needed: a claim writes a few hundred bytes, however large the payload is.
 
     a/k/KIND NUL KEY   the head of a record that is live or dead      a/d/ID    the head of one that has ended
     a/l/NAME           the id of the record that holds the lock        a/w/ID    a runner; it ends with the runner's lease

@@ -155,9 +155,7 @@ class Mirror:
 
     def is_paused(self, of: KeyOf) -> bool:
         """Return whether nothing is claimed of this key."""
-        return bool(self.pauses) and any(
-            pause in self.pauses for pause in (Pause(), Pause(of.kind), Pause(of.kind, of.key))
-        )
+        return bool(self.pauses) and any(pause in self.pauses for pause in (Pause(), Pause(of.kind), Pause(of.kind, of.key)))
 
     # Changing it.
 

@@ -1,7 +1,7 @@
 """The store of procedures in etcd. `outlast.procedures._stores.port` says what it promises.
 
-Each process keeps a mirror of the heads of all records, by a watch. What it decides by the mirror it does by a compare-and-swap: who
-was slower is told so, looks again and decides anew. Records are bounded in number, and small; a claim writes a few hundred bytes.
+Each process keeps a mirror of the heads of all records, by a watch. What it decides by the mirror it does by a compare-and-swap:
+who was slower is told so, looks again and decides again. Records are bounded in number, and small.
 
 Out of its quota (NOSPACE) etcd takes no new values: what would write is refused from memory, with the hint that says what to do;
 looks, leases and deletions go on, and all goes on by itself once room was made and the alarm was disarmed.
@@ -16,7 +16,7 @@ import uuid
 from collections import Counter
 from typing import TYPE_CHECKING, Final
 
-from outlast import ConfigurationError, Unavailable
+from outlast import ConfigurationError
 from outlast.etcd import Compare, Delete, LeaseLostError, Put
 from outlast.procedures._errors import InvalidProcedureError, SignalsFullError
 from outlast.procedures._model import (
@@ -43,7 +43,7 @@ from outlast.procedures._stores.etcd._work import Work
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from outlast.etcd import Etcd, Op
+    from outlast.etcd import Etcd, KeyValue, Op
     from outlast.procedures._model import NewRecord, Submitted, Sweep
     from outlast.procedures._stores.etcd._layout import Head
 
@@ -84,23 +84,22 @@ class EtcdStore:
     async def open(self) -> None:
         self._mirror.begin()
         await self._mirror.current()
-        live = [await self._time_of(runner) for runner in list(self._mirror.runners)]
+        live = [await self._time_of(kv) for kv in list(self._mirror.runners.values())]
         kept = self._mirror.clock
-        self._clock.begin(kept and kept.value, [at for at in live if at is not None])
+        self._clock.begin(None if kept is None else kept.value, [at for at in live if at is not None])
         if not self._etcd.is_full:
             await self._table.tell([], [Put(layout.CLOCK, self._clock.kept())])
 
-    async def _time_of(self, runner: str) -> float | None:
+    async def _time_of(self, runner: KeyValue) -> float | None:
         """Return the present time of a runner: that of its last heartbeat, and what has gone from its lease since."""
-        kv = self._mirror.runners[runner]
-        fields = json.loads(kv.value)
+        fields = json.loads(runner.value)
         if fields["boot"] == self._clock.boot:
             return None
         try:
-            left_s = await self._etcd.lease_ttl(kv.lease)
+            left_s = await self._etcd.lease_ttl(runner.lease)
         except LeaseLostError:
             return None
-        return float(fields["at"]) + max(0.0, fields["ttl"] - left_s)
+        return float(fields["at"]) + max(0.0, float(fields["ttl"]) - left_s)
 
     async def close(self) -> None:
         await self._mirror.close()
@@ -253,7 +252,9 @@ class EtcdStore:
         return (await self._table.again(attempt))[0]
 
     async def extend(self, deadlines: Mapping[str, float | None]) -> None:
-        async def one(the_id: str, seconds: float | None) -> bool:
+        async def one(item: tuple[str, float | None]) -> bool:
+            the_id, seconds = item
+
             async def attempt() -> bool | None:
                 head = self._mirror.heads.get(the_id)
                 if head is None or head.record.state not in LIVE:
@@ -265,7 +266,7 @@ class EtcdStore:
 
         if deadlines:
             await self._mirror.current()
-            await self._table.each([one(the_id, seconds) for the_id, seconds in deadlines.items()])
+            await self._table.each(one, deadlines.items())
 
     async def clear(self, kind: str = "", key: str = "") -> int:
         cleared = await self._clear(lambda dead: kind in {"", dead.kind} and key in {"", dead.key})
@@ -292,7 +293,7 @@ class EtcdStore:
             return await self._table.again(attempt)
 
         dead = [the_id for the_id, head in self._mirror.heads.items() if _has_failed(head.record) and chosen(head.record)]
-        return sum(await self._table.each([one(the_id) for the_id in dead]))
+        return sum(await self._table.each(one, dead))
 
     async def pause(self, pause: Pause) -> None:
         await self._mirror.current()
@@ -333,7 +334,9 @@ class EtcdStore:
             if newer or work:
                 # A change of one's own may be ahead of the watch.
                 seen = max(mirror.revision, mirror.work_at, after, *(event.number for event in newer))
-                return News(seen if not newer or mirror.revision >= newer[-1].number else newer[-1].number, tuple(newer), lost, work)
+                return News(
+                    seen if not newer or mirror.revision >= newer[-1].number else newer[-1].number, tuple(newer), lost, work
+                )
             left_s = end - loop.time()
             if left_s <= 0:
                 return News(after)

@@ -41,23 +41,28 @@ class Sweeper:
         old_dead = [head for at, head in enumerate(dead) if at < beyond or _is_old(head, now, what.dead_keep_s)]
         old = [head for at, head in enumerate(ended) if at < too_many or _is_old(head, now, what.done_keep_s)]
         late = [head for head in heads if _is_late(head, now)]
-        deleted = sum(await self._table.each([self._delete(head) for head in old[: what.batch]]))
-        dead_deleted = sum(await self._table.each([self._delete(head) for head in old_dead[: what.batch]]))
+        deleted = sum(await self._table.each(self._delete, old[: what.batch]))
+        dead_deleted = sum(await self._table.each(self._delete, old_dead[: what.batch]))
         expired = 0
         if not self._table.etcd.is_full:
-            expired = sum(await self._table.each([self._expire(head, now) for head in late[: what.batch]]))
+            expired = sum(await self._table.each(self._expire, late[: what.batch]))
         if self._compacts:
             await self._compact(now)
         more = any(len(some) > what.batch for some in (old, old_dead, late))
         return Swept(expired, deleted, dead_deleted, more)
 
-    async def _expire(self, head: Head, now: float) -> bool:
+    async def _expire(self, head: Head) -> bool:
         # Who was faster has begun it, or let it live longer.
-        return await self._table.swap(Swap(head, rules.expired(head.record, now), head.body)) is not None
+        record = rules.expired(head.record, self._table.clock.now())
+        return await self._table.swap(Swap(head, record, head.body)) is not None
 
     async def _delete(self, head: Head) -> bool:
         the_id = head.record.id
-        then = [Delete(head.key), Delete(layout.texts_of(the_id), is_prefix=True), Delete(layout.signals_of(the_id), is_prefix=True)]
+        then = [
+            Delete(head.key),
+            Delete(layout.texts_of(the_id), is_prefix=True),
+            Delete(layout.signals_of(the_id), is_prefix=True),
+        ]
         return await self._table.tell([Compare.mod_revision(head.key, head.revision)], [*then])
 
     async def _compact(self, now: float) -> None:

@@ -7,10 +7,10 @@ import contextlib
 import json
 import uuid
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from outlast import Fault, Kind, OutlastError, Scope, Stopping, Unavailable
-from outlast.etcd import CompactedError, Compare, Delete, Get, Put, RangeTooLargeError
+from outlast.etcd import CompactedError, Compare, Delete, Get, Put, Range, RangeTooLargeError, TxnResult
 from outlast.extend import Reaction
 from outlast.procedures._stores.etcd import _layout as layout
 from outlast.procedures._stores.etcd._mirror import Mirror
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from outlast.procedures._stores.etcd._clock import StoreClock
     from outlast.procedures._stores.etcd._layout import Head
 
+A = TypeVar("A")
 T = TypeVar("T")
 ROUNDS_MAX: Final = 100
 """A change that others were faster than as often as that is given up."""
@@ -76,14 +77,14 @@ class Table:
         text = f"{self.etcd.name}: {ROUNDS_MAX} times others changed the same procedure first; try again"
         raise OutlastError(text, Fault(Kind.CONTENDED, "swap", text, self.etcd.name, Scope.CALL))
 
-    async def each(self, calls: Iterable[Awaitable[T]]) -> list[T]:
-        """Do all, a few at a time, and wait for all; then raise what the first that failed has raised."""
+    async def each(self, do: Callable[[A], Awaitable[T]], items: Iterable[A]) -> list[T]:
+        """Do it with all, a few at a time, and wait for all; then raise what the first that failed has raised."""
 
-        async def one(call: Awaitable[T]) -> T:
+        async def one(item: A) -> T:
             async with self._turns:
-                return await call
+                return await do(item)
 
-        results = await asyncio.gather(*(one(call) for call in calls), return_exceptions=True)
+        results = await asyncio.gather(*map(one, items), return_exceptions=True)
         for result in results:
             if isinstance(result, BaseException):
                 raise result
@@ -94,35 +95,34 @@ class Table:
         mark = uuid.uuid4().hex
         before, after = change.before, change.after
         compare, then = list(change.compare), list(change.then)
-        key = layout.key_of(after) if after is not None else b""
-        value = layout.encode(after, change.body, mark) if after is not None else b""
         if before is not None:
             compare.append(Compare.mod_revision(before.key, before.revision))
-        elif after is not None:
-            compare += [Compare.absent(layout.HEADS + layout.pair(after.kind, after.key)), Compare.absent(_ended(after))]
+        key = b""
         if after is not None:
-            then.append(Put(key, value))
-            if before is not None and before.key != key:
+            key = layout.key_of(after)
+            then.append(Put(key, layout.encode(after, change.body, mark)))
+            if before is None:
+                compare += [Compare.absent(key), Compare.absent(layout.ENDED + after.id.encode())]
+            elif before.key != key:
                 then.append(Delete(before.key))
         if any(isinstance(op, Put) for op in then):
             then.append(Put(layout.FENCE, b""))
-        found = (after or (before and before.record)) if change.reads else None
-        if found is not None:
-            then.append(Get(layout.texts_of(found.id), is_prefix=True, limit=TEXTS_MAX))
-        done = await self._sent(compare, then, key, mark)
+        reads = _read_of(change)
+        done = await self._sent(compare, [*then, *([reads] if reads else [])], key, mark)
         if done is None:
             return None
-        revision, responses = done
-        for op in then:
+        self._note(then, done.revision)
+        if reads is None:
+            return ()
+        answer = done.responses[-1] if done.succeeded else None
+        return answer.kvs if isinstance(answer, Range) else (await self.etcd.range(reads.key)).kvs
+
+    def _note(self, ops: Iterable[Op], revision: int) -> None:
+        for op in ops:
             if isinstance(op, Put):
                 self.mirror.note(op.key, op.value, revision)
             elif isinstance(op, Delete):
                 self._forget(op, revision)
-        if found is None:
-            return ()
-        if responses is None:
-            return await self.texts(found.id)
-        return responses[-1].kvs
 
     def _forget(self, op: Delete, revision: int) -> None:
         if not op.key.startswith(layout.MIRRORED):
@@ -133,7 +133,7 @@ class Table:
         for key in gone:
             self.mirror.note(key, None, revision)
 
-    async def _sent(self, compare: list[Compare], then: list[Op], key: bytes, mark: str) -> tuple[int, Any] | None:
+    async def _sent(self, compare: list[Compare], then: list[Op], key: bytes, mark: str) -> TxnResult | None:
         """Send it; send it again if the answer is lost. It is known again by its mark, however often it arrived."""
         otherwise = [Get(key)] if key else []
         for left in range(TRIES - 1, -1, -1):
@@ -147,10 +147,11 @@ class Table:
                     raise
                 continue
             if done.succeeded:
-                return done.revision, done.responses
-            kvs = done.responses[0].kvs if otherwise else ()
-            if kvs and layout.mark_of(kvs[0].value) == mark:
-                return kvs[0].mod_revision, None
+                return done
+            found = done.responses[0] if otherwise else None
+            if isinstance(found, Range) and found.kvs and layout.mark_of(found.kvs[0].value) == mark:
+                # It was done by an attempt whose answer was lost; what it read was lost with it.
+                return TxnResult(succeeded=False, revision=found.kvs[0].mod_revision, responses=())
             return None
         return None
 
@@ -169,8 +170,10 @@ class Table:
                 by_id: dict[bytes, list[KeyValue]] = {}
                 for kv in found.kvs:
                     by_id.setdefault(kv.key.split(b"/", 2)[1], []).append(kv)
-                return [layout.with_texts(head.record, by_id.get(head.record.id.encode(), ()), self.clock.now()) for head in heads]
-        every = await self.each([self.texts(head.record.id) for head in heads])
+                return [
+                    layout.with_texts(head.record, by_id.get(head.record.id.encode(), ()), self.clock.now()) for head in heads
+                ]
+        every = await self.each(self.texts, [head.record.id for head in heads])
         return [layout.with_texts(head.record, kvs, self.clock.now()) for head, kvs in zip(heads, every, strict=True)]
 
     def event(self, what: StoreEventKind, kind: str = "", key: str = "", text: str = "") -> list[Op]:
@@ -194,16 +197,16 @@ class Table:
             then = [*then, Put(layout.FENCE, b"")]
         done = await self.etcd.txn(compare, then)
         if done.succeeded:
-            for op in then:
-                if isinstance(op, Put):
-                    self.mirror.note(op.key, op.value, done.revision)
-                elif isinstance(op, Delete):
-                    self._forget(op, done.revision)
+            self._note(then, done.revision)
         return done.succeeded
 
 
-def _ended(record: ProcedureRecord) -> bytes:
-    return layout.ENDED + record.id.encode()
+def _read_of(change: Swap) -> Get | None:
+    """Return the operation that reads the texts, if they are to be read."""
+    record = change.after or (change.before.record if change.before is not None else None)
+    if not change.reads or record is None:
+        return None
+    return Get(layout.texts_of(record.id), is_prefix=True, limit=TEXTS_MAX)
 
 
 def _at(kv: KeyValue) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from outlast import Fault, Kind, OutlastError, Scope
@@ -42,9 +43,9 @@ class Work:
 
         async def group(places: list[int]) -> None:
             for place in places:
-                answers[place] = await self._table.again(lambda one=new[place]: self._submit(one, runner))
+                answers[place] = await self._table.again(partial(self._submit, new[place], runner))
 
-        await self._table.each([group(places) for places in groups.values()])
+        await self._table.each(group, groups.values())
         return [answers[place] for place in range(len(new))]
 
     async def _submit(self, new: NewRecord, runner: str) -> Submitted | None:
@@ -109,7 +110,7 @@ class Work:
                 break
             for head in heads:
                 order.setdefault(head.record.id, len(order))
-            found = await self._table.each([self._claim(head, runner) for head in heads])
+            found = await self._table.each(lambda head: self._claim(head, runner), heads)
             claimed += [record for record in found if record is not None]
             if len(claimed) >= count:
                 break
@@ -175,7 +176,7 @@ class Work:
             for place in places:
                 outcomes[place] = await self._record(writes[place])
 
-        await self._table.each([group(places) for places in groups.values()])
+        await self._table.each(group, groups.values())
         return [outcomes[place] for place in range(len(writes))]
 
     async def _record(self, write: RecordWrite) -> Recorded:
