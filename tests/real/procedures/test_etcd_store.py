@@ -79,9 +79,14 @@ class EtcdRig(StoreRig):
 
 
 class TestTheStoreInEtcd(ProcedureStoreContract):
-    walks = 1
+    walks, steps, races = 1, 70, 100
     is_whole = False
 
     @pytest.fixture
     def rig(self, etcd: EtcdServer) -> EtcdRig:
         return EtcdRig(etcd.url)
+
+
+@pytest.mark.long
+class TestTheStoreInEtcdAtLength(TestTheStoreInEtcd):
+    walks, steps, races = 5, 400, 1_000
