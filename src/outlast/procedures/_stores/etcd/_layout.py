@@ -133,9 +133,9 @@ def decode(kv: KeyValue) -> Head:
 
 
 def mark_of(value: bytes) -> str:
-    """Return the mark of the attempt that wrote this head; empty for another value."""
-    fields: Any = json.loads(value)
-    return str(fields.get("w", "")) if isinstance(fields, dict) else ""
+    """Return the mark of the attempt that wrote this head."""
+    fields: dict[str, Any] = json.loads(value)
+    return str(fields["w"])
 
 
 def event_value(what: str, kind: str, key: str, text: str) -> bytes:

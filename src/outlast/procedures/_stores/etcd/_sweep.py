@@ -66,7 +66,7 @@ class Sweeper:
         return await self._table.tell([Compare.mod_revision(head.key, head.revision)], [*then])
 
     async def _compact(self, now: float) -> None:
-        """Let etcd use the room of old values again. Whoever watches from before that reads everything anew."""
+        """Let etcd use the room of old values again. Whoever watches from before that reads everything again."""
         revision = self._table.mirror.revision
         if self._mark is None:
             self._mark = now, revision

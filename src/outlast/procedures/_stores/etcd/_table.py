@@ -28,7 +28,7 @@ T = TypeVar("T")
 ROUNDS_MAX: Final = 100
 """A change that others were faster than as often as that is given up."""
 TRIES: Final = 3
-"""How often one transaction is sent whose answer is lost: it compares a revision, so it is done once at most."""
+"""The times that a transaction is sent whose answer is lost: it compares a revision, so it is done once at most."""
 AT_ONCE: Final = 16
 BULK: Final = 8
 """Above so many records their texts are read together with those of all others."""

@@ -25,7 +25,7 @@ ROUNDS_MAX: Final = 20
 
 
 class Work:
-    """What submitters and runners do."""
+    """The acts of submitters and runners."""
 
     def __init__(self, table: Table, records_max: int) -> None:
         self._table = table
