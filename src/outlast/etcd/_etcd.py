@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from outlast import Fault, Kind, OutlastError, Scope, Stopping
 from outlast.etcd._asking import Asking
-from outlast.etcd._classify import DENIED, NOSPACE
+from outlast.etcd._classify import DENIED, NOSPACE, is_stale
 from outlast.etcd._errors import EtcdError, LeaseLostError, RangeTooLargeError
 from outlast.etcd._gateway import codec
 from outlast.etcd._gateway.calls import NO_MORE
@@ -245,8 +245,8 @@ class Etcd(Asking):
         try:
             return await self._opened(prefix, after, limit_s)
         except EtcdError as error:
-            # Of a watch etcd 3.4 calls a token that it does not know a right that is missing.
-            if DENIED not in error.said.lower() or not self._gateway.forget_token():
+            # Of a watch some versions call a token that they do not know a right that is missing.
+            if not (is_stale(error) or DENIED in error.said) or not self._gateway.forget_token():
                 raise
         return await self._opened(prefix, after, limit_s)
 
@@ -303,7 +303,5 @@ class Etcd(Asking):
         raise error
 
     def _range_too_large(self, read: str) -> RangeTooLargeError:
-        text = (
-            f"{self.name}: range: read {read}, and there are more: give a limit, and go on with beyond=, or raise range_keys_max"
-        )
-        return RangeTooLargeError(text)
+        text = f"range: read {read}, and there are more: give a limit, and go on with beyond=, or raise range_keys_max"
+        return RangeTooLargeError(self.name, text)

@@ -40,8 +40,9 @@ OP_BYTES: Final = 64
 class Codec:
     """Puts every key below one prefix, and takes it off again; refuses what etcd would refuse for its size."""
 
-    def __init__(self, prefix: bytes) -> None:
+    def __init__(self, prefix: bytes, source: str) -> None:
         self.prefix = prefix
+        self.source = source
 
     # Requests.
 
@@ -65,12 +66,12 @@ class Codec:
         for what, parts in (("comparisons", compare), ("operations", then), ("operations", otherwise)):
             if len(parts) > OPS_MAX:
                 msg = f"a transaction has at most {OPS_MAX} {what}, not {len(parts)}: divide it"
-                raise RequestTooLargeError(msg)
+                raise RequestTooLargeError(self.source, msg)
         size = sum(len(each.key) + len(each.value) + len(self.prefix) + OP_BYTES for each in compare)
         size += sum(self._size(op) for op in (*then, *otherwise))
         if size > REQUEST_BYTES_MAX:
             msg = f"a transaction of {size_text(size)} is larger than {size_text(REQUEST_BYTES_MAX)}, which etcd takes: divide it"
-            raise RequestTooLargeError(msg)
+            raise RequestTooLargeError(self.source, msg)
         return {
             "compare": [self._compare(each) for each in compare],
             "success": [self._op(op) for op in then],
@@ -110,19 +111,17 @@ class Codec:
             raise ValueError(msg)
         return text(self.prefix + key)
 
-    @staticmethod
-    def _check_key(key: bytes) -> None:
+    def _check_key(self, key: bytes) -> None:
         if len(key) > KEY_BYTES_MAX:
             msg = f"a key of {size_text(len(key))} is longer than {size_text(KEY_BYTES_MAX)}: shorten it"
-            raise RequestTooLargeError(msg)
+            raise RequestTooLargeError(self.source, msg)
 
-    @staticmethod
-    def _check_value(value: bytes) -> None:
+    def _check_value(self, value: bytes) -> None:
         if len(value) > VALUE_BYTES_MAX:
             msg = (
                 f"a value of {size_text(len(value))} is larger than {size_text(VALUE_BYTES_MAX)}: keep it elsewhere, or divide it"
             )
-            raise RequestTooLargeError(msg)
+            raise RequestTooLargeError(self.source, msg)
 
     # Answers.
 
