@@ -134,14 +134,15 @@ def fluvio(**chosen: Any) -> int:  # noqa: ANN401
 
 @drill.command()
 @_options(
-    TABLE_FAULT_NAMES, _load("--writes", 1000, 20_000, "Writes a second to the table that cannot be made."), "3s", "9s", "8s"
+    TABLE_FAULT_NAMES, _load("--writes", 500, 20_000, "Writes a second to the table that cannot be made."), "3s", "9s", "8s"
 )
 @click.option("--quota", "quota_mib", type=click.IntRange(2, 2048), default=16, show_default=True, help="Quota of etcd in MiB.")
 def greptime(**chosen: Any) -> int:  # noqa: ANN401
     """Write to one table that cannot be made, beside others that can.
 
-    The same service in several arms: naive, capped, each with an etcd or a PostgreSQL of its own. Exit code 0: the outlast arm
-    kept what the drill promises; 1: it broke a promise; 2: the naive arm did not fill its etcd, so the drill proves nothing.
+    The same service in six arms: naive, capped, procrastinate, dbos, outlast, outlast-postgres, each with an etcd or a PostgreSQL
+    of its own. Exit code 0: both outlast arms kept what the drill promises; 1: one broke a promise; 2: the naive arm did not fill
+    its etcd, so the drill proves nothing.
     """
     _require_packages(report=chosen["report"] is not None, wanted=("psycopg", "psutil", "httpx2"))
     from outlast._drill.greptime.drill import GREPTIME, GreptimeOptions

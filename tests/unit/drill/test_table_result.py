@@ -153,8 +153,7 @@ def test_what_cannot_be_run(wrong: dict[str, object], words: str) -> None:
 
 def test_the_command_repeats_the_drill() -> None:
     assert GreptimeOptions(fault="hangs", arms=("naive",)).command == (
-        "outlast drill greptime --outage 8s --warmup 3s --cooldown 9s --fault hangs --writes 1000 --arms naive --seed 1"
-        " --quota 16"
+        "outlast drill greptime --outage 8s --warmup 3s --cooldown 9s --fault hangs --writes 500 --arms naive --seed 1 --quota 16"
     )
 
 

@@ -10,7 +10,7 @@ from outlast._drill.greptime import promises as greptime_promises
 from outlast._drill.greptime.faults import TABLE_FAULTS, TableFault
 from outlast._drill.greptime.figures import COLUMNS, SERIES, TableArm, describe, load
 from outlast._drill.greptime.run import TableKind, TableRun
-from outlast._drill.greptime.stores import tasks_in_etcd
+from outlast._drill.greptime.stores import jobs_of_procrastinate, tasks_in_etcd, workflows_of_dbos
 from outlast._drill.lab.drills import Drill
 from outlast._drill.lab.options import DrillOptions
 
@@ -31,6 +31,16 @@ TABLE_ARMS: Mapping[str, TableKind] = MappingProxyType(
         for kind in (
             TableKind("naive", "each write records one more task in etcd", _ARMS + "naive", "httpx2", store=tasks_in_etcd),
             TableKind("capped", "after the fix: at most 128 tasks at a time", _ARMS + "capped", "httpx2", store=tasks_in_etcd),
+            TableKind(
+                "procrastinate",
+                "a job a table, deduplicated by its lock in the queue",
+                _ARMS + "procrastinate_tables",
+                "procrastinate",
+                store=jobs_of_procrastinate,
+            ),
+            TableKind(
+                "dbos", "a workflow a table, deduplicated by its id", _ARMS + "dbos_tables", "dbos", store=workflows_of_dbos
+            ),
         )
     }
 )
@@ -46,7 +56,7 @@ class GreptimeOptions(DrillOptions):
     workers: ClassVar[str] = "writes"
 
     fault: str = "refused"
-    loops: int = 1000
+    loops: int = 500
     """Writes a second to the bad table."""
     outage_s: float = OUTAGE_S
     warmup_s: float = WARMUP_S

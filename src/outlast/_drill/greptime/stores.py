@@ -10,6 +10,8 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, LiteralString, Protocol
 
+import psycopg
+
 from outlast._core.quantities import size_text
 from outlast._drill.greptime.arms.table_server import TASKS_PREFIX
 from outlast._drill.greptime.etcd_server import EtcdServer
@@ -20,8 +22,6 @@ from outlast.testing import PostgresServer
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from contextlib import ExitStack
-
-    import psycopg
 
 _ASK_S_MAX: Final = 5.0
 
@@ -102,12 +102,28 @@ class PostgresStore:
         """Ask for the size of the database and the number of rows."""
         assert self._conn is not None  # noqa: S101  it is open
         size = number(self._conn, "SELECT pg_database_size(current_database())")
-        return Look(time.monotonic(), size, number(self._conn, self._query), alarm=False)
+        try:
+            records = number(self._conn, self._query)
+        except psycopg.errors.UndefinedTable:
+            records = 0
+        return Look(time.monotonic(), size, records, alarm=False)
 
 
 def tasks_in_etcd(quota_bytes: int) -> EtcdStore:
     """Return the store of the arms that keep their tasks in etcd by themselves."""
     return EtcdStore(f"{TASKS_PREFIX}{BAD_TABLE}/", quota_bytes)
+
+
+def jobs_of_procrastinate(quota_bytes: int) -> PostgresStore:
+    """Return the store of the arm *procrastinate*. A PostgreSQL has no quota."""
+    del quota_bytes
+    return PostgresStore("SELECT count(*) FROM procrastinate_jobs WHERE queueing_lock = 'broken'")
+
+
+def workflows_of_dbos(quota_bytes: int) -> PostgresStore:
+    """Return the store of the arm *dbos*."""
+    del quota_bytes
+    return PostgresStore("SELECT count(*) FROM dbos.workflow_status WHERE workflow_uuid LIKE 'broken-%'")
 
 
 def _encoded(data: bytes) -> str:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 BETWEEN: Final = Backoff(base_s=0.2, cap_s=1.0, factor=2.0, jitter=Jitter.EQUAL)
 """Between a canary that failed and the next: at most 1 s, so that a cause that is gone is found within that."""
 AGAIN_S: Final = 0.2
-"""After a canary that said nothing about the cause: the next may begin so soon."""
+"""After a canary that said nothing about the cause: the next begins after half of this to all of it."""
 LEASE_S: Final = 30.0
 """A canary, or one of a wave, keeps its place for so long. Then another may begin; what the first says later still counts."""
 OFFER_S: Final = 5.0
@@ -138,7 +138,7 @@ class Cause:
         if self._waves is not None:
             self._waves.ended(of, good=None)
         elif self._out.pop(of, None) is not None:
-            self.next_at = max(self.next_at, now + AGAIN_S)
+            self.next_at = max(self.next_at, now + AGAIN_S * self._rng.uniform(0.5, 1.0))
 
     def passed(self, of: KeyOf) -> bool:
         """Note that a key has passed the step; return whether this is the first, by which the cause is gone."""

@@ -63,12 +63,16 @@ class Probes:
             used = self._used
             if len(used) < (used.maxlen or 0) or now - used[0] >= 1.0:
                 del self._turns[key]
-                used.append(now)
-                self.granted += 1
+                self.used(now)
                 return 0.0
             return used[0] + 1.0 - now
         ahead = max(0, place.ticket - self._called - 1)
         return min(TOLD_S_MAX, max(0.0, self._next_turn_at - now) + (ahead + 1) * self._spacing_s)
+
+    def used(self, now: float) -> None:
+        """Count a probe: one that was granted, or one that nobody asked for."""
+        self._used.append(now)
+        self.granted += 1
 
     def leave(self, key: Hashable) -> None:
         """Take a key out of the line: it is no longer failing."""
@@ -83,7 +87,7 @@ class Probes:
         self._turns.clear()
 
     def _call(self, now: float) -> None:
-        """Call those whose turn has come since the last time: at most as many as a second has, so none is saved up."""
+        """Call those whose turn has come since the last time. Turns that nobody waited for are kept for a second."""
         at = max(self._next_turn_at, now - 1.0)
         while self._line and at <= now:
             key, place = self._line.popitem(last=False)
@@ -91,7 +95,7 @@ class Probes:
             if place.asked_at >= now - KEPT_S:
                 self._turns[key] = place
                 at += self._spacing_s
-        self._next_turn_at = at if self._line or at > now else now
+        self._next_turn_at = at
         while self._turns and next(iter(self._turns.values())).asked_at < now - KEPT_S:
             self._turns.popitem(last=False)
 

@@ -27,6 +27,8 @@ TASKS_PREFIX: Final = "/tasks/"
 """The keys of tasks in etcd begin so, in arms without a store of their own; the table and the task's number follow."""
 WAIT_S: Final = 3.0
 """Seconds that an arm waits for a table before it tells the client that it goes on without it."""
+UNDER_WAY_MAX: Final = 2000
+"""Writes that an arm has under way at most: further ones are refused, as servers do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +124,7 @@ class TableServer:
         self._tables = tables
         self._node = node
         self._existing: set[str] = set()
+        self._under_way = 0
 
     async def serve(self, path: str, stop: Callable[[], Awaitable[object]]) -> None:
         """Answer on the path until `stop` returns."""
@@ -133,12 +136,20 @@ class TableServer:
         if words[0] == "clear":
             await self._tables.clear(words[1])
             return DONE
-        _, table, columns, number = words
+        if self._under_way >= UNDER_WAY_MAX:
+            return f"{REFUSED} busy: {UNDER_WAY_MAX} writes are under way"
+        self._under_way += 1
+        try:
+            return await self._write(words[1], int(words[2]), int(words[3]))
+        finally:
+            self._under_way -= 1
+
+    async def _write(self, table: str, columns: int, number: int) -> str:
         try:
             if table not in self._existing:
-                await self._tables.ensure(table, int(columns))
+                await self._tables.ensure(table, columns)
                 self._existing.add(table)
-            await self._node.store(table, int(number))
+            await self._node.store(table, number)
         except Pending as exc:
             return f"{PENDING} {one_line(exc)}"
         except (Refused, NotDoneError) as exc:
