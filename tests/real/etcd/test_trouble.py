@@ -39,6 +39,12 @@ def own() -> Iterator[EtcdServer]:
         yield server
 
 
+def passes_transactions(server: EtcdServer) -> bool:
+    """Whether it serves transactions that delete alone when it is full: 3.5.1, which a wheel has, does not."""
+    major, minor, patch = map(int, server.version.split("."))
+    return patch >= {(3, 4): 22, (3, 5): 6}.get((major, minor), 0)
+
+
 async def fill(adapter: Etcd) -> Exception:
     """Write until it is refused; return what the one who found out was told."""
     for n in range(100):
@@ -79,8 +85,11 @@ def test_out_of_its_quota_writers_wait_while_reads_and_deletions_pass(small: Etc
             assert found is not None
             assert await adapter.lease_keepalive(lease) == 600
             assert [alarm.name for alarm in await adapter.alarms()] == [NOSPACE]
-            done = await adapter.txn([Compare.exists(b"kept")], [Delete(b"kept"), Get(b"filler/", is_prefix=True, limit=1)])
-            assert done.succeeded
+            if passes_transactions(small):
+                done = await adapter.txn([Compare.exists(b"kept")], [Delete(b"kept"), Get(b"filler/", is_prefix=True, limit=1)])
+                assert done.succeeded
+            else:
+                await adapter.delete(b"kept")
             assert (await anext(watch)).events[0].kv.key == b"kept"
         # The way out, as the hint has it.
         assert await adapter.delete(b"filler/", is_prefix=True) > 0

@@ -171,6 +171,7 @@ def fake(directory: Path, version: str) -> Path:
 
 def test_one_that_may_lose_what_it_acknowledged_is_passed_over(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     programs = [fake(tmp_path / version, version) for version in ("3.3.27", "3.4.21", "3.5.5", "3.5.6", "3.6.0")]
+    monkeypatch.delenv(VARIABLE, raising=False)
     monkeypatch.setenv("PATH", os.pathsep.join(str(each.parent) for each in programs))
     assert find_etcd() == programs[3]
     assert etcd_version(programs[3]) == (3, 5, 6)

@@ -61,6 +61,10 @@ class Codec:
         """Return the request for one key."""
         return {"key": self._key(key), "revision": str(revision)}
 
+    def delete(self, op: Delete) -> JSON:
+        """Return the request to delete a key, or all that begin with it."""
+        return self.span(op.key) if op.is_prefix else {"key": self._key(op.key)}
+
     def txn(self, compare: Sequence[Compare], then: Sequence[Op], otherwise: Sequence[Op]) -> JSON:
         """Return the request for a transaction. Raises `RequestTooLargeError`."""
         for what, parts in (("comparisons", compare), ("operations", then), ("operations", otherwise)):
@@ -94,8 +98,8 @@ class Codec:
             case Put(key, value, lease):
                 self._check_value(value)
                 return {"request_put": {"key": self._key(key), "value": text(value), "lease": str(lease)}}
-            case Delete(key, is_prefix):
-                return {"request_delete_range": self.span(key) if is_prefix else {"key": self._key(key)}}
+            case Delete():
+                return {"request_delete_range": self.delete(op)}
             case Get(key, is_prefix, limit):
                 return {"request_range": self.range(key, limit=limit) if is_prefix else self.get(key)}
             case _:

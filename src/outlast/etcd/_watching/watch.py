@@ -28,7 +28,7 @@ EVENTS_MAX: Final = 1_000
 """The changes of one batch. What has been read and is more is handed out by the next one."""
 PROGRESS: Final = b'{"progress_request":{}}\n'
 UNKNOWN: Final = 2
-"""The number of gRPC's status that is none: of the end of a watch etcd gives the text alone."""
+"""The number of gRPC's status that is none: the end of a watch comes with the text alone."""
 
 
 class Watch:

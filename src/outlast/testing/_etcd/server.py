@@ -189,6 +189,8 @@ class EtcdServer:
         """Stop it with SIGSTOP: the kernel still takes connections for it."""
         if self.running and self._process is not None:
             self._process.send_signal(signal.SIGSTOP)
+            # Its threads stop one after another; this returns when all of them have.
+            os.waitpid(self._process.pid, os.WUNTRACED)
 
     def thaw(self) -> None:
         """Let a frozen server go on."""
