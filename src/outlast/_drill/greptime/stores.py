@@ -126,5 +126,16 @@ def workflows_of_dbos(quota_bytes: int) -> PostgresStore:
     return PostgresStore("SELECT count(*) FROM dbos.workflow_status WHERE workflow_uuid LIKE 'broken-%'")
 
 
+def procedures_in_etcd(quota_bytes: int) -> EtcdStore:
+    """Return the store of the arm *outlast*."""
+    return EtcdStore("/outlast/", quota_bytes)
+
+
+def procedures_in_postgres(quota_bytes: int) -> PostgresStore:
+    """Return the store of the arm *outlast-postgres*."""
+    del quota_bytes
+    return PostgresStore("SELECT count(*) FROM outlast.procedures WHERE key = 'broken'")
+
+
 def _encoded(data: bytes) -> str:
     return base64.b64encode(data).decode()

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from outlast._drill.greptime.background import Background
 
 BAD_TABLE: Final = "broken"
-BAD_COLUMNS: Final = 100
-"""A wide table: its definition has some 4 KiB."""
+BAD_COLUMNS: Final = 200
+"""A wide table: its definition has some 8 KiB."""
 OTHERS: Final = 20
 OTHERS_PER_S: Final = 20.0
 """New tables a second, of all of them together. Every arm makes several times as many."""

@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final, Protocol
 
 from outlast._drill.greptime.datanode import STEPS, STORE
@@ -27,6 +28,8 @@ TASKS_PREFIX: Final = "/tasks/"
 """The keys of tasks in etcd begin so, in arms without a store of their own; the table and the task's number follow."""
 WAIT_S: Final = 3.0
 """Seconds that an arm waits for a table before it tells the client that it goes on without it."""
+STEP_S_MAX: Final = 0.5
+"""Seconds that a step may take in an arm that knows time-outs of steps: a data node that hangs is no reason to hang with it."""
 UNDER_WAY_MAX: Final = 2000
 """Writes that an arm has under way at most: further ones are refused, as servers do."""
 
@@ -112,6 +115,7 @@ def definition(table: str, columns: int) -> dict[str, object]:
     return {"table": table, "columns": [{"name": f"field_{index}", "type": "double"} for index in range(columns)]}
 
 
+@lru_cache(maxsize=128)
 def definition_json(table: str, columns: int) -> str:
     """Return it as a text."""
     return json.dumps(definition(table, columns))
