@@ -12,10 +12,11 @@ match the expressions it is given: `pytestmark = pytest.mark.expected_logs("is d
 
 A test that takes pytest's `caplog` looks at the records itself, and is left alone.
 
-**Servers.** `database` gives the DSN of a fresh, empty database; `postgres` the server of all tests, which no test breaks;
-`server` a server of the test's own, to be stopped, frozen and killed. Their files are in memory where there is room, and copied
-from those of the first: a fresh database costs a tenth of what it costs on a disk. `database` uses the server that the variable
-OUTLAST_TEST_DSN names, when it is set: its user must be allowed to create databases.
+**Servers.** `etcd` is an etcd for all tests, which no test breaks: each uses a prefix of its own; one that breaks it makes an
+`EtcdServer` of its own. `database` gives the DSN of a fresh, empty database; `postgres` the server of all tests, which no test
+breaks; `server` a server of the test's own, to be stopped, frozen and killed. Their files are in memory where there is room, and
+copied from those of the first: a fresh database costs a tenth of what it costs on a disk. `database` uses the server that the
+variable OUTLAST_TEST_DSN names, when it is set: its user must be allowed to create databases.
 
 **Time.** Tests are plain functions. Outside tests/real they run coroutines with `outlast.testing.run_virtual`, where time
 jumps; in tests/real with `asyncio.run`, or with the fixture `run_async`, which ends them after a limit.
@@ -48,7 +49,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 import pytest
 from hypothesis import settings
 
-from outlast.testing import PostgresServer
+from outlast.testing import EtcdServer, PostgresServer
 from outlast.testing._postgres.files import ServerFiles
 from outlast.testing._postgres.unprivileged import DIRECTORY_VARIABLE
 
@@ -311,6 +312,13 @@ def database(request: pytest.FixtureRequest) -> Iterator[str]:
     yield make_conninfo(base, dbname=name)
     with psycopg.connect(base, autocommit=True) as conn:
         conn.execute(f'DROP DATABASE "{name}" WITH (FORCE)'.encode())
+
+
+@pytest.fixture(scope="session")
+def etcd() -> Iterator[EtcdServer]:
+    """One etcd for all tests; no test may break it."""
+    with EtcdServer() as server:
+        yield server
 
 
 @pytest.fixture

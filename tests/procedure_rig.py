@@ -11,9 +11,10 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from outlast import Fault, Kind, Scope
+from outlast.extend import fault_record
 from outlast.procedures._machine.actions import GiveBack, RunStep, RunUndo, TryAgain
 from outlast.procedures._machine.body import Body
-from outlast.procedures._machine.faults import BodyError, to_plain
+from outlast.procedures._machine.faults import BodyError
 from outlast.procedures._machine.next_action import next_action, write_of
 from outlast.procedures._model import FINAL, Priority, ProcedureRecord, ProcedureState, RecordWrite, Signal
 
@@ -153,7 +154,9 @@ class Rig:
         except BodyError as error:
             self.refused = error
             self._write(
-                RecordWrite(ID, self.record.token, "waiting", error.body_json, fault=to_plain(error.fault), due_s=STEPS_CHANGED_S)
+                RecordWrite(
+                    ID, self.record.token, "waiting", error.body_json, fault=fault_record(error.fault), due_s=STEPS_CHANGED_S
+                )
             )
             return
         self.refused = None
@@ -167,7 +170,7 @@ class Rig:
                 body.written()
             after, met = self._call(body, action)
             if after is not None:
-                self._write(write_of(self.record, body, after, fault=None if met is None else to_plain(met)))
+                self._write(write_of(self.record, body, after, fault=None if met is None else fault_record(met)))
                 return
 
     def _call(self, body: Body, action: RunStep | RunUndo) -> tuple[TryAgain | GiveBack | None, Fault | None]:

@@ -25,6 +25,8 @@ from outlast._files.journal import Journal, JournalFullError, NewerFormatError
 from outlast._files.room import NO_ROOM, Levels, Room, room
 from outlast._runtime.adapter.line import Line
 from outlast._runtime.adapter.pacer import Pacer
+from outlast._runtime.adapter.slots import Slots
+from outlast._runtime.adapter.wire import Wire
 from outlast._runtime.durable.contained import EscapedError, contained, escaped
 from outlast._runtime.durable.needs import Needs
 from outlast._runtime.durable.quiet import Quiet
@@ -65,10 +67,12 @@ __all__ = [
     "Room",
     "Shown",
     "Sieve",
+    "Slots",
     "Sync",
     "SystemHealth",
     "TornFileError",
     "Unit",
+    "Wire",
     "attach",
     "attached",
     "clean",

@@ -43,10 +43,12 @@ from outlast.extend import (
     Room,
     Shown,
     Sieve,
+    Slots,
     Sync,
     SystemHealth,
     TornFileError,
     Unit,
+    Wire,
     attach,
     attached,
     clean,
@@ -102,6 +104,21 @@ async def waits(stop: Stop) -> None:
     line: Line[str] = Line(returned=print)
     assert_type(await line.wait(line.join(), 1.0, stop=stop), str)
     assert_type(await Pacer().turn(), None)
+    slots = Slots("db", limit=4, waiters_max=100)
+    assert_type(await slots.take(1.0), None)
+    assert_type(slots.give_back(), None)
+
+
+class Pool:
+    async def aclose(self) -> None: ...
+
+
+async def ends() -> None:
+    wire = Wire(Pool(), is_own=True, closed=print)
+    assert_type(wire.client, Pool)
+    async with wire.limit(1.0):
+        assert_type(wire.enter(), None)
+    assert_type(await wire.cut(0.3), None)
 
 
 # Files.

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import inspect
-import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar, overload
 
 from outlast import Backoff, Dependency
+from outlast.extend import NotJsonError, to_json
 from outlast.procedures._errors import InvalidProcedureError
 from outlast.procedures._names import KIND_CHARS_MAX, check_name, check_step_name, seen
 
@@ -300,11 +300,7 @@ def _seconds(what: str, value: object, most: float) -> float:
 
 def _json(what: str, value: object) -> str:
     try:
-        text = json.dumps(value, allow_nan=False)
-    except (TypeError, ValueError, RecursionError) as error:
-        msg = f"{what} must be JSON, not {seen(value)}: {error}"
+        return to_json(value, DEFAULT_BYTES_MAX)
+    except NotJsonError as error:
+        msg = f"{what} must be JSON of at most {DEFAULT_BYTES_MAX} bytes, not {seen(value)}: {error}"
         raise InvalidProcedureError(msg) from None
-    if len(text) > DEFAULT_BYTES_MAX:
-        msg = f"{what} has {len(text)} bytes, the limit is {DEFAULT_BYTES_MAX}"
-        raise InvalidProcedureError(msg)
-    return text

@@ -1,4 +1,4 @@
-"""A kit for tests of services: a real PostgreSQL that can be broken, a proxy that counts and fails, virtual time
+"""A kit for tests of services: a real PostgreSQL and a real etcd that can be broken, a proxy that counts and fails, virtual time
 with seeded schedules, peers that fail by a script, and small disks that run full.
 """
 
@@ -6,6 +6,8 @@ from __future__ import annotations
 
 from outlast.testing._disks.mounts import SmallDiskError
 from outlast.testing._disks.small_disk import DiskCall, DiskKind, SmallDisk
+from outlast.testing._etcd.binaries import EtcdNotFoundError, find_etcd
+from outlast.testing._etcd.server import EtcdServer
 from outlast.testing._network.fault_proxy import FaultProxy
 from outlast.testing._network.ports import free_port
 from outlast.testing._peers.scripted_faults import Episode, Script, Trouble
@@ -20,6 +22,8 @@ __all__ = [
     "DiskCall",
     "DiskKind",
     "Episode",
+    "EtcdNotFoundError",
+    "EtcdServer",
     "FaultProxy",
     "PostgresNotFoundError",
     "PostgresServer",
@@ -31,6 +35,7 @@ __all__ = [
     "SpinError",
     "Trouble",
     "VirtualTimeLoop",
+    "find_etcd",
     "find_postgres_bin",
     "find_postgres_majors",
     "free_port",

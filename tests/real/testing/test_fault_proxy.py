@@ -189,6 +189,16 @@ def test_blackhole_keeps_what_it_got_and_forwards_it_when_it_heals(proxy: FaultP
             assert receive(new, 3) == b"new"
 
 
+def test_mute_forwards_the_work_and_keeps_the_answer(proxy: FaultProxy, echo: Echo) -> None:
+    with dial(proxy) as one:
+        proxy.mode = "mute"
+        one.sendall(b"work")
+        assert silent(one)
+        assert echo.seen == 1
+        proxy.mode = "pass"
+        assert receive(one, 4) == b"work"
+
+
 def test_blackhole_does_not_tell_one_side_that_the_other_left(proxy: FaultProxy, echo: Echo) -> None:
     with dial(proxy) as client:
         client.sendall(b"a")

@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 from outlast import Classifiers, ConfigurationError, Dependency, Fault, Kind, OutlastError, Scope, State, Stopping, Unavailable
 from outlast.admission import Throttler
-from outlast.extend import Pacer, attach, attached
+from outlast.extend import Pacer, Slots, attach, attached
 from outlast.http._client.answers import PROBLEM_BYTES_MAX, Answer, AnswerError
 from outlast.http._client.calls import ENCODING, SUCCESS, AnswerStream, Call, beginning, check_encoding, lowered, whole
 from outlast.http._client.classify import http_rule, needs_second_look, quotes, was_accepted
 from outlast.http._client.settings import below, check, origin, parsed
-from outlast.http._client.slots import Slots
 from outlast.http._client.statuses import PROBE_PASSES
 from outlast.http._client.wire import Client, Response, Wire, given_client, own_client, secret
 

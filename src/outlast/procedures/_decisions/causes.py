@@ -93,6 +93,8 @@ class Causes:
         self.open: dict[str, dict[FaultKey, Cause]] = {}
         """By kind of procedure, and by fault."""
         self.opened = 0
+        self.canaries = 0
+        """Attempts that were to find out whether a cause is gone."""
         self._rng = rng
         self._tell = tell
         self._suspects: OrderedDict[tuple[str, str, FaultKey], _Suspect] = OrderedDict()
@@ -122,6 +124,8 @@ class Causes:
         if share.count_max is None:
             return
         for kind in share.kinds:
+            if any(not cause.is_gone for cause in self.open.get(kind, {}).values()):
+                self.canaries += len(took)
             for cause in tuple(self.open.get(kind, {}).values()):
                 cause.claimed(now, took, short=len(took) < min(asked, share.count_max))
                 self._settle(cause)

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from outlast import Fault, Kind
     from outlast.procedures._model import KeyOf
 
+AGAIN_S: Final = 60.0
+"""A failing key whose record was live so short a time ago may have it still: the store is asked without another turn."""
 EVENTS_MAX: Final = 1_000
 """Events that nobody has taken yet; beyond them single failures are only counted, in their cause."""
 
@@ -50,7 +52,7 @@ class Go(NamedTuple):
     """Whether it may begin at once: False while a cause holds its kind."""
 
 
-class Refusal(NamedTuple):
+class KeyRefusal(NamedTuple):
     """The answer from memory: no."""
 
     fault: Fault
@@ -62,7 +64,7 @@ class Refusal(NamedTuple):
     """The record of the key; empty if it has none."""
 
 
-Answer: TypeAlias = "Go | Join | Refusal"
+Answer: TypeAlias = "Go | Join | KeyRefusal"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +81,8 @@ class FrontCounts:
     live: int
     causes: int
     """Causes that are open."""
+    canaries: int
+    """Attempts that were to find out whether a cause is gone."""
 
 
 class OpenCause(NamedTuple):
@@ -119,7 +123,7 @@ class Front:
     def submit(self, now: float, of: KeyOf, deadline_s: float | None = None, *, waits: bool = True) -> Answer:
         """Decide about a submission.
 
-        `Join`: a record of the key is live; its deadline is put off to this one (`later`). `Refusal`: the key is failing, or
+        `Join`: a record of the key is live; its deadline is put off to this one (`later`). `KeyRefusal`: the key is failing, or
         `waits` is False and a cause holds its kind. `Go`: ask the store.
         """
         live = self._live.get(of)
@@ -134,16 +138,20 @@ class Front:
         if failing is not None:
             if (wait := failing.until - now) > 0.0:
                 self._refused += 1
-                return Refusal(failing.first, now - failing.since, wait, Why.FAILING, failing.id)
-            if (wait := self._probes.asked(now, of)) > 0.0:
+                return KeyRefusal(failing.first, now - failing.since, wait, Why.FAILING, failing.id)
+            # One whose record was live a moment ago may have it still: then the store says so, and nothing is tried.
+            is_probe = live is None or now - live.heard_until >= AGAIN_S
+            if is_probe and (wait := self._probes.asked(now, of)) > 0.0:
                 self._refused += 1
-                return Refusal(failing.first, now - failing.since, wait, Why.PROBE, failing.id)
+                return KeyRefusal(failing.first, now - failing.since, wait, Why.PROBE, failing.id)
+        else:
+            is_probe = False
         is_held = of.kind in self._held
         if is_held and not waits and (refusal := self._refused_by_cause(now, of)) is not None:
             self._refused += 1
             return refusal
-        self._register.making(now, of, deadline_s)
-        return Go(failing is not None, not is_held)
+        self._register.making(now, of, deadline_s, is_probe=is_probe)
+        return Go(is_probe, not is_held)
 
     def created(
         self, now: float, of: KeyOf, record_id: str, answer: Submission, *, mine: bool = False, begun: bool = False
@@ -153,13 +161,15 @@ class Front:
         `mine`: this process has claimed it by this. `begun`: somebody did before. If the store has no failure of the key
         (CREATED), ours is forgotten.
         """
-        self._register.made(now, of, record_id, mine=mine, begun=begun)
+        live = self._register.made(now, of, record_id, mine=mine, begun=begun)
+        if answer is Submission.REVIVED and not live.is_probe:
+            self._probes.used(now)
         if answer is Submission.CREATED and self._memory.forget(of):
             self._probes.leave(of)
 
     def not_created(self, of: KeyOf) -> None:
         """Note that a submission came to nothing: the store did not answer. The next one of the key asks again."""
-        self._register.ended(of)
+        self._register.not_made(of)
 
     def failing(
         self,
@@ -253,7 +263,7 @@ class Front:
         self._events.clear()
         return found
 
-    def explain(self, now: float, of: KeyOf) -> Refusal | None:
+    def explain(self, now: float, of: KeyOf) -> KeyRefusal | None:
         """Return why a key is refused or waits, as far as this process remembers; None: no reason is known.
 
         It changes nothing: it neither asks for a probe nor counts as a refusal.
@@ -264,7 +274,7 @@ class Front:
             return by_cause
         wait = failing.until - now
         why = Why.FAILING if wait > 0.0 else Why.PROBE
-        return Refusal(failing.first, now - failing.since, max(0.0, wait), why, failing.id)
+        return KeyRefusal(failing.first, now - failing.since, max(0.0, wait), why, failing.id)
 
     @property
     def counts(self) -> FrontCounts:
@@ -278,6 +288,7 @@ class Front:
             probes=self._probes.granted,
             live=len(self._live),
             causes=len(self.open_causes),
+            canaries=self._causes.canaries,
         )
 
     @property
@@ -292,13 +303,13 @@ class Front:
 
     # Inside.
 
-    def _refused_by_cause(self, now: float, of: KeyOf) -> Refusal | None:
+    def _refused_by_cause(self, now: float, of: KeyOf) -> KeyRefusal | None:
         cause = next((cause for cause in self._held.get(of.kind, {}).values() if not cause.is_gone), None)
         if cause is None:
             return None
         failing = self._failing.get(of)
         wait = max(BETWEEN.base_s, min(BETWEEN.cap_s, cause.next_in_s(now)))
-        return Refusal(cause.fault, now - cause.since, wait, Why.CAUSE, "" if failing is None else failing.id)
+        return KeyRefusal(cause.fault, now - cause.since, wait, Why.CAUSE, "" if failing is None else failing.id)
 
     def _tell(self, event: CauseEvent) -> None:
         if event.what in {CauseNews.GONE, CauseNews.TOLD}:

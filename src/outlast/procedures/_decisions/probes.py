@@ -63,12 +63,16 @@ class Probes:
             used = self._used
             if len(used) < (used.maxlen or 0) or now - used[0] >= 1.0:
                 del self._turns[key]
-                used.append(now)
-                self.granted += 1
+                self.used(now)
                 return 0.0
             return used[0] + 1.0 - now
         ahead = max(0, place.ticket - self._called - 1)
         return min(TOLD_S_MAX, max(0.0, self._next_turn_at - now) + (ahead + 1) * self._spacing_s)
+
+    def used(self, now: float) -> None:
+        """Count a probe: one that was granted, or one that nobody asked for."""
+        self._used.append(now)
+        self.granted += 1
 
     def leave(self, key: Hashable) -> None:
         """Take a key out of the line: it is no longer failing."""

@@ -28,14 +28,18 @@ class Join(NamedTuple):
 class Live:
     """A live key."""
 
-    __slots__ = ("begun", "deadline_at", "join", "until")
+    __slots__ = ("begun", "deadline_at", "heard_until", "is_probe", "join", "until")
 
-    def __init__(self, until: float, deadline_at: float) -> None:
+    def __init__(self, until: float, deadline_at: float, *, is_probe: bool = False) -> None:
         self.join = Join("")
         self.until = until
-        """Believed to be live until then; infinite for one that this process has claimed."""
+        """Joined until then; infinite for one that this process has claimed."""
+        self.heard_until = -inf
+        """The end of the time for which the store said that it is live."""
         self.deadline_at = deadline_at
         self.begun = False
+        self.is_probe = is_probe
+        """Whether it is the probe of a failing key, and counted as one."""
 
 
 class Register:
@@ -48,11 +52,14 @@ class Register:
         self._later: dict[KeyOf, None] = {}
         """Those whose deadline is to be put off in the store."""
 
-    def making(self, now: float, of: KeyOf, deadline_s: float | None) -> None:
+    def making(self, now: float, of: KeyOf, deadline_s: float | None, *, is_probe: bool) -> None:
         """Note that the store is asked to make a record of this key: whoever comes meanwhile joins it."""
-        self._put(of, Live(now + MAKING_S, inf if deadline_s is None else now + deadline_s))
+        live = Live(now + MAKING_S, inf if deadline_s is None else now + deadline_s, is_probe=is_probe)
+        if (known := self.live.get(of)) is not None:
+            live.heard_until = known.heard_until
+        self._put(of, live)
 
-    def made(self, now: float, of: KeyOf, id_: str, *, mine: bool, begun: bool = False) -> None:
+    def made(self, now: float, of: KeyOf, id_: str, *, mine: bool, begun: bool = False) -> Live:
         """Note the record that has the key; `mine`: this process has claimed it; `begun`: somebody has, now or before."""
         live = self.live.get(of)
         if live is None:
@@ -60,16 +67,25 @@ class Register:
             self._put(of, live)
         live.join = Join(id_)
         live.begun = live.begun or mine or begun
-        live.until = inf if mine else now + HEARD_S
+        live.until = live.heard_until = inf if mine else now + HEARD_S
+        return live
+
+    def not_made(self, of: KeyOf) -> None:
+        """Note that the store did not answer: it is as live as it was before."""
+        live = self.live.get(of)
+        if live is None or live.heard_until == -inf:
+            self.ended(of)
+        else:
+            live.until = live.heard_until
 
     def left(self, now: float, of: KeyOf) -> None:
         """Note that this process has given the record back: it is live, and anybody's."""
         live = self.live.get(of)
         if live is not None:
-            live.until = now + HEARD_S
+            live.until = live.heard_until = now + HEARD_S
 
     def ended(self, of: KeyOf) -> None:
-        """Take a key out: its record is final, or was never made."""
+        """Take a key out: its record is final."""
         self.live.pop(of, None)
         self._later.pop(of, None)
 

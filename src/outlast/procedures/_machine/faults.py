@@ -1,8 +1,8 @@
-"""The faults that the step machine itself finds, and faults as a body keeps them."""
+"""The faults that the step machine itself finds."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from outlast import Fault, Kind, OutlastError, Scope
 from outlast.extend import cut
@@ -12,7 +12,6 @@ if TYPE_CHECKING:
 
 SOURCE: Final = "procedures"
 TEXT_CHARS_MAX: Final = 1_000
-CODE_CHARS_MAX: Final = 200
 NAMES_CHARS_MAX: Final = 400
 """Of a list of steps in a message."""
 
@@ -71,27 +70,3 @@ def undo_failed(step: str, attempts: int, last: str, left: Sequence[str], why: F
 def names(steps: Sequence[str]) -> str:
     """Return names as a message shows them."""
     return cut(", ".join(steps) or "none", NAMES_CHARS_MAX)
-
-
-def to_plain(fault: Fault) -> dict[str, Any]:
-    """Return a fault as the body keeps it."""
-    return {
-        "kind": fault.kind.value,
-        "code": cut(fault.code, CODE_CHARS_MAX),
-        "reason": cut(fault.reason, TEXT_CHARS_MAX),
-        "source": cut(fault.source, CODE_CHARS_MAX),
-        "scope": fault.scope.value,
-        "retry_after_s": fault.retry_after_s,
-        "hint": cut(fault.hint, TEXT_CHARS_MAX),
-    }
-
-
-def of_plain(plain: dict[str, Any]) -> Fault:
-    """Read what `to_plain` has made. Raises `KeyError`, `TypeError` or `ValueError` for anything else."""
-    texts = [plain[name] for name in ("code", "reason", "source", "hint")]
-    wait_s = plain["retry_after_s"]
-    if not all(isinstance(text, str) for text in texts) or not (wait_s is None or isinstance(wait_s, int | float)):
-        msg = "a fault has texts and a number of seconds"
-        raise TypeError(msg)
-    code, reason, source, hint = texts
-    return Fault(Kind(plain["kind"]), code, reason, source, Scope(plain["scope"]), wait_s, hint)

@@ -7,7 +7,8 @@ import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, NoReturn, cast
 
-from outlast.procedures._machine.faults import UnreadableBodyError, of_plain, permanent, to_plain
+from outlast.extend import fault_of_record, fault_record
+from outlast.procedures._machine.faults import UnreadableBodyError, permanent
 
 if TYPE_CHECKING:
     from outlast import Fault
@@ -68,7 +69,7 @@ def encode(kept: Kept, *, results: bool = True) -> str:
     if kept.at is not None:
         head["at"] = {"name": kept.at.name, "attempts": kept.at.attempts, "until_at": kept.at.until_at}
     if kept.undoing is not None:
-        fault = None if kept.undoing.fault is None else to_plain(kept.undoing.fault)
+        fault = None if kept.undoing.fault is None else fault_record(kept.undoing.fault)
         head["undoing"] = {"fault": fault, "attempts": kept.undoing.attempts, "last": kept.undoing.last}
     if kept.undone:
         head["undone"] = kept.undone
@@ -112,8 +113,8 @@ def _done(entry: list[Any]) -> Done:
 
 
 def _undoing(plain: dict[str, Any]) -> Undoing:
-    fault = plain["fault"]
-    return Undoing(None if fault is None else of_plain(fault), _whole(plain["attempts"]), _of(str, plain["last"]))
+    fault = None if plain["fault"] is None else fault_of_record(_of(dict, plain["fault"]))
+    return Undoing(fault, _whole(plain["attempts"]), _of(str, plain["last"]))
 
 
 def _of(kind: type, value: Any) -> Any:  # noqa: ANN401 - anything that is JSON

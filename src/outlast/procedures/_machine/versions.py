@@ -6,7 +6,7 @@ import json
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from outlast.extend import cut
+from outlast.extend import cut, to_json
 from outlast.procedures._machine.faults import StepsChangedError, names, permanent
 from outlast.procedures._machine.kept import Begun, Done, Kept, encode
 from outlast.procedures._run import RecordedStep
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from outlast.procedures._procedure import Procedure
 
 ERROR_CHARS_MAX: Final = 200
+RESULT_BYTES_MAX: Final = 64 * 1024
+"""Of one result that a migration returns: as much as a step may return unless told otherwise."""
 
 
 def fitting(procedure: Procedure, kept: Kept) -> Kept:
@@ -69,7 +71,7 @@ def _of_steps(kept: Kept, named: Begun | None, steps: list[RecordedStep]) -> Kep
     if steps and not steps[-1].done:
         at = replace(named, name=steps[-1].name) if named is not None else Begun(steps[-1].name)
         steps = steps[:-1]
-    return replace(kept, done=[Done(step.name, json.dumps(step.result, allow_nan=False)) for step in steps], at=at)
+    return replace(kept, done=[Done(step.name, to_json(step.result, RESULT_BYTES_MAX)) for step in steps], at=at)
 
 
 def _changed(procedure: Procedure, kept: Kept, now: Kept) -> Fault:

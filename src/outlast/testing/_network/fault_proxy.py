@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from types import TracebackType
 
-Mode = Literal["pass", "refuse", "blackhole"]
+Mode = Literal["pass", "refuse", "blackhole", "mute"]
 ATTEMPTS_MAX: Final = 1_000_000
 """Times of attempts that are kept; the total is exact beyond that."""
 LINKS_MAX: Final = 5_000
@@ -39,10 +39,11 @@ class FaultProxy:
     `mode` may be set from any thread, and holds when the assignment is done. "pass" forwards. "refuse" resets each client as it
     comes, and leaves those that are connected alone. "blackhole" takes connections and bytes, and forwards nothing, not even
     that one side has gone; when it passes again, it forwards what it kept (at most 320 KiB a direction; the sender waits with
-    the rest). `cut()` resets all live connections. When the target refuses or resets, so does the proxy. `delay_s` is added to
-    each piece, each way. Each client takes two file descriptors of this process. `watch(at, opening)` is called on the proxy's
-    thread with the time of an attempt and the first bytes that its client sent, after each piece of them until there are 64: it
-    can tell one kind of client from another.
+    the rest). "mute" forwards what clients send, and keeps what the target answers: the work is done, and the answer is late, or
+    lost by a `cut()`. `cut()` resets all live connections. When the target refuses or resets, so does the proxy. `delay_s` is
+    added to each piece, each way. Each client takes two file descriptors of this process. `watch(at, opening)` is called on the
+    proxy's thread with the time of an attempt and the first bytes that its client sent, after each piece of them until there are
+    64: it can tell one kind of client from another.
     """
 
     def __init__(self, target_host: str, target_port: int, *, watch: Callable[[float, bytes], None] | None = None) -> None:
@@ -115,6 +116,11 @@ class FaultProxy:
     def holding(self) -> bool:
         """Whether it forwards nothing now."""
         return self._mode == "blackhole"
+
+    @property
+    def is_mute(self) -> bool:
+        """Whether it forwards nothing of what the target answers now."""
+        return self._mode == "mute"
 
     def opened(self, link: Relay, opening: bytes) -> None:
         """Pass on what a client says first to whoever watches."""

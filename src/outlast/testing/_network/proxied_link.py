@@ -29,6 +29,11 @@ class Conditions(Protocol):
         ...
 
     @property
+    def is_mute(self) -> bool:
+        """Whether what the target answers may not pass now."""
+        ...
+
+    @property
     def delay_s(self) -> float:
         """Seconds by which everything arrives later."""
         ...
@@ -151,7 +156,8 @@ class Relay:
         if self._conditions.holding or self.target.transport is None:
             return
         self._pass_on(self.client, self.target)
-        self._pass_on(self.target, self.client)
+        if not self._conditions.is_mute:
+            self._pass_on(self.target, self.client)
         drained = not (self.client.held or self.target.held)
         if self.client.end_passed_on and self.target.end_passed_on:
             self.close(reset=False)

@@ -30,7 +30,7 @@ _RELOADED: Final = b"received SIGHUP"
 
 
 class ServerFailedError(OutlastError):
-    """PostgreSQL could not be initialised, started or stopped; the message ends with what it said itself."""
+    """A server could not be initialised, started or stopped; the message ends with what it said itself."""
 
 
 class ServerFiles:

@@ -6,7 +6,7 @@ import random
 from typing import TYPE_CHECKING
 
 from outlast import Fault, Kind
-from outlast.procedures._decisions.front import Front, Go, Refusal, Share
+from outlast.procedures._decisions.front import Front, Go, KeyRefusal, Share
 from outlast.procedures._model import KeyOf, Submission
 
 if TYPE_CHECKING:
@@ -68,6 +68,6 @@ class Fronts:
         return [event.what for event in self.front.events()]
 
 
-def refused(answer: object) -> Refusal:
-    assert isinstance(answer, Refusal), answer
+def refused(answer: object) -> KeyRefusal:
+    assert isinstance(answer, KeyRefusal), answer
     return answer

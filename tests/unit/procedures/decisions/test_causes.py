@@ -7,7 +7,7 @@ from front_cases import BAD, BUG, DOWN, STEP, Fronts, key
 
 from outlast import Fault, Kind
 from outlast.procedures._decisions.causes import OPEN_MAX, SUSPECTS_MAX, CauseNews
-from outlast.procedures._decisions.front import Go, Refusal, Why
+from outlast.procedures._decisions.front import Go, KeyRefusal, Why
 from outlast.procedures._model import KeyOf, ProcedureState, Submission
 
 OTHER = Fault(Kind.TRANSIENT, "timeout", "no answer", source="metasrv")
@@ -106,7 +106,7 @@ def test_who_does_not_want_to_wait_is_told_the_cause() -> None:
     a.opened()
     a.now += 3.0
     answer = a.front.submit(a.now, key(500), waits=False)
-    assert isinstance(answer, Refusal)
+    assert isinstance(answer, KeyRefusal)
     assert (answer.fault, answer.since_s, answer.why, answer.id) == (DOWN, 3.0, Why.CAUSE, "")
     assert 0.0 < answer.retry_after_s <= 1.0
     assert a.front.explain(a.now, key(501)) == answer
@@ -158,6 +158,7 @@ def test_five_thousand_keys_for_one_cause_are_tried_one_at_a_time_and_released_i
     assert a.news() == [CauseNews.GONE], "the first success closes it"
     a.front.ended(a.now, key(4999), ProcedureState.DONE)
     assert waves(a, range(4999)) == [1, 2, 4, 8, 16, 32, 64, 128, 256]
+    assert a.front.counts.canaries == 201, "none of a wave is one"
     assert a.news() == [CauseNews.OVER]
     share = a.share()
     assert share is not None

@@ -85,7 +85,15 @@ def test_a_probe_whose_runner_died_is_free_for_the_next_submission() -> None:
     a.now += 1.0
     assert a.make(key(1), Submission.REVIVED).probe
     a.now += 0.6
-    assert a.submit(key(1)) == Go(probe=True, begin=True), "the store knows whether it is live"
+    assert a.submit(key(1)) == Go(probe=False, begin=True), "the store knows whether it is live"
+    a.front.created(a.now, key(1), "id-1", Submission.JOINED)
+    a.now += 0.6
+    assert a.submit(key(1)) == Go(probe=False, begin=True)
+    before = a.front.counts.probes
+    a.front.created(a.now, key(1), "id-1", Submission.REVIVED)
+    assert a.front.counts.probes == before + 1, "it had died there, and this is another attempt"
+    a.now += 61.0
+    assert a.submit(key(1)) == Go(probe=True, begin=True), "long ago"
 
 
 def test_what_the_store_made_as_new_is_not_failing_any_more() -> None:

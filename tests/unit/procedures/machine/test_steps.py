@@ -9,10 +9,9 @@ from dataclasses import replace
 import pytest
 
 from outlast import Backoff, Kind, Unavailable
-from outlast.extend import Jitter
+from outlast.extend import Jitter, fault_record
 from outlast.procedures._machine.actions import Fail, Finish, GiveBack, RunStep, TryAgain
 from outlast.procedures._machine.body import RESULTS_BYTES_MAX, Body
-from outlast.procedures._machine.faults import to_plain
 from outlast.procedures._machine.next_action import next_action, write_of
 from outlast.procedures._model import ProcedureState
 from outlast.procedures._procedure import Procedure
@@ -63,7 +62,7 @@ def test_a_step_that_recovers_goes_on_with_the_next_one() -> None:
     rig = Rig(three(), World(meets={"b": [fault(), fault()]}))
     assert rig.run() is ProcedureState.DONE
     assert rig.world.done() == ["a", "b", "c"]
-    assert rig.record.first_fault == to_plain(fault())
+    assert rig.record.first_fault == fault_record(fault())
 
 
 @pytest.mark.parametrize("kind", AT_ONCE)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from outlast import Fault, Kind, OutlastError, Scope
-from outlast.extend import Line
+from outlast._core.faults import Fault, Kind, OutlastError, Scope
+from outlast._runtime.adapter.line import Line
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -1,0 +1,1 @@
+"""The way to etcd: its JSON gateway."""

@@ -1,0 +1,1 @@
+"""Watches: changes as they happen, from a revision on."""

@@ -1,0 +1,1 @@
+"""The submitting side of a process: submissions in batches, waits for results, news, the count of live records."""

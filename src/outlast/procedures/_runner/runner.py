@@ -1,0 +1,283 @@
+"""The running side of a process: it claims records, works on them, renews its lease, and at the end nothing is left claimed."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+from contextlib import suppress
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
+
+from outlast import progress
+from outlast.extend import Needs, Recorder
+from outlast.procedures._decisions.causes import CauseNews
+from outlast.procedures._model import ProcedureState, RecordWrite
+from outlast.procedures._runner.calls import Calls
+from outlast.procedures._runner.claimer import Claimer
+from outlast.procedures._runner.driver import Driver
+from outlast.procedures._runner.failures import Failures
+from outlast.procedures._runner.heartbeat import Heartbeat
+from outlast.procedures._runner.lease import Lease
+from outlast.procedures._runner.recording import Writing, writes_journal
+from outlast.procedures._runner.running import Claimed, Running, Why
+from outlast.procedures._runner.sweeper import Sweeper
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from outlast import Dependency, Service, Stop
+    from outlast.procedures._desk.desk import Desk
+    from outlast.procedures._limits import Settings
+    from outlast.procedures._model import ProcedureRecord
+    from outlast.procedures._procedure import Procedure
+
+RELEASE_SHARE: Final = 0.03
+"""The share of the stop's deadline in which the store may take the last writes, before the journal does."""
+logger = logging.getLogger("outlast.procedures")
+
+
+class Runner:
+    """The parts that `Procedures.attach` adds to a service. All of it is on the event loop's thread, apart from the journal."""
+
+    def __init__(self, desk: Desk, runner_id: str, procedures: Mapping[str, Procedure], settings: Settings) -> None:
+        store = desk.store
+        self.id = runner_id
+        self.desk = desk
+        self.slots = settings.slots
+        self._store = store
+        self._procedures = procedures
+        self._stop: Stop | None = None
+        self._release_s = 0.5
+        self.failures = Failures()
+        self.writing = Writing(store, self.failures.steps, desk.tally)
+        self.recorder: Recorder[RecordWrite] = Recorder(
+            writes_journal(settings.journal_path),
+            self.writing.write,
+            dependency=store.dependency,
+            name="procedures",
+            key=lambda write: write.id,
+            late=lambda: self.writing.late,
+        )
+        self.running = Running()
+        self.calls = Calls()
+        self.needs = Needs(self._needed, "procedures")
+        self.needs.workers = settings.slots
+        self.lease = Lease(settings.lease_s, self._lease_lost)
+        self.claimer = Claimer(
+            store,
+            runner_id,
+            slots=settings.slots,
+            running=self.running,
+            recorder=self.recorder,
+            needs=self.needs,
+            front=desk.front,
+            calls=self.calls,
+            lease=self.lease,
+            begin=self.begin,
+            poll_s=settings.poll_s,
+        )
+        self.needs.wake = self.claimer.wake
+        self.heartbeat = Heartbeat(self, f"{socket.gethostname()}:{os.getpid()}")
+        self.sweeper = Sweeper(store, settings.sweep, desk.tally)
+        self._driver = Driver(
+            procedures,
+            recorder=self.recorder,
+            writing=self.writing,
+            front=desk.front,
+            needs=self.needs,
+            lease=self.lease,
+            failures=self.failures,
+            classifiers=settings.classifiers.also(store.dependency.classifiers),
+            result_bytes_max=settings.result_bytes_max,
+            ended=self._ended,
+            left=self._left,
+        )
+        self._cleared: set[asyncio.Task[None]] = set()
+        desk.runner = self
+        desk.on_events = self._events
+
+    def attach(self, service: Service) -> None:
+        """Add the tasks to `service`."""
+        store, desk = self._store, self.desk
+        self._release_s = RELEASE_SHARE * service.deadline_s
+        self.needs.known = service.all_dependencies
+        for procedure in self._procedures.values():
+            service.needs(*procedure.needs)
+        service.on_start(self.recorder.open)
+        service.on_stop(self._close)
+        need: Dependency = store.dependency
+        service.task(needs=need, name="procedures news")(desk.run_news)
+        service.task(needs=need, name="procedures upkeep")(desk.run_upkeep)
+        service.task(needs=need, name="procedures heartbeat")(self._beat)
+        service.task(needs=need, name="procedures claimer")(self._claim)
+        service.task(needs=need, name="procedures sweeper")(self._sweep)
+        service.task(name="procedures lease")(self.lease.watch)
+        service.task(name="procedures")(self._work)
+
+    def _needed(self) -> Mapping[str, tuple[Dependency, ...]]:
+        return {kind: procedure.needs for kind, procedure in self._procedures.items()}
+
+    # The tasks.
+
+    async def _beat(self, stop: Stop) -> None:
+        await self.desk.open()
+        await self.heartbeat.run(stop)
+
+    async def _claim(self, stop: Stop) -> None:
+        await self.desk.open()
+        await self.claimer.run(stop)
+
+    async def _sweep(self, stop: Stop) -> None:
+        await self.desk.open()
+        await self.sweeper.run(stop)
+
+    async def _work(self, stop: Stop) -> None:
+        """Stand for all records in the drain: what is under way may finish, and is then given back."""
+        self._stop = stop
+        await stop.wait()
+        try:
+            while tasks := self.running.tasks():
+                await asyncio.wait(tasks)
+        except asyncio.CancelledError:
+            self.recorder.hurry(self._release_s)
+            for claimed in self.running:
+                claimed.interrupt(Why.STOP)
+            while tasks := self.running.tasks():
+                await asyncio.wait(tasks)
+            raise
+
+    async def _close(self) -> None:
+        self.recorder.hurry(self._release_s)
+        while tasks := self.running.tasks():
+            # Claimed while the stop came: they are given back.
+            await asyncio.wait(tasks)
+        self.needs.close()
+        self.failures.end()
+        await self.recorder.drain()
+        if self._store.dependency.passable:
+            try:
+                async with asyncio.timeout(self._release_s):
+                    await self._store.leave(self.id)
+            except Exception as exc:  # noqa: BLE001 - the lease runs out by itself
+                logger.debug("procedures: could not end the lease of this runner: %s", exc)
+        await self.recorder.close()
+        with suppress(Exception):
+            async with asyncio.timeout(self._release_s):
+                await self._store.close()
+
+    # Records.
+
+    def takes(self, record: ProcedureRecord, *, claim: bool) -> bool:
+        """Return whether the answer to a submission has begun a record here."""
+        begun = claim and record.state is ProcedureState.RUNNING and record.owner == self.id
+        return begun and self.running.get(record.id) is None
+
+    def begin(self, record: ProcedureRecord) -> None:
+        """Begin to work on a record that was claimed."""
+        stop = self._stop
+        claimed = Claimed(record, asyncio.get_running_loop().time())
+        self.desk.tally.claimed += 1
+        self.desk.tally.taken_over += record.deaths > 0
+        self.needs.took(record)
+        if stop is None:
+            msg = "a record was claimed before the service was at work"
+            raise RuntimeError(msg)
+        self.running.begin(claimed, self._drive(claimed, stop))
+
+    async def _drive(self, claimed: Claimed, stop: Stop) -> None:
+        try:
+            await self._driver.drive(claimed, stop)
+        except Exception as exc:
+            # A defect of ours. The lease of this record is given back by the next heartbeat.
+            logger.exception("procedures: the work on %s ended by a bug: %s", claimed.record.id, exc)  # noqa: TRY401
+        finally:
+            self.running.end(claimed)
+            self.claimer.freed()
+            self.desk.waits.left(claimed.record.id)
+            self._events()
+            progress()
+
+    def cancel(self, record_id: str) -> None:
+        """Cancel a record that somebody asked to end, if it is here; else look for it."""
+        claimed = self.running.get(record_id)
+        if claimed is None:
+            self.claimer.wake()
+        else:
+            claimed.interrupt(Why.CANCEL)
+
+    def due(self, seconds: float | None) -> None:
+        """Look for work in so many seconds."""
+        if seconds is None:
+            return
+        if seconds <= 0:
+            self.claimer.wake()
+        else:
+            self.claimer.due_in(seconds)
+
+    def heard(self, *, lost: bool) -> None:
+        """Take note of news: there may be work; after a gap anything may have happened to what is here."""
+        self.claimer.wake()
+        if lost:
+            self.heartbeat.hurry()
+
+    def _left(self, claimed: Claimed, due_s: float | None) -> None:
+        self.desk.tally.waited += 1
+        self.running.end(claimed)
+        self.due(due_s)
+
+    def _ended(self, claimed: Claimed, write: RecordWrite) -> None:
+        """Note an end that is recorded, and let those who wait for it go on."""
+        record, desk = claimed.record, self.desk
+        desk.tally.ended[write.state] += 1
+        state = ProcedureState(write.state)
+        desk.backlog.made -= 1
+        self.running.end(claimed)
+        now = asyncio.get_running_loop().time()
+        if state is not ProcedureState.DEAD and record.id not in desk.waits:
+            desk.front.ended(now, record.of, state)
+            return
+        at = claimed.store_now(now)
+        final = replace(
+            record,
+            state=state,
+            read_at=at,
+            ended_at=at,
+            body_json="",
+            result_json=write.result_json,
+            failures=write.failures,
+            first_fault=record.first_fault or write.fault,
+            last_fault=write.fault or record.last_fault,
+            until_at=at + write.until_s,
+        )
+        if state is ProcedureState.DEAD:
+            desk.remember(final)
+        else:
+            desk.front.ended(now, record.of, state)
+        desk.waits.ended(record.id, final)
+
+    def _lease_lost(self) -> None:
+        """Leave everything at once: another runner may have it by now."""
+        logger.warning("procedures: the lease of this runner is over: %d records are left to others", len(self.running))
+        for claimed in self.running:
+            self.running.lose(claimed)
+
+    # Causes.
+
+    def _events(self) -> None:
+        events = self.desk.front.events()
+        if not events:
+            return
+        self.failures.of_causes(events)
+        for event in events:
+            if event.what is CauseNews.GONE:
+                task = asyncio.create_task(self._fixed(*event.fault.key), name="outlast procedures cause")
+                self._cleared.add(task)
+                task.add_done_callback(self._cleared.discard)
+        self.claimer.wake()
+
+    async def _fixed(self, source: str, kind: object, code: str) -> None:
+        """Let the store forget the keys that are dead by a cause that is gone."""
+        with suppress(Exception):
+            await self._store.fixed(source, str(getattr(kind, "value", kind)), code)

@@ -1,0 +1,19 @@
+"""The store in what the user hands to `Procedures`: SQLite, PostgreSQL or etcd. Only the one that is used is imported."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, cast
+
+from outlast import ConfigurationError
+
+if TYPE_CHECKING:
+    from outlast.procedures._stores.port import ProcedureStore
+
+
+def store_of(db: object) -> ProcedureStore:
+    """Return the store of procedures that lies in `db`, or `db` if it is one. Raises `ConfigurationError` for anything else."""
+    if hasattr(db, "dependency") and hasattr(db, "claim"):
+        return cast("ProcedureStore", db)
+    wanted = "an outlast.sqlite.Sqlite, outlast.postgres.Postgres or outlast.etcd.Etcd"
+    msg = f"procedures: they are kept in {wanted}, not in a {type(db).__name__}"
+    raise ConfigurationError(msg)

@@ -1,0 +1,208 @@
+"""A connection in a thread of its own: it is opened, used and closed there, and no other thread ever touches it."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, Generic, Literal, TypeVar
+
+import apsw
+
+from outlast import Fault, Kind, Scope
+from outlast.extend import OwnThread, attach
+from outlast.sqlite._connection import connect, execute
+from outlast.sqlite._faults import CROWDED, TIMEOUT, fault_of
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable
+    from pathlib import Path
+
+T = TypeVar("T")
+
+WAITING_MAX: Final = 1_000
+"""Calls that may wait for one thread. Each holds a task of the caller's."""
+BUSY_S_MAX: Final = 0.02
+"""The longest wait between two attempts to get the write lock."""
+BROKEN: Final = (apsw.IOError, apsw.CorruptError, apsw.NotADBError, apsw.CantOpenError, apsw.ReadOnlyError)
+"""Errors after which the connection is opened again: what it has in its cache may be wrong."""
+
+STUCK_S: Final = 0.2
+"""Past its deadline a call of SQLite ends by itself within some milliseconds."""
+
+Begin = Literal["BEGIN IMMEDIATE", "BEGIN DEFERRED"]
+
+
+@dataclass(slots=True, eq=False)
+class Call(Generic[T]):
+    """One transaction on its way to the thread, and through it."""
+
+    function: Callable[[apsw.Connection], T]
+    until: float
+    """On `time.monotonic`: past it nobody waits any more."""
+    given_up: bool = False
+    """Set by the event loop's thread, read by the other."""
+    begun: bool = False
+    """Set by the thread."""
+
+    @property
+    def is_over(self) -> bool:
+        return self.given_up or time.monotonic() >= self.until
+
+
+class ConnectionThread:
+    """Transactions on one connection, one after another, each whole or not at all.
+
+    The methods are for the event loop's thread, but for those that begin with `_`: they run in the thread.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        name: str,
+        begin: Begin,
+        check: Callable[[], None] | None = None,
+        after: Callable[[apsw.Connection], None] | None = None,
+    ) -> None:
+        """Both are called in the thread: `check` before each transaction, which it may refuse, `after` once it is committed."""
+        self.path = path
+        self.is_made = False
+        """Whether the file was there once: then it is not made again, for that would be another one."""
+        self._begin: Final = begin
+        self._check = check
+        self._after = after
+        self._thread = OwnThread(name, waiting_max=WAITING_MAX)
+        # Of the thread alone.
+        self._connection: apsw.Connection | None = None
+        self._call: Call[Any] | None = None
+
+    @property
+    def is_stuck(self) -> bool:
+        """Whether a call has not ended, though it is past its deadline: it is stuck in a call of the system."""
+        call = self._call
+        return call is not None and time.monotonic() > call.until + STUCK_S
+
+    def start(self, call: Call[T], *, check: bool = True) -> asyncio.Future[T]:
+        """Queue a transaction. Raises `RuntimeError` when too many wait."""
+        return self._thread.start(partial(self._run, call, self._check if check else None))
+
+    def ask(self, call: Call[T]) -> asyncio.Future[T]:
+        """Queue a call that is no transaction."""
+        return self._thread.start(partial(self._ask, call))
+
+    def close(self) -> asyncio.Future[None]:
+        """Close the connection once what is queued is done; return the future of it. The thread ends after that."""
+        closing = self._thread.start(self._drop)
+        self._thread.close()
+        return closing
+
+    def _ask(self, call: Call[T]) -> T:
+        self._call, call.begun = call, True
+        try:
+            return call.function(self._connected())
+        except apsw.Error as error:
+            self._failed(error)
+            raise
+        finally:
+            self._call = None
+
+    def _run(self, call: Call[T], check: Callable[[], None] | None) -> T:
+        if call.is_over:
+            raise crowded(f"{self.path}: the transaction waited in line to its deadline, and was not begun")
+        self._call, call.begun = call, True
+        try:
+            connection = self._connected()
+            if check is not None:
+                check()
+            result = self._transaction(connection, call)
+        except apsw.InterruptError as error:
+            raise _too_late("it was stopped, and is rolled back") from error
+        except apsw.Error as error:
+            self._failed(error)
+            raise
+        finally:
+            self._call = None
+            self._leave_nothing_open()
+        if self._after is not None and self._connection is not None:
+            self._after(self._connection)
+        return result
+
+    def _transaction(self, connection: apsw.Connection, call: Call[T]) -> T:
+        while True:
+            execute(connection, self._begin)
+            try:
+                # Nobody may have waited for the lock to its end.
+                _go_on(call)
+                result = call.function(connection)
+                _go_on(call)
+                execute(connection, "COMMIT")
+            except BaseException as error:
+                if not connection.in_transaction:
+                    raise
+                execute(connection, "ROLLBACK")
+                # What it read is old by now: no statement of it may be repeated alone.
+                if isinstance(error, apsw.BusyError) and _is_snapshot(error) and not call.is_over:
+                    continue
+                raise
+            return result
+
+    def _connected(self) -> apsw.Connection:
+        if self._connection is None:
+            self._connection = connect(self.path, create=not self.is_made, is_over=self._is_over, wait=self._wait)
+            self.is_made = True
+        return self._connection
+
+    def _failed(self, error: apsw.Error) -> None:
+        """Keep on the error what is known of it in this moment, and let go of a connection that may be broken."""
+        number = 0 if self._connection is None else self._connection.system_errno
+        fault = fault_of(error, number)
+        if fault is not None:
+            attach(error, fault)
+        if isinstance(error, BROKEN):
+            self._drop()
+
+    def _leave_nothing_open(self) -> None:
+        """Close a connection that still reads: a cursor that was not read to its end would keep the log growing without end."""
+        connection = self._connection
+        if connection is not None and connection.txn_state() != apsw.SQLITE_TXN_NONE:
+            self._drop()
+
+    def _drop(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with contextlib.suppress(apsw.Error):
+                connection.close(True)
+
+    def _is_over(self) -> bool:
+        return self._call is not None and self._call.is_over
+
+    def _wait(self, attempts: int) -> bool:
+        """Wait for the write lock; return whether to try again."""
+        if self._call is None or self._call.is_over:
+            return False
+        time.sleep(min(BUSY_S_MAX, 0.0005 * 2 ** min(attempts, 6)))
+        return not self._call.is_over
+
+
+def _is_snapshot(error: apsw.Error) -> bool:
+    return getattr(error, "extendedresult", 0) == apsw.SQLITE_BUSY_SNAPSHOT
+
+
+def _go_on(call: Call[Any]) -> None:
+    if call.is_over:
+        raise _too_late("it is rolled back")
+
+
+def crowded(text: str) -> TimeoutError:
+    """Return the error of a call for which there was no time in the thread: others took it."""
+    error = TimeoutError(text)
+    attach(error, Fault(Kind.OVERLOADED, CROWDED, text, scope=Scope.CALL, hint="ask for less at a time, in larger transactions"))
+    return error
+
+
+def _too_late(what: str) -> TimeoutError:
+    error = TimeoutError(f"the transaction is past its deadline, or was given up: {what}")
+    attach(error, Fault(Kind.TRANSIENT, TIMEOUT, str(error), scope=Scope.CALL))
+    return error
