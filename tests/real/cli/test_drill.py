@@ -76,7 +76,9 @@ def test_the_naive_arm_storms_and_the_outlast_arm_does_not(drill: tuple[int, dic
     assert code == (0 if all(promise["held"] for promise in result["promises"]) else 1)
 
 
-def test_doomed_work_fills_the_store_of_the_naive_arm_and_is_one_record_in_ours(drill: tuple[int, dict[str, Any], str, str]) -> None:
+def test_doomed_work_fills_the_store_of_the_naive_arm_and_is_one_record_in_ours(
+    drill: tuple[int, dict[str, Any], str, str],
+) -> None:
     _, result, _, _ = drill
     if result["drill"] != "greptime":
         pytest.skip("another drill")

@@ -11,10 +11,10 @@ from outlast._drill.greptime.faults import TABLE_FAULTS, TableFault
 from outlast._drill.greptime.figures import COLUMNS, SERIES, TableArm, describe, load
 from outlast._drill.greptime.run import TableKind, TableRun
 from outlast._drill.greptime.stores import (
+    EtcdStore,
+    ProceduresInEtcd,
     jobs_of_procrastinate,
-    procedures_in_etcd,
     procedures_in_postgres,
-    tasks_in_etcd,
     workflows_of_dbos,
 )
 from outlast._drill.lab.drills import Drill
@@ -35,8 +35,8 @@ TABLE_ARMS: Mapping[str, TableKind] = MappingProxyType(
     {
         kind.name: kind
         for kind in (
-            TableKind("naive", "each write records one more task in etcd", _ARMS + "naive", "httpx2", store=tasks_in_etcd),
-            TableKind("capped", "after the fix: at most 128 tasks at a time", _ARMS + "capped", "httpx2", store=tasks_in_etcd),
+            TableKind("naive", "each write records one more task in etcd", _ARMS + "naive", "httpx2", store=EtcdStore),
+            TableKind("capped", "after the fix: at most 128 tasks at a time", _ARMS + "capped", "httpx2", store=EtcdStore),
             TableKind(
                 "procrastinate",
                 "a job a table, deduplicated by its lock in the queue",
@@ -47,7 +47,7 @@ TABLE_ARMS: Mapping[str, TableKind] = MappingProxyType(
             TableKind(
                 "dbos", "a workflow a table, deduplicated by its id", _ARMS + "dbos_tables", "dbos", store=workflows_of_dbos
             ),
-            TableKind("outlast", "outlast.procedures on etcd", _ARMS + "outlast_etcd", "httpx2", store=procedures_in_etcd),
+            TableKind("outlast", "outlast.procedures on etcd", _ARMS + "outlast_etcd", "httpx2", store=ProceduresInEtcd),
             TableKind(
                 "outlast-postgres", "outlast.procedures on PostgreSQL", _ARMS + "outlast_postgres", store=procedures_in_postgres
             ),
