@@ -26,7 +26,7 @@ def drill(name: str, *, fault: str = "refused", cooldown_s: float = 3.0) -> Tabl
     # What was counted in bins is what was counted in all.
     assert sum(arm.timeline.attempts) == arm.attempts_total
     assert sum(arm.timeline.lines) == arm.lines_total
-    assert sum(arm.timeline.refused) == arm.refused + arm.pending
+    assert sum(arm.timeline.refused) == arm.refused + arm.failed + arm.pending
     assert sum(arm.timeline.jobs) + sum(arm.timeline.stored) == arm.stored
     assert (arm.exit_code, arm.hung_up) == (0, 0)
     assert arm.attempts > 0

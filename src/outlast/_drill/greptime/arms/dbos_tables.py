@@ -14,10 +14,10 @@ from dbos import DBOS, SetEnqueueOptions, SetWorkflowID, error
 
 from outlast._drill.greptime.arms.table_server import (
     WAIT_S,
+    Failed,
     NodeClient,
     NotDoneError,
     Pending,
-    Refused,
     TableServer,
     TableSettings,
     definition_json,
@@ -64,7 +64,7 @@ class TablesOfDbos:
             raise Pending(msg) from exc
         except (error.DBOSException, NotDoneError) as exc:
             msg = f"cannot create table {table}: {exc}"
-            raise Refused(msg) from exc
+            raise Failed(msg) from exc
 
     async def clear(self, table: str) -> None:
         """Do nothing: nothing is remembered."""

@@ -12,6 +12,7 @@ import outlast
 from outlast._drill.greptime.arms.table_server import (
     STEP_S_MAX,
     WAIT_S,
+    Failed,
     NodeClient,
     NotDoneError,
     Pending,
@@ -62,9 +63,12 @@ class TablesOfOutlast:
         try:
             handle = await self.procedures.submit(KIND, table, {"definition": definition_json(table, columns)})
             await handle.wait(WAIT_S)
-        except (ProcedureRefused, ProcedureFailedError) as exc:
+        except ProcedureRefused as exc:
             msg = f"{exc.fault.kind.value} {exc.fault.code}"
             raise Refused(msg) from exc
+        except ProcedureFailedError as exc:
+            msg = f"{exc.fault.kind.value} {exc.fault.code}"
+            raise Failed(msg) from exc
         except WaitTimeoutError as exc:
             raise Pending(str(exc)) from exc
 
