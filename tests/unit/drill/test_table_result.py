@@ -113,6 +113,7 @@ def test_a_good_arm_keeps_all_promises_of_every_fault(fault: str) -> None:
         ({"store_bytes": (1 << 20) + 1}, "store growth", "refused"),
         ({"refusal_ms_p99": 20.1}, "refusal, p99", "refused"),
         ({"refusal_ms_p99": None}, "refusal, p99", "cleared"),
+        ({"failed": 1001}, "waited for an attempt", "refused"),
         ({"failed": 9001}, "waited for an attempt", "hangs"),
         ({"hung_up": 1}, "writes hung up", "refused"),
         ({"others_percent": 94.9}, "others not served", "refused"),
