@@ -85,7 +85,7 @@ class Writers:
     async def _clear(self, table: str) -> None:
         if self._client is not None:
             # Nobody waits for the answer, and none comes from an arm that has died.
-            self._client.ask(f"clear {table}").add_done_callback(asyncio.Future.exception)
+            self._client.ask(f"clear {table}").add_done_callback(lambda asked: asked.exception())
 
     async def _end(self, limit_s: float) -> None:
         if self._writing is not None:
