@@ -25,6 +25,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from array import array
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,7 +35,7 @@ from outlast import Fault, Kind, OutlastError
 from outlast.procedures import Procedure, ProcedureRefused, Procedures, ProcedureState, Run
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 STORES = ("sqlite", "postgres", "etcd")
 GOOD = 20
@@ -70,8 +71,9 @@ class Doomed:
         self.is_bad = is_bad
         self.rate = rate
         self.answers: Counter[str] = Counter()
-        self.refusal_s: list[float] = []
-        self.good_s: list[float] = []
+        # Half a million of them are no growth of what is measured.
+        self.refusal_s = array("d")
+        self.good_s = array("d")
         self.over = asyncio.Event()
 
     async def flood(self) -> None:
@@ -220,7 +222,7 @@ def _rss() -> int:
     return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-def _percentile(values: list[float], part: float) -> float:
+def _percentile(values: Sequence[float], part: float) -> float:
     return sorted(values)[min(len(values) - 1, int(len(values) * part))] if values else 0.0
 
 
