@@ -21,6 +21,7 @@ from outlast.procedures._runner.driver import Driver
 from outlast.procedures._runner.failures import Failures
 from outlast.procedures._runner.heartbeat import Heartbeat
 from outlast.procedures._runner.lease import Lease
+from outlast.procedures._runner.progress import ProgressLoop
 from outlast.procedures._runner.recording import Writing, writes_journal
 from outlast.procedures._runner.running import Claimed, Running, Why
 from outlast.procedures._runner.sweeper import Sweeper
@@ -82,6 +83,7 @@ class Runner:
         )
         self.needs.wake = self.claimer.wake
         self.heartbeat = Heartbeat(self, f"{socket.gethostname()}:{os.getpid()}")
+        self.progress = ProgressLoop(store, self.recorder, self.running)
         self.sweeper = Sweeper(store, settings.sweep, desk.tally)
         self._driver = Driver(
             procedures,
@@ -120,6 +122,7 @@ class Runner:
             service.task(name=f"procedures {name}")(partial(desk.keep, work))
         service.task(needs=store.dependency, name="procedures claimer")(self._claim)
         service.task(name="procedures lease")(self.lease.watch)
+        service.task(name="procedures progress")(self.progress.run)
         service.task(name="procedures")(self._work)
         shown = ShownProcedures(
             store.dependency.name,
@@ -277,6 +280,9 @@ class Runner:
     def _events(self) -> None:
         events = self.desk.front.events()
         if not events:
+            if self.desk.front.is_holding:
+                # A canary's place may be free, or the last of a wave has ended.
+                self.claimer.wake()
             return
         self.failures.of_causes(events)
         for event in events:
