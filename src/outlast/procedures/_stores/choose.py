@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, cast
 from outlast import ConfigurationError
 
 if TYPE_CHECKING:
+    from outlast.etcd import Etcd
     from outlast.postgres import Postgres
     from outlast.procedures._stores.port import ProcedureStore
 
@@ -23,6 +24,10 @@ def store_of(db: object, schema: str) -> ProcedureStore:
         from outlast.procedures._stores.postgres import PostgresStore  # noqa: PLC0415 - an extra
 
         return PostgresStore(cast("Postgres", db), schema=schema)
+    if "outlast.etcd" in packages:
+        from outlast.procedures._stores.etcd import EtcdStore  # noqa: PLC0415 - an extra
+
+        return EtcdStore(cast("Etcd", db))
     wanted = "an outlast.sqlite.Sqlite, outlast.postgres.Postgres or outlast.etcd.Etcd"
     msg = f"procedures: they are kept in {wanted}, not in a {type(db).__name__}"
     raise ConfigurationError(msg)
