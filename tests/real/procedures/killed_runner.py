@@ -78,16 +78,23 @@ def procedure(kind: str, end: str, life: Life, procedures: Callable[[], Procedur
 
     async def worked(run: Run, result: Any) -> Any:
         life.note("begin", run)
-        await asyncio.sleep(0.002)
-        life.note("end", run)
+        await had_its_effect(run)
         life.chance(f"after {run.step}")
         return result
 
     async def undone(run: Run, outcome: StepOutcome) -> None:
         life.note("begin undo", run, known=outcome.known)
-        await asyncio.sleep(0.002)
-        life.note("end undo", run)
+        await had_its_effect(run)
         life.chance(f"after the undo of {run.step}")
+
+    async def had_its_effect(run: Run) -> None:
+        try:
+            await asyncio.sleep(0.002)
+        except asyncio.CancelledError:
+            # On a busy machine a runner may be late with its heartbeat, and lose what it has.
+            life.note("end", run, lost=True)
+            raise
+        life.note("end", run)
 
     @made.step
     async def one(run: Run) -> int:
