@@ -44,7 +44,7 @@ class SqliteRig(PlainRig):
             self.other.close()
 
     def adapter(self) -> Sqlite:
-        self.adapters.append(Sqlite(self.path, timeout_s=0.3, probe_timeout_s=1.0))
+        self.adapters.append(Sqlite(self.path, timeout_s=0.6, probe_timeout_s=1.0))
         return self.adapters[-1]
 
     async def call(self, adapter: Sqlite) -> None:
@@ -57,7 +57,7 @@ class SqliteRig(PlainRig):
             self.other.execute("BEGIN IMMEDIATE")
             releasing = asyncio.create_task(self.release_for_the_probe(db))
             try:
-                await db.write(lambda connection: connection.execute("DELETE FROM t"), deadline_s=0.2)
+                await db.write(lambda connection: connection.execute("DELETE FROM t"))
             finally:
                 await releasing
 

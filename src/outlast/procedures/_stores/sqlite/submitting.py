@@ -16,25 +16,23 @@ if TYPE_CHECKING:
 
 _BY_KEY: Final = f"{rows.SELECT} WHERE kind = ? AND key = ? AND {rows.HOLDS_KEY}"
 _BY_ID: Final = f"{rows.SELECT} WHERE id = ?"
-_PAUSED: Final = """
-    SELECT 1 FROM outlast_procedures_pauses q WHERE q.kind = '' OR (q.kind = p.kind AND q.key IN ('', p.key))
-"""
+_BY_IDS: Final = f"{rows.SELECT} WHERE id IN (SELECT value FROM json_each(?))"
 _HELD: Final = "SELECT 1 FROM json_each({0}) l JOIN outlast_procedures_locks h ON h.name = l.value WHERE h.id <> {1}"
 _MAY_BE_CLAIMED: Final = f"""
-    kind IN (SELECT value FROM json_each(?)) AND id NOT IN (SELECT value FROM json_each(?))
-    AND (locks IS NULL OR NOT EXISTS ({_HELD.format("p.locks", "p.id")}))
-    AND NOT EXISTS ({_PAUSED})
+    id NOT IN (SELECT value FROM json_each(?)) AND (locks IS NULL OR NOT EXISTS ({_HELD.format("p.locks", "p.id")}))
+    AND NOT EXISTS (SELECT 1 FROM outlast_procedures_pauses q WHERE q.kind = p.kind AND q.key = p.key)
 """
 _DUE: Final = f"""
-    SELECT {rows.COLUMNS} FROM outlast_procedures p INDEXED BY outlast_procedures_due
-    WHERE state IN ('queued', 'waiting') AND due_at IS NOT NULL AND priority = ? AND due_at <= ?
+    SELECT priority, due_at, id FROM outlast_procedures p INDEXED BY outlast_procedures_due
+    WHERE state IN ('queued', 'waiting') AND due_at IS NOT NULL AND kind = ? AND priority = ? AND due_at <= ?
     AND (began_at IS NOT NULL OR deadline_at IS NULL OR deadline_at > ?) AND {_MAY_BE_CLAIMED}
     ORDER BY due_at, id LIMIT ?
 """
+"""Of one kind and priority, so that what is held back of one kind is not looked at when another is asked for."""
 _LEFT_BY_THE_DEAD: Final = f"""
-    SELECT {rows.COLUMNS} FROM outlast_procedures p INDEXED BY outlast_procedures_running
-    WHERE state = 'running' AND owner IN (SELECT id FROM outlast_procedures_runners WHERE lease_until <= ?) AND {_MAY_BE_CLAIMED}
-    ORDER BY priority DESC, due_at, id LIMIT ?
+    SELECT priority, due_at, id FROM outlast_procedures p INDEXED BY outlast_procedures_running
+    WHERE state = 'running' AND owner IN (SELECT id FROM outlast_procedures_runners WHERE lease_until <= ?)
+    AND kind IN (SELECT value FROM json_each(?)) AND {_MAY_BE_CLAIMED} ORDER BY priority DESC, due_at, id
 """
 _CLAIM: Final = """
     UPDATE outlast_procedures SET state = 'running', token = ?, owner = ?, began_at = ?, deaths = ?, waits_for = '' WHERE id = ?
@@ -138,11 +136,13 @@ def claim(
 ) -> list[ProcedureRecord]:
     """See the port."""
     _know(tx, runner)
+    # A kind that is paused is not asked for; keys that are, the statements leave out.
+    asked = [kind for kind in dict.fromkeys(kinds) if not tx.is_paused(kind, "")]
     claimed: dict[str, ProcedureRecord] = {}
     # Of those that need one lock the first gets it: the others are passed over, and more is looked for.
-    while len(claimed) < count:
+    while asked and len(claimed) < count:
         left_out = json.dumps([*without, *claimed])
-        found = _claimable(tx, json.dumps(kinds), left_out, count - len(claimed), oldest_first=oldest_first)
+        found = _claimable(tx, asked, left_out, count - len(claimed), oldest_first=oldest_first)
         taken = [record for record in found if _take_locks(tx, record)]
         claimed |= {record.id: _claimed(record, tx.now, runner) for record in taken}
         if len(taken) == len(found):
@@ -152,15 +152,18 @@ def claim(
     return list(claimed.values())
 
 
-def _claimable(tx: Transaction, kinds: str, without: str, count: int, *, oldest_first: bool) -> list[ProcedureRecord]:
+def _claimable(tx: Transaction, kinds: Sequence[str], without: str, count: int, *, oldest_first: bool) -> list[ProcedureRecord]:
     now = tx.now
-    found = [rows.record_of(row, now) for row in tx.rows(_LEFT_BY_THE_DEAD, now, kinds, without, count)]
+    found = tx.rows(_LEFT_BY_THE_DEAD, now, json.dumps(kinds), without)
     for priority in _PRIORITIES:
-        if not oldest_first and len(found) >= count and found[-1].priority >= priority:
+        if not oldest_first and sum(row[0] >= priority for row in found) >= count:
             break
-        found += [rows.record_of(row, now) for row in tx.rows(_DUE, priority, now, now, kinds, without, count)]
-    found.sort(key=lambda one: (0 if oldest_first else -one.priority, one.due_at or 0.0, one.id))
-    return found[:count]
+        for kind in kinds:
+            found += tx.rows(_DUE, kind, priority, now, now, without, count)
+    found.sort(key=lambda row: (0 if oldest_first else -row[0], row[1], row[2]))
+    ids = [row[2] for row in found[:count]]
+    read = {row[0]: rows.record_of(row, now) for row in tx.rows(_BY_IDS, json.dumps(ids))}
+    return [read[the_id] for the_id in ids]
 
 
 def _claimed(record: ProcedureRecord, now: float, runner: str) -> ProcedureRecord:

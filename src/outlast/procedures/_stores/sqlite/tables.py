@@ -27,7 +27,7 @@ _FIRST: Final = (
         WHERE state IN ('queued', 'running', 'waiting', 'dead')
     """,
     """
-    CREATE INDEX outlast_procedures_due ON outlast_procedures (priority, due_at, id)
+    CREATE INDEX outlast_procedures_due ON outlast_procedures (kind, priority, due_at, id)
         WHERE state IN ('queued', 'waiting') AND due_at IS NOT NULL
     """,
     "CREATE INDEX outlast_procedures_running ON outlast_procedures (owner) WHERE state = 'running'",
