@@ -21,6 +21,10 @@ def store_of(db: object, schema: str) -> ProcedureStore:
     if hasattr(db, "dependency") and hasattr(db, "claim"):
         return cast("ProcedureStore", db)
     packages = {".".join(cls.__module__.split(".")[:2]) for cls in type(db).__mro__}
+    if "outlast.sqlite" in packages:
+        from outlast.procedures._stores.sqlite import SqliteStore  # noqa: PLC0415 - an extra
+
+        return SqliteStore(cast("Sqlite", db))
     if "outlast.postgres" in packages:
         from outlast.procedures._stores.postgres import PostgresStore  # noqa: PLC0415 - an extra
 
