@@ -28,7 +28,7 @@ from outlast.procedures import Procedure, Procedures, Run, StepOutcome
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-LEASE_S = 1.0
+LEASE_S = 2.0
 SLEEP_S = 0.2
 BACKOFF = outlast.Backoff(base_s=0.01, cap_s=0.05)
 FINAL = {"done", "dead", "cancelled", "expired"}
