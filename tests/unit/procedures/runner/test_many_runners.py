@@ -1,4 +1,4 @@
-"""Three runners on one store through seeded troubles: one runner at a time for a key, and in the end everything has ended once."""
+"""Three runners on one store through seeded troubles: one runner at a time for a key, and in the end all has ended once."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, TypeVar
 
 import pytest
+from served_procedures import Served, served_by
 
 from fake_procedure_store import FakeStore
 from outlast import Backoff
@@ -21,7 +22,6 @@ from outlast.procedures import (
     ProcedureState,
 )
 from outlast.testing import Episode, Script, Trouble, run_virtual
-from served_procedures import Served, served_by
 
 if TYPE_CHECKING:
     from collections.abc import Callable
