@@ -212,7 +212,8 @@ class Runner:
         try:
             await self._driver.drive(claimed, stop)
         except Exception as exc:
-            # A defect of ours. The lease of this record is given back by the next heartbeat.
+            # A defect of ours. The record is given back by a heartbeat, which finds that nobody works on it.
+            self.desk.front.left(asyncio.get_running_loop().time(), claimed.record.of)
             logger.exception("procedures: the work on %s ended by a bug: %s", claimed.record.id, exc)  # noqa: TRY401
         finally:
             self.running.end(claimed)
