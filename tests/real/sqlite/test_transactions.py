@@ -67,6 +67,7 @@ def test_a_transaction_whose_past_is_over_begins_again_whole(tmp_path: Path, run
 
         await db.read(upgrade)  # Deferred, as no writer of ours is: it meets BUSY_SNAPSHOT.
         assert seen == [0, 1], "all of it was done again"
+        assert (db.done.restarts, db.done.rollbacks) == (1, 1)
         assert await db.read(count) == 2
         other.close()
         await db.close()
@@ -284,6 +285,19 @@ def test_a_file_that_is_gone_ends_its_use_and_is_not_made_again(tmp_path: Path, 
             assert (fault.kind, fault.scope, db.is_lost) == (Kind.FATAL, Scope.CHILD, True)
         with pytest.raises(Unavailable):
             await db.write(count)
+        assert db.shown.health().well is False
+        if db.is_lost:
+            [act] = db.shown.acts()
+            assert act.concerns == 1
+            db.path.unlink()
+            (tmp_path / "work.db-wal").unlink(missing_ok=True)
+            (tmp_path / "work.db-shm").unlink(missing_ok=True)
+            apsw.Connection(str(db.path)).execute("CREATE TABLE t(a, b)")
+            assert await act.run() == 1
+            await db.ready()
+            await db.write(execute("INSERT INTO t VALUES (1, 0)"))
+            assert await act.run() == 0
+            assert db.shown.health().well
         await db.close()
 
     run_async(main)
