@@ -18,7 +18,7 @@ from outlast.sqlite._faults import LOCKED, TIMEOUT, sqlite_rule
 from outlast.sqlite._log_growth import LogGrowth
 from outlast.sqlite._room import LowRoom, takes_anything
 from outlast.sqlite._shown import ShownSqlite
-from outlast.sqlite._thread import Call, ConnectionThread, Done, crowded
+from outlast.sqlite._thread import Call, ConnectionThread, Done, Place, crowded
 
 if TYPE_CHECKING:
     import os
@@ -103,10 +103,9 @@ class Sqlite(Dependency):
         """Transactions that were made."""
         self.shown: Final = ShownSqlite(self)
         """Its figures, health and act, for `service.show`."""
-        self._writer: Final = ConnectionThread(
-            self.path, f"{self.name}: writes", "BEGIN IMMEDIATE", self.done, self._check_room, self._growth.look
-        )
-        self._reader: Final = ConnectionThread(self.path, f"{self.name}: reads", "BEGIN DEFERRED", self.done)
+        writing = Place(self.path, "BEGIN IMMEDIATE", self.done, self._check_room, self._growth.look)
+        self._writer: Final = ConnectionThread(f"{self.name}: writes", writing)
+        self._reader: Final = ConnectionThread(f"{self.name}: reads", Place(self.path, "BEGIN DEFERRED", self.done))
 
     async def __aenter__(self) -> Self:
         """Open it for a block, as a service does for its own."""

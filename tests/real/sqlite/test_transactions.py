@@ -154,6 +154,30 @@ def test_what_hangs_holds_up_no_name_look_up_and_no_reader(tmp_path: Path, run_a
     run_async(main)
 
 
+def test_a_thread_that_is_stuck_keeps_its_connection_to_itself(tmp_path: Path, run_async: RunAsync) -> None:
+    async def main() -> None:
+        db = await opened(tmp_path / "work.db")
+        thaw, seen = threading.Event(), list[apsw.Connection]()
+
+        def stuck(connection: apsw.Connection) -> None:
+            seen.append(connection)
+            thaw.wait()
+
+        reading = asyncio.create_task(db.read(stuck))
+        while not seen:
+            await asyncio.sleep(0.001)
+        reading.cancel()
+        await db.close()
+        await db.open()
+        await db.read(seen.append)
+        assert seen[0] is not seen[1]
+        assert await db.read(count) == 0
+        thaw.set()
+        await db.close()
+
+    run_async(main)
+
+
 def test_only_its_own_threads_touch_a_connection(tmp_path: Path, run_async: RunAsync) -> None:
     async def main() -> None:
         db = await opened(tmp_path / "work.db")
