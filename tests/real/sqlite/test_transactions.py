@@ -75,6 +75,7 @@ def test_a_transaction_whose_past_is_over_begins_again_whole(tmp_path: Path, run
     run_async(main)
 
 
+@pytest.mark.short
 def test_what_is_cancelled_at_any_moment_is_done_or_not_and_leaves_nothing_open(tmp_path: Path, run_async: RunAsync) -> None:
     async def main() -> None:
         db = await opened(tmp_path / "work.db")
@@ -138,6 +139,7 @@ def test_an_error_rolls_all_back_and_says_nothing_about_the_file(tmp_path: Path,
     run_async(main)
 
 
+@pytest.mark.short
 def test_what_hangs_holds_up_no_name_look_up_and_no_reader(tmp_path: Path, run_async: RunAsync) -> None:
     async def main() -> None:
         db = await opened(tmp_path / "work.db")
@@ -154,6 +156,7 @@ def test_what_hangs_holds_up_no_name_look_up_and_no_reader(tmp_path: Path, run_a
     run_async(main)
 
 
+@pytest.mark.short
 def test_a_thread_that_is_stuck_keeps_its_connection_to_itself(tmp_path: Path, run_async: RunAsync) -> None:
     async def main() -> None:
         db = await opened(tmp_path / "work.db")

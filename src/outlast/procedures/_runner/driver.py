@@ -119,6 +119,7 @@ class Driver:
         action = next_action(body, now=now, cancel=claimed.cancel_requested, signals=work.record.signals)
         if isinstance(action, RunStep | RunUndo):
             if work.stop.requested or claimed.stopped:
+                body.not_begun()
                 await self._let_go(work, GiveBack(0.0), None)
                 return False
             if body.dirty:
