@@ -54,7 +54,7 @@ class Call(Generic[T]):
 
 @dataclass(slots=True)
 class Done:
-    """Counts of transactions since the start. Two threads write them: one in a million may be missed, and nothing depends on it."""
+    """Counts of transactions. Two threads write them: one in a million may be missed, and nothing depends on it."""
 
     commits: int = 0
     rollbacks: int = 0
