@@ -61,11 +61,13 @@ async def batches(stream: Stream) -> list[WatchBatch]:
     """All batches until the stream has ended, which is an error."""
     found: list[WatchBatch] = []
     one = watch(stream)
-    try:
-        while True:
+    ending = ""
+    while not ending:
+        try:
             found.append(await anext(one))
-    except ConnectionError as error:
-        assert "ended without a word" in str(error)
+        except ConnectionError as error:
+            ending = str(error)
+    assert ending == "etcd: watch: the stream ended without a word"
     return found
 
 

@@ -277,6 +277,11 @@ class Front:
         return KeyRefusal(failing.first, now - failing.since, max(0.0, wait), why, failing.id)
 
     @property
+    def is_holding(self) -> bool:
+        """Whether a cause is open: what ends, in whatever way, may let another begin."""
+        return bool(self._held)
+
+    @property
     def counts(self) -> FrontCounts:
         """The numbers now. May be read from another thread, as `open_causes`."""
         return FrontCounts(
