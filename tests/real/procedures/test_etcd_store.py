@@ -79,12 +79,22 @@ class EtcdRig(StoreRig):
 
 
 class TestTheStoreInEtcd(ProcedureStoreContract):
-    walks, steps, races = 1, 70, 100
+    walks, steps, races = 1, 50, 50
     is_whole = False
 
     @pytest.fixture
     def rig(self, etcd: EtcdServer) -> EtcdRig:
         return EtcdRig(etcd.url)
+
+    @pytest.mark.long
+    def test_pauses_are_listed_bounded_and_told(self, rig: StoreRig) -> None:
+        """Make a thousand writes."""
+        super().test_pauses_are_listed_bounded_and_told(rig)
+
+    @pytest.mark.long
+    def test_news_that_is_lost_is_said_to_be(self, rig: StoreRig) -> None:
+        """Make a thousand writes."""
+        super().test_news_that_is_lost_is_said_to_be(rig)
 
 
 @pytest.mark.long

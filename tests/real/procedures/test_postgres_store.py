@@ -58,7 +58,7 @@ class PostgresRig(StoreRig):
 
 
 class TestTheStoreInPostgres(ProcedureStoreContract):
-    walks, steps, races = 1, 70, 100
+    walks, steps, races = 1, 50, 100
 
     @pytest.fixture
     def rig(self, database: str) -> PostgresRig:
