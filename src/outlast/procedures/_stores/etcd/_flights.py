@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 from outlast import Stopping, Unavailable
 from outlast.etcd import Get, KeyValue, Put, Range, TxnResult
@@ -74,9 +74,7 @@ class Flights:
         """Make a change; None: what it compares is otherwise. Cancelled, it is made or not."""
         self._waiting.append(call)
         if len(self._flights) < FLIGHTS:
-            flight = asyncio.create_task(self._fly())
-            self._flights.add(flight)
-            flight.add_done_callback(self._flights.discard)
+            self._flights.add(asyncio.create_task(self._fly()))
         return await call.future
 
     async def close(self) -> None:
@@ -85,16 +83,22 @@ class Flights:
             await asyncio.wait(self._flights)
 
     async def _fly(self) -> None:
-        while self._waiting:
-            calls = self._pack()
-            try:
-                await self._sent(calls)
-            except BaseException as exc:
-                for call in calls:
-                    if not call.future.done():
-                        call.future.set_exception(exc if isinstance(exc, Exception) else Stopping("the flight was ended"))
-                if not isinstance(exc, Exception):
-                    raise
+        try:
+            while self._waiting:
+                await self._carry(self._pack())
+        finally:
+            # In the same step in which it found nothing more: whoever sends next then sees that it is over.
+            self._flights.discard(cast("asyncio.Task[None]", asyncio.current_task()))
+
+    async def _carry(self, calls: list[Call]) -> None:
+        try:
+            await self._sent(calls)
+        except BaseException as exc:
+            for call in calls:
+                if not call.future.done():
+                    call.future.set_exception(exc if isinstance(exc, Exception) else Stopping("the flight was ended"))
+            if not isinstance(exc, Exception):
+                raise
 
     def _pack(self) -> list[Call]:
         calls: list[Call] = []
