@@ -8,11 +8,13 @@ from outlast.changes import Changes, DeliveryPolicy
 from outlast.extend import Figure, SystemHealth
 from outlast.jobs import Job, Jobs
 from outlast.postgres import Postgres
+from outlast.procedures import Procedure
 
 db = Postgres("postgresql://localhost/shop")
 peer = outlast.Dependency("peer")
 service = outlast.Service("shop")
 jobs = Jobs(db)
+procedure = Procedure("create-table")
 
 
 @service.loop()  # type: ignore[type-var]
@@ -29,6 +31,15 @@ async def a_need_is_a_dependency(stop: outlast.Stop) -> None: ...
 
 @jobs.handler("pay")  # type: ignore[type-var]
 async def a_handler_is_given_its_job() -> None: ...
+
+
+@procedure.step  # type: ignore[arg-type]
+async def a_step_is_given_its_run() -> None: ...
+
+
+@procedure.step  # type: ignore[arg-type]
+def a_step_is_awaited(run: object) -> int:
+    return len(str(run))
 
 
 @peer.guard

@@ -21,6 +21,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "drill": ("outlast._cli.drill", "drill"),
         "jobs": ("outlast._cli.jobs", "jobs"),
         "changes": ("outlast._cli.changes", "changes"),
+        "procedures": ("outlast._cli.procedures", "procedures"),
         "streams": ("outlast._cli.streams", "streams"),
         "guard": ("outlast._cli.guard", "guard"),
         "logs": ("outlast._cli.logs", "logs"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -63,6 +64,11 @@ async def explain(desk: Desk, procedure: Procedure | None, of: KeyOf) -> Explana
 Told = tuple[str, str, Fault | None, float, float, str]
 
 
+def _command(act: str, *words: str) -> str:
+    """Return a command for a shell: names may hold spaces and quotes."""
+    return shlex.join(("outlast", "procedures", act, *words))
+
+
 def _nothing(state: ProcedureState | None) -> Told:
     match state:
         case None:
@@ -82,7 +88,7 @@ def _paused(desk: Desk, of: KeyOf) -> Told | None:
     for pause in (Pause(of.kind, of.key), Pause(of.kind), Pause()):
         if pause in desk.pauses:
             what = "the key" if pause.key else "the kind" if pause.kind else "everything"
-            command = " ".join(["outlast procedures resume", *filter(None, (pause.kind, pause.key))])
+            command = _command("resume", *filter(None, (pause.kind, pause.key)))
             return "paused", f"{what} is paused: nothing of it is begun", None, 0.0, 0.0, command
     return None
 
@@ -98,7 +104,7 @@ def _dependency(procedure: Procedure | None) -> Told | None:
 
 def _remembered(desk: Desk, of: KeyOf, now: float, record: ProcedureRecord | None) -> Told | None:
     known = desk.front.explain(now, of)
-    clear = f"outlast procedures clear {of.kind} {of.key}"
+    clear = _command("clear", of.kind, of.key)
     if known is not None and known.why is Why.CAUSE:
         text = "many keys of its kind fail by one cause: one is tried at a time until that is gone"
         return "cause", text, known.fault, known.since_s, known.retry_after_s, "mend the cause; what waits goes on by itself"
@@ -114,20 +120,20 @@ def _remembered(desk: Desk, of: KeyOf, now: float, record: ProcedureRecord | Non
 
 
 async def _of_record(desk: Desk, record: ProcedureRecord) -> Told | None:
-    cancel = f"outlast procedures cancel {record.id}"
+    cancel = _command("cancel", record.id)
     since_s = max(0.0, record.read_at - record.created_at)
     fault = None if record.last_fault is None else last_fault(record)
     wait_s = 0.0 if record.due_at is None else max(0.0, record.due_at - record.read_at)
     if record.state is ProcedureState.WAITING:
         if record.waits_for:
             text = f"it waits for the signal {record.waits_for!r}"
-            return "signal", text, None, since_s, wait_s, f"outlast procedures signal {record.id} {record.waits_for}"
+            return "signal", text, None, since_s, wait_s, _command("signal", record.id, record.waits_for)
         if fault is not None:
             return "backoff", "an attempt failed, and the next has its time", fault, since_s, wait_s, cancel
         return "sleep", "it waits for its time", None, since_s, wait_s, cancel
     if record.state is ProcedureState.QUEUED and record.locks and (holder := await _holder(desk, record)) is not None:
         text = f"{holder.kind}/{holder.key} ({holder.id}) holds a lock that it needs"
-        return "lock", text, fault, since_s, 0.0, f"outlast procedures cancel {holder.id}"
+        return "lock", text, fault, since_s, 0.0, _command("cancel", holder.id)
     return None
 
 

@@ -16,13 +16,22 @@ class ProcedureHandle:
     record has the key.
     """
 
-    __slots__ = ("_procedures", "id", "key", "kind")
+    __slots__ = ("_procedures", "id", "key", "kind", "live_at")
 
-    def __init__(self, procedures: Procedures, id: str, kind: str, key: str) -> None:  # noqa: A002 - the name it has everywhere
+    def __init__(
+        self,
+        procedures: Procedures,
+        id: str,  # noqa: A002 - the name it has everywhere
+        kind: str,
+        key: str,
+        live_at: float | None = None,
+    ) -> None:
         self._procedures = procedures
         self.id = id
         self.kind = kind
         self.key = key
+        self.live_at = live_at
+        """The time on the event loop's clock at which the record was live, as far as this process knew; None: unknown."""
 
     def __repr__(self) -> str:
         """Show which record it is; nothing is read."""

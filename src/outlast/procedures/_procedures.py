@@ -7,6 +7,7 @@ import contextlib
 import secrets
 import time
 import uuid
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from outlast import Admission, Service
     from outlast.procedures._model import Counts, Submitted
     from outlast.procedures._procedure import Procedure
+    from outlast.procedures._tally import Tally
 
 Records = list[ProcedureRecord]
 Pauses = list[Pause]
@@ -66,6 +68,7 @@ class Procedures:
     There is at most one live record for each key of a kind: a submission of one that is queued or running joins it. A key that
     failed is refused from memory, with the first cause, until its backoff has passed; then the next submission is its probe.
 
+    - `schema`: where its tables lie, in PostgreSQL.
     - `slots`: how many run at a time in this process. What sleeps or waits holds none.
     - `journal_path`: where this process keeps what is finished while the store is away. Each runner needs its own, and finds it
       again after a restart.
@@ -82,6 +85,7 @@ class Procedures:
         db: object,
         procedures: Sequence[Procedure] = (),
         *,
+        schema: str = "outlast",
         slots: int = limits.SLOTS,
         journal_path: str | os.PathLike[str] | None = None,
         lease_s: float = limits.LEASE_S,
@@ -96,7 +100,7 @@ class Procedures:
         make: bool = True,
     ) -> None:
         """Do nothing yet. Raises `ConfigurationError` for a setting, `InvalidProcedureError` for a procedure."""
-        self.store = store_of(db)
+        self.store = store_of(db, schema)
         if backlog_max is None:
             backlog_max = min(limits.BACKLOG_MAX, self.store.records_max or limits.BACKLOG_MAX)
         limits.number("backlog_max", backlog_max, 1, limits.RECORDS_LIMIT)
@@ -120,7 +124,12 @@ class Procedures:
         self._runner_id = uuid.uuid4().hex
         self._desk = Desk(self.store, self._runner_id, backlog_max=backlog_max, make=make)
         self._background = Background(self._desk)
-        self._last_ms = 0
+        self._last_id = 0
+
+    @property
+    def tally(self) -> Tally:
+        """The numbers of this process, since it began: refusals by reason, ends by state, and more."""
+        return self._desk.tally
 
     # Where it runs.
 
@@ -133,8 +142,9 @@ class Procedures:
             raise ConfigurationError(msg)
         self._background.attached = True
         if not run:
-            service.task(needs=self.store.dependency, name="procedures news")(self._desk.run_news)
-            service.task(needs=self.store.dependency, name="procedures upkeep")(self._desk.run_upkeep)
+            service.needs(self.store.dependency)
+            service.task(name="procedures news")(partial(self._desk.keep, self._desk.run_news))
+            service.task(name="procedures upkeep")(partial(self._desk.keep, self._desk.run_upkeep))
             return None
         if not self.procedures:
             msg = "procedures: there is none to run; give them to Procedures, or attach with run=False"
@@ -199,7 +209,7 @@ class Procedures:
         answer = self._desk.front.submit(now, of, deadline_s)
         if isinstance(answer, Join) and answer.id:
             self._desk.tally.joined += 1
-            return ProcedureHandle(self, answer.id, kind, key)
+            return ProcedureHandle(self, answer.id, kind, key, now)
         if isinstance(answer, KeyRefusal):
             raise self._refused(of, answer)
         made = False
@@ -243,6 +253,7 @@ class Procedures:
         except Unavailable as exc:
             self._desk.front.not_created(item.of)
             why = "store" if exc.owner is self.store.dependency else "admission"
+            self._desk.tally.refused[why] += 1
             handle = ProcedureHandle(self, item.id if why == "store" else "", kind, key)
             raise ProcedureRefused(handle, exc.fault, exc.since_s, exc.retry_after_s, why) from exc
         except Stopping:
@@ -250,35 +261,39 @@ class Procedures:
             raise
         except Exception as exc:
             self._desk.front.not_created(item.of)
+            self._desk.tally.refused["store"] += 1
             refusal = self.store.dependency.refusal(exc, retry_after_s=RETRY_S)
             handle = ProcedureHandle(self, item.id, kind, key)
             raise ProcedureRefused(handle, refusal.fault, refusal.since_s, refusal.retry_after_s, "store") from exc
         if submitted.answer is Submission.FAILING:
             raise self._failing(item.of, submitted)
-        if joined:
-            # Its own deadline was not part of what the store was asked.
-            self._desk.front.submit(asyncio.get_running_loop().time(), item.of, item.deadline_s)
-        return ProcedureHandle(self, submitted.record.id, kind, key)
+        if joined or submitted.answer is Submission.JOINED:
+            self._desk.tally.joined += 1
+        return ProcedureHandle(self, submitted.record.id, kind, key, asyncio.get_running_loop().time())
 
     def _refused(self, of: KeyOf, refusal: KeyRefusal) -> ProcedureRefused:
+        self._desk.tally.refused[refusal.why.value] += 1
         handle = ProcedureHandle(self, refusal.id, of.kind, of.key)
         return ProcedureRefused(handle, refusal.fault, refusal.since_s, refusal.retry_after_s, refusal.why.value)
 
     def _failing(self, of: KeyOf, submitted: Submitted) -> ProcedureRefused:
         record = submitted.record
         wait_s = max(0.0, (record.until_at or record.read_at) - record.read_at)
+        self._desk.tally.refused["failing"] += 1
         handle = ProcedureHandle(self, record.id, of.kind, of.key)
         return ProcedureRefused(handle, first_fault(record), max(0.0, record.read_at - record.created_at), wait_s, "failing")
 
     def _check_backlog(self, of: KeyOf, now: float) -> None:
         full = self._desk.backlog.refusal(now)
         if full is not None:
+            self._desk.tally.refused["backlog"] += 1
             raise ProcedureRefused(ProcedureHandle(self, "", *of), *full, "backlog")
 
     def _new_id(self) -> str:
-        """Return 32 hexadecimal digits that sort by the time: milliseconds, then chance."""
-        self._last_ms = max(self._last_ms, time.time_ns() // 1_000_000)
-        return f"{self._last_ms:012x}{secrets.token_hex(10)}"
+        """Return 32 hexadecimal digits: milliseconds, a number, and chance. Those of a process sort as they were made."""
+        # 65,536 for each millisecond; in one that has more they run ahead of the clock.
+        self._last_id = max(self._last_id + 1, time.time_ns() // 1_000_000 << 16)
+        return f"{self._last_id:016x}{secrets.token_hex(8)}"
 
     def _json(self, kind: str, payload: object) -> str:
         try:
@@ -378,11 +393,14 @@ class Procedures:
         if not record_id:
             return None
         await self._background.begin()
+        first_s = self._desk.first_look_s(handle.live_at)
+        if timeout_s is None:
+            return await self._desk.waits.end_of(record_id, first_s)
         try:
             async with asyncio.timeout(timeout_s):
-                return await self._desk.waits.end_of(record_id)
+                return await self._desk.waits.end_of(record_id, first_s)
         except TimeoutError:
-            raise WaitTimeoutError(handle, timeout_s or 0.0) from None
+            raise WaitTimeoutError(handle, timeout_s) from None
 
     async def _id_of(self, handle: ProcedureHandle) -> str:
         if handle.id:

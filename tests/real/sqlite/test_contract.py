@@ -44,7 +44,7 @@ class SqliteRig(PlainRig):
             self.other.close()
 
     def adapter(self) -> Sqlite:
-        self.adapters.append(Sqlite(self.path, timeout_s=0.3, probe_timeout_s=1.0))
+        self.adapters.append(Sqlite(self.path, timeout_s=0.6, probe_timeout_s=1.0))
         return self.adapters[-1]
 
     async def call(self, adapter: Sqlite) -> None:
@@ -52,10 +52,14 @@ class SqliteRig(PlainRig):
 
     def failures(self) -> dict[str, Failure]:
         async def locked(db: Sqlite) -> None:
-            # Another process holds the lock for a moment: past the deadline of one, not of those after it.
+            # Another process holds the lock past the deadline of one, and lets it go to those who come after.
+            await self.call(db)
             self.other.execute("BEGIN IMMEDIATE")
-            asyncio.get_running_loop().call_later(0.15, self.other.execute, "COMMIT")
-            await db.write(lambda connection: connection.execute("DELETE FROM t"), deadline_s=0.05)
+            releasing = asyncio.create_task(self.release_for_the_probe(db))
+            try:
+                await db.write(lambda connection: connection.execute("DELETE FROM t"))
+            finally:
+                await releasing
 
         def statement(text: str, *values: object) -> Callable[[Sqlite], Any]:
             return lambda db: db.write(lambda connection: connection.execute(text, values))  # type: ignore[arg-type]
@@ -69,6 +73,13 @@ class SqliteRig(PlainRig):
             "too few values": Failure(statement("SELECT ?, ?", 1), Kind.REJECTED, Scope.CALL),
             "slow": Failure(statement(numbers), Kind.TRANSIENT, Scope.CALL),
         }
+
+    async def release_for_the_probe(self, db: Sqlite) -> None:
+        first = None
+        while first is None or db._writer._call in {None, first}:
+            first = first or db._writer._call
+            await asyncio.sleep(0.005)
+        self.other.execute("COMMIT")
 
     def refuse(self) -> None:
         self.other.execute("BEGIN IMMEDIATE")

@@ -52,8 +52,7 @@ class Background:
     async def _keep(self, work: Callable[[Stop], Awaitable[None]], stop: Stop) -> None:
         while not stop.requested:
             try:
-                await self._desk.store.dependency.ready(stop=stop)
-                await work(stop)
+                await self._desk.keep(work, stop)
             except Stopping:
                 return
             except Exception as exc:  # noqa: BLE001 - the dependency has it, or the next round meets it again

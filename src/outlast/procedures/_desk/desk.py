@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import random
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from typing import TYPE_CHECKING, Final
 
-from outlast import Fault, Kind
+from outlast import Fault, Kind, Stopping, Unavailable
 from outlast.extend import fault_of_record
 from outlast.procedures._decisions.front import Front
 from outlast.procedures._desk.live_count import LiveCount
@@ -17,7 +17,7 @@ from outlast.procedures._model import FINAL, Pause, ProcedureState, StoreEventKi
 from outlast.procedures._tally import Tally
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
     from contextlib import AbstractContextManager
 
     from outlast import Stop
@@ -30,6 +30,11 @@ NEWS_S: Final = 15.0
 LOAD_BATCH: Final = 1_000
 LOAD_MAX: Final = 50_000
 """Dead records that are loaded: as many as the memory of failure holds."""
+AGAIN_S: Final = 1.0
+"""Between two tries of regular work while the store is down."""
+SOON_S: Final = 0.05
+LIKELY_OURS_S: Final = 0.5
+"""A record that was live a moment ago is looked for after this time, where this process may have it itself."""
 EXTEND_S: Final = 0.25
 """Between two looks for deadlines that joiners have put off."""
 UNKNOWN: Final = Fault(Kind.BUG, "unknown", "the record says of no fault", "procedures")
@@ -65,6 +70,31 @@ class Desk:
                 if self._make:
                     await self.store.open()
                 self._opened = True
+
+    async def keep(self, work: Callable[[Stop], Awaitable[None]], stop: Stop) -> None:
+        """Do regular work until the stop, and go on with it when the store is back.
+
+        It is tried while the store is down, too: one that has no room down to its last byte still reads, deletes and renews.
+        Raises what is no outage.
+        """
+        dependency = self.store.dependency
+        while not stop.requested:
+            try:
+                await self.open()
+                await work(stop)
+            except Stopping:
+                raise
+            except Exception as exc:
+                if (
+                    not isinstance(exc, Unavailable)
+                    and not dependency.classifiers.classify(exc, source=dependency.name).is_evidence
+                ):
+                    raise
+                with suppress(Unavailable):
+                    await dependency.ready(timeout_s=AGAIN_S, stop=stop)
+                if dependency.passable:
+                    # An outage of something else, or one that is over.
+                    await stop.sleep(SOON_S)
 
     # Submissions.
 
@@ -115,6 +145,12 @@ class Desk:
         since_s = max(0.0, record.read_at - record.created_at)
         self.front.failing(now, record.of, record.id, first, last, failures=record.failures, since_s=since_s, until_s=until_s)
 
+    def first_look_s(self, live_at: float | None) -> float:
+        """Return in how many seconds to look first for a record that was live then: this process is likely to claim it."""
+        if live_at is None or self.runner is None:
+            return 0.0
+        return max(0.0, live_at + LIKELY_OURS_S - asyncio.get_running_loop().time())
+
     def _is_here(self, record_id: str) -> bool:
         return self.runner is not None and self.runner.running.get(record_id) is not None
 
@@ -129,7 +165,6 @@ class Desk:
 
     async def run_news(self, stop: Stop) -> None:
         """Load what the store remembers, then follow its news until the stop. Raises the faults of the store."""
-        await self.open()
         while not stop.requested:
             if self._number is None:
                 news = await self.store.news(None, 0.0)
@@ -148,7 +183,6 @@ class Desk:
 
     async def run_upkeep(self, stop: Stop) -> None:
         """Put off deadlines for joiners, and count the backlog now and then, until the stop."""
-        await self.open()
         while not stop.requested:
             later = self.front.later(asyncio.get_running_loop().time())
             if later:

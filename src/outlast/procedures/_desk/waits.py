@@ -63,14 +63,18 @@ class Waits:
         """Return whether somebody waits for a record."""
         return record_id in self._watched
 
-    async def end_of(self, record_id: str) -> ProcedureRecord | None:
-        """Return the record once it has ended; None when there is none any more."""
+    async def end_of(self, record_id: str, first_s: float = 0.0) -> ProcedureRecord | None:
+        """Return the record once it has ended; None when there is none any more.
+
+        The first look is in `first_s` seconds: it was live a moment ago, and is likely to be claimed by this process.
+        """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[ProcedureRecord | None] = loop.create_future()
         watched = self._watched.get(record_id)
         if watched is None:
             watched = self._watched[record_id] = Watched(loop.time())
-            self._plan(record_id, watched, 0.0)
+            watched.wait_s = max(FIRST_S, first_s)
+            self._plan(record_id, watched, first_s)
         watched.futures.add(future)
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._look(), name="outlast procedures waits")

@@ -34,7 +34,7 @@ class Body:
     is recorded *before* the next step or undo is begun.
     """
 
-    __slots__ = ("dirty", "kept", "life", "procedure", "took")
+    __slots__ = ("_begins", "dirty", "kept", "life", "procedure", "took")
 
     def __init__(self, procedure: Procedure, life: str, kept: Kept) -> None:
         """Use `Body.of`. `life` begins its idempotency keys."""
@@ -44,6 +44,8 @@ class Body:
         self.dirty = False
         self.took: list[str] = []
         """Signals that were taken since it was last recorded."""
+        self._begins = False
+        """Whether the next step was not begun before this claim."""
 
     @classmethod
     def of(cls, procedure: Procedure, record: ProcedureRecord) -> Body:
@@ -75,7 +77,13 @@ class Body:
         """Return the state of the next step, which is begun by this."""
         if self.kept.at is None:
             self.kept.at = Begun(step.name)
+            self._begins = True
         return self.kept.at
+
+    def not_begun(self) -> None:
+        """Note that the step which `next_action` told to run is not begun after all: it is nobody's then, and may still change."""
+        if self._begins and self.kept.undoing is None:
+            self.kept.at = None
 
     def step_done(self, result_json: str) -> None:
         """Note that the next step is done. If all results together are too large, it fails instead: REJECTED."""

@@ -125,7 +125,7 @@ def _run(body: Body, step: Step) -> RunStep | None:
 
 def _sleep(body: Body, step: SleepStep, now: float) -> Sleep | None:
     remaining_s = _remaining_s(body.begun(step), step.seconds, now)
-    if remaining_s > EARLY_S:
+    if remaining_s > 0:
         return Sleep(remaining_s)
     body.step_done("null")
     return None
@@ -139,7 +139,7 @@ def _wait(body: Body, step: WaitStep, now: float, signals: Sequence[Signal]) -> 
         return None
     begun = body.begun(step)
     remaining_s = None if step.timeout_s is None else _remaining_s(begun, step.timeout_s, now)
-    if remaining_s is None or remaining_s > EARLY_S:
+    if remaining_s is None or remaining_s > 0:
         return WaitFor(step.name, remaining_s)
     if step.default_json is None:
         body.fail(rejected("no signal", f"signal {step.name!r} did not come within {step.timeout_s:g} s"))
@@ -152,6 +152,8 @@ def _remaining_s(begun: Begun, seconds: float, now: float) -> float:
     """Return the rest of a time that began when it was first recorded. If the store's clock went back, never longer."""
     if begun.until_at is None or begun.until_at - now > seconds:
         begun.until_at = now + seconds
+    elif begun.until_at - now <= EARLY_S:
+        return 0.0
     return begun.until_at - now
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from outlast import Fault, Kind
@@ -118,6 +119,7 @@ class Driver:
         action = next_action(body, now=now, cancel=claimed.cancel_requested, signals=work.record.signals)
         if isinstance(action, RunStep | RunUndo):
             if work.stop.requested or claimed.stopped:
+                body.not_begun()
                 await self._let_go(work, GiveBack(0.0), None)
                 return False
             if body.dirty:
@@ -143,9 +145,11 @@ class Driver:
             if not claimed.begin(Doing.STEP if isinstance(action, RunStep) else Doing.UNDO):
                 self._check(claimed)
                 return True
+            claimed.progress = partial(_progress, work, action)
             try:
                 result = await self._called(work, action)
             finally:
+                claimed.progress = None
                 claimed.end()
             text = self._json(record.kind, result)
         except BaseException as exc:
@@ -257,6 +261,8 @@ class Driver:
 
     async def _record(self, claimed: Claimed, write: RecordWrite) -> None:
         """Return when the write is safe. Raises `LostError` if the claim is not ours any more."""
+        if claimed.saying is not None:
+            await asyncio.wait({claimed.saying})
         self._check(claimed)
         claimed.said = None
         in_store = await self._recorder.record(write)
@@ -292,6 +298,10 @@ async def _limited(work: Awaitable[Any], limit_s: float | None) -> Any:  # noqa:
         return await work
     async with asyncio.timeout(limit_s):
         return await work
+
+
+def _progress(work: Work, action: RunStep | RunUndo, text: str) -> RecordWrite:
+    return write_of(work.record, work.body, action, progress=text)
 
 
 def _plain(record: ProcedureRecord, state: ProcedureState) -> RecordWrite:

@@ -8,6 +8,7 @@ import os
 import socket
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from outlast import progress
@@ -20,9 +21,11 @@ from outlast.procedures._runner.driver import Driver
 from outlast.procedures._runner.failures import Failures
 from outlast.procedures._runner.heartbeat import Heartbeat
 from outlast.procedures._runner.lease import Lease
+from outlast.procedures._runner.progress import ProgressLoop
 from outlast.procedures._runner.recording import Writing, writes_journal
 from outlast.procedures._runner.running import Claimed, Running, Why
 from outlast.procedures._runner.sweeper import Sweeper
+from outlast.procedures._shown import ShownProcedures
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -80,6 +83,7 @@ class Runner:
         )
         self.needs.wake = self.claimer.wake
         self.heartbeat = Heartbeat(self, f"{socket.gethostname()}:{os.getpid()}")
+        self.progress = ProgressLoop(store, self.recorder, self.running)
         self.sweeper = Sweeper(store, settings.sweep, desk.tally)
         self._driver = Driver(
             procedures,
@@ -107,31 +111,39 @@ class Runner:
             service.needs(*procedure.needs)
         service.on_start(self.recorder.open)
         service.on_stop(self._close)
-        need: Dependency = store.dependency
-        service.task(needs=need, name="procedures news")(desk.run_news)
-        service.task(needs=need, name="procedures upkeep")(desk.run_upkeep)
-        service.task(needs=need, name="procedures heartbeat")(self._beat)
-        service.task(needs=need, name="procedures claimer")(self._claim)
-        service.task(needs=need, name="procedures sweeper")(self._sweep)
+        service.needs(store.dependency)
+        # A store without room is down for those who claim, and not for those who make room, listen, or renew a lease.
+        for name, work in (
+            ("news", desk.run_news),
+            ("upkeep", desk.run_upkeep),
+            ("heartbeat", self.heartbeat.run),
+            ("sweeper", self.sweeper.run),
+        ):
+            service.task(name=f"procedures {name}")(partial(desk.keep, work))
+        service.task(needs=store.dependency, name="procedures claimer")(self._claim)
         service.task(name="procedures lease")(self.lease.watch)
+        service.task(name="procedures progress")(self.progress.run)
         service.task(name="procedures")(self._work)
+        shown = ShownProcedures(
+            store.dependency.name,
+            store,
+            desk.tally,
+            desk.front,
+            self.recorder,
+            self.failures.steps,
+            slots=self.slots,
+            running=lambda: len(self.running),
+        )
+        shown.attach(service)
 
     def _needed(self) -> Mapping[str, tuple[Dependency, ...]]:
         return {kind: procedure.needs for kind, procedure in self._procedures.items()}
 
     # The tasks.
 
-    async def _beat(self, stop: Stop) -> None:
-        await self.desk.open()
-        await self.heartbeat.run(stop)
-
     async def _claim(self, stop: Stop) -> None:
         await self.desk.open()
         await self.claimer.run(stop)
-
-    async def _sweep(self, stop: Stop) -> None:
-        await self.desk.open()
-        await self.sweeper.run(stop)
 
     async def _work(self, stop: Stop) -> None:
         """Stand for all records in the drain: what is under way may finish, and is then given back."""

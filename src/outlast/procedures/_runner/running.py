@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Final
 from outlast.extend import plain_text
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Iterator
+    from collections.abc import Callable, Coroutine, Iterator
 
-    from outlast.procedures._model import ProcedureRecord
+    from outlast.procedures._model import ProcedureRecord, RecordWrite
 
 
 SAID_CHARS_MAX: Final = 500
@@ -49,8 +49,10 @@ class Claimed:
         "in_journal",
         "interrupted",
         "lost",
+        "progress",
         "record",
         "said",
+        "saying",
         "stopped",
         "task",
     )
@@ -69,6 +71,10 @@ class Claimed:
         """Whether what was recorded last is in the journal only."""
         self.said: str | None = None
         """The newest progress of the step, not recorded yet."""
+        self.progress: Callable[[str], RecordWrite] | None = None
+        """Makes the write of a progress, while a step is under way."""
+        self.saying: asyncio.Future[bool] | None = None
+        """The write of a progress on its way: no other write of the record is made beside it."""
         self.task: asyncio.Task[None] | None = None
 
     def store_now(self, now: float) -> float:
@@ -78,6 +84,13 @@ class Claimed:
     def say(self, text: str) -> None:
         """Note the progress of the step."""
         self.said = plain_text(text, SAID_CHARS_MAX)
+
+    def said_so(self, saying: asyncio.Future[bool]) -> None:
+        """Note that the write of a progress has ended."""
+        self.saying = None
+        if not saying.cancelled():
+            # A failure is the recorder's, which has said so.
+            saying.exception()
 
     def begin(self, doing: Doing) -> bool:
         """Begin something that may be interrupted; return False if that has happened already."""

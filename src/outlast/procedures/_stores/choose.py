@@ -7,13 +7,22 @@ from typing import TYPE_CHECKING, cast
 from outlast import ConfigurationError
 
 if TYPE_CHECKING:
+    from outlast.postgres import Postgres
     from outlast.procedures._stores.port import ProcedureStore
 
 
-def store_of(db: object) -> ProcedureStore:
-    """Return the store of procedures that lies in `db`, or `db` if it is one. Raises `ConfigurationError` for anything else."""
+def store_of(db: object, schema: str) -> ProcedureStore:
+    """Return the store of procedures that lies in `db`, or `db` if it is one; `schema` is that of a PostgreSQL.
+
+    Raises `ConfigurationError` for anything else.
+    """
     if hasattr(db, "dependency") and hasattr(db, "claim"):
         return cast("ProcedureStore", db)
+    packages = {".".join(cls.__module__.split(".")[:2]) for cls in type(db).__mro__}
+    if "outlast.postgres" in packages:
+        from outlast.procedures._stores.postgres import PostgresStore  # noqa: PLC0415 - an extra
+
+        return PostgresStore(cast("Postgres", db), schema=schema)
     wanted = "an outlast.sqlite.Sqlite, outlast.postgres.Postgres or outlast.etcd.Etcd"
     msg = f"procedures: they are kept in {wanted}, not in a {type(db).__name__}"
     raise ConfigurationError(msg)

@@ -33,10 +33,15 @@ class ProcedureStore(Protocol):
     error it is unknown whether the call was done; to repeat it is harmless (`submit`: the id, `record`: the token).
     """
 
-    dependency: Dependency
-    """The dependency that its users need."""
-    records_max: int | None
-    """Records it should hold at most, of all states; None: what its server can."""
+    @property
+    def dependency(self) -> Dependency:
+        """The dependency that its users need."""
+        ...
+
+    @property
+    def records_max(self) -> int | None:
+        """Records it should hold at most, of all states; None: what its server can."""
+        ...
 
     async def open(self) -> None:
         """Make the tables, or bring them to the newest format. Raises `NewerFormatError`. Many processes may call it at once."""

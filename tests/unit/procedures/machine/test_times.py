@@ -82,6 +82,15 @@ def test_a_claim_that_comes_a_little_early_goes_on() -> None:
     assert rig.record.state is ProcedureState.DONE
 
 
+def test_a_sleep_of_a_moment_is_one_all_the_same() -> None:
+    procedure = Procedure("moment")
+    procedure.sleep("pause", 0.01)
+    rig = Rig(procedure)
+    rig.run(claims=1)
+    assert (rig.record.state, rig.record.due_at) == (ProcedureState.WAITING, BEGAN + 0.01)
+    assert rig.run() is ProcedureState.DONE
+
+
 def test_a_wait_that_gets_no_signal_in_its_time_fails_and_is_undone() -> None:
     rig = Rig(waiting())
     assert rig.run() is ProcedureState.DEAD

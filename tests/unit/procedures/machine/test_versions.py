@@ -115,6 +115,51 @@ def test_steps_that_were_not_begun_may_change() -> None:
     assert rig.world.done() == ["one", "new", "third"]
 
 
+def between(rig: Rig, *, runs: bool) -> str:
+    """The body as a runner gives it back whose stop came after step one, before or after step two was called."""
+    body = Body.of(rig.procedure, rig.record)
+    next_action(body, now=rig.now)
+    body.step_done('"one"')
+    assert isinstance(next_action(body, now=rig.now), RunStep)
+    if runs:
+        body.step_failed(fault(Kind.STOPPING), rig.rng)
+    else:
+        body.not_begun()
+    return body.encode()
+
+
+def test_a_step_that_the_stop_kept_from_beginning_may_change_as_well() -> None:
+    rig = Rig(of_steps("one", "two"))
+    rig.record = replace(rig.record, body_json=between(rig, runs=False))
+    rig.procedure = of_steps("one", "new", "two", version=2)
+    assert rig.run() is ProcedureState.DONE
+    assert rig.world.done() == ["new", "two"]
+
+
+def test_one_that_was_begun_before_and_is_not_begun_now_is_still_the_one_that_was_begun() -> None:
+    rig = Rig(of_steps("one", "two"))
+    rig.record = replace(rig.record, body_json=between(rig, runs=True))
+    body = Body.of(rig.procedure, rig.record)
+    next_action(body, now=rig.now)
+    body.not_begun()
+    rig.record = replace(rig.record, body_json=body.encode())
+    rig.procedure = of_steps("one", "new", "two", version=2)
+    rig.run(claims=1)
+    assert isinstance(rig.refused, StepsChangedError)
+
+
+def test_a_stop_before_an_undo_leaves_the_step_whose_outcome_is_unknown_to_be_undone() -> None:
+    rig = Rig(of_steps("one", "two"))
+    body = Body.of(rig.procedure, rig.record)
+    next_action(body, now=rig.now)
+    body.step_failed(fault(Kind.REJECTED), rig.rng)
+    assert isinstance(next_action(body, now=rig.now), RunUndo)
+    body.not_begun()
+    rig.record = replace(rig.record, body_json=body.encode())
+    assert rig.run() is ProcedureState.DEAD
+    assert rig.world.done() == ["one:undo"]
+
+
 def test_the_deaths_of_runners_are_counted_through_a_change_of_the_code() -> None:
     rig = Rig(of_steps("one", "sleep", "three"))
     old = rig.procedure

@@ -1,0 +1,130 @@
+"""The store that a command is about, as an operator writes it: a file, the DSN of a PostgreSQL, the URL of an etcd."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import unquote, urlsplit
+
+import click
+
+from outlast import ConfigurationError
+from outlast._cli.errors import CommandError, Exit
+
+if TYPE_CHECKING:
+    from outlast import Dependency
+
+    _Stores = click.ParamType["StorePlace"]
+else:
+    # Older versions of click have no type argument here.
+    _Stores = click.ParamType
+
+VARIABLE: Final = "OUTLAST_PROCEDURES_STORE"
+TIMEOUT_S: Final = 5.0
+"""Somebody waits at the terminal."""
+CONNECTIONS_MAX: Final = 2
+"""One to act, and one to listen meanwhile."""
+FORMS: Final = "a file (work.db, sqlite:work.db), postgresql://HOST/DATABASE or etcd://HOST:PORT[/PREFIX]"
+_WORDS: Final = re.compile(r"[a-z_]+ *=")
+"""The DSN of a PostgreSQL in words: `host=db dbname=shop`."""
+ETCD: Final = {"etcd": "http", "etcds": "https"}
+ETCD_PORT: Final = 2379
+
+
+@dataclass(frozen=True, slots=True)
+class StorePlace:
+    """A store. Its text may hold a password and is never printed; `str` is for people."""
+
+    scheme: str
+    """sqlite, postgresql, etcd or etcds."""
+    text: str = field(repr=False)
+    """A path, or the whole URL."""
+
+    def __str__(self) -> str:
+        if self.scheme == "sqlite":
+            return f"the file {self.text}"
+        if self.scheme == "postgresql":
+            from outlast.postgres import redact_dsn
+
+            return f"PostgreSQL at {redact_dsn(self.text)}"
+        url = urlsplit(self.text)
+        return f"etcd at {url.netloc.rpartition('@')[2]}{url.path}"
+
+    def open(self) -> Dependency:
+        """Return the dependency, not opened. Raises `CommandError`: 66 for a file that is not there, 78 for what cannot work."""
+        try:
+            return self._made()
+        except ImportError as error:
+            extra = {"sqlite": "sqlite", "postgresql": "postgres"}.get(self.scheme, "http")
+            raise CommandError(f'{self}: {error}; pip install "outlast[{extra}]"', Exit.CONFIGURATION) from error
+        except (ConfigurationError, ValueError) as error:
+            raise CommandError(f"{self}: {error}", Exit.CONFIGURATION) from None
+
+    def _made(self) -> Dependency:
+        match self.scheme:
+            case "sqlite":
+                path = Path(self.text)
+                if not path.exists():
+                    # To look must not make one.
+                    raise CommandError(f"there is no file {path}; name the file of the service's store", Exit.NO_INPUT)
+                from outlast.sqlite import Sqlite
+
+                return Sqlite(path, timeout_s=TIMEOUT_S)
+            case "postgresql":
+                from outlast.postgres import Postgres
+
+                return Postgres(
+                    self.text,
+                    connections_max=CONNECTIONS_MAX,
+                    connect_timeout_s=TIMEOUT_S,
+                    application_name="outlast-cli",
+                    writable=True,
+                )
+            case _:
+                from outlast.etcd import Etcd
+
+                return Etcd(**self._etcd())
+
+    def _etcd(self) -> dict[str, Any]:
+        url = urlsplit(self.text)
+        login, _, hosts = url.netloc.rpartition("@")
+        user, _, password = login.partition(":")
+        scheme = ETCD[self.scheme]
+        places = [host if ":" in host.rpartition("]")[2] else f"{host}:{ETCD_PORT}" for host in hosts.split(",")]
+        return {
+            "endpoints": [f"{scheme}://{place}" for place in places],
+            "user": unquote(user),
+            "password": unquote(password),
+            "prefix": unquote(url.path.removeprefix("/")),
+            "timeout_s": TIMEOUT_S,
+        }
+
+
+class Store(_Stores):
+    """A store in one of the forms above."""
+
+    name = "store"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> StorePlace:
+        """Return it; a usage error, which quotes no password, for anything else."""
+        if isinstance(value, StorePlace):
+            return value
+        text = str(value).strip()
+        scheme, colon, rest = text.partition(":")
+        scheme = scheme.lower()
+        if not text:
+            self.fail(f"it is empty; write {FORMS}", param, ctx)
+        if (rest.startswith("//") and scheme in {"postgresql", "postgres"}) or _WORDS.match(text):
+            return StorePlace("postgresql", text)
+        if rest.startswith("//") and scheme in ETCD:
+            if not urlsplit(text).netloc.rpartition("@")[2]:
+                self.fail(f"it names no host; write {FORMS}", param, ctx)
+            return StorePlace(scheme, text)
+        if rest.startswith("//"):
+            self.fail(f"{scheme}:// is no store that is known; write {FORMS}", param, ctx)
+        path = rest if colon and scheme == "sqlite" else text
+        if not path:
+            self.fail(f"it names no file; write {FORMS}", param, ctx)
+        return StorePlace("sqlite", path)

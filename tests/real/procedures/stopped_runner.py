@@ -1,0 +1,41 @@
+"""A runner whose one step writes down, outside the store, that it was begun and done; at its end it says what memory it took."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import resource
+import sys
+
+import outlast
+from outlast.postgres import Postgres
+from outlast.procedures import Procedure, Procedures, Run
+
+service = outlast.Service("runner", deadline_s=5.0)
+work = Procedure("work")
+STEP_S = float(os.environ["RUNNER_STEP_S"])
+
+
+def write(word: str, run: Run) -> None:
+    log = os.open(os.environ["RUNNER_LOG"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    os.write(log, f"{word} {run.key}\n".encode())
+    os.close(log)
+
+
+@work.step
+async def note(run: Run) -> str:
+    """Take the time that it is told to."""
+    write("begun", run)
+    await asyncio.sleep(STEP_S)
+    write("done", run)
+    return run.key
+
+
+procedures = Procedures(Postgres(os.environ["RUNNER_DSN"]), [work], journal_path=os.environ["RUNNER_JOURNAL"])
+procedures.attach(service)
+
+if __name__ == "__main__":
+    code = outlast.run(service)
+    sys.stdout.write(f"maxrss {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss}\n")
+    sys.stdout.flush()
+    sys.exit(code)
