@@ -86,7 +86,7 @@ class Asking(Dependency):
         self.heartbeat_s = heartbeat_s
         self.watches_max = watches_max
         self.range_keys_max = range_keys_max
-        self._codec = Codec(prefix.encode() if isinstance(prefix, str) else prefix)
+        self._codec = Codec(prefix.encode() if isinstance(prefix, str) else prefix, self.name)
         self._gateway = Gateway(
             self.name,
             self._endpoints,

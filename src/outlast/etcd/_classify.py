@@ -72,7 +72,7 @@ CODES: Final[dict[int, Row]] = {
 }
 """By the number of gRPC's status, for what stands in no row above."""
 OTHER: Final = Row(_R, "", _CALL)
-STALE: Final = tuple(text for text, row in SAID.items() if row is _STALE)
+STALE: Final = (*(text for text, row in SAID.items() if row is _STALE), "user name is empty")
 DENIED: Final = "permission denied"
 EXHAUSTED: Final = 8
 """The number of gRPC's status for what there is not enough of."""
@@ -94,7 +94,7 @@ def etcd_rule(exc: BaseException, phase: str) -> Fault | None:
 
 
 def is_stale(exc: BaseException) -> bool:
-    """Return whether etcd does not know, or no longer, the token that was shown: it has done nothing."""
+    """Return whether etcd does not know, or no longer, the token that was shown, or wants one now: it has done nothing."""
     return isinstance(exc, EtcdError) and any(text in exc.said for text in STALE)
 
 

@@ -49,12 +49,24 @@ class CompactedError(EtcdError):
 class RequestTooLargeError(OutlastError):
     """A key, a value or a transaction is larger than etcd would take: nothing was sent."""
 
-    def __init__(self, text: str) -> None:
-        super().__init__(text, Fault(Kind.REJECTED, "too large", text, scope=Scope.CALL))
+    def __init__(self, source: str, text: str) -> None:
+        super().__init__(f"{source}: {text}", Fault(Kind.REJECTED, "too large", text, source, Scope.CALL))
+        self.source = source
+        self.text = text
+
+    def __reduce__(self) -> tuple[type[RequestTooLargeError], tuple[str, str]]:
+        """Travel to another process."""
+        return type(self), (self.source, self.text)
 
 
 class RangeTooLargeError(OutlastError):
     """There are more keys below the prefix than are read at once: give a `limit`, and go on with `beyond`."""
 
-    def __init__(self, text: str) -> None:
-        super().__init__(text, Fault(Kind.REJECTED, "range too large", text, scope=Scope.CALL))
+    def __init__(self, source: str, text: str) -> None:
+        super().__init__(f"{source}: {text}", Fault(Kind.REJECTED, "range too large", text, source, Scope.CALL))
+        self.source = source
+        self.text = text
+
+    def __reduce__(self) -> tuple[type[RangeTooLargeError], tuple[str, str]]:
+        """Travel to another process."""
+        return type(self), (self.source, self.text)

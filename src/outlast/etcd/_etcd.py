@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from outlast import Fault, Kind, OutlastError, Scope, Stopping
 from outlast.etcd._asking import Asking
-from outlast.etcd._classify import DENIED, NOSPACE
+from outlast.etcd._classify import DENIED, NOSPACE, is_stale
 from outlast.etcd._errors import EtcdError, LeaseLostError, RangeTooLargeError
 from outlast.etcd._gateway import codec
 from outlast.etcd._gateway.calls import NO_MORE
@@ -45,7 +45,7 @@ class Etcd(Asking):
 
     **Out of its quota** (NOSPACE) etcd refuses writes, and so it is `DOWN`: those who write wait, or are refused, by the cause
     that says what to do. What needs no room passes all the same, since it is how room is made: reads, watches, deletions,
-    transactions without a `Put`, renewals and ends of leases, `compact`, `defragment`, `disarm`.
+    transactions without a `Put` (from etcd 3.4.22 and 3.5.6 on), renewals and ends of leases, `compact`, `defragment`, `disarm`.
 
     Several endpoints are tried in turn: a call goes on to the next one when one cannot be reached; one that answers nothing, or
     is unavailable, is left by the next call. The probe reads a key, by way of the majority, and asks for alarms. A call that
@@ -127,8 +127,9 @@ class Etcd(Asking):
 
     async def delete(self, key: bytes, *, is_prefix: bool = False, deadline_s: float | None = None) -> int:
         """Delete a key, or all that begin with it; return how many there were."""
-        done = (await self.txn((), [Delete(key, is_prefix)], deadline_s=deadline_s)).responses[0]
-        return done if isinstance(done, int) else 0
+        # By a call of its own: out of their quota, servers before 3.4.22 and 3.5.6 refuse every transaction.
+        told = await self._ask("kv/deleterange", self._codec.delete(Delete(key, is_prefix)), deadline_s)
+        return codec.number(told, "deleted")
 
     # Leases.
 
@@ -245,8 +246,8 @@ class Etcd(Asking):
         try:
             return await self._opened(prefix, after, limit_s)
         except EtcdError as error:
-            # Of a watch etcd 3.4 calls a token that it does not know a right that is missing.
-            if DENIED not in error.said.lower() or not self._gateway.forget_token():
+            # Of a watch some versions call a token that they do not know a right that is missing.
+            if not (is_stale(error) or DENIED in error.said) or not self._gateway.forget_token():
                 raise
         return await self._opened(prefix, after, limit_s)
 
@@ -303,7 +304,5 @@ class Etcd(Asking):
         raise error
 
     def _range_too_large(self, read: str) -> RangeTooLargeError:
-        text = (
-            f"{self.name}: range: read {read}, and there are more: give a limit, and go on with beyond=, or raise range_keys_max"
-        )
-        return RangeTooLargeError(text)
+        text = f"range: read {read}, and there are more: give a limit, and go on with beyond=, or raise range_keys_max"
+        return RangeTooLargeError(self.name, text)

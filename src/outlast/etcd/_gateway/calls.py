@@ -36,6 +36,8 @@ CLOSE_S_MAX: Final = 0.3
 NO_MORE: Final = "it is closed, and nothing is asked any more"
 UNAVAILABLE: Final = 14
 """The number of gRPC's status of a member that cannot serve now."""
+NOBODY: Final = "-"
+"""Stands for the token where nobody is asked for one."""
 NO_AUTH: Final = "authentication is not enabled"
 
 
@@ -157,7 +159,7 @@ class Gateway:
             # It was refused before anything was done, so once more is no repetition.
             if not is_stale(error) or self._login is None:
                 raise
-            if self._token == headers.get("authorization"):
+            if self._token == headers.get("authorization", NOBODY):
                 self._token = ""
         headers = await self._headers(wire, to, is_probe=is_probe)
         return await self._in_turn(wire, path, body, headers, to, is_probe=is_probe)
@@ -170,7 +172,7 @@ class Gateway:
                 # Whoever was first has logged in for all.
                 if not self._token:
                     self._token = await self._log_in(wire, self._login, to, is_probe=is_probe)
-        return {"authorization": self._token}
+        return {} if self._token == NOBODY else {"authorization": self._token}
 
     async def _log_in(
         self, wire: Wire[httpx2.AsyncHTTPTransport], login: tuple[str, str], to: Endpoint | None, *, is_probe: bool
@@ -180,8 +182,8 @@ class Gateway:
             told = await self._in_turn(wire, "auth/authenticate", body, {}, to, is_probe=is_probe)
         except EtcdError as error:
             if NO_AUTH in error.said:
-                # It asks nobody who they are, so it reads no token either.
-                return "-"
+                # It asks nobody who they are, and refuses a token that it does not know.
+                return NOBODY
             raise
         return str(told.get("token", ""))
 

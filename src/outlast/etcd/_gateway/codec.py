@@ -40,8 +40,9 @@ OP_BYTES: Final = 64
 class Codec:
     """Puts every key below one prefix, and takes it off again; refuses what etcd would refuse for its size."""
 
-    def __init__(self, prefix: bytes) -> None:
+    def __init__(self, prefix: bytes, source: str) -> None:
         self.prefix = prefix
+        self.source = source
 
     # Requests.
 
@@ -60,17 +61,21 @@ class Codec:
         """Return the request for one key."""
         return {"key": self._key(key), "revision": str(revision)}
 
+    def delete(self, op: Delete) -> JSON:
+        """Return the request to delete a key, or all that begin with it."""
+        return self.span(op.key) if op.is_prefix else {"key": self._key(op.key)}
+
     def txn(self, compare: Sequence[Compare], then: Sequence[Op], otherwise: Sequence[Op]) -> JSON:
         """Return the request for a transaction. Raises `RequestTooLargeError`."""
         for what, parts in (("comparisons", compare), ("operations", then), ("operations", otherwise)):
             if len(parts) > OPS_MAX:
                 msg = f"a transaction has at most {OPS_MAX} {what}, not {len(parts)}: divide it"
-                raise RequestTooLargeError(msg)
+                raise RequestTooLargeError(self.source, msg)
         size = sum(len(each.key) + len(each.value) + len(self.prefix) + OP_BYTES for each in compare)
         size += sum(self._size(op) for op in (*then, *otherwise))
         if size > REQUEST_BYTES_MAX:
             msg = f"a transaction of {size_text(size)} is larger than {size_text(REQUEST_BYTES_MAX)}, which etcd takes: divide it"
-            raise RequestTooLargeError(msg)
+            raise RequestTooLargeError(self.source, msg)
         return {
             "compare": [self._compare(each) for each in compare],
             "success": [self._op(op) for op in then],
@@ -93,8 +98,8 @@ class Codec:
             case Put(key, value, lease):
                 self._check_value(value)
                 return {"request_put": {"key": self._key(key), "value": text(value), "lease": str(lease)}}
-            case Delete(key, is_prefix):
-                return {"request_delete_range": self.span(key) if is_prefix else {"key": self._key(key)}}
+            case Delete():
+                return {"request_delete_range": self.delete(op)}
             case Get(key, is_prefix, limit):
                 return {"request_range": self.range(key, limit=limit) if is_prefix else self.get(key)}
             case _:
@@ -110,19 +115,17 @@ class Codec:
             raise ValueError(msg)
         return text(self.prefix + key)
 
-    @staticmethod
-    def _check_key(key: bytes) -> None:
+    def _check_key(self, key: bytes) -> None:
         if len(key) > KEY_BYTES_MAX:
             msg = f"a key of {size_text(len(key))} is longer than {size_text(KEY_BYTES_MAX)}: shorten it"
-            raise RequestTooLargeError(msg)
+            raise RequestTooLargeError(self.source, msg)
 
-    @staticmethod
-    def _check_value(value: bytes) -> None:
+    def _check_value(self, value: bytes) -> None:
         if len(value) > VALUE_BYTES_MAX:
             msg = (
                 f"a value of {size_text(len(value))} is larger than {size_text(VALUE_BYTES_MAX)}: keep it elsewhere, or divide it"
             )
-            raise RequestTooLargeError(msg)
+            raise RequestTooLargeError(self.source, msg)
 
     # Answers.
 

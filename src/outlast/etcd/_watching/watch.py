@@ -27,8 +27,8 @@ LINE_BYTES_MAX: Final = 16 * 2**20
 EVENTS_MAX: Final = 1_000
 """The changes of one batch. What has been read and is more is handed out by the next one."""
 PROGRESS: Final = b'{"progress_request":{}}\n'
-DENIED: Final = 7
-"""The number of gRPC's status of a login that may not do this."""
+UNKNOWN: Final = 2
+"""The number of gRPC's status that is none: the end of a watch comes with the text alone."""
 
 
 class Watch:
@@ -173,8 +173,7 @@ class Watch:
         result: JSON = told.get("result", {})
         if result.get("canceled"):
             said = str(result.get("cancel_reason", ""))
-            code = DENIED if "permission denied" in said.lower() or "PermissionDenied" in said else 2
-            raise error_for(self._asked, code, said, number(result, "compact_revision"))
+            raise error_for(self._asked, UNKNOWN, said, number(result, "compact_revision"))
         return result
 
     async def _line(self) -> bytes:

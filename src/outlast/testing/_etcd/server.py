@@ -28,6 +28,7 @@ START_S_MAX: Final = 60.0
 STOP_S_MAX: Final = 60.0
 ASK_S_MAX: Final = 10.0
 POLL_S: Final = 0.02
+LOG_BYTES_MAX: Final = 65_536
 _SETTINGS: Final = {"heartbeat-interval": "20", "election-timeout": "200"}
 """A member that is alone elects itself in a fifth of a second, and not in more than one."""
 _SCRIPT: Final = """
@@ -188,6 +189,8 @@ class EtcdServer:
         """Stop it with SIGSTOP: the kernel still takes connections for it."""
         if self.running and self._process is not None:
             self._process.send_signal(signal.SIGSTOP)
+            # Its threads stop one after another; this returns when all of them have.
+            os.waitpid(self._process.pid, os.WUNTRACED)
 
     def thaw(self) -> None:
         """Let a frozen server go on."""
@@ -232,7 +235,9 @@ class EtcdServer:
             )
 
     def _fail(self, what: str) -> NoReturn:
-        said = self.log.read_bytes()[-SAID_CHARS_MAX:].decode(errors="replace") if self.log.exists() else ""
+        log = self.log.read_bytes()[-LOG_BYTES_MAX:].decode(errors="replace") if self.log.exists() else ""
+        # To what it does not understand it answers with all that it does.
+        said = log.partition("\nUsage:")[0][-SAID_CHARS_MAX:]
         self.kill()
         msg = f"{what}; its log ends: {said.strip()}"
         raise ServerFailedError(msg)
