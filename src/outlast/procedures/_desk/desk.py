@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 NEWS_S: Final = 15.0
 """One call for news waits so long at most."""
+PACE_S: Final = 0.03
+"""Between two calls for news, at least."""
 LOAD_BATCH: Final = 1_000
 LOAD_MAX: Final = 50_000
 """Dead records that are loaded: as many as the memory of failure holds."""
@@ -196,6 +198,8 @@ class Desk:
                     self._hear(event)
             if self.runner is not None and (news.work or news.lost or news.events):
                 self.runner.heard(lost=news.lost)
+            # Each submission is news of work: a busy store is asked now and then, not for each.
+            await stop.sleep(PACE_S)
 
     async def run_upkeep(self, stop: Stop) -> None:
         """Put off deadlines for joiners, and count the backlog now and then, until the stop."""
