@@ -141,6 +141,8 @@ class Driver:
     async def _call(self, work: Work, action: RunStep | RunUndo) -> bool:
         """Call a step or an undo and tell the body; return whether the record is still here."""
         claimed, record, body = work.claimed, work.record, work.body
+        # The write before may have taken longer than the lease, and who takes over may have begun.
+        self._check(claimed)
         try:
             if not claimed.begin(Doing.STEP if isinstance(action, RunStep) else Doing.UNDO):
                 self._check(claimed)
@@ -297,7 +299,7 @@ class Driver:
 
     def _check(self, claimed: Claimed) -> None:
         self._lease.look()
-        if claimed.lost:
+        if claimed.lost or not self._lease.is_held:
             raise LostError
 
 
