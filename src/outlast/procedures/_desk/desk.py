@@ -104,7 +104,11 @@ class Desk:
         return nullcontext() if self.runner is None else self.runner.calls.one()
 
     def _reserve(self, item: Item) -> bool:
-        return item.begin and item.delay_s <= 0 and self.runner is not None and self.runner.claimer.reserve(item.of.kind)
+        runner = self.runner
+        if runner is None or not item.begin or item.delay_s > 0 or not runner.claimer.reserve(item.of.kind):
+            return False
+        item.losses = runner.lease.losses
+        return True
 
     def _answered(self, item: Item, submitted: Submitted | None) -> None:
         """Take note of an answer of the store, and begin the record if it is ours."""
@@ -114,6 +118,7 @@ class Desk:
         if submitted is None:
             self.front.not_created(item.of)
             if item.claim and runner is not None:
+                runner.calls.trouble()
                 runner.claimer.freed()
             return
         record = submitted.record
@@ -130,7 +135,7 @@ class Desk:
             self.backlog.made += submitted.answer is not Submission.JOINED
             self.tally.submitted += 1
             if mine and runner is not None:
-                runner.begin(record)
+                runner.begin(record, item.losses)
                 return
             if runner is not None and record.state is ProcedureState.QUEUED:
                 runner.due(item.delay_s)
