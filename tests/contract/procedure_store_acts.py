@@ -42,7 +42,6 @@ if TYPE_CHECKING:
     from outlast.procedures._model import StoreEvent
     from outlast.procedures._stores.port import ProcedureStore
 
-RACES = 1_000
 AT_ONCE = 50
 LONG_S = 30.0
 KEEP = Sweep(done_keep_s=None, dead_keep_s=None, dead_max=1_000)
@@ -50,6 +49,9 @@ KEEP = Sweep(done_keep_s=None, dead_keep_s=None, dead_max=1_000)
 
 class ActContract:
     """Of `cancel`, `signal`, `extend`, `clear`, `fixed`, `pause`, `resume`, `news`, `sweep`. A subclass has the fixture `rig`."""
+
+    races = 1_000
+    """Cancels beside an end or a claim: a store of processes has the thousand in a long test."""
 
     def test_a_cancel_answers_with_the_state_that_holds(self, rig: StoreRig) -> None:
         async def main() -> None:
@@ -76,11 +78,11 @@ class ActContract:
 
         rig.run(main)
 
-    def test_a_cancel_beside_the_end_says_what_holds_a_thousand_times(self, rig: StoreRig) -> None:
+    def test_a_cancel_beside_the_end_says_what_holds(self, rig: StoreRig) -> None:
         async def main() -> None:
             async with rig.opened() as store, rig.opened() as other:
                 rng = random.Random(106)
-                asked = [new(f"k{number}", claim=True) for number in range(RACES // 2)]
+                asked = [new(f"k{number}", claim=True) for number in range(self.races // 2)]
                 begun = [one.record for one in await store.submit(asked, "a")]
                 order: list[Awaitable[Any]] = [other.cancel(one.id) for one in begun]
                 order += [store.record([written(one, DONE)]) for one in begun]
@@ -95,11 +97,11 @@ class ActContract:
 
         rig.run(main)
 
-    def test_a_cancel_beside_the_claim_says_what_holds_a_thousand_times(self, rig: StoreRig) -> None:
+    def test_a_cancel_beside_the_claim_says_what_holds(self, rig: StoreRig) -> None:
         async def main() -> None:
             async with rig.opened() as store, rig.opened() as other:
                 rng = random.Random(107)
-                for chunk in _chunks([new(f"k{number}") for number in range(RACES // 2)], AT_ONCE):
+                for chunk in _chunks([new(f"k{number}") for number in range(self.races // 2)], AT_ONCE):
                     await store.submit(chunk, "a")
                     calls: list[Awaitable[Any]] = [other.cancel(one.id) for one in chunk]
                     claims = [claim(store, count=AT_ONCE // 5) for _ in range(5)]

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from outlast.procedures import ProcedureRecord
     from outlast.procedures._stores.port import ProcedureStore
 
-STEPS = 250
 TIMES_S = (0, 10, 30)
 """Whole seconds, and time is moved by whole seconds: what passes by itself meanwhile decides nothing."""
 
@@ -34,8 +33,8 @@ TIMES_S = (0, 10, 30)
 class ProcedureStoreContract(SubmissionContract, ClaimContract, ActContract):
     """The promises of every store. A subclass has the fixture `rig`."""
 
-    walks = 3
-    """Random walks: a store of processes may have fewer."""
+    walks, steps = 3, 250
+    """Random walks: a store of processes may have fewer and shorter ones."""
 
     def test_it_does_what_the_plain_rules_do(self, rig: StoreRig) -> None:
         """Walk at random; the rules over plain memory (fake_procedure_records.py) walk along, and every record must be the same.
@@ -47,7 +46,7 @@ class ProcedureStoreContract(SubmissionContract, ClaimContract, ActContract):
             for seed in range(self.walks):
                 async with rig.opened() as store, rig.opened() as other:
                     walk = Walk(rig, [store, other], random.Random(seed), f"{seed} ", (f"{seed} one", f"{seed} two"))
-                    for _ in range(STEPS):
+                    for _ in range(self.steps):
                         await walk.step()
                     await walk.compare()
                     for pause in await store.pauses():

@@ -58,8 +58,13 @@ class PostgresRig(StoreRig):
 
 
 class TestTheStoreInPostgres(ProcedureStoreContract):
-    walks = 1
+    walks, steps, races = 1, 70, 100
 
     @pytest.fixture
     def rig(self, database: str) -> PostgresRig:
         return PostgresRig(database)
+
+
+@pytest.mark.long
+class TestTheStoreInPostgresAtLength(TestTheStoreInPostgres):
+    walks, steps, races = 5, 400, 1_000
