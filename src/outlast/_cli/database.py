@@ -88,7 +88,7 @@ def place(db: Postgres) -> str:
 
 def exit_for(fault: Fault) -> Exit:
     """Return `CONFIGURATION` for what a person must put right, and `UNAVAILABLE` for what may pass by itself."""
-    return Exit.CONFIGURATION if fault.kind is Kind.PERMANENT else Exit.UNAVAILABLE
+    return Exit.CONFIGURATION if fault.kind in {Kind.PERMANENT, Kind.FATAL} else Exit.UNAVAILABLE
 
 
 def refusal(where: str, fault: Fault) -> CommandError:

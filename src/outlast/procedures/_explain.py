@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from outlast import Fault, State
 from outlast.procedures._decisions.front import Why
-from outlast.procedures._desk.desk import first_fault, last_fault
+from outlast.procedures._desk.desk import fault_of
 from outlast.procedures._model import LIVE, KeyOf, Pause, ProcedureState
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ async def explain(desk: Desk, procedure: Procedure | None, of: KeyOf) -> Explana
     if told is None and state not in LIVE:
         told = _backlog(desk, now)
     why, text, fault, since_s, retry_after_s, clears = told or _nothing(state)
-    last = None if record is None or record.last_fault is None else last_fault(record)
+    last = None if record is None or record.last_fault is None else fault_of(record.last_fault, record.first_fault)
     return Explanation(of.kind, of.key, state, record_id, why, text, fault, last, since_s, retry_after_s, clears)
 
 
@@ -112,7 +112,14 @@ def _remembered(desk: Desk, of: KeyOf, now: float, record: ProcedureRecord | Non
         wait_s = max(0.0, (record.until_at or 0.0) - record.read_at)
         if wait_s > 0:
             text = f"it failed {record.failures} times in a row, and is refused until its backoff has passed"
-            return "failing", text, first_fault(record), max(0.0, record.read_at - record.created_at), wait_s, clear
+            return (
+                "failing",
+                text,
+                fault_of(record.first_fault, record.last_fault),
+                max(0.0, record.read_at - record.created_at),
+                wait_s,
+                clear,
+            )
         if known is not None:
             text = "it failed, and waits for its turn to be tried again"
             return "probe", text, known.fault, known.since_s, known.retry_after_s, clear
@@ -122,7 +129,7 @@ def _remembered(desk: Desk, of: KeyOf, now: float, record: ProcedureRecord | Non
 async def _of_record(desk: Desk, record: ProcedureRecord) -> Told | None:
     cancel = _command("cancel", record.id)
     since_s = max(0.0, record.read_at - record.created_at)
-    fault = None if record.last_fault is None else last_fault(record)
+    fault = None if record.last_fault is None else fault_of(record.last_fault, record.first_fault)
     wait_s = 0.0 if record.due_at is None else max(0.0, record.due_at - record.read_at)
     if record.state is ProcedureState.WAITING:
         if record.waits_for:

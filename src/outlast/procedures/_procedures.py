@@ -18,7 +18,7 @@ from outlast.procedures import _limits as limits
 from outlast.procedures._decisions.front import Go, KeyRefusal
 from outlast.procedures._decisions.register import Join
 from outlast.procedures._desk.background import Background
-from outlast.procedures._desk.desk import Desk, first_fault, last_fault
+from outlast.procedures._desk.desk import Desk, fault_of
 from outlast.procedures._desk.submitter import Item
 from outlast.procedures._errors import (
     InvalidProcedureError,
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from outlast import Admission, Service
+    from outlast.procedures._desk.waits import End
     from outlast.procedures._model import Counts, Submitted
     from outlast.procedures._procedure import Procedure
     from outlast.procedures._tally import Tally
@@ -281,7 +282,13 @@ class Procedures:
         wait_s = max(0.0, (record.until_at or record.read_at) - record.read_at)
         self._desk.tally.refused["failing"] += 1
         handle = ProcedureHandle(self, record.id, of.kind, of.key)
-        return ProcedureRefused(handle, first_fault(record), max(0.0, record.read_at - record.created_at), wait_s, "failing")
+        return ProcedureRefused(
+            handle,
+            fault_of(record.first_fault, record.last_fault),
+            max(0.0, record.read_at - record.created_at),
+            wait_s,
+            "failing",
+        )
 
     def _check_backlog(self, of: KeyOf, now: float) -> None:
         full = self._desk.backlog.refusal(now)
@@ -353,14 +360,15 @@ class Procedures:
 
     async def await_end(self, handle: ProcedureHandle, timeout_s: float | None) -> Any:  # noqa: ANN401 - anything that is JSON
         """Wait for the end of a record; see `ProcedureHandle.wait`."""
-        record = await self._ended(handle, timeout_s)
-        if record is None:
+        end = await self._ended(handle, timeout_s)
+        if end is None:
             raise ProcedureGoneError(handle)
-        match record.state:
+        match end.state:
             case ProcedureState.DONE:
-                return None if record.result_json is None else from_json(record.result_json)
+                return None if end.result_json is None else from_json(end.result_json)
             case ProcedureState.DEAD:
-                raise ProcedureFailedError(handle, first_fault(record), last_fault(record))
+                first, last = end.first_fault, end.last_fault
+                raise ProcedureFailedError(handle, fault_of(first, last), fault_of(last, first))
             case ProcedureState.EXPIRED:
                 raise ProcedureExpiredError(handle)
             case _:
@@ -378,15 +386,15 @@ class Procedures:
         if state not in FINAL:
             if self._desk.runner is not None:
                 self._desk.runner.cancel(record_id)
-            record = await self._ended(ProcedureHandle(self, record_id, handle.kind, handle.key), timeout_s)
-            return None if record is None else record.state
+            end = await self._ended(ProcedureHandle(self, record_id, handle.kind, handle.key), timeout_s)
+            return None if end is None else end.state
         record = await self.get(record_id)
         if record is not None and record.state in FINAL:
             self._desk.found_ended(record)
-            self._desk.waits.ended(record_id, record)
+        self._desk.waits.left(record_id)
         return state
 
-    async def _ended(self, handle: ProcedureHandle, timeout_s: float | None) -> ProcedureRecord | None:
+    async def _ended(self, handle: ProcedureHandle, timeout_s: float | None) -> End | None:
         if timeout_s is not None:
             limits.seconds("timeout_s", timeout_s)
         record_id = await self._id_of(handle)

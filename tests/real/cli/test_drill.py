@@ -22,14 +22,17 @@ SHORT = {
     "coder": ("--outage", "3s", "--warmup", "1s", "--cooldown", "3s", "--loops", "10"),
     "electric": ("--outage", "3s", "--warmup", "1s", "--cooldown", "3s", "--loops", "10"),
     "fluvio": ("--outage", "0.4s", "--warmup", "0.2s", "--cooldown", "0.3s", "--size", "16", "--fault", "full-at-once"),
+    # So small a quota is no more than the naive arm needs in a moment.
+    "greptime": ("--outage", "1.5s", "--warmup", "1s", "--cooldown", "2s", "--writes", "300", "--quota", "2"),
 }
 ARM_KEYS = {"arm", "log_lines", "log_bytes", "attempts", "cpu_s", "rss_peak_mib", "connects_100ms_max", "lost", "twice"}
 OWN_KEYS = {
     "coder": {"recovery_s_p50", "recovery_s_max"},
     "electric": {"recovery_s", "throughput_percent", "changes"},
     "fluvio": {"recovery_s", "phantom", "refusal_ms_p99"},
+    "greptime": {"records", "store_bytes", "refusal_ms_p99", "others_percent", "heal_s"},
 }
-FAULTS = {"coder": ("stop", 3.0), "electric": ("slot-taken", 3.0), "fluvio": ("full-at-once", 0.4)}
+FAULTS = {"coder": ("stop", 3.0), "electric": ("slot-taken", 3.0), "fluvio": ("full-at-once", 0.4), "greptime": ("refused", 1.5)}
 
 
 def start(drill: str, *words: str) -> subprocess.Popen[str]:
@@ -42,7 +45,7 @@ def start(drill: str, *words: str) -> subprocess.Popen[str]:
     )
 
 
-@pytest.fixture(scope="module", params=["coder", "electric", "fluvio"])
+@pytest.fixture(scope="module", params=["coder", "electric", "fluvio", "greptime"])
 def drill(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[int, dict[str, Any], str, str]:
     """One drill of two arms: its exit code, its JSON, what it wrote meanwhile, its report."""
     report = tmp_path_factory.mktemp("drill") / "out.html"
@@ -71,6 +74,25 @@ def test_the_naive_arm_storms_and_the_outlast_arm_does_not(drill: tuple[int, dic
     assert calm["twice"] == 0 or result["drill"] == "electric"
     # On a busy machine a promise about time may break; then the exit code must say so.
     assert code == (0 if all(promise["held"] for promise in result["promises"]) else 1)
+
+
+def test_doomed_work_fills_the_store_of_the_naive_arm_and_is_one_record_in_ours(
+    drill: tuple[int, dict[str, Any], str, str],
+) -> None:
+    _, result, _, _ = drill
+    if result["drill"] != "greptime":
+        pytest.skip("another drill")
+    naive, ours = result["arms"]
+    assert naive["alarm"]
+    assert result["stormed"]
+    assert naive["records"] > 20
+    assert naive["lost"] > 20, "tasks of which clients were told that they go on"
+    assert naive["heal_s"] is None
+    assert not ours["alarm"]
+    assert ours["records"] == 1
+    assert ours["log_lines"] <= 6
+    assert ours["refused"] > 10 * ours["attempts"]
+    assert ours["hung_up"] == 0
 
 
 def test_it_says_what_it_does_and_writes_a_report_that_needs_nothing_else(drill: tuple[int, dict[str, Any], str, str]) -> None:

@@ -14,11 +14,12 @@ from outlast.procedures import Procedure, Procedures, Run
 service = outlast.Service("runner", deadline_s=5.0)
 work = Procedure("work")
 STEP_S = float(os.environ["RUNNER_STEP_S"])
+LEASE_S = float(os.environ.get("RUNNER_LEASE_S", "30"))
 
 
 def write(word: str, run: Run) -> None:
     log = os.open(os.environ["RUNNER_LOG"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-    os.write(log, f"{word} {run.key}\n".encode())
+    os.write(log, f"{word} {run.key} {run.token}\n".encode())
     os.close(log)
 
 
@@ -31,7 +32,7 @@ async def note(run: Run) -> str:
     return run.key
 
 
-procedures = Procedures(Postgres(os.environ["RUNNER_DSN"]), [work], journal_path=os.environ["RUNNER_JOURNAL"])
+procedures = Procedures(Postgres(os.environ["RUNNER_DSN"]), [work], journal_path=os.environ["RUNNER_JOURNAL"], lease_s=LEASE_S)
 procedures.attach(service)
 
 if __name__ == "__main__":

@@ -31,12 +31,15 @@ KEYS = [f"{number}" for number in range(20)]
 
 
 @contextmanager
-def runner(server: PostgresServer, directory: Path, step_s: float = 2.0) -> Iterator[subprocess.Popen[bytes]]:
+def runner(
+    server: PostgresServer, directory: Path, step_s: float = 2.0, lease_s: float = 30.0
+) -> Iterator[subprocess.Popen[bytes]]:
     variables = {
         **os.environ,
         "RUNNER_DSN": server.dsn(),
         "RUNNER_LOG": str(directory / "log"),
         "RUNNER_STEP_S": f"{step_s}",
+        "RUNNER_LEASE_S": f"{lease_s}",
         "RUNNER_JOURNAL": str(directory / "journal"),
     }
     with (directory / "said").open("ab") as said:
@@ -106,7 +109,7 @@ def test_sigterm_with_the_server_away_keeps_what_is_finished(server: PostgresSer
     said = (tmp_path / "said").read_text(encoding="utf-8")
     assert code == 0, said
     assert "runner stopped in" in said
-    assert sorted(logged(tmp_path)) == sorted(f"{word} {key}" for word in ("begun", "done") for key in KEYS)
+    assert sorted(logged(tmp_path)) == sorted(f"{word} {key} 1" for word in ("begun", "done") for key in KEYS)
     # A busy machine may have recorded some of them before the server was gone.
     assert ProcedureState.RUNNING in asyncio.run(states(server)) <= {ProcedureState.RUNNING, ProcedureState.DONE}
     with runner(server, tmp_path) as process:
@@ -133,5 +136,41 @@ def test_a_start_with_a_backlog_ends_all_of_it_in_order_in_bounded_memory(
         process.send_signal(signal.SIGTERM)
         assert process.wait(60.0) == 0
     said = (tmp_path / "said").read_text(encoding="utf-8")
-    assert [line.removeprefix("begun ") for line in logged(tmp_path) if line.startswith("begun")] == keys
+    assert [line.split()[1] for line in logged(tmp_path) if line.startswith("begun")] == keys
     assert int(said.rpartition("maxrss ")[2]) < 300 * 1024
+
+
+def test_a_runner_that_was_stopped_past_its_lease_changes_nothing_and_each_key_has_one_runner_at_a_time(
+    server: PostgresServer, tmp_path: Path
+) -> None:
+    ghosts, others = tmp_path / "ghost", tmp_path / "other"
+    ghosts.mkdir()
+    others.mkdir()
+
+    async def again(count: int) -> list[int]:
+        """Submit the key again and again, each time when it is done, and return the tokens."""
+        tokens = list[int]()
+        async with looking(server) as procedures:
+            for _ in range(count):
+                handle = await procedures.submit("work", "k")
+                assert await handle.wait(60.0) == "k"
+                record = await handle.get()
+                assert record is not None
+                tokens.append(record.token)
+        return tokens
+
+    with runner(server, ghosts, 1.0, lease_s=1.0) as ghost:
+        ids = asyncio.run(submit(server, ["k"]))
+        until(lambda: "begun k 1" in logged(ghosts))
+        ghost.send_signal(signal.SIGSTOP)
+        with runner(server, others, 0.2, lease_s=1.0) as other:
+            assert asyncio.run(results(server, ids)) == ["k"]
+            assert logged(others) == ["begun k 2", "done k 2"]
+            ghost.send_signal(signal.SIGCONT)
+            assert asyncio.run(again(8)) == [1] * 8
+            for process in (ghost, other):
+                process.send_signal(signal.SIGTERM)
+                assert process.wait(60.0) == 0
+    # Both were at work afterwards or one of them was: eight were done, each of them once.
+    done = [line for each in (ghosts, others) for line in logged(each) if line == "done k 1"]
+    assert len(done) in {8, 9}

@@ -55,10 +55,12 @@ def arm(name: str = "outlast", **changes: object) -> TableArm:
         store_bytes=40_000,
         alarm=False,
         refused=9000,
+        failed=30,
         pending=0,
         hung_up=0,
         refusal_ms_p50=0.4,
         refusal_ms_p99=2.5,
+        failed_ms_p99=40.0,
         others_percent=100.0,
         others_ms_p99=31.0,
         others_ms_p99_before=25.0,
@@ -111,6 +113,8 @@ def test_a_good_arm_keeps_all_promises_of_every_fault(fault: str) -> None:
         ({"store_bytes": (1 << 20) + 1}, "store growth", "refused"),
         ({"refusal_ms_p99": 20.1}, "refusal, p99", "refused"),
         ({"refusal_ms_p99": None}, "refusal, p99", "cleared"),
+        ({"failed": 1001}, "waited for an attempt", "refused"),
+        ({"failed": 9001}, "waited for an attempt", "hangs"),
         ({"hung_up": 1}, "writes hung up", "refused"),
         ({"others_percent": 94.9}, "others not served", "refused"),
         ({"heal_s": None}, "healed", "refused"),
@@ -186,7 +190,15 @@ def test_words() -> None:
 
 def test_the_summary_has_every_arm_and_figure() -> None:
     text = printed(lambda console: print_summary(GREPTIME, result(arm("naive"), arm()), console))
-    for words in ("naive", "outlast", "store, growth", "others, served", "refused for 8 s", "writes 1000 a second", "kept all 9"):
+    for words in (
+        "naive",
+        "outlast",
+        "store, growth",
+        "others, served",
+        "refused for 8 s",
+        "writes 1000 a second",
+        "kept all 10",
+    ):
         assert words in text, words
 
 

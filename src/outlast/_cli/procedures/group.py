@@ -11,7 +11,7 @@ import click
 from outlast import ConfigurationError, Kind, OutlastError, Unavailable
 from outlast._cli.database import refusal, silence
 from outlast._cli.errors import CommandError, Exit
-from outlast._cli.procedures.place import VARIABLE, Store
+from outlast._cli.procedures.place import store_options
 from outlast.extend import clean
 
 if TYPE_CHECKING:
@@ -40,9 +40,7 @@ def procedures() -> None:
     etcd://HOST:PORT[/PREFIX]. It is named by --store, or better by the variable OUTLAST_PROCEDURES_STORE: arguments are seen in
     the list of processes. What is done here, running services learn at once.
 
-    Example: outlast procedures --help
-
-    outlast procedures ls --store work.db --state dead
+    Example: outlast procedures ls --store work.db --state dead
 
     outlast procedures explain create-table cpu --store work.db
     """
@@ -50,9 +48,7 @@ def procedures() -> None:
 
 def on_store(command: Callable[..., int]) -> Callable[..., int]:
     """Add the options that name a store to a command."""
-    text = f"The store; by default ${VARIABLE}."
-    store = click.option("--store", "place", type=Store(), envvar=VARIABLE, required=True, help=text)
-    return store(as_json_option(command))
+    return store_options(as_json_option(command))
 
 
 def acted(place: StorePlace, act: Callable[[Procedures], Awaitable[T]]) -> T:
@@ -64,7 +60,10 @@ def acted(place: StorePlace, act: Callable[[Procedures], Awaitable[T]]) -> T:
 async def _acted(place: StorePlace, act: Callable[[Procedures], Awaitable[T]]) -> T:
     from outlast.procedures import InvalidProcedureError, Procedures
 
-    found = Procedures(place.open(), make=False)
+    try:
+        found = Procedures(place.open(), schema=place.schema, make=False)
+    except ConfigurationError as error:
+        raise CommandError(f"{place}: {error}", Exit.CONFIGURATION) from None
     dependency = found.store.dependency
     try:
         async with found:

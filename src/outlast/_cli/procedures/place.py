@@ -14,6 +14,8 @@ from outlast import ConfigurationError
 from outlast._cli.errors import CommandError, Exit
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from outlast import Dependency
 
     _Stores = click.ParamType["StorePlace"]
@@ -21,11 +23,13 @@ else:
     # Older versions of click have no type argument here.
     _Stores = click.ParamType
 
+SCHEMA: Final = "outlast"
 VARIABLE: Final = "OUTLAST_PROCEDURES_STORE"
 TIMEOUT_S: Final = 5.0
 """Somebody waits at the terminal."""
 CONNECTIONS_MAX: Final = 2
 """One to act, and one to listen meanwhile."""
+_SCHEMA: Final = "outlast.procedures.schema"
 FORMS: Final = "a file (work.db, sqlite:work.db), postgresql://HOST/DATABASE or etcd://HOST:PORT[/PREFIX]"
 _WORDS: Final = re.compile(r"[a-z_]+ *=")
 """The DSN of a PostgreSQL in words: `host=db dbname=shop`."""
@@ -41,6 +45,8 @@ class StorePlace:
     """sqlite, postgresql, etcd or etcds."""
     text: str = field(repr=False)
     """A path, or the whole URL."""
+    schema: str = SCHEMA
+    """Of a PostgreSQL."""
 
     def __str__(self) -> str:
         if self.scheme == "sqlite":
@@ -117,7 +123,7 @@ class Store(_Stores):
         if not text:
             self.fail(f"it is empty; write {FORMS}", param, ctx)
         if (rest.startswith("//") and scheme in {"postgresql", "postgres"}) or _WORDS.match(text):
-            return StorePlace("postgresql", text)
+            return StorePlace("postgresql", text, SCHEMA if ctx is None else ctx.meta.get(_SCHEMA, SCHEMA))
         if rest.startswith("//") and scheme in ETCD:
             if not urlsplit(text).netloc.rpartition("@")[2]:
                 self.fail(f"it names no host; write {FORMS}", param, ctx)
@@ -128,3 +134,20 @@ class Store(_Stores):
         if not path:
             self.fail(f"it names no file; write {FORMS}", param, ctx)
         return StorePlace("sqlite", path)
+
+
+def _keep(ctx: click.Context, param: click.Parameter, value: str) -> None:
+    del param
+    ctx.meta[_SCHEMA] = value
+
+
+def store_options(command: Callable[..., int]) -> Callable[..., int]:
+    """Add the options that name a store to a command."""
+    text = "The schema of the tables, in a PostgreSQL."
+    # Read before the store, which keeps it.
+    schema = click.option(
+        "--schema", default=SCHEMA, show_default=True, is_eager=True, expose_value=False, callback=_keep, help=text
+    )
+    text = f"The store; by default ${VARIABLE}."
+    store = click.option("--store", "place", type=Store(), envvar=VARIABLE, required=True, help=text)
+    return store(schema(command))

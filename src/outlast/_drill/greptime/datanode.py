@@ -18,7 +18,7 @@ from outlast._drill.greptime.wire import DONE, REFUSED, serving
 STEPS: Final = ("allocate", "region", "publish")
 """The steps in which a table is made."""
 STORE: Final = "store"
-WORK_S: Final = 0.002
+WORK_S: Final = 0.001
 """Seconds that a step takes."""
 _TIMES_MAX: Final = 2_000_000
 

@@ -10,7 +10,13 @@ from outlast._drill.greptime import promises as greptime_promises
 from outlast._drill.greptime.faults import TABLE_FAULTS, TableFault
 from outlast._drill.greptime.figures import COLUMNS, SERIES, TableArm, describe, load
 from outlast._drill.greptime.run import TableKind, TableRun
-from outlast._drill.greptime.stores import jobs_of_procrastinate, tasks_in_etcd, workflows_of_dbos
+from outlast._drill.greptime.stores import (
+    EtcdStore,
+    ProceduresInEtcd,
+    jobs_of_procrastinate,
+    procedures_in_postgres,
+    workflows_of_dbos,
+)
 from outlast._drill.lab.drills import Drill
 from outlast._drill.lab.options import DrillOptions
 
@@ -29,8 +35,8 @@ TABLE_ARMS: Mapping[str, TableKind] = MappingProxyType(
     {
         kind.name: kind
         for kind in (
-            TableKind("naive", "each write records one more task in etcd", _ARMS + "naive", "httpx2", store=tasks_in_etcd),
-            TableKind("capped", "after the fix: at most 128 tasks at a time", _ARMS + "capped", "httpx2", store=tasks_in_etcd),
+            TableKind("naive", "each write records one more task in etcd", _ARMS + "naive", "httpx2", store=EtcdStore),
+            TableKind("capped", "after the fix: at most 128 tasks at a time", _ARMS + "capped", "httpx2", store=EtcdStore),
             TableKind(
                 "procrastinate",
                 "a job a table, deduplicated by its lock in the queue",
@@ -40,6 +46,10 @@ TABLE_ARMS: Mapping[str, TableKind] = MappingProxyType(
             ),
             TableKind(
                 "dbos", "a workflow a table, deduplicated by its id", _ARMS + "dbos_tables", "dbos", store=workflows_of_dbos
+            ),
+            TableKind("outlast", "outlast.procedures on etcd", _ARMS + "outlast_etcd", "httpx2", store=ProceduresInEtcd),
+            TableKind(
+                "outlast-postgres", "outlast.procedures on PostgreSQL", _ARMS + "outlast_postgres", store=procedures_in_postgres
             ),
         )
     }
@@ -84,5 +94,6 @@ GREPTIME: Drill[GreptimeOptions, TableArm] = Drill(
     series=SERIES,
     describe=describe,
     load=load,
+    proven=("outlast", "outlast-postgres"),
     measured="its output pipe, the system's accounts, its store, the data node that it works on, and what its clients were told",
 )

@@ -19,7 +19,7 @@ class TableTimeline(Timeline):
     """Counts per bin of time, with those of the writers and of the store. `jobs` are the other tables that were made."""
 
     refused: tuple[int, ...] = ()
-    """Writes to the bad table that were refused, or told that somebody goes on with it."""
+    """Writes to the bad table that were not stored."""
     stored: tuple[int, ...] = ()
     """Writes to the bad table that were stored."""
     grown_kib: tuple[float, ...] = ()
@@ -38,6 +38,8 @@ class TableArm(ArmResult):
     """Whether the store refused every write at the end, for want of room."""
     refused: int
     """Writes to the bad table that were refused."""
+    failed: int
+    """Writes to the bad table that waited for an attempt, which failed."""
     pending: int
     """Writes to the bad table that were told that somebody goes on with it."""
     hung_up: int
@@ -45,6 +47,8 @@ class TableArm(ArmResult):
     refusal_ms_p50: float | None
     """From a write to the bad table to its answer, refused or pending, during the fault."""
     refusal_ms_p99: float | None
+    failed_ms_p99: float | None
+    """The same of those that waited for an attempt."""
     others_percent: float
     """Other tables made, of those that were asked for during the fault, in percent of that share before it."""
     others_ms_p99: float | None
@@ -81,7 +85,11 @@ COLUMNS: tuple[Column[TableArm], ...] = (
     Column("attempts", "outage", "attempts to make the table that cannot be made", lambda arm: f"{arm.attempts:,}"),
     Column("refused", "writes", "writes to the bad table that were refused", lambda arm: f"{arm.refused:,}"),
     Column("pending", "writes", "writes to it that were told that somebody goes on", lambda arm: f"{arm.pending:,}"),
-    Column("refusal", "p99", "from a write to the bad table to its answer", lambda arm: milliseconds(arm.refusal_ms_p99)),
+    Column(
+        "refusal", "p99", "from a write that was refused or pending to its answer", lambda arm: milliseconds(arm.refusal_ms_p99)
+    ),
+    Column("failed", "writes", "writes to it that waited for an attempt, which failed", lambda arm: f"{arm.failed:,}"),
+    Column("failed", "p99", "from such a write to its answer", lambda arm: milliseconds(arm.failed_ms_p99)),
     Column(
         "others", "served", "other tables made during the fault, of those before it", lambda arm: f"{arm.others_percent:.0f} %"
     ),

@@ -5,7 +5,10 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, Final, Self
 
+import psycopg
+
 from outlast._drill.lab import measure
+from outlast._drill.lab.errors import DrillError
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -40,6 +43,8 @@ class StoreLooks:
         try:
             while not self._stop.wait(EVERY_S):
                 self.looks.append(self._store.look())
+        except (OSError, psycopg.Error) as error:
+            self._failure = DrillError(f"the store could not be asked how much it holds: {type(error).__name__}: {error}")
         except BaseException as error:  # noqa: BLE001  raised by __exit__
             self._failure = error
 

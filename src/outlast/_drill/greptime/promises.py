@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from outlast._drill.greptime.datanode import Trouble
 from outlast._drill.greptime.faults import TABLE_FAULTS
 from outlast._drill.lab.result import Promise
 
@@ -16,6 +17,9 @@ LINES_MAX = 6
 RECORDS_MAX = 1
 REFUSAL_MS_MAX = 20.0
 """A refusal is decided from memory: it waits for no store."""
+FAILED_PERCENT_MAX = 10.0
+HANGING_PERCENT_MAX = 50.0
+"""While an attempt is made, who asks joins it. Where it hangs it takes half a second: the first four in 8 s are 2 s."""
 OTHERS_PERCENT_MIN = 95.0
 STORE_BYTES_MAX = 1 << 20
 HEAL_S_MORE = 1.0
@@ -52,6 +56,9 @@ def _promises(arm: TableArm, fault: str) -> Iterator[Promise]:
     yield Promise.at_most("records of the bad table", RECORDS_MAX, arm.records, "", "a key has one record, whoever asks")
     yield Promise.at_most("store growth", STORE_BYTES_MAX, arm.store_bytes, "bytes", "a refusal costs the store nothing")
     yield Promise.at_most("refusal, p99", REFUSAL_MS_MAX, arm.refusal_ms_p99, "ms", "decided from memory: it waits for no store")
+    limit = HANGING_PERCENT_MAX if TABLE_FAULTS[fault].trouble is Trouble.HANGS else FAILED_PERCENT_MAX
+    share = 100.0 * arm.failed / max(1, arm.failed + arm.refused + arm.pending)
+    yield Promise.at_most("waited for an attempt", limit, share, "% of the answers", "all others are refused from memory")
     yield Promise.at_most("writes hung up", 0, arm.hung_up, "", "whoever asks is answered")
     missing = max(0.0, 100.0 - arm.others_percent)
     limit = 100.0 - OTHERS_PERCENT_MIN

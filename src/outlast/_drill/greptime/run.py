@@ -12,7 +12,7 @@ from outlast._drill.greptime.datanode import DataNode
 from outlast._drill.greptime.faults import TableStage
 from outlast._drill.greptime.figures import TableArm, TableTimeline
 from outlast._drill.greptime.looks import StoreLooks, grown_beyond, grown_bytes, most_records
-from outlast._drill.greptime.wire import DONE, PENDING, REFUSED
+from outlast._drill.greptime.wire import DONE, FAILED, PENDING, REFUSED
 from outlast._drill.greptime.writers import BAD_TABLE, HUNG_UP, Writers
 from outlast._drill.lab import measure
 from outlast._drill.lab.arm.figures import Course, shared_figures
@@ -129,11 +129,11 @@ class TableRun(ArmRun[TableArm, TableStage]):
         began_s, mended_s = outage.began_s, outage.mended_s
         bad = [answer for answer in answers if answer.table == BAD_TABLE]
         others = [answer for answer in answers if answer.table != BAD_TABLE]
-        turned_away = [answer for answer in bad if answer.what in {REFUSED, PENDING} and began_s <= answer.sent_s < mended_s]
-        refusal_ms = [1000.0 * (answer.at_s - answer.sent_s) for answer in turned_away]
+        during_bad = _between(bad, began_s, mended_s)
+        refusal_ms = _took_ms(during_bad, REFUSED, PENDING)
         shared = shared_figures(self.instances, course)
         shared["timeline"] = self._timeline(shared["timeline"], began_s, bad, others)
-        errors = Counter(answer.text[:ERROR_CHARS] for answer in answers if answer.what == REFUSED)
+        errors = Counter(answer.text[:ERROR_CHARS] for answer in answers if answer.what in {REFUSED, FAILED})
         shared["notes"] = (*shared["notes"], *self._notes(errors))
         before = _between(others, course.healthy_s, began_s)
         during = _between(others, began_s, mended_s)
@@ -145,13 +145,15 @@ class TableRun(ArmRun[TableArm, TableStage]):
             store_bytes=grown_beyond(looks, course.healthy_s, began_s, mended_s),
             alarm=bool(looks) and looks[-1].alarm,
             refused=sum(answer.what == REFUSED for answer in bad),
+            failed=sum(answer.what == FAILED for answer in bad),
             pending=sum(answer.what == PENDING for answer in bad),
             hung_up=self._writers.sent - sum(answer.what != HUNG_UP for answer in answers),
             refusal_ms_p50=percentile(refusal_ms, 50),
             refusal_ms_p99=percentile(refusal_ms, 99),
+            failed_ms_p99=percentile(_took_ms(during_bad, FAILED), 99),
             others_percent=served_percent(during, before),
-            others_ms_p99=percentile(_served_ms(during), 99),
-            others_ms_p99_before=percentile(_served_ms(before), 99),
+            others_ms_p99=percentile(_took_ms(during, DONE), 99),
+            others_ms_p99_before=percentile(_took_ms(before, DONE), 99),
             heal_s=next((answer.at_s - mended_s for answer in bad if answer.what == DONE), None),
             stored=len(self._node.writes),
             errors_first=tuple(text for text, _ in errors.most_common(ERRORS_SHOWN)),
@@ -208,5 +210,5 @@ def _between(answers: Sequence[Answered], from_s: float, until_s: float) -> list
     return [answer for answer in answers if from_s <= answer.sent_s < until_s]
 
 
-def _served_ms(answers: Sequence[Answered]) -> list[float]:
-    return [1000.0 * (answer.at_s - answer.sent_s) for answer in answers if answer.what == DONE]
+def _took_ms(answers: Sequence[Answered], *whats: str) -> list[float]:
+    return [1000.0 * (answer.at_s - answer.sent_s) for answer in answers if answer.what in whats]

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import base64
-import json
 import time
-import urllib.request
 from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, LiteralString, Protocol
@@ -14,16 +12,17 @@ import psycopg
 
 from outlast._core.quantities import size_text
 from outlast._drill.greptime.arms.table_server import TASKS_PREFIX
-from outlast._drill.greptime.etcd_server import EtcdServer
 from outlast._drill.greptime.writers import BAD_TABLE
 from outlast._drill.lab.target import connect_direct, number
-from outlast.testing import PostgresServer
+from outlast.testing import EtcdServer, PostgresServer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from contextlib import ExitStack
 
-_ASK_S_MAX: Final = 5.0
+PAYLOAD: Final = b"/p"
+"""The keys of payloads of `outlast.procedures` end so."""
+_BAD_TABLE: Final = f'"{BAD_TABLE}'.encode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,32 +53,51 @@ class TaskStore(Protocol):
 
 
 class EtcdStore:
-    """An etcd with a quota. `prefix` is that of the keys of the bad table."""
+    """An etcd with a quota, with the tasks of arms that keep them there by themselves."""
 
-    def __init__(self, prefix: str, quota_bytes: int) -> None:
+    def __init__(self, quota_bytes: int) -> None:
         self.address = ""
-        self._quota_bytes = quota_bytes
-        self._prefix = prefix.encode()
+        self.server = EtcdServer(quota_bytes=quota_bytes)
 
     def open(self, stack: ExitStack) -> Mapping[str, str]:
         """Launch it."""
-        server = stack.enter_context(EtcdServer(quota_bytes=self._quota_bytes))
-        self.address = server.url
-        return {"etcd": f"{self._ask('maintenance/status')['version']}, quota {size_text(self._quota_bytes)}"}
+        stack.enter_context(self.server)
+        self.address = self.server.url
+        return {"etcd": f"{self.server.version}, quota {size_text(self.server.quota_bytes or 0)}"}
 
     def look(self) -> Look:
-        """Ask for its status and for the number of keys."""
-        status = self._ask("maintenance/status")
-        after = self._prefix[:-1] + bytes([self._prefix[-1] + 1])
-        keys = self._ask("kv/range", key=_encoded(self._prefix), range_end=_encoded(after), count_only=True)
-        alarms = self._ask("maintenance/alarm", action="GET").get("alarms", [])
-        return Look(time.monotonic(), int(status["dbSize"]), int(keys.get("count", 0)), bool(alarms))
+        """Ask for its status, its alarms and the records."""
+        status = self.server.ask("maintenance/status", {})
+        alarms = self.server.ask("maintenance/alarm", {"action": "GET"}).get("alarms", [])
+        return Look(time.monotonic(), int(status["dbSize"]), self.records(), bool(alarms))
 
-    def _ask(self, what: str, **body: object) -> dict[str, Any]:
-        request = urllib.request.Request(f"{self.address}/v3/{what}", json.dumps(body).encode())  # noqa: S310  our own server
-        with urllib.request.urlopen(request, timeout=_ASK_S_MAX) as answer:  # noqa: S310
-            found: dict[str, Any] = json.load(answer)
-            return found
+    def records(self) -> int:
+        """Count the keys that begin with the bad table's prefix."""
+        prefix = f"{TASKS_PREFIX}{BAD_TABLE}"
+        # All keys from the one that ends in a slash up to the one that ends in the character behind it.
+        return int(self._range(f"{prefix}/", f"{prefix}0", count_only=True).get("count", 0))
+
+    def _range(self, first: str, end: str, **more: object) -> dict[str, Any]:
+        keys = {name: base64.b64encode(key.encode()).decode() for name, key in (("key", first), ("range_end", end))}
+        return self.server.ask("kv/range", keys | more)
+
+
+class ProceduresInEtcd(EtcdStore):
+    """The same, with the records of `outlast.procedures`: each has one payload, which names its table."""
+
+    def __init__(self, quota_bytes: int) -> None:
+        super().__init__(quota_bytes)
+        self._seen_revision = 0
+        self._payloads: set[str] = set()
+
+    def records(self) -> int:
+        """Count the payloads of the bad table that were ever there: what was made since the last look is read."""
+        found = self._range("\0", "\0", min_create_revision=str(self._seen_revision + 1))
+        self._seen_revision = int(found["header"]["revision"])
+        for kv in found.get("kvs", []):
+            if base64.b64decode(kv["key"]).endswith(PAYLOAD) and _BAD_TABLE in base64.b64decode(kv.get("value", "")):
+                self._payloads.add(kv["key"])
+        return len(self._payloads)
 
 
 class PostgresStore:
@@ -109,11 +127,6 @@ class PostgresStore:
         return Look(time.monotonic(), size, records, alarm=False)
 
 
-def tasks_in_etcd(quota_bytes: int) -> EtcdStore:
-    """Return the store of the arms that keep their tasks in etcd by themselves."""
-    return EtcdStore(f"{TASKS_PREFIX}{BAD_TABLE}/", quota_bytes)
-
-
 def jobs_of_procrastinate(quota_bytes: int) -> PostgresStore:
     """Return the store of the arm *procrastinate*. A PostgreSQL has no quota."""
     del quota_bytes
@@ -126,5 +139,7 @@ def workflows_of_dbos(quota_bytes: int) -> PostgresStore:
     return PostgresStore("SELECT count(*) FROM dbos.workflow_status WHERE workflow_uuid LIKE 'broken-%'")
 
 
-def _encoded(data: bytes) -> str:
-    return base64.b64encode(data).decode()
+def procedures_in_postgres(quota_bytes: int) -> PostgresStore:
+    """Return the store of the arm *outlast-postgres*."""
+    del quota_bytes
+    return PostgresStore("SELECT count(*) FROM outlast.procedures WHERE key = 'broken'")

@@ -17,7 +17,9 @@ LINE_BYTES_MAX: Final = 1 << 16
 DONE: Final = "done"
 """The first word of an answer: it is done."""
 REFUSED: Final = "refused"
-"""It is not done, and nobody goes on with it; the reason follows."""
+"""It is not done, and nothing was tried for it; the reason follows."""
+FAILED: Final = "failed"
+"""It is not done: an attempt that it waited for has failed; the reason follows."""
 PENDING: Final = "pending"
 """It is not done yet, and somebody goes on with what it needs; the words for that follow."""
 

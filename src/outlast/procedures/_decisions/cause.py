@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from outlast import Backoff
 from outlast.extend import BackoffState, Jitter
+from outlast.procedures._decisions.memory import asked_s
 from outlast.procedures._decisions.waves import Tide, Waves
 
 if TYPE_CHECKING:
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
     from outlast.procedures._model import KeyOf
 
 BETWEEN: Final = Backoff(base_s=0.2, cap_s=1.0, factor=2.0, jitter=Jitter.EQUAL)
-"""Between a canary that failed and the next: at most 1 s, so that a cause that is gone is found within that."""
+"""Between a canary that failed and the next: at most 1 s, so that a cause that is gone is found within that. A longer wait that
+the peer asked for is obeyed."""
 AGAIN_S: Final = 0.2
 """After a canary that said nothing about the cause: the next begins after half of this to all of it."""
 LEASE_S: Final = 30.0
@@ -117,19 +119,19 @@ class Cause:
             if len(self._tried) > TRIED_MAX:
                 self._tried.popitem(last=False)
 
-    def failed(self, now: float, of: KeyOf) -> bool:
+    def failed(self, now: float, of: KeyOf, fault: Fault) -> bool:
         """Note that an attempt failed by it; return whether this shows that it is back."""
         self.failures += 1
         if self._waves is None:
             if self._out.pop(of, None) is not None:
-                self._state, wait_s = BETWEEN.next_always(self._state, now, self._rng)
+                self._state, wait_s = BETWEEN.next_always(self._state, now, self._rng, asked_s(fault))
                 self.next_at = now + wait_s
             return False
         self._waves.ended(of, good=False)
         if self._waves.tide is not Tide.FAILED:
             return False
         self._waves = None
-        self._state, wait_s = BETWEEN.next_always(BackoffState(), now, self._rng)
+        self._state, wait_s = BETWEEN.next_always(BackoffState(), now, self._rng, asked_s(fault))
         self.next_at = now + wait_s
         return True
 

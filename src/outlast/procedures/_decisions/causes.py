@@ -147,7 +147,7 @@ class Causes:
                 if other is not cause:
                     other.said_nothing(now, of)
             if cause is not None:
-                is_back = cause.failed(now, of)
+                is_back = cause.failed(now, of, fault)
                 self._tell(CauseEvent(CauseNews.BACK if is_back else CauseNews.FAILED, cause, fault))
                 self._settle(cause)
                 return Verdict(counts=False, cause=cause)

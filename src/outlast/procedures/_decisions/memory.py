@@ -35,6 +35,9 @@ BACKOFFS: Final = {
 """The waits of a key after its first, second ... failure in a row: what may pass by itself is tried again sooner than what the
 request itself or a person has to change."""
 
+ASKED_S_MAX: Final = 3_600.0
+"""A peer that asks for a longer wait is asked again after an hour."""
+
 ENTRY_BYTES: Final = 450
 """The size of an entry without its texts: the object, its four floats, its identity, its places in two tables."""
 FAULT_BYTES: Final = 120
@@ -44,12 +47,17 @@ FAULT_BYTES: Final = 120
 def wait_s(fault: Fault, failures: int, rng: random.Random) -> float:
     """Return the seconds for which a key is refused after its `failures`-th failure in a row, the first being 1.
 
-    What the peer asked for (`retry_after_s`) is a floor. Half of the time is drawn, so that keys which fail together are not
-    tried together.
+    The wait that the peer asked for (`retry_after_s`, at most an hour) is a floor. Half of the time is drawn, so that keys which
+    fail together are not tried together.
     """
     state = BackoffState(attempt=max(0, failures - 1))
-    _, seconds = BACKOFFS[fault.kind].next_always(state, 0.0, rng, fault.retry_after_s)
+    _, seconds = BACKOFFS[fault.kind].next_always(state, 0.0, rng, asked_s(fault))
     return seconds
+
+
+def asked_s(fault: Fault) -> float | None:
+    """Return the seconds that the peer asked for, bounded; None if it did not."""
+    return None if fault.retry_after_s is None else min(fault.retry_after_s, ASKED_S_MAX)
 
 
 class Failing:

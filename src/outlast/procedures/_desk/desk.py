@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import random
 from contextlib import nullcontext, suppress
-from typing import TYPE_CHECKING, Final
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final
 
 from outlast import Fault, Kind, Stopping, Unavailable
 from outlast.extend import fault_of_record
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from outlast import Stop
-    from outlast.procedures._model import ProcedureRecord, StoreEvent, Submitted
+    from outlast.procedures._model import KeyOf, ProcedureRecord, StoreEvent, Submitted
     from outlast.procedures._runner.runner import Runner
     from outlast.procedures._stores.port import ProcedureStore
 
@@ -116,7 +117,7 @@ class Desk:
             return
         record = submitted.record
         if submitted.answer is Submission.FAILING:
-            self.remember(record)
+            self.remember_record(record)
         elif record.state in FINAL:
             # Ours, sent again after a lost reply: it has ended meanwhile.
             self.found_ended(record)
@@ -135,15 +136,31 @@ class Desk:
         if item.claim and runner is not None:
             runner.claimer.freed()
 
-    def remember(self, record: ProcedureRecord) -> None:
-        """Take a dead record into the memory of failure, unless it was cleared."""
-        if record.failures == 0:
-            return
-        now = asyncio.get_running_loop().time()
-        first, last = first_fault(record), last_fault(record)
+    def remember_record(self, record: ProcedureRecord) -> None:
+        """Take a dead record, as the store has it, into the memory of failure."""
         until_s = max(0.0, (record.until_at or record.read_at) - record.read_at)
         since_s = max(0.0, record.read_at - record.created_at)
-        self.front.failing(now, record.of, record.id, first, last, failures=record.failures, since_s=since_s, until_s=until_s)
+        faults = record.first_fault, record.last_fault
+        self.remember(record.of, record.id, *faults, failures=record.failures, since_s=since_s, until_s=until_s)
+
+    def remember(
+        self,
+        of: KeyOf,
+        record_id: str,
+        first: dict[str, Any] | None,
+        last: dict[str, Any] | None,
+        *,
+        failures: int,
+        since_s: float,
+        until_s: float,
+    ) -> None:
+        """Take a dead key into the memory of failure, unless it was cleared: then it may be tried at once."""
+        if failures == 0:
+            self.front.not_created(of)
+            return
+        now = asyncio.get_running_loop().time()
+        faults = fault_of(first, last), fault_of(last, first)
+        self.front.failing(now, of, record_id, *faults, failures=failures, since_s=since_s, until_s=until_s)
 
     def first_look_s(self, live_at: float | None) -> float:
         """Return in how many seconds to look first for a record that was live then: this process is likely to claim it."""
@@ -157,7 +174,7 @@ class Desk:
     def found_ended(self, record: ProcedureRecord) -> None:
         """Take note of a record that has ended, as the store says."""
         if record.state is ProcedureState.DEAD:
-            self.remember(record)
+            self.remember_record(record)
         else:
             self.front.ended(asyncio.get_running_loop().time(), record.of, record.state)
 
@@ -191,17 +208,23 @@ class Desk:
             await stop.sleep(EXTEND_S)
 
     async def _load(self) -> None:
-        """Read all pauses, and the failing keys, the newest first."""
+        """Read all pauses, and the failing keys: the newest, up to as many as are remembered."""
         self.pauses = set(await self.store.pauses())
-        before, count = None, 0
-        while count < LOAD_MAX:
-            records = await self.store.records(states=[ProcedureState.DEAD], before=before, count=LOAD_BATCH)
-            for record in records:
-                self.remember(record)
-            count += len(records)
-            if len(records) < LOAD_BATCH:
+        before: str | None = None
+        pages: list[list[ProcedureRecord]] = []
+        while sum(map(len, pages)) < LOAD_MAX:
+            page = await self.store.records(states=[ProcedureState.DEAD], before=before, count=LOAD_BATCH)
+            pages.append([replace(record, payload_json="", body_json="") for record in page])
+            if len(page) < LOAD_BATCH:
                 break
-            before = records[-1].id
+            before = page[-1].id
+        # The oldest first: when there is no room, that one is forgotten which was remembered first.
+        for page in reversed(pages):
+            for record in reversed(page):
+                if not self._is_here(record.id):
+                    self.remember_record(record)
+            # Others have their turn: a memory that is full takes half a second.
+            await asyncio.sleep(0)
 
     def _hear(self, event: StoreEvent) -> None:
         match event.what:
@@ -244,13 +267,7 @@ def cause_of(text: str) -> tuple[str, Kind | None, str]:
     return source, next((each for each in Kind if each.value == kind), None), code
 
 
-def first_fault(record: ProcedureRecord) -> Fault:
-    """Return the first fault of a record that failed."""
-    stored = record.first_fault or record.last_fault
-    return UNKNOWN if stored is None else fault_of_record(stored)
-
-
-def last_fault(record: ProcedureRecord) -> Fault:
-    """Return the newest fault of a record that failed."""
-    stored = record.last_fault or record.first_fault
-    return UNKNOWN if stored is None else fault_of_record(stored)
+def fault_of(stored: dict[str, Any] | None, other: dict[str, Any] | None) -> Fault:
+    """Return the stored fault of what failed; if there is none, the other one."""
+    found = stored or other
+    return UNKNOWN if found is None else fault_of_record(found)

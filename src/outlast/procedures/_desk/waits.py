@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from outlast import Stopping, Unavailable
 from outlast.procedures._model import FINAL
@@ -13,7 +13,7 @@ from outlast.procedures._model import FINAL
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from outlast.procedures._model import ProcedureRecord
+    from outlast.procedures._model import ProcedureRecord, ProcedureState
     from outlast.procedures._stores.port import ProcedureStore
 
 FIRST_S: Final = 0.02
@@ -25,13 +25,22 @@ AWAY_S: Final = 0.5
 """Between two tries while the store is away."""
 
 
+class End(NamedTuple):
+    """The end of a record, as whoever waited for it is told."""
+
+    state: ProcedureState
+    result_json: str | None
+    first_fault: dict[str, Any] | None
+    last_fault: dict[str, Any] | None
+
+
 class Watched:
     """A record that somebody waits for."""
 
     __slots__ = ("due_at", "futures", "wait_s")
 
     def __init__(self, due_at: float) -> None:
-        self.futures: set[asyncio.Future[ProcedureRecord | None]] = set()
+        self.futures: set[asyncio.Future[End | None]] = set()
         self.wait_s = FIRST_S
         self.due_at = due_at
         """The time of the next look. Other times of it in the heap are out of date."""
@@ -63,13 +72,13 @@ class Waits:
         """Return whether somebody waits for a record."""
         return record_id in self._watched
 
-    async def end_of(self, record_id: str, first_s: float = 0.0) -> ProcedureRecord | None:
-        """Return the record once it has ended; None when there is none any more.
+    async def end_of(self, record_id: str, first_s: float = 0.0) -> End | None:
+        """Return the end of a record once it has ended; None when there is no record any more.
 
         The first look is in `first_s` seconds: it was live a moment ago, and is likely to be claimed by this process.
         """
         loop = asyncio.get_running_loop()
-        future: asyncio.Future[ProcedureRecord | None] = loop.create_future()
+        future: asyncio.Future[End | None] = loop.create_future()
         watched = self._watched.get(record_id)
         if watched is None:
             watched = self._watched[record_id] = Watched(loop.time())
@@ -85,13 +94,13 @@ class Waits:
             if not watched.futures and self._watched.get(record_id) is watched:
                 del self._watched[record_id]
 
-    def ended(self, record_id: str, record: ProcedureRecord | None) -> None:
+    def ended(self, record_id: str, end: End | None) -> None:
         """Let those who wait go on: it has ended."""
         watched = self._watched.pop(record_id, None)
         if watched is not None:
             for future in watched.futures:
                 if not future.done():
-                    future.set_result(record)
+                    future.set_result(end)
 
     def left(self, record_id: str) -> None:
         """Look for a record again soon: it is not in this process any more."""
@@ -151,7 +160,7 @@ class Waits:
                 self.ended(record_id, None)
             elif record.state in FINAL:
                 self._looked(record)
-                self.ended(record_id, record)
+                self.ended(record_id, End(record.state, record.result_json, record.first_fault, record.last_fault))
 
     def _fail(self, ids: list[str], exc: Exception) -> None:
         for record_id in ids:

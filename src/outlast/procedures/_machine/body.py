@@ -81,7 +81,7 @@ class Body:
         return self.kept.at
 
     def not_begun(self) -> None:
-        """Note that the step which `next_action` told to run is not begun after all: it is nobody's then, and may still change."""
+        """Note that the step which `next_action` told to run is not begun after all: it may still change."""
         if self._begins and self.kept.undoing is None:
             self.kept.at = None
 

@@ -7,13 +7,13 @@ import logging
 import os
 import socket
 from contextlib import suppress
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from outlast import progress
 from outlast.extend import Needs, Recorder
 from outlast.procedures._decisions.causes import CauseNews
+from outlast.procedures._desk.waits import End
 from outlast.procedures._model import ProcedureState, RecordWrite
 from outlast.procedures._runner.calls import Calls
 from outlast.procedures._runner.claimer import Claimer
@@ -247,27 +247,13 @@ class Runner:
         desk.backlog.made -= 1
         self.running.end(claimed)
         now = asyncio.get_running_loop().time()
-        if state is not ProcedureState.DEAD and record.id not in desk.waits:
-            desk.front.ended(now, record.of, state)
-            return
-        at = claimed.store_now(now)
-        final = replace(
-            record,
-            state=state,
-            read_at=at,
-            ended_at=at,
-            body_json="",
-            result_json=write.result_json,
-            failures=write.failures,
-            first_fault=record.first_fault or write.fault,
-            last_fault=write.fault or record.last_fault,
-            until_at=at + write.until_s,
-        )
+        first, last = record.first_fault or write.fault, write.fault or record.last_fault
         if state is ProcedureState.DEAD:
-            desk.remember(final)
+            since_s = claimed.store_now(now) - record.created_at
+            desk.remember(record.of, record.id, first, last, failures=write.failures, since_s=since_s, until_s=write.until_s)
         else:
             desk.front.ended(now, record.of, state)
-        desk.waits.ended(record.id, final)
+        desk.waits.ended(record.id, End(state, write.result_json, first, last))
 
     def _lease_lost(self) -> None:
         """Leave everything at once: another runner may have it by now."""

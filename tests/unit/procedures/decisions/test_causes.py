@@ -165,6 +165,16 @@ def test_five_thousand_keys_for_one_cause_are_tried_one_at_a_time_and_released_i
     assert share.count_max is None, "the rest may go"
 
 
+def test_a_longer_wait_that_the_peer_asked_for_is_obeyed() -> None:
+    a, busy = Fronts(), Fault(Kind.OVERLOADED, "429", "slow down", source="metasrv", retry_after_s=30.0)
+    a.opened(fault=busy)
+    share = a.share()
+    assert share is not None
+    a.claim(share, key(1))
+    a.fail(key(1), busy)
+    assert 30.0 <= until_the_next(a) <= 45.0
+
+
 def gone(count: int = 21) -> Fronts:
     """A cause of which one canary has passed."""
     a = Fronts()

@@ -50,6 +50,7 @@ def test_the_time_that_a_peer_asked_for_is_the_least_and_keys_do_not_come_at_it_
     waits = [wait_s(Fault(Kind.OVERLOADED, "429", "", retry_after_s=120.0), 1, rng) for _ in range(100)]
     assert min(waits) >= 120.0
     assert 160.0 < max(waits) <= 180.0
+    assert wait_s(Fault(Kind.OVERLOADED, "429", "", retry_after_s=1e9), 1, rng) <= 5_400.0, "bounded"
 
 
 def test_what_the_oldest_key_gives_way_to_is_counted() -> None:

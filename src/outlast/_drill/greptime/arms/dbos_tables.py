@@ -10,15 +10,14 @@ import asyncio
 import uuid
 from typing import Final
 
-from dbos import DBOS, SetEnqueueOptions, SetWorkflowID
-from dbos._error import DBOSException, DBOSQueueDeduplicatedError
+from dbos import DBOS, SetEnqueueOptions, SetWorkflowID, error
 
 from outlast._drill.greptime.arms.table_server import (
     WAIT_S,
+    Failed,
     NodeClient,
     NotDoneError,
     Pending,
-    Refused,
     TableServer,
     TableSettings,
     definition_json,
@@ -54,7 +53,7 @@ class TablesOfDbos:
         try:
             with SetWorkflowID(f"{table}-{uuid.uuid4()}"), SetEnqueueOptions(deduplication_id=table):
                 handle = await DBOS.enqueue_workflow_async(QUEUE, self._workflow, table, definition_json(table, columns))
-        except DBOSQueueDeduplicatedError as exc:
+        except error.DBOSQueueDeduplicatedError as exc:
             msg = f"a workflow for table {table} is there already"
             raise Pending(msg) from exc
         try:
@@ -63,9 +62,9 @@ class TablesOfDbos:
         except TimeoutError as exc:
             msg = f"no answer within {WAIT_S:g} s; workflow {handle.workflow_id} goes on"
             raise Pending(msg) from exc
-        except (DBOSException, NotDoneError) as exc:
+        except (error.DBOSException, NotDoneError) as exc:
             msg = f"cannot create table {table}: {exc}"
-            raise Refused(msg) from exc
+            raise Failed(msg) from exc
 
     async def clear(self, table: str) -> None:
         """Do nothing: nothing is remembered."""

@@ -18,6 +18,7 @@ import httpx2
 from outlast._drill.greptime.arms.table_server import (
     TASKS_PREFIX,
     WAIT_S,
+    Failed,
     NodeClient,
     NotDoneError,
     Pending,
@@ -105,7 +106,7 @@ class TasksInEtcd:
             await task
         except (EtcdError, httpx2.HTTPError, NotDoneError) as exc:
             msg = f"cannot create table {table}: {exc}"
-            raise Refused(msg) from exc
+            raise Failed(msg) from exc
 
     async def clear(self, table: str) -> None:
         """Do nothing: nothing is remembered."""

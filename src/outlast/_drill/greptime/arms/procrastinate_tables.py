@@ -75,9 +75,11 @@ async def main() -> None:
     node = NodeClient(await LineClient.connect(settings.node))
     app = procrastinate.App(connector=procrastinate.PsycopgConnector(conninfo=settings.store))
     tables = TablesOfProcrastinate(app, node)
-    async with app.open_async():
+    # The worker has connections of its own, as one in another process would: it does not stand in line with those who defer.
+    working = app.with_connector(procrastinate.PsycopgConnector(conninfo=settings.store))
+    async with app.open_async(), working.open_async():
         await app.schema_manager.apply_schema_async()
-        worker = asyncio.create_task(app.run_worker_async(concurrency=CONCURRENCY, install_signal_handlers=False))
+        worker = asyncio.create_task(working.run_worker_async(concurrency=CONCURRENCY, install_signal_handlers=False))
         await TableServer(tables, node).serve(settings.address, stop.wait)
         worker.cancel()
         await asyncio.wait([worker])

@@ -9,10 +9,11 @@ import os
 import signal
 import sys
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final, Protocol
 
 from outlast._drill.greptime.datanode import STEPS, STORE
-from outlast._drill.greptime.wire import DONE, PENDING, REFUSED, LineClient, serving
+from outlast._drill.greptime.wire import DONE, FAILED, PENDING, REFUSED, LineClient, serving
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -27,6 +28,8 @@ TASKS_PREFIX: Final = "/tasks/"
 """The keys of tasks in etcd begin so, in arms without a store of their own; the table and the task's number follow."""
 WAIT_S: Final = 3.0
 """Seconds that an arm waits for a table before it tells the client that it goes on without it."""
+STEP_S_MAX: Final = 0.5
+"""Seconds that a step may take in an arm that knows time-outs of steps: a data node that hangs is no reason to hang with it."""
 UNDER_WAY_MAX: Final = 2000
 """Writes that an arm has under way at most: further ones are refused, as servers do."""
 
@@ -68,7 +71,11 @@ class NotDoneError(Exception):
 
 
 class Refused(Exception):  # noqa: N818  the answer that a client gets
-    """The write is not stored, and nobody goes on with the table for it; the text is what the client is told."""
+    """The write is not stored, and nothing was tried for it; the text is what the client is told."""
+
+
+class Failed(Exception):  # noqa: N818  the answer that a client gets
+    """The write is not stored: what was tried for it has failed; the text is what the client is told."""
 
 
 class Pending(Exception):  # noqa: N818  the answer that a client gets
@@ -99,7 +106,7 @@ class Tables(Protocol):
     """The part of an arm that is its own: how a table comes to be."""
 
     async def ensure(self, table: str, columns: int) -> None:
-        """Return when the table exists. Raises Refused or Pending."""
+        """Return when the table exists. Raises Refused, Failed or Pending."""
         ...
 
     async def clear(self, table: str) -> None:
@@ -112,6 +119,7 @@ def definition(table: str, columns: int) -> dict[str, object]:
     return {"table": table, "columns": [{"name": f"field_{index}", "type": "double"} for index in range(columns)]}
 
 
+@lru_cache(maxsize=128)
 def definition_json(table: str, columns: int) -> str:
     """Return it as a text."""
     return json.dumps(definition(table, columns))
@@ -152,10 +160,12 @@ class TableServer:
             await self._node.store(table, number)
         except Pending as exc:
             return f"{PENDING} {one_line(exc)}"
-        except (Refused, NotDoneError) as exc:
+        except Refused as exc:
             return f"{REFUSED} {one_line(exc)}"
+        except (Failed, NotDoneError) as exc:
+            return f"{FAILED} {one_line(exc)}"
         except Exception as exc:  # noqa: BLE001  the client is told, whatever it is
-            return f"{REFUSED} {type(exc).__name__}: {one_line(exc)}"
+            return f"{FAILED} {type(exc).__name__}: {one_line(exc)}"
         return DONE
 
 
