@@ -151,3 +151,53 @@ def test_all_goes_on_when_etcd_is_back(
         )
 
     run_async(main, limit_s=outage_s + 90.0)
+
+
+@pytest.mark.expected_logs
+@pytest.mark.parametrize("trouble", ["stopped", "frozen"])
+def test_a_stop_while_etcd_is_away_keeps_what_is_finished(
+    small: EtcdServer, run_async: RunAsync, tmp_path: Path, trouble: str
+) -> None:
+    """The steps end while etcd is away, then the service stops; the next one records each outcome once, and repeats none."""
+    other = Etcd(small.url, name="nobody else")
+    ended: Counter[str] = Counter()
+    ids: list[str] = []
+
+    async def service_of(step_s: float) -> tuple[Procedures, Stop, asyncio.Task[int]]:
+        work = Procedure("work")
+
+        @work.step
+        async def do(run: Run) -> str:
+            await asyncio.sleep(step_s)
+            ended[run.key] += 1
+            return run.key
+
+        system = Procedures(Etcd(small.url, name="etcd", prefix="work/"), [work], journal_path=tmp_path / "journal")
+        service, stop = Service("work", deadline_s=3.0), Stop()
+        system.attach(service)
+        serving = asyncio.create_task(service.run(stop))
+        await service.until_ready()
+        return system, stop, serving
+
+    async def first() -> None:
+        system, stop, serving = await service_of(1.0)
+        handles = await asyncio.gather(*(system.submit("work", f"{n}") for n in range(10)))
+        ids.extend(handle.id for handle in handles)
+        while any(record is None or record.state is not ProcedureState.RUNNING for record in await system.store.find(ids)):
+            await asyncio.sleep(0.01)
+        await begin(trouble, small, other)
+        while len(ended) < len(ids):
+            await asyncio.sleep(0.01)
+        stop.fire("the test says so")
+        assert await serving == 0, "within its deadline"
+        await end(trouble, small, other)
+
+    async def second() -> None:
+        system, stop, serving = await service_of(0.0)
+        assert [await system.wait(each, 30.0) for each in ids] == [f"{n}" for n in range(10)]
+        stop.fire("the test is over")
+        assert await serving == 0
+
+    run_async(first)
+    run_async(second)
+    assert set(ended.values()) == {1}
