@@ -53,7 +53,7 @@ def test_help_names_every_command() -> None:
     [
         ("up",),
         ("up", "--help"),
-        ("drill", "coder", "--help"),
+        *(("drill", name, "--help") for name in ("coder", "greptime")),
         *(("jobs", name, "--help") for name in ("migrate", "enqueue", "list", "counts", "retry", "cancel", "purge")),
     ],
 )
@@ -79,6 +79,10 @@ def test_every_command_has_help_or_says_what_is_missing(words: tuple[str, ...]) 
         (("drill", "coder", "--outage", "0"), "above 0"),
         (("drill", "coder", "--report", "/nowhere/at/all.html"), "/nowhere/at is no directory"),
         (("drill", "coder", "--dsn", "host=x password=hunter2"), "with --dsn choose refuse"),
+        (("drill", "greptime", "--fault", "stop"), "'stop' is not one of"),
+        (("drill", "greptime", "--arms", "outlast-http"), "arms 'outlast-http'"),
+        (("drill", "greptime", "--writes", "0"), "--writes"),
+        (("drill", "greptime", "--quota", "1"), "--quota"),
         (("jobs", "list"), "'--dsn'"),
         (("jobs", "list", "--dsn", "host=x", "--state", "lost"), "'lost' is not one of"),
         (("jobs", "retry", "--dsn", "host=x"), "ID..."),
