@@ -16,6 +16,7 @@ from outlast.changes import Changes, PostgresSink
 from outlast.extend import Figure, Lag, SystemHealth
 from outlast.jobs import Jobs
 from outlast.postgres import Postgres
+from outlast.sqlite import Sqlite
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,7 +41,11 @@ def of_admission(service: outlast.Service, directory: Path) -> None:
     outlast.Admission("orders").attach(service)
 
 
-@pytest.fixture(params=[of_jobs, of_changes, of_admission], ids=["jobs", "changes", "admission"])
+def of_sqlite(service: outlast.Service, directory: Path) -> None:
+    Sqlite(directory / "work.db").attach(service)
+
+
+@pytest.fixture(params=[of_jobs, of_changes, of_admission, of_sqlite], ids=["jobs", "changes", "admission", "sqlite"])
 def shown(request: pytest.FixtureRequest, tmp_path: Path) -> Shown:
     """A system that was attached to a service and has not begun."""
     service = outlast.Service("shop")

@@ -111,7 +111,8 @@ def _remembered(desk: Desk, of: KeyOf, now: float, record: ProcedureRecord | Non
     if record is not None and record.state is ProcedureState.DEAD and record.failures:
         wait_s = max(0.0, (record.until_at or 0.0) - record.read_at)
         if wait_s > 0:
-            text = f"it failed {record.failures} times in a row, and is refused until its backoff has passed"
+            times = "once" if record.failures == 1 else f"{record.failures} times in a row"
+            text = f"it failed {times}, and is refused until its backoff has passed"
             return (
                 "failing",
                 text,

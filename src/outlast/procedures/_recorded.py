@@ -26,15 +26,18 @@ class RecordedSteps:
     """Whether it goes back: the steps are undone, the last one first."""
     undone: tuple[str, ...] = ()
     """The steps that were undone already, in that order."""
+    has_results: bool = True
+    """False of a record that is done: its own result is kept, and no longer those of its steps."""
 
 
 def recorded_steps(record: ProcedureRecord) -> RecordedSteps:
-    """Return the steps of a record. Of one that is done the results are left out: the last is the record's own.
+    """Return the steps of a record.
 
     Raises `OutlastError` with a PERMANENT fault if they cannot be read: they are damaged, or of a newer format.
     """
     kept = decode(record.body_json) if record.body_json else Kept(record.version)
-    done = [RecordedStep(step.name, result=from_json(step.result_json)) for step in kept.done]
+    has_results = all(step.result_json for step in kept.done)
+    done = [RecordedStep(step.name, result=from_json(step.result_json) if has_results else None) for step in kept.done]
     begun = [RecordedStep(kept.at.name or "?", done=False)] if kept.at is not None else []
     counted = kept.undoing or kept.at
     return RecordedSteps(
@@ -43,4 +46,5 @@ def recorded_steps(record: ProcedureRecord) -> RecordedSteps:
         attempts=counted.attempts if counted is not None else 0,
         undoing=kept.undoing is not None,
         undone=tuple(kept.undone),
+        has_results=has_results,
     )

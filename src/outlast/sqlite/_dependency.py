@@ -17,7 +17,8 @@ from outlast.sqlite._connection import pragma, temporary_folder
 from outlast.sqlite._faults import LOCKED, TIMEOUT, sqlite_rule
 from outlast.sqlite._log_growth import LogGrowth
 from outlast.sqlite._room import LowRoom, takes_anything
-from outlast.sqlite._thread import Call, ConnectionThread, crowded
+from outlast.sqlite._shown import ShownSqlite
+from outlast.sqlite._thread import Call, ConnectionThread, Done, Place, crowded
 
 if TYPE_CHECKING:
     import os
@@ -98,10 +99,13 @@ class Sqlite(Dependency):
         self._look_s: Final = probe_timeout_s
         self._growth: Final = LogGrowth(self.path, self.name, log_bytes_max)
         self._room: Final = None if low is None else LowRoom(self.path.parent, low if isinstance(low, Levels) else None)
-        self._writer: Final = ConnectionThread(
-            self.path, f"{self.name}: writes", "BEGIN IMMEDIATE", self._check_room, self._growth.look
-        )
-        self._reader: Final = ConnectionThread(self.path, f"{self.name}: reads", "BEGIN DEFERRED")
+        self.done: Final = Done()
+        """Transactions that were made."""
+        self.shown: Final = ShownSqlite(self)
+        """Its figures, health and act, for `service.show`."""
+        writing = Place(self.path, "BEGIN IMMEDIATE", self.done, self._check_room, self._growth.look)
+        self._writer: Final = ConnectionThread(f"{self.name}: writes", writing)
+        self._reader: Final = ConnectionThread(f"{self.name}: reads", Place(self.path, "BEGIN DEFERRED", self.done))
 
     async def __aenter__(self) -> Self:
         """Open it for a block, as a service does for its own."""
@@ -112,8 +116,9 @@ class Sqlite(Dependency):
         await self.close()
 
     def attach(self, service: Service) -> None:
-        """Open and close it with `service`."""
+        """Open and close it with `service`, and show it there."""
         service.needs(self)
+        service.show(self.shown)
 
     # Transactions.
 

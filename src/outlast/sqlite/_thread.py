@@ -52,66 +52,55 @@ class Call(Generic[T]):
         return self.given_up or time.monotonic() >= self.until
 
 
-class ConnectionThread:
-    """Transactions on one connection, one after another, each whole or not at all.
+@dataclass(slots=True)
+class Done:
+    """Counts of transactions. Two threads write them: one in a million may be missed, and nothing depends on it."""
 
-    The methods are for the event loop's thread, but for those that begin with `_`: they run in the thread.
-    """
+    commits: int = 0
+    rollbacks: int = 0
+    restarts: int = 0
+    is_made: bool = False
+    """Whether the file was there once: then it is not made again, for that would be another one."""
 
-    def __init__(
-        self,
-        path: Path,
-        name: str,
-        begin: Begin,
-        check: Callable[[], None] | None = None,
-        after: Callable[[apsw.Connection], None] | None = None,
-    ) -> None:
-        """Both are called in the thread: `check` before each transaction, which it may refuse, `after` once it is committed."""
-        self.path = path
-        self.is_made = False
-        """Whether the file was there once: then it is not made again, for that would be another one."""
-        self._begin: Final = begin
-        self._check = check
-        self._after = after
-        self._thread = OwnThread(name, waiting_max=WAITING_MAX)
-        # Of the thread alone.
+
+@dataclass(slots=True)
+class Place:
+    """The file, and what is done around each transaction in the thread."""
+
+    path: Path
+    begin: Begin
+    done: Done
+    check: Callable[[], None] | None = None
+    """Called before a transaction, which it may refuse."""
+    after: Callable[[apsw.Connection], None] | None = None
+    """Called once a transaction is committed."""
+
+
+class Seat:
+    """One thread's connection: only that thread calls this, but for reading `call`."""
+
+    def __init__(self, place: Place) -> None:
+        self.call: Call[Any] | None = None
+        """The call that is being made."""
+        self._place = place
         self._connection: apsw.Connection | None = None
-        self._call: Call[Any] | None = None
 
-    @property
-    def is_stuck(self) -> bool:
-        """Whether a call has not ended, though it is past its deadline: it is stuck in a call of the system."""
-        call = self._call
-        return call is not None and time.monotonic() > call.until + STUCK_S
-
-    def start(self, call: Call[T], *, check: bool = True) -> asyncio.Future[T]:
-        """Queue a transaction. Raises `RuntimeError` when too many wait."""
-        return self._thread.start(partial(self._run, call, self._check if check else None))
-
-    def ask(self, call: Call[T]) -> asyncio.Future[T]:
-        """Queue a call that is no transaction."""
-        return self._thread.start(partial(self._ask, call))
-
-    def close(self) -> asyncio.Future[None]:
-        """Close the connection once what is queued is done; return the future of it. The thread ends after that."""
-        closing = self._thread.start(self._drop)
-        self._thread.close()
-        return closing
-
-    def _ask(self, call: Call[T]) -> T:
-        self._call, call.begun = call, True
+    def ask(self, call: Call[T]) -> T:
+        """Make a call that is no transaction."""
+        self.call, call.begun = call, True
         try:
             return call.function(self._connected())
         except apsw.Error as error:
             self._failed(error)
             raise
         finally:
-            self._call = None
+            self.call = None
 
-    def _run(self, call: Call[T], check: Callable[[], None] | None) -> T:
+    def run(self, call: Call[T], check: Callable[[], None] | None) -> T:
+        """Make a transaction."""
         if call.is_over:
-            raise crowded(f"{self.path}: the transaction waited in line to its deadline, and was not begun")
-        self._call, call.begun = call, True
+            raise crowded(f"{self._place.path}: the transaction waited in line to its deadline, and was not begun")
+        self.call, call.begun = call, True
         try:
             connection = self._connected()
             if check is not None:
@@ -123,35 +112,40 @@ class ConnectionThread:
             self._failed(error)
             raise
         finally:
-            self._call = None
+            self.call = None
             self._leave_nothing_open()
-        if self._after is not None and self._connection is not None:
-            self._after(self._connection)
+        if self._place.after is not None and self._connection is not None:
+            self._place.after(self._connection)
         return result
 
     def _transaction(self, connection: apsw.Connection, call: Call[T]) -> T:
         while True:
-            execute(connection, self._begin)
+            execute(connection, self._place.begin)
             try:
                 # Nobody may have waited for the lock to its end.
                 _go_on(call)
                 result = call.function(connection)
                 _go_on(call)
                 execute(connection, "COMMIT")
+                self._place.done.commits += 1
             except BaseException as error:
                 if not connection.in_transaction:
                     raise
                 execute(connection, "ROLLBACK")
+                self._place.done.rollbacks += 1
                 # What it read is old by now: no statement of it may be repeated alone.
                 if isinstance(error, apsw.BusyError) and _is_snapshot(error) and not call.is_over:
+                    self._place.done.restarts += 1
                     continue
                 raise
             return result
 
     def _connected(self) -> apsw.Connection:
         if self._connection is None:
-            self._connection = connect(self.path, create=not self.is_made, is_over=self._is_over, wait=self._wait)
-            self.is_made = True
+            self._connection = connect(
+                self._place.path, create=not self._place.done.is_made, is_over=self._is_over, wait=self._wait
+            )
+            self._place.done.is_made = True
         return self._connection
 
     def _failed(self, error: apsw.Error) -> None:
@@ -161,29 +155,68 @@ class ConnectionThread:
         if fault is not None:
             attach(error, fault)
         if isinstance(error, BROKEN):
-            self._drop()
+            self.drop()
 
     def _leave_nothing_open(self) -> None:
         """Close a connection that still reads: a cursor that was not read to its end would keep the log growing without end."""
         connection = self._connection
         if connection is not None and connection.txn_state() != apsw.SQLITE_TXN_NONE:
-            self._drop()
+            self.drop()
 
-    def _drop(self) -> None:
+    def drop(self) -> None:
+        """Close the connection; the next call opens another."""
         connection, self._connection = self._connection, None
         if connection is not None:
             with contextlib.suppress(apsw.Error):
                 connection.close(True)
 
     def _is_over(self) -> bool:
-        return self._call is not None and self._call.is_over
+        return self.call is not None and self.call.is_over
 
     def _wait(self, attempts: int) -> bool:
         """Wait for the write lock; return whether to try again."""
-        if self._call is None or self._call.is_over:
+        if self.call is None or self.call.is_over:
             return False
         time.sleep(min(BUSY_S_MAX, 0.0005 * 2 ** min(attempts, 6)))
-        return not self._call.is_over
+        return not self.call.is_over
+
+
+class ConnectionThread:
+    """Transactions on one connection, one after another, each whole or not at all. For the event loop's thread."""
+
+    def __init__(self, name: str, place: Place) -> None:
+        self._place = place
+        self._thread = OwnThread(name, waiting_max=WAITING_MAX)
+        self._seat = Seat(place)
+
+    @property
+    def is_stuck(self) -> bool:
+        """Whether a call has not ended, though it is past its deadline: it is stuck in a call of the system."""
+        call = self._seat.call
+        return call is not None and time.monotonic() > call.until + STUCK_S
+
+    def start(self, call: Call[T], *, check: bool = True) -> asyncio.Future[T]:
+        """Queue a transaction. Raises `RuntimeError` when too many wait."""
+        return self._thread.start(partial(self._seat.run, call, self._place.check if check else None))
+
+    def ask(self, call: Call[T]) -> asyncio.Future[T]:
+        """Queue a call that is no transaction."""
+        return self._thread.start(partial(self._seat.ask, call))
+
+    async def close(self) -> None:
+        """Close the connection once what is queued is done; the thread ends after that.
+
+        Whoever uses this again does so with another thread and another connection: the one before may be stuck in a call.
+        """
+        seat, self._seat = self._seat, Seat(self._place)
+        try:
+            closing = self._thread.start(seat.drop)
+        except RuntimeError:
+            # Too many wait before it: the connection is closed when the thread has ended and let go of it.
+            return
+        finally:
+            self._thread.close()
+        await closing
 
 
 def _is_snapshot(error: apsw.Error) -> bool:

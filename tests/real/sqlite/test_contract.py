@@ -76,8 +76,8 @@ class SqliteRig(PlainRig):
 
     async def release_for_the_probe(self, db: Sqlite) -> None:
         first = None
-        while first is None or db._writer._call in {None, first}:
-            first = first or db._writer._call
+        while first is None or db._writer._seat.call in {None, first}:
+            first = first or db._writer._seat.call
             await asyncio.sleep(0.005)
         self.other.execute("COMMIT")
 

@@ -67,6 +67,7 @@ def test_a_transaction_whose_past_is_over_begins_again_whole(tmp_path: Path, run
 
         await db.read(upgrade)  # Deferred, as no writer of ours is: it meets BUSY_SNAPSHOT.
         assert seen == [0, 1], "all of it was done again"
+        assert (db.done.restarts, db.done.rollbacks) == (1, 1)
         assert await db.read(count) == 2
         other.close()
         await db.close()
@@ -74,6 +75,7 @@ def test_a_transaction_whose_past_is_over_begins_again_whole(tmp_path: Path, run
     run_async(main)
 
 
+@pytest.mark.short
 def test_what_is_cancelled_at_any_moment_is_done_or_not_and_leaves_nothing_open(tmp_path: Path, run_async: RunAsync) -> None:
     async def main() -> None:
         db = await opened(tmp_path / "work.db")
@@ -137,6 +139,7 @@ def test_an_error_rolls_all_back_and_says_nothing_about_the_file(tmp_path: Path,
     run_async(main)
 
 
+@pytest.mark.short
 def test_what_hangs_holds_up_no_name_look_up_and_no_reader(tmp_path: Path, run_async: RunAsync) -> None:
     async def main() -> None:
         db = await opened(tmp_path / "work.db")
@@ -148,6 +151,31 @@ def test_what_hangs_holds_up_no_name_look_up_and_no_reader(tmp_path: Path, run_a
         assert not any(task.done() for task in hanging)
         thaw.set()
         await asyncio.gather(*hanging)
+        await db.close()
+
+    run_async(main)
+
+
+@pytest.mark.short
+def test_a_thread_that_is_stuck_keeps_its_connection_to_itself(tmp_path: Path, run_async: RunAsync) -> None:
+    async def main() -> None:
+        db = await opened(tmp_path / "work.db")
+        thaw, seen = threading.Event(), list[apsw.Connection]()
+
+        def stuck(connection: apsw.Connection) -> None:
+            seen.append(connection)
+            thaw.wait()
+
+        reading = asyncio.create_task(db.read(stuck))
+        while not seen:
+            await asyncio.sleep(0.001)
+        reading.cancel()
+        await db.close()
+        await db.open()
+        await db.read(seen.append)
+        assert seen[0] is not seen[1]
+        assert await db.read(count) == 0
+        thaw.set()
         await db.close()
 
     run_async(main)
@@ -284,6 +312,19 @@ def test_a_file_that_is_gone_ends_its_use_and_is_not_made_again(tmp_path: Path, 
             assert (fault.kind, fault.scope, db.is_lost) == (Kind.FATAL, Scope.CHILD, True)
         with pytest.raises(Unavailable):
             await db.write(count)
+        assert db.shown.health().well is False
+        if db.is_lost:
+            [act] = db.shown.acts()
+            assert act.concerns == 1
+            db.path.unlink()
+            (tmp_path / "work.db-wal").unlink(missing_ok=True)
+            (tmp_path / "work.db-shm").unlink(missing_ok=True)
+            apsw.Connection(str(db.path)).execute("CREATE TABLE t(a, b)")
+            assert await act.run() == 1
+            await db.ready()
+            await db.write(execute("INSERT INTO t VALUES (1, 0)"))
+            assert await act.run() == 0
+            assert db.shown.health().well
         await db.close()
 
     run_async(main)

@@ -196,7 +196,11 @@ def _steps(record: ProcedureRecord, *, whole: bool) -> dict[str, Any] | None:
     except OutlastError:
         return None
     return {
-        "done": [{"name": step.name, "result": _payload(dumps(step.result), whole=whole)} for step in found.steps if step.done],
+        "done": [
+            {"name": step.name} | ({"result": _payload(dumps(step.result), whole=whole)} if found.has_results else {})
+            for step in found.steps
+            if step.done
+        ],
         "begun": next((step.name for step in found.steps if not step.done), None),
         "attempts": found.attempts,
         "undoing": found.undoing,

@@ -93,9 +93,8 @@ class Desk:
                     raise
                 with suppress(Unavailable):
                     await dependency.ready(timeout_s=AGAIN_S, stop=stop)
-                if dependency.passable:
-                    # An outage of something else, or one that is over.
-                    await stop.sleep(SOON_S)
+                # Whoever comes back at once after a refusal is taken to spin.
+                await stop.sleep(SOON_S)
 
     # Submissions.
 

@@ -24,6 +24,7 @@ class Done:
 
     name: str
     result_json: str = "null"
+    """Empty: it is not kept any more."""
 
 
 @dataclass(slots=True)
@@ -73,7 +74,7 @@ def encode(kept: Kept, *, results: bool = True) -> str:
         head["undoing"] = {"fault": fault, "attempts": kept.undoing.attempts, "last": kept.undoing.last}
     if kept.undone:
         head["undone"] = kept.undone
-    done = ", ".join(f"[{json.dumps(step.name)}, {step.result_json if results else 'null'}]" for step in kept.done)
+    done = ", ".join(_entry(step, result=results) for step in kept.done)
     return f'{json.dumps(head)[:-1]}, "done": [{done}]}}'
 
 
@@ -107,9 +108,16 @@ def _kept(body: dict[str, Any]) -> Kept:
     )
 
 
+def _entry(step: Done, *, result: bool) -> str:
+    return f"[{json.dumps(step.name)}, {step.result_json}]" if result and step.result_json else f"[{json.dumps(step.name)}]"
+
+
 def _done(entry: list[Any]) -> Done:
-    name, result = _of(list, entry)
-    return Done(_of(str, name), json.dumps(result, allow_nan=False))
+    name, *result = _of(list, entry)
+    if len(result) > 1:
+        msg = f"a step has a name and a result, not {len(result)} more"
+        raise ValueError(msg)
+    return Done(_of(str, name), json.dumps(result[0], allow_nan=False) if result else "")
 
 
 def _undoing(plain: dict[str, Any]) -> Undoing:

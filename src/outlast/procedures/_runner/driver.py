@@ -21,7 +21,7 @@ from outlast.procedures._runner.running import Doing
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
-    from outlast import Classifiers, Stop
+    from outlast import Classifiers, Stop, Unavailable
     from outlast.extend import Needs, Recorder
     from outlast.procedures._decisions.front import Front
     from outlast.procedures._machine.actions import Action, AfterFault, TryAgain
@@ -141,6 +141,8 @@ class Driver:
     async def _call(self, work: Work, action: RunStep | RunUndo) -> bool:
         """Call a step or an undo and tell the body; return whether the record is still here."""
         claimed, record, body = work.claimed, work.record, work.body
+        # The write before may have taken longer than the lease, and who takes over may have begun.
+        self._check(claimed)
         try:
             if not claimed.begin(Doing.STEP if isinstance(action, RunStep) else Doing.UNDO):
                 self._check(claimed)
@@ -194,7 +196,7 @@ class Driver:
             reason = f"the result of a step of {kind} is too large: {error}"
             raise StepError(Fault(Kind.REJECTED, "result size", reason, kind)) from None
         except NotJsonError as error:
-            raise StepError(Fault(Kind.BUG, "result", f"the result of a step of {kind} is no JSON: {error}", kind)) from None
+            raise StepError(Fault(Kind.REJECTED, "result", f"the result of a step of {kind} is no JSON: {error}", kind)) from None
 
     async def _failed(self, work: Work, action: RunStep | RunUndo, exc: BaseException) -> bool:
         """Note a failed attempt in the body; let go of the record if it waits now, and return whether it is still here."""
@@ -208,7 +210,7 @@ class Driver:
             return False
         fault = exc.fault if isinstance(exc, StepError) else self._classifiers.classify(exc, source=record.kind)
         fault = fault.met_while(stopping=work.stop.requested)
-        refusal = refusal_in(exc)
+        refusal = refusal_in(exc) or self._outage(fault)
         if refusal is not None:
             self._needs.refused(record, refusal, work.stop)
         else:
@@ -229,6 +231,14 @@ class Driver:
             return True
         await self._let_go(work, after, fault)
         return False
+
+    def _outage(self, fault: Fault) -> Unavailable | None:
+        """Return the refusal of a dependency of the service that has gone down by this: it is not the key's, nor a cause's."""
+        if not fault.is_evidence:
+            return None
+        down = (each for each in self._needs.known() if each.name == fault.source and not each.passable)
+        dependency = next(down, None)
+        return None if dependency is None else dependency.unavailable()
 
     # Recording.
 
@@ -289,7 +299,7 @@ class Driver:
 
     def _check(self, claimed: Claimed) -> None:
         self._lease.look()
-        if claimed.lost:
+        if claimed.lost or not self._lease.is_held:
             raise LostError
 
 

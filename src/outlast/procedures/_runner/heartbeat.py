@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from outlast.procedures._model import Mine
     from outlast.procedures._runner.runner import Runner
 
+SOON_S: Final = 0.05
 HEARTBEATS: Final = 3
 """Heartbeats within a lease: two may be lost before a runner is taken for dead."""
 
@@ -30,7 +31,7 @@ class Heartbeat:
         self._name = name
         self._due = asyncio.Event()
         self.given_back = 0
-        """Records of which the reply that gave them was lost."""
+        """Records that nobody worked on."""
 
     def hurry(self) -> None:
         """Do a round now."""
@@ -43,6 +44,10 @@ class Heartbeat:
             await self._round()
             self._runner.failures.look(asyncio.get_running_loop().time())
             progress()
+            if not self._runner.lease.is_held:
+                # The reply took longer than the lease.
+                await stop.sleep(SOON_S)
+                continue
             with suppress(TimeoutError):
                 async with stop.timeout(self._runner.lease.lease_s / HEARTBEATS):
                     await self._due.wait()
@@ -55,6 +60,8 @@ class Heartbeat:
         mine = await runner.desk.store.beat(runner.id, self._name, runner.lease.lease_s)
         was_held = runner.lease.is_held
         runner.lease.renewed(asked_at)
+        if not runner.lease.is_held:
+            return
         if not was_held:
             runner.claimer.wake()
         for record_id, claimed in known.items():
@@ -70,7 +77,10 @@ class Heartbeat:
         await self._give_back(mine)
 
     async def _give_back(self, mine: Mapping[str, Mine]) -> None:
-        """Return to the queue what is ours by the store alone: nobody works on it."""
+        """Return to the queue what is ours by the store alone: nobody works on it.
+
+        The reply that gave it was lost, or this runner left it when its lease was over, and no other has taken it.
+        """
         runner = self._runner
         finished = {write.id for write in runner.recorder.journal.records}
         unknown = {
@@ -78,7 +88,10 @@ class Heartbeat:
             for record_id, found in mine.items()
             if record_id not in finished and runner.running.get(record_id) is None
         }
-        lost = runner.calls.lost(unknown)
+        left = [
+            (record_id, found.token) for record_id, found in unknown.items() if runner.running.was_left(record_id, found.token)
+        ]
+        lost = left + [each for each in runner.calls.lost(unknown) if each not in left]
         if not lost:
             return
         records = await runner.desk.store.find([record_id for record_id, _ in lost])

@@ -47,11 +47,12 @@ class Lease:
         return boottime()
 
     def renewed(self, asked_at: float) -> None:
-        """Count the lease from `asked_at`. If it had been over meanwhile, that is told first."""
+        """Count the lease from `asked_at`: a reply that came too late renews nothing. If it had been over, that is told first."""
         self.look()
         self._until = max(self._until, asked_at + self.lease_s * SHARE)
-        self._held = True
-        self._changed.set()
+        if self.is_held:
+            self._held = True
+            self._changed.set()
 
     def look(self) -> None:
         """Call `lost` if it is over and that was not told."""

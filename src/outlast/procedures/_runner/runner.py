@@ -184,10 +184,20 @@ class Runner:
     def takes(self, record: ProcedureRecord, *, claim: bool) -> bool:
         """Return whether the answer to a submission has begun a record here."""
         begun = claim and record.state is ProcedureState.RUNNING and record.owner == self.id
-        return begun and self.running.get(record.id) is None
+        if not begun or self.running.get(record.id) is not None:
+            return False
+        if self.lease.is_held:
+            return True
+        # The reply took longer than the lease: the next heartbeat says whether it is ours.
+        self.running.leave(record)
+        return False
 
     def begin(self, record: ProcedureRecord) -> None:
-        """Begin to work on a record that was claimed."""
+        """Begin to work on a record that was claimed, unless the reply took longer than the lease: another may have it by now."""
+        if not self.lease.is_held:
+            self.running.leave(record)
+            self.desk.front.left(asyncio.get_running_loop().time(), record.of)
+            return
         stop = self._stop
         claimed = Claimed(record, asyncio.get_running_loop().time())
         self.desk.tally.claimed += 1
@@ -202,7 +212,8 @@ class Runner:
         try:
             await self._driver.drive(claimed, stop)
         except Exception as exc:
-            # A defect of ours. The lease of this record is given back by the next heartbeat.
+            # A defect of ours. The record is given back by a heartbeat, which finds that nobody works on it.
+            self.desk.front.left(asyncio.get_running_loop().time(), claimed.record.of)
             logger.exception("procedures: the work on %s ended by a bug: %s", claimed.record.id, exc)  # noqa: TRY401
         finally:
             self.running.end(claimed)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import enum
+from collections import OrderedDict
 from typing import TYPE_CHECKING, Final
 
 from outlast.extend import plain_text
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
 
 SAID_CHARS_MAX: Final = 500
+LEFT_MAX: Final = 10_000
 
 
 class Doing(enum.Enum):
@@ -146,6 +148,8 @@ class Running:
         """Those that were lost while their step does not end: the same record is not begun here beside it."""
         self.lost = 0
         """The records that were lost, since the start."""
+        self._left: OrderedDict[tuple[str, int], None] = OrderedDict()
+        """Id and token of those that were lost and may be ours after all: nobody took them over while the store was away."""
 
     def __len__(self) -> int:
         return len(self._claimed)
@@ -178,9 +182,23 @@ class Running:
     def lose(self, claimed: Claimed) -> None:
         """Interrupt the work on a record that is not ours any more; its slot is free at once."""
         self.lost += 1
+        self.leave(claimed.record)
         self._claimed.pop(claimed.record.id, None)
         self._old[claimed.record.id] = claimed
         claimed.interrupt(Why.LOST)
+
+    def leave(self, record: ProcedureRecord) -> None:
+        """Note a claim that nobody works on here, and that may be ours all the same."""
+        self._left[record.id, record.token] = None
+        if len(self._left) > LEFT_MAX:
+            # The two looks at what nobody works on find the others, later.
+            self._left.popitem(last=False)
+
+    def was_left(self, record_id: str, token: int) -> bool:
+        """Return whether this claim was lost here and its work has ended: if it is ours by the store, it can be given back."""
+        if record_id in self._old:
+            return False
+        return self._left.pop((record_id, token), False) is None
 
     def tasks(self) -> list[asyncio.Task[None]]:
         """Return the tasks that have not ended, also those of lost records."""

@@ -34,7 +34,7 @@ FAULTS = st.builds(Fault, st.sampled_from(Kind), NAMES, NAMES, NAMES, hint=NAMES
 KEPT = st.builds(
     Kept,
     st.integers(1, 2**31 - 1),
-    st.lists(st.builds(Done, NAMES, RESULTS), max_size=4),
+    st.lists(st.builds(Done, NAMES, RESULTS | st.just("")), max_size=4),
     st.none() | st.builds(Begun, NAMES, COUNTS, st.none() | st.floats(0, 4e9)),
     st.none() | st.builds(Undoing, st.none() | FAULTS, COUNTS, NAMES),
     st.lists(NAMES, max_size=3),
@@ -114,7 +114,7 @@ def damaged(**changes: object) -> str:
         damaged(version=1.5),
         damaged(version=2**60),
         damaged(done={"a": 1}),
-        damaged(done=[["a"]]),
+        damaged(done=[[]]),
         damaged(done=[["a", 1, 2]]),
         damaged(done=[[1, "a"]]),
         damaged(done=["ab"]),

@@ -32,6 +32,14 @@ def test_the_steps_that_are_done_and_the_one_that_was_begun() -> None:
     assert recorded_steps(rig.record) == RecordedSteps(4, steps, attempts=1)
 
 
+def test_one_that_is_done_has_no_longer_the_results_of_its_steps() -> None:
+    rig = three(World())
+    rig.run()
+    steps = (RecordedStep("a"), RecordedStep("b"), RecordedStep("c"))
+    assert recorded_steps(rig.record) == RecordedSteps(4, steps, has_results=False)
+    assert rig.record.result_json == '"c"'
+
+
 def test_one_that_goes_back() -> None:
     rig = three(World(always={"c": fault(Kind.REJECTED), "b:undo": fault()}))
     rig.run(claims=3)

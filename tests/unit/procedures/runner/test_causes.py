@@ -9,8 +9,8 @@ import pytest
 from served_procedures import one_step, served
 
 from fake_procedure_store import FakeStore
-from outlast import Backoff, Fault, Kind, OutlastError
-from outlast.procedures import ProcedureState
+from outlast import Backoff, Dependency, Fault, Kind, OutlastError
+from outlast.procedures import ProcedureFailedError, ProcedureState
 from outlast.testing import run_virtual
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 CAUSE = Fault(Kind.PERMANENT, "no space", "the catalogue is full", "catalogue")
 KEYS = 300
-pytestmark = pytest.mark.expected_logs("procedures", "not theirs")
+pytestmark = pytest.mark.expected_logs("procedures", "not theirs", "disk is down")
 
 
 class Catalogue:
@@ -109,5 +109,54 @@ def test_keys_that_fail_each_for_its_own_reason_hold_nobody(tmp_path: Path) -> N
             for number in range(20):
                 assert await (await procedures.submit("create", f"good{number}")).wait(1.0) == f"good{number}"
             assert procedures.tally.refused == {}
+
+    run_virtual(main())
+
+
+def test_an_outage_of_a_dependency_is_held_against_no_key_and_is_no_cause(tmp_path: Path) -> None:
+    disk_is_up = False
+
+    async def probe() -> None:
+        if not disk_is_up:
+            raise ConnectionRefusedError("still away")
+
+    async def main() -> None:
+        nonlocal disk_is_up
+        disk = Dependency("disk", probe=probe)
+        tried: list[int] = []
+
+        async def write(run: Run) -> str:
+            tried.append(run.attempt)
+            async with disk.use():
+                await asyncio.sleep(0.01)
+                if not disk_is_up:
+                    raise ConnectionRefusedError("away")
+            return run.key
+
+        store = FakeStore()
+        async with served(store, [one_step("write", write, needs=disk, attempts_max=1)], tmp_path, slots=64) as procedures:
+            handles = await asyncio.gather(*(procedures.submit("write", f"{number}") for number in range(50)))
+            await asyncio.sleep(20.0)
+            assert len(tried) == 50
+            disk_is_up = True
+            assert [await handle.wait(10.0) for handle in handles] == [f"{number}" for number in range(50)]
+            assert set(tried) == {1}
+            assert procedures.tally.ended == {"done": 50}
+
+    run_virtual(main())
+
+
+def test_a_result_that_is_no_json_is_dead_at_once(tmp_path: Path) -> None:
+    tried: list[int] = []
+
+    async def odd(run: Run) -> float:
+        tried.append(run.attempt)
+        return float("nan")
+
+    async def main() -> None:
+        async with served(FakeStore(), [one_step("odd", odd)], tmp_path) as procedures:
+            with pytest.raises(ProcedureFailedError, match="no JSON"):
+                await (await procedures.submit("odd", "a")).wait(5.0)
+            assert tried == [1]
 
     run_virtual(main())

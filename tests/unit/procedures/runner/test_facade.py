@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from served_procedures import one_step, served
+from served_procedures import one_step, served, served_by
 
 from fake_procedure_store import FakeStore
 from outlast import Admission, ConfigurationError
@@ -190,5 +190,16 @@ def test_a_process_without_a_runner_submits_waits_and_hears_news(tmp_path: Path)
             assert await procedures.get("no id") is None
             assert await procedures.cancel("0" * 32) is None
             assert await procedures.signal("0" * 32, "x") is None
+
+    run_virtual(main())
+
+
+def test_two_runners_with_one_journal_are_told_apart_at_the_start(tmp_path: Path) -> None:
+    async def main() -> None:
+        store = FakeStore()
+        async with served(store, [one_step("note", note)], tmp_path):
+            second = served_by(store.beside(), [one_step("note", note)], tmp_path / "journal")
+            with pytest.raises(ConfigurationError, match="journal"):
+                await second.service.run()
 
     run_virtual(main())

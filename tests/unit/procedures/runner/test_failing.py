@@ -135,6 +135,7 @@ def test_a_process_that_starts_knows_the_failing_keys(tmp_path: Path) -> None:
             explained = await procedures.explain("create", "cpu")
             assert (explained.why, explained.state) == ("failing", ProcedureState.DEAD)
             assert explained.retry_after_s > 0
+            assert "failed once" in explained.text
             assert "clear create cpu" in explained.clears
 
     run_virtual(main())

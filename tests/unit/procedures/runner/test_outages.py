@@ -129,3 +129,33 @@ def test_an_outage_of_minutes_costs_few_lines_and_everything_resumes_within_two_
     run_virtual(main())
     lines = [each for each in caplog.records if each.levelname in {"WARNING", "ERROR"}]
     assert len(lines) <= 6
+
+
+@pytest.mark.parametrize("trouble", [Trouble.REFUSE, Trouble.HANG])
+def test_long_steps_are_left_at_the_end_of_the_lease_and_begun_again_as_soon_as_the_store_is_back(
+    tmp_path: Path, trouble: Trouble
+) -> None:
+    begun: list[tuple[float, str]] = []
+
+    async def long(run: Run) -> str:
+        begun.append((asyncio.get_running_loop().time(), run.idempotency_key))
+        await asyncio.sleep(100.0)
+        return run.key
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        store = FakeStore()
+        async with served(store, [one_step("long", long)], tmp_path) as procedures:
+            handles = [await procedures.submit("long", f"{number}") for number in range(5)]
+            await asyncio.sleep(10.0)
+            store.trouble(trouble)
+            await asyncio.sleep(60.0)
+            assert len(begun) == 5
+            store.heal()
+            back_at = loop.time()
+            assert [await handle.wait(300.0) for handle in handles] == [f"{number}" for number in range(5)]
+            assert len(begun) == 10, begun
+            assert len({key for _, key in begun}) == 5
+            assert max(at for at, _ in begun) - back_at <= 2.0
+
+    run_virtual(main())
