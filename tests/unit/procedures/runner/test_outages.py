@@ -177,16 +177,24 @@ def test_a_step_that_does_not_end_when_its_lease_does_keeps_its_record_once_the_
         under_way -= 1
         return run.key
 
+    async def long(run: Run) -> str:
+        await asyncio.sleep(50.0)
+        return run.key
+
     async def main() -> None:
         store = FakeStore()
-        async with served(store, [one_step("deaf", deaf)], tmp_path, lease_s=60.0) as procedures:
+        both = [one_step("deaf", deaf), one_step("long", long)]
+        async with served(store, both, tmp_path, lease_s=60.0, slots=1) as procedures:
             handle = await procedures.submit("deaf", "a")
+            # It gets the slot that is free when the lease is over.
+            await procedures.submit("long", "b")
             await asyncio.sleep(1.0)
             store.trouble(Trouble.REFUSE)
             # Its own clock says that the lease is over after 54 s; by the store's it is after 60.
             await asyncio.sleep(55.0)
             store.heal()
-            other = served_by(store.beside(), [one_step("deaf", deaf)], tmp_path / "other")
+            await asyncio.sleep(3.0)
+            other = served_by(store.beside(), both, tmp_path / "other")
             await other.start()
             assert await handle.wait(300.0) == "a"
             assert together == 1
