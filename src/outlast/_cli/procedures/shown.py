@@ -15,13 +15,13 @@ from rich.text import Text
 from outlast import OutlastError
 from outlast._cli.procedures.group import dumps
 from outlast.extend import clean, cut, json_or_text
-from outlast.procedures import ProcedureState, recorded_steps
+from outlast.procedures import recorded_steps
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from outlast import Fault
-    from outlast.procedures import Explanation, ProcedureRecord, RecordedStep
+    from outlast.procedures import Explanation, ProcedureRecord
 
 PAYLOAD_CHARS_MAX: Final = 200
 NAME_CHARS_MAX: Final = 60
@@ -195,19 +195,16 @@ def _steps(record: ProcedureRecord, *, whole: bool) -> dict[str, Any] | None:
     except OutlastError:
         return None
     return {
-        "done": [_step(record, step, whole=whole) for step in found.steps if step.done],
+        "done": [
+            {"name": step.name} | ({"result": _payload(dumps(step.result), whole=whole)} if found.has_results else {})
+            for step in found.steps
+            if step.done
+        ],
         "begun": next((step.name for step in found.steps if not step.done), None),
         "attempts": found.attempts,
         "undoing": found.undoing,
         "undone": list(found.undone),
     }
-
-
-def _step(record: ProcedureRecord, step: RecordedStep, *, whole: bool) -> dict[str, Any]:
-    if record.state is ProcedureState.DONE:
-        # Its results are kept no longer, but for the last, which is that of the record.
-        return {"name": step.name}
-    return {"name": step.name, "result": _payload(dumps(step.result), whole=whole)}
 
 
 def _times(count: int) -> str:

@@ -99,10 +99,11 @@ class EtcdStore:
             left_s = await self._etcd.lease_ttl(runner.lease)
         except LeaseLostError:
             return None
-        return float(fields["at"]) + max(0.0, float(fields["ttl"]) - left_s)
+        # In whole seconds: rather a second behind, which the next heartbeat puts right, than ahead, which all would follow.
+        return float(fields["at"]) + max(0.0, float(fields["ttl"]) - left_s - 1.0)
 
     async def close(self) -> None:
-        await self._mirror.close()
+        await self._table.close()
 
     # Work.
 

@@ -9,10 +9,10 @@ import uuid
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from outlast import Fault, Kind, OutlastError, Scope, Stopping, Unavailable
-from outlast.etcd import CompactedError, Compare, Delete, Get, Put, Range, RangeTooLargeError, TxnResult
-from outlast.extend import Reaction
+from outlast import Fault, Kind, OutlastError, Scope
+from outlast.etcd import CompactedError, Compare, Delete, Get, Put, RangeTooLargeError
 from outlast.procedures._stores.etcd import _layout as layout
+from outlast.procedures._stores.etcd._flights import Call, Flights
 from outlast.procedures._stores.etcd._mirror import Mirror
 
 if TYPE_CHECKING:
@@ -27,9 +27,7 @@ A = TypeVar("A")
 T = TypeVar("T")
 ROUNDS_MAX: Final = 100
 """A change that others were faster than as often as that is given up."""
-TRIES: Final = 3
-"""The times that a transaction is sent whose answer is lost: it compares a revision, so it is done once at most."""
-AT_ONCE: Final = 16
+AT_ONCE: Final = 64
 BULK: Final = 8
 """Above so many records their texts are read together with those of all others."""
 TEXTS_MAX: Final = 210
@@ -61,6 +59,12 @@ class Table:
         self.clock = clock
         self.mirror = Mirror(etcd, clock.now, self._heard)
         self._turns = asyncio.Semaphore(AT_ONCE)
+        self._flights = Flights(etcd)
+
+    async def close(self) -> None:
+        """Let go of the mirror, when what is under way has come to an end."""
+        await self._flights.close()
+        await self.mirror.close()
 
     def _heard(self, kv: KeyValue) -> None:
         """Follow the clock of another machine's runner."""
@@ -105,17 +109,14 @@ class Table:
                 compare += [Compare.absent(key), Compare.absent(layout.ENDED + after.id.encode())]
             elif before.key != key:
                 then.append(Delete(before.key))
-        if any(isinstance(op, Put) for op in then):
-            then.append(Put(layout.FENCE, b""))
         reads = _read_of(change)
-        done = await self._sent(compare, [*then, *([reads] if reads else [])], key, mark)
+        done = await self._flights.send(Call(compare, then, key, mark, reads))
         if done is None:
             return None
         self._note(then, done.revision)
         if reads is None:
             return ()
-        answer = done.responses[-1] if done.succeeded else None
-        return answer.kvs if isinstance(answer, Range) else (await self.etcd.range(reads.key)).kvs
+        return done.texts if done.texts is not None else (await self.etcd.range(reads.key)).kvs
 
     def _note(self, ops: Iterable[Op], revision: int) -> None:
         for op in ops:
@@ -132,28 +133,6 @@ class Table:
             gone = list(self.mirror.signals.get(op.key[len(layout.SIGNALS) : -1].decode(), ()))
         for key in gone:
             self.mirror.note(key, None, revision)
-
-    async def _sent(self, compare: list[Compare], then: list[Op], key: bytes, mark: str) -> TxnResult | None:
-        """Send it; send it again if the answer is lost. It is known again by its mark, however often it arrived."""
-        otherwise = [Get(key)] if key else []
-        for left in range(TRIES - 1, -1, -1):
-            try:
-                done = await self.etcd.txn(compare, then, otherwise)
-            except (Unavailable, Stopping):
-                raise
-            except Exception as exc:
-                fault = self.etcd.classifiers.classify(exc, source=self.etcd.name)
-                if not key or left == 0 or fault.reaction is not Reaction.WAIT or not self.etcd.passable:
-                    raise
-                continue
-            if done.succeeded:
-                return done
-            found = done.responses[0] if otherwise else None
-            if isinstance(found, Range) and found.kvs and layout.mark_of(found.kvs[0].value) == mark:
-                # It was done by an attempt whose answer was lost; what it read was lost with it.
-                return TxnResult(succeeded=False, revision=found.kvs[0].mod_revision, responses=())
-            return None
-        return None
 
     async def texts(self, the_id: str) -> Sequence[KeyValue]:
         """Return the texts of a record as they are now."""

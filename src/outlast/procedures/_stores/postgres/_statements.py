@@ -293,9 +293,9 @@ _LATER: Final = "state IN ('queued', 'waiting') AND parked_on IS NULL AND due_at
 DUE: Final = (
     """
 SELECT extract(epoch FROM now())::float8,
-    EXISTS (SELECT FROM {schema}.procedures WHERE """
+    coalesce((SELECT min(due_at) FROM {schema}.procedures WHERE """
     + _LATER
-    + """ AND due_at > to_timestamp(%(since)s) AND due_at <= now()),
+    + """ AND due_at > to_timestamp(%(since)s)) <= now(), false),
     (SELECT extract(epoch FROM min(due_at) - now())::float8 FROM {schema}.procedures WHERE """
     + _LATER
     + """ AND due_at > now())
