@@ -111,7 +111,7 @@ class Heartbeat:
         unknown = {
             record_id: found
             for record_id, found in mine.items()
-            if record_id not in finished and runner.running.get(record_id) is None
+            if record_id not in finished and not runner.running.is_here(record_id)
         }
         left = [
             (record_id, found.token) for record_id, found in unknown.items() if runner.running.was_left(record_id, found.token)
@@ -120,10 +120,14 @@ class Heartbeat:
         if not lost:
             return
         records = await runner.desk.store.find([record_id for record_id, _ in lost])
-        for (record_id, token), record in zip(lost, records, strict=True):
-            ours = record is not None and record.token == token and record.owner == runner.id
-            if record is None or not ours or runner.running.get(record_id) is not None:
-                continue
-            self.given_back += 1
-            await runner.recorder.record(RecordWrite(record_id, token, ProcedureState.QUEUED.value, record.body_json))
-            runner.claimer.wake()
+        writes = [
+            RecordWrite(record_id, token, ProcedureState.QUEUED.value, record.body_json)
+            for (record_id, token), record in zip(lost, records, strict=True)
+            if record is not None
+            and record.token == token
+            and record.owner == runner.id
+            and not runner.running.is_here(record_id)
+        ]
+        self.given_back += len(writes)
+        await asyncio.gather(*map(runner.recorder.record, writes))
+        runner.claimer.wake()
