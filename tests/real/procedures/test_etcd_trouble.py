@@ -13,8 +13,8 @@ from outlast import Kind, OutlastError, Unavailable
 from outlast.etcd import Etcd, EtcdError
 from outlast.extend import attached
 from outlast.procedures._model import Recorded, RecordWrite, Submission, Sweep
-from outlast.procedures._stores.etcd import EtcdStore
 from outlast.procedures._stores.clock import StoreClock
+from outlast.procedures._stores.etcd import EtcdStore
 from outlast.testing import EtcdServer, FaultProxy
 
 if TYPE_CHECKING:
