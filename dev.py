@@ -61,9 +61,9 @@ SHARES_S = {"lint": 50, "tests/unit": 165, "tests/contract": 14, "tests/sim": 22
 """The most that each part of `test` may cost: seconds of processor time, user and system, of all its processes.
 
 Together 930, 15.5 minutes on two cores, for what stands: a runtime, a job queue, a change stream, durable streams with their
-node and client, procedures with their three stores, admission and the shell of servers. Each system to come brings a share of its own, and the whole may reach 26 minutes
-when all are there. A busy machine makes the same work dearer by a tenth or two (shared caches and cores): that margin is in the
-shares, compared as they are.
+node and client, procedures with their three stores, admission and the shell of servers. Each system to come brings a share of its
+own, and the whole may reach 26 minutes when all are there. A busy machine makes the same work dearer by a tenth or two (shared
+caches and cores): that margin is in the shares, compared as they are.
 """
 
 Version = tuple[int, int]
