@@ -1,17 +1,20 @@
 """Procedures decided and completed a second: by the core alone, on PostgreSQL against peers, on SQLite against bare transactions.
 
     python bench/procedures.py                        # all of it, some five minutes
-    python bench/procedures.py --only core            # core, one, three, sqlite
+    python bench/procedures.py --only core            # core, one, three, sqlite, keys
     python bench/procedures.py --rounds 8 --json
 
-**core**: submissions that are answered from memory, refused and joined, over 1,000 keys; the median of 5 rounds. Promised:
-300,000 refused and 100,000 joined a second.
+**core**: submissions that are answered from memory, refused and joined, in a second of processor time, over 1,000 keys; the
+median of 5 rounds. Promised: 300,000 and 100,000.
 **one**: procedures of one step against Procrastinate and Oban (which needs Python 3.12): all are enqueued, then done 50 at a
 time.
 **three**: procedures of three recorded steps against DBOS and Absurd. The clock of Outlast and DBOS runs from the first
 submission, that of Absurd from when all have been spawned.
 **sqlite**: procedures of one step, submitted, done and recorded, against bare transactions of one row each with apsw. Promised:
 0.3.
+**keys**: the time that a good key takes while 5,000 keys which have failed, each for its own reason, are submitted 2,000 times a
+second, against the time without them, in 20 pairs, on SQLite. Promised: at most twice, by the upper end of the interval; no good
+key is refused; no more than 10 a second of the failing ones reach the store.
 
 The PostgreSQL server is started for the bench and writes its log to disk (fsync and synchronous_commit on); SQLite has a
 write-ahead log and `synchronous=FULL`, on both sides. In each round the candidates take turns, each in a process of its own and
@@ -52,18 +55,22 @@ KEYS = 1_000
 DECISIONS = 300_000
 DECIDED_MIN = {"refused": 300_000, "joined": 100_000}
 SQLITE_MIN = 0.3
+BAD_KEYS = 5_000
+GOOD_MAX = 2.0
+PROBES_MAX = 10
 PEERS = {
     "one": ("outlast_one", "procrastinate_one", "oban_one"),
     "three": ("outlast_three", "dbos_three", "absurd_three"),
     "sqlite": ("outlast_sqlite", "bare_sqlite"),
 }
+PARTS = ("core", *PEERS, "keys")
 COUNTS = {"procrastinate_one": 1_000, "dbos_three": 500, "absurd_three": 500}
 """Procedures of a slower peer in a round; of the others as many as `--procedures` says."""
 TIMEOUT_S = 300.0
 
 
 def decided(rounds: int = 5) -> dict[str, float]:
-    """Return the submissions a second that one front refuses and joins, from memory."""
+    """Return the submissions that one front refuses and joins from memory in a second of processor time."""
     found: dict[str, list[float]] = {"refused": [], "joined": []}
     for _ in range(rounds):
         front, fault = Front(random.Random(1)), Fault(Kind.REJECTED, "42P07", "the table is there already", source="metasrv")
@@ -76,22 +83,18 @@ def decided(rounds: int = 5) -> dict[str, float]:
             front.created(0.0, of, "0" * 32, Submission.CREATED, mine=True)
         for name, keys, answer in (("refused", failing, KeyRefusal), ("joined", live, Join)):
             submit, names = front.submit, [(of.kind, of.key) for of in keys]
-            begun = time.perf_counter()
+            begun = time.process_time()
             for _ in range(DECISIONS // KEYS):
                 for kind, key in names:
                     last = submit(1.0, KeyOf(kind, key), 10.0)
-            found[name].append(DECISIONS / (time.perf_counter() - begun))
+            found[name].append(DECISIONS / (time.process_time() - begun))
             assert isinstance(last, answer), last
     return {name: statistics.median(values) for name, values in found.items()}
 
 
 def measure(name: str, place: str, count: int) -> float:
     """Run one candidate in a process of its own; return the completed ones a second."""
-    command = [sys.executable, str(HERE / "_procedures_peers.py"), name, place, str(count)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
-    if done.returncode != 0:
-        sys.exit(f"bench procedures: {name} ended with {done.returncode}:\n{done.stderr[-3000:]}")
-    return count / float(json.loads(done.stdout.splitlines()[-1])["s"])
+    return count / float(run("_procedures_peers.py", name, place, str(count))["s"])
 
 
 def rounds_of(part: str, rounds: int, count: int, place: Callable[[str], str]) -> dict[str, list[float]]:
@@ -104,6 +107,16 @@ def rounds_of(part: str, rounds: int, count: int, place: Callable[[str], str]) -
             seen[name].append(measure(name, place(f"{name}_{number}"), COUNTS.get(name, count)))
             print(f"    round {number + 1} of {rounds}: {name:<18} {seen[name][-1]:>8,.0f}/s", file=sys.stderr, flush=True)
     return seen
+
+
+def run(program: str, *arguments: str) -> dict[str, Any]:
+    """Run a program of this folder in a process of its own; return what it prints last, as JSON."""
+    command = [sys.executable, str(HERE / program), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
+    if done.returncode != 0:
+        sys.exit(f"bench procedures: {program} {arguments[0]} ended with {done.returncode}:\n{done.stderr[-3000:]}")
+    answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return answer
 
 
 class Report:
@@ -170,10 +183,23 @@ def sqlite(options: argparse.Namespace, report: Report) -> None:
         report.ratios(rounds_of("sqlite", options.rounds, options.procedures, folder), SQLITE_MIN)
 
 
+def keys(options: argparse.Namespace, report: Report) -> None:
+    """Measure a good key among failing ones."""
+    with tempfile.TemporaryDirectory(dir=options.directory) as directory:
+        found = run("_procedures_keys.py", directory, str(BAD_KEYS))
+    middle, low, high = median_interval(found["ratios"])
+    text = f"{middle:>12.2f} x of {1000 * found['usual_s']:.1f} ms ({low:.2f} to {high:.2f}; promised at most {GOOD_MAX:g})"
+    report.promise("a good key among failing ones", text, [middle, low, high], holds=high <= GOOD_MAX)
+    text = f"{found['good_refused']:>12,} of good keys, {found['refused']:,} of failing ones"
+    report.promise("refusals", text, found["refused"], holds=found["good_refused"] == 0)
+    text = f"{found['probes_per_s']:>12.1f}/s (promised at most {PROBES_MAX})"
+    report.promise("failing keys that reach the store", text, found["probes"], holds=found["probes_per_s"] <= PROBES_MAX)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print, judge."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--only", choices=("core", *PEERS), action="append", help="this part; may be given again")
+    parser.add_argument("--only", choices=PARTS, action="append", help="this part; may be given again")
     parser.add_argument("--procedures", type=int, default=3_000, help="procedures in a round (default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=6, help="rounds; the median counts (default: %(default)s)")
     parser.add_argument("--directory", help="the folder for SQLite's files, on a disk (default: the temporary one)")
@@ -181,12 +207,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     logging.disable(logging.WARNING)
     report = Report()
-    for part in options.only or ("core", *PEERS):
+    for part in options.only or PARTS:
         print(part, flush=True)
         if part == "core":
             report.core()
         elif part == "sqlite":
             sqlite(options, report)
+        elif part == "keys":
+            keys(options, report)
         else:
             postgres(part, options, report)
     if options.json:

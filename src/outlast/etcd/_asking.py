@@ -54,7 +54,7 @@ class Asking(Dependency):
         timeout_s: float = 5.0,
         connect_timeout_s: float = 2.0,
         heartbeat_s: float = 0.75,
-        connections_max: int = 20,
+        connections_max: int = 10,
         watches_max: int = 16,
         range_keys_max: int = 20_000,
         tls: ssl.SSLContext | None = None,

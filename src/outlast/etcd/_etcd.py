@@ -143,13 +143,18 @@ class Etcd(Asking):
 
     async def lease_keepalive(self, lease: int, *, deadline_s: float | None = None) -> int:
         """Renew a lease; return its seconds from now. Raises `LeaseLostError` when it is over."""
-        told = await self._ask("lease/keepalive", {"ID": str(lease)}, deadline_s)
-        return self._ttl(told)
+        left = codec.number(await self._ask("lease/keepalive", {"ID": str(lease)}, deadline_s), "TTL")
+        if left <= 0:
+            raise self._lost()
+        return left
 
     async def lease_ttl(self, lease: int, *, deadline_s: float | None = None) -> int:
-        """Return the seconds that a lease has left. Raises `LeaseLostError` when it is over."""
-        told = await self._ask("lease/timetolive", {"ID": str(lease)}, deadline_s)
-        return self._ttl(told)
+        """Return the whole seconds that a lease has left. Raises `LeaseLostError` when it is over."""
+        left = codec.number(await self._ask("lease/timetolive", {"ID": str(lease)}, deadline_s), "TTL")
+        # 0 is less than a second; of one that is over it is -1.
+        if left < 0:
+            raise self._lost()
+        return left
 
     async def lease_revoke(self, lease: int, *, deadline_s: float | None = None) -> bool:
         """End a lease, and its keys with it; return whether it was still there."""
@@ -294,14 +299,10 @@ class Etcd(Asking):
         assert failure is not None  # noqa: S101 - there is at least one member
         raise failure
 
-    def _ttl(self, told: JSON) -> int:
-        # Of a lease that is over etcd says -1 to one question, and nothing to the other.
-        left = codec.number(told, "TTL")
-        if left > 0:
-            return left
+    def _lost(self) -> LeaseLostError:
         error = LeaseLostError(f"{self.name}: lease", NOT_FOUND, "requested lease not found")
         attach(error, self.classifiers.classify(error, source=self.name))
-        raise error
+        return error
 
     def _range_too_large(self, read: str) -> RangeTooLargeError:
         text = f"range: read {read}, and there are more: give a limit, and go on with beyond=, or raise range_keys_max"

@@ -219,11 +219,12 @@ class Sqlite(Dependency):
             future = thread.start(call, check=check) if transaction else thread.ask(call)
         except RuntimeError as error:
             raise crowded(str(error)) from error
+        limit = asyncio.timeout_at(asyncio.get_running_loop().time() + call.until - time.monotonic() + GRACE_S)
         try:
-            async with asyncio.timeout_at(asyncio.get_running_loop().time() + call.until - time.monotonic() + GRACE_S):
+            async with limit:
                 return await future
         except TimeoutError as error:
-            if attached(error) is not None:
+            if attached(error) is not None or not limit.expired():
                 raise
             if not call.begun and not thread.is_stuck:
                 raise crowded(f"{self.path}: the transaction waited in line to its deadline, and was not begun") from error

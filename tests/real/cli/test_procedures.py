@@ -47,7 +47,7 @@ class Store:
         return json.loads(result.stdout)
 
 
-@pytest.fixture(params=["postgresql"])
+@pytest.fixture(params=["sqlite", "postgresql", "etcd"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
     if request.param == "sqlite":
         path = tmp_path / "work.db"
@@ -149,6 +149,8 @@ def test_an_operator_sees_and_does_what_the_service_takes_in_at_once(store: Stor
             await store.json("resume", "create")
             await store.json("signal", held.id, "approved")
             assert await held.wait(60) is None
+            ended = await store.json("show", held.id)
+            assert (ended["state"], ended["result"], ended["steps"]["done"][0]) == ("done", "null", {"name": "allocate"})
             counted = await store.json("counts")
             assert {state: count for state, count in counted["kinds"]["create"].items() if count} == {"done": 2, "cancelled": 1}
 

@@ -9,7 +9,7 @@ import pytest
 from test_keys import of
 
 from outlast import Kind, OutlastError, Scope, State
-from outlast.etcd import Change, CompactedError, Delete, Etcd, Put, Range, WatchBatch
+from outlast.etcd import Change, CompactedError, Compare, Delete, Etcd, Put, Range, WatchBatch
 from outlast.extend import attached
 from outlast.testing import EtcdServer, FaultProxy
 
@@ -286,6 +286,65 @@ def test_who_follows_is_told_what_is_old_and_is_current_again_by_itself(
         await direct.delete(b"a")
         await mirror.until(b"a", None)
         assert mirror.reads == 1
+        following.cancel()
+        await asyncio.wait({following})
+        await direct.close()
+        await adapter.close()
+
+    with FaultProxy("127.0.0.1", own.port) as proxy:
+        run_async(lambda: main(proxy))
+
+
+def test_whoever_compacts_all_the_time_makes_no_hot_loop(etcd: EtcdServer, run_async: RunAsync) -> None:
+    async def main() -> None:
+        adapter = of(etcd)
+        reads = 0
+        begin_watch, read = adapter.begin_watch, adapter.range
+
+        async def compacted(prefix: bytes, after: int, deadline_s: float | None = None) -> Watch:
+            raise CompactedError("etcd: watch", 11, "required revision has been compacted", after + 1)
+
+        async def counted(prefix: bytes = b"") -> Range:
+            nonlocal reads
+            reads += 1
+            if reads == 4:
+                adapter.begin_watch = begin_watch  # type: ignore[method-assign]
+            return await read(prefix)
+
+        adapter.begin_watch = compacted  # type: ignore[method-assign]
+        adapter.range = counted  # type: ignore[assignment, method-assign]
+        async with adapter.follow() as following:
+            for _ in range(4):
+                assert isinstance(await anext(following), Range)
+            coming = asyncio.create_task(anext(following))
+            await adapter.put(b"a", b"1")
+            assert numbers(list((await coming).events)) == [1]
+            assert following._backoff.attempt == 2, "from the second time on it waited before it read again"
+        assert reads == 4
+        await adapter.close()
+
+    run_async(main)
+
+
+@pytest.mark.expected_logs
+def test_what_was_cached_while_cut_off_is_refused_by_its_revision(own: EtcdServer, run_async: RunAsync) -> None:
+    """Whoever decides by what is old is told so by the comparison, and has what is new a moment later."""
+
+    async def main(proxy: FaultProxy) -> None:
+        direct, adapter = Etcd(own.url), Etcd(f"http://127.0.0.1:{proxy.port}", heartbeat_s=0.2)
+        mirror = Mirror(adapter)
+        following = asyncio.create_task(mirror.run())
+        cached = await direct.put(b"k", b"1")
+        await mirror.until(b"k", b"1")
+        proxy.mode = "blackhole"
+        await mirror.holds(lambda: mirror.is_old)
+        await direct.put(b"k", b"of another")
+        assert mirror.keys[b"k"] == b"1", "the copy is old, and says so"
+        proxy.mode = "pass"
+        await adapter.ready()
+        swap = await adapter.txn([Compare.mod_revision(b"k", cached)], [Put(b"k", b"2")])
+        assert not swap.succeeded
+        await mirror.until(b"k", b"of another")
         following.cancel()
         await asyncio.wait({following})
         await direct.close()

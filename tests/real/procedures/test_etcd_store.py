@@ -11,9 +11,9 @@ from procedure_store_contract import ProcedureStoreContract
 from procedure_store_rig import StoreRig
 
 from outlast.etcd import Etcd
+from outlast.procedures._stores.clock import StoreClock
 from outlast.procedures._stores.etcd import EtcdStore
 from outlast.procedures._stores.etcd import _layout as layout
-from outlast.procedures._stores.etcd._clock import StoreClock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping
@@ -27,9 +27,9 @@ class RigClock(StoreClock):
 
     def __init__(self) -> None:
         self.ahead_s = 0.0
-        super().__init__(up_s=self._up)
+        super().__init__()
 
-    def _up(self) -> float:
+    def since_start(self) -> float:
         self.ahead_s += 1e-6
         return self.ahead_s
 

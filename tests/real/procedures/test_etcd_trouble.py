@@ -13,8 +13,8 @@ from outlast import Kind, OutlastError, Unavailable
 from outlast.etcd import Etcd, EtcdError
 from outlast.extend import attached
 from outlast.procedures._model import Recorded, RecordWrite, Submission, Sweep
+from outlast.procedures._stores.clock import StoreClock
 from outlast.procedures._stores.etcd import EtcdStore
-from outlast.procedures._stores.etcd._clock import StoreClock
 from outlast.testing import EtcdServer, FaultProxy
 
 if TYPE_CHECKING:
@@ -25,6 +25,20 @@ if TYPE_CHECKING:
     from conftest import RunAsync
 
 pytestmark = pytest.mark.expected_logs
+
+
+class WrongClock(StoreClock):
+    """The clock of another machine, which is wrong by `skew_s`."""
+
+    def __init__(self, skew_s: float) -> None:
+        self._skew_s = skew_s
+        super().__init__()
+
+    def wall(self) -> float:
+        return time.time() + self._skew_s
+
+    def boot_id(self) -> str:
+        return "another machine"
 
 
 def opened(url: str, prefix: str, clock: StoreClock | None = None) -> AbstractAsyncContextManager[EtcdStore]:
@@ -182,7 +196,7 @@ def test_a_submitter_whose_clock_is_wrong_has_the_deadline_it_asked_for(
     etcd: EtcdServer, tmp_path: Path, run_async: RunAsync, skew_s: float
 ) -> None:
     async def main() -> None:
-        prefix, wrong = f"{tmp_path.name}/", StoreClock(boot="another machine", wall=lambda: time.time() + skew_s)
+        prefix, wrong = f"{tmp_path.name}/", WrongClock(skew_s)
         async with opened(etcd.url, prefix) as store:
             await store.beat("a", "a", 60.0)
             async with opened(etcd.url, prefix, wrong) as skewed:

@@ -29,7 +29,7 @@ asyncio.run(main())
 """
 
 
-@pytest.mark.parametrize("rounds", [3, pytest.param(100, marks=pytest.mark.long)])
+@pytest.mark.parametrize("rounds", [3, pytest.param(100, marks=[pytest.mark.long, pytest.mark.timeout(900)])])
 def test_what_was_acknowledged_survives_kill_9(tmp_path: Path, rounds: int) -> None:
     rng = random.Random(9)
     path, acknowledged = tmp_path / "work.db", -1

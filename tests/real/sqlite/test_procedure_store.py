@@ -9,8 +9,8 @@ import pytest
 from procedure_store_contract import ProcedureStoreContract
 from procedure_store_rig import StoreRig
 
+from outlast.procedures._stores.clock import StoreClock
 from outlast.procedures._stores.sqlite import SqliteStore
-from outlast.procedures._stores.sqlite.clock import StoreClock
 from outlast.sqlite import Sqlite
 
 if TYPE_CHECKING:

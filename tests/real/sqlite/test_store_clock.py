@@ -11,8 +11,8 @@ from procedure_store_rig import WAITING, begin, claim, submit, write
 
 from outlast import ConfigurationError
 from outlast.extend import NewerFormatError
+from outlast.procedures._stores.clock import StoreClock
 from outlast.procedures._stores.sqlite import SqliteStore
-from outlast.procedures._stores.sqlite.clock import StoreClock
 from outlast.sqlite import Sqlite
 
 if TYPE_CHECKING:

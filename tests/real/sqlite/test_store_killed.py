@@ -44,7 +44,7 @@ asyncio.run(main())
 """
 
 
-@pytest.mark.parametrize("rounds", [3, pytest.param(100, marks=pytest.mark.long)])
+@pytest.mark.parametrize("rounds", [3, pytest.param(100, marks=[pytest.mark.long, pytest.mark.timeout(900)])])
 def test_every_record_is_whole_after_kill_9(tmp_path: Path, rounds: int) -> None:
     rng = random.Random(4)
     path, told = tmp_path / "work.db", set[str]()

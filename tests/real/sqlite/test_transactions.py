@@ -122,16 +122,20 @@ def test_who_is_cancelled_while_it_waits_for_the_lock_does_not_get_it_later(tmp_
     run_async(main)
 
 
-def test_an_error_rolls_all_back_and_says_nothing_about_the_file(tmp_path: Path, run_async: RunAsync) -> None:
+@pytest.mark.parametrize("error", [ConnectionResetError, TimeoutError, MemoryError])
+def test_an_error_rolls_all_back_and_says_nothing_about_the_file(
+    tmp_path: Path, run_async: RunAsync, error: type[Exception]
+) -> None:
     async def main() -> None:
         db = await opened(tmp_path / "work.db")
 
         def half(connection: apsw.Connection) -> None:
             connection.execute("INSERT INTO t VALUES (1, 0)")
-            raise ConnectionResetError("of somebody else")
+            raise error("of somebody else")
 
-        with pytest.raises(ConnectionResetError):
+        with pytest.raises(error, match="of somebody else") as caught:
             await db.write(half)
+        assert attached(caught.value) is None
         assert db.state is State.UP
         assert await db.read(count) == 0
         await db.close()

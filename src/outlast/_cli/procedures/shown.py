@@ -15,6 +15,7 @@ from rich.text import Text
 from outlast import OutlastError
 from outlast._cli.procedures.group import dumps
 from outlast.extend import clean, cut, json_or_text
+from outlast.procedures import recorded_steps
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -106,7 +107,7 @@ def _row(record: ProcedureRecord) -> tuple[str, ...]:
 
 def _notes(record: ProcedureRecord, *, whole: bool) -> Iterator[str]:
     if record.last_fault:
-        times = f"failed {record.failures} times, last: " if record.failures else "last fault: "
+        times = f"failed {_times(record.failures)}, last: " if record.failures else "last fault: "
         yield times + fault_text(record.last_fault, FAULT_CHARS_MAX)
     if record.waits_for:
         yield clean(f"waits for the signal {record.waits_for}")
@@ -133,7 +134,7 @@ def _lines(record: ProcedureRecord, *, whole: bool) -> Iterator[tuple[str, str]]
     yield "signals", clean(", ".join(signal.name for signal in record.signals))
     yield "locks", clean(", ".join(record.locks))
     yield "runner", f"{record.owner} (token {record.token})" if record.owner else ""
-    yield "failed", f"{record.failures} times in a row" if record.failures else ""
+    yield "failed", _times(record.failures) + (" in a row" if record.failures > 1 else "") if record.failures else ""
     yield "first fault", fault_text(record.first_fault)
     yield "last fault", fault_text(record.last_fault)
     for name in TIMES:
@@ -189,8 +190,6 @@ def fault_text(record: Mapping[str, Any] | None, chars_max: int = 300) -> str:
 
 def _steps(record: ProcedureRecord, *, whole: bool) -> dict[str, Any] | None:
     """Return the steps of a record in values of JSON; None if they cannot be read, or a newer version has recorded them."""
-    from outlast.procedures import recorded_steps
-
     try:
         found = recorded_steps(record)
     except OutlastError:
@@ -208,6 +207,10 @@ def _steps(record: ProcedureRecord, *, whole: bool) -> dict[str, Any] | None:
     }
 
 
+def _times(count: int) -> str:
+    return "once" if count == 1 else f"{count:,} times"
+
+
 def _steps_line(record: ProcedureRecord) -> str:
     found = _steps(record, whole=False)
     if found is None:
@@ -215,7 +218,7 @@ def _steps_line(record: ProcedureRecord) -> str:
     done = [step["name"] for step in found["done"]]
     parts = [f"{', '.join(done)} done"] if done else []
     if found["begun"]:
-        attempts = f", {found['attempts']} attempts failed" if found["attempts"] else ""
+        attempts = f", failed {_times(found['attempts'])}" if found["attempts"] else ""
         parts.append(f"{found['begun']} begun{attempts}")
     if found["undoing"]:
         parts.append(f"undone: {', '.join(found['undone']) or 'none yet'}")

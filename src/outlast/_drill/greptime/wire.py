@@ -32,7 +32,9 @@ async def serving(path: str, answer: Callable[[list[str]], Awaitable[str]]) -> A
     async def reply(line: bytes, writer: asyncio.StreamWriter) -> None:
         number, *words = line.decode().split()
         text = await answer(words)
-        writer.write(f"{number} {text}\n".encode())
+        # Who has left is not written to: asyncio would log a line for each answer.
+        if not writer.is_closing():
+            writer.write(f"{number} {text}\n".encode())
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(ConnectionError):

@@ -71,7 +71,8 @@ class Drill(Generic[Options, A]):
             loops=options.loops,
             started_at=started_at,
             command=options.command,
-            machine={**_machine(), **outcomes[0][1]},
+            # Arms of one drill may have different servers.
+            machine=_machine() | {name: value for _, depends_on in outcomes for name, value in depends_on.items()},
             arms=tuple(by_name.values()),
             promises=tuple(promise for arm in proven for promise in self._promises(arm, storming, options.fault)),
             stormed=self.stormed(storming, options.fault) if storming else None,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import ssl
 from typing import TYPE_CHECKING, Any, Final
 
 import httpx2
@@ -17,7 +18,6 @@ from outlast.extend import Pacer, Slots, Wire
 from outlast.http import Answer, AnswerTooLargeError
 
 if TYPE_CHECKING:
-    import ssl
     from collections.abc import AsyncGenerator, Callable
 
     from outlast.etcd._gateway.endpoints import Endpoint, Endpoints
@@ -39,6 +39,23 @@ UNAVAILABLE: Final = 14
 NOBODY: Final = "-"
 """Stands for the token where nobody is asked for one."""
 NO_AUTH: Final = "authentication is not enabled"
+
+
+class Pools:
+    """The connections of calls, which are kept, and those of probes, each of which is new: one that was kept may have been cut
+    a moment ago, and says nothing then.
+    """
+
+    def __init__(self, tls: ssl.SSLContext, connections_max: int) -> None:
+        kept = httpx2.Limits(max_connections=connections_max, max_keepalive_connections=connections_max, keepalive_expiry=KEPT_S)
+        new = httpx2.Limits(max_connections=PROBES_MAX, max_keepalive_connections=0)
+        self.calls = httpx2.AsyncHTTPTransport(verify=tls, trust_env=False, limits=kept)
+        self.probes = httpx2.AsyncHTTPTransport(verify=tls, trust_env=False, limits=new)
+
+    async def aclose(self) -> None:
+        """End every connection."""
+        await self.calls.aclose()
+        await self.probes.aclose()
 
 
 class Gateway:
@@ -65,17 +82,17 @@ class Gateway:
         self.slots = Slots(name, connections_max, waiters_max)
         self.closings = 0
         """The number of times it was closed."""
-        self.tls = tls
-        if tls is None and any(each.is_tls for each in endpoints.all):
-            self.tls = httpx2.create_ssl_context(trust_env=False)
+        # Reading the authorities costs more than a hundred calls, so it is done once, and not where nobody is asked by TLS.
+        is_tls = any(each.is_tls for each in endpoints.all)
+        self.tls = tls or (httpx2.create_ssl_context(trust_env=False) if is_tls else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
         self._login = login
         self._token = ""
         self._logging_in = asyncio.Lock()
         self._connections_max = connections_max
         self._connect_timeout_s = connect_timeout_s
         self._refusal = refusal
-        self._wire: Wire[httpx2.AsyncHTTPTransport] | None = None
-        self._wires: set[Wire[httpx2.AsyncHTTPTransport]] = set()
+        self._wire: Wire[Pools] | None = None
+        self._wires: set[Wire[Pools]] = set()
 
     async def ask(self, path: str, body: JSON, deadline_s: float, *, to: Endpoint | None = None) -> JSON:
         """Ask, and return what the answer holds. One call is one request, but that it goes on to the next member if one cannot be
@@ -107,12 +124,12 @@ class Gateway:
         async with self.limit(limit_s) as wire:
             return await self._with_token(wire, path, _encoded(body), to, is_probe=True)
 
-    async def headers(self, wire: Wire[httpx2.AsyncHTTPTransport]) -> dict[str, str]:
+    async def headers(self, wire: Wire[Pools]) -> dict[str, str]:
         """Return the headers of a request that is sent by other means: who asks."""
         return await self._headers(wire, None, is_probe=False)
 
     @contextlib.asynccontextmanager
-    async def limit(self, seconds: float) -> AsyncGenerator[Wire[httpx2.AsyncHTTPTransport]]:
+    async def limit(self, seconds: float) -> AsyncGenerator[Wire[Pools]]:
         """Lend the connections for a block, which ends after so long, or when everything is closed. Raises `TimeoutError`."""
         wire = self._own_wire()
         wire.enter()
@@ -150,7 +167,7 @@ class Gateway:
     # Inside.
 
     async def _with_token(
-        self, wire: Wire[httpx2.AsyncHTTPTransport], path: str, body: bytes, to: Endpoint | None, *, is_probe: bool = False
+        self, wire: Wire[Pools], path: str, body: bytes, to: Endpoint | None, *, is_probe: bool = False
     ) -> JSON:
         headers = await self._headers(wire, to, is_probe=is_probe)
         try:
@@ -164,7 +181,7 @@ class Gateway:
         headers = await self._headers(wire, to, is_probe=is_probe)
         return await self._in_turn(wire, path, body, headers, to, is_probe=is_probe)
 
-    async def _headers(self, wire: Wire[httpx2.AsyncHTTPTransport], to: Endpoint | None, *, is_probe: bool) -> dict[str, str]:
+    async def _headers(self, wire: Wire[Pools], to: Endpoint | None, *, is_probe: bool) -> dict[str, str]:
         if self._login is None:
             return {}
         if not self._token:
@@ -174,9 +191,7 @@ class Gateway:
                     self._token = await self._log_in(wire, self._login, to, is_probe=is_probe)
         return {} if self._token == NOBODY else {"authorization": self._token}
 
-    async def _log_in(
-        self, wire: Wire[httpx2.AsyncHTTPTransport], login: tuple[str, str], to: Endpoint | None, *, is_probe: bool
-    ) -> str:
+    async def _log_in(self, wire: Wire[Pools], login: tuple[str, str], to: Endpoint | None, *, is_probe: bool) -> str:
         body = _encoded({"name": login[0], "password": login[1]})
         try:
             told = await self._in_turn(wire, "auth/authenticate", body, {}, to, is_probe=is_probe)
@@ -189,7 +204,7 @@ class Gateway:
 
     async def _in_turn(
         self,
-        wire: Wire[httpx2.AsyncHTTPTransport],
+        wire: Wire[Pools],
         path: str,
         body: bytes,
         headers: dict[str, str],
@@ -218,7 +233,7 @@ class Gateway:
 
     async def _send(
         self,
-        wire: Wire[httpx2.AsyncHTTPTransport],
+        wire: Wire[Pools],
         endpoint: Endpoint,
         path: str,
         body: bytes,
@@ -238,7 +253,8 @@ class Gateway:
                 "trace": self._pace_probe if is_probe else self._pace,
             },
         )
-        response = await wire.client.handle_async_request(request)
+        pool = wire.client.probes if is_probe else wire.client.calls
+        response = await pool.handle_async_request(request)
         async with contextlib.aclosing(response):
             read = bytearray()
             async for piece in response.aiter_bytes():
@@ -258,19 +274,12 @@ class Gateway:
         if event == DIALLING:
             await self.pacer.turn()
 
-    def _own_wire(self) -> Wire[httpx2.AsyncHTTPTransport]:
+    def _own_wire(self) -> Wire[Pools]:
         if self._wire is None or self._wire.loop is not asyncio.get_running_loop():
             if self._wire is not None:
                 # Its event loop has ended, and it with that.
                 self._wires.discard(self._wire)
-            limits = httpx2.Limits(
-                max_connections=self._connections_max + PROBES_MAX,
-                max_keepalive_connections=self._connections_max,
-                keepalive_expiry=KEPT_S,
-            )
-            verify = self.tls if self.tls is not None else False
-            client = httpx2.AsyncHTTPTransport(verify=verify, trust_env=False, limits=limits)
-            self._wire = Wire(client, is_own=True, closed=self._wires.discard)
+            self._wire = Wire(Pools(self.tls, self._connections_max), is_own=True, closed=self._wires.discard)
             self._wires.add(self._wire)
         return self._wire
 

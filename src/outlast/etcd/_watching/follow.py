@@ -50,6 +50,8 @@ class Following:
         self._backoff = BackoffState()
         self._told = False
         """Whether `Old` was handed out since it was last current."""
+        self._compactions = 0
+        """Compactions in a row that were met, without a change in between."""
         self._failure: Fault | None = None
         """The reason to wait before it is tried again."""
 
@@ -63,10 +65,14 @@ class Following:
             try:
                 await self._pause()
                 return await self._seen()
-            except CompactedError:
+            except CompactedError as exc:
                 # Too far behind for a watch. What is handed out next replaces all.
                 self._drop()
                 self._after = None
+                self._compactions += 1
+                if self._compactions > 1:
+                    # Somebody compacts faster than all is read: that must not become a hot loop.
+                    self._failure = self._etcd.classifiers.classify(exc, source=self._etcd.name)
             except (Stopping, asyncio.CancelledError):
                 raise
             except Exception as exc:
@@ -98,7 +104,7 @@ class Following:
             if was_told:
                 return WatchBatch((), self._after)
         batch = await anext(self._watch)
-        self._after = batch.revision
+        self._after, self._compactions = batch.revision, 0
         return batch
 
     async def _pause(self) -> None:

@@ -16,7 +16,7 @@ from outlast.procedures._decisions.cause import BETWEEN
 from outlast.procedures._decisions.causes import CauseEvent, CauseNews, Causes, Share, Verdict
 from outlast.procedures._decisions.memory import BYTES_MAX, KEYS_MAX, Failing, Memory, wait_s
 from outlast.procedures._decisions.probes import Probes
-from outlast.procedures._decisions.register import Join, Register
+from outlast.procedures._decisions.register import FORGET_S, Join, Register
 from outlast.procedures._model import ProcedureState, Submission
 
 if TYPE_CHECKING:
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from outlast import Fault, Kind
     from outlast.procedures._model import KeyOf
 
-AGAIN_S: Final = 60.0
-"""A failing key whose record was live so short a time ago may have it still: the store is asked without another turn."""
 EVENTS_MAX: Final = 1_000
 """Events that nobody has taken yet; beyond them single failures are only counted, in their cause."""
 
@@ -140,7 +138,7 @@ class Front:
                 self._refused += 1
                 return KeyRefusal(failing.first, now - failing.since, wait, Why.FAILING, failing.id)
             # One whose record was live a moment ago may have it still: then the store says so, and nothing is tried.
-            is_probe = live is None or now - live.heard_until >= AGAIN_S
+            is_probe = live is None or now - live.heard_until >= FORGET_S
             if is_probe and (wait := self._probes.asked(now, of)) > 0.0:
                 self._refused += 1
                 return KeyRefusal(failing.first, now - failing.since, wait, Why.PROBE, failing.id)

@@ -14,6 +14,8 @@ HEARD_S: Final = 0.5
 MAKING_S: Final = 30.0
 """A submission that has had no answer for so long is no longer joined: its maker did not say how it ended."""
 LIVE_MAX: Final = 100_000
+FORGET_S: Final = 60.0
+"""A record of which nothing was heard for so long is no longer known to have been live."""
 SLACK_S: Final = 1.0
 """A deadline is put off by so much more than a joiner asks for, so that many joiners cost the store one write a second."""
 
@@ -57,14 +59,14 @@ class Register:
         live = Live(now + MAKING_S, inf if deadline_s is None else now + deadline_s, is_probe=is_probe)
         if (known := self.live.get(of)) is not None:
             live.heard_until = known.heard_until
-        self._put(of, live)
+        self._put(now, of, live)
 
     def made(self, now: float, of: KeyOf, id_: str, *, mine: bool, begun: bool = False) -> Live:
         """Note the record that has the key; `mine`: this process has claimed it; `begun`: somebody has, now or before."""
         live = self.live.get(of)
         if live is None:
-            live = Live(0.0, inf)
-            self._put(of, live)
+            live = Live(now, inf)
+            self._put(now, of, live)
         live.join = Join(id_)
         live.begun = live.begun or mine or begun
         live.until = live.heard_until = inf if mine else now + HEARD_S
@@ -106,14 +108,14 @@ class Register:
                 del self._later[of]
         return found
 
-    def _put(self, of: KeyOf, live: Live) -> None:
+    def _put(self, now: float, of: KeyOf, live: Live) -> None:
         self.live.pop(of, None)
         self.live[of] = live
-        if len(self.live) > self._live_max:
-            # Those that this process has claimed are as few as its slots: they go to the end and stay.
-            for _ in range(len(self.live)):
-                oldest, entry = self.live.popitem(last=False)
-                if entry.until < inf:
-                    self._later.pop(oldest, None)
-                    return
-                self.live[oldest] = entry
+        # Two at a time, so that what has not been heard of for long goes sooner than others come.
+        for _ in range(2):
+            oldest, entry = next(iter(self.live.items()))
+            if entry.until == inf:
+                # Those that this process has claimed are as few as its slots: they go to the end and stay.
+                self.live.move_to_end(oldest)
+            elif entry.until < now - FORGET_S or len(self.live) > self._live_max:
+                self.ended(oldest)

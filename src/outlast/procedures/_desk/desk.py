@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 NEWS_S: Final = 15.0
 """One call for news waits so long at most."""
+PACE_S: Final = 0.03
+"""Between two calls for news, at least."""
 LOAD_BATCH: Final = 1_000
 LOAD_MAX: Final = 50_000
 """Dead records that are loaded: as many as the memory of failure holds."""
@@ -102,7 +104,11 @@ class Desk:
         return nullcontext() if self.runner is None else self.runner.calls.one()
 
     def _reserve(self, item: Item) -> bool:
-        return item.begin and item.delay_s <= 0 and self.runner is not None and self.runner.claimer.reserve(item.of.kind)
+        runner = self.runner
+        if runner is None or not item.begin or item.delay_s > 0 or not runner.claimer.reserve(item.of.kind):
+            return False
+        item.losses = runner.lease.losses
+        return True
 
     def _answered(self, item: Item, submitted: Submitted | None) -> None:
         """Take note of an answer of the store, and begin the record if it is ours."""
@@ -112,6 +118,7 @@ class Desk:
         if submitted is None:
             self.front.not_created(item.of)
             if item.claim and runner is not None:
+                runner.calls.trouble()
                 runner.claimer.freed()
             return
         record = submitted.record
@@ -128,7 +135,7 @@ class Desk:
             self.backlog.made += submitted.answer is not Submission.JOINED
             self.tally.submitted += 1
             if mine and runner is not None:
-                runner.begin(record)
+                runner.begin(record, item.losses)
                 return
             if runner is not None and record.state is ProcedureState.QUEUED:
                 runner.due(item.delay_s)
@@ -196,6 +203,8 @@ class Desk:
                     self._hear(event)
             if self.runner is not None and (news.work or news.lost or news.events):
                 self.runner.heard(lost=news.lost)
+            # Each submission is news of work: a busy store is asked now and then, not for each.
+            await stop.sleep(PACE_S)
 
     async def run_upkeep(self, stop: Stop) -> None:
         """Put off deadlines for joiners, and count the backlog now and then, until the stop."""

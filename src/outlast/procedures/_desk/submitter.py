@@ -30,6 +30,7 @@ class Item:
         "delay_s",
         "id",
         "locks",
+        "losses",
         "of",
         "payload_json",
         "priority",
@@ -63,6 +64,8 @@ class Item:
         self.begin = begin
         self.claim = False
         """Whether a slot is kept for it."""
+        self.losses = 0
+        """How often the lease of the runner had been lost by then."""
         self.sent = False
         self.waiting: list[asyncio.Future[Submitted]] = []
 

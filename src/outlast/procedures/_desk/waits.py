@@ -20,6 +20,8 @@ FIRST_S: Final = 0.02
 POLL_S: Final = 1.0
 """Between two looks at a record that somebody waits for: 20 ms growing to a second."""
 GROWTH: Final = 2.0
+LOOKS_PER_S: Final = 500
+"""Records that are looked for in a second, at most, once they have been waited for a while: a crowd waits a little longer."""
 BATCH_MAX: Final = 200
 AWAY_S: Final = 0.5
 """Between two tries while the store is away."""
@@ -136,7 +138,7 @@ class Waits:
             watched = self._watched.get(record_id)
             if watched is None or watched.due_at != at:
                 continue
-            watched.wait_s = min(POLL_S, watched.wait_s * GROWTH)
+            watched.wait_s = min(max(POLL_S, len(self._watched) / LOOKS_PER_S), watched.wait_s * GROWTH)
             if not self._is_here(record_id):
                 ids.append(record_id)
             self._plan(record_id, watched, watched.wait_s)

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Mapping
+    from collections.abc import Callable, Generator, Mapping
 
     from outlast.procedures._model import Mine
+
+
+LOOKS: Final = 2
+"""A record is seen to be nobody's in one look, and given back in the next."""
+
+
+def _nobody() -> None:
+    """Look at the usual time."""
 
 
 class Calls:
@@ -19,6 +27,10 @@ class Calls:
     """
 
     def __init__(self) -> None:
+        self.troubles = 0
+        """Looks that are to come soon: the reply of a call may have been lost, with records in it."""
+        self.wake: Callable[[], None] = _nobody
+        """Called when a look is to come soon."""
         self._number = 0
         self._open: set[int] = set()
         self._unknown: dict[tuple[str, int], int] = {}
@@ -32,8 +44,16 @@ class Calls:
         self._open.add(number)
         try:
             yield
+        except BaseException:
+            self.trouble()
+            raise
         finally:
             self._open.discard(number)
+
+    def trouble(self) -> None:
+        """Note that a call failed: whether it was done is not known, and the next two looks come soon."""
+        self.troubles = LOOKS
+        self.wake()
 
     def lost(self, unknown: Mapping[str, Mine]) -> list[tuple[str, int]]:
         """Return the ids and tokens of those that no call will bring any more."""

@@ -51,10 +51,10 @@ class Claimer:
         front: Front,
         calls: Calls,
         lease: Lease,
-        begin: Callable[[ProcedureRecord], None],
+        begin: Callable[[ProcedureRecord, int], None],
         poll_s: float,
     ) -> None:
-        """`begin` is called with each record that was claimed."""
+        """`begin` is called with each record that was claimed, and how often the lease had been lost before."""
         self._store = store
         self._runner = runner
         self._slots = slots
@@ -180,6 +180,7 @@ class Claimer:
     async def _claim(self, share: Share, asked: int) -> int:
         loop = asyncio.get_running_loop()
         by_age = self._oldest >= asked
+        losses = self._lease.losses
         with self._calls.one():
             try:
                 records = await self._store.claim(self._runner, share.kinds, asked, oldest_first=by_age, without=share.without)
@@ -188,7 +189,7 @@ class Claimer:
                 raise
             self._front.claimed(loop.time(), share, [(record.id, record.of) for record in records], asked)
             for record in records:
-                self._begin(record)
+                self._begin(record, losses)
         if by_age:
             self._oldest -= len(records)
         self._oldest = min(self._oldest + len(records) / OLDEST, float(BATCH_MAX))

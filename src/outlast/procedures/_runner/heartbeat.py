@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from outlast.procedures._runner.runner import Runner
 
 SOON_S: Final = 0.05
+TROUBLE_S: Final = 1.0
 HEARTBEATS: Final = 3
 """Heartbeats within a lease: two may be lost before a runner is taken for dead."""
 
@@ -30,11 +31,17 @@ class Heartbeat:
         self._runner = runner
         self._name = name
         self._due = asyncio.Event()
+        self._hurried = False
+        runner.calls.wake = self._look_soon
         self.given_back = 0
         """Records that nobody worked on."""
 
     def hurry(self) -> None:
         """Do a round now."""
+        self._hurried = True
+        self._due.set()
+
+    def _look_soon(self) -> None:
         self._due.set()
 
     async def run(self, stop: Stop) -> None:
@@ -48,9 +55,27 @@ class Heartbeat:
                 # The reply took longer than the lease.
                 await stop.sleep(SOON_S)
                 continue
+            await self._pause(stop)
+
+    async def _pause(self, stop: Stop) -> None:
+        """Wait for the next round: it comes sooner while the reply of a call may have been lost."""
+        calls, loop = self._runner.calls, asyncio.get_running_loop()
+        began_at = loop.time()
+        while True:
+            pause_s = self._runner.lease.lease_s / HEARTBEATS
+            if calls.troubles:
+                pause_s = min(pause_s, TROUBLE_S)
+            left_s = began_at + pause_s - loop.time()
+            if left_s <= 0:
+                calls.troubles = max(0, calls.troubles - 1)
+                return
             with suppress(TimeoutError):
-                async with stop.timeout(self._runner.lease.lease_s / HEARTBEATS):
+                async with stop.timeout(left_s):
                     await self._due.wait()
+                if self._hurried:
+                    self._hurried = False
+                    return
+                self._due.clear()
 
     async def _round(self) -> None:
         runner = self._runner
@@ -86,7 +111,7 @@ class Heartbeat:
         unknown = {
             record_id: found
             for record_id, found in mine.items()
-            if record_id not in finished and runner.running.get(record_id) is None
+            if record_id not in finished and not runner.running.is_here(record_id)
         }
         left = [
             (record_id, found.token) for record_id, found in unknown.items() if runner.running.was_left(record_id, found.token)
@@ -95,10 +120,14 @@ class Heartbeat:
         if not lost:
             return
         records = await runner.desk.store.find([record_id for record_id, _ in lost])
-        for (record_id, token), record in zip(lost, records, strict=True):
-            ours = record is not None and record.token == token and record.owner == runner.id
-            if record is None or not ours or runner.running.get(record_id) is not None:
-                continue
-            self.given_back += 1
-            await runner.recorder.record(RecordWrite(record_id, token, ProcedureState.QUEUED.value, record.body_json))
-            runner.claimer.wake()
+        writes = [
+            RecordWrite(record_id, token, ProcedureState.QUEUED.value, record.body_json)
+            for (record_id, token), record in zip(lost, records, strict=True)
+            if record is not None
+            and record.token == token
+            and record.owner == runner.id
+            and not runner.running.is_here(record_id)
+        ]
+        self.given_back += len(writes)
+        await asyncio.gather(*map(runner.recorder.record, writes))
+        runner.claimer.wake()

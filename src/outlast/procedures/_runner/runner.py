@@ -182,21 +182,19 @@ class Runner:
     # Records.
 
     def takes(self, record: ProcedureRecord, *, claim: bool) -> bool:
-        """Return whether the answer to a submission has begun a record here."""
-        begun = claim and record.state is ProcedureState.RUNNING and record.owner == self.id
-        if not begun or self.running.get(record.id) is not None:
-            return False
-        if self.lease.is_held:
-            return True
-        # The reply took longer than the lease: the next heartbeat says whether it is ours.
-        self.running.leave(record)
-        return False
+        """Return whether the answer to a submission has given this runner a record."""
+        ours = claim and record.state is ProcedureState.RUNNING and record.owner == self.id
+        return ours and self.running.get(record.id) is None
 
-    def begin(self, record: ProcedureRecord) -> None:
-        """Begin to work on a record that was claimed, unless the reply took longer than the lease: another may have it by now."""
-        if not self.lease.is_held:
+    def begin(self, record: ProcedureRecord, losses: int) -> None:
+        """Begin to work on a record; `losses` is how often the lease had been lost when it was claimed.
+
+        If it was lost meanwhile, another runner may have the record by now: the next heartbeat says whether it is still ours.
+        """
+        if not self.lease.is_held or self.lease.losses != losses:
             self.running.leave(record)
             self.desk.front.left(asyncio.get_running_loop().time(), record.of)
+            self.calls.trouble()
             return
         stop = self._stop
         claimed = Claimed(record, asyncio.get_running_loop().time())

@@ -161,6 +161,10 @@ class Running:
         """Return the claim of a record; None if it is not here."""
         return self._claimed.get(record_id)
 
+    def is_here(self, record_id: str) -> bool:
+        """Return whether something works on a record: a claim that was lost too, while its step has not ended."""
+        return record_id in self._claimed or record_id in self._old
+
     def begin(self, claimed: Claimed, work: Coroutine[None, None, None]) -> None:
         """Start the work on a record. If an earlier claim of it has not ended here, the work begins after that."""
         record = claimed.record
@@ -195,9 +199,7 @@ class Running:
             self._left.popitem(last=False)
 
     def was_left(self, record_id: str, token: int) -> bool:
-        """Return whether this claim was lost here and its work has ended: if it is ours by the store, it can be given back."""
-        if record_id in self._old:
-            return False
+        """Return whether this claim was lost here: it is given back if it is ours by the store. Ask once its work has ended."""
         return self._left.pop((record_id, token), False) is None
 
     def tasks(self) -> list[asyncio.Task[None]]:

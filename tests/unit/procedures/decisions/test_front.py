@@ -6,6 +6,7 @@ from front_cases import BAD, DOWN, STEP, Fronts, id_of, key, refused
 
 from outlast import Fault, Kind
 from outlast.procedures._decisions.front import Go, Join, Why
+from outlast.procedures._decisions.register import Register
 from outlast.procedures._model import KeyOf, ProcedureState, Submission
 
 
@@ -45,6 +46,28 @@ def test_a_record_that_another_process_may_have_is_asked_about_again() -> None:
     a.now += 0.2
     assert isinstance(a.submit(key(1)), Go), "it may have ended there"
     assert a.submit(key(1)) == Join(""), "one question at a time"
+
+
+def test_what_was_not_heard_of_for_a_minute_is_forgotten_and_what_runs_here_is_not() -> None:
+    a = Fronts()
+    for number in range(100):
+        a.make(key(number), mine=number % 10 == 0)
+    assert a.front.counts.live == 100
+    a.now += 62.0
+    for number in range(100, 200):
+        a.make(key(number))
+    assert a.front.counts.live == 110
+    assert isinstance(a.submit(key(1)), Go)
+    assert a.submit(key(10)) == Join(id_of(key(10)))
+
+
+def test_live_keys_are_bounded_and_those_that_run_here_stay() -> None:
+    register = Register(live_max=20)
+    for number in range(100):
+        register.making(0.0, key(number), None, is_probe=False)
+        register.made(0.0, key(number), id_of(key(number)), mine=number < 10)
+    assert len(register.live) == 20
+    assert set(register.live) >= {key(number) for number in range(10)}
 
 
 def test_a_key_that_failed_is_refused_with_the_first_cause_until_its_backoff_has_passed() -> None:

@@ -100,7 +100,7 @@ def test_a_runner_cut_off_for_longer_than_its_lease_leaves_its_steps_and_its_wri
 def test_a_reply_that_is_lost_leaves_nothing_behind(tmp_path: Path) -> None:
     async def main() -> None:
         world, store = World(), FakeStore()
-        async with served(store, [three_steps(world)], tmp_path, lease_s=9.0):
+        async with served(store, [three_steps(world)], tmp_path):
             await asyncio.sleep(1.0)
             maker = FakeStore(store.held)
             store.trouble(Trouble.LOSE_REPLY)
@@ -111,7 +111,7 @@ def test_a_reply_that_is_lost_leaves_nothing_behind(tmp_path: Path) -> None:
             assert record is not None
             assert record.state is ProcedureState.RUNNING, "the claim was done, and its reply lost"
             store.heal()
-            assert await system.wait(handle.id, 30.0) == "three of a"
+            assert await system.wait(handle.id, 5.0) == "three of a"
             await system.close()
         assert world.done == list(NAMES)
 

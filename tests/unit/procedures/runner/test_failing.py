@@ -115,7 +115,7 @@ def test_a_clear_heals_at_once(tmp_path: Path, how: str) -> None:
                 assert await procedures.fixed(CAUSE.source, CAUSE.kind, CAUSE.code) == 1
             else:
                 await store.beside().clear("create")
-                await asyncio.sleep(0.01)
+                await asyncio.sleep(0.1)
             assert await (await procedures.submit("create", "cpu")).wait(5.0) == "created cpu"
 
     run_virtual(main())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import pytest
@@ -157,5 +158,46 @@ def test_long_steps_are_left_at_the_end_of_the_lease_and_begun_again_as_soon_as_
             assert len(begun) == 10, begun
             assert len({key for _, key in begun}) == 5
             assert max(at for at, _ in begun) - back_at <= 2.0
+
+    run_virtual(main())
+
+
+def test_a_step_that_does_not_end_when_its_lease_does_keeps_its_record_once_the_lease_is_back(tmp_path: Path) -> None:
+    under_way = together = 0
+
+    async def deaf(run: Run) -> str:
+        nonlocal under_way, together
+        loop = asyncio.get_running_loop()
+        under_way += 1
+        together = max(together, under_way)
+        ends_at = loop.time() + 120.0
+        while loop.time() < ends_at:
+            with suppress(asyncio.CancelledError):
+                await asyncio.sleep(ends_at - loop.time())
+        under_way -= 1
+        return run.key
+
+    async def long(run: Run) -> str:
+        await asyncio.sleep(50.0)
+        return run.key
+
+    async def main() -> None:
+        store = FakeStore()
+        both = [one_step("deaf", deaf), one_step("long", long)]
+        async with served(store, both, tmp_path, lease_s=60.0, slots=1) as procedures:
+            handle = await procedures.submit("deaf", "a")
+            # It gets the slot that is free when the lease is over.
+            await procedures.submit("long", "b")
+            await asyncio.sleep(1.0)
+            store.trouble(Trouble.REFUSE)
+            # Its own clock says that the lease is over after 54 s; by the store's it is after 60.
+            await asyncio.sleep(55.0)
+            store.heal()
+            await asyncio.sleep(3.0)
+            other = served_by(store.beside(), both, tmp_path / "other")
+            await other.start()
+            assert await handle.wait(300.0) == "a"
+            assert together == 1
+            await other.end()
 
     run_virtual(main())

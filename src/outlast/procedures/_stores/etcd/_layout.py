@@ -19,7 +19,9 @@ import json
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
+from outlast.etcd import Put
 from outlast.procedures._model import Priority, ProcedureRecord, ProcedureState, Signal
+from outlast.procedures._stores.clock import KeptClock
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -166,3 +168,16 @@ def with_texts(record: ProcedureRecord, kvs: Sequence[KeyValue], read_at: float)
 
 def _json(value: object) -> bytes:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
+
+
+def clock_of(kv: KeyValue | None) -> KeptClock | None:
+    """Return what is kept of the clock."""
+    if kv is None:
+        return None
+    fields: dict[str, Any] = json.loads(kv.value)
+    return KeptClock(fields["boot"], float(fields["offset"]), float(fields["at"]))
+
+
+def clock_put(kept: KeptClock) -> Put:
+    """Return the write that keeps the clock."""
+    return Put(CLOCK, json.dumps({"boot": kept.boot_id, "offset": kept.offset_s, "at": round(kept.seen_at, 3)}).encode())

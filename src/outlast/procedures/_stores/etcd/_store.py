@@ -33,9 +33,9 @@ from outlast.procedures._model import (
     StoreEventKind,
     Swept,
 )
+from outlast.procedures._stores import rules
+from outlast.procedures._stores.clock import StoreClock
 from outlast.procedures._stores.etcd import _layout as layout
-from outlast.procedures._stores.etcd import _rules as rules
-from outlast.procedures._stores.etcd._clock import StoreClock
 from outlast.procedures._stores.etcd._sweep import Sweeper
 from outlast.procedures._stores.etcd._table import Swap, Table
 from outlast.procedures._stores.etcd._work import Work
@@ -86,14 +86,14 @@ class EtcdStore:
         await self._mirror.current()
         live = [await self._time_of(kv) for kv in list(self._mirror.runners.values())]
         kept = self._mirror.clock
-        self._clock.begin(None if kept is None else kept.value, [at for at in live if at is not None])
+        self._clock.adopt(layout.clock_of(kept), [at for at in live if at is not None])
         if not self._etcd.is_full:
-            await self._table.tell([], [Put(layout.CLOCK, self._clock.kept())])
+            await self._table.tell([], [layout.clock_put(self._clock.kept())])
 
     async def _time_of(self, runner: KeyValue) -> float | None:
         """Return the present time of a runner: that of its last heartbeat, and what has gone from its lease since."""
         fields = json.loads(runner.value)
-        if fields["boot"] == self._clock.boot:
+        if self._clock.boot and fields["boot"] == self._clock.boot:
             return None
         try:
             left_s = await self._etcd.lease_ttl(runner.lease)
@@ -135,7 +135,7 @@ class EtcdStore:
         if not self._etcd.is_full:
             lease = lease or await self._etcd.lease_grant(ttl_s)
             value = {"name": name, "at": round(self._clock.now(), 3), "boot": self._clock.boot, "ttl": ttl_s}
-            puts: list[Op] = [Put(key, json.dumps(value).encode(), lease), Put(layout.CLOCK, self._clock.kept())]
+            puts: list[Op] = [Put(key, json.dumps(value).encode(), lease), layout.clock_put(self._clock.kept())]
             await self._table.tell([], puts)
         elif not lease:
             raise self._etcd.unavailable()
@@ -157,7 +157,7 @@ class EtcdStore:
         await self._table.tell([], [Delete(layout.RUNNERS + runner.encode()), *self._fence()])
 
     def _fence(self) -> list[Op]:
-        return [] if self._etcd.is_full else [Put(layout.CLOCK, self._clock.kept())]
+        return [] if self._etcd.is_full else [layout.clock_put(self._clock.kept())]
 
     # Looking.
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from outlast.etcd import Etcd, KeyValue, Op
     from outlast.procedures._model import ProcedureRecord, StoreEventKind
-    from outlast.procedures._stores.etcd._clock import StoreClock
+    from outlast.procedures._stores.clock import StoreClock
     from outlast.procedures._stores.etcd._layout import Head
 
 A = TypeVar("A")

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Final
 from outlast import Fault, Kind, OutlastError, Scope
 from outlast.etcd import Compare, Delete, Put
 from outlast.procedures._model import FINAL, LIVE, KeyOf, ProcedureState, Recorded, Submission, Submitted
+from outlast.procedures._stores import rules
 from outlast.procedures._stores.etcd import _layout as layout
-from outlast.procedures._stores.etcd import _rules as rules
 from outlast.procedures._stores.etcd._table import Swap, Table
 
 if TYPE_CHECKING:

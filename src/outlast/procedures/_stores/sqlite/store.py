@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from outlast.procedures._model import StoreEventKind as Event
 from outlast.procedures._model import Sweep, Swept
+from outlast.procedures._stores.clock import StoreClock
 from outlast.procedures._stores.sqlite import acting, looking, recording, submitting, sweeping
-from outlast.procedures._stores.sqlite.clock import StoreClock
 from outlast.procedures._stores.sqlite.tables import bring_up
 from outlast.procedures._stores.sqlite.transaction import Transaction
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from outlast.procedures._model import LIVE, Mine, NewRecord, ProcedureRecord, ProcedureState, Submission, Submitted
+from outlast.procedures._stores import rules
 from outlast.procedures._stores.sqlite import rows
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def _submit(tx: Transaction, new: NewRecord, runner: str) -> Submitted:
     now = tx.now
     row = tx.row(_BY_KEY, new.kind, new.key)
     if row is None:
-        record = _begun(tx, new, _record_of(new, now), runner)
+        record = _begun(tx, new, rules.made(new, now), runner)
         if tx.run(rows.INSERT, *rows.row_of(record)):
             return Submitted(Submission.CREATED, _made(tx, record, new))
         return Submitted(Submission.CREATED, _existing(tx, new.id))
@@ -62,7 +62,7 @@ def _submit(tx: Transaction, new: NewRecord, runner: str) -> Submitted:
         return Submitted(Submission.JOINED, _joined(tx, held, new))
     if held.until_at is not None and held.until_at > now:
         return Submitted(Submission.FAILING, held)
-    record = _begun(tx, new, _revived(held, new, now), runner)
+    record = _begun(tx, new, rules.revived(held, new, now), runner)
     tx.run(rows.REPLACE, *rows.row_of(record), record.id)
     return Submitted(Submission.REVIVED, _made(tx, record, new))
 
@@ -88,47 +88,14 @@ def _begun(tx: Transaction, new: NewRecord, record: ProcedureRecord, runner: str
         return record
     if record.locks and tx.row(_HELD.format("?", "?"), rows.locks_text(record.locks), record.id) is not None:
         return record
-    return replace(record, state=ProcedureState.RUNNING, token=record.token + 1, owner=runner, began_at=tx.now)
+    return rules.claimed(record, runner, tx.now)
 
 
 def _joined(tx: Transaction, held: ProcedureRecord, new: NewRecord) -> ProcedureRecord:
-    if held.began_at is not None or held.deadline_at is None:
-        return held
-    deadline_at = None if new.deadline_s is None else max(held.deadline_at, tx.now + new.deadline_s)
-    if deadline_at == held.deadline_at:
-        return held
-    tx.run("UPDATE outlast_procedures SET deadline_at = ? WHERE id = ?", deadline_at, held.id)
-    return replace(held, deadline_at=deadline_at)
-
-
-def _record_of(new: NewRecord, now: float) -> ProcedureRecord:
-    return ProcedureRecord(
-        new.id,
-        new.kind,
-        new.key,
-        ProcedureState.QUEUED,
-        new.version,
-        new.priority,
-        new.payload_json,
-        created_at=now,
-        read_at=now,
-        locks=new.locks,
-        due_at=now + new.delay_s,
-        deadline_at=None if new.deadline_s is None else now + new.deadline_s,
-    )
-
-
-def _revived(dead: ProcedureRecord, new: NewRecord, now: float) -> ProcedureRecord:
-    return replace(
-        _record_of(new, now),
-        id=dead.id,
-        created_at=dead.created_at,
-        token=dead.token,
-        revivals=dead.revivals + 1,
-        failures=dead.failures,
-        first_fault=dead.first_fault if dead.failures else None,
-        last_fault=dead.last_fault if dead.failures else None,
-    )
+    longer = rules.living_longer(held, new.deadline_s, tx.now)
+    if longer.deadline_at != held.deadline_at:
+        tx.run("UPDATE outlast_procedures SET deadline_at = ? WHERE id = ?", longer.deadline_at, held.id)
+    return longer
 
 
 def claim(
@@ -144,7 +111,7 @@ def claim(
         left_out = json.dumps([*without, *claimed])
         found = _claimable(tx, asked, left_out, count - len(claimed), oldest_first=oldest_first)
         taken = [record for record in found if _take_locks(tx, record)]
-        claimed |= {record.id: _claimed(record, tx.now, runner) for record in taken}
+        claimed |= {record.id: rules.claimed(record, runner, tx.now) for record in taken}
         if len(taken) == len(found):
             break
     values = ((one.token, runner, one.began_at, one.deaths, one.id) for one in claimed.values())
@@ -164,18 +131,6 @@ def _claimable(tx: Transaction, kinds: Sequence[str], without: str, count: int, 
     ids = [row[2] for row in found[:count]]
     read = {row[0]: rows.record_of(row, now) for row in tx.rows(_BY_IDS, json.dumps(ids))}
     return [read[the_id] for the_id in ids]
-
-
-def _claimed(record: ProcedureRecord, now: float, runner: str) -> ProcedureRecord:
-    return replace(
-        record,
-        state=ProcedureState.RUNNING,
-        token=record.token + 1,
-        owner=runner,
-        began_at=now if record.began_at is None else record.began_at,
-        deaths=record.deaths + (record.state is ProcedureState.RUNNING),
-        waits_for="",
-    )
 
 
 def _take_locks(tx: Transaction, record: ProcedureRecord) -> bool:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from outlast.extend import NewerFormatError
-from outlast.procedures._stores.sqlite.clock import Kept
+from outlast.procedures._stores.clock import KeptClock
 
 if TYPE_CHECKING:
-    from outlast.procedures._stores.sqlite.clock import StoreClock
+    from outlast.procedures._stores.clock import StoreClock
     from outlast.procedures._stores.sqlite.transaction import Transaction
 
 _FIRST: Final = (
@@ -77,7 +77,7 @@ def bring_up(transaction: Transaction, clock: StoreClock, path: object) -> None:
     for statements in FORMATS[found:]:
         for statement in statements:
             transaction.run(statement)
-    kept = clock.adopt(None if row is None else Kept(*row[1:]))
+    kept = clock.adopt(None if row is None else KeptClock(*row[1:]))
     if row is None:
         transaction.run("INSERT INTO outlast_procedures_state VALUES (1, ?, 0, 0, 0, ?, ?, ?)", len(FORMATS), *kept)
     else:
