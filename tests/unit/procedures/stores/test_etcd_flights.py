@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 class FakeEtcd:
     """Does a transaction unless it compares a key that is forbidden."""
 
+    timeout_s = 5.0
+
     def __init__(self, rng: random.Random) -> None:
         self.rng = rng
 

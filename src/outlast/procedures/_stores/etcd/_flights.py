@@ -6,6 +6,7 @@ A transaction costs etcd a write to its disk and us a millisecond, whatever is i
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, cast
@@ -26,8 +27,11 @@ OPS_MAX: Final = 100
 """Of one transaction; etcd takes 128."""
 BYTES_MAX: Final = 512 * 1024
 """Of the values of several; etcd takes 1.5 MiB of base64."""
-TRIES: Final = 3
-"""The times that a transaction is sent whose answer is lost: it compares revisions, so it is done once at most."""
+BACK_S_MAX: Final = 1.0
+"""The wait for etcd to be back, after an answer was lost: then it is found out what became of the question."""
+TRIES: Final = 6
+"""The times that a transaction is sent whose answer is lost, within one deadline of a call: it compares revisions, so it is done
+once at most. Each may meet another pooled connection that broke with the first."""
 
 
 @dataclass(slots=True)
@@ -160,6 +164,8 @@ class Flights:
         return None
 
     async def _tried(self, compare: list[Compare], then: list[Op], otherwise: list[Get]) -> TxnResult:
+        loop = asyncio.get_running_loop()
+        end = loop.time() + self._etcd.timeout_s
         for _ in range(TRIES - 1):
             try:
                 return await self._etcd.txn(compare, then, otherwise)
@@ -167,9 +173,16 @@ class Flights:
                 raise
             except Exception as exc:
                 fault = self._etcd.classifiers.classify(exc, source=self._etcd.name)
-                if not otherwise or fault.reaction is not Reaction.WAIT or not self._etcd.passable:
+                if not otherwise or loop.time() > end or fault.reaction is not Reaction.WAIT or not await self._is_back():
                     raise
         return await self._etcd.txn(compare, then, otherwise)
+
+    async def _is_back(self) -> bool:
+        """Return whether etcd may be asked again, at once or soon."""
+        if not self._etcd.passable and not self._etcd.is_full:
+            with contextlib.suppress(Unavailable):
+                await self._etcd.ready(timeout_s=BACK_S_MAX)
+        return self._etcd.passable
 
 
 def _texts(done: TxnResult, place: int | None) -> Sequence[KeyValue] | None:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from outlast.etcd import Compare, Delete
 from outlast.procedures._model import FINAL, LIVE, ProcedureState, Swept
 from outlast.procedures._stores import rules
-from outlast.procedures._stores.etcd import _layout as layout
 from outlast.procedures._stores.etcd._table import Swap, Table
 
 if TYPE_CHECKING:
@@ -41,8 +39,8 @@ class Sweeper:
         old_dead = [head for at, head in enumerate(dead) if at < beyond or _is_old(head, now, what.dead_keep_s)]
         old = [head for at, head in enumerate(ended) if at < too_many or _is_old(head, now, what.done_keep_s)]
         late = [head for head in heads if _is_late(head, now)]
-        deleted = sum(await self._table.each(self._delete, old[: what.batch]))
-        dead_deleted = sum(await self._table.each(self._delete, old_dead[: what.batch]))
+        deleted = sum(await self._table.each(self._table.delete, old[: what.batch]))
+        dead_deleted = sum(await self._table.each(self._table.delete, old_dead[: what.batch]))
         expired = 0
         if not self._table.etcd.is_full:
             expired = sum(await self._table.each(self._expire, late[: what.batch]))
@@ -55,15 +53,6 @@ class Sweeper:
         # Who was faster has begun it, or let it live longer.
         record = rules.expired(head.record, self._table.clock.now())
         return await self._table.swap(Swap(head, record, head.body)) is not None
-
-    async def _delete(self, head: Head) -> bool:
-        the_id = head.record.id
-        then = [
-            Delete(head.key),
-            Delete(layout.texts_of(the_id), is_prefix=True),
-            Delete(layout.signals_of(the_id), is_prefix=True),
-        ]
-        return await self._table.tell([Compare.mod_revision(head.key, head.revision)], [*then])
 
     async def _compact(self, now: float) -> None:
         """Let etcd use the room of old values again. Whoever watches from before that reads everything again."""

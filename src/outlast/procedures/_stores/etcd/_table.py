@@ -165,6 +165,12 @@ class Table:
             ops.append(Put(layout.FORGOTTEN, str(oldest[-1][1].number).encode()))
         return ops
 
+    async def delete(self, head: Head) -> bool:
+        """Delete a record that has ended; return False if it is no longer as it was."""
+        the_id = head.record.id
+        prefixes = [Delete(prefix, is_prefix=True) for prefix in (layout.texts_of(the_id), layout.signals_of(the_id))]
+        return await self.tell([Compare.mod_revision(head.key, head.revision)], [Delete(head.key), *prefixes])
+
     async def compact(self, revision: int) -> None:
         """Forget history up to a revision. Another process may have done so."""
         with contextlib.suppress(CompactedError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Final
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 FULL_HINT: Final = "let finished ones be deleted sooner, clear the dead, raise records_max, or take PostgreSQL"
 ROUNDS_MAX: Final = 20
+AT_ONCE: Final = 50
+"""Records that are deleted at once to make room for a new one."""
 
 
 class Work:
@@ -30,6 +33,8 @@ class Work:
     def __init__(self, table: Table, records_max: int) -> None:
         self._table = table
         self._records_max = records_max
+        self._room = asyncio.Lock()
+        """Held by the one who makes room, for all who submit meanwhile."""
 
     # Submissions.
 
@@ -58,7 +63,8 @@ class Work:
             return await self._seen(held, rules.living_longer(held.record, new.deadline_s, now), Submission.JOINED, now)
         if held is not None and held.record.until_at is not None and held.record.until_at > now:
             return await self._seen(held, held.record, Submission.FAILING, now)
-        self._check_room(held)
+        if held is None:
+            await self._make_room()
         return await self._make(held, new, runner, now)
 
     async def _make(self, held: Head | None, new: NewRecord, runner: str, now: float) -> Submitted | None:
@@ -86,9 +92,18 @@ class Work:
         kvs = await self._table.swap(change)
         return None if kvs is None else Submitted(answer, layout.with_texts(after, kvs, now))
 
-    def _check_room(self, held: Head | None) -> None:
-        count = len(self._table.mirror.heads)
-        if held is None and count >= self._records_max:
+    async def _make_room(self) -> None:
+        """Delete the oldest that have ended if there are too many records, however long they were to be kept."""
+        heads = self._table.mirror.heads
+        async with self._room:
+            if len(heads) < self._records_max:
+                return
+            ended = [head for head in heads.values() if head.key.startswith(layout.ENDED)]
+            ended.sort(key=lambda head: (head.record.ended_at or 0.0, head.record.id))
+            for head in ended[:AT_ONCE]:
+                await self._table.delete(head)
+            count = len(heads)
+        if count >= self._records_max:
             name = self._table.etcd.name
             text = f"{name}: {count} procedures are recorded, the limit is {self._records_max}: none was added; {FULL_HINT}"
             raise OutlastError(text, Fault(Kind.EXHAUSTED, "records full", text, name, Scope.CALL, hint=FULL_HINT))
