@@ -57,7 +57,7 @@ STAMP = "outlast-stamp"
 PROBE = "import ensurepip, sys, venv; print(sys.version_info.major, sys.version_info.minor)"
 
 OTHER_PYTHONS = "other Pythons"
-SHARES_S = {"lint": 50, "tests/unit": 165, "tests/contract": 14, "tests/sim": 22, "tests/real": 444, OTHER_PYTHONS: 235}
+SHARES_S = {"lint": 46, "tests/unit": 157, "tests/contract": 10, "tests/sim": 22, "tests/real": 470, OTHER_PYTHONS: 225}
 """The most that each part of `test` may cost: seconds of processor time, user and system, of all its processes.
 
 Together 930, 15.5 minutes on two cores, for what stands: a runtime, a job queue, a change stream, durable streams with their
