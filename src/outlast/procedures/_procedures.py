@@ -134,7 +134,7 @@ class Procedures:
 
     # Where it runs.
 
-    def attach(self, service: Service, *, run: bool = True) -> Runner | None:
+    def attach(self, service: Service, *, run: bool = True) -> None:
         """Let `service` run procedures; with `run=False` it only submits and looks. Raises `ConfigurationError`, the second time
         too.
         """
@@ -146,13 +146,11 @@ class Procedures:
             service.needs(self.store.dependency)
             service.task(name="procedures news")(partial(self._desk.keep, self._desk.run_news))
             service.task(name="procedures upkeep")(partial(self._desk.keep, self._desk.run_upkeep))
-            return None
+            return
         if not self.procedures:
             msg = "procedures: there is none to run; give them to Procedures, or attach with run=False"
             raise ConfigurationError(msg)
-        runner = Runner(self._desk, self._runner_id, self.procedures, self._settings)
-        runner.attach(service)
-        return runner
+        Runner(self._desk, self._runner_id, self.procedures, self._settings).attach(service)
 
     async def open(self) -> None:
         """Get ready without a service, to submit and to look: the first use does so too. Raises what the store raises."""

@@ -22,7 +22,8 @@ class Served:
     def __init__(self, system: Procedures, deadline_s: float = 10.0) -> None:
         self.system = system
         self.service = Service("work", deadline_s=deadline_s)
-        self.runner = system.attach(self.service)
+        system.attach(self.service)
+        self.runner = system._desk.runner
         self.stop = Stop()
         self.task: asyncio.Task[int] | None = None
 
