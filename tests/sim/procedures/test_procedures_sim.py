@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from typing import TYPE_CHECKING
 
 import pytest
 from procedure_mutants import MUTANTS
-from procedure_world import Outcome, replay_command, run_seed
+from procedure_world import replay_command, run_seed
 
 from planting import planted
+from seeds import counted, first_failure
+
+if TYPE_CHECKING:
+    from collections import Counter
 
 SEEDS = range(12)
 MORE_SEEDS = range(1000, 4000)
@@ -17,12 +21,7 @@ HAPPENS = ("OPENED", "FAILED", "GONE", "BACK", "TOLD", "OVER", "canary", "cancel
 
 
 def run(seeds: range) -> Counter[str]:
-    counts = Counter[str]()
-    for seed in seeds:
-        outcome = run_seed(seed)
-        assert not outcome.violation, f"{outcome.violation}; replay it: {replay_command(seed)}"
-        counts.update(outcome.counts)
-    return counts
+    return counted(run_seed, replay_command, seeds)
 
 
 def test_no_promise_is_broken_and_whoever_is_still_wanted_ends_well() -> None:
@@ -39,16 +38,9 @@ def test_no_promise_is_broken_by_more_seeds() -> None:
 @pytest.mark.parametrize("mutant", MUTANTS)
 def test_a_planted_defect_is_found(mutant: str) -> None:
     with planted(MUTANTS, mutant):
-        outcome = first_failure()
+        outcome = first_failure(run_seed, FOUND_WITHIN)
         assert run_seed(outcome.seed).violation == outcome.violation, "by its seed again"
     assert not run_seed(outcome.seed).violation
-
-
-def first_failure() -> Outcome:
-    for seed in range(FOUND_WITHIN):
-        if (outcome := run_seed(seed)).violation:
-            return outcome
-    pytest.fail(f"not found within {FOUND_WITHIN} seeds")
 
 
 def test_a_seed_decides_everything() -> None:

@@ -2,51 +2,36 @@
 
 from __future__ import annotations
 
-import threading
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Final
 
 import psycopg
 
 from outlast._drill.lab import measure
 from outlast._drill.lab.errors import DrillError
+from outlast._drill.lab.looker import Looker
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from outlast._drill.greptime.stores import Look, TaskStore
 
 EVERY_S: Final = 0.25
 
 
-class StoreLooks:
+class StoreLooks(Looker):
     """A thread that looks; a context manager. Leaving it raises what a look has failed with."""
 
     def __init__(self, store: TaskStore) -> None:
+        super().__init__("drill-looks")
         self.looks: list[Look] = []
         self._store = store
-        self._stop = threading.Event()
-        self._failure: BaseException | None = None
-        self._thread = threading.Thread(target=self._run, name="drill-looks", daemon=True)
 
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None) -> None:
-        self._stop.set()
-        self._thread.join()
-        if self._failure is not None and exc is None:
-            # A store that nobody can ask must not pass for an empty one.
-            raise self._failure
-
-    def _run(self) -> None:
+    def look(self) -> None:
+        """Look until the end. A store that nobody can ask must not pass for an empty one: that is raised."""
         try:
-            while not self._stop.wait(EVERY_S):
+            while self.goes_on(EVERY_S):
                 self.looks.append(self._store.look())
         except (OSError, psycopg.Error) as error:
-            self._failure = DrillError(f"the store could not be asked how much it holds: {type(error).__name__}: {error}")
-        except BaseException as error:  # noqa: BLE001  raised by __exit__
-            self._failure = error
+            msg = f"the store could not be asked how much it holds: {type(error).__name__}: {error}"
+            raise DrillError(msg) from error
 
 
 def grown_bytes(looks: list[Look], from_s: float, until_s: float) -> float:

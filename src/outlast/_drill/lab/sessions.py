@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import threading
 from contextlib import closing
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Final
 
-import psycopg
-
+from outlast._drill.lab.looker import Looker
 from outlast._drill.lab.target import HARNESS_NAME
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from outlast._drill.lab.target import PostgresTarget
 
 _EVERY_S: Final = 0.1
@@ -22,33 +18,18 @@ _SESSIONS: Final = (
 )
 
 
-class SessionCount:
+class SessionCount(Looker):
     """A thread that counts the sessions ten times a second; a context manager."""
 
     def __init__(self, target: PostgresTarget) -> None:
+        super().__init__("drill-sessions")
         self.peak = 0
         """The most there were at once."""
         self._target = target
-        self._stop = threading.Event()
-        self._failure: BaseException | None = None
-        self._thread = threading.Thread(target=self._run, name="drill-sessions", daemon=True)
 
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None) -> None:
-        self._stop.set()
-        self._thread.join()
-        if self._failure is not None and exc is None:
-            raise self._failure
-
-    def _run(self) -> None:
-        try:
-            with closing(self._target.connect()) as conn:
-                while not self._stop.wait(_EVERY_S):
-                    for (count,) in conn.execute(_SESSIONS, {"harness": HARNESS_NAME}):
-                        self.peak = max(self.peak, int(str(count)))
-        except psycopg.Error as error:
-            # A server that lets nobody else in is what is being measured: it must not pass for a quiet one.
-            self._failure = error
+    def look(self) -> None:
+        """Count until the end. A server that lets nobody else in is what is being measured: that is raised."""
+        with closing(self._target.connect()) as conn:
+            while self.goes_on(_EVERY_S):
+                for (count,) in conn.execute(_SESSIONS, {"harness": HARNESS_NAME}):
+                    self.peak = max(self.peak, int(str(count)))
