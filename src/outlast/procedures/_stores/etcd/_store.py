@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Final
 
 from outlast import ConfigurationError
 from outlast.etcd import Compare, Delete, LeaseLostError, Put
-from outlast.procedures._errors import InvalidProcedureError, SignalsFullError
 from outlast.procedures._model import (
     LIVE,
     Counts,
@@ -34,6 +33,7 @@ from outlast.procedures._model import (
     Swept,
 )
 from outlast.procedures._stores import rules
+from outlast.procedures._stores.bounds import PAUSES_MAX, SIGNALS_MAX, pauses_full, signals_full
 from outlast.procedures._stores.clock import StoreClock
 from outlast.procedures._stores.etcd import _layout as layout
 from outlast.procedures._stores.etcd._sweep import Sweeper
@@ -50,8 +50,6 @@ if TYPE_CHECKING:
 RECORDS_MAX: Final = 10_000
 RECORDS_LIMIT: Final = 15_000
 """More heads, with events and locks, would not be read at once (`range_keys_max` of `Etcd`)."""
-SIGNALS_MAX: Final = 100
-PAUSES_MAX: Final = 1_000
 LOOK_S: Final = 1.0
 """The time from one look for what has become due to the next, while somebody waits for news."""
 
@@ -237,8 +235,7 @@ class EtcdStore:
             if head is None or head.record.state not in LIVE:
                 return (None,)
             if len(self._mirror.signals.get(id, ())) >= SIGNALS_MAX:
-                msg = f"procedure {id} has {SIGNALS_MAX} signals not taken yet, the limit: {name!r} is not kept; try again later"
-                raise SignalsFullError(msg)
+                raise signals_full(id, name)
             mark = uuid.uuid4().hex.encode()
             then: list[Op] = [
                 Put(layout.signals_of(id) + mark, name.encode()),
@@ -301,8 +298,7 @@ class EtcdStore:
         if pause in self._mirror.pauses:
             return
         if len(self._mirror.pauses) >= PAUSES_MAX:
-            msg = f"pause {pause.kind!r} {pause.key!r}: there are {PAUSES_MAX} pauses, the limit; resume some, or pause the kind"
-            raise InvalidProcedureError(msg)
+            raise pauses_full(pause)
         key = _pause_key(pause)
         await self._table.tell(
             [Compare.absent(key)], [Put(key, b""), *self._table.event(StoreEventKind.PAUSED, pause.kind, pause.key)]

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from outlast.procedures._errors import InvalidProcedureError, SignalsFullError
 from outlast.procedures._model import (
     Counts,
     KeyOf,
@@ -21,6 +20,7 @@ from outlast.procedures._model import (
     StoreEventKind,
     Swept,
 )
+from outlast.procedures._stores.bounds import PAUSES_MAX, SIGNALS_MAX, pauses_full, signals_full
 from outlast.procedures._stores.postgres import _claiming as claiming
 from outlast.procedures._stores.postgres import _statements as statements
 from outlast.procedures._stores.postgres._careful import AGAIN, TRIES, Careful
@@ -41,8 +41,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 Rows = list[tuple[Any, ...]]
-SIGNALS_MAX: Final = 100
-PAUSES_MAX: Final = 1_000
 COUNT_S_MAX: Final = 2.0
 CLEAR_BATCH: Final = 1_000
 LOOK_S: Final = 1.0
@@ -194,8 +192,7 @@ class PostgresStore:
 
         state, kept = await self._transaction(work)
         if not kept:
-            msg = f"procedure {id} has {SIGNALS_MAX} signals not taken yet, the limit: {name!r} is not kept; try again later"
-            raise SignalsFullError(msg)
+            raise signals_full(id, name)
         return state
 
     async def extend(self, deadlines: Mapping[str, float | None]) -> None:
@@ -239,8 +236,7 @@ class PostgresStore:
             return bool(await self._on(conn, statements.IS_PAUSED, values))
 
         if not await self._transaction(work):
-            msg = f"pause {pause.kind!r} {pause.key!r}: there are {PAUSES_MAX} pauses, the limit; resume some, or pause the kind"
-            raise InvalidProcedureError(msg)
+            raise pauses_full(pause)
 
     async def resume(self, pause: Pause) -> bool:
         async def work(conn: Connection) -> bool:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, Final
 
-from outlast.procedures._errors import InvalidProcedureError, SignalsFullError
 from outlast.procedures._model import LIVE, Pause, ProcedureState, Signal, StoreEventKind
+from outlast.procedures._stores.bounds import PAUSES_MAX, SIGNALS_MAX, pauses_full, signals_full
 from outlast.procedures._stores.sqlite import rows
 
 if TYPE_CHECKING:
@@ -14,8 +14,6 @@ if TYPE_CHECKING:
 
     from outlast.procedures._stores.sqlite.transaction import Transaction
 
-PAUSES_MAX: Final = 1_000
-SIGNALS_MAX: Final = 100
 CLEARED_AT_ONCE: Final = 500
 """Dead records that one transaction clears: the writer is let go in between."""
 
@@ -51,7 +49,7 @@ def signal(tx: Transaction, the_id: str, name: str, payload_json: str) -> Proced
         return None
     signals = rows.signals_of(row[2])
     if len(signals) >= SIGNALS_MAX:
-        raise SignalsFullError(f"procedures: {the_id} has {SIGNALS_MAX} signals that were not taken yet, which is the limit")
+        raise signals_full(the_id, name)
     text = rows.signals_text((*signals, Signal(name, payload_json)))
     tx.run("UPDATE outlast_procedures SET signals = ? WHERE id = ?", text, the_id)
     if state is ProcedureState.WAITING and row[1] == name:
@@ -65,7 +63,7 @@ def pause(tx: Transaction, what: Pause) -> None:
     """See the port."""
     [(count,)] = tx.rows("SELECT count(*) FROM outlast_procedures_pauses")
     if count >= PAUSES_MAX and what not in pauses(tx):
-        raise InvalidProcedureError(f"procedures: there are {PAUSES_MAX} pauses, which is the limit: resume some")
+        raise pauses_full(what)
     if tx.run("INSERT OR IGNORE INTO outlast_procedures_pauses VALUES (?, ?)", what.kind, what.key):
         tx.event(StoreEventKind.PAUSED, what.kind, what.key)
 
