@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import httpx2
 import pytest
-from test_keys import of
+from test_keys import of, passes_transactions
 
 from outlast import ConfigurationError, Kind, Scope, State, Unavailable
 from outlast.etcd import NOSPACE, Compare, Delete, Etcd, EtcdError, Get, Put, Range
@@ -37,12 +37,6 @@ def own() -> Iterator[EtcdServer]:
     """A server to be broken."""
     with EtcdServer() as server:
         yield server
-
-
-def passes_transactions(server: EtcdServer) -> bool:
-    """Whether it serves transactions that delete alone when it is full: 3.5.1, which a wheel has, does not."""
-    major, minor, patch = map(int, server.version.split("."))
-    return patch >= {(3, 4): 22, (3, 5): 6}.get((major, minor), 0)
 
 
 async def fill(adapter: Etcd) -> Exception:
@@ -146,6 +140,31 @@ def test_it_comes_up_full(small: EtcdServer, run_async: RunAsync) -> None:
         await second.close()
 
     run_async(main)
+
+
+def test_a_read_whose_connection_ends_is_asked_once_more_on_a_new_one(own: EtcdServer, run_async: RunAsync) -> None:
+    asked = threading.Event()
+
+    async def main(proxy: FaultProxy) -> None:
+        direct, adapter = Etcd(own.url), Etcd(f"http://127.0.0.1:{proxy.port}")
+        await direct.put(b"read", b"1")
+        proxy.mode = "mute"
+        reading = asyncio.create_task(adapter.get(b"read"))
+        while not asked.is_set():
+            await asyncio.sleep(0.01)
+        proxy.cut()
+        proxy.mode = "pass"
+        found = await reading
+        assert found is not None
+        assert (found.value, proxy.attempt_count) == (b"1", 2)
+        for _ in range(20):
+            proxy.cut()
+            assert await adapter.get(b"read") == found, "it was kept, and is cut before it is used again"
+        await direct.close()
+        await adapter.close()
+
+    with FaultProxy("127.0.0.1", own.port, watch=lambda _at, _opening: asked.set()) as proxy:
+        run_async(lambda: main(proxy))
 
 
 @pytest.mark.expected_logs

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import httpx2
 import pytest
 from procedure_store_rig import DONE, KIND, RUNNING, begin, claim, new, submit, written
+from test_keys import passes_transactions
 
 from outlast import Kind, OutlastError, Unavailable
 from outlast.etcd import Etcd, EtcdError
@@ -154,6 +155,22 @@ def test_a_lost_answer_after_which_another_wrote_is_a_plain_conflict(
     run_async(main)
 
 
+def test_a_runner_keeps_the_lease_it_was_granted(etcd: EtcdServer, tmp_path: Path, run_async: RunAsync) -> None:
+    """Its own writes are noted with it, so that no beat asks for another: that would fail while etcd is out of its quota."""
+
+    async def main() -> None:
+        async with opened(etcd.url, f"{tmp_path.name}/") as store:
+            leases = set()
+            for _ in range(20):
+                await store.beat("a", "a", 30.0)
+                [runner] = (await store._etcd.range(b"a/w/")).kvs
+                leases.add(runner.lease)
+            assert len(leases) == 1
+            assert leases != {0}
+
+    run_async(main)
+
+
 def test_out_of_its_quota_writes_are_refused_with_the_way_out_and_all_else_goes_on(run_async: RunAsync) -> None:
     async def main() -> None:
         with EtcdServer(quota_bytes=4 * 2**20) as server:
@@ -175,7 +192,8 @@ def test_out_of_its_quota_writes_are_refused_with_the_way_out_and_all_else_goes_
                 assert running.id in await store.beat("a", "a", 30.0), "the lease goes on"
                 assert [one and one.key for one in await store.find([waiting.id])] == ["waiting"]
                 assert (await store.counts()).held == {(KIND, "done"): 1, (KIND, "running"): 1, (KIND, "queued"): 1}
-                assert (await store.sweep(Sweep(0.0, 0.0, 10))).deleted == 1, "what is deleted makes room"
+                if passes_transactions(server):
+                    assert (await store.sweep(Sweep(0.0, 0.0, 10))).deleted == 1, "what is deleted makes room"
                 await etcd.delete(b"filler/", is_prefix=True)
                 await etcd.compact((await etcd.range(b"a/")).revision)
                 await etcd.defragment()

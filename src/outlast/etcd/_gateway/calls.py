@@ -39,6 +39,10 @@ UNAVAILABLE: Final = 14
 NOBODY: Final = "-"
 """Stands for the token where nobody is asked for one."""
 NO_AUTH: Final = "authentication is not enabled"
+REPEATABLE: Final = frozenset({"kv/range", "lease/keepalive", "lease/timetolive", "maintenance/alarm", "maintenance/status"})
+"""The calls which may be done twice, as the second changes nothing."""
+ENDED: Final = (httpx2.ReadError, httpx2.WriteError, httpx2.RemoteProtocolError)
+"""The errors of a connection that ends under a call: one that was kept may have been cut long before."""
 
 
 class Pools:
@@ -96,10 +100,10 @@ class Gateway:
 
     async def ask(self, path: str, body: JSON, deadline_s: float, *, to: Endpoint | None = None) -> JSON:
         """Ask, and return what the answer holds. One call is one request, but that it goes on to the next member if one cannot be
-        reached, and that a token which is too old is renewed once: neither has done anything yet.
+        reached, and that a token which is too old is renewed once: neither has done anything yet. What is `REPEATABLE` is asked
+        once more on a new connection if its own ends.
         """
-        loop = asyncio.get_running_loop()
-        began_at = loop.time()
+        began_at = asyncio.get_running_loop().time()
         if not deadline_s > 0:
             text = f"{self.name}: the deadline of the call, {deadline_s:g} s, was over before it was sent"
             raise OutlastError(text, Fault(Kind.TRANSIENT, "deadline over", text, self.name, Scope.CALL))
@@ -110,8 +114,14 @@ class Gateway:
                 raise refusal
             first = self.endpoints.current
             try:
-                async with self.limit(deadline_s - (loop.time() - began_at)) as wire:
-                    return await self._with_token(wire, path, sent, to)
+                try:
+                    return await self._ask_until(began_at + deadline_s, path, sent, to)
+                except ENDED:
+                    if path not in REPEATABLE:
+                        raise
+                    # The others that were kept may have ended with it.
+                    self.retire()
+                    return await self._ask_until(began_at + deadline_s, path, sent, to)
             except TimeoutError:
                 # It may have been done, so only the next call asks the next member.
                 self.endpoints.failed(to or first)
@@ -165,6 +175,10 @@ class Gateway:
         self._logging_in = asyncio.Lock()
 
     # Inside.
+
+    async def _ask_until(self, ends_at: float, path: str, body: bytes, to: Endpoint | None) -> JSON:
+        async with self.limit(ends_at - asyncio.get_running_loop().time()) as wire:
+            return await self._with_token(wire, path, body, to)
 
     async def _with_token(
         self, wire: Wire[Pools], path: str, body: bytes, to: Endpoint | None, *, is_probe: bool = False

@@ -159,7 +159,7 @@ class Mirror:
 
     # Changing it.
 
-    def note(self, key: bytes, value: bytes | None, revision: int, *, lease: int = 0) -> None:
+    def note(self, key: bytes, value: bytes | None, revision: int, *, lease: int) -> None:
         """Apply a change of one's own, before the watch comes to it."""
         if revision <= max(self.revision, self._ahead.get(key, 0)):
             return

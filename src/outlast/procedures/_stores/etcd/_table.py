@@ -121,7 +121,7 @@ class Table:
     def _note(self, ops: Iterable[Op], revision: int) -> None:
         for op in ops:
             if isinstance(op, Put):
-                self.mirror.note(op.key, op.value, revision)
+                self.mirror.note(op.key, op.value, revision, lease=op.lease)
             elif isinstance(op, Delete):
                 self._forget(op, revision)
 
@@ -132,7 +132,7 @@ class Table:
         if op.is_prefix:
             gone = list(self.mirror.signals.get(op.key[len(layout.SIGNALS) : -1].decode(), ()))
         for key in gone:
-            self.mirror.note(key, None, revision)
+            self.mirror.note(key, None, revision, lease=0)
 
     async def texts(self, the_id: str) -> Sequence[KeyValue]:
         """Return the texts of a record as they are now."""
