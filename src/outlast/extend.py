@@ -26,7 +26,7 @@ from outlast._files.room import NO_ROOM, Levels, Room, room
 from outlast._runtime.adapter.line import Line
 from outlast._runtime.adapter.pacer import Pacer
 from outlast._runtime.adapter.slots import Slots
-from outlast._runtime.adapter.wire import Wire
+from outlast._runtime.adapter.wire import Wire, Wires
 from outlast._runtime.durable.contained import EscapedError, contained, escaped
 from outlast._runtime.durable.needs import Needs
 from outlast._runtime.durable.quiet import Quiet
@@ -73,6 +73,7 @@ __all__ = [
     "TornFileError",
     "Unit",
     "Wire",
+    "Wires",
     "attach",
     "attached",
     "clean",

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, assert_type
 
-from outlast import Backoff, Dependency, Fault, Incident, Kind, Service, Stop, Unavailable
+from outlast import Backoff, Dependency, Fault, Incident, Kind, Service, Stop, Stopping, Unavailable
 from outlast.extend import (
     FLOOR_SPREAD,
     LOCAL_FILES,
@@ -49,6 +49,7 @@ from outlast.extend import (
     TornFileError,
     Unit,
     Wire,
+    Wires,
     attach,
     attached,
     clean,
@@ -119,6 +120,14 @@ async def ends() -> None:
     async with wire.limit(1.0):
         assert_type(wire.enter(), None)
     assert_type(await wire.cut(0.3), None)
+    wires = Wires(Pool)
+    with wires.lent() as lent:
+        assert_type(lent, Wire[Pool])
+    assert_type(wires.current(), Wire[Pool])
+    assert_type(wires.closings, int)
+    assert_type(wires.closed(), Stopping)
+    assert_type(wires.retire(), None)
+    assert_type(await wires.cut(0.3), None)
 
 
 # Files.

@@ -13,7 +13,7 @@ from outlast import Classifiers, ConfigurationError, Dependency, Fault, Scope, S
 from outlast.etcd._classify import DENIED, EXHAUSTED, NOSPACE, etcd_rule, needs_second_look
 from outlast.etcd._errors import EtcdError
 from outlast.etcd._gateway import codec
-from outlast.etcd._gateway.calls import NO_MORE, Gateway
+from outlast.etcd._gateway.calls import Gateway
 from outlast.etcd._gateway.codec import Codec
 from outlast.etcd._gateway.endpoints import Endpoints
 from outlast.extend import attach, attached, size_text
@@ -195,11 +195,11 @@ class Asking(Dependency):
         fault = self.classifiers.classify(error, source=self.name, phase="request")
         unreached = isinstance(error, httpx2.ConnectError | httpx2.ConnectTimeout)
         if needs_second_look(fault) and not unreached and self.passable and not self.is_stopping:
-            closings = self._gateway.closings
+            closings = self._gateway.wires.closings
             answers = await self.answers(ASK_S_MAX)
-            if closings != self._gateway.closings:
+            if closings != self._gateway.wires.closings:
                 # The probe was ended by our own close, so it says nothing.
-                return Stopping(NO_MORE)
+                return self._gateway.wires.closed()
             if answers:
                 fault = replace(fault, scope=Scope.CALL, hint=fault.hint or ANSWERS_OTHERS)
         attach(error, fault)
@@ -223,7 +223,7 @@ class Asking(Dependency):
         if state is not State.DOWN or (fault is not None and fault.code == NOSPACE):
             return
         self._gateway.slots.refuse(self.unavailable)
-        self._gateway.retire()
+        self._gateway.wires.retire()
 
 
 def _check(name: str, limits: tuple[int, ...], seconds: tuple[float, ...]) -> None:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, Any, Final
 
-from outlast import Fault, Kind, OutlastError, Scope, Stopping
+from outlast import Fault, Kind, OutlastError, Scope
 from outlast.etcd._asking import Asking
 from outlast.etcd._classify import DENIED, NOSPACE, is_stale
 from outlast.etcd._errors import EtcdError, LeaseLostError, RangeTooLargeError
 from outlast.etcd._gateway import codec
-from outlast.etcd._gateway.calls import NO_MORE
 from outlast.etcd._gateway.duplex import Duplex
 from outlast.etcd._values import Delete, Put, Range
 from outlast.etcd._watching.follow import Following
@@ -265,7 +264,7 @@ class Etcd(Asking):
             async def failed(exc: Exception) -> Exception:
                 if isinstance(exc, OSError):
                     self._endpoints.failed(endpoint)
-                error = Stopping(NO_MORE) if watch.is_cut else await self._judged(exc, "watch", self.timeout_s)
+                error = self._gateway.wires.closed() if watch.is_cut else await self._judged(exc, "watch", self.timeout_s)
                 self.report(error, phase="request", epoch=epoch)
                 return error
 

@@ -6,8 +6,10 @@ import asyncio
 import contextlib
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
+from outlast._runtime.service.stop import Stopping
+
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable
+    from collections.abc import AsyncGenerator, Callable, Generator
 
 
 class Closable(Protocol):
@@ -85,3 +87,57 @@ class Wire(Generic[C]):
         if self._closing is None and self._is_own:
             self._closing = self.loop.create_task(self.client.aclose(), name="outlast http close")
         return self._closing
+
+
+class Wires(Generic[C]):
+    """The wire that is in use, and those on which calls still come to their end. On one event loop at a time."""
+
+    def __init__(self, make: Callable[[], C], *, is_own: bool = True) -> None:
+        """`make` returns a new client; not `is_own`: always the user's, which is never closed here."""
+        self.closings = 0
+        """The number of times that all were cut: what a probe says which that ended says nothing."""
+        self._make = make
+        self._is_own = is_own
+        self._current: Wire[C] | None = None
+        self._all: set[Wire[C]] = set()
+
+    def current(self) -> Wire[C]:
+        """Return the one in use on this event loop."""
+        if self._current is None or self._current.loop is not asyncio.get_running_loop():
+            if self._current is not None:
+                # Its event loop has ended, and it with that.
+                self._all.discard(self._current)
+            self._current = Wire(self._make(), is_own=self._is_own, closed=self._all.discard)
+            self._all.add(self._current)
+        return self._current
+
+    @contextlib.contextmanager
+    def lent(self) -> Generator[Wire[C]]:
+        """Lend it for a block. Raises `Stopping` in place of what the block raises when it was cut meanwhile."""
+        wire = self.current()
+        wire.enter()
+        try:
+            yield wire
+        except Exception:
+            if wire.is_cut:
+                raise self.closed() from None
+            raise
+        finally:
+            wire.leave()
+
+    def closed(self) -> Stopping:
+        """Return the error of a call that our own close has ended, or refuses."""
+        return Stopping("it is closed, and nothing is asked any more")
+
+    def retire(self) -> None:
+        """Use a new one from now on, unless it is the user's: the idle connections of this may be dead."""
+        if self._current is not None and self._is_own:
+            wire, self._current = self._current, None
+            wire.retire()
+
+    async def cut(self, limit_s: float) -> None:
+        """End every wait on any of them and close them, within so long for each."""
+        self.closings += 1
+        self._current = None
+        for wire in tuple(self._all):
+            await wire.cut(limit_s)

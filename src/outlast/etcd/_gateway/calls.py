@@ -10,17 +10,18 @@ from typing import TYPE_CHECKING, Any, Final
 
 import httpx2
 
-from outlast import Fault, Kind, OutlastError, Scope, Stopping
+from outlast import Fault, Kind, OutlastError, Scope
 from outlast.etcd._classify import is_stale
 from outlast.etcd._errors import EtcdError
 from outlast.etcd._gateway.answers import content
-from outlast.extend import Pacer, Slots, Wire
+from outlast.extend import Pacer, Slots, Wires
 from outlast.http import Answer, AnswerTooLargeError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
 
     from outlast.etcd._gateway.endpoints import Endpoint, Endpoints
+    from outlast.extend import Wire
 
 JSON = dict[str, Any]
 
@@ -33,7 +34,6 @@ DIALLING: Final = "connection.connect_tcp.started"
 """The event of httpcore's `trace` extension."""
 CLOSE_S_MAX: Final = 0.3
 """The longest that closing waits for connections to end."""
-NO_MORE: Final = "it is closed, and nothing is asked any more"
 UNAVAILABLE: Final = 14
 """The number of gRPC's status of a member that cannot serve now."""
 NOBODY: Final = "-"
@@ -84,19 +84,15 @@ class Gateway:
         self.endpoints = endpoints
         self.pacer = Pacer()
         self.slots = Slots(name, connections_max, waiters_max)
-        self.closings = 0
-        """The number of times it was closed."""
         # Reading the authorities costs more than a hundred calls, so it is done once, and not where nobody is asked by TLS.
         is_tls = any(each.is_tls for each in endpoints.all)
         self.tls = tls or (httpx2.create_ssl_context(trust_env=False) if is_tls else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
         self._login = login
         self._token = ""
         self._logging_in = asyncio.Lock()
-        self._connections_max = connections_max
+        self.wires: Wires[Pools] = Wires(lambda: Pools(self.tls, connections_max))
         self._connect_timeout_s = connect_timeout_s
         self._refusal = refusal
-        self._wire: Wire[Pools] | None = None
-        self._wires: set[Wire[Pools]] = set()
 
     async def ask(self, path: str, body: JSON, deadline_s: float, *, to: Endpoint | None = None) -> JSON:
         """Ask, and return what the answer holds. One call is one request, but that it goes on to the next member if one cannot be
@@ -120,7 +116,7 @@ class Gateway:
                     if path not in REPEATABLE:
                         raise
                     # The others that were kept may have ended with it.
-                    self.retire()
+                    self.wires.retire()
                     return await self._ask_until(began_at + deadline_s, path, sent, to)
             except TimeoutError:
                 # It may have been done, so only the next call asks the next member.
@@ -141,36 +137,20 @@ class Gateway:
     @contextlib.asynccontextmanager
     async def limit(self, seconds: float) -> AsyncGenerator[Wire[Pools]]:
         """Lend the connections for a block, which ends after so long, or when everything is closed. Raises `TimeoutError`."""
-        wire = self._own_wire()
-        wire.enter()
-        try:
+        with self.wires.lent() as wire:
             async with wire.limit(seconds):
                 yield wire
-        except Exception:
-            if wire.is_cut:
-                raise Stopping(NO_MORE) from None
-            raise
-        finally:
-            wire.leave()
 
     def forget_token(self) -> bool:
         """Log in before the next call, if there is anybody to log in as."""
         self._token = ""
         return self._login is not None
 
-    def retire(self) -> None:
-        """Let go of the idle connections: they may be dead without anybody having heard of it."""
-        wire, self._wire = self._wire, None
-        if wire is not None:
-            wire.retire()
-
     async def close(self) -> None:
         """End every call and every connection, within a limit."""
-        self.closings += 1
-        self.slots.refuse(lambda: Stopping(NO_MORE))
-        self._wire, self._token = None, ""
-        for wire in tuple(self._wires):
-            await wire.cut(CLOSE_S_MAX)
+        self.slots.refuse(self.wires.closed)
+        self._token = ""
+        await self.wires.cut(CLOSE_S_MAX)
         # A lock belongs to the event loop in which somebody waited for it; the next use may be in another one.
         self._logging_in = asyncio.Lock()
 
@@ -287,15 +267,6 @@ class Gateway:
     async def _pace_probe(self, event: str, _info: object) -> None:
         if event == DIALLING:
             await self.pacer.turn()
-
-    def _own_wire(self) -> Wire[Pools]:
-        if self._wire is None or self._wire.loop is not asyncio.get_running_loop():
-            if self._wire is not None:
-                # Its event loop has ended, and it with that.
-                self._wires.discard(self._wire)
-            self._wire = Wire(Pools(self.tls, self._connections_max), is_own=True, closed=self._wires.discard)
-            self._wires.add(self._wire)
-        return self._wire
 
 
 def _encoded(body: JSON) -> bytes:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from outlast import Classifiers, ConfigurationError, Dependency, Fault, Kind, OutlastError, Scope, State, Stopping, Unavailable
 from outlast.admission import Throttler
-from outlast.extend import Pacer, Slots, attach, attached
+from outlast.extend import Pacer, Slots, Wires, attach, attached
 from outlast.http._client.answers import PROBLEM_BYTES_MAX, Answer, AnswerError
 from outlast.http._client.calls import ENCODING, SUCCESS, AnswerStream, Call, beginning, check_encoding, lowered, whole
 from outlast.http._client.classify import http_rule, needs_second_look, quotes, was_accepted
@@ -34,7 +34,6 @@ CLOSE_S_MAX: Final = 0.3
 ASK_S_MAX: Final = 1.0
 """The time in which the peer has to answer a probe, or a failed call counts against it; a good answer holds for the same time."""
 ANSWERS_OTHERS: Final = "the peer answers others"
-NO_MORE: Final = "it is closed, and nothing is asked any more"
 
 
 class HttpPeer(Dependency):
@@ -113,14 +112,10 @@ class HttpPeer(Dependency):
             raise ConfigurationError(str(error)) from None
         # The answer is not to be unpacked into more than was allowed.
         self._headers = {"accept": "*/*", "user-agent": "outlast", ENCODING: "identity", **authorization, **asked}
-        self._is_given = client is not None
-        self._new_client = own_client(self.name, tls, connections_max) if client is None else given_client(self.name, client)
+        new_client = own_client(self.name, tls, connections_max) if client is None else given_client(self.name, client)
+        self._wires: Wires[Client] = Wires(new_client, is_own=client is None)
         self._throttler = None if throttle is None else Throttler(self.name, throttle, rng=self.rng)
         self._pacer = Pacer()
-        self._wire: Wire | None = None
-        self._wires: set[Wire] = set()
-        self._closings = 0
-        """The number of times it was closed."""
         self._slots = Slots(self.name, connections_max, waiters_max)
         self.subscribe(self._on_change)
 
@@ -215,7 +210,7 @@ class HttpPeer(Dependency):
                 check_encoding(response, call, self._asked(call))
 
             async def failed(exc: Exception) -> Exception:
-                error = Stopping(NO_MORE) if wire.is_cut else await self._judged(exc, call, limit_s)
+                error = self._wires.closed() if wire.is_cut else await self._judged(exc, call, limit_s)
                 self.report(error, phase="request", epoch=epoch)
                 return error
 
@@ -225,7 +220,7 @@ class HttpPeer(Dependency):
 
     async def probe(self) -> None:
         """Ask as the probe does, on a connection beside those of calls. Raises `AnswerError`, and what the library raises."""
-        wire = self._own_wire()
+        wire = self._wires.current()
         wire.enter()
         try:
             async with wire.limit(self._probe_timeout_s):
@@ -242,11 +237,8 @@ class HttpPeer(Dependency):
 
     async def close(self) -> None:
         """End every call and every connection; a peer that stands still is not waited for. A client of the user's stays open."""
-        self._closings += 1
-        self._slots.refuse(lambda: Stopping(NO_MORE))
-        self._wire = None
-        for wire in tuple(self._wires):
-            await wire.cut(CLOSE_S_MAX)
+        self._slots.refuse(self._wires.closed)
+        await self._wires.cut(CLOSE_S_MAX)
         await super().close()
 
     # Inside.
@@ -267,16 +259,8 @@ class HttpPeer(Dependency):
             # Asked as late as this, since a call that found no connection is none that the peer has not accepted.
             if self._throttler is not None and (refusal := self._throttler.refusal()) is not None:
                 raise refusal
-            wire = self._own_wire()
-            wire.enter()
-            try:
+            with self._wires.lent() as wire:
                 yield wire, deadline_s - (loop.time() - began_at)
-            except Exception:
-                if wire.is_cut:
-                    raise Stopping(NO_MORE) from None
-                raise
-            finally:
-                wire.leave()
         finally:
             self._slots.give_back()
 
@@ -345,11 +329,11 @@ class HttpPeer(Dependency):
         if isinstance(error, AnswerError) and error.status == 401 and "authorization" in call.headers:
             fault = replace(fault, scope=Scope.CALL)
         elif needs_second_look(error) and is_ours and self.passable and not self.is_stopping:
-            closings = self._closings
+            closings = self._wires.closings
             answers = await self.answers(ASK_S_MAX)
-            if closings != self._closings:
+            if closings != self._wires.closings:
                 # The probe was ended by our own close, so it says nothing.
-                return Stopping(NO_MORE)
+                return self._wires.closed()
             hint = fault.hint or (ANSWERS_OTHERS if answers else "")
             fault = replace(fault, scope=Scope.CALL if answers else Scope.DEPENDENCY, hint=hint)
         attach(error, fault)
@@ -367,19 +351,8 @@ class HttpPeer(Dependency):
     def _asked(self, call: Call) -> str:
         return f"{self.name}: {call}"
 
-    def _own_wire(self) -> Wire:
-        if self._wire is None or self._wire.loop is not asyncio.get_running_loop():
-            if self._wire is not None:
-                # Its event loop has ended, and it with that.
-                self._wires.discard(self._wire)
-            self._wire = Wire(self._new_client(), is_own=not self._is_given, closed=self._wires.discard)
-            self._wires.add(self._wire)
-        return self._wire
-
     def _on_change(self, state: State, _fault: Fault | None) -> None:
         if state is not State.DOWN:
             return
         self._slots.refuse(self.unavailable)
-        if self._wire is not None and not self._is_given:
-            wire, self._wire = self._wire, None
-            wire.retire()
+        self._wires.retire()
