@@ -25,6 +25,7 @@ from outlast.procedures._model import (
     Sweep,
     Swept,
 )
+from outlast.procedures._stores import rules
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -68,18 +69,16 @@ class FakeRecords:
         if new.id in self.records:
             return Submitted(Submission.CREATED, self._seen(now, new.id))
         holder = self.keys.get(KeyOf(new.kind, new.key))
-        deadline_at = None if new.deadline_s is None else now + new.deadline_s
         if holder is None:
-            answer, record = Submission.CREATED, _record_of(new, now)
+            answer, record = Submission.CREATED, rules.made(new, now)
         else:
             held = self.records[holder]
             if held.state in LIVE:
-                self._live_longer(held, deadline_at)
+                self._put(rules.living_longer(held, new.deadline_s, now))
                 return Submitted(Submission.JOINED, self._seen(now, holder))
             if held.until_at is not None and held.until_at > now:
                 return Submitted(Submission.FAILING, self._seen(now, holder))
-            answer, record = Submission.REVIVED, _revived(held, new, now)
-        record = replace(record, deadline_at=deadline_at)
+            answer, record = Submission.REVIVED, rules.revived(held, new, now)
         self._put(record)
         if new.claim and self._may_be_claimed(now, record):
             self._claim(now, record, runner)
@@ -107,31 +106,14 @@ class FakeRecords:
         of = record.of
         if self.paused.keys() & {Pause(), Pause(of.kind), Pause(of.kind, of.key)} or not self._locks_are_free(record):
             return False
-        if record.state is ProcedureState.RUNNING:
-            return not self._has_lease(now, record.owner)
-        too_late = record.began_at is None and record.deadline_at is not None and record.deadline_at <= now
-        return record.due_at is not None and record.due_at <= now and not too_late
+        return rules.may_begin(record, now, [runner for runner, lease in self.runners.items() if lease.until > now])
 
     def _locks_are_free(self, record: ProcedureRecord) -> bool:
         return all(self.locks.get(lock, record.id) == record.id for lock in record.locks)
 
-    def _has_lease(self, now: float, runner: str | None) -> bool:
-        lease = self.runners.get(runner or "")
-        return lease is not None and lease.until > now
-
     def _claim(self, now: float, record: ProcedureRecord, runner: str) -> None:
         self.locks.update(dict.fromkeys(record.locks, record.id))
-        self._put(
-            replace(
-                record,
-                state=ProcedureState.RUNNING,
-                token=record.token + 1,
-                owner=runner,
-                began_at=now if record.began_at is None else record.began_at,
-                deaths=record.deaths + (record.state is ProcedureState.RUNNING),
-                waits_for="",
-            )
-        )
+        self._put(rules.claimed(record, runner, now))
 
     # The runner's writes.
 
@@ -142,27 +124,13 @@ class FakeRecords:
         record = self.records.get(write.id)
         if record is None or record.state is not ProcedureState.RUNNING or record.token != write.token:
             return Recorded.LATE
-        state = ProcedureState(write.state)
         repeated = write.body_json == record.body_json
         signals = record.signals if repeated else _without(record.signals, write.took_signals)
-        changes: dict[str, Any] = {"body_json": write.body_json, "progress": write.progress, "deaths": 0, "signals": signals}
-        if write.fault is not None:
-            changes |= {"last_fault": write.fault, "first_fault": record.first_fault or write.fault}
-        if state in LIVE - {ProcedureState.RUNNING}:
-            changes |= self._waiting(now, record, write, signals)
-        elif state is not ProcedureState.RUNNING:
-            changes |= _ended(now, record, write, state)
-        self._put(replace(record, state=state, **changes))
-        return Recorded.WRITTEN
-
-    def _waiting(self, now: float, record: ProcedureRecord, write: RecordWrite, signals: tuple[Signal, ...]) -> dict[str, Any]:
-        waits_for = write.waits_for if write.state == ProcedureState.WAITING.value else ""
-        due_at = None if write.due_s is None else now + write.due_s
-        if (record.cancel_requested and not write.cancel_known) or any(signal.name == waits_for for signal in signals):
-            due_at = now
-        if due_at is not None and due_at <= now:
+        record = rules.written(record, write, now, {signal.name for signal in signals})
+        self._put(replace(record, body_json=write.body_json, signals=signals, result_json=write.result_json))
+        if record.state in LIVE - {ProcedureState.RUNNING} and record.due_at is not None and record.due_at <= now:
             self._work()
-        return {"owner": None, "due_at": due_at, "waits_for": waits_for}
+        return Recorded.WRITTEN
 
     # Leases.
 
@@ -222,13 +190,9 @@ class FakeRecords:
             return None
         if record.state not in LIVE or record.cancel_requested:
             return record.state
-        if record.began_at is None:
-            record = replace(record, state=ProcedureState.CANCELLED, ended_at=now, due_at=None, cancel_requested=True)
-        else:
-            record = replace(record, cancel_requested=True)
-            if record.state is not ProcedureState.RUNNING:
-                record = replace(record, due_at=now)
-                self._work()
+        record = rules.cancelled(record, now)
+        if record.state in LIVE - {ProcedureState.RUNNING}:
+            self._work()
         self._put(record)
         self._event(StoreEventKind.CANCEL, text=the_id)
         return record.state
@@ -242,8 +206,8 @@ class FakeRecords:
             raise SignalsFullError(msg)
         record = replace(record, signals=(*record.signals, Signal(name, payload_json)))
         if record.state is ProcedureState.WAITING and record.waits_for == name:
-            record = replace(record, due_at=now)
             self._work()
+        record = rules.signalled(record, name, now)
         self._put(record)
         self._event(StoreEventKind.SIGNAL, text=the_id)
         return record.state
@@ -251,11 +215,7 @@ class FakeRecords:
     def extend(self, now: float, deadlines: Mapping[str, float | None]) -> None:
         for the_id, seconds in deadlines.items():
             if the_id in self.live:
-                self._live_longer(self.records[the_id], None if seconds is None else now + seconds)
-
-    def _live_longer(self, record: ProcedureRecord, deadline_at: float | None) -> None:
-        if record.began_at is None and record.deadline_at is not None:
-            self._put(replace(record, deadline_at=None if deadline_at is None else max(record.deadline_at, deadline_at)))
+                self._put(rules.living_longer(self.records[the_id], seconds, now))
 
     def clear(self, now: float, kind: str, key: str) -> int:
         cleared = self._clear(now, lambda dead: kind in {"", dead.kind} and key in {"", dead.key})
@@ -264,7 +224,7 @@ class FakeRecords:
 
     def fixed(self, now: float, source: str, fault_kind: str, code: str) -> int:
         cause = {"source": source, "kind": fault_kind, "code": code}
-        cleared = self._clear(now, lambda dead: dead.last_fault is not None and cause.items() <= dead.last_fault.items())
+        cleared = self._clear(now, lambda dead: rules.is_of_cause(dead.last_fault, cause))
         self._event(StoreEventKind.FIXED, text=f"{source}/{fault_kind}/{code}")
         return cleared
 
@@ -272,7 +232,7 @@ class FakeRecords:
         holders = (self.records[the_id] for the_id in self.keys.values())
         dead = [one for one in holders if one.state is ProcedureState.DEAD and one.failures and chosen(one)]
         for record in dead:
-            self._put(replace(record, failures=0, until_at=now))
+            self._put(rules.cleared(record, now))
         return len(dead)
 
     def pause(self, pause: Pause) -> None:
@@ -306,7 +266,7 @@ class FakeRecords:
         old_dead = [one for at, one in enumerate(dead) if at < beyond or _is_old(one, now, what.dead_keep_s)]
         old = [one for one in over if one.state is not ProcedureState.DEAD and _is_old(one, now, what.done_keep_s)]
         for record in late[: what.batch]:
-            self._put(replace(record, state=ProcedureState.EXPIRED, ended_at=now, due_at=None))
+            self._put(rules.expired(record, now))
         for record in old[: what.batch] + old_dead[: what.batch]:
             del self.records[record.id]
             if self.keys.get(record.of) == record.id:
@@ -342,44 +302,6 @@ class FakeRecords:
     def _work(self) -> None:
         self.number += 1
         self.work_at = self.number
-
-
-def _record_of(new: NewRecord, now: float) -> ProcedureRecord:
-    return ProcedureRecord(
-        new.id,
-        new.kind,
-        new.key,
-        ProcedureState.QUEUED,
-        new.version,
-        new.priority,
-        new.payload_json,
-        created_at=now,
-        read_at=now,
-        locks=new.locks,
-        due_at=now + new.delay_s,
-    )
-
-
-def _revived(dead: ProcedureRecord, new: NewRecord, now: float) -> ProcedureRecord:
-    return replace(
-        _record_of(new, now),
-        id=dead.id,
-        created_at=dead.created_at,
-        token=dead.token,
-        revivals=dead.revivals + 1,
-        failures=dead.failures,
-        first_fault=dead.first_fault if dead.failures else None,
-        last_fault=dead.last_fault if dead.failures else None,
-    )
-
-
-def _ended(now: float, record: ProcedureRecord, write: RecordWrite, state: ProcedureState) -> dict[str, Any]:
-    changes: dict[str, Any] = {"owner": None, "due_at": None, "ended_at": now, "result_json": write.result_json}
-    if state is ProcedureState.DONE:
-        return {**changes, "failures": 0}
-    if state is ProcedureState.DEAD:
-        return {**changes, "failures": write.failures, "until_at": now + write.until_s}
-    return changes
 
 
 def _without(signals: tuple[Signal, ...], names: Iterable[str]) -> tuple[Signal, ...]:
