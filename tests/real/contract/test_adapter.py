@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -95,13 +94,6 @@ class PostgresRig(Rig):
 
     def working(self) -> int:
         return self._count(WORKING)
-
-    def sockets(self) -> int:
-        count = 0
-        for each in Path("/proc/self/fd").iterdir():
-            with contextlib.suppress(OSError):
-                count += str(each.readlink()).startswith("socket:")
-        return count
 
     def _count(self, query: str) -> int:
         return int((self._admin.execute(query.encode()).fetchone() or (0,))[0])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from base64 import b64encode
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -107,13 +106,6 @@ class EtcdRig(Rig):
     def working(self) -> int:
         body = {"key": text(f"{LOCK}/"), "range_end": text(f"{LOCK}0"), "count_only": True}
         return int(self._server.ask("kv/range", body).get("count", 0)) - self._locked
-
-    def sockets(self) -> int:
-        count = 0
-        for each in Path("/proc/self/fd").iterdir():
-            with contextlib.suppress(OSError):
-                count += str(each.readlink()).startswith("socket:")
-        return count
 
 
 @pytest.fixture(scope="module")

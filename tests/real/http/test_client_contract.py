@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -113,13 +112,6 @@ class HttpRig(Rig):
 
     def working(self) -> int:
         return self._server.working
-
-    def sockets(self) -> int:
-        count = 0
-        for each in Path("/proc/self/fd").iterdir():
-            with contextlib.suppress(OSError):
-                count += str(each.readlink()).startswith("socket:")
-        return count
 
 
 @pytest.mark.parametrize("library", ["httpx2", "httpx"])

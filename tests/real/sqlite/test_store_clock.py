@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pytest
 from procedure_store_rig import WAITING, begin, claim, submit, write
 
+from fake_machine import Machine, MachineClock
 from outlast import ConfigurationError
 from outlast.extend import NewerFormatError
 from outlast.procedures._stores.clock import StoreClock
@@ -19,37 +19,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from conftest import RunAsync
-
-
-@dataclass
-class Machine:
-    """What a machine has that a clock looks at."""
-
-    wall_s: float = 1_700_000_000.0
-    up_s: float = 1_000.0
-    boot: str = "first"
-
-    def passes(self, seconds: float) -> None:
-        self.wall_s += seconds
-        self.up_s += seconds
-
-    def starts_again(self, wall_s: float) -> None:
-        self.boot, self.up_s, self.wall_s = self.boot + " again", 10.0, wall_s
-
-
-class MachineClock(StoreClock):
-    def __init__(self, machine: Machine) -> None:
-        self._machine = machine
-        super().__init__()
-
-    def since_start(self) -> float:
-        return self._machine.up_s
-
-    def wall(self) -> float:
-        return self._machine.wall_s
-
-    def boot_id(self) -> str:
-        return self._machine.boot
 
 
 async def opened(path: Path, machine: Machine) -> SqliteStore:
