@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import http.client
 import json
 import os
@@ -12,20 +11,17 @@ import subprocess
 import tempfile
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NoReturn, Self
+from typing import TYPE_CHECKING, Any, Final
 
+from outlast.testing._child_server import SAID_CHARS_MAX, START_S_MAX, STOP_S_MAX, ChildServer
 from outlast.testing._etcd.binaries import etcd_version, find_etcd
 from outlast.testing._network.ports import free_port
-from outlast.testing._postgres.files import SAID_CHARS_MAX, ServerFailedError
 from outlast.testing._postgres.unprivileged import DIRECTORY_VARIABLE
 from outlast.testing._reaper import Reaper
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from types import TracebackType
 
-START_S_MAX: Final = 60.0
-STOP_S_MAX: Final = 60.0
 ASK_S_MAX: Final = 10.0
 POLL_S: Final = 0.02
 LOG_BYTES_MAX: Final = 65_536
@@ -40,7 +36,7 @@ read -r pid <"$1/etcd.pid" 2>/dev/null || pid=none
 """A process id in a stale file may belong to somebody else by then, so the process must also work in the directory."""
 
 
-class EtcdServer:
+class EtcdServer(ChildServer):
     """An etcd of one's own: one member, on loopback ports that stay the same over restarts.
 
         with EtcdServer(quota_bytes=4 * 2**20) as server:
@@ -50,6 +46,8 @@ class EtcdServer:
     given is kept, with its data, and used again. Which program it is, `find_etcd` says. Start, stop and break it from one thread
     at a time; `port` and `url` are for every thread.
     """
+
+    _called = "etcd"
 
     def __init__(
         self,
@@ -70,20 +68,8 @@ class EtcdServer:
         if directory is None:
             directory = Path(tempfile.mkdtemp(prefix="outlast-etcd-", dir=os.environ.get(DIRECTORY_VARIABLE)))
         self.directory = directory.resolve()
-        self._process: subprocess.Popen[bytes] | None = None
-        self._reaper: Reaper | None = None
         self._token = ""
-        self._owner = os.getpid()
-        atexit.register(self._at_exit)
-
-    def __enter__(self) -> Self:
-        """Start it."""
-        self.start()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None) -> None:
-        """Remove it."""
-        self.remove()
+        super().__init__()
 
     @property
     def url(self) -> str:
@@ -99,11 +85,6 @@ class EtcdServer:
     def version(self) -> str:
         """The version of the program, such as "3.4.23"."""
         return ".".join(map(str, etcd_version(self.program)))
-
-    @property
-    def running(self) -> bool:
-        """Whether the process lives."""
-        return self._process is not None and self._process.poll() is None
 
     @property
     def pid(self) -> int | None:
@@ -162,16 +143,7 @@ class EtcdServer:
 
     def stop(self) -> None:
         """Stop it in good order."""
-        if self._process is None:
-            return
-        self.thaw()
-        if self.running:
-            self._process.send_signal(signal.SIGTERM)
-        try:
-            self._process.wait(STOP_S_MAX)
-        except subprocess.TimeoutExpired:
-            self._fail(f"etcd did not stop within {STOP_S_MAX:.0f} s, and was killed")
-        self._process = None
+        self._end(signal.SIGTERM)
 
     def kill(self) -> None:
         """Send SIGKILL, as a machine that fails would."""
@@ -196,16 +168,6 @@ class EtcdServer:
         """Let a frozen server go on."""
         if self.running and self._process is not None:
             self._process.send_signal(signal.SIGCONT)
-
-    def remove(self) -> None:
-        """End it at once and remove its files, if their directory was not given."""
-        self.kill()
-        if self._is_temporary:
-            shutil.rmtree(self.directory, ignore_errors=True)
-        if self._reaper is not None:
-            self._reaper.dismiss()
-            self._reaper = None
-        atexit.unregister(self._at_exit)
 
     def _launch(self) -> subprocess.Popen[bytes]:
         peer = f"http://127.0.0.1:{self._peer_port}"
@@ -234,15 +196,11 @@ class EtcdServer:
                 cwd=self.directory,
             )
 
-    def _fail(self, what: str) -> NoReturn:
+    def _end_of_log(self) -> str:
         log = self.log.read_bytes()[-LOG_BYTES_MAX:].decode(errors="replace") if self.log.exists() else ""
         # To what it does not understand it answers with all that it does.
-        said = log.partition("\nUsage:")[0][-SAID_CHARS_MAX:]
-        self.kill()
-        msg = f"{what}; its log ends: {said.strip()}"
-        raise ServerFailedError(msg)
+        return log.partition("\nUsage:")[0][-SAID_CHARS_MAX:]
 
-    def _at_exit(self) -> None:
-        # A child that was forked inherits the handler, and must not remove what its parent still uses.
-        if os.getpid() == self._owner:
-            self.remove()
+    def _remove_files(self) -> None:
+        if self._is_temporary:
+            shutil.rmtree(self.directory, ignore_errors=True)

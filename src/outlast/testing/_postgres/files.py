@@ -9,14 +9,13 @@ import shutil
 import subprocess
 from typing import TYPE_CHECKING, Final
 
-from outlast._core.faults import OutlastError
+from outlast.testing._child_server import SAID_CHARS_MAX, ServerFailedError
 from outlast.testing._postgres.unprivileged import Account, UnprivilegedError, fresh_directory, hand_over
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
 
-SAID_CHARS_MAX: Final = 500
 INITDB_S_MAX: Final = 120.0
 _SOCKET_PATH_BYTES_MAX: Final = 103
 """sun_path of a Unix socket: 108 bytes on Linux, 104 elsewhere, less the closing zero."""
@@ -27,10 +26,6 @@ _SHARED_MEMORY_LINE: Final = 6
 _IPC_RMID: Final = 0
 """Of sys/ipc.h."""
 _RELOADED: Final = b"received SIGHUP"
-
-
-class ServerFailedError(OutlastError):
-    """A server could not be initialised, started or stopped; the message ends with what it said itself."""
 
 
 class ServerFiles:

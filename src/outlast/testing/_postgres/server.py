@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import atexit
-import os
 import signal
 import subprocess
 import time
-from typing import TYPE_CHECKING, Final, Literal, NoReturn, Self
+from typing import TYPE_CHECKING, Final, Literal
 
+from outlast.testing._child_server import START_S_MAX, STOP_S_MAX, ChildServer
 from outlast.testing._network.ports import free_port
 from outlast.testing._postgres.binaries import directories_of_process, find_postgres_bin, reachable_bin
-from outlast.testing._postgres.files import ServerFailedError, ServerFiles
+from outlast.testing._postgres.files import ServerFiles
 from outlast.testing._postgres.process_tree import children_of, signal_each
 from outlast.testing._postgres.reaper import reap_server
 from outlast.testing._postgres.unprivileged import account_for_server
@@ -19,12 +18,7 @@ from outlast.testing._postgres.unprivileged import account_for_server
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
-    from types import TracebackType
 
-    from outlast.testing._reaper import Reaper
-
-START_S_MAX: Final = 60.0
-STOP_S_MAX: Final = 60.0
 POLL_S: Final = 0.005
 RETRY_S: Final = 0.1
 ORPHANS_S_MAX: Final = 10.0
@@ -39,7 +33,7 @@ _SIGNALS: Final = {"smart": signal.SIGTERM, "fast": signal.SIGINT, "immediate": 
 Mode = Literal["smart", "fast", "immediate"]
 
 
-class PostgresServer:
+class PostgresServer(ChildServer):
     """A PostgreSQL server of one's own, on a loopback port that stays the same over restarts.
 
         with PostgresServer() as server:
@@ -52,6 +46,8 @@ class PostgresServer:
     `find_postgres_majors` names. Start, stop and break it from one thread at a time;
     `port` and `dsn()` are for every thread.
     """
+
+    _called = "PostgreSQL"
 
     def __init__(
         self,
@@ -68,19 +64,7 @@ class PostgresServer:
         self._files = ServerFiles(directory, account)
         self.port = port or free_port()
         self.settings: dict[str, str] = {**_SETTINGS, **(settings or {})}
-        self._process: subprocess.Popen[bytes] | None = None
-        self._reaper: Reaper | None = None
-        self._owner = os.getpid()
-        atexit.register(self._at_exit)
-
-    def __enter__(self) -> Self:
-        """Start it."""
-        self.start()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None) -> None:
-        """Remove it."""
-        self.remove()
+        super().__init__()
 
     @property
     def directory(self) -> Path:
@@ -102,11 +86,6 @@ class PostgresServer:
         """The version of the binaries, such as "15.18"."""
         out = subprocess.run([self.bin_dir / "postgres", "-V"], capture_output=True, text=True, check=True, timeout=30)
         return out.stdout.split()[2]
-
-    @property
-    def running(self) -> bool:
-        """Whether the postmaster lives."""
-        return self._process is not None and self._process.poll() is None
 
     def dsn(self, dbname: str = "postgres", *, port: int | None = None, user: str = "postgres") -> str:
         """Return the DSN that reaches it; with the port of a proxy, through that."""
@@ -140,16 +119,7 @@ class PostgresServer:
 
     def stop(self, mode: Mode = "fast") -> None:
         """Stop it: "fast" ends the sessions, "smart" waits for them, "immediate" is a crash with manners."""
-        if self._process is None:
-            return
-        self.thaw()
-        if self.running:
-            self._process.send_signal(_SIGNALS[mode])
-        try:
-            self._process.wait(STOP_S_MAX)
-        except subprocess.TimeoutExpired:
-            self._fail(f"PostgreSQL did not stop ({mode}) within {STOP_S_MAX:.0f} s, and was killed")
-        self._process = None
+        self._end(_SIGNALS[mode], f" ({mode})")
 
     def kill(self, *, backends: bool = True) -> None:
         """Send SIGKILL to the postmaster and to all its children, as a machine that fails would.
@@ -199,15 +169,6 @@ class PostgresServer:
                     self._fail("PostgreSQL did not take over new access rules")
                 time.sleep(POLL_S)
 
-    def remove(self) -> None:
-        """End it at once and remove its files, if their directory was not given."""
-        self.kill()
-        self._files.remove()
-        if self._reaper is not None:
-            self._reaper.dismiss()
-            self._reaper = None
-        atexit.unregister(self._at_exit)
-
     def _accepts_once_launched(self) -> bool:
         """Launch it and wait; return whether it accepts, False when it ended first."""
         deadline_s = time.monotonic() + START_S_MAX
@@ -220,13 +181,8 @@ class PostgresServer:
             time.sleep(POLL_S)
         return False
 
-    def _fail(self, what: str) -> NoReturn:
-        said = self._files.end_of_log()
-        self.kill()
-        msg = f"{what}; its log ends: {said.strip()}"
-        raise ServerFailedError(msg)
+    def _end_of_log(self) -> str:
+        return self._files.end_of_log()
 
-    def _at_exit(self) -> None:
-        # A child that was forked inherits the handler, and must not remove what its parent still uses.
-        if os.getpid() == self._owner:
-            self.remove()
+    def _remove_files(self) -> None:
+        self._files.remove()
