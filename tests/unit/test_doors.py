@@ -14,7 +14,7 @@ import outlast
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "src" / "outlast"
 LISTS = ROOT / "tests" / "unit" / "public_names"
-SYSTEMS = ("outlast.changes", "outlast.jobs", "outlast.procedures", "outlast.streams")
+SYSTEMS = ("outlast.changes", "outlast.jobs", "outlast.procedures", "outlast.streams", "outlast.tables")
 ADAPTERS = ("outlast.disk", "outlast.etcd", "outlast.http", "outlast.postgres", "outlast.sqlite")
 SYSTEMS_AND_ADAPTERS = (*SYSTEMS, *ADAPTERS)
 DOORS = ("outlast", "outlast.admission", "outlast.extend", "outlast._lazily")

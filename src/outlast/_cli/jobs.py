@@ -89,7 +89,7 @@ def list_jobs(state: str | None, queue: str | None, kind: str | None, limit: int
     if as_json:
         click.echo(_dumps([_plain(record) for record in found]))
     else:
-        from outlast._cli.tables import print_jobs
+        from outlast._cli.jobs_shown import print_jobs
 
         print_jobs(found)
     return 0
@@ -103,7 +103,7 @@ def counts(dsn: str, schema: str, *, as_json: bool) -> int:
     if as_json:
         click.echo(_dumps({name: {state: by.get(state, 0) for state in STATES} for name, by in sorted(counted.items())}))
     else:
-        from outlast._cli.tables import print_counts
+        from outlast._cli.jobs_shown import print_counts
 
         print_counts(counted, STATES)
     return 0

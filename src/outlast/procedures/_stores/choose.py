@@ -33,10 +33,6 @@ def store_of(db: object, schema: str) -> ProcedureStore:
         from outlast.procedures._stores.etcd import EtcdStore  # noqa: PLC0415 - an extra
 
         return EtcdStore(cast("Etcd", db))
-    if "outlast.sqlite" in packages:
-        from outlast.procedures._stores.sqlite import SqliteStore  # noqa: PLC0415 - an extra
-
-        return SqliteStore(cast("Sqlite", db))
     wanted = "an outlast.sqlite.Sqlite, outlast.postgres.Postgres or outlast.etcd.Etcd"
     msg = f"procedures: they are kept in {wanted}, not in a {type(db).__name__}"
     raise ConfigurationError(msg)

@@ -1,0 +1,1 @@
+"""Tables over HTTP: the doors of InfluxDB and OpenTSDB."""

@@ -1,0 +1,33 @@
+"""The limits of tables: *new refused, known accepted*."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+FIELDS_LIMIT: Final = 1_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TableLimits:
+    """The bounds of what writers may make. At a bound the new is refused, and what is known goes on.
+
+    Raises `ConfigurationError` for a value that cannot be.
+    """
+
+    tables_max: int = 10_000
+    """Tables; a point of one more is refused, NEVER."""
+    fields_max: int = 500
+    """Fields of a table; a point with one more is refused, NEVER. At most 1,000."""
+    tag_values_max: int = 100_000
+    """Values of one tag of one table; a point with one more is refused, NEVER."""
+    tables_per_minute: float = 600.0
+    """New tables, with a burst of as many; a point of one beyond them is refused, LATER (429)."""
+    fields_per_minute: float = 6_000.0
+    """New fields of all tables, with a burst of as many; as above."""
+    points_per_s: float | None = None
+    """Points of one token, with a burst of ten seconds' worth; a body beyond them is refused, LATER (429). None: no quota."""
+    points_max: int = 200_000
+    """Points that wait to be written, of all bodies; a body beyond them is refused, LATER (503)."""
+    future_s: float | None = None
+    """How far ahead of the server's clock a time may be; a point beyond it is refused, NEVER. None: as far as a time can be."""

@@ -1,0 +1,1 @@
+"""Lines of the line protocol: read strictly, quickly, and by their place."""

@@ -1,0 +1,1 @@
+"""Questions about points: the queries of OpenTSDB, and ranges."""

@@ -1,0 +1,1 @@
+"""Where tables lie: SQLite or PostgreSQL, behind one port."""

@@ -1,0 +1,1 @@
+"""Points on their way to the store: folded, grouped, committed together."""
