@@ -30,4 +30,4 @@ class TableLimits:
     points_max: int = 200_000
     """Points that wait to be written, of all bodies; a body beyond them is refused, LATER (503)."""
     future_s: float | None = None
-    """How far ahead of the server's clock a time may be; a point beyond it is refused, NEVER. None: as far as a time can be."""
+    """The furthest that a time may be ahead of the server's clock; a point beyond it is refused, NEVER. None: no such bound."""

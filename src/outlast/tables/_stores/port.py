@@ -128,8 +128,8 @@ class TableStore(Protocol):
     async def read(self, ask: Range, *, after: tuple[int, int] | None = None, count: int = 10_000) -> list[ReadRow]:
         """Return points in the order of series id and time.
 
-        `after` is the series and time of the last one that was read. Points with none of the fields are left out. Fields are those of `ask`, or all in the order of the catalogue. Empty for a table
-        that is not there. Fields that are not there are None everywhere.
+        `after` is the series and time of the last one that was read. Points with none of the fields are left out. Fields are
+        those of `ask`, or all in the order of the catalogue. Empty for a table that is not there. Fields that are not there are None everywhere.
         """
         ...
 
