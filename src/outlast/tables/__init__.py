@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from outlast.tables._limits import TableLimits as TableLimits
     from outlast.tables._model import FieldRecord as FieldRecord
     from outlast.tables._model import FieldType as FieldType
-    from outlast.tables._model import Outcome as Outcome
     from outlast.tables._model import Point as Point
+    from outlast.tables._model import PointOutcome as PointOutcome
     from outlast.tables._model import PointRefusal as PointRefusal
     from outlast.tables._model import Range as Range
     from outlast.tables._model import ReadPoint as ReadPoint
@@ -34,7 +34,7 @@ _HOMES = {
     "InvalidPointError": "_errors",
     "InvalidQueryError": "_errors",
     "NameTakenError": "_errors",
-    "Outcome": "_model",
+    "PointOutcome": "_model",
     "Point": "_model",
     "PointRefusal": "_model",
     "Range": "_model",
@@ -54,8 +54,8 @@ __all__ = [
     "InvalidPointError",
     "InvalidQueryError",
     "NameTakenError",
-    "Outcome",
     "Point",
+    "PointOutcome",
     "PointRefusal",
     "Range",
     "ReadPoint",

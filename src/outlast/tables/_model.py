@@ -1,4 +1,4 @@
-"""What is written, what comes of it, and what is kept of a table: values without behaviour."""
+"""Values without behaviour: of points as they are written, of their outcome, and of what is kept of a table."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ class FieldType(Enum):
     BOOLEAN = "boolean"
 
 
-class Outcome(Enum):
-    """What became of a point."""
+class PointOutcome(Enum):
+    """The fate of a point."""
 
     STORED = "stored"
     """Durable (or, where the caller asked for no more, in line to be)."""
@@ -97,7 +97,7 @@ class PointRefusal:
 
     place: int
     """The number of its line, from 1; or of the point, from 0, where they came as an array."""
-    outcome: Outcome
+    outcome: PointOutcome
     fault: Fault
     """Its reason names what was seen and what is allowed. `retry_after_s` where the outcome is LATER or PERSON."""
     text: str = ""
@@ -132,15 +132,15 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What became of the points of one call. `points` is `stored` and all that were refused."""
+    """The fate of the points of one call. `points` is `stored` and all that were refused."""
 
     points: int
     stored: int
     refused: tuple[PointRefusal, ...] = ()
     """The first 1,000 refusals in the order of their places; `counts` has all."""
-    counts: Mapping[Outcome, int] = field(default_factory=dict[Outcome, int])
+    counts: Mapping[PointOutcome, int] = field(default_factory=dict[PointOutcome, int])
     retry_after_s: float | None = None
-    """When it is worth sending again, in seconds: the longest of all that came out LATER or PERSON; None where none did."""
+    """The seconds after which it is worth sending again: the longest of all that came out LATER or PERSON; None where none did."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +167,7 @@ class TableRecord:
 
 @dataclass(frozen=True, slots=True)
 class TableCounts:
-    """What a table holds, counted when it was asked for. `points` may be an estimate (`is_exact`)."""
+    """The contents of a table in numbers, counted when it was asked for. `points` may be an estimate (`is_exact`)."""
 
     series: int
     points: int
@@ -180,7 +180,7 @@ class TableCounts:
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """What to read of a table: its series by tags, and a stretch of time, `start_ns` and `end_ns` included."""
+    """A part of a table to read: its series by tags, and a stretch of time, `start_ns` and `end_ns` included."""
 
     table: str
     fields: tuple[str, ...] = ()

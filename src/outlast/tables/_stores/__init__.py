@@ -1,1 +1,1 @@
-"""Where tables lie: SQLite or PostgreSQL, behind one port."""
+"""The stores that tables lie in: SQLite or PostgreSQL, behind one port."""

@@ -38,7 +38,7 @@ class RowRefusal:
 
 @dataclass(frozen=True, slots=True)
 class Wrote:
-    """What came of a write. What is neither refused nor stale is durable."""
+    """The end of a write. What is neither refused nor stale is durable."""
 
     refused: Sequence[RowRefusal] = ()
     stale: frozenset[int] = frozenset()
@@ -47,7 +47,7 @@ class Wrote:
 
 @dataclass(frozen=True, slots=True)
 class SeriesFound:
-    """What came of the look for series: for each its id, or 0 where it would be one too many."""
+    """The end of a look for series: for each its id, or 0 where it would be one too many."""
 
     ids: Sequence[int]
     full: Mapping[int, str]
@@ -105,7 +105,7 @@ class TableStore(Protocol):
         ...
 
     async def set_retention(self, name: str, retention_s: float | None) -> bool:
-        """Set how long points are kept, None for ever; return whether there is such a table."""
+        """Set how long points are kept, None forever; return whether there is such a table."""
         ...
 
     async def series(self, table: TableRecord, tags: Sequence[Tags], *, tag_values_max: int) -> SeriesFound:
@@ -128,8 +128,9 @@ class TableStore(Protocol):
     async def read(self, ask: Range, *, after: tuple[int, int] | None = None, count: int = 10_000) -> list[ReadRow]:
         """Return points in the order of series id and time.
 
-        `after` is the series and time of the last one that was read. Points with none of the fields are left out. Fields are
-        those of `ask`, or all in the order of the catalogue. Empty for a table that is not there. Fields that are not there are None everywhere.
+        `after` is the series and time of the last one that was read. Points with none of the fields are left out.
+        Fields are those of `ask`, or all in the order of the catalogue; one that is not there is None everywhere. Empty for a
+        table that is not there.
         """
         ...
 
