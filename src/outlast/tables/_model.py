@@ -140,7 +140,7 @@ class Written:
     """The first 1,000 refusals in the order of their places; `counts` has all."""
     counts: Mapping[PointOutcome, int] = field(default_factory=dict[PointOutcome, int])
     retry_after_s: float | None = None
-    """The seconds after which it is worth sending again: the longest of all that came out LATER or PERSON; None where none did."""
+    """The seconds after which it is worth sending again: the longest of all that are LATER or PERSON; None if none is."""
 
 
 @dataclass(frozen=True, slots=True)
