@@ -1,4 +1,4 @@
-"""The names of tables and fields as they stand in a store, and the fields that a table gets: pure, and the same for every store."""
+"""The names of tables and fields in a store, and the fields that a table gets: pure, and one for all stores."""
 
 from __future__ import annotations
 
