@@ -9,9 +9,10 @@ A store takes part by a class beside its rig:
 
 from __future__ import annotations
 
+from table_store_reads import ReadContract
 from table_store_shapes import ShapeContract
 from table_store_writes import WriteContract
 
 
-class TableStoreContract(ShapeContract, WriteContract):
+class TableStoreContract(ShapeContract, WriteContract, ReadContract):
     """The promises of every store. A subclass has the fixture `rig`."""

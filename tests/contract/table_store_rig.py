@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 
     from outlast.tables._model import Tags
-    from outlast.tables._stores.port import TableStore, Wrote
+    from outlast.tables._stores.port import ReadRow, TableStore, Wrote
 
 INTEGER, FLOAT, NUMBER = FieldType.INTEGER, FieldType.FLOAT, FieldType.NUMBER
 STRING, BOOLEAN = FieldType.STRING, FieldType.BOOLEAN
@@ -109,3 +109,21 @@ async def read(store: TableStore, ask: Range | str = "cpu", *, page: int = 10_00
             found.append((dict(has), time, present))
         if len(rows) < page:
             return found
+
+
+async def series_of(store: TableStore, ask: Range, *, page: int = 1_000) -> list[tuple[int, Tags]]:
+    """Return all series of a range, a page at a time."""
+    found: list[tuple[int, Tags]] = []
+    while True:
+        some = await store.series_of(ask, after=found[-1][0] if found else 0, count=page)
+        assert len(some) <= page
+        found += some
+        if len(some) < page:
+            return found
+
+
+async def fields_of(store: TableStore, row: ReadRow, name: str = "cpu") -> dict[str, Any]:
+    """Return the fields that a row of all fields has."""
+    record = await store.table(name)
+    assert record is not None
+    return {one.name: value for one, value in zip(record.fields, row[3], strict=True) if value is not None}

@@ -72,14 +72,19 @@ class FieldPlan:
 
 
 def plan_fields(
-    present: Sequence[FieldRecord], wanted: Mapping[str, FieldType], fields_max: int, fold: Callable[[str], str]
+    present: Sequence[FieldRecord],
+    wanted: Mapping[str, FieldType],
+    fields_max: int,
+    fold: Callable[[str], str],
+    taken: Iterable[str] = (),
 ) -> FieldPlan:
     """Return the fields of a table that has `present` and shall have `wanted`, up to `fields_max` (and FIELDS_LIMIT).
 
-    `fold` returns what the store compares names by. A conflict of types leaves a field as it is.
+    `fold` returns what the store compares names by. `taken` has columns that are there beside those of fields, such as one that
+    somebody added by hand: no new field gets one of them. A conflict of types leaves a field as it is.
     """
     fields = {field.name: field for field in present}
-    columns = _Columns((field.stored for field in present), fold)
+    columns = _Columns((*taken, *(field.stored for field in present)), fold)
     added: list[str] = []
     widened: list[str] = []
     for name, kind in wanted.items():

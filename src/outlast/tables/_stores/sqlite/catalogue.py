@@ -123,8 +123,12 @@ def shape(
     """See the port."""
     known = table(st, name)
     record = known or _recorded(st, name, retention_s, now)
-    plan = plan_fields(record.fields, wanted, fields_max, ascii_folded)
-    is_made = _make(st, record, plan, is_known=known is not None)
+    there = st.rows("SELECT name, pk FROM pragma_table_info(?, 'main')", record.stored)
+    if there and (known is None or not {("series", 1), ("time", 2)} <= set(there)):
+        raise _taken(st, record)
+    columns = [row[0] for row in there]
+    plan = plan_fields(record.fields, wanted, fields_max, ascii_folded, columns)
+    is_made = _make(st, record, plan, columns)
     first = len(record.fields)
     st.run_all(
         "INSERT INTO outlast_columns VALUES (?, ?, ?, ?, ?)",
@@ -144,20 +148,17 @@ def _recorded(st: Statements, name: str, retention_s: float | None, now: float) 
     return TableRecord(the_id, name, stored, (), retention_s, now)
 
 
-def _make(st: Statements, record: TableRecord, plan: FieldPlan, *, is_known: bool) -> bool:
+def _make(st: Statements, record: TableRecord, plan: FieldPlan, columns: list[str]) -> bool:
     """Make the table of the points or what it lacks, though somebody dropped it by hand; return whether anything was made."""
-    there = st.rows("SELECT name, pk FROM pragma_table_info(?, 'main')", record.stored)
-    if not there:
+    if not columns:
         fields = "".join(f", {quoted(field.stored)}" for field in plan.fields)
         key = "series INTEGER NOT NULL, time INTEGER NOT NULL"
         _define(
             st, record, f"CREATE TABLE main.{quoted(record.stored)} ({key}{fields}, PRIMARY KEY (series, time)) WITHOUT ROWID"
         )
         return True
-    if not is_known or not {("series", 1), ("time", 2)} <= set(there):
-        raise _taken(st, record)
-    columns = {ascii_folded(row[0]) for row in there}
-    missing = [field.stored for field in plan.fields if ascii_folded(field.stored) not in columns]
+    present = {ascii_folded(column) for column in columns}
+    missing = [field.stored for field in plan.fields if ascii_folded(field.stored) not in present]
     for column in missing:
         _define(st, record, f"ALTER TABLE main.{quoted(record.stored)} ADD COLUMN {quoted(column)}")
     return bool(missing)
