@@ -106,9 +106,7 @@ class Tables:
         self._shaper = Shaper(
             self.store, self._catalogue, self.limits, self._rates, retention_s=retention_s, begin=self._procedures_at_work
         )
-        self._desk = Desk(
-            self.store, self._catalogue, self._shaper, self._line, self.limits, self._tally, time.time_ns
-        )
+        self._desk = Desk(self.store, self._catalogue, self._shaper, self._line, self.limits, self._tally, time.time_ns)
         self._upkeep = Upkeep(self.store, self._catalogue, self._tally, time.time_ns, self._open)
         self._is_open = False
         self._opening = asyncio.Lock()
@@ -203,7 +201,7 @@ class Tables:
         if self._procedures is None and self._block is not None:
             await self._open()
             made = await self._block.runs(self._made_procedures)
-            self._procedures = self._procedures or made
+            self._procedures = made
         if self._procedures is None:
             raise Stopping(CLOSED)
         return self._procedures
@@ -249,7 +247,7 @@ class Tables:
     # Writing.
 
     def check(self, points: int = 0) -> None:
-        """Raise `Unavailable` or `Stopping` if nothing could be taken now: to be asked before a body is read. It costs nothing."""
+        """Raise `Unavailable` or `Stopping` if nothing could be taken now. Ask before a body is read: it costs nothing."""
         try:
             self._check(points)
         except (Unavailable, Stopping) as exc:

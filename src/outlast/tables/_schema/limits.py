@@ -10,10 +10,10 @@ if TYPE_CHECKING:
     from collections.abc import Collection
 
     from outlast.tables._limits import TableLimits
-    from outlast.tables._schema.verdict import Refusal
+    from outlast.tables._schema.verdict import PointsRefusal
 
 
-def table_refusal(table: str, present: int, limits: TableLimits) -> Refusal | None:
+def table_refusal(table: str, present: int, limits: TableLimits) -> PointsRefusal | None:
     """Return why one more table cannot be, beside `present` ones; None if it can."""
     if present < limits.tables_max:
         return None
@@ -23,7 +23,7 @@ def table_refusal(table: str, present: int, limits: TableLimits) -> Refusal | No
 
 def fields_refusal(
     table: str, present: Collection[str], wanted: Collection[str], fields_max: int, *, setting: str = "fields_max"
-) -> Refusal | None:
+) -> PointsRefusal | None:
     """Return why a table that has (or is about to get) the fields `present` cannot take the fields `wanted`; None if it can."""
     new = [field for field in wanted if field not in present]
     room = fields_max - len(present)
@@ -37,7 +37,7 @@ def fields_refusal(
     return never("fields_max", reason, "write other things into other tables, or raise fields_max")
 
 
-def tag_refusal(table: str, tag: str, value: str, limits: TableLimits) -> Refusal:
+def tag_refusal(table: str, tag: str, value: str, limits: TableLimits) -> PointsRefusal:
     """Return the refusal of a point that would bring one value too many of a tag."""
     reason = (
         f"value {value!r} of tag {tag!r} of table {table!r} would be one more than {limits.tag_values_max} (limit tag_values_max)"
@@ -52,13 +52,13 @@ def time_bounds(now_ns: int, retention_s: float | None, future_s: float | None) 
     return oldest, newest
 
 
-def old_refusal(table: str, time_ns: int, oldest_ns: int, retention_s: float) -> Refusal:
+def old_refusal(table: str, time_ns: int, oldest_ns: int, retention_s: float) -> PointsRefusal:
     """Return the refusal of a point that would be deleted at once."""
     reason = f"time {time_ns} is before {oldest_ns}: table {table!r} keeps points for {retention_s:g} s"
     return never("retention", reason, "send newer points, or set a longer retention of the table")
 
 
-def future_refusal(time_ns: int, newest_ns: int, future_s: float) -> Refusal:
+def future_refusal(time_ns: int, newest_ns: int, future_s: float) -> PointsRefusal:
     """Return the refusal of a point from too far ahead."""
     reason = f"time {time_ns} is after {newest_ns}: at most {future_s:g} s ahead of the server's clock (limit future_s)"
     return never("future", reason, "look at the precision of the times and at the clock of the sender")

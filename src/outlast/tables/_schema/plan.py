@@ -41,9 +41,7 @@ class Plan:
     """The size of a row without its texts, about."""
 
 
-def plan_of(
-    table: str, present: Mapping[str, FieldType], fields: tuple[str, ...], types: tuple[FieldType, ...]
-) -> Plan:
+def plan_of(table: str, present: Mapping[str, FieldType], fields: tuple[str, ...], types: tuple[FieldType, ...]) -> Plan:
     """Return the plan for rows with `fields` of `types` in a table that has the fields `present`."""
     lacks: dict[str, FieldType] = {}
     to_float: list[int] = []

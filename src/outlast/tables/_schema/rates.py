@@ -11,13 +11,13 @@ from outlast.tables._schema.verdict import RETRY_S, later, never
 if TYPE_CHECKING:
     from outlast import Service
     from outlast.tables._limits import TableLimits
-    from outlast.tables._schema.verdict import Refusal
+    from outlast.tables._schema.verdict import PointsRefusal
 
 BURST_S: Final = 10.0
 """The quota of a client has a burst of so many seconds' worth."""
 PAID_S: Final = 60.0
-"""What has been let in is not counted again for so long, however often it is tried: one table that fails does not use up what
-others need."""
+"""A table that was let in is not counted again for so long, however often it is tried: one that fails does not use up the rate
+of others. So with fields."""
 PAID_MAX: Final = 20_000
 
 
@@ -39,7 +39,7 @@ class Rates:
             if admission is not None:
                 admission.attach(service)
 
-    def points(self, client: str, points: int) -> Refusal | None:
+    def points(self, client: str, points: int) -> PointsRefusal | None:
         """Take `points` from the quota of a client.
 
         Raises `Unavailable`, code "rate", if they have to wait; returns the refusal of what is more than the quota ever lets in.
@@ -53,25 +53,27 @@ class Rates:
         per_s = self._limits.points_per_s or 0.0
         if answer.retry_after_s is None:
             most = max(1.0, per_s * BURST_S) if per_s else 0.0
-            reason = f"{points} points at once are more than client {client!r} may ever send: {most:g} (limit points_per_s, {per_s:g})"
+            reason = (
+                f"{points} points at once are more than client {client!r} may ever send: {most:g} (limit points_per_s, {per_s:g})"
+            )
             return never("rate", reason, "send smaller bodies, or raise points_per_s")
         reason = f"client {client!r} sends more than {per_s:g} points a second (limit points_per_s); this body has {points}"
         refusal = later("rate", reason, retry_after_s=answer.retry_after_s, hint="send less often, or raise points_per_s")
         raise Unavailable("tables", refusal.fault, 0.0, answer.retry_after_s)
 
-    def table(self, now: float, table: str) -> Refusal | None:
+    def table(self, now: float, table: str) -> PointsRefusal | None:
         """Let one new table in, or return why not."""
         what = f"table {table!r} is new"
         return self._one(now, (table, ""), self._tables, what, "tables_per_minute", self._limits.tables_per_minute)
 
-    def field(self, now: float, table: str, field: str) -> Refusal | None:
+    def field(self, now: float, table: str, field: str) -> PointsRefusal | None:
         """Let one new field in, or return why not."""
         what = f"field {field!r} of table {table!r} is new"
         return self._one(now, (table, field), self._fields, what, "fields_per_minute", self._limits.fields_per_minute)
 
     def _one(
         self, now: float, of: tuple[str, str], admission: Admission, what: str, setting: str, per_minute: float
-    ) -> Refusal | None:
+    ) -> PointsRefusal | None:
         if self._paid.get(of, 0.0) > now:
             return None
         answer = admission.try_enter()

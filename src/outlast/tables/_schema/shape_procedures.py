@@ -43,9 +43,7 @@ def procedures_of(store: TableStore, catalogue: Catalogue) -> list[Procedure]:
     @shape.step(name="shape")
     async def _shape(run: Run) -> list[str]:
         asked = {name: FieldType(value) for name, value in run.payload["fields"].items()}
-        record = await store.shape(
-            run.key, asked, fields_max=run.payload["fields_max"], retention_s=run.payload["retention_s"]
-        )
+        record = await store.shape(run.key, asked, fields_max=run.payload["fields_max"], retention_s=run.payload["retention_s"])
         catalogue.put(record)
         return sorted(asked)
 

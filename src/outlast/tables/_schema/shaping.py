@@ -10,7 +10,7 @@ from outlast.procedures import ProcedureFailedError, ProcedureRefused, WaitTimeo
 from outlast.tables._model import FieldType, PointOutcome
 from outlast.tables._schema.limits import fields_refusal, table_refusal
 from outlast.tables._schema.shape_procedures import SHAPE_KIND, lock_of, payload_of
-from outlast.tables._schema.verdict import RETRY_S, SOURCE, Refusal, later, never, of_unavailable, waiting
+from outlast.tables._schema.verdict import RETRY_S, SOURCE, PointsRefusal, later, never, of_unavailable, waiting
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -48,7 +48,7 @@ class Flight:
         """Have it made whatever the catalogue says."""
         self.slow: Fault | None = None
         """The cause for which it takes so long."""
-        self.task: asyncio.Task[Refusal | None] | None = None
+        self.task: asyncio.Task[PointsRefusal | None] | None = None
 
 
 class Shaper:
@@ -74,7 +74,7 @@ class Shaper:
         self._flights: dict[str, Flight] = {}
         self._wanted: dict[str, dict[str, FieldType]] = {}
         """Fields that the next flight of a table takes along."""
-        self._refused: dict[str, tuple[Refusal, float]] = {}
+        self._refused: dict[str, tuple[PointsRefusal, float]] = {}
         """By table, until when its last refusal is the answer."""
 
     @property
@@ -88,14 +88,14 @@ class Shaper:
         return len(self._refused)
 
     async def close(self) -> None:
-        """Give up what is under way: the procedures go on, or are done by another process."""
+        """Drop what is under way: the procedures go on, or are done by another process."""
         tasks = [flight.task for flight in self._flights.values() if flight.task is not None]
         for task in tasks:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
 
-    def ask(self, table: str, lacks: Mapping[str, FieldType], *, mend: bool = False) -> Flight | Refusal:
+    def ask(self, table: str, lacks: Mapping[str, FieldType], *, mend: bool = False) -> Flight | PointsRefusal:
         """Return the flight that may bring what a table lacks, or a refusal, which costs the store nothing.
 
         `mend`: have it made even if the catalogue has it all: the store has found that something is missing all the same.
@@ -120,7 +120,7 @@ class Shaper:
         flight.mends = flight.mends or mend
         return flight
 
-    def _remembered(self, now: float, table: str) -> Refusal | None:
+    def _remembered(self, now: float, table: str) -> PointsRefusal | None:
         found = self._refused.get(table)
         if found is None:
             return None
@@ -132,7 +132,7 @@ class Shaper:
 
     def _limited(
         self, now: float, table: str, known: Known | None, lacks: Mapping[str, FieldType], flight: Flight | None
-    ) -> Refusal | None:
+    ) -> PointsRefusal | None:
         """Return the limit that what is new meets."""
         limits = self._limits
         if known is None and flight is None:
@@ -154,7 +154,7 @@ class Shaper:
         refusals = (self._rates.field(now, table, field) for field in new)
         return next((each for each in refusals if each is not None), None)
 
-    def _full(self, table: str, field: str) -> Refusal:
+    def _full(self, table: str, field: str) -> PointsRefusal:
         reason = (
             f"field {field!r} of table {table!r} cannot be added: the store has no room for another field of this table "
             f"(fields that were dropped may count, limit {self._store.fields_limit})"
@@ -162,7 +162,8 @@ class Shaper:
         return never("fields_max", reason, "write other things into other tables")
 
     def _start(self, now: float, table: str) -> Flight:
-        fields, size = {}, 0
+        fields: dict[str, FieldType] = {}
+        size = 0
         wanted = self._wanted.pop(table)
         for field, value in wanted.items():
             size += len(field.encode()) + 16
@@ -196,7 +197,7 @@ class Shaper:
 
     # One flight.
 
-    async def _fly(self, table: str, flight: Flight) -> Refusal | None:
+    async def _fly(self, table: str, flight: Flight) -> PointsRefusal | None:
         """Look whether it is there by now, else have it made. Return the refusal for whoever still lacks something."""
         try:
             known = self._catalogue.told(table, await self._store.table(table))
@@ -208,12 +209,10 @@ class Shaper:
         except Exception as exc:  # noqa: BLE001 - whatever it is, it is the answer to those who wait
             return self._refusal(exc)
 
-    async def _made(self, table: str, flight: Flight, procedures: Procedures) -> Refusal | None:
+    async def _made(self, table: str, flight: Flight, procedures: Procedures) -> PointsRefusal | None:
         fields_max = min(self._limits.fields_max, self._store.fields_limit)
         payload = payload_of(flight.asked, fields_max, self._retention_s)
-        handle = await procedures.submit(
-            SHAPE_KIND, table, payload, deadline_s=DEADLINE_S, locks=[lock_of(table)]
-        )
+        handle = await procedures.submit(SHAPE_KIND, table, payload, deadline_s=DEADLINE_S, locks=[lock_of(table)])
         asked: list[str] | None = None
         while asked is None:
             try:
@@ -229,15 +228,15 @@ class Shaper:
             known.full_until = asyncio.get_running_loop().time() + FULL_S
         return None
 
-    def _refusal(self, exc: Exception) -> Refusal:
+    def _refusal(self, exc: Exception) -> PointsRefusal:
         """Return the refusal for a making that came to nothing: a person has to act, or it may pass."""
         if isinstance(exc, ProcedureRefused):
             by_key = exc.why in {"failing", "probe", "cause"}
             outcome = PointOutcome.PERSON if by_key and exc.fault.kind in PERSON_KINDS else PointOutcome.LATER
-            return Refusal(outcome, waiting(exc.fault, exc.retry_after_s))
+            return PointsRefusal(outcome, waiting(exc.fault, exc.retry_after_s))
         if isinstance(exc, ProcedureFailedError):
             outcome = PointOutcome.PERSON if exc.fault.kind in PERSON_KINDS else PointOutcome.LATER
-            return Refusal(outcome, waiting(exc.fault, exc.fault.retry_after_s or RETRY_S))
+            return PointsRefusal(outcome, waiting(exc.fault, exc.fault.retry_after_s or RETRY_S))
         if isinstance(exc, Unavailable):
             return of_unavailable(exc)
         return of_unavailable(self._store.dependency.refusal(exc))
@@ -247,8 +246,8 @@ def _lacking(known: Known, asked: Mapping[str, FieldType]) -> dict[str, FieldTyp
     return {field: value for field, value in asked.items() if field not in known.types or (known.types[field], value) == WIDENS}
 
 
-def _slow(table: str, seconds: float, cause: Fault | None) -> Refusal:
+def _slow(table: str, seconds: float, cause: Fault | None) -> PointsRefusal:
     if cause is not None:
-        return Refusal(PointOutcome.LATER, waiting(cause, RETRY_S))
+        return PointsRefusal(PointOutcome.LATER, waiting(cause, RETRY_S))
     reason = f"table {table!r} has not been made or changed within {seconds:.1f} s; that goes on"
-    return Refusal(PointOutcome.LATER, Fault(Kind.TRANSIENT, "not made", reason, SOURCE, Scope.CALL, RETRY_S))
+    return PointsRefusal(PointOutcome.LATER, Fault(Kind.TRANSIENT, "not made", reason, SOURCE, Scope.CALL, RETRY_S))

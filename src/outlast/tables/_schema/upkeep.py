@@ -35,12 +35,19 @@ SOON_S: Final = 0.05
 class Upkeep:
     """Looks at all tables again and again. It keeps nothing: after a stop it begins where points are left."""
 
-    def __init__(self, store: TableStore, catalogue: Catalogue, tally: Tally, now_ns: Callable[[], int], open: Callable[[], Awaitable[None]]) -> None:  # noqa: A002 - what it does
+    def __init__(
+        self,
+        store: TableStore,
+        catalogue: Catalogue,
+        tally: Tally,
+        now_ns: Callable[[], int],
+        ready: Callable[[], Awaitable[None]],
+    ) -> None:
         self._store = store
         self._catalogue = catalogue
         self._tally = tally
         self._now_ns = now_ns
-        self._open = open
+        self._ready = ready
         self._rows = EXPIRE_ROWS
 
     async def load(self) -> None:
@@ -64,7 +71,7 @@ class Upkeep:
         dependency = self._store.dependency
         while not stop.requested:
             try:
-                await self._open()
+                await self._ready()
                 await self.load()
                 await self.expire(stop)
                 await stop.sleep(EVERY_S)

@@ -15,26 +15,28 @@ RETRY_S: Final = 1.0
 """The time after which to come back where nothing better is known."""
 
 
-class Refusal(NamedTuple):
+class PointsRefusal(NamedTuple):
     """The answer to points that are not stored."""
 
     outcome: PointOutcome
     fault: Fault
 
 
-def never(code: str, reason: str, hint: str = "") -> Refusal:
+def never(code: str, reason: str, hint: str = "") -> PointsRefusal:
     """Return the refusal of what can never be stored as it is."""
-    return Refusal(PointOutcome.NEVER, Fault(Kind.REJECTED, code, reason, SOURCE, Scope.CALL, hint=hint))
+    return PointsRefusal(PointOutcome.NEVER, Fault(Kind.REJECTED, code, reason, SOURCE, Scope.CALL, hint=hint))
 
 
-def later(code: str, reason: str, *, retry_after_s: float = RETRY_S, kind: Kind = Kind.OVERLOADED, hint: str = "") -> Refusal:
+def later(
+    code: str, reason: str, *, retry_after_s: float = RETRY_S, kind: Kind = Kind.OVERLOADED, hint: str = ""
+) -> PointsRefusal:
     """Return the refusal of what may be stored when it is sent again."""
-    return Refusal(PointOutcome.LATER, Fault(kind, code, reason, SOURCE, Scope.CALL, retry_after_s, hint))
+    return PointsRefusal(PointOutcome.LATER, Fault(kind, code, reason, SOURCE, Scope.CALL, retry_after_s, hint))
 
 
-def of_unavailable(exc: Unavailable) -> Refusal:
+def of_unavailable(exc: Unavailable) -> PointsRefusal:
     """Return the refusal of points for which the store is away."""
-    return Refusal(PointOutcome.LATER, waiting(exc.fault, exc.retry_after_s))
+    return PointsRefusal(PointOutcome.LATER, waiting(exc.fault, exc.retry_after_s))
 
 
 def waiting(fault: Fault, retry_after_s: float) -> Fault:
@@ -42,12 +44,12 @@ def waiting(fault: Fault, retry_after_s: float) -> Fault:
     return Fault(fault.kind, fault.code, fault.reason, fault.source, fault.scope, retry_after_s, fault.hint)
 
 
-def of_row(fault: Fault) -> Refusal:
+def of_row(fault: Fault) -> PointsRefusal:
     """Return the refusal of a point that the store refuses: for what it is, or for the state of its table alone."""
     match fault.kind:
         case Kind.REJECTED:
-            return Refusal(PointOutcome.NEVER, fault)
+            return PointsRefusal(PointOutcome.NEVER, fault)
         case Kind.PERMANENT:
-            return Refusal(PointOutcome.PERSON, waiting(fault, fault.retry_after_s or RETRY_S))
+            return PointsRefusal(PointOutcome.PERSON, waiting(fault, fault.retry_after_s or RETRY_S))
         case _:
-            return Refusal(PointOutcome.LATER, waiting(fault, fault.retry_after_s or RETRY_S))
+            return PointsRefusal(PointOutcome.LATER, waiting(fault, fault.retry_after_s or RETRY_S))

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any, Final
 from outlast import Stopping, Unavailable
 from outlast.tables._model import Parsed, Rows
 from outlast.tables._schema.limits import future_refusal, old_refusal, time_bounds
+from outlast.tables._schema.plan import FIRST
 from outlast.tables._schema.shaping import Flight
-from outlast.tables._schema.verdict import RETRY_S, Refusal, later, never, of_unavailable
+from outlast.tables._schema.verdict import RETRY_S, PointsRefusal, later, never, of_unavailable
 from outlast.tables._writing.line import Group, Item
 from outlast.tables._writing.outcomes import Outcomes
 from outlast.tables._writing.writer import ROWS_MAX
@@ -58,12 +59,13 @@ class Desk:
         """Bodies whose senders have their answer already. As the line is bounded, so are they."""
 
     async def close(self) -> None:
-        """Give up what nobody waits for."""
+        """Drop what nobody waits for."""
         tasks = list(self.unsynced)
         for task in tasks:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
+
 
 class Body:
     """One body on its way."""
@@ -78,7 +80,7 @@ class Body:
         self._stale_left = STALE_MAX
         self._outcomes = Outcomes(parsed)
 
-    def refuse(self, refusal: Refusal) -> Written:
+    def refuse(self, refusal: PointsRefusal) -> Written:
         """Refuse all of it."""
         for rows in self._parsed.rows:
             self._outcomes.refuse(rows.places, refusal)
@@ -159,7 +161,7 @@ class Body:
         """Return the rows as the store takes them, without those that it never will."""
         self._check_times(known, rows)
         for place in plan.to_float:
-            self._make_floats(known, plan, rows, place)
+            self._make_floats(known, rows, place)
         if not rows.rows:
             return None
         return Group(known, plan, rows.fields, rows.types, rows.rows, rows.places)
@@ -182,12 +184,12 @@ class Body:
             ahead = [place for place, row in enumerate(rows.rows) if row[1] > newest]
             self._take_out(rows, ahead, lambda time: future_refusal(time, newest, future_s))
 
-    def _take_out(self, rows: Rows, out: Sequence[int], refusal_of: Callable[[int], Refusal]) -> None:
+    def _take_out(self, rows: Rows, out: Sequence[int], refusal_of: Callable[[int], PointsRefusal]) -> None:
         """Refuse rows by their time. The reason names that of the first."""
         self._outcomes.refuse([rows.places[place] for place in out], refusal_of(rows.rows[out[0]][1]))
         _keep_others(rows, out)
 
-    def _make_floats(self, known: Known, plan: Plan, rows: Rows, place: int) -> None:
+    def _make_floats(self, known: Known, rows: Rows, place: int) -> None:
         """Turn the integers of a field of floats into floats; refuse those which no float is equal to."""
         bad: list[int] = []
         for number, row in enumerate(rows.rows):
@@ -198,15 +200,16 @@ class Body:
             else:
                 bad.append(number)
         if bad:
-            field = rows.fields[place - 2]
-            reason = f"field {field!r} of table {known.record.name!r} is FLOAT, which does not hold the integer {rows.rows[bad[0]][place]} exactly"
-            self._outcomes.refuse([rows.places[number] for number in bad], never("type", reason, "write it as a float, or into another field"))
+            field, value = rows.fields[place - FIRST], rows.rows[bad[0]][place]
+            reason = f"field {field!r} of table {known.record.name!r} is FLOAT, which does not hold the integer {value} exactly"
+            refusal = never("type", reason, "write it as a float, or into another field")
+            self._outcomes.refuse([rows.places[number] for number in bad], refusal)
             _keep_others(rows, bad)
 
     # What is lacking.
 
     async def _shaped(self, rows: list[Rows], rounds: int) -> None:
-        """Have made what one table lacks, and go on with its rows."""
+        """Ask for what one table lacks, and go on with its rows."""
         if rounds <= 0:
             self._refuse_unsettled(rows)
             return
@@ -222,7 +225,9 @@ class Body:
         waiting: list[Rows] = []
         for each in rows:
             known = self._desk.catalogue.get(each.table)
-            lacks = dict(zip(each.fields, each.types, strict=True)) if known is None else known.plan(each.fields, each.types).lacks
+            lacks = (
+                dict(zip(each.fields, each.types, strict=True)) if known is None else known.plan(each.fields, each.types).lacks
+            )
             if not lacks:
                 waiting.append(each)
                 continue
@@ -234,7 +239,7 @@ class Body:
                 self._outcomes.refuse(each.places, answer)
         return flight, waiting
 
-    async def _landed(self, flight: Flight) -> Refusal | None:
+    async def _landed(self, flight: Flight) -> PointsRefusal | None:
         """Wait for a flight, but not beyond the deadline; it goes on then."""
         assert flight.task is not None  # noqa: S101 - it is set in the step that made the flight
         try:
@@ -243,7 +248,7 @@ class Body:
         except TimeoutError:
             return later("not made", f"the table was not made or changed within {self._deadline_s:g} s; that goes on")
 
-    def _refuse_lacking(self, rows: Sequence[Rows], refusal: Refusal) -> list[Rows]:
+    def _refuse_lacking(self, rows: Sequence[Rows], refusal: PointsRefusal) -> list[Rows]:
         """Refuse rows whose table lacks something still; return the others."""
         left: list[Rows] = []
         for each in rows:
@@ -300,8 +305,8 @@ class Body:
         for each in again:
             self._outcomes.refuse(each.places, refusal)
 
-    async def _looked(self, rows: Sequence[Rows]) -> Refusal | None:
-        """Look how the tables of stale rows are now, and have mended what is not as its record says; return why that fails."""
+    async def _looked(self, rows: Sequence[Rows]) -> PointsRefusal | None:
+        """Look how the tables of stale rows are now, and ask for what is not as its record says; return why that fails."""
         desk = self._desk
         try:
             for each in {each.table: each for each in rows}.values():
@@ -340,7 +345,7 @@ class Body:
         return not any(item.stale for item in items)
 
     def _late(self, items: list[Item]) -> None:
-        """Give up what was not written in time. What the writer has begun may be stored all the same: a repeat does no harm."""
+        """Drop what was not written in time. What the writer has begun may be stored all the same: a repeat does no harm."""
         reason = f"not written within {self._deadline_s:g} s: {self._desk.line.points} points wait"
         fault = later("deadline", reason).fault
         for item in items:
@@ -360,7 +365,7 @@ class Body:
                 self._outcomes.refuse(places, refusal)
 
 
-def _of_error(error: Stopping | Unavailable) -> Refusal:
+def _of_error(error: Stopping | Unavailable) -> PointsRefusal:
     if isinstance(error, Unavailable):
         return of_unavailable(error)
     return later("stopping", str(error))

@@ -88,7 +88,11 @@ def _mixed(groups: list[Folded]) -> bool:
 
 def _field_by_field(batches: Sequence[Batch]) -> list[Folded]:
     ordered = sorted(
-        ((batch.body, place, number, row) for number, batch in enumerate(batches) for place, row in zip(batch.places, batch.rows, strict=True)),
+        (
+            (batch.body, place, number, row)
+            for number, batch in enumerate(batches)
+            for place, row in zip(batch.places, batch.rows, strict=True)
+        ),
         key=lambda each: each[:3],
     )
     points: dict[Key, dict[str, Any]] = {}

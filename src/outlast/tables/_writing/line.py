@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from outlast.tables._model import FieldType, Series
     from outlast.tables._schema.catalogue import Known
     from outlast.tables._schema.plan import Plan
-    from outlast.tables._schema.verdict import Refusal
+    from outlast.tables._schema.verdict import PointsRefusal
 
 LINE_BYTES_MAX: Final = 64 << 20
 """The bytes of what waits, about; a body beyond them is refused as one beyond `points_max` is."""
@@ -27,7 +27,13 @@ class Group:
     __slots__ = ("fields", "heads", "known", "places", "plan", "rows", "size_bytes", "types")
 
     def __init__(
-        self, known: Known, plan: Plan, fields: tuple[str, ...], types: tuple[FieldType, ...], rows: list[list[Any]], places: list[int]
+        self,
+        known: Known,
+        plan: Plan,
+        fields: tuple[str, ...],
+        types: tuple[FieldType, ...],
+        rows: list[list[Any]],
+        places: list[int],
     ) -> None:
         self.known = known
         self.plan = plan
@@ -79,7 +85,7 @@ class Item:
         """Nobody waits for it any more."""
         self.error: Stopping | Unavailable | None = None
         """The reason for which nothing of it counts as written."""
-        self.refused: list[tuple[Sequence[int], Refusal]] = []
+        self.refused: list[tuple[Sequence[int], PointsRefusal]] = []
         self.stale: list[Group] = []
         """Groups of which nothing was written: the table is not as it was known."""
 
@@ -91,7 +97,7 @@ class Item:
 
 
 class Line:
-    """What waits to be written. On the event loop's thread only."""
+    """The points that wait to be written. On the event loop's thread only."""
 
     def __init__(self, points_max: int) -> None:
         self.points_max = points_max

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from outlast.tables._limits import TableLimits
     from outlast.tables._model import Series, Tags
     from outlast.tables._schema.catalogue import Known
-    from outlast.tables._schema.verdict import Refusal
+    from outlast.tables._schema.verdict import PointsRefusal
     from outlast.tables._stores.port import TableStore
     from outlast.tables._writing.line import Group, Item
 
@@ -33,7 +33,7 @@ class Numbers:
         self._limits = limits
 
     async def put(self, items: Sequence[Item]) -> None:
-        """Number the rows of all items. What cannot be is taken out of them: stale groups, and points of series that are refused."""
+        """Number the rows of all items; take out what cannot be: stale groups, and points of series that are refused."""
         unknown: dict[Known, dict[Tags, list[Series]]] = {}
         for item in items:
             for group in item.groups:
@@ -46,7 +46,7 @@ class Numbers:
                         if not any(series is each for each in same):
                             same.append(series)
         stale: set[Known] = set()
-        refused: dict[tuple[Known, Tags], Refusal] = {}
+        refused: dict[tuple[Known, Tags], PointsRefusal] = {}
         for known, wanted in unknown.items():
             try:
                 refused.update(await self._ask(known, wanted))
@@ -55,10 +55,10 @@ class Numbers:
         for item in items:
             _number(item, stale, refused)
 
-    async def _ask(self, known: Known, wanted: dict[Tags, list[Series]]) -> dict[tuple[Known, Tags], Refusal]:
+    async def _ask(self, known: Known, wanted: dict[Tags, list[Series]]) -> dict[tuple[Known, Tags], PointsRefusal]:
         """Ask the store for series of one table; return the refusals of those that would be too many."""
         now = asyncio.get_running_loop().time()
-        refused: dict[tuple[Known, Tags], Refusal] = {}
+        refused: dict[tuple[Known, Tags], PointsRefusal] = {}
         asked: list[Tags] = []
         for tags in wanted:
             over = _known_full(known, tags, now)
@@ -104,7 +104,7 @@ def _known_full(known: Known, tags: Tags, now: float) -> tuple[str, str] | None:
     return None
 
 
-def _number(item: Item, stale: set[Known], refused: dict[tuple[Known, Tags], Refusal]) -> None:
+def _number(item: Item, stale: set[Known], refused: dict[tuple[Known, Tags], PointsRefusal]) -> None:
     groups: list[Group] = []
     for group in item.groups:
         if group.known in stale:
@@ -121,7 +121,7 @@ def _number(item: Item, stale: set[Known], refused: dict[tuple[Known, Tags], Ref
     item.groups = groups
 
 
-def _take_out(item: Item, group: Group, refused: dict[tuple[Known, Tags], Refusal]) -> None:
+def _take_out(item: Item, group: Group, refused: dict[tuple[Known, Tags], PointsRefusal]) -> None:
     known = group.known
     kept = [place for place, row in enumerate(group.rows) if row[0].of is known]
     if len(kept) == len(group.rows):

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from outlast.tables._model import Parsed
-    from outlast.tables._schema.verdict import Refusal
+    from outlast.tables._schema.verdict import PointsRefusal
     from outlast.tables._writing.tally import Tally
 
 REFUSED_MAX: Final = 1_000
@@ -27,10 +27,10 @@ class Outcomes:
     def __init__(self, parsed: Parsed) -> None:
         self.points = max(parsed.points, sum(len(rows.rows) for rows in parsed.rows) + len(parsed.refused))
         self._parsed = parsed.refused
-        self._refused: list[tuple[Sequence[int], Refusal]] = []
+        self._refused: list[tuple[Sequence[int], PointsRefusal]] = []
 
     def __bool__(self) -> bool:
-        """Whether anything was refused."""
+        """Return whether anything was refused."""
         return bool(self._parsed or self._refused)
 
     @property
@@ -38,7 +38,7 @@ class Outcomes:
         """The number of points that were refused."""
         return len(self._parsed) + sum(len(places) for places, _ in self._refused)
 
-    def refuse(self, places: Sequence[int], refusal: Refusal) -> None:
+    def refuse(self, places: Sequence[int], refusal: PointsRefusal) -> None:
         """Refuse the points with these places."""
         if places:
             self._refused.append((places, refusal))

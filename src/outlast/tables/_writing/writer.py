@@ -83,7 +83,7 @@ class Writer:
         return points
 
     async def _commit(self, items: list[Item]) -> None:
-        """Write items together. If something of them is met by an error that is not the store's, find out by halving whose it is."""
+        """Write items together; find out by halving which of them meets an error that is not the store's own."""
         try:
             await self._numbers.put(items)
             ready = [item for item in items if not (item.whole and (item.refused or item.stale))]
