@@ -42,7 +42,7 @@ def store_at(place: str) -> TableStore:
 
 async def write(store: TableStore) -> None:
     """Write batches of points of a few tables; between them a table is dropped, and made again by the next batch."""
-    begun = len((await store.tables())
+    begun = len(await store.tables())
     name = f"of {os.getpid()} {begun}"
     for number in itertools.count():
         if number % 5 == 4:
