@@ -1,0 +1,217 @@
+"""Points as rows: written, with whatever is refused found out; and read, a page at a time."""
+
+from __future__ import annotations
+
+import json
+import operator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+import apsw
+
+from outlast import Fault, Kind, Scope
+from outlast.extend import clean
+from outlast.tables._model import INT64_MAX, INT64_MIN, FieldType
+from outlast.tables._stores.port import RowRefusal, Wrote
+from outlast.tables._stores.sqlite import series
+from outlast.tables._stores.sqlite.catalogue import VERSION, table, table_of_id
+from outlast.tables._stores.sqlite.statements import quoted
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from outlast.tables._model import FieldRecord, Range, TableRecord, Tags
+    from outlast.tables._stores.port import ReadRow, TableRows
+    from outlast.tables._stores.sqlite.statements import Statements
+
+OF_A_ROW: Final = (OverflowError, TypeError, UnicodeError, apsw.TooBigError, apsw.ConstraintError, apsw.MismatchError)
+"""Errors of apsw for a row for what it is. The statement has changed nothing then, and the transaction goes on."""
+STATEMENTS_MAX: Final = 10_000
+"""Statements whose texts are kept, each for a table and some of its fields."""
+
+
+@dataclass(slots=True)
+class _Known:
+    """A table as the catalogue has it in one version."""
+
+    record: TableRecord
+    fields: dict[str, FieldRecord]
+    statements: dict[tuple[str, ...], tuple[TableRecord, str]] = field(
+        default_factory=dict[tuple[str, ...], "tuple[TableRecord, str]"]
+    )
+    """For fields: the record by which they were written last, and the statement."""
+
+
+class Writer:
+    """Writes points. It keeps what it knows of the catalogue as long as that has the same version: one look a transaction.
+
+    In the writer's thread only.
+    """
+
+    def __init__(self) -> None:
+        self._version = -1
+        self._known: dict[int, _Known] = {}
+        self._texts = 0
+
+    def write(self, st: Statements, groups: Sequence[TableRows]) -> Wrote:
+        """See the port."""
+        self._look(st)
+        refused: list[RowRefusal] = []
+        stale: set[int] = set()
+        for number, group in enumerate(groups):
+            statement = self._statement(st, group.table, group.fields)
+            if statement is None:
+                stale.add(number)
+                continue
+            try:
+                refused += _written(st, statement, number, group)
+            except apsw.SQLError:
+                # Somebody has changed the table by hand. A shape puts it right; the other groups are not to suffer.
+                stale.add(number)
+        return Wrote(refused, frozenset(stale))
+
+    def forget(self) -> None:
+        """Forget all that is known: the file may be another one."""
+        self._version, self._known, self._texts = -1, {}, 0
+
+    def _look(self, st: Statements) -> None:
+        [(version,)] = st.rows(VERSION)
+        if version != self._version or self._texts >= STATEMENTS_MAX:
+            self.forget()
+            self._version = version
+
+    def _statement(self, st: Statements, record: TableRecord, fields: tuple[str, ...]) -> str | None:
+        """Return the statement for some fields of a table; None if the catalogue has it otherwise than `record`."""
+        known = self._known.get(record.id)
+        if known is None:
+            found = table_of_id(st, record.id)
+            if found is None:
+                return None
+            known = self._known[record.id] = _Known(found, {one.name: one for one in found.fields})
+        kept = known.statements.get(fields)
+        if kept is not None and kept[0] is record:
+            return kept[1]
+        believed = {one.name: one for one in record.fields}
+        if record.stored != known.record.stored or any(
+            name not in known.fields or known.fields[name] != believed.get(name) for name in fields
+        ):
+            return None
+        text = _upsert(known, fields)
+        known.statements[fields] = (record, text)
+        self._texts += 1
+        return text
+
+
+def _upsert(known: _Known, fields: tuple[str, ...]) -> str:
+    columns = [quoted(known.fields[name].stored) for name in fields]
+    into = f"INSERT INTO main.{quoted(known.record.stored)} ({', '.join(['series', 'time', *columns])})"
+    values = f"VALUES ({', '.join('?' * (len(columns) + 2))}) ON CONFLICT (series, time)"
+    if not columns:
+        return f"{into} {values} DO NOTHING"
+    return f"{into} {values} DO UPDATE SET {', '.join(f'{column} = excluded.{column}' for column in columns)}"
+
+
+def _written(st: Statements, statement: str, number: int, group: TableRows) -> list[RowRefusal]:
+    """Write the rows of a group. Of one that is refused nothing is written, and the iterator stands behind it."""
+    refused: list[RowRefusal] = []
+    rows = iter(group.rows)
+    while True:
+        try:
+            st.run_all(statement, rows)
+        except OF_A_ROW as error:
+            place = len(group.rows) - operator.length_hint(rows) - 1
+            refused.append(RowRefusal(number, place, _fault(group, place, error)))
+        else:
+            return refused
+
+
+def _fault(group: TableRows, place: int, error: Exception) -> Fault:
+    row = group.rows[place]
+    for name, value in zip(("series", "time", *group.fields), row, strict=False):
+        if isinstance(value, int) and not INT64_MIN <= value <= INT64_MAX:
+            reason = f"field {name!r} of table {group.table.name!r}: {value} does not fit in 64 bits with a sign"
+            return Fault(Kind.REJECTED, "out of range", reason, scope=Scope.CALL, hint=f"send {INT64_MIN} to {INT64_MAX}")
+    reason = f"a point of table {group.table.name!r} is refused by SQLite: {clean(str(error))}"
+    return Fault(Kind.REJECTED, type(error).__name__, reason, scope=Scope.CALL)
+
+
+def read(st: Statements, ask: Range, after: tuple[int, int] | None, count: int) -> list[ReadRow]:
+    """See the port."""
+    record = table(st, ask.table)
+    if record is None or count < 1:
+        return []
+    page = _Page(st, record, ask.fields or tuple(one.name for one in record.fields), is_chosen=bool(ask.fields))
+    if not page.has_any:
+        return []
+    rows: list[ReadRow] = []
+    last = 0
+    if after is not None:
+        last, time_ns = after
+        begun = series.one(st, record.id, last)
+        rows += page.points(begun, max(ask.start_ns, time_ns + 1), ask.end_ns, count)
+    for some in series.pages(st, record.id, ask.tags, last):
+        if len(rows) >= count:
+            break
+        rows += page.points(some, ask.start_ns, ask.end_ns, count - len(rows))
+    return rows
+
+
+def newest(st: Statements, name: str, tags: Mapping[str, tuple[str, ...]], count: int) -> list[ReadRow]:
+    """See the port."""
+    record = table(st, name)
+    if record is None or count < 1:
+        return []
+    page = _Page(st, record, tuple(one.name for one in record.fields), is_chosen=False)
+    rows: list[ReadRow] = []
+    for some in series.pages(st, record.id, tags, 0):
+        if len(rows) >= count:
+            break
+        rows += page.newest(some, count - len(rows))
+    return rows
+
+
+class _Page:
+    """Reads points of some series of one table: series by series as they are given, by the primary key."""
+
+    def __init__(self, st: Statements, record: TableRecord, names: tuple[str, ...], *, is_chosen: bool) -> None:
+        fields = {one.name: one for one in record.fields}
+        chosen = [fields.get(name) for name in names]
+        self._st = st
+        self._flags = [place for place, one in enumerate(chosen, 2) if one is not None and one.type is FieldType.BOOLEAN]
+        present = [f"t.{quoted(one.stored)}" for one in chosen if one is not None]
+        self.has_any = bool(present)
+        """Whether the table has any of the fields."""
+        stored = f"main.{quoted(record.stored)}"
+        self._select = f"""
+            SELECT {", ".join(["t.series", "t.time", *map(_column, chosen)])} FROM json_each(?) AS wanted CROSS JOIN {stored} AS t
+        """
+        # The order is that of the loops: CROSS JOIN keeps the left side outside, and the key has the times of a series in order.
+        self._points = f"{self._select} ON t.series = wanted.value AND t.time BETWEEN ? AND ?"
+        if is_chosen:
+            self._points += f" WHERE ({' OR '.join(f'{column} IS NOT NULL' for column in present)})"
+        latest = f"SELECT max(n.time) FROM {stored} AS n WHERE n.series = wanted.value"
+        self._newest = f"{self._select} ON t.series = wanted.value AND t.time = ({latest}) LIMIT ?"
+
+    def points(self, of: Mapping[int, Tags], start_ns: int, end_ns: int, count: int) -> list[ReadRow]:
+        """Return up to `count` points between two times."""
+        return self._rows(of, f"{self._points} LIMIT ?", start_ns, end_ns, count) if of else []
+
+    def newest(self, of: Mapping[int, Tags], count: int) -> list[ReadRow]:
+        """Return the newest point of each of up to `count` series."""
+        return self._rows(of, self._newest, count) if of else []
+
+    def _rows(self, of: Mapping[int, Tags], statement: str, *values: int) -> list[ReadRow]:
+        rows: list[Any] = self._st.rows(statement, json.dumps(list(of)), *values)
+        if self._flags:
+            rows = [list(row) for row in rows]
+            for row in rows:
+                for place in self._flags:
+                    row[place] = None if row[place] is None else bool(row[place])
+        return [(row[0], of[row[0]], row[1], tuple(row[2:])) for row in rows]
+
+
+def _column(one: FieldRecord | None) -> str:
+    if one is None:
+        return "NULL"
+    column = f"t.{quoted(one.stored)}"
+    return f"CAST({column} AS REAL)" if one.type is FieldType.FLOAT else column

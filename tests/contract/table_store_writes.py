@@ -1,0 +1,259 @@
+"""What every store of tables promises of points that are written, and of their series."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from table_store_rig import (
+    BOOLEAN,
+    FLOAT,
+    INTEGER,
+    STRING,
+    VALUES_MAX,
+    TableStoreRig,
+    group,
+    ids,
+    put,
+    read,
+    refused,
+    shape,
+    tags,
+    write,
+)
+
+from outlast import Kind, Scope
+
+if TYPE_CHECKING:
+    from outlast.tables import FieldType
+
+EXACT: tuple[tuple[FieldType, list[Any]], ...] = (
+    (INTEGER, [0, -1, 2**53 + 1, 2**63 - 1, -(2**63)]),
+    (FLOAT, [0.0, -0.5, 1e300, 5e-324, 0.1, 1.0, float(2**53)]),
+    (STRING, ["", "12", "1.0", "true", "NULL", "ä🙂", 'a "b" \\ %s', "two\nlines", " ", "x" * 65_535, "\x01\x7f"]),
+    (BOOLEAN, [True, False]),
+)
+
+
+class WriteContract:
+    """A subclass has the fixture `rig`."""
+
+    @pytest.mark.parametrize(("kind", "values"), EXACT, ids=[kind.value for kind, _ in EXACT])
+    def test_a_value_comes_back_as_it_was(self, rig: TableStoreRig, kind: FieldType, values: list[Any]) -> None:
+        async def main() -> None:
+            async with rig.opened() as store:
+                await put(store, "cpu", (), {time: {"v": value} for time, value in enumerate(values)}, v=kind)
+                found = [fields["v"] for _, _, fields in await read(store)]
+                assert found == values
+                assert [type(value) for value in found] == [type(value) for value in values]
+
+        rig.run(main)
+
+    def test_an_integer_in_a_field_of_floats_comes_back_as_a_float(self, rig: TableStoreRig) -> None:
+        async def main() -> None:
+            async with rig.opened() as store:
+                await put(store, "cpu", (), {1: {"v": 5}, 2: {"v": -(2**53)}}, v=FLOAT)
+                values = [fields["v"] for _, _, fields in await read(store)]
+                assert values == [5.0, -9007199254740992.0]
+                assert {type(value) for value in values} == {float}
+
+        rig.run(main)
+
+    @pytest.mark.parametrize("time", [-(2**63) + 2, -1, 0, 2**63 - 2])
+    def test_every_time_is_kept(self, rig: TableStoreRig, time: int) -> None:
+        async def main() -> None:
+            async with rig.opened() as store:
+                await put(store, "cpu", (), {time: {"v": 1}}, v=INTEGER)
+                assert await read(store, page=1) == [({}, time, {"v": 1})]
+                assert [row[2] for row in await store.newest("cpu", {}, 9)] == [time]
+
+        rig.run(main)
+
+    def test_the_same_series_and_time_is_changed_field_by_field(self, rig: TableStoreRig) -> None:
+        async def main() -> None:
+            async with rig.opened() as store:
+                record = await shape(store, f=INTEGER, g=INTEGER)
+                [series] = await ids(store, record, tags(host="a"))
+                await write(store, group(record, "f", [series, 1, 1]))
+                await write(store, group(record, "g", [series, 1, 2]), group(record, "f", [series, 1, 3], [series, 2, 4]))
+                for _ in range(2):
+                    assert await read(store) == [({"host": "a"}, 1, {"f": 3, "g": 2}), ({"host": "a"}, 2, {"f": 4})]
+                    # What is sent again changes nothing.
+                    await write(store, group(record, "f", [series, 1, 3], [series, 2, 4]))
+
+        rig.run(main)
+
+    def test_series_are_told_apart_by_all_of_their_tags(self, rig: TableStoreRig) -> None:
+        """WAYS: a tag that is absent is no NULL in a key, and a new tag makes another series."""
+
+        async def main() -> None:
+            async with rig.opened() as store:
+                record = await shape(store, v=INTEGER)
+                of = [(), tags(host="a"), tags(host="a", region="x"), tags(host="a", region="y"), tags(region="x")]
+                found = await ids(store, record, *of)
+                assert len(set(found)) == 5
+                assert min(found) > 0
+                assert await ids(store, record, *reversed(of)) == found[::-1], "they are there"
+                for turn in range(2):
+                    await write(store, group(record, "v", *([series, 1, turn] for series in found)))
+                assert sorted((sorted(has.items()), time, fields) for has, time, fields in await read(store)) == sorted(
+                    (list(one), 1, {"v": 1}) for one in of
+                )
+                other = await shape(store, "mem", v=INTEGER)
+                assert set(await ids(store, other, *of)).isdisjoint(found)
+
+        rig.run(main)
+
+    def test_tags_are_kept_as_they_are(self, rig: TableStoreRig) -> None:
+        async def main() -> None:
+            async with rig.opened() as store:
+                odd = ['"', "\\", "a=b,c d", "ä🙂", "%s", "{}", "\x01", "'; DROP TABLE cpu", "null", "1"]
+                of = [*(((text, text),) for text in odd), tuple((text, "v") for text in sorted(odd))]
+                record = await shape(store, v=INTEGER)
+                found = await ids(store, record, *of)
+                await write(store, group(record, "v", *([series, 1, 1] for series in found)))
+                assert [tuple(has.items()) for has, _, _ in await read(store)] == of
+                async with rig.opened() as other:
+                    assert await ids(other, record, *of) == found
+
+        rig.run(main)
+
+    def test_many_make_the_same_series_at_once(self, rig: TableStoreRig) -> None:
+        async def main() -> None:
+            async with rig.opened() as one, rig.opened() as two:
+                record = await shape(one, v=INTEGER)
+                of = [tags(host=str(number)) for number in range(50)]
+                made = await asyncio.gather(*(ids(store, record, *of[start:]) for store in (one, two) for start in (0, 10, 20)))
+                assert [found == made[0][-len(found) :] for found in made] == [True] * 6
+                assert len(set(made[0])) == 50
+
+        rig.run(main)
+
+    def test_a_tag_gets_no_more_values_than_allowed_and_the_known_go_on(self, rig: TableStoreRig) -> None:
+        async def main() -> None:
+            async with rig.opened() as store:
+                record = await shape(store, v=INTEGER)
+                of = [tags(host=str(number), zone="z") for number in range(4)]
+                found = await store.series(record, of, tag_values_max=3)
+                assert [series > 0 for series in found.ids] == [True, True, True, False]
+                assert dict(found.full) == {3: "host"}
+                async with rig.opened() as other:
+                    again = await other.series(record, [*of[1:], tags(zone="y"), tags(host="1", zone="y")], tag_values_max=3)
+                    assert list(again.ids)[:3] == [found.ids[1], found.ids[2], 0]
+                    assert all(again.ids[3:]), "another tag has room"
+                    assert dict(again.full) == {2: "host"}
+                assert await store.tag_values("host", table="cpu") == ["0", "1", "2"], "what is refused leaves nothing"
+                other_table = await shape(store, "mem", v=INTEGER)
+                assert all((await store.series(other_table, of[3:], tag_values_max=3)).ids), "the bound is that of one table"
+
+        rig.run(main)
+
+    @pytest.mark.parametrize("count", [1, 2, 1_000])
+    def test_a_row_that_the_store_refuses_is_alone(self, rig: TableStoreRig, count: int) -> None:
+        """WAYS: 2**63, and text that is none, among points of many tables."""
+
+        async def main() -> None:
+            async with rig.opened() as store:
+                good = await shape(store, "good", v=INTEGER, s=STRING)
+                bad = await shape(store, "bad", v=INTEGER, s=STRING)
+                [series] = await ids(store, good, ())
+                [other] = await ids(store, bad, ())
+                rows: list[list[Any]] = [[other, time, time, "x"] for time in range(count)]
+                places = sorted({0, count // 3, count - 1})
+                for place in places:
+                    rows[place][2 + place % 2] = 2**63 if place % 2 == 0 else "\ud800"
+                wrote = await store.write(
+                    [group(good, "v s", [series, 1, 1, "a"]), group(bad, "v s", *rows), group(good, "s", [series, 2, "b"])]
+                )
+                assert refused(wrote) == [(1, place) for place in places]
+                assert not wrote.stale
+                for one in wrote.refused:
+                    assert (one.fault.kind, one.fault.scope) == (Kind.REJECTED, Scope.CALL)
+                    assert "'bad'" in one.fault.reason
+                assert [time for _, time, _ in await read(store, "bad")] == [t for t in range(count) if t not in places]
+                assert len(await read(store, "good")) == 2
+                await write(store, group(good, "v", [series, 3, 3]))
+
+        rig.run(main)
+
+    def test_a_refusal_names_the_field_the_value_and_the_limit(self, rig: TableStoreRig) -> None:
+        async def main() -> None:
+            async with rig.opened() as store:
+                record = await shape(store, v=INTEGER)
+                [series] = await ids(store, record, ())
+                [one] = (await store.write([group(record, "v", [series, 1, 2**63])])).refused
+                for part in ("'v'", "'cpu'", "9223372036854775808"):
+                    assert part in one.fault.reason
+                assert "9223372036854775807" in one.fault.reason + one.fault.hint
+
+        rig.run(main)
+
+    def test_a_group_whose_table_is_not_as_it_was_is_stale_and_the_others_are_written(self, rig: TableStoreRig) -> None:
+        async def main() -> None:
+            async with rig.opened() as store, rig.opened() as other:
+                for _ in range(2):
+                    record = await shape(store, v=INTEGER, w=INTEGER)
+                    kept = await shape(store, "kept", v=INTEGER)
+                    [series], [of_kept] = await ids(store, record, ()), await ids(store, kept, ())
+                    await write(store, group(record, "v", [series, 1, 1]))
+                    # Others' new fields, and other tables, are no change of what is written here.
+                    await shape(other, "cpu", new=STRING)
+                    await shape(other, "another", v=INTEGER)
+                    await other.set_retention("cpu", 5.0)
+                    await write(store, group(record, "v w", [series, 1, 1, 1]))
+                    await shape(other, "cpu", v=FLOAT)
+                    wrote = await store.write([group(record, "v", [series, 2, 2]), group(kept, "v", [of_kept, 2, 2])])
+                    assert (refused(wrote), set(wrote.stale)) == ([], {0})
+                    await write(store, group(record, "w", [series, 3, 3]))
+                    wide = await shape(store)
+                    await write(store, group(wide, "v", [series, 2, 2.5]))
+                    await other.drop("cpu")
+                    wrote = await store.write([group(wide, "w", [series, 4, 4]), group(kept, "v", [of_kept, 4, 4])])
+                    assert (refused(wrote), set(wrote.stale)) == ([], {0})
+                    assert [time for _, time, _ in await read(store, "kept")] == [2, 4]
+                    await other.drop("kept")
+
+        rig.run(main)
+
+    def test_a_table_that_somebody_changed_by_hand_is_stale_alone_and_a_shape_puts_it_right(self, rig: TableStoreRig) -> None:
+        async def main() -> None:
+            async with rig.opened() as store:
+                record = await shape(store, v=INTEGER, w=INTEGER)
+                kept = await shape(store, "kept", v=INTEGER)
+                [series], [of_kept] = await ids(store, record, ()), await ids(store, kept, ())
+                for time, statement in enumerate(["ALTER TABLE cpu DROP COLUMN v", "DROP TABLE cpu"]):
+                    await write(store, group(record, "v", [series, time, 1]))
+                    await rig.by_hand(statement)
+                    wrote = await store.write([group(record, "v", [series, time, 2]), group(kept, "v", [of_kept, time, 2])])
+                    assert (refused(wrote), set(wrote.stale)) == ([], {0})
+                    assert len(await read(store, "kept")) == time + 1
+                    assert await shape(store, v=INTEGER) == record
+                    await write(store, group(record, "v w", [series, time, 3, 3]))
+                    assert (await read(store))[-1] == ({}, time, {"v": 3, "w": 3})
+
+        rig.run(main)
+
+    def test_nothing_to_write_is_nothing(self, rig: TableStoreRig) -> None:
+        async def main() -> None:
+            async with rig.opened() as store:
+                record = await shape(store, v=INTEGER)
+                await write(store)
+                await write(store, group(record, "v"))
+                assert (await store.series(record, [], tag_values_max=VALUES_MAX)).ids == []
+                assert await read(store) == []
+
+        rig.run(main)
+
+    def test_many_write_at_once(self, rig: TableStoreRig) -> None:
+        async def main() -> None:
+            async with rig.opened() as one, rig.opened() as two:
+                record = await shape(one, v=INTEGER)
+                [series] = await ids(one, record, ())
+                batches = [
+                    group(record, "v", *([series, at, at] for at in range(start, start + 50))) for start in range(0, 400, 25)
+                ]
+                await asyncio.gather(*(write([one, two][number % 2], batch) for number, batch in enumerate(batches)))
+                assert [time for _, time, _ in await read(one)] == list(range(425))
+
+        rig.run(main)
