@@ -21,7 +21,7 @@ from psycopg import sql
 
 from outlast.tables._stores.postgres._catalogue import SQL_TYPES, Kept, kept_by_id
 from outlast.tables._stores.postgres._refusals import Judge, Refusals, Verdict
-from outlast.tables._stores.postgres._sessions import AGAIN, SETTINGS, TRIES, Said, rows, run, transaction
+from outlast.tables._stores.postgres._sessions import AGAIN, SETTINGS, TRIES, Said, pipelined, rows, run, transaction
 from outlast.tables._stores.postgres._values import UnfitTextError, arrays
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ class Writer:
 
     async def _once(self, conn: Connection, groups: Sequence[TableRows], refusals: Refusals, *, is_careful: bool) -> bool:
         """Write all; return False if a table changed meanwhile."""
-        async with conn.pipeline():
+        async with pipelined(conn):
             await run(conn, SETTINGS)
             await self._learn(conn, [groups[number] for number in refusals.left()])
             jobs = self._jobs(groups, refusals)
@@ -187,7 +187,7 @@ class Writer:
                     refusals.table(job.number, error, self._judge.fault(error))
                     return
                 if len(part) == 1:
-                    refusals.row(job.number, part[0], self._judge.fault(error))
+                    refusals.row(job.number, part[0], self._judge.fault_of_row(refusals.groups[job.number], part[0], error))
                     continue
                 middle = len(part) // 2
                 parts += [part[middle:], part[:middle]]
@@ -199,7 +199,7 @@ def insert_statement(table: Kept, columns: Sequence[Column]) -> sql.Composed:
     names = [sql.Identifier(name) for name, _ in typed]
     values: list[sql.Composable] = [sql.SQL("$1::bigint[]"), sql.SQL("$2::bigint[]")]
     values += [sql.SQL("${}::{}[]").format(sql.SQL(str(place)), SQL_TYPES[kind]) for place, (_, kind) in enumerate(typed, 3)]
-    text = sql.SQL("INSERT INTO {} ({}) SELECT * FROM unnest({}) ON CONFLICT (series, time) DO UPDATE SET {}")
+    text = sql.SQL("INSERT INTO {} AS d ({}) SELECT * FROM unnest({}) ON CONFLICT (series, time) DO UPDATE SET {}")
     return text.format(
         table.place,
         sql.SQL(", ").join([sql.SQL("series"), sql.SQL("time"), *names]),
