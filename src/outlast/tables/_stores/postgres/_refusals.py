@@ -32,7 +32,7 @@ EVERYONE: Final = frozenset({"08", "25", "57"})
 
 
 class Verdict(enum.Enum):
-    """Whom an error of an INSERT concerns."""
+    """The party that an error of an INSERT concerns."""
 
     EVERYONE = "everyone"
     """The server, the connection, or the transaction."""
@@ -100,7 +100,7 @@ class Judge:
 
 
 class Refusals:
-    """What one write has met."""
+    """The refusals of one write."""
 
     def __init__(self, groups: Sequence[TableRows]) -> None:
         self.groups = groups

@@ -1,4 +1,4 @@
-"""What a table holds, in numbers; and its old points, which are deleted a batch at a time."""
+"""The contents of a table in numbers; and its old points, which are deleted a batch at a time."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ WITH gone AS (
 ) SELECT count(*), max(series) FROM gone
 """
 """Old points are found by the key, series after series. An index of times alone would find them at once, and would cost each
-point that is written; one of blocks (BRIN) keeps old times for blocks that were filled anew."""
+point that is written; one of blocks (BRIN) keeps old times for blocks that were filled again."""
 
 
 class Upkeep:

@@ -52,7 +52,7 @@ class Insert:
 
 
 @dataclass(slots=True)
-class Job:
+class GroupWrite:
     """A group to write: its number in the call, its statement, and its rows in the order of their keys."""
 
     number: int
@@ -128,18 +128,18 @@ class Writer:
                 self._kept.pop(the_id, None)
             self._kept.update(await kept_by_id(conn, self._said, unknown))
 
-    def _jobs(self, groups: Sequence[TableRows], refusals: Refusals) -> list[Job]:
+    def _jobs(self, groups: Sequence[TableRows], refusals: Refusals) -> list[GroupWrite]:
         """Return what is to be written, and note what is stale."""
-        jobs: list[Job] = []
+        jobs: list[GroupWrite] = []
         for number in refusals.left():
             insert = self._insert_of(groups[number])
             if insert is None:
                 refusals.stale.add(number)
             elif groups[number].rows:
-                jobs.append(Job(number, insert, sorted(groups[number].rows)))
+                jobs.append(GroupWrite(number, insert, sorted(groups[number].rows)))
         return sorted(jobs, key=lambda job: (job.insert.of.record.id, job.number))
 
-    async def _are_same(self, conn: Connection, jobs: Sequence[Job]) -> bool:
+    async def _are_same(self, conn: Connection, jobs: Sequence[GroupWrite]) -> bool:
         """Return whether the tables are still as they were looked up; forget those that are not."""
         versions = {job.insert.of.record.id: job.insert.of.version for job in jobs}
         now: dict[int, int] = dict(await rows(conn, self._said(_VERSIONS), list(versions)))
@@ -166,7 +166,7 @@ class Writer:
     async def _insert(self, conn: Connection, insert: Insert, of: Sequence[list[Any]]) -> None:
         await run(conn, insert.said, *arrays(insert.columns, of))
 
-    async def _carefully(self, conn: Connection, job: Job, refusals: Refusals) -> None:
+    async def _carefully(self, conn: Connection, job: GroupWrite, refusals: Refusals) -> None:
         """Write one group so that what is refused of it harms nothing else: halves of it, and halves of those."""
         parts = [job.rows]
         while parts:
