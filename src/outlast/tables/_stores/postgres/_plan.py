@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 COLUMNS_MAX: Final = 1_600
 """The columns of a table of PostgreSQL (MaxHeapAttributeNumber); those that were dropped count."""
 OWN_COLUMNS: Final = ("series", "time")
-FIELDS_MAX: Final = COLUMNS_MAX - len(OWN_COLUMNS)
 CHECK_PREFIX: Final = "outlast_number_"
 
 

@@ -10,6 +10,7 @@ import psycopg
 from psycopg import errors
 
 from outlast import Fault, Kind, Scope
+from outlast.tables._model import INT64_MAX, INT64_MIN
 from outlast.tables._stores.port import RowRefusal, Wrote
 from outlast.tables._stores.postgres._plan import CHECK_PREFIX
 from outlast.tables._stores.postgres._sessions import AGAIN
@@ -31,7 +32,7 @@ EVERYONE: Final = frozenset({"08", "25", "57"})
 
 
 class Verdict(enum.Enum):
-    """Whom an error of an INSERT concerns."""
+    """The party that an error of an INSERT concerns."""
 
     EVERYONE = "everyone"
     """The server, the connection, or the transaction."""
@@ -56,8 +57,18 @@ class Judge:
     def fault(self, error: Exception) -> Fault:
         """Return the fault of an error, as one of a call."""
         if isinstance(error, UnfitTextError):
-            return Fault(Kind.REJECTED, "22021", f"PostgreSQL takes no such value: {error}", self._db.name, Scope.CALL)
+            return Fault(Kind.REJECTED, "22021", str(error), self._db.name, Scope.CALL)
         return self._db.classifiers.classify(error, source=self._db.name)
+
+    def fault_of_row(self, group: TableRows, row: Sequence[Any], error: Exception) -> Fault:
+        """Return the fault of a row that was refused: what it names is for the one who sent it."""
+        for name, value in zip(("series", "time", *group.fields), row, strict=True):
+            if isinstance(value, int) and not INT64_MIN <= value <= INT64_MAX:
+                reason = f"field {name!r} of table {group.table.name!r}: {value} does not fit in 64 bits with a sign"
+                hint = f"send {INT64_MIN} to {INT64_MAX}"
+                return Fault(Kind.REJECTED, "out of range", reason, self._db.name, Scope.CALL, hint=hint)
+        fault = self.fault(error)
+        return replace(fault, reason=f"a point of table {group.table.name!r} is refused by PostgreSQL: {fault.reason}")
 
     def verdict(self, error: Exception) -> Verdict:
         """Return whom the error concerns."""
@@ -89,7 +100,7 @@ class Judge:
 
 
 class Refusals:
-    """What one write has met."""
+    """The refusals of one write."""
 
     def __init__(self, groups: Sequence[TableRows]) -> None:
         self.groups = groups
@@ -101,7 +112,7 @@ class Refusals:
         """Return the groups that are neither stale nor refused as a whole."""
         return [number for number in range(len(self.groups)) if number not in self.stale and number not in self._tables]
 
-    def row(self, number: int, row: list[Any], fault: Fault) -> None:
+    def row(self, number: int, row: Sequence[Any], fault: Fault) -> None:
         """Refuse one row of a group."""
         place = next(place for place, each in enumerate(self.groups[number].rows) if each is row)
         self._rows.append(RowRefusal(number, place, fault))

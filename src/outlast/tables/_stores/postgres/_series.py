@@ -52,7 +52,7 @@ class SeriesKeeper:
     async def ids(self, table: TableRecord, tags: Sequence[Tags], tag_values_max: int) -> SeriesFound:
         """Return the ids of series; see the port."""
         if not tags:
-            return SeriesFound((), {})
+            return SeriesFound([], {})
         texts = [json.dumps(dict(each), ensure_ascii=False, separators=(",", ":")) for each in tags]
         digests = [hashlib.sha256(text.encode()).digest()[:DIGEST_BYTES] for text in texts]
         async with self._db.connection() as conn:
@@ -73,7 +73,7 @@ class SeriesKeeper:
                 async with transaction(self._db) as conn:
                     await run(conn, SETTINGS)
                     if not await rows(conn, self._said(_HOLD), table.id):
-                        msg = f'table "{table.name}" is not there any more under the number {table.id}'
+                        msg = f"table {table.name!r} was dropped since it was looked at; look again"
                         raise StaleTableError(msg)
                     found = await self._find(conn, table.id, digests)
                     missing = [place for place, digest in enumerate(digests) if digest not in found]

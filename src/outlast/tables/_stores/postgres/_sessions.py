@@ -50,6 +50,24 @@ async def transaction(db: Postgres) -> AsyncGenerator[Connection]:
                 await conn.set_isolation_level(None)
 
 
+@asynccontextmanager
+async def pipelined(conn: Connection) -> AsyncGenerator[None]:
+    """Send statements without waiting for the one before. The first error is raised; what it aborted is no news."""
+    failed: BaseException | None = None
+    try:
+        async with conn.pipeline():
+            try:
+                yield
+            except BaseException as exc:  # noqa: BLE001 - raised below
+                # psycopg would log that the statements behind it were aborted.
+                failed = exc
+    except psycopg.Error:
+        if failed is None:
+            raise
+    if failed is not None:
+        raise failed
+
+
 async def run(conn: Connection, text: Said | LiteralString, *values: object) -> psycopg.AsyncRawCursor[tuple[Any, ...]]:
     """Run one statement with $1, $2 for its values. In a pipeline nobody waits for its end."""
     cursor = psycopg.AsyncRawCursor(conn, row_factory=tuple_row)

@@ -198,12 +198,15 @@ class Shaper:
         try:
             await run(conn, Said(change, conn))
         except errors.InsufficientPrivilege as error:
-            reason = f"{what} cannot be made or changed: {error.diag.message_primary}"
+            reason = f"{what} cannot be made or changed by the role {conn.info.user}: {error.diag.message_primary}"
             hint = f"grant the role {conn.info.user} {right}"
             attach(error, Fault(Kind.PERMANENT, "42501", reason, self._db.name, Scope.CALL, hint=hint))
             raise
 
 
 def _taken(name: str, place: str, kind: str) -> NameTakenError:
-    msg = f'table "{name}" cannot be made: {place} is {kind} that is not of these tables'
-    return NameTakenError(msg, hint=f"drop or rename {place}, or let these tables have a schema of their own (data_schema)")
+    message = f"table {name!r} cannot be made: {place} is {kind} that is none of the tables of metrics"
+    hint = (
+        f"rename or drop {place}, let the metrics have a schema of their own, or write to a table of another name"
+    )
+    return NameTakenError(message, hint=hint)

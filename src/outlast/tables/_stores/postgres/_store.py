@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from outlast.tables._limits import FIELDS_LIMIT
 from outlast.tables._stores.postgres._catalogue import kept, kept_after
 from outlast.tables._stores.postgres._formats import TABLES
-from outlast.tables._stores.postgres._plan import FIELDS_MAX
 from outlast.tables._stores.postgres._reading import Reader
 from outlast.tables._stores.postgres._series import SeriesKeeper
 from outlast.tables._stores.postgres._sessions import SETTINGS, Statements, rows, run, transaction
@@ -27,7 +27,8 @@ _RETENTION = "UPDATE {schema}.tables SET retention_s = $2::float8 WHERE name = $
 class PostgresStore:
     """Tables of points in `data_schema`, and their catalogue in `schema` beside the tables of other systems."""
 
-    fields_limit = FIELDS_MAX
+    # PostgreSQL's 1,600 columns are more, unless many were dropped or widened: then `shape` leaves out what has no column left.
+    fields_limit = FIELDS_LIMIT
 
     def __init__(self, db: Postgres, *, schema: str = "outlast", data_schema: str = "metrics") -> None:
         """Nothing is dialled before `open`. A table stays in the data schema that it was made in."""

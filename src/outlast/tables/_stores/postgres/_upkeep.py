@@ -1,4 +1,4 @@
-"""What a table holds, in numbers; and its old points, which are deleted a batch at a time."""
+"""The contents of a table in numbers; and its old points, which are deleted a batch at a time."""
 
 from __future__ import annotations
 
@@ -22,24 +22,26 @@ ENDS_MAX: Final = 10_000
 """The series that are asked for their oldest and newest point, 10 us each; with more of them nobody knows."""
 CURSORS_MAX: Final = 20_000
 _SERIES: Final = "SELECT count(*) FROM {schema}.table_series WHERE table_id = $1"
-_EXACT: Final = "SELECT count(*), min(time), max(time) FROM {place}"
+_EXACT: Final = "SELECT count(*), min(d.time), max(d.time) FROM {place} AS d"
 _ENDS: Final = """
 SELECT min(e.first), max(e.last) FROM {schema}.table_series AS s CROSS JOIN LATERAL (
-    SELECT (SELECT time FROM {place} WHERE series = s.id ORDER BY time LIMIT 1) AS first,
-        (SELECT time FROM {place} WHERE series = s.id ORDER BY time DESC LIMIT 1) AS last
+    SELECT (SELECT d.time FROM {place} AS d WHERE d.series = s.id ORDER BY d.time LIMIT 1) AS first,
+        (SELECT d.time FROM {place} AS d WHERE d.series = s.id ORDER BY d.time DESC LIMIT 1) AS last
 ) AS e WHERE s.table_id = $1
 """
 _EXPIRE: Final = """
 WITH gone AS (
-    DELETE FROM {place} WHERE ctid = ANY(ARRAY(
+    DELETE FROM {place} AS p WHERE p.ctid = ANY(ARRAY(
         SELECT d.ctid FROM (SELECT id FROM {schema}.table_series WHERE table_id = $1 AND id >= $2::bigint ORDER BY id) AS s
-        CROSS JOIN LATERAL (SELECT ctid FROM {place} WHERE series = s.id AND time < $3::bigint LIMIT $4::bigint) AS d
+        CROSS JOIN LATERAL (
+            SELECT d.ctid FROM {place} AS d WHERE d.series = s.id AND d.time < $3::bigint LIMIT $4::bigint
+        ) AS d
         LIMIT $4::bigint
-    )) RETURNING series
+    )) RETURNING p.series
 ) SELECT count(*), max(series) FROM gone
 """
 """Old points are found by the key, series after series. An index of times alone would find them at once, and would cost each
-point that is written; one of blocks (BRIN) keeps old times for blocks that were filled anew."""
+point that is written; one of blocks (BRIN) keeps old times for blocks that were filled again."""
 
 
 class Upkeep:

@@ -21,7 +21,7 @@ from psycopg import sql
 
 from outlast.tables._stores.postgres._catalogue import SQL_TYPES, Kept, kept_by_id
 from outlast.tables._stores.postgres._refusals import Judge, Refusals, Verdict
-from outlast.tables._stores.postgres._sessions import AGAIN, SETTINGS, TRIES, Said, rows, run, transaction
+from outlast.tables._stores.postgres._sessions import AGAIN, SETTINGS, TRIES, Said, pipelined, rows, run, transaction
 from outlast.tables._stores.postgres._values import UnfitTextError, arrays
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class Insert:
 
 
 @dataclass(slots=True)
-class Job:
+class GroupWrite:
     """A group to write: its number in the call, its statement, and its rows in the order of their keys."""
 
     number: int
@@ -106,7 +106,7 @@ class Writer:
 
     async def _once(self, conn: Connection, groups: Sequence[TableRows], refusals: Refusals, *, is_careful: bool) -> bool:
         """Write all; return False if a table changed meanwhile."""
-        async with conn.pipeline():
+        async with pipelined(conn):
             await run(conn, SETTINGS)
             await self._learn(conn, [groups[number] for number in refusals.left()])
             jobs = self._jobs(groups, refusals)
@@ -128,18 +128,18 @@ class Writer:
                 self._kept.pop(the_id, None)
             self._kept.update(await kept_by_id(conn, self._said, unknown))
 
-    def _jobs(self, groups: Sequence[TableRows], refusals: Refusals) -> list[Job]:
+    def _jobs(self, groups: Sequence[TableRows], refusals: Refusals) -> list[GroupWrite]:
         """Return what is to be written, and note what is stale."""
-        jobs: list[Job] = []
+        jobs: list[GroupWrite] = []
         for number in refusals.left():
             insert = self._insert_of(groups[number])
             if insert is None:
                 refusals.stale.add(number)
             elif groups[number].rows:
-                jobs.append(Job(number, insert, sorted(groups[number].rows)))
+                jobs.append(GroupWrite(number, insert, sorted(groups[number].rows)))
         return sorted(jobs, key=lambda job: (job.insert.of.record.id, job.number))
 
-    async def _are_same(self, conn: Connection, jobs: Sequence[Job]) -> bool:
+    async def _are_same(self, conn: Connection, jobs: Sequence[GroupWrite]) -> bool:
         """Return whether the tables are still as they were looked up; forget those that are not."""
         versions = {job.insert.of.record.id: job.insert.of.version for job in jobs}
         now: dict[int, int] = dict(await rows(conn, self._said(_VERSIONS), list(versions)))
@@ -166,7 +166,7 @@ class Writer:
     async def _insert(self, conn: Connection, insert: Insert, of: Sequence[list[Any]]) -> None:
         await run(conn, insert.said, *arrays(insert.columns, of))
 
-    async def _carefully(self, conn: Connection, job: Job, refusals: Refusals) -> None:
+    async def _carefully(self, conn: Connection, job: GroupWrite, refusals: Refusals) -> None:
         """Write one group so that what is refused of it harms nothing else: halves of it, and halves of those."""
         parts = [job.rows]
         while parts:
@@ -187,7 +187,7 @@ class Writer:
                     refusals.table(job.number, error, self._judge.fault(error))
                     return
                 if len(part) == 1:
-                    refusals.row(job.number, part[0], self._judge.fault(error))
+                    refusals.row(job.number, part[0], self._judge.fault_of_row(refusals.groups[job.number], part[0], error))
                     continue
                 middle = len(part) // 2
                 parts += [part[middle:], part[:middle]]
@@ -199,7 +199,7 @@ def insert_statement(table: Kept, columns: Sequence[Column]) -> sql.Composed:
     names = [sql.Identifier(name) for name, _ in typed]
     values: list[sql.Composable] = [sql.SQL("$1::bigint[]"), sql.SQL("$2::bigint[]")]
     values += [sql.SQL("${}::{}[]").format(sql.SQL(str(place)), SQL_TYPES[kind]) for place, (_, kind) in enumerate(typed, 3)]
-    text = sql.SQL("INSERT INTO {} ({}) SELECT * FROM unnest({}) ON CONFLICT (series, time) DO UPDATE SET {}")
+    text = sql.SQL("INSERT INTO {} AS d ({}) SELECT * FROM unnest({}) ON CONFLICT (series, time) DO UPDATE SET {}")
     return text.format(
         table.place,
         sql.SQL(", ").join([sql.SQL("series"), sql.SQL("time"), *names]),
