@@ -89,7 +89,7 @@ def inflated(body: bytes, encoding: bytes, bytes_max: int) -> bytes:
         if inflater.eof:
             place -= len(inflater.unused_data)
             # Some senders fill up the last member with zeros.
-            if wbits != _GZIP or body.count(0, place) == len(body) - place:
+            if wbits != _GZIP or place == len(body) or (body[place] == 0 and body.count(0, place) == len(body) - place):
                 break
             members += 1
             if members > MEMBERS_MAX:
