@@ -213,7 +213,7 @@ def test_answers_are_counted_by_status() -> None:
     (figure,) = app.figures()
     assert (figure.name, figure.labels) == ("answers", ("status",))
     assert dict(figure.samples) == {("204",): 2.0, ("404",): 1.0, ("200",): 1.0}
-    assert (app.health().reason, app.lag(), app.acts()) == ("answering", None, [])
+    assert (app.health().state, app.lag(), app.acts()) == ("answering", None, [])
 
 
 def test_a_bug_is_counted_too() -> None:
