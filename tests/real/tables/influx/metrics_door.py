@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from served import Served, serving
+from served import LIMIT_S, Served, serving
 
 from outlast.http import Tokens
 from outlast.sqlite import Sqlite
@@ -89,6 +89,13 @@ class Door:
     async def read(self, table: str) -> list[tuple[dict[str, str], int, dict[str, Value]]]:
         """Read all points of a table: tags, time and fields, by series and time."""
         return [(dict(point.tags), point.time_ns, dict(point.fields)) async for point in self.tables.read(Range(table))]
+
+    async def read_at_least(self, table: str, count: int) -> list[tuple[dict[str, str], int, dict[str, Value]]]:
+        """Read all points of a table once there are so many."""
+        async with asyncio.timeout(LIMIT_S):
+            while len(found := await self.read(table)) < count:
+                await asyncio.sleep(0.02)
+        return found
 
     async def count(self) -> int:
         """Count all points of all tables, by reading them."""

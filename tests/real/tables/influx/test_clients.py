@@ -9,8 +9,8 @@ import pytest
 from influxdb_client import InfluxDBClient, Point, WriteOptions, WritePrecision
 from influxdb_client.client.write_api import SYNCHRONOUS
 from influxdb_client.rest import ApiException
-from influxdb_client_3 import InfluxDBClient3
 from influxdb_client_3 import SYNCHRONOUS as SYNCHRONOUS_3
+from influxdb_client_3 import InfluxDBClient3
 from influxdb_client_3 import Point as Point3
 from influxdb_client_3 import WriteOptions as WriteOptions3
 from influxdb_client_3.exceptions import InfluxDBPartialWriteError
@@ -39,7 +39,7 @@ def client_3(url: str, **options: Any) -> InfluxDBClient3:
 @pytest.mark.short
 @pytest.mark.parametrize("enable_gzip", [False, True])
 def test_the_client_of_version_2_writes_every_type_in_every_precision(
-    run_async: RunAsync, tmp_path: Path, enable_gzip: bool
+    run_async: RunAsync, tmp_path: Path, *, enable_gzip: bool
 ) -> None:
     def work(url: str) -> None:
         with client_2(url, enable_gzip=enable_gzip) as client, client.write_api(write_options=SYNCHRONOUS) as api:
@@ -146,7 +146,7 @@ def test_batches_come_again_after_503_and_nothing_is_lost_or_there_twice(run_asy
 
 
 @pytest.mark.parametrize("use_v2_api", [True, False])
-def test_the_client_of_version_3_writes_with_all_its_options(run_async: RunAsync, tmp_path: Path, use_v2_api: bool) -> None:
+def test_the_client_of_version_3_writes_with_all_its_options(run_async: RunAsync, tmp_path: Path, *, use_v2_api: bool) -> None:
     def work(url: str) -> None:
         options = WriteOptions3(write_type=SYNCHRONOUS_3.write_type, use_v2_api=use_v2_api, no_sync=not use_v2_api)
         with client_3(url, write_options=options, enable_gzip=True) as client:
@@ -162,9 +162,8 @@ def test_the_client_of_version_3_writes_with_all_its_options(run_async: RunAsync
             await in_thread(work, at.url)
             paths = {"/api/v2/write" if use_v2_api else "/api/v3/write_lp"}
             assert ({sent.path for sent in at.writes}, {sent.status for sent in at.writes}) == (paths, {204})
-            # Without a wait for the disk, the points are there as soon as the line before them is empty.
-            async with at.served_until(lambda count: count == 104):
-                found = await at.read("cpu")
+            # Without a wait for the disk, the points are there a moment later.
+            found = await at.read_at_least("cpu", 104)
             assert {(point[0]["n"], point[1], point[2]["v"]) for point in found} == {
                 *((str(number), T0 * 10**9, number) for number in range(4)),
                 *(("5", (T0 + number) * 10**9, number) for number in range(100)),
@@ -177,7 +176,7 @@ LINES = ["cpu v=1i 1", "cpu v= 2", "cpu v=3i 3", "cpu v=tru 4"]
 
 
 @pytest.mark.parametrize("accept_partial", [True, False])
-def test_it_knows_each_refused_line(run_async: RunAsync, tmp_path: Path, accept_partial: bool) -> None:
+def test_it_knows_each_refused_line(run_async: RunAsync, tmp_path: Path, *, accept_partial: bool) -> None:
     def work(url: str) -> InfluxDBPartialWriteError:
         options = WriteOptions3(write_type=SYNCHRONOUS_3.write_type, use_v2_api=False, accept_partial=accept_partial)
         with client_3(url, write_options=options) as client, pytest.raises(InfluxDBPartialWriteError) as caught:

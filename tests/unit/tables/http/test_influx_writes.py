@@ -48,8 +48,7 @@ def test_all_stored_is_204_without_a_body(target: str) -> None:
 NS, US, MS, S, M, H = 1, 1_000, 1_000_000, 1_000_000_000, 60_000_000_000, 3_600_000_000_000
 INVALID_2 = "invalid precision; valid precision units are ns, us, ms, and s"
 INVALID_3 = (
-    "serde error: unknown variant `%s`, expected one of `auto`, `s`, `second`, `millisecond`, `ms`, `microsecond`, `u`, `us`, "
-    "`n`, `nanosecond`, `ns`"
+    "invalid precision '%s'; valid precision units are auto, nanosecond, microsecond, millisecond, second, ns, n, us, u, ms, s"
 )
 UNITS: list[tuple[str, str | None, int | str | None]] = [
     *[
@@ -312,6 +311,13 @@ def test_a_body_that_is_too_large_is_413_in_each_shape(target: str, body: dict[s
     exchange = post(StandIn(), target, b"cpu v=12345", body_bytes_max=10)
     assert (exchange.status, exchange.json) == (413, {key: value.replace("%s", text) for key, value in body.items()})
     assert post(StandIn(), target, b"cpu v=1234", body_bytes_max=10).status == 204
+
+
+def test_a_large_body_is_parsed_beside_the_event_loop() -> None:
+    tables = StandIn()
+    for size in (256 * 1024, 256 * 1024 + 8):
+        assert post(tables, V1, b"cpu v=1\n" * (size // 8)).status == 204
+    assert tables.lines.threads == [True, False]
 
 
 @THREE
