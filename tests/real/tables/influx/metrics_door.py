@@ -38,7 +38,8 @@ class Sent:
 
     @property
     def lines(self) -> list[str]:
-        return self.body.decode().splitlines()
+        body = gzip.decompress(self.body) if self.body.startswith(b"\x1f\x8b") else self.body
+        return body.decode().splitlines()
 
 
 @dataclass
@@ -66,8 +67,6 @@ class Recorder:
             await send(message)
 
         await self.app(scope, note_body, note_status)
-        if (b"content-encoding", b"gzip") in scope["headers"]:
-            sent.body = gzip.decompress(sent.body)
 
 
 @dataclass
@@ -103,12 +102,12 @@ class Door:
 
 
 @asynccontextmanager
-async def door(folder: Path, *, databases: Collection[str] | None = None, with_tokens: bool = True) -> AsyncIterator[Door]:
-    """Serve tables in a file of `folder`."""
+async def door(folder: Path, *, databases: Collection[str] | None = None, **more: Any) -> AsyncIterator[Door]:
+    """Serve tables in a file of `folder`; `more` is for the application."""
     async with Tables(Sqlite(folder / "metrics.db")) as tables:
-        app = TablesApp(tables, databases=databases)
+        app = TablesApp(tables, databases=databases, **more)
         recorder = Recorder(app)
-        tokens = Tokens([f"collector write {SECRET}"], needs=app.needed_scope, schemes=SCHEMES) if with_tokens else None
+        tokens = Tokens([f"collector write {SECRET}"], needs=app.needed_scope, schemes=SCHEMES)
         async with serving(recorder, tokens=tokens) as served:
             yield Door(tables, served, recorder)
 

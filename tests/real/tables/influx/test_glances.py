@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import sys
-from collections import defaultdict
+from collections import Counter, defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -98,15 +99,19 @@ def check(run_async: RunAsync, folder: Path, turns: int) -> None:
         async with door(folder) as at:
             log = await run_glances(folder, at.served.server.port, turns=turns)
             assert "Connected to InfluxDB server version 1.8.10 (ready for queries and writes)" in log
-            assert "Cannot export" not in log
+            assert [line for line in log.splitlines() if "Cannot export" in line and "Cannot export empty" not in line] == []
             assert {sent.status for sent in at.writes} == {204}
             assert {sent.path for sent in at.writes} >= {"/api/v2/write"}
             sent, found = by_series(at.writes), await readable(at)
             assert found == sent
-            # Each export has sent each turn's processor, memory and load.
-            for name in ("two.cpu", "three.cpu", "two.mem", "three.load"):
-                (points,) = [points for (table, _), points in found.items() if table == name]
-                assert len(points) >= turns - 1, name
+            # Glances says what it exports, plugin by plugin. Version 3 sends each at once. Version 2 sends batches, the last of
+            # which Glances leaves behind; lines of two turns in one have no time and are one point, with the original too.
+            said = Counter(re.findall(r"Export (\S+) stats to InfluxDB", log))
+            assert min(said.values()) >= turns - 1
+            assert {table for table, _ in found} == set(said)
+            for table in said:
+                points = max(len(points) for (name, _), points in found.items() if name == table)
+                assert points == said[table] if table.startswith("three.") else points >= 1, table
 
     run_async(main, limit_s=turns + 60.0)
 
