@@ -29,7 +29,7 @@ class MetricsStore(Protocol):
 
     place: str
     attempts: list[float]
-    """When a failed attempt to make the table was seen that the arm had recorded."""
+    """The times at which failed attempts to make the table were seen that the arm had recorded."""
 
     def open(self, stack: ExitStack, directory: Path) -> Mapping[str, str]:
         """Make it; leaving `stack` ends it. Return its version by its name."""
