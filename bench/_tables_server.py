@@ -77,7 +77,7 @@ def main() -> None:
             admission = outlast.Admission("tables", rate=Rate(1 / 600, burst=1) if options.arm == "refusing" else None)
             admission.attach(service)
         limits = Limits(connections_max=None, connections_per_client_max=None)
-        Server(TablesApp(tables), f"127.0.0.1:{options.port}", limits=limits, admission=admission).attach(service)
+        Server(TablesApp(tables).attach(service), f"127.0.0.1:{options.port}", limits=limits, admission=admission).attach(service)
 
         @service.task()
         async def say(stop: outlast.Stop) -> None:

@@ -30,7 +30,7 @@ def build(settings: MetricsSettings) -> outlast.Service:
     service = outlast.Service("drill")
     tables = Tables(database(settings), journal_path=f"{settings.state}/tables.journal")
     tables.attach(service)
-    Server(TablesApp(tables), settings.address).attach(service)
+    Server(TablesApp(tables).attach(service), settings.address).attach(service)
     return service
 
 
