@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import logging
 import sys
 import tempfile
 from pathlib import Path
@@ -63,7 +64,9 @@ def main() -> None:
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--place", required=True, help="the path of a SQLite file, or the DSN of a PostgreSQL")
     parser.add_argument("--rows-per-s", type=float, help="(default: as many as it can)")
+    parser.add_argument("--log", help="a file for the log (default: standard error)")
     options = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, filename=options.log, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     service = outlast.Service("bench")
     db: Any = database(options.place)
     if options.rows_per_s:
