@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import itertools
 import time
 from typing import TYPE_CHECKING, Any, Protocol
 
 import psutil
 from _overload_process import processor_s
-from _tables_bodies import FIELDS, Bodies, Body
+from _tables_bodies import AT_ONCE, FIELDS, Bodies, Body, together
 
 from outlast.tables import FieldType, Tables
-from outlast.tables._lines import LineParser
+from outlast.tables._lines.parser import LineParser
 from outlast.tables._series import KnownSeries
 from outlast.tables._stores.choose import store_of
 from outlast.tables._stores.port import TableRows
@@ -24,8 +23,6 @@ if TYPE_CHECKING:
     from outlast._drill.greptime.http.client import HttpClient
 
 TYPES = (FieldType.FLOAT, FieldType.FLOAT, FieldType.INTEGER)
-AT_ONCE = 4
-"""Bodies under way, over HTTP and as parsed rows: those of four collectors."""
 SERIES_MANY = 10**9
 
 
@@ -77,7 +74,9 @@ class OurParser:
         self._parser = LineParser(KnownSeries())
 
     async def prepare(self, bodies: Bodies) -> None:
-        """Nothing."""
+        """Meet each series."""
+        for text in bodies.first():
+            assert not self._parser.parse(text, unit_ns=1).refused
 
     async def work(self, bodies: Sequence[Body]) -> float:
         """Parse."""
@@ -112,7 +111,7 @@ class ParserInC:
 
 
 class StoreAlone:
-    """The store alone: rows of known series."""
+    """The store alone: rows of known series, `AT_ONCE` bodies a transaction."""
 
     name = "store"
 
@@ -132,13 +131,13 @@ class StoreAlone:
             self._ids[table] = (await self._store.series(record, tags, tag_values_max=SERIES_MANY)).ids
 
     async def work(self, bodies: Sequence[Body]) -> float:
-        """Write, a body at a time."""
+        """Write."""
         groups = [
             [
                 TableRows(self._records[table], FIELDS, [[self._ids[table][row[0]], *row[1:]] for row in rows])
-                for table, rows in body.by_table.items()
+                for table, rows in by_table.items()
             ]
-            for body in bodies
+            for by_table in together(bodies, AT_ONCE)
         ]
         began_s = self._meter.now_s()
         for each in groups:
@@ -157,11 +156,9 @@ class RowsOfOurs:
 
     async def prepare(self, bodies: Bodies) -> None:
         """Write a point of each series."""
-        for table in bodies.tables:
-            for part in itertools.batched(range(bodies.series), 5_000):
-                text = "\n".join(f"{bodies.head(table, number)} usage_user=1,usage_system=1,procs=1i 1" for number in part)
-                written = await self.tables.write_lines(text.encode())
-                assert written.stored == len(part), written
+        for text in bodies.first():
+            written = await self.tables.write_lines(text)
+            assert written.stored == written.points, written
 
     async def work(self, bodies: Sequence[Body]) -> float:
         """Write what is parsed already."""
@@ -187,10 +184,8 @@ class OverHttp:
 
     async def prepare(self, bodies: Bodies) -> None:
         """Write a point of each series."""
-        for table in bodies.tables:
-            for part in itertools.batched(range(bodies.series), 5_000):
-                text = "\n".join(f"{bodies.head(table, number)} usage_user=1,usage_system=1,procs=1i 1" for number in part)
-                await self._write(text.encode())
+        for text in bodies.first():
+            await self._write(text)
 
     async def work(self, bodies: Sequence[Body]) -> float:
         """Send them."""

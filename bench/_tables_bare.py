@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from _tables_bodies import AT_ONCE, together
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -17,7 +19,7 @@ ARRAYS = "%s::bigint[], %s::bigint[], %s::float8[], %s::float8[], %s::bigint[]"
 
 
 class Executemany:
-    """`executemany` of apsw, a transaction a body; `upserts`: with ON CONFLICT, as ours has to have it."""
+    """`executemany` of apsw, `AT_ONCE` bodies a transaction; `upserts`: with ON CONFLICT, as ours has to have it."""
 
     def __init__(self, meter: Meter, path: str, *, upserts: bool) -> None:
         import apsw
@@ -40,10 +42,11 @@ class Executemany:
 
     async def work(self, bodies: Sequence[Body]) -> float:
         """Write."""
+        transactions = together(bodies, AT_ONCE)
         began_s = self._meter.now_s()
-        for body in bodies:
+        for by_table in transactions:
             self._db.execute("BEGIN IMMEDIATE")
-            for table, rows in body.by_table.items():
+            for table, rows in by_table.items():
                 self._db.executemany(f"INSERT INTO {table} ({NAMES}) VALUES ({MARKS}){self._more}", rows)
             self._db.execute("COMMIT")
         return self._meter.now_s() - began_s
@@ -54,7 +57,7 @@ class Executemany:
 
 
 class PostgresBare:
-    """psycopg alone, a transaction a body: COPY into each table, or INSERT of arrays with ON CONFLICT."""
+    """psycopg alone, `AT_ONCE` bodies a transaction: COPY into each table, or INSERT of arrays with ON CONFLICT."""
 
     def __init__(self, meter: Meter, dsn: str, *, upserts: bool) -> None:
         import psycopg
@@ -77,10 +80,11 @@ class PostgresBare:
 
     async def work(self, bodies: Sequence[Body]) -> float:
         """Write."""
+        transactions = together(bodies, AT_ONCE)
         began_s = self._meter.now_s()
-        for body in bodies:
+        for by_table in transactions:
             with self._conn.cursor() as cursor:
-                for table, rows in body.by_table.items():
+                for table, rows in by_table.items():
                     target = f"{self._schema}.{table}"
                     if self._upserts:
                         insert = f"INSERT INTO {target} ({NAMES}) SELECT * FROM unnest({ARRAYS})"

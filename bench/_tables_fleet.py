@@ -1,4 +1,4 @@
-"""A fleet of `influxdb-client`, unchanged: a process that writes numbered points by its batching API, as told on its standard input.
+"""A fleet of `influxdb-client`, unchanged: a process that writes numbered points by its batching API, as its standard input says.
 
 Each collector has a client and a batching writer of its own, with retries as the client does them by itself. It hands over whole
 batches at its rate, whatever becomes of those before them: what is not taken waits in the client. The time of each try is taken
@@ -42,9 +42,8 @@ class Fleet:
             max_retry_delay=5_000,
             max_retry_time=60_000,
         )
-        self._clients = [
-            InfluxDBClient(f"http://127.0.0.1:{port}", token="t", org="o", timeout=30_000) for _ in range(collectors)
-        ]
+        named = {"token": "any", "org": "any", "timeout": 30_000}
+        self._clients = [InfluxDBClient(f"http://127.0.0.1:{port}", **named) for _ in range(collectors)]
         self._writers = [
             client.write_api(write_options=options, success_callback=self._stored, error_callback=self._failed)
             for client in self._clients

@@ -15,8 +15,8 @@ over HTTP do not count. Promised are, by the median of the ratios in each round:
 - flat: of 100 tables, and of `--many-series` series, a row from HTTP costs at most 1.5 x that of one table and few series, beyond
   what it costs a bare driver more.
 
-Four bodies are under way at a time over HTTP and as parsed rows, and the writer may put them into one transaction; the bare arms
-and the store alone have a transaction a body. The exit code is 1 when a promise is missed.
+Four bodies are under way at a time over HTTP and as parsed rows, which the writer may put into one transaction; the bare arms and
+the store alone have four bodies in each. The exit code is 1 when a promise is missed.
 """
 
 from __future__ import annotations
@@ -182,7 +182,7 @@ def main() -> int:
     parser.add_argument("--series", type=int, default=1_000, help="of all tables together (default: %(default)s)")
     parser.add_argument("--many-series", type=int, default=50_000, help="one more run of a table with so many; 0: none")
     parser.add_argument("--pairs", type=int, default=20, help="rounds (default: %(default)s)")
-    parser.add_argument("--bodies", type=int, default=10, help="bodies of 1,000 points an arm and round (default: %(default)s)")
+    parser.add_argument("--bodies", type=int, default=12, help="bodies of 1,000 points an arm and round (default: %(default)s)")
     parser.add_argument("--directory", help="on the disk to use (default: that of temporary files)")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()

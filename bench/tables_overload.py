@@ -11,9 +11,9 @@ looked for in the store at the end.
 
 The exit code is 1 when a promise is missed. Crowd, as in `overload.py`: answers within the deadline at 0.9 x of the capacity in
 each overload and in every 5 s of it, 99 of 100 of what was let in answered within the deadline, all well 5 s after the load has
-gone, a refusal at most a tenth of the processor time of a body that is stored. Fleet: at 2 x and 10 x of the capacity 0.9 x of the
-points a second that are acknowledged at 1 x, 99 of 100 tries that were stored answered within 5 s, nothing acknowledged that is
-not there, and no answer but stored, 429 and 503.
+gone, a refusal at most a tenth of the processor time of a body that is stored. Fleet: at 2 x and 10 x of the capacity 0.9 x of
+the points a second that are acknowledged at 1 x, 99 of 100 tries that were stored answered within 5 s, nothing acknowledged
+that is not there, and no answer but stored, 429 and 503.
 """
 
 from __future__ import annotations
@@ -133,7 +133,7 @@ def fleet(options: argparse.Namespace) -> tuple[dict[str, Any], list[str]]:
             missed.append(f"fleet, {times}x: {found['lost']} points were acknowledged and are not there")
         if found["p99_s"] is None or found["p99_s"] > FLEET_P99_S_MAX:
             missed.append(
-                f"fleet, {times}x: the 99th percentile of a try that was stored is {found['p99_s']} s, the limit {FLEET_P99_S_MAX}"
+                f"fleet, {times}x: the 99th percentile of what was stored is {found['p99_s']} s, at most {FLEET_P99_S_MAX}"
             )
         share = found["points_per_s"] / figures["1x"]["points_per_s"]
         if share < GOODPUT_MIN:
