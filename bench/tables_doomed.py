@@ -6,7 +6,7 @@
 
 A pair is two runs, each with a server process and a store of its own: in one a view has the name of the table that gets 200
 requests a second of 50 points and 1,000 of a single one, in the other nothing stands in its way; which comes first changes from
-pair to pair. Both serve 20 other tables at the same fixed rate of bodies of 50 points: half of what they do without a pause
+pair to pair. Both serve 20 other tables at the same fixed rate of bodies of 500 points: half of what they do without a pause
 beside that load, while it is stored. Then the view is dropped, and it is measured when a point is stored in the table.
 Everything is seen by the clients and from outside the process.
 
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 STORES = ("sqlite", "postgres")
-GOOD, BODY = 20, 50
+GOOD, GOOD_BODY, BODY = 20, 500, 50
 LARGE_PER_S, SMALL_PER_S = 200, 1_000
 BAD = "broken"
 LINES_MAX, RECORDS_MAX = 6, 1
@@ -50,8 +50,8 @@ RSS_MAX = 32 * 2**20
 RATIO_MAX, REFUSAL_S_MAX, SHARE_MIN = 2.0, 0.020, 0.95
 HEAL_S_MORE = 2.0
 WARM_S = 2.0
-COLLECTORS = 40
-"""Those of the capacity: two for each of the twenty tables, none with a pause."""
+COLLECTORS = 20
+"""Those of the capacity: one for each of the twenty tables, without a pause."""
 RECORDS = "SELECT count(*), coalesce(sum(failures), 0) FROM {} WHERE key LIKE '%broken%'"
 
 
@@ -74,7 +74,7 @@ async def capacity(store: str, seconds: float) -> float:
         client = HttpClient(f"127.0.0.1:{running.port}")
         collectors = Collectors(client)
         async with flooded(collectors):
-            tasks = [asyncio.create_task(collectors.collect(f"good_{number % GOOD}", BODY)) for number in range(COLLECTORS)]
+            tasks = [asyncio.create_task(collectors.collect(f"good_{number % GOOD}", GOOD_BODY)) for number in range(COLLECTORS)]
             await asyncio.sleep(WARM_S)
             began_s = time.monotonic()
             await asyncio.sleep(seconds)
@@ -109,8 +109,8 @@ async def one(store: str, *, is_bad: bool, rate: float, seconds: float) -> dict[
         client = HttpClient(f"127.0.0.1:{running.port}")
         collectors = Collectors(client)
         for number in range(GOOD):
-            assert (await collectors.send(f"good_{number}", BODY)).is_stored
-        good = [asyncio.create_task(collectors.flood(f"good_{number}", BODY, rate / GOOD)) for number in range(GOOD)]
+            assert (await collectors.send(f"good_{number}", GOOD_BODY)).is_stored
+        good = [asyncio.create_task(collectors.flood(f"good_{number}", GOOD_BODY, rate / GOOD)) for number in range(GOOD)]
         await asyncio.sleep(WARM_S)
         if is_bad:
             take_name(place, BAD)
@@ -132,7 +132,7 @@ async def one(store: str, *, is_bad: bool, rate: float, seconds: float) -> dict[
             figures["records"], figures["failures"] = records(place)
             free_name(place, BAD)
             figures["outage_s"] = time.monotonic() - began_s
-            figures["healed_s"] = await healed_s(collectors, backoff_s_max(figures["outage_s"]) + 10.0)
+            figures["healed_s"], figures["refused_last"] = await healed_s(collectors, backoff_s_max(figures["outage_s"]) + 10.0)
         stored = stored_points(place)
         figures["lost"] = sum(map(len, lost(collectors.sent, stored).values()))
         figures["twice"] = sum(1 for _ in twice(stored))
@@ -183,12 +183,13 @@ def records(place: str) -> tuple[int, int]:
     return count, int(failures)
 
 
-async def healed_s(collectors: Collectors, limit_s: float) -> float:
-    """Send to the bad table until a point is stored; return how long that took."""
-    began_s = time.monotonic()
-    while time.monotonic() - began_s < limit_s and not (await collectors.send(BAD)).is_stored:  # noqa: ASYNC110 - it sends
+async def healed_s(collectors: Collectors, limit_s: float) -> tuple[float, str]:
+    """Send to the bad table until a point is stored; return how long that took, and the last refusal."""
+    began_s, refused = time.monotonic(), ""
+    while time.monotonic() - began_s < limit_s and not (sent := await collectors.send(BAD)).is_stored:
+        refused = f"{sent.status}, retry after {sent.retry_after_s}: {_text(sent)}"
         await asyncio.sleep(0.05)
-    return time.monotonic() - began_s
+    return time.monotonic() - began_s, refused
 
 
 def pairs(store: str, seconds: float, count: int) -> dict[str, Any]:
@@ -233,7 +234,7 @@ def wrong(result: dict[str, Any]) -> Iterator[str]:
 def show(result: dict[str, Any]) -> None:
     """Print one store."""
     print(
-        f"{result['store']}: 20 good tables at {result['capacity'] / 2:.0f} bodies of {BODY} points a second, half of all; "
+        f"{result['store']}: 20 good tables at {result['capacity'] / 2:.0f} bodies of {GOOD_BODY} points a second, half of all; "
         f"p99 {result['p99_ratio']:.2f} times that without the bad one"
     )
     for arm in ("bad", "noop"):
