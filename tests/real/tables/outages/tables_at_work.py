@@ -93,7 +93,7 @@ async def collecting(server: TablesProcess, *, tables: int, points: int, every_s
         finally:
             for task in tasks:
                 task.cancel()
-    client.close()
+            client.close()
 
 
 async def until(condition: Callable[[], object], collectors: Collectors) -> None:

@@ -25,7 +25,7 @@ def test_what_was_acknowledged_is_in_the_file_after_kills(run_async: RunAsync, t
     rng = random.Random(rounds)
 
     async def main() -> None:
-        async with collecting(tables, tables=4, points=20, every_s=0.005) as collectors:
+        async with collecting(tables, tables=3, points=10, every_s=0.01) as collectors:
             for _ in range(rounds):
                 await asyncio.sleep(rng.uniform(0.0, WAIT_S_MAX))
                 tables.kill()
@@ -46,7 +46,7 @@ def test_what_was_acknowledged_is_in_postgres_after_kills_of_either(
     rng = random.Random(rounds)
 
     async def main() -> None:
-        async with collecting(tables, tables=4, points=20, every_s=0.005) as collectors:
+        async with collecting(tables, tables=3, points=10, every_s=0.01) as collectors:
             for number in range(rounds):
                 await asyncio.sleep(rng.uniform(0.0, WAIT_S_MAX))
                 if number % 2:

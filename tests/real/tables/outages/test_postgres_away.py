@@ -74,7 +74,7 @@ async def stopped_and_compared(tables: TablesProcess, collectors: Collectors) ->
 
 def test_it_refuses_while_postgres_is_away_and_goes_on(run_async: RunAsync, server: PostgresServer, tmp_path: Path) -> None:
     async def main() -> None:
-        async with collecting(tables, tables=4, points=5, every_s=0.05) as collectors:
+        async with collecting(tables, tables=3, points=3, every_s=0.05) as collectors:
             for name in ("stopped", "read-only"):
                 begin, end = FAULTS[name]
                 began_s = time.monotonic()
@@ -112,8 +112,9 @@ def small_space(server: PostgresServer) -> Iterator[SmallDisk]:
     with SmallDisk(DISK_BYTES) as disk:
         space, owner = disk.path / "space", server.data.stat()
         space.mkdir()
-        for path in (disk.path, space):
-            os.chown(path, owner.st_uid, owner.st_gid)
+        os.chown(space, owner.st_uid, owner.st_gid)
+        for path in (disk.path, *disk.path.parents[:2]):
+            path.chmod(0o755)
         order(server, f"CREATE TABLESPACE small LOCATION '{space}'", "ALTER DATABASE postgres SET default_tablespace = small")
         yield disk
         # It has files open there.
@@ -126,7 +127,7 @@ def test_a_full_tablespace_is_a_typed_refusal_and_it_goes_on(
     run_async: RunAsync, server: PostgresServer, small_space: SmallDisk, tmp_path: Path, seconds: float
 ) -> None:
     async def main() -> None:
-        async with collecting(tables, tables=4, points=200, every_s=0.02) as collectors:
+        async with collecting(tables, tables=2, points=500, every_s=0.02) as collectors:
             began_s = time.monotonic()
             small_space.fill(leave_bytes=0)
             await until(lambda: any(not each.is_stored for each in since(collectors, began_s)), collectors)

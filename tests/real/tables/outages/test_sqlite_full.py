@@ -38,7 +38,9 @@ def test_it_refuses_from_memory_while_the_disk_is_full_and_goes_on(run_async: Ru
             assert not [each for each in during if each.is_stored], "nothing is written while room is low"
             causes = {each.body for each in during}
             assert all(b"low space" in cause or b"available" in cause for cause in causes), causes
-            read = await HttpClient(tables.address).ask(b"GET", READ)
+            client = HttpClient(tables.address)
+            read = await client.ask(b"GET", READ)
+            client.close()
             assert (read.status, sorted(json.loads(read.body))) == (200, [f"table_{number}" for number in range(4)])
             disk.free()
             await all_go_on(collectors)
