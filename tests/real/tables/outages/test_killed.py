@@ -7,7 +7,7 @@ import random
 from typing import TYPE_CHECKING
 
 import pytest
-from tables_at_work import TablesProcess, all_go_on, answered, collecting, nothing_lost, typed
+from tables_at_work import TablesProcess, all_go_on, collecting, nothing_lost, typed
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,7 +33,7 @@ def test_what_was_acknowledged_is_in_the_file_after_kills(run_async: RunAsync, t
                 await all_go_on(collectors)
             tables.kill()
         nothing_lost(collectors, tables)
-        typed(answered(collectors.sent))
+        typed(collectors.sent)
 
     with TablesProcess(str(tmp_path / "metrics.db"), tmp_path) as tables:
         run_async(main, limit_s=60.0 + ROUND_S_MAX * rounds)
@@ -58,7 +58,7 @@ def test_what_was_acknowledged_is_in_postgres_after_kills_of_either(
                 await all_go_on(collectors)
             tables.kill()
         nothing_lost(collectors, tables)
-        typed(answered(collectors.sent))
+        typed(collectors.sent)
 
     with TablesProcess(server.dsn(), tmp_path) as tables:
         run_async(main, limit_s=60.0 + ROUND_S_MAX * rounds)

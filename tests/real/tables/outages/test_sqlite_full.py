@@ -8,7 +8,7 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
-from tables_at_work import LINES_MAX, TablesProcess, all_go_on, answered, collecting, nothing_lost, since, typed, until
+from tables_at_work import LINES_MAX, TablesProcess, all_go_on, collecting, nothing_lost, since, typed, until
 
 from outlast._drill.greptime.http.client import HttpClient
 from outlast.testing import SmallDisk
@@ -47,7 +47,7 @@ def test_it_refuses_from_memory_while_the_disk_is_full_and_goes_on(run_async: Ru
             typed(since(collectors, full_s))
             assert len(tables.log()) - lines <= LINES_MAX, tables.log()
             assert await asyncio.to_thread(tables.terminate) == 0
-        typed(answered(collectors.sent))
+        typed(collectors.sent)
         nothing_lost(collectors, tables)
 
     if (reason := SmallDisk.available("tmpfs")) is not None:
