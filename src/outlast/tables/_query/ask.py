@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, TypeGuard
 
 from outlast.tables._errors import InvalidQueryError
 from outlast.tables._model import INT64_MAX
@@ -68,11 +68,11 @@ def query_of_url(params: Mapping[str, Sequence[str]], now_ms: int, parts_max: in
 
 def query_of_json(body: object, params: Mapping[str, Sequence[str]], now_ms: int, parts_max: int) -> Query:
     """Return the query of a JSON object. Raises `InvalidQueryError`."""
-    if not isinstance(body, dict):
+    if not is_object(body):
         raise InvalidQueryError("a query is a JSON object with start and queries")
-    asked = cast("dict[str, Any]", body)
-    parts = asked.get("queries")
-    if not isinstance(parts, list) or not parts:
+    asked = body
+    parts = _listed(asked, "queries")
+    if not parts:
         raise InvalidQueryError("Missing queries")
     _check_parts(len(parts), parts_max)
     start_ms, end_ms = _stretch(_time_text(asked, "start"), _time_text(asked, "end"), now_ms)
@@ -103,26 +103,23 @@ def part_of_text(text: str) -> Part:
             explicit_tags = True
         else:
             raise InvalidQueryError(f"m={text[:200]} has a part {piece[:50]!r} that is not offered; {M_FORM}")
-    metric, filters = _metric_and_filters(pieces[-1])
+    metric, filters = metric_and_filters(pieces[-1])
     shown = {"aggregator": pieces[0], "metric": metric, "downsample": downsample, "rate": rate is not None}
     return _part(pieces[0], metric, filters, downsample, rate, explicit_tags=explicit_tags, shown=shown)
 
 
 def part_of_json(asked: object) -> Part:
     """Return the part that an object of `queries` says. Raises `InvalidQueryError`."""
-    if not isinstance(asked, dict):
+    if not is_object(asked):
         raise InvalidQueryError("each of queries is an object with aggregator and metric")
-    part = cast("dict[str, Any]", asked)
+    part = asked
     if part.get("tsuids"):
         raise InvalidQueryError("tsuids are not offered; name the metric and its tags")
     filters = [_filter_of_json(each) for each in _listed(part, "filters")]
-    tags = part.get("tags") or {}
-    if not isinstance(tags, dict):
+    tags: object = part.get("tags") or {}
+    if not is_object(tags):
         raise InvalidQueryError("the tags of a query are an object: a value for each tag")
-    filters += [
-        filter_of_value(tag, _text(value, f"the tag {tag[:50]!r}"), group_by=True)
-        for tag, value in cast("dict[str, Any]", tags).items()
-    ]
+    filters += [filter_of_value(tag, _text(value, f"the tag {tag[:50]!r}"), group_by=True) for tag, value in tags.items()]
     downsample = part.get("downsample")
     rate = _rate_of_json(part.get("rateOptions")) if part.get("rate") is True else None
     return _part(
@@ -154,8 +151,11 @@ def _part(
     return Part(metric, aggregator(aggregator_name), tuple(dict.fromkeys(filters)), chosen, rate, explicit_tags, shown)
 
 
-def _metric_and_filters(text: str) -> tuple[str, list[TagFilter]]:
-    """Return the parts of "metric{tag=value,...}{tag=filter,...}": the first braces make groups, the second do not."""
+def metric_and_filters(text: str, *, may_lack_values: bool = False) -> tuple[str, list[TagFilter]]:
+    """Return the parts of "metric{tag=value,...}{tag=filter,...}": the first braces make groups, the second do not.
+
+    `may_lack_values`: a tag without a value may have any. Raises `InvalidQueryError`.
+    """
     metric, brace, rest = text.partition("{")
     if not brace:
         return metric, []
@@ -168,6 +168,8 @@ def _metric_and_filters(text: str) -> tuple[str, list[TagFilter]]:
     for place, group in enumerate(groups):
         for pair in _split(group, ",") if group else []:
             tag, sign, value = pair.partition("=")
+            if may_lack_values:
+                sign, value = "=", value or "*"
             if not (tag and sign and value):
                 raise InvalidQueryError(f"invalid tag: {pair[:100]}; {M_FORM}")
             filters.append(filter_of_value(tag, value, group_by=place == 0))
@@ -189,9 +191,9 @@ def _split(text: str, at: str) -> list[str]:
 
 
 def _filter_of_json(asked: object) -> TagFilter:
-    if not isinstance(asked, dict):
+    if not is_object(asked):
         raise InvalidQueryError("each of filters is an object with type, tagk and filter")
-    each = cast("dict[str, Any]", asked)
+    each = asked
     return tag_filter(
         _text(each.get("tagk"), "tagk"),
         _text(each.get("type"), "the type of a filter"),
@@ -203,9 +205,9 @@ def _filter_of_json(asked: object) -> TagFilter:
 def _rate_of_json(asked: object) -> Rate:
     if asked is None:
         return Rate()
-    if not isinstance(asked, dict):
+    if not is_object(asked):
         raise InvalidQueryError("rateOptions is an object: counter, counterMax, resetValue, dropResets")
-    options = cast("dict[str, Any]", asked)
+    options = asked
     return Rate(
         options.get("counter") is True,
         _number(options.get("counterMax"), "counterMax", INT64_MAX),
@@ -223,10 +225,20 @@ def _number(value: object, what: str, otherwise: int) -> int | float:
 
 
 def _listed(asked: Mapping[str, Any], name: str) -> list[Any]:
-    value = asked.get(name) or []
-    if not isinstance(value, list):
+    value: object = asked.get(name) or []
+    if not is_list(value):
         raise InvalidQueryError(f"{name} is an array")
     return value
+
+
+def is_object(value: object) -> TypeGuard[dict[str, Any]]:
+    """Return whether a value of JSON is an object."""
+    return isinstance(value, dict)
+
+
+def is_list(value: object) -> TypeGuard[list[Any]]:
+    """Return whether a value of JSON is an array."""
+    return isinstance(value, list)
 
 
 def _text(value: object, what: str) -> str:

@@ -121,7 +121,7 @@ def _asked_tags(part: Part) -> Mapping[str, tuple[str, ...]]:
 
 
 def _lets_in(part: Part, tags: Mapping[str, str]) -> bool:
-    if part.explicit_tags and tags.keys() != {each.tag for each in part.filters}:
+    if part.explicit_tags and set(tags) != {each.tag for each in part.filters}:
         return False
     return all(each.matches(tags) for each in part.filters)
 
