@@ -3,30 +3,30 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from typing import TYPE_CHECKING, Final, cast
 
 from outlast import OutlastError, Stopping, Unavailable
 from outlast.tables._telnet.lines import COMMANDS, error_line, throttled, unknown
 
 if TYPE_CHECKING:
-    from outlast.tables._model import Written
-    from outlast.tables._telnet.door import Door
+    from collections.abc import Sequence
 
-logger = logging.getLogger("outlast.tables")
+    from outlast.tables._model import PointRefusal
+    from outlast.tables._telnet.door import Door
 
 
 class PutConnection(asyncio.BufferedProtocol):
     """Reads lines, writes them in batches, and answers what was not stored. On the event loop's thread only.
 
-    One batch is written at a time, and what comes meanwhile is the next one: a lone line waits for nothing, and a stream of them is
-    written by the thousand.
+    One batch is written at a time, and what comes meanwhile is the next one: a lone line waits for nothing, and a stream of
+    them is written by the thousand.
     """
 
     def __init__(self, door: Door, client: str) -> None:
         self._door: Final = door
         self._client: Final = client
         self._transport: asyncio.Transport | None = None
+        self.made = False
         self._lines = bytearray()
         """Whole lines that wait, with their newlines."""
         self._half = bytearray()
@@ -43,6 +43,7 @@ class PutConnection(asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin."""
         self._transport = cast("asyncio.Transport", transport)
+        self.made = True
         self._door.connections.add(self)
         if self._door.is_stopping:
             self.refuse()
@@ -99,10 +100,8 @@ class PutConnection(asyncio.BufferedProtocol):
             self._transport.abort()
 
     def give_up(self) -> None:
-        """End it now, written or not."""
-        if self._work is not None:
-            self._work.cancel()
-        elif self._transport is not None:
+        """End it, when what was said has left."""
+        if self._transport is not None:
             self._transport.close()
 
     def _end(self) -> None:
@@ -125,6 +124,9 @@ class PutConnection(asyncio.BufferedProtocol):
 
     def _begin(self) -> None:
         self._work = asyncio.get_running_loop().create_task(self._worked_on())
+        # It goes on without its connection: what was read is written.
+        self._door.workers.add(self._work)
+        self._work.add_done_callback(self._door.workers.discard)
 
     async def _worked_on(self) -> None:
         try:
@@ -161,10 +163,20 @@ class PutConnection(asyncio.BufferedProtocol):
         door.points += points
         answers: list[tuple[int, str]] = []
         if points:
+            places = sorted(place for rows in batch.parsed.rows for place in rows.places)
+            refused: Sequence[PointRefusal] = batch.parsed.refused
             # A write may change what was read of the lines: each try reads them again.
             outcome = await door.written(batch, lambda: door.lines.read(lines, door.limits.line_bytes_max))
-            answers = _answers(outcome, points)
-            self._tell(outcome, points)
+            if isinstance(outcome, OutlastError):
+                line = throttled(_cause(outcome))
+                answers = [(place, line) for place in places]
+                door.tell_refused("later", len(places))
+                door.tell_refused("never", len(refused))
+            else:
+                refused = outcome.refused
+                for each, count in outcome.counts.items():
+                    door.tell_refused(each.name.lower(), count)
+            answers += [(refusal.place, error_line(refusal)) for refusal in refused]
         for place, name in batch.asked:
             if name == "exit":
                 self._lines.clear()
@@ -175,27 +187,12 @@ class PutConnection(asyncio.BufferedProtocol):
         answers.sort(key=lambda answer: answer[0])
         self._say("".join(text for _, text in answers))
 
-    def _tell(self, outcome: Written | OutlastError, points: int) -> None:
-        if isinstance(outcome, OutlastError):
-            self._door.tell_refused("later", points)
-            return
-        for each, count in outcome.counts.items():
-            self._door.tell_refused(each.name.lower(), count)
-
     def _say(self, text: str) -> None:
         if not text or self._transport is None or self._transport.is_closing():
             return
         self._transport.write(text.encode())
         if self._transport.get_write_buffer_size() > self._door.limits.unread_bytes_max:
             self.cut("reader too slow")
-
-
-def _answers(outcome: Written | OutlastError, points: int) -> list[tuple[int, str]]:
-    """Return the error lines of a batch, each with the place of its line."""
-    if isinstance(outcome, OutlastError):
-        line = throttled(_cause(outcome))
-        return [(place, line) for place in range(points)]
-    return [(refusal.place, error_line(refusal)) for refusal in outcome.refused]
 
 
 def _cause(error: OutlastError) -> str:

@@ -41,8 +41,10 @@ class Door:
         self.lines: Final = Lines(tables)
         self.buffer: Final = memoryview(bytearray(BUFFER_BYTES))
         self.connections: Final = set[PutConnection]()
+        self.workers: Final = set[asyncio.Task[None]]()
+        """The tasks that write batches, also of connections that have ended."""
         self.points = 0
-        self.refused: Final = dict.fromkeys(("never", "later", "person"), 0)
+        self.refused: Final[dict[str, int]] = {"never": 0, "later": 0, "person": 0}
         """Points that were refused, by outcome."""
         self.halves = 0
         """Lines that a client did not end."""
@@ -94,8 +96,11 @@ class Door:
         try:
             await asyncio.get_running_loop().connect_accepted_socket(lambda: connection, sock)
         except OSError:
-            self.left(connection, client)
-            sock.close()
+            self.count("gone")
+        finally:
+            if not connection.made:
+                self.left(connection, client)
+                sock.close()
 
     def left(self, connection: PutConnection, client: str) -> None:
         """Count one less."""
@@ -118,7 +123,7 @@ class Door:
 
     async def end(self) -> None:
         """End every connection."""
-        for task in tuple(self._arriving):
+        for task in (*self._arriving, *self.workers):
             task.cancel()
         for connection in tuple(self.connections):
             connection.give_up()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, fields
 
+from outlast.tables._telnet.datapoints import REFUSED_KEPT
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PutLimits:
@@ -17,7 +19,7 @@ class PutLimits:
     line_bytes_max: int = 16_384
     """The bytes of a line. A longer one is thrown away to its end, and answered with an error. OpenTSDB has 1,024."""
     batch_max: int = 1_000
-    """Lines of one connection that are written at a time. While they are, the next ones are read, up to `ahead_bytes_max`."""
+    """Lines of one connection that are written at a time, at most 1,000. Meanwhile the next are read, up to `ahead_bytes_max`."""
     ahead_bytes_max: int = 65_536
     """The bytes of lines that wait; then the connection is not read until they have gone: the sender's own buffers fill."""
     unread_bytes_max: int = 65_536
@@ -25,7 +27,7 @@ class PutLimits:
     idle_s: float = 600.0
     """The seconds for which a client may send nothing; then the connection is closed."""
     hold_s: float = 10.0
-    """The seconds, since the first refusal, for which lines are held back and tried again while the store cannot take any. After them, and
+    """The seconds, since the first refusal, for which lines are held and tried again while the store takes none. After them, and
     until it takes some, lines are refused at once with its first cause."""
 
     def __post_init__(self) -> None:
@@ -33,3 +35,5 @@ class PutLimits:
             value = getattr(self, field.name)
             if not (math.isfinite(value) and value > 0):
                 raise ValueError(f"{field.name} must be a number above 0, not {value!r}")
+        if self.batch_max > REFUSED_KEPT:
+            raise ValueError(f"batch_max is at most {REFUSED_KEPT}, so that each bad line has its answer, not {self.batch_max}")

@@ -68,8 +68,7 @@ class Lines:
                     break
                 continue
             try:
-                if len(raw) > line_bytes_max:
-                    raise BadPointError(f"a line of {len(raw)} bytes; it has at most {line_bytes_max}")
+                _check_length(raw, line_bytes_max)
                 gathered.add(*self._point(words), place)
             except (BadPointError, BadValueError) as error:
                 gathered.refuse(place, error, line[:_TEXT_MAX].decode("utf-8", "replace"))
@@ -85,6 +84,11 @@ class Lines:
             metric, tags = _text(words[1]), _tags(words[4])
             series = self._heads.learn(head, metric, tags, keep=len(words[1]) + len(words[4]) <= HEAD_BYTES_MAX)
         return series, _time_ns(words[2]), number(_text(words[3]))
+
+
+def _check_length(line: bytes, bytes_max: int) -> None:
+    if len(line) > bytes_max:
+        raise BadPointError(f"a line of {len(line)} bytes; it has at most {bytes_max}")
 
 
 def _time_ns(word: bytes) -> int:
@@ -105,7 +109,8 @@ def _text(word: bytes) -> str:
 
 def _tags(text: bytes) -> dict[str, str]:
     tags: dict[str, str] = {}
-    for word in _text(text).split():
+    # Split as bytes: a space of Unicode is a character like another.
+    for word in map(_text, text.split()):
         name, sign, value = word.partition("=")
         if not (name and sign and value):
             raise BadPointError(f"invalid tag: {shown(word)}; write name=value")

@@ -27,15 +27,16 @@ class PutServer:
         tables.attach(service)
         PutServer(tables, "127.0.0.1:4242").attach(service)
 
-    `put METRIC TIME VALUE TAG=VALUE ...` stores a point. A line that is not stored is answered with a line that says why; one that
-    is stored is not answered. So that nobody has to guess, `version` is answered after all before it is durable. A line without its
-    newline is not taken. While the store is away for a short time, lines are held and senders wait; after that they are refused with
-    the first cause.
+    `put METRIC TIME VALUE TAG=VALUE ...` stores a point. A line that is not stored is answered with a line that says why; one
+    that is stored is not answered. So that nobody has to guess, `version` is answered after all before it is durable. A line
+    without its newline is not taken. While the store is away for a short time, lines are held and senders wait; after that they
+    are refused with the first cause.
 
-    It goes through the phases of the service: at REFUSE the listener closes and no more lines are read, in the drain those that were
-    read are written, at CLOSE connections end. It writes no line for what clients do. `listen` is "host:port" with an IP address;
-    port 0 takes a free one, see `port`. The protocol has neither tokens nor TLS: beyond the loopback interface it wants
-    `open_to_all=True`. Raises `ConfigurationError`, here and from the start of the service for an address that cannot be had.
+    It goes through the phases of the service: at REFUSE the listener closes and no more lines are read, in the drain those that
+    were read are written, at CLOSE connections end. It writes no line for what clients do. `listen` is "host:port" with an IP
+    address; port 0 takes a free one, see `port`. The protocol has neither tokens nor TLS: beyond the loopback interface it
+    wants `open_to_all=True`. Raises `ConfigurationError`, here and from the start of the service for an address that cannot be
+    had.
     """
 
     system = "put"
@@ -113,19 +114,15 @@ class PutServer:
     def figures(self) -> list[Figure]:
         """Return how many connections and points there are and were, and what was refused."""
         door = self._door
-        refused = {} if door is None else {outcome: float(count) for outcome, count in dict(door.refused).items()}
+        refused: dict[str, float] = {} if door is None else dict(door.refused)
+        cuts: dict[str, float] = {} if door is None else dict(door.cuts)
         return [
             Figure.gauge("open_connections", "Connections that are open.", 0 if door is None else door.open),
             Figure.gauge("connections_limit", "Connections that may be open at a time.", self._limits.connections_max),
             Figure.counter("points", "Points that came as lines.", 0 if door is None else door.points),
             Figure.counter("refused_points", "Points that were not stored.", refused, labels=("outcome",)),
             Figure.counter("half_lines", "Lines that their sender did not end.", 0 if door is None else door.halves),
-            Figure.counter(
-                "cut",
-                "Connections that were refused or ended from here.",
-                {} if door is None else dict(door.cuts),
-                labels=("code",),
-            ),
+            Figure.counter("cut", "Connections that were refused or ended from here.", cuts, labels=("code",)),
         ]
 
     def health(self) -> SystemHealth:
