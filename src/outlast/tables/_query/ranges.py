@@ -82,7 +82,7 @@ async def written(points: AsyncIterator[ReadPoint], fields: Sequence[str], form:
         text = _csv_line(point, fields) if form is Form.CSV else _json(point) + ("\n" if form is Form.JSONL else "")
         pieces.append(text if is_first else between + text)
         is_first = False
-        size += len(text)
+        size += len(pieces[-1])
         if size >= PIECE_BYTES:
             yield "".join(pieces).encode()
             pieces, size = [], 0

@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qs
 
-from outlast.tables._errors import InvalidQueryError, TableNotFoundError
+from outlast.tables._errors import InvalidQueryError
 from outlast.tables._http.answers import Answer, RefusedError
 from outlast.tables._http.opentsdb.said import CONTENT
 from outlast.tables._http.request import PARAMETERS_MAX
@@ -125,7 +125,7 @@ class Asked:
         ask, form = ranges.range_of_url(_params(request), self._now_ms())
         table = await self._app.tables.table(ask.table)
         if table is None:
-            raise TableNotFoundError(f"there is no table {ask.table[:200]!r}")
+            raise RefusedError(404, f"there is no table {ask.table[:200]!r}")
         pieces = ranges.written(self._app.tables.read(ask), ranges.fields_of(ask, table), form)
         # The store has answered once before a status says that all is well.
         first = await anext(pieces)
