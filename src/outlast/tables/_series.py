@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from outlast.tables._lines.recent import Recent
 from outlast.tables._model import Series
 
 if TYPE_CHECKING:
@@ -14,24 +15,19 @@ SERIES_KEPT: Final = 200_000
 
 
 class KnownSeries:
-    """Returns the same object for the same table and tags, as long as it is among the newest `kept`."""
+    """Returns the same object for the same table and tags, as long as it is among the newest of `kept`."""
 
     def __init__(self, kept: int = SERIES_KEPT) -> None:
-        self._kept: Final = kept
-        self._young: dict[tuple[str, Tags], Series] = {}
-        self._old: dict[tuple[str, Tags], Series] = {}
+        self._recent: Final = Recent[tuple[str, "Tags"], Series](kept)
 
     def __len__(self) -> int:
-        return len(self._young) + len(self._old)
+        return len(self._recent)
 
     def get(self, table: str, tags: Tags) -> Series:
         """Return the series; `tags` are sorted, and none has an empty value."""
         key = (table, tags)
-        series = self._young.get(key)
+        series = self._recent.get(key)
         if series is None:
-            # Two generations are a cheap queue by last use: what was not asked for in a whole generation is forgotten.
-            series = self._old.pop(key, None) or Series(table, tags)
-            self._young[key] = series
-            if len(self._young) * 2 >= self._kept:
-                self._old, self._young = self._young, {}
+            series = Series(table, tags)
+            self._recent.put(key, series)
         return series
