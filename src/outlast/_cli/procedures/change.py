@@ -13,7 +13,7 @@ from outlast._cli.values import Duration, read_json
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from outlast._cli.procedures.place import StorePlace
+    from outlast._cli.store import StorePlace
     from outlast.procedures import Procedures
 
 KINDS: Final = tuple(kind.value for kind in Kind)

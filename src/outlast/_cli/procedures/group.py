@@ -11,17 +11,18 @@ import click
 from outlast import ConfigurationError, Kind, OutlastError, Unavailable
 from outlast._cli.database import refusal, silence
 from outlast._cli.errors import CommandError, Exit
-from outlast._cli.procedures.place import store_options
+from outlast._cli.store import store_options
 from outlast.extend import clean
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from outlast._cli.procedures.place import StorePlace
+    from outlast._cli.store import StorePlace
     from outlast.procedures import Procedures
 
 T = TypeVar("T")
 
+VARIABLE: Final = "OUTLAST_PROCEDURES_STORE"
 NO_TABLES: Final = frozenset({"42P01", "3F000", "42703", "no such table"})
 """The codes of a table, a schema or a column that is not there: no service has made them yet, or an earlier version has."""
 EXIT_NOT_ALL: Final = Exit.REFUSED
@@ -48,7 +49,7 @@ def procedures() -> None:
 
 def on_store(command: Callable[..., int]) -> Callable[..., int]:
     """Add the options that name a store to a command."""
-    return store_options(as_json_option(command))
+    return store_options(VARIABLE)(as_json_option(command))
 
 
 def acted(place: StorePlace, act: Callable[[Procedures], Awaitable[T]]) -> T:

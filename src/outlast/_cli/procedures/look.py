@@ -10,7 +10,7 @@ from outlast._cli.errors import CommandError, Exit
 from outlast._cli.procedures.group import acted, dumps, key_argument, kind_argument, on_store
 
 if TYPE_CHECKING:
-    from outlast._cli.procedures.place import StorePlace
+    from outlast._cli.store import StorePlace
     from outlast.procedures import ProcedureRecord, Procedures
 
 STATES: Final = ("queued", "running", "waiting", "done", "dead", "cancelled", "expired")

@@ -18,19 +18,20 @@ if TYPE_CHECKING:
 
     from outlast import Dependency
 
+    Command = Callable[..., int]
     _Stores = click.ParamType["StorePlace"]
 else:
     # Older versions of click have no type argument here.
     _Stores = click.ParamType
 
 SCHEMA: Final = "outlast"
-VARIABLE: Final = "OUTLAST_PROCEDURES_STORE"
 TIMEOUT_S: Final = 5.0
 """Somebody waits at the terminal."""
 CONNECTIONS_MAX: Final = 2
 """One to act, and one to listen meanwhile."""
-_SCHEMA: Final = "outlast.procedures.schema"
-FORMS: Final = "a file (work.db, sqlite:work.db), postgresql://HOST/DATABASE or etcd://HOST:PORT[/PREFIX]"
+_SCHEMA: Final = "outlast.store.schema"
+FILE_OR_POSTGRESQL: Final = "a file (work.db, sqlite:work.db) or postgresql://HOST/DATABASE"
+OR_ETCD: Final = "a file (work.db, sqlite:work.db), postgresql://HOST/DATABASE or etcd://HOST:PORT[/PREFIX]"
 _WORDS: Final = re.compile(r"[a-z_]+ *=")
 """The DSN of a PostgreSQL in words: `host=db dbname=shop`."""
 ETCD: Final = {"etcd": "http", "etcds": "https"}
@@ -58,29 +59,35 @@ class StorePlace:
         url = urlsplit(self.text)
         return f"etcd at {url.netloc.rpartition('@')[2]}{url.path}"
 
-    def open(self) -> Dependency:
-        """Return the dependency, not opened. Raises `CommandError`: 66 for a file that is not there, 78 for what cannot work."""
+    def open(self, *, make: bool = False) -> Dependency:
+        """Return the dependency, not opened. Raises `CommandError`: 78 for what cannot work.
+
+        66 for a file that is not there, unless it may be made; its connections are those of a command that looks, unless it
+        may be made.
+        """
         try:
-            return self._made()
+            return self._made(make=make)
         except ImportError as error:
             extra = {"sqlite": "sqlite", "postgresql": "postgres"}.get(self.scheme, "http")
             raise CommandError(f'{self}: {error}; pip install "outlast[{extra}]"', Exit.CONFIGURATION) from error
         except (ConfigurationError, ValueError) as error:
             raise CommandError(f"{self}: {error}", Exit.CONFIGURATION) from None
 
-    def _made(self) -> Dependency:
+    def _made(self, *, make: bool) -> Dependency:
         match self.scheme:
             case "sqlite":
                 path = Path(self.text)
-                if not path.exists():
+                if not make and not path.exists():
                     # To look must not make one.
                     raise CommandError(f"there is no file {path}; name the file of the service's store", Exit.NO_INPUT)
                 from outlast.sqlite import Sqlite
 
-                return Sqlite(path, timeout_s=TIMEOUT_S)
+                return Sqlite(path) if make else Sqlite(path, timeout_s=TIMEOUT_S)
             case "postgresql":
                 from outlast.postgres import Postgres
 
+                if make:
+                    return Postgres(self.text, application_name="outlast", writable=True)
                 return Postgres(
                     self.text,
                     connections_max=CONNECTIONS_MAX,
@@ -109,9 +116,13 @@ class StorePlace:
 
 
 class Store(_Stores):
-    """A store in one of the forms above."""
+    """A store in one of the forms that `forms` says."""
 
     name = "store"
+
+    def __init__(self, forms: str = OR_ETCD) -> None:
+        self.forms: Final = forms
+        self._schemes: Final = frozenset(ETCD) if forms == OR_ETCD else frozenset[str]()
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> StorePlace:
         """Return it; a usage error, which quotes no password, for anything else."""
@@ -121,18 +132,18 @@ class Store(_Stores):
         scheme, colon, rest = text.partition(":")
         scheme = scheme.lower()
         if not text:
-            self.fail(f"it is empty; write {FORMS}", param, ctx)
+            self.fail(f"it is empty; write {self.forms}", param, ctx)
         if (rest.startswith("//") and scheme in {"postgresql", "postgres"}) or _WORDS.match(text):
             return StorePlace("postgresql", text, SCHEMA if ctx is None else ctx.meta.get(_SCHEMA, SCHEMA))
-        if rest.startswith("//") and scheme in ETCD:
+        if rest.startswith("//") and scheme in self._schemes:
             if not urlsplit(text).netloc.rpartition("@")[2]:
-                self.fail(f"it names no host; write {FORMS}", param, ctx)
+                self.fail(f"it names no host; write {self.forms}", param, ctx)
             return StorePlace(scheme, text)
         if rest.startswith("//"):
-            self.fail(f"{scheme}:// is no store that is known; write {FORMS}", param, ctx)
+            self.fail(f"{scheme}:// is no store that is known; write {self.forms}", param, ctx)
         path = rest if colon and scheme == "sqlite" else text
         if not path:
-            self.fail(f"it names no file; write {FORMS}", param, ctx)
+            self.fail(f"it names no file; write {self.forms}", param, ctx)
         return StorePlace("sqlite", path)
 
 
@@ -141,13 +152,18 @@ def _keep(ctx: click.Context, param: click.Parameter, value: str) -> None:
     ctx.meta[_SCHEMA] = value
 
 
-def store_options(command: Callable[..., int]) -> Callable[..., int]:
-    """Add the options that name a store to a command."""
-    text = "The schema of the tables, in a PostgreSQL."
-    # Read before the store, which keeps it.
-    schema = click.option(
-        "--schema", default=SCHEMA, show_default=True, is_eager=True, expose_value=False, callback=_keep, help=text
-    )
-    text = f"The store; by default ${VARIABLE}."
-    store = click.option("--store", "place", type=Store(), envvar=VARIABLE, required=True, help=text)
-    return store(schema(command))
+def store_options(variable: str, *, forms: str = OR_ETCD, default: str | None = None) -> Callable[[Command], Command]:
+    """Return what adds the options that name a store to a command: `--store`, by default that of `variable`, and `--schema`."""
+
+    def add(command: Command) -> Command:
+        text = "The schema of the catalogue, in a PostgreSQL."
+        # Read before the store, which keeps it.
+        schema = click.option(
+            "--schema", default=SCHEMA, show_default=True, is_eager=True, expose_value=False, callback=_keep, help=text
+        )
+        text = f"The store; by default ${variable}{f', else {default}' if default else ''}."
+        given: dict[str, Any] = {"default": default} if default else {"required": True}
+        store = click.option("--store", "place", type=Store(forms), envvar=variable, help=text, **given)
+        return store(schema(command))
+
+    return add
