@@ -1,20 +1,23 @@
-"""The store that a command is about, as an operator writes it: a file, the DSN of a PostgreSQL, the URL of an etcd."""
+"""The store that a command is about: a file, the DSN of a PostgreSQL, the URL of an etcd; and one act on it."""
 
 from __future__ import annotations
 
+import asyncio
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 from urllib.parse import unquote, urlsplit
 
 import click
 
-from outlast import ConfigurationError
+from outlast import ConfigurationError, Kind, OutlastError, Unavailable
+from outlast._cli.database import refusal, silence
 from outlast._cli.errors import CommandError, Exit
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
+    from contextlib import AbstractAsyncContextManager
 
     from outlast import Dependency
 
@@ -23,6 +26,9 @@ if TYPE_CHECKING:
 else:
     # Older versions of click have no type argument here.
     _Stores = click.ParamType
+
+S = TypeVar("S")
+T = TypeVar("T")
 
 SCHEMA: Final = "outlast"
 TIMEOUT_S: Final = 5.0
@@ -34,6 +40,8 @@ FILE_OR_POSTGRESQL: Final = "a file (work.db, sqlite:work.db) or postgresql://HO
 OR_ETCD: Final = "a file (work.db, sqlite:work.db), postgresql://HOST/DATABASE or etcd://HOST:PORT[/PREFIX]"
 _WORDS: Final = re.compile(r"[a-z_]+ *=")
 """The DSN of a PostgreSQL in words: `host=db dbname=shop`."""
+NOT_MADE: Final = frozenset({"42P01", "3F000", "42703", "no such table"})
+"""The codes of a table, a schema or a column that is not there: no service has made them yet, or an earlier version has."""
 ETCD: Final = {"etcd": "http", "etcds": "https"}
 ETCD_PORT: Final = 2379
 
@@ -167,3 +175,52 @@ def store_options(variable: str, *, forms: str = OR_ETCD, default: str | None = 
         return store(schema(command))
 
     return add
+
+
+def act_on(
+    place: StorePlace,
+    made: Callable[[Dependency], tuple[AbstractAsyncContextManager[S], Dependency]],
+    act: Callable[[S], Awaitable[T]],
+    *,
+    lacks: str,
+    invalid: Callable[[Exception], bool],
+) -> T:
+    """Open what `made` makes on the store, act on it, close it. Raises `CommandError`, or a usage error for what is `invalid`.
+
+    `lacks` is said of a store in which no service has made anything yet.
+    """
+    with silence():
+        return asyncio.run(_act_on(place, made, act, lacks, invalid))
+
+
+async def _act_on(
+    place: StorePlace,
+    made: Callable[[Dependency], tuple[AbstractAsyncContextManager[S], Dependency]],
+    act: Callable[[S], Awaitable[T]],
+    lacks: str,
+    invalid: Callable[[Exception], bool],
+) -> T:
+    try:
+        system, dependency = made(place.open())
+    except ConfigurationError as error:
+        raise CommandError(f"{place}: {error}", Exit.CONFIGURATION) from None
+    try:
+        async with system as opened:
+            return await act(opened)
+    except click.ClickException:
+        raise
+    except Unavailable as error:
+        raise refusal(str(place), error.fault) from None
+    except ConfigurationError as error:
+        raise CommandError(f"{place}: {error}", Exit.CONFIGURATION) from None
+    except Exception as error:
+        if invalid(error):
+            raise click.UsageError(str(error)) from None
+        fault = dependency.classifiers.classify(error, source=dependency.name)
+        if fault.code in NOT_MADE or any(code in fault.reason for code in NOT_MADE):
+            raise CommandError(f"{place}: {lacks}", Exit.CONFIGURATION) from None
+        if isinstance(error, OutlastError):
+            raise CommandError(f"{place}: {error}", Exit.REFUSED) from None
+        if fault.kind is Kind.BUG:
+            raise
+        raise refusal(str(place), fault) from None
