@@ -118,7 +118,7 @@ def tokens_of(file: Path | None, variable: str, needs: Needs) -> Tokens | None:
 
 
 def announce(service: Service, said: Callable[[], tuple[Mapping[str, Any], str]], *, as_json: bool) -> None:
-    """Have the service print one line on stdout once it serves: the object of `said` as JSON, or its text."""
+    """Add a task that prints one line on stdout once it serves: the object of `said` as JSON, or its text."""
 
     @service.task()
     async def announce(stop: Stop) -> None:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from outlast import Kind
-from outlast._cli.procedures.group import EXIT_NOT_ALL, acted, on_store, say
+from outlast._cli.output import say
+from outlast._cli.procedures.group import EXIT_NOT_ALL, acted, on_store
 from outlast._cli.values import Duration, read_json
 
 if TYPE_CHECKING:

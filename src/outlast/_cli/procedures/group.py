@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import click
 
 from outlast._cli.errors import Exit
+from outlast._cli.output import as_json_option
 from outlast._cli.store import act_on, store_options
-from outlast.extend import clean
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -24,7 +23,6 @@ VARIABLE: Final = "OUTLAST_PROCEDURES_STORE"
 EXIT_NOT_ALL: Final = Exit.REFUSED
 """Some of what was named could not be acted upon."""
 
-as_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, and nothing else, on stdout.")
 kind_argument = click.argument("kind")
 key_argument = click.argument("key")
 
@@ -63,14 +61,3 @@ def acted(place: StorePlace, act: Callable[[Procedures], Awaitable[T]]) -> T:
         lacks="it has no procedures, or an earlier version made them: start a service that runs them first",
         invalid=lambda error: isinstance(error, InvalidProcedureError),
     )
-
-
-def say(value: dict[str, Any], text: str, *, as_json: bool) -> None:
-    """Print what was done: one object, or one line."""
-    click.echo(dumps(value) if as_json else clean(text))
-
-
-def dumps(value: object, indent: int | None = None) -> str:
-    """Return JSON, of which each character can be written to any output."""
-    text = json.dumps(value, ensure_ascii=False, indent=indent, default=str)
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")

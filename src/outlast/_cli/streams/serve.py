@@ -9,8 +9,9 @@ import click
 
 from outlast import ConfigurationError, Service, run
 from outlast._cli.errors import CommandError, Exit
+from outlast._cli.output import as_json_option
 from outlast._cli.serving import HEALTH, Clients, announce, client_options, served, server_of, tokens_of
-from outlast._cli.streams.group import LOCK_NAME, as_json_option, explained, holder_of
+from outlast._cli.streams.group import LOCK_NAME, explained, holder_of
 from outlast._cli.up import early_signals, process_options
 from outlast._cli.values import Duration, Size
 
