@@ -108,13 +108,13 @@ def server_of(app: Any, chosen: Clients, *, tokens: Tokens | None, admission: Ad
     )
 
 
-def tokens_of(file: Path | None, variable: str, needs: Needs) -> Tokens | None:
+def tokens_of(file: Path | None, variable: str, needs: Needs, **ways: Any) -> Tokens | None:  # noqa: ANN401 - of `Tokens`
     """Return those of the file, or of the environment; None where there are neither."""
     from outlast.http import Tokens
 
     if file is not None:
-        return Tokens.from_file(file, needs=needs)
-    return Tokens.from_environment(variable, needs=needs) if os.environ.get(variable) else None
+        return Tokens.from_file(file, needs=needs, **ways)
+    return Tokens.from_environment(variable, needs=needs, **ways) if os.environ.get(variable) else None
 
 
 def announce(service: Service, said: Callable[[], tuple[Mapping[str, Any], str]], *, as_json: bool) -> None:
