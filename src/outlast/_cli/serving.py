@@ -137,6 +137,7 @@ def served(what: str) -> Generator[None]:
         yield
     except ConfigurationError as error:
         text = str(error).replace("or say open_to_all=True", "or say --open-to-all")
+        text = text.replace("give each process a path of its own", "give each server a --journal of its own")
         raise CommandError(f"cannot serve: {text}", Exit.CONFIGURATION) from error
     except ImportError as error:
         raise CommandError(f"cannot serve {what}: {error}", Exit.CONFIGURATION) from error

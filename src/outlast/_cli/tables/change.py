@@ -64,11 +64,9 @@ def drop(table: str, place: StorePlace, *, yes: bool, as_json: bool) -> int:
 
 
 async def _counted(tables: Tables, place: StorePlace, table: str) -> str:
-    await found(tables, place, table)
-    counts = await tables.counts(table)
-    if counts is None:
-        raise not_there(place, table)
-    return f"{'' if counts.is_exact else 'about '}{counts.points:,} points of {counts.series:,} series"
+    from outlast._cli.tables.shown import counts_text, of_table
+
+    return counts_text(of_table(await found(tables, place, table), await tables.counts(table)))
 
 
 @click.command()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Unpack
 
 import click
@@ -16,8 +17,6 @@ from outlast._cli.values import Address, Duration
 from outlast.tables import TableLimits
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from outlast._cli.store import StorePlace
 
     Command = Any
@@ -29,6 +28,8 @@ PUT: Final = "127.0.0.1:4242"
 """The port of OpenTSDB."""
 SCHEMES: Final = ("bearer", "token", "basic", "query")
 """The ways in which the clients of InfluxDB and OpenTSDB show a token."""
+JOURNAL: Final = ".outlast-journal"
+"""The end of the name of the journal, beside a file: two files of one name in two folders are two stores."""
 DATA_SCHEMA: Final = "metrics"
 LIMITS: Final = TableLimits()
 
@@ -39,6 +40,7 @@ class Chosen(Clients):
     put: str | None
     databases: tuple[str, ...]
     data_schema: str
+    journal: Path | None
     retention: float | None
     tables_max: int
     fields_max: int
@@ -106,6 +108,11 @@ def _of_the_new(command: Command) -> Command:
 @click.option(
     "--data-schema", default=DATA_SCHEMA, show_default=True, help="The schema of the tables themselves, in a PostgreSQL."
 )
+@click.option(
+    "--journal",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Where a table that was made is noted while the store is away; by default beside the file. Each server needs its own.",
+)
 @_of_the_new
 @process_options
 @as_json_option
@@ -143,7 +150,7 @@ def serve(
 
 def _service(place: StorePlace, *, as_json: bool, chosen: Chosen) -> Service:
     """Return the service: the tables, and in front of them the application with its server, and the put by telnet."""
-    from outlast.tables import PutServer, Tables, TablesApp
+    from outlast.tables import Tables, TablesApp
 
     service = Service("tables", deadline_s=chosen["stop_within"])
     tables = Tables(
@@ -152,6 +159,7 @@ def _service(place: StorePlace, *, as_json: bool, chosen: Chosen) -> Service:
         retention_s=chosen["retention"],
         schema=place.schema,
         data_schema=chosen["data_schema"],
+        journal_path=chosen["journal"] or (f"{place.text}{JOURNAL}" if place.scheme == "sqlite" else None),
     )
     tables.attach(service)
     app = TablesApp(tables, databases=chosen["databases"] or None, body_bytes_max=chosen["body_size"]).attach(service)
@@ -161,6 +169,8 @@ def _service(place: StorePlace, *, as_json: bool, chosen: Chosen) -> Service:
     server = server_of(app, chosen, tokens=tokens, admission=admission).attach(service)
     put = None
     if chosen["put"]:
+        from outlast.tables import PutServer
+
         put = PutServer(tables, chosen["put"], open_to_all=chosen["open_to_all"]).attach(service)
 
     def said() -> tuple[dict[str, Any], str]:

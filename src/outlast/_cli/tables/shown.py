@@ -66,7 +66,7 @@ def of_details(record: TableRecord, tags: Mapping[str, Sequence[str]], newest: S
     fields = [{"name": field.name, "type": field.type.value, "stored": field.stored} for field in record.fields]
     return {
         "stored": record.stored,
-        "created": time_text(int(record.created_at * 1e9)),
+        "created": time_text(round(record.created_at * 1_000) * 1_000_000),
         "fields": fields,
         "tags": {tag: list(values) for tag, values in tags.items()},
         "newest_points": [of_point(point) for point in newest],
@@ -81,7 +81,9 @@ def retention_text(retention_s: float | None) -> str:
 def print_tables(rows: Sequence[Mapping[str, Any]]) -> None:
     """Print one line a table; below them those that cannot be made, with what clears that."""
     made = [row for row in rows if "refused" not in row]
-    table = _table("table", "fields", "series", "points", "newest", "kept", "size")
+    # SQLite does not tell the size of one table.
+    has_sizes = any(row.get("stored_bytes") is not None for row in made)
+    table = _table("table", "fields", "series", "points", *(["size"] if has_sizes else []), "newest", "kept")
     now_ns = time.time_ns()
     for row in made:
         size = row.get("stored_bytes")
@@ -89,14 +91,21 @@ def print_tables(rows: Sequence[Mapping[str, Any]]) -> None:
             Text(clean(row["table"], NAME_CHARS_MAX)),
             f"{row['fields']:,}",
             *_counts(row),
+            *(["" if size is None else size_text(size)] if has_sizes else []),
             _age(row.get("newest"), now_ns),
             retention_text(row["retention_s"]).removeprefix("for "),
-            "" if size is None else size_text(size),
         )
     Console().print(table if made else "no tables")
     for row in rows:
         if "refused" in row:
             _print_refused(row)
+
+
+def counts_text(row: Mapping[str, Any]) -> str:
+    """Return what a table holds: `1 point of 1 series`, `about 1,200 points of 3 series`."""
+    series, points = _counts(row)
+    what = "point" if row.get("points") == 1 else "points"
+    return f"{points.replace('~', 'about ') or '?'} {what} of {series or '?'} series"
 
 
 def _counts(row: Mapping[str, Any]) -> tuple[str, str]:
@@ -132,10 +141,9 @@ def _print_refused(row: Mapping[str, Any]) -> None:
 
 def print_table(row: Mapping[str, Any], values_max: int) -> None:
     """Print a line for each thing there is to say of a table."""
-    series, points = _counts(row)
     click.echo(f"{'table:':<12}{clean(row['table'])} (stored as {clean(row['stored'])}), made {row['created']}")
     size = f", {size_text(row['stored_bytes'])}" if row.get("stored_bytes") is not None else ""
-    click.echo(f"{'holds:':<12}{points or '?'} points of {series or '?'} series{size}")
+    click.echo(f"{'holds:':<12}{counts_text(row)}{size}")
     if row.get("oldest"):
         click.echo(f"{'from:':<12}{row['oldest']} to {row['newest']}")
     click.echo(f"{'kept:':<12}{retention_text(row['retention_s'])}")
