@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from outlast._cli.output import say
-from outlast._cli.tables.group import acted, found, not_there, on_store, table_argument
+from outlast._cli.tables.group import acted, existing, not_there, on_store, table_argument
 from outlast._cli.values import Duration
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def drop(table: str, place: StorePlace, *, yes: bool, as_json: bool) -> int:
 async def _counted(tables: Tables, place: StorePlace, table: str) -> str:
     from outlast._cli.tables.shown import counts_text, of_table
 
-    return counts_text(of_table(await found(tables, place, table), await tables.counts(table)))
+    return counts_text(of_table(await existing(tables, place, table), await tables.counts(table)))
 
 
 @click.command()

@@ -73,7 +73,7 @@ def not_there(place: StorePlace, name: str) -> CommandError:
     return CommandError(f"{place}: there is no table {name!r}; outlast tables ls shows those that are there", Exit.NO_INPUT)
 
 
-async def found(tables: Tables, place: StorePlace, name: str) -> TableRecord:
+async def existing(tables: Tables, place: StorePlace, name: str) -> TableRecord:
     """Return a table. Raises `CommandError`, 66, if there is none."""
     record = await tables.table(name)
     if record is None:

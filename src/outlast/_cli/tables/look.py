@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from outlast._cli.output import dumps, printing
-from outlast._cli.tables.group import acted, found, on_store, table_argument
+from outlast._cli.tables.group import acted, existing, on_store, table_argument
 
 if TYPE_CHECKING:
     from outlast._cli.store import StorePlace
@@ -91,7 +91,7 @@ def show(table: str, series: int, place: StorePlace, *, as_json: bool) -> int:
     from outlast._cli.tables import shown
 
     async def look(tables: Tables) -> dict[str, Any]:
-        record = await found(tables, place, table)
+        record = await existing(tables, place, table)
         tags = await tables.tag_names(table, count=TAGS_MAX)
         values = {tag: await tables.tag_values(tag, table=table, count=VALUES_SHOWN + 1) for tag in tags}
         newest = await tables.newest(table, count=series) if series else []

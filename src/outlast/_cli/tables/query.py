@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from outlast._cli.output import as_json_option, printing
-from outlast._cli.tables.group import acted, found, store_option, table_argument
+from outlast._cli.tables.group import acted, existing, store_option, table_argument
 from outlast._cli.values import Duration
 
 if TYPE_CHECKING:
@@ -116,17 +116,21 @@ def query(
     ask = Range(table, fields, wanted, ask.start_ns if start is None else start, ask.end_ns if end is None else end)
     if ask.start_ns > ask.end_ns:
         raise click.UsageError("--since is later than --until: there is nothing between them.")
-    points_max = (LIMIT if form == "table" else None) if limit is None else limit or None
+    is_told = limit is not None
+    points_max = limit or None if is_told else LIMIT if form == "table" else None
 
     async def look(tables: Tables) -> int:
-        record = await found(tables, place, table)
+        record = await existing(tables, place, table)
         _check_fields(record, fields, place)
-        return await _printed(tables, record, ask, form, points_max)
+        found = tables.read(ask, points_max=points_max)
+        count = await _printed(tables, record, found, ask, form)
+        # Only where nobody asked for so many, and there are more.
+        return count if not is_told and count == points_max and await _has_more(tables, ask, count) else 0
 
     with printing():
-        count = acted(place, look)
-    if points_max is not None and count == points_max:
-        click.echo(f"outlast: these are the first {count:,}; --limit 0 prints all", err=True)
+        shown = acted(place, look)
+    if shown:
+        click.echo(f"outlast: these are the first {shown:,}; --limit 0 prints all", err=True)
     return 0
 
 
@@ -140,11 +144,17 @@ def _check_fields(record: TableRecord, fields: tuple[str, ...], place: StorePlac
             raise CommandError(text + (", …" if len(known) > 20 else ""), Exit.NO_INPUT)
 
 
-async def _printed(tables: Tables, record: TableRecord, ask: Range, form: str, points_max: int | None) -> int:
+async def _has_more(tables: Tables, ask: Range, count: int) -> bool:
+    seen = 0
+    async for _ in tables.read(ask, points_max=count + 1):
+        seen += 1
+    return seen > count
+
+
+async def _printed(tables: Tables, record: TableRecord, found: AsyncIterator[ReadPoint], ask: Range, form: str) -> int:
     """Print points in one of the forms; return how many."""
     from outlast._cli.tables import points
 
-    found = tables.read(ask, points_max=points_max)
     if form == "json":
         return await points.print_json(found)
     if form == "jsonl":
