@@ -13,6 +13,7 @@ import random
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from table_store_processes import ProcessContract
 from table_store_reads import ReadContract
 from table_store_rig import BOOLEAN, FLOAT, INTEGER, NUMBER, STRING, TableStoreRig, group, read, series_of, types
 from table_store_shapes import ShapeContract
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 FIELDS_MAX, VALUES_MAX, TIMES = 5, 4, 6
 
 
-class TableStoreContract(ShapeContract, WriteContract, ReadContract):
+class TableStoreContract(ShapeContract, WriteContract, ReadContract, ProcessContract):
     """The promises of every store. A subclass has the fixture `rig`."""
 
     walks, steps = 3, 120

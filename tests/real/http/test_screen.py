@@ -392,3 +392,30 @@ def test_a_client_that_reads_late_gets_the_answers_to_all_it_has_sent(run_async:
                 assert (await client.answer()).status == 429
 
     run_async(main)
+
+
+def test_a_secret_in_the_query_lets_in_and_is_shown_nowhere(run_async: RunAsync, caplog: pytest.LogCaptureFixture) -> None:
+    """Not in the log, not in the gate, not in an answer."""
+    caplog.set_level(logging.DEBUG)
+    secret = "7c0a5d9e1b4c3a8d6f2f"
+    tokens = Tokens([f"deploy write {secret}"], schemes=["query"])
+    app = Counting()
+
+    async def main() -> None:
+        async with serving(app, tokens=tokens) as served, await served.connect() as client:
+            client.send(post(b"in", path=f"/write?db=m&p={secret}"))
+            assert (await client.answer()).body == b"in"
+            client.send(post(b"out", path=f"/write?db=m&p={secret}x"))
+            refused = await client.answer()
+            assert (refused.status, refused.code) == (401, "unknown token")
+            assert secret.encode() not in refused.body
+            client.send(post(b"", path=f"/wait?p={secret}"))
+            await served.until(lambda: "/wait" in app.calls)
+            assert secret not in repr(served.service.report)
+            assert [holder.name for holder in served.service.gate.holders] == ["POST /wait"]
+            app.go.set()
+            await client.answer()
+
+    run_async(main)
+    assert app.calls == ["/write", "/wait"]
+    assert secret not in caplog.text

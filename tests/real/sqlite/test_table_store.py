@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 class SqliteRig(TableStoreRig):
     def __init__(self, folder: Path) -> None:
         self.path = folder / "work.db"
+        self.place = str(self.path)
 
     def run(self, main: Callable[[], Coroutine[Any, Any, None]]) -> None:
         async def limited() -> None:
@@ -39,8 +40,52 @@ class SqliteRig(TableStoreRig):
         finally:
             connection.close()
 
+    def check(self) -> None:
+        connection = apsw.Connection(str(self.path))
+        try:
+            assert connection.pragma("integrity_check") == "ok"
+            for wrong in WRONG:
+                assert connection.execute(wrong).fetchall() == []
+        finally:
+            connection.close()
+
+
+WRONG = (
+    # Tables that nobody knows of, and those that are known and not there.
+    """
+    SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%'
+        AND (name NOT LIKE 'outlast_%' OR name LIKE 'outlast_dropped_%')
+        AND name NOT IN (SELECT stored FROM outlast_tables UNION ALL SELECT stored FROM outlast_tables_dropped)
+    """,
+    "SELECT stored FROM outlast_tables WHERE stored NOT IN (SELECT name FROM sqlite_schema)",
+    "SELECT * FROM outlast_columns WHERE table_id NOT IN (SELECT id FROM outlast_tables)",
+    # Series, values and their counts that do not agree.
+    """
+    SELECT table_id FROM outlast_series WHERE table_id NOT IN (
+        SELECT id FROM outlast_tables UNION ALL SELECT table_id FROM outlast_tables_dropped
+    )
+    """,
+    """
+    SELECT * FROM outlast_tags AS g WHERE table_id IN (SELECT id FROM outlast_tables) AND value_count <> (
+        SELECT count(*) FROM outlast_tag_values AS v WHERE v.table_id = g.table_id AND v.tag = g.tag
+    )
+    """,
+    """
+    SELECT s.id, s.tags FROM outlast_series AS s WHERE table_id IN (SELECT id FROM outlast_tables) AND (
+        SELECT json_group_array(v.tag || '=' || v.value ORDER BY v.tag) FROM outlast_series_tags AS t
+        JOIN outlast_tag_values AS v ON v.id = t.value_id AND v.table_id = s.table_id WHERE t.series = s.id
+    ) <> (SELECT json_group_array(key || '=' || value ORDER BY key) FROM json_each(s.tags))
+    """,
+)
+
 
 class TestASqliteStore(TableStoreContract):
     @pytest.fixture
     def rig(self, tmp_path: Path) -> SqliteRig:
         return SqliteRig(tmp_path)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1_800)
+class TestASqliteStoreAtLength(TestASqliteStore):
+    walks, steps, kills, racers, races = 20, 400, 300, 8, 200

@@ -1,13 +1,15 @@
-"""Bearer tokens with scopes: who may ask for what, from a file or the environment."""
+"""Tokens with scopes: who may ask for what, from a file or the environment."""
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
+from urllib.parse import parse_qsl
 
 from outlast import ConfigurationError, Kind
 from outlast.http._app.asking import HEALTH_PATHS
@@ -15,7 +17,7 @@ from outlast.http._app.extensions import TOKEN, extensions
 from outlast.http._app.problem import Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Collection, Iterable
 
     from outlast.http._app.extensions import App, Receive, Scope, Send
 
@@ -26,6 +28,10 @@ SECRET_CHARS_MAX: Final = 4096
 """A longer one is not even hashed."""
 TOKENS_MAX: Final = 10_000
 TEXT_CHARS_MAX: Final = 16 * 2**20
+SCHEMES: Final = ("bearer", "token", "basic", "query")
+"""The places of a secret in a request; see `Tokens`."""
+PARAMETERS_MAX: Final = 64
+"""The parameters of a query that is looked through for a secret."""
 _LINE: Final = "NAME SCOPE[,SCOPE...] SECRET [TENANT]"
 _WORD: Final = re.compile(r"[A-Za-z0-9._:-]{1,100}")
 _SECRET: Final = re.compile(r"[A-Za-z0-9._~+/-]+=*")
@@ -59,11 +65,29 @@ class Tokens:
     twice, so that a client can go from one secret to the next. A scope is a word, and contains no other. `needs(method, path)`
     returns the scope that a request needs, None for none; see `needed_scope`. Secrets are kept as digests alone, and shown
     nowhere.
+
+    `schemes` are the places where a secret may stand, for clients that know no bearer tokens: "bearer"; "token" is
+    `Authorization: Token SECRET`, or `Token NAME:SECRET`; "basic" takes the password of `Basic` for the secret, whatever the
+    name; "query" the parameter `p` of the query, where there is no such header. A URL with a secret in it may be kept by
+    proxies and by whatever shows URLs; a server of ours shows no query.
     """
 
-    def __init__(self, lines: Iterable[str], *, origin: str = "tokens", needs: Needs = needed_scope) -> None:
+    def __init__(
+        self,
+        lines: Iterable[str],
+        *,
+        origin: str = "tokens",
+        needs: Needs = needed_scope,
+        schemes: Collection[str] = ("bearer",),
+    ) -> None:
         """`origin` is what messages call them. Raises `ConfigurationError` for a line that cannot be read, or no token at all."""
+        if not schemes or not set(schemes) <= set(SCHEMES):
+            msg = f"{origin}: schemes are one or more of {', '.join(SCHEMES)}, not {', '.join(map(repr, schemes)) or 'none'}"
+            raise ConfigurationError(msg)
         self._needs = needs
+        self._schemes = frozenset(scheme.encode() for scheme in schemes)
+        self.reads_query: Final = "query" in schemes
+        """Whether `check` has a use for the query."""
         self._tokens: dict[bytes, Token] = {}
         for number, line in enumerate(lines, 1):
             words = line.partition("#")[0].split()
@@ -74,7 +98,9 @@ class Tokens:
             raise ConfigurationError(msg)
 
     @classmethod
-    def from_file(cls, path: str | os.PathLike[str], *, needs: Needs = needed_scope) -> Tokens:
+    def from_file(
+        cls, path: str | os.PathLike[str], *, needs: Needs = needed_scope, schemes: Collection[str] = ("bearer",)
+    ) -> Tokens:
         """Read them from a file of UTF-8, once. Raises `ConfigurationError` if that cannot be."""
         try:
             with Path(path).open(encoding="utf-8") as file:
@@ -87,38 +113,57 @@ class Tokens:
         if len(text) > TEXT_CHARS_MAX:
             msg = f"tokens of {path}: the file has more than {TEXT_CHARS_MAX} characters"
             raise ConfigurationError(msg)
-        return cls(text.splitlines(), origin=f"tokens of {path}", needs=needs)
+        return cls(text.splitlines(), origin=f"tokens of {path}", needs=needs, schemes=schemes)
 
     @classmethod
-    def from_environment(cls, variable: str, *, needs: Needs = needed_scope) -> Tokens:
+    def from_environment(cls, variable: str, *, needs: Needs = needed_scope, schemes: Collection[str] = ("bearer",)) -> Tokens:
         """Read them from an environment variable, whose lines may be parted by semicolons too."""
         text = os.environ.get(variable, "")
-        return cls(text.replace(";", "\n").splitlines(), origin=f"tokens of ${variable}", needs=needs)
+        return cls(text.replace(";", "\n").splitlines(), origin=f"tokens of ${variable}", needs=needs, schemes=schemes)
 
     def __repr__(self) -> str:
         """Show the names, for logs."""
         return f"<Tokens {', '.join(sorted({token.name for token in self._tokens.values()})[:10])}>"
 
-    def check(self, method: str, path: str, headers: Iterable[tuple[bytes, bytes]]) -> Token | Problem | None:
+    def check(self, method: str, path: str, headers: Iterable[tuple[bytes, bytes]], query: bytes = b"") -> Token | Problem | None:
         """Return the token that lets a request in, None where it needs none, or the problem to answer it with.
 
         401: there is no token, or it is unknown. 403, which names the scope: it has not the scope that the request needs.
+        `query` is looked at if `reads_query`.
         """
         scope = self._needs(method, path)
         if scope is None:
             return None
-        secret = _bearer(headers)
+        secret = self._secret(headers, query)
         if secret is None:
-            return _unauthorized("no token", "This needs a bearer token.", b"Bearer")
+            return self._unauthorized("no token", "This needs a bearer token.", b"Bearer")
         # Found by its digest: how long that takes says nothing about the secret, since who guesses cannot choose the digest.
         token = self._tokens.get(hashlib.sha256(secret).digest())
         if token is None:
-            return _unauthorized("unknown token", "The bearer token is not known here.", b'Bearer error="invalid_token"')
+            return self._unauthorized("unknown token", "The bearer token is not known here.", b'Bearer error="invalid_token"')
         if scope not in token.scopes:
             challenge = b'Bearer error="insufficient_scope", scope="%s"' % scope.encode()
-            detail = f"The token {token.name} lacks the scope {scope}."
-            return Problem(403, "scope missing", Kind.REJECTED.value, detail, headers=((b"www-authenticate", challenge),))
+            return self._problem(403, "scope missing", f"The token {token.name} lacks the scope {scope}.", challenge)
         return token
+
+    def _secret(self, headers: Iterable[tuple[bytes, bytes]], query: bytes) -> bytes | None:
+        for name, value in headers:
+            if name == b"authorization":
+                kind, _, secret = value.strip().partition(b" ")
+                kind = kind.lower()
+                if kind not in self._schemes or not 0 < len(secret) <= HEADER_CHARS_MAX:
+                    return None
+                return _FOUND[kind](secret.strip())
+        return _in_query(query) if self.reads_query else None
+
+    def _unauthorized(self, code: str, detail: str, challenge: bytes) -> Problem:
+        return self._problem(401, code, detail, challenge, *_BASIC[b"basic" not in self._schemes :])
+
+    def _problem(self, status: int, code: str, detail: str, *challenges: bytes) -> Problem:
+        # Clients of InfluxDB read these members, and no others.
+        own = {} if self._schemes == _BEARER else {"error": detail, "message": detail}
+        headers = tuple((b"www-authenticate", challenge) for challenge in challenges)
+        return Problem(status, code, Kind.REJECTED.value, detail, headers=headers, members=own)
 
     def _add(self, words: list[str], place: str) -> None:
         if len(words) not in {3, 4}:
@@ -159,7 +204,7 @@ class TokenMiddleware:
             return
         known = extensions(scope)
         if TOKEN not in known:
-            found = self._tokens.check(scope["method"], scope["path"], scope["headers"])
+            found = self._tokens.check(scope["method"], scope["path"], scope["headers"], scope.get("query_string", b""))
             if isinstance(found, Problem):
                 await found(scope, receive, send)
                 return
@@ -167,13 +212,39 @@ class TokenMiddleware:
         await self.app(scope, receive, send)
 
 
-def _bearer(headers: Iterable[tuple[bytes, bytes]]) -> bytes | None:
-    for name, value in headers:
-        if name == b"authorization":
-            kind, _, secret = value.strip().partition(b" ")
-            fits = kind.lower() == b"bearer" and 0 < len(secret) <= SECRET_CHARS_MAX
-            return secret.strip() if fits else None
-    return None
+def _bearer(secret: bytes) -> bytes | None:
+    return secret if len(secret) <= SECRET_CHARS_MAX else None
+
+
+def _after_name(secret: bytes) -> bytes | None:
+    # InfluxDB 1.8 takes "name:password" for the token of its version 2. No secret has a colon.
+    return _bearer(secret.rpartition(b":")[2])
+
+
+def _password(encoded: bytes) -> bytes | None:
+    try:
+        _, colon, password = base64.b64decode(encoded, validate=True).partition(b":")
+    except ValueError:
+        return None
+    return _bearer(password) if colon else None
+
+
+def _in_query(query: bytes) -> bytes | None:
+    try:
+        pairs = parse_qsl(query.decode("ascii"), max_num_fields=PARAMETERS_MAX)
+    except ValueError:
+        return None
+    found = [value for name, value in pairs if name == "p"]
+    # Of two, nobody knows which one is meant.
+    return _bearer(found[0].encode()) if len(found) == 1 else None
+
+
+_FOUND: Final = {b"bearer": _bearer, b"token": _after_name, b"basic": _password}
+"""The secret in the header Authorization, by scheme; None: there is none that could be one."""
+_BEARER: Final = frozenset({b"bearer"})
+_BASIC: Final = (b'Basic realm="outlast"',)
+HEADER_CHARS_MAX: Final = 2 * SECRET_CHARS_MAX
+"""What is behind the scheme in the header: a secret with a name before it, as base64."""
 
 
 def _digest(secret: str) -> bytes | None:
@@ -182,7 +253,3 @@ def _digest(secret: str) -> bytes | None:
         return bytes.fromhex(hashed[1])
     fits = SECRET_CHARS_MIN <= len(secret) <= SECRET_CHARS_MAX and _SECRET.fullmatch(secret)
     return hashlib.sha256(secret.encode()).digest() if fits else None
-
-
-def _unauthorized(code: str, detail: str, challenge: bytes) -> Problem:
-    return Problem(401, code, Kind.REJECTED.value, detail, headers=((b"www-authenticate", challenge),))

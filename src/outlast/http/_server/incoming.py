@@ -201,7 +201,7 @@ class Incoming(HttpToolsProtocol, abc.ABC):
                 self._stop(refusals.STOPPING)
             if self._host.screen is not None:
                 method = self._parser.get_method().decode("ascii")
-                seen = self._host.screen.look(method, path_of(self.url), self.headers, self._address)
+                seen = self._host.screen.look(method, path_of(self.url), self.headers, self._address, self.url)
                 if not isinstance(seen, dict):
                     self._refuse(seen, length)
                     return

@@ -44,13 +44,14 @@ class Screen:
             app = AdmissionMiddleware(app, self._admission, ask=self._ask, body_bytes_max=bytes_max, releases=False)
         return app if self._tokens is None else TokenMiddleware(app, self._tokens)
 
-    def look(self, method: str, path: str, headers: Headers, client: str) -> dict[str, Any] | Problem | Refusal:
-        """Return what the scope has to hold of it; or why the request does not come in."""
+    def look(self, method: str, path: str, headers: Headers, client: str, url: bytes) -> dict[str, Any] | Problem | Refusal:
+        """Return what the scope has to hold of it; or why the request does not come in. `url` is its target, with the query."""
         known: dict[str, Any] = {}
         token = None
         try:
             if self._tokens is not None:
-                found = self._tokens.check(method, path, headers)
+                query = url.partition(b"?")[2] if self._tokens.reads_query else b""
+                found = self._tokens.check(method, path, headers, query)
                 if isinstance(found, Problem):
                     return found
                 known[TOKEN] = token = found

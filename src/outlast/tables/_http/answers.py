@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from outlast import OutlastError
+from outlast import OutlastError, Unavailable
 from outlast.http import problem_of
 from outlast.tables._model import PointOutcome
 
@@ -52,9 +52,13 @@ class RefusedError(Exception):
 def refused_by(error: OutlastError) -> Refused | None:
     """Return the answer to an error of ours: 429 or 503 with its first cause, 400; None for a bug, which a person has to see."""
     problem = problem_of(error)
-    if problem.status == 500:
-        return None
-    return Refused(problem.status, problem.detail, problem.retry_after_s or (SOON_S if problem.status == 503 else None))
+    status, text = problem.status, problem.detail
+    if status == 500:
+        if not isinstance(error, Unavailable):
+            return None
+        # The store is down for a reason that is for the log; for a client it is down.
+        status, text = 503, f"{error.dependency} is unavailable"
+    return Refused(status, text, SOON_S if problem.retry_after_s is None and status == 503 else problem.retry_after_s)
 
 
 class Verdict(NamedTuple):

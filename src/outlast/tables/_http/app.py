@@ -85,6 +85,10 @@ class TablesApp:
             answer = await self._answer(scope, receive, send)
         except ClientGoneError:
             return
+        except Exception:
+            # Whoever is around this answers it.
+            self._answered[500] += 1
+            raise
         if answer is not None:
             self._answered[answer.status] += 1
             await send_answer(send, answer, head=scope["method"] == "HEAD")
@@ -105,8 +109,6 @@ class TablesApp:
         except OutlastError as error:
             refused = refused_by(error)
             if refused is None:
-                # Whoever is around this answers it.
-                self._answered[500] += 1
                 raise
             return route.said(refused)
 

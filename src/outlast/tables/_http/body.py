@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import zlib
 from typing import TYPE_CHECKING, Final
 
@@ -17,7 +18,8 @@ if TYPE_CHECKING:
 BODY_BYTES_MAX: Final = 16 * 1024 * 1024
 """The largest body, before and after it is inflated: that of `outlast.http.Limits`, unless an application is told otherwise."""
 PIECE_BYTES: Final = 64 * 1024
-"""The input of a step of inflating. What is behind the end of a member is copied, and it is never more than this."""
+"""The input of a step of inflating: what is behind the end of a member is copied, and it is never more than this. A body of
+more than one step is inflated in a thread."""
 MEMBERS_MAX: Final = 1_000
 """The members of one gzip body. Each costs a step, however short it is."""
 _GZIP: Final = 16 + zlib.MAX_WBITS
@@ -47,7 +49,11 @@ async def read(receive: Receive, encoding: bytes, length: int | None, bytes_max:
         body = await _rest(message, receive, bytes_max)
     elif len(body) > bytes_max:
         raise _too_large(bytes_max)
-    return body if encoding in _PLAIN else inflated(body, encoding, bytes_max)
+    if encoding in _PLAIN:
+        return body
+    if len(body) <= PIECE_BYTES:
+        return inflated(body, encoding, bytes_max)
+    return await asyncio.to_thread(inflated, body, encoding, bytes_max)
 
 
 async def _rest(message: Message, receive: Receive, bytes_max: int) -> bytes:
@@ -89,7 +95,7 @@ def inflated(body: bytes, encoding: bytes, bytes_max: int) -> bytes:
         if inflater.eof:
             place -= len(inflater.unused_data)
             # Some senders fill up the last member with zeros.
-            if wbits != _GZIP or body.count(0, place) == len(body) - place:
+            if wbits != _GZIP or place == len(body) or (body[place] == 0 and body.count(0, place) == len(body) - place):
                 break
             members += 1
             if members > MEMBERS_MAX:

@@ -56,10 +56,11 @@ class LineParser:
         """Parse a body whose times have this unit; None: guessed by size, time by time.
 
         A line without a time gets `untimed_ns`. Never raises for what a body holds: `refused` has the first 1,000 bad lines with
-        line and column, and `points` counts them all.
+        line and column, and `points` counts them all. Bytes that are no UTF-8 are refused with their line. May be called by
+        several threads at once.
         """
         reading = _Reading(self._known, self._heads, self._plans, unit_ns, untimed_ns)
-        return reading.read(_lines_of(body))
+        return reading.read(body.removeprefix(_BOM).decode("utf-8", "surrogateescape"))
 
 
 class _Reading:
@@ -78,17 +79,29 @@ class _Reading:
         self._plans: Final = plans
         self._unit_ns: Final = unit_ns
         self._untimed_ns: Final = untimed_ns
-        self._shapes: Final[dict[tuple[str, tuple[str, ...], tuple[Any, ...]], Rows]] = {}
+        self._rows: Final[list[Rows]] = []
         self._sinks: Final[dict[Plan, Sink]] = {}
         self._refused: Final[list[PointRefusal]] = []
         self._refused_count = 0
 
-    def read(self, lines: list[str]) -> Parsed:
-        """Read all lines."""
+    def read(self, text: str) -> Parsed:
+        """Read a whole body."""
+        lines = _cut(text.split("\n"), text)
+        place = self._read_lines(lines, 0, is_exact='"' not in text and "\\" not in text)
+        if place < len(lines):
+            self._read_lines(_borders(text, place), place, is_exact=True)
+        points = sum(len(rows.rows) for rows in self._rows) + self._refused_count
+        return Parsed(self._rows, self._refused, points)
+
+    def _read_lines(self, lines: list[str], place: int, *, is_exact: bool) -> int:
+        """Read lines, the first of which follows on line `place`, and return the number of the last one that was read.
+
+        Where a line may be the beginning of a longer one (`is_exact` is false), this ends before the first that has to be read
+        slowly and may be open: what the fast way takes is whole.
+        """
         heads, sinks, untimed_ns, unit_ns = self._heads, self._sinks, self._untimed_ns, self._unit_ns
         # The guess of a unit never leads out of range, so that for "auto" the bounds are those of nanoseconds.
         first, last = -(-TIME_MIN_NS // (unit_ns or 1)), TIME_MAX_NS // (unit_ns or 1)
-        place = 0
         for line in lines:
             place += 1
             head, _, rest = line.partition(" ")
@@ -98,29 +111,30 @@ class _Reading:
                     continue
                 entry, rest = self._find_head(line, head, rest)
             series, tried = entry
-            found = tried.last.match(rest) or tried.find(rest)
-            if found is None:
-                self._read_line(line, place)
-                continue
-            texts = found.groups()
             plan = tried.last
-            time_ns = untimed_ns
-            if (stamp := texts[-1]) is not None:
-                time = int(stamp)
-                if not first <= time <= last:
-                    self._read_line(line, place)
-                    continue
-                time_ns = time * (unit_ns or guessed_unit(time))
-            try:
-                row = plan.row(series, time_ns, texts)
-            except ValueError:
+            found = plan.match(rest)
+            if found is None:
+                plan, found = tried.find(rest)
+            row = None
+            if found is not None:
+                texts = found.groups()
+                stamp = texts[-1]
+                try:
+                    if stamp is None:
+                        row = plan.row(series, untimed_ns, texts)
+                    elif first <= (time := int(stamp)) <= last:
+                        row = plan.row(series, time * (unit_ns or guessed_unit(time)), texts)
+                except ValueError:
+                    pass  # A float with several points, which the slow way finds again.
+            if row is not None:
+                sink = sinks.get(plan) or self._sink(plan)
+                sink[0](row)
+                sink[1](place)
+            elif is_exact or ('"' not in line and "\\" not in line):
                 self._read_line(line, place)
-                continue
-            sink = sinks.get(plan) or self._sink(plan)
-            sink[0](row)
-            sink[1](place)
-        rows = list(self._shapes.values())
-        return Parsed(rows, self._refused, sum(len(shape.rows) for shape in rows) + self._refused_count)
+            else:
+                return place - 1
+        return place
 
     def _find_head(self, line: str, head: str, rest: str) -> tuple[tuple[Series, Tried], str]:
         """Look further for a head: one that holds an escaped space, or that was not used of late."""
@@ -130,11 +144,12 @@ class _Reading:
 
     def _sink(self, plan: Plan) -> Sink:
         """Return what takes rows of a plan, and their places."""
-        key = (plan.table, plan.names, plan.types)
-        shape = self._shapes.get(key)
-        if shape is None:
-            shape = self._shapes[key] = Rows(*key)
-        sink = self._sinks[plan] = (shape.rows.append, shape.places.append)
+        sink = self._sinks.get(plan.base)
+        if sink is None:
+            rows = Rows(plan.table, plan.names, plan.types, [], [])
+            self._rows.append(rows)
+            sink = self._sinks[plan.base] = (rows.rows.append, rows.places.append)
+        self._sinks[plan] = sink
         return sink
 
     def _read_line(self, line: str, place: int) -> None:
@@ -146,7 +161,8 @@ class _Reading:
         except LineError as wrong:
             self._refuse(line, place, wrong)
             return
-        plan = self._plans.seen(series.table, body.names, body.kinds)
+        plan = self._plans.of(series.table, body.names, body.kinds)
+        self._plans.note(plan)
         add_row, add_place = self._sinks.get(plan) or self._sink(plan)
         add_row([series, time_ns, *body.values])
         add_place(place)
@@ -182,18 +198,19 @@ def _clean(text: str) -> str:
     return text.encode("utf-8", "replace").decode()
 
 
-def _lines_of(body: bytes) -> list[str]:
-    """Split a body into lines; after one that holds newlines stand as many empty ones, so that an index is a number of a line.
+def _borders(text: str, place: int) -> list[str]:
+    """Split a text after its first `place` newlines, each the end of a line, into lines that may hold newlines.
 
-    Bytes that are no UTF-8 stay in their lines as lone surrogates, which the checks of names and values refuse.
+    After one that does stand as many empty ones, so that an index is a number of a line.
     """
-    text = body.removeprefix(_BOM).decode("utf-8", "surrogateescape")
-    if '"' in text or "\\" in text:
-        lines: list[str] = []
-        for line in _LINE.findall(text):
-            lines.append(line)
-            if "\n" in line:
-                lines += [""] * line.count("\n")
-    else:
-        lines = text.split("\n")
+    start = sum(len(line) + 1 for line in text.split("\n", place)[:place])
+    lines: list[str] = []
+    for line in _LINE.findall(text, start):
+        lines.append(line)
+        if "\n" in line:
+            lines += [""] * line.count("\n")
+    return _cut(lines, text)
+
+
+def _cut(lines: list[str], text: str) -> list[str]:
     return [line.removesuffix("\r") for line in lines] if "\r" in text else lines

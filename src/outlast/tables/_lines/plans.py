@@ -55,26 +55,29 @@ def _no_match(_text: str) -> None:
 
 
 class Plan:
-    """A shape as lines have it: names and kinds in their order. `match` reads fields and time, `row` makes the row of them."""
+    """A shape as lines have it: names and kinds in their order. `match` reads fields and time, `row` makes the row of them.
 
-    __slots__ = ("kinds", "match", "names", "row", "seen", "table")
+    `base` is the plan whose rows are of the same shape: integers with and without a sign are of one type.
+    """
 
-    def __init__(self, table: str, names: tuple[str, ...], kinds: str) -> None:
+    __slots__ = ("base", "kinds", "match", "names", "row", "seen", "table", "types")
+
+    def __init__(self, table: str, names: tuple[str, ...], kinds: str, base: Plan | None = None) -> None:
         self.table: Final = table
         self.names: Final = names
         self.kinds: Final = kinds
+        self.types: Final = tuple(TYPES[kind] for kind in kinds)
+        self.base: Final = base or self
         self.match: Match = _no_match
         self.row: Row = _no_row
         self.seen = 0
 
-    @property
-    def types(self) -> tuple[FieldType, ...]:
-        """The types of its fields."""
-        return tuple(TYPES[kind] for kind in self.kinds)
-
 
 class Tried:
-    """The plans of one table that have a pattern: `last`, which fitted the last line, and up to eight with it."""
+    """The plans of one table that have a pattern: `last`, which fitted the last line, and up to eight with it.
+
+    Any thread may change it while another reads: what was read of it together is kept in local names.
+    """
 
     __slots__ = ("last", "plans")
 
@@ -82,13 +85,13 @@ class Tried:
         self.last = NO_PLAN
         self.plans: tuple[Plan, ...] = ()
 
-    def find(self, text: str) -> re.Match[str] | None:
+    def find(self, text: str) -> tuple[Plan, re.Match[str] | None]:
         """Try all on fields and time; the one that fits is `last` then."""
         for plan in self.plans:
             if (found := plan.match(text)) is not None:
                 self.last = plan
-                return found
-        return None
+                return plan, found
+        return NO_PLAN, None
 
 
 class Plans:
@@ -108,22 +111,27 @@ class Plans:
             self._tables.put(table, found)
         return found
 
-    def seen(self, table: str, names: tuple[str, ...], kinds: str) -> Plan:
-        """Return the plan of a shape of which a line was read the slow way."""
+    def of(self, table: str, names: tuple[str, ...], kinds: str) -> Plan:
+        """Return the plan of a shape."""
         key = (table, names, kinds)
         plan = self._shapes.get(key)
         if plan is None:
-            plan = Plan(table, names, kinds)
+            base = self.of(table, names, kinds.replace("u", "i")) if "u" in kinds else None
+            plan = Plan(table, names, kinds, base)
             self._shapes.put(key, plan)
-        plan.seen += 1
-        if plan.seen == SEEN_MIN and len(names) <= FIELDS_MAX and not any(map(_ESCAPED, names)):
-            self._compile(plan)
         return plan
+
+    def note(self, plan: Plan) -> None:
+        """Count a line that was read the slow way; a plan of which there are many gets a pattern."""
+        plan.seen += 1
+        if plan.seen == SEEN_MIN and len(plan.names) <= FIELDS_MAX and not any(map(_ESCAPED, plan.names)):
+            self._compile(plan)
 
     def _compile(self, plan: Plan) -> None:
         fields = ",".join(f"{re.escape(name)}={_PATTERNS[kind]}" for name, kind in zip(plan.names, plan.kinds, strict=True))
         pattern = re.compile(fields + _TIME)
-        plan.match, plan.row = pattern.fullmatch, _row_of(plan.kinds)
+        plan.row = _row_of(plan.kinds)
+        plan.match = pattern.fullmatch
         tried = self.tried(plan.table)
         tried.plans = (plan, *(other for other in tried.plans if other.match is not _no_match))[:TRIED_MAX]
         tried.last = plan

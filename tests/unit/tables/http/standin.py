@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
@@ -20,9 +21,12 @@ class Lines:
     """A parser that takes each line for a point, but for those that begin with "bad"."""
 
     units: list[int | None] = field(default_factory=list[int | None])
+    threads: list[bool] = field(default_factory=list[bool])
+    """Whether each body was parsed on the thread of the event loop."""
 
     def parse(self, body: bytes, *, unit_ns: int | None, untimed_ns: int | None = None) -> Parsed:
         self.units.append(unit_ns)
+        self.threads.append(threading.current_thread() is threading.main_thread())
         lines = body.decode().splitlines()
         return Parsed(
             refused=[bad_line(number, text) for number, text in enumerate(lines, 1) if text.startswith("bad")], points=len(lines)

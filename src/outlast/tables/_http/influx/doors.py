@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from outlast.tables._http.influx.targets import Target
     from outlast.tables._model import Written
 
+THREAD_BYTES: Final = 256 * 1024
+"""A larger body is parsed in a thread: that takes more than some 10 ms, for which others would wait."""
 NAMES_KEPT: Final = 1_000
 """Names of databases that clients have used, for SHOW DATABASES where every name is taken; the oldest go."""
 FORM_BYTES_MAX: Final = 64 * 1024
@@ -89,7 +92,10 @@ class _Doors:
         body = await request.body(app.body_bytes_max)
         if not body and api.empty:
             raise RefusedError(400, api.empty)
-        parsed = tables.lines.parse(body, unit_ns=target.unit_ns)
+        if len(body) <= THREAD_BYTES:
+            parsed = tables.lines.parse(body, unit_ns=target.unit_ns)
+        else:
+            parsed = await asyncio.to_thread(tables.lines.parse, body, unit_ns=target.unit_ns)
         written = await tables.write_parsed(
             parsed, client=request.client, durable=target.durable, whole=target.whole, deadline_s=request.deadline_s
         )

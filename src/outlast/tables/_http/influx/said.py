@@ -99,7 +99,7 @@ def _partial(written: Written, cause: PointRefusal | None) -> str:
     others = (refusal for refusal in written.refused if refusal is not cause)
     reasons = [_reason(refusal) for refusal in (*first, *others)][:REASONS_MAX]
     dropped = written.points - written.stored
-    more = f" (and {len(written.refused) - REASONS_MAX:,} more)" if len(written.refused) > REASONS_MAX else ""
+    more = f" (and {dropped - len(reasons):,} more)" if dropped > len(reasons) else ""
     return f"partial write: {'; '.join(reasons)}{more} dropped={dropped}"
 
 

@@ -5,39 +5,16 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from outlast.tables._errors import InvalidQueryError
 from outlast.tables._http.answers import RefusedError
 from outlast.tables._http.request import parameters
+from outlast.tables._lines.units import unit_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 TARGETS_KEPT: Final = 256
 """Queries that were read lately: reading one costs more than looking it up."""
-UNITS_1: Final = {
-    "": 1,
-    "n": 1,
-    "ns": 1,
-    "u": 1_000,
-    "ms": 1_000_000,
-    "s": 1_000_000_000,
-    "m": 60_000_000_000,
-    "h": 3_600_000_000_000,
-}
-UNITS_2: Final = {"": 1, "ns": 1, "us": 1_000, "ms": 1_000_000, "s": 1_000_000_000}
-UNITS_3: Final[Mapping[str, int | None]] = {
-    "": None,
-    "auto": None,
-    "s": 1_000_000_000,
-    "second": 1_000_000_000,
-    "millisecond": 1_000_000,
-    "ms": 1_000_000,
-    "microsecond": 1_000,
-    "u": 1_000,
-    "us": 1_000,
-    "n": 1,
-    "nanosecond": 1,
-    "ns": 1,
-}
 _BOOLEANS: Final = {"true": True, "false": False}
 
 
@@ -56,10 +33,11 @@ def target_1(query: Mapping[str, str]) -> Target:
     database = query.get("db", "")
     if not database:
         raise RefusedError(400, "database is required")
-    precision = query.get("precision", "")
-    if precision not in UNITS_1:
-        raise RefusedError(400, f'invalid precision "{precision[:20]}" (use n, u, ms, s, m or h)')
-    return Target(database, UNITS_1[precision])
+    precision = query.get("precision")
+    try:
+        return Target(database, unit_of("v1", precision))
+    except InvalidQueryError:
+        raise RefusedError(400, f'invalid precision "{_cut(precision)}" (use n, u, ms, s, m or h)') from None
 
 
 def target_2(query: Mapping[str, str]) -> Target:
@@ -67,10 +45,10 @@ def target_2(query: Mapping[str, str]) -> Target:
     bucket = query.get("bucket", "")
     if not bucket:
         raise RefusedError(400, "missing bucket value")
-    precision = query.get("precision", "")
-    if precision not in UNITS_2:
-        raise RefusedError(400, "invalid precision; valid precision units are ns, us, ms, and s")
-    return Target(bucket, UNITS_2[precision])
+    try:
+        return Target(bucket, unit_of("v2", query.get("precision")))
+    except InvalidQueryError:
+        raise RefusedError(400, "invalid precision; valid precision units are ns, us, ms, and s") from None
 
 
 def target_3(query: Mapping[str, str]) -> Target:
@@ -78,12 +56,16 @@ def target_3(query: Mapping[str, str]) -> Target:
     database = query.get("db", "")
     if not database:
         raise RefusedError(400, "missing query parameter 'db'")
-    precision = query.get("precision", "")
-    if precision not in UNITS_3:
-        known = ", ".join(f"`{name}`" for name in UNITS_3 if name)
-        raise RefusedError(400, f"serde error: unknown variant `{precision[:20]}`, expected one of {known}")
+    try:
+        unit_ns = unit_of("v3", query.get("precision"))
+    except InvalidQueryError as error:
+        raise RefusedError(400, str(error)) from None
     whole = not _boolean(query, "accept_partial", unless=True)
-    return Target(database, UNITS_3[precision], whole, durable=not _boolean(query, "no_sync", unless=False))
+    return Target(database, unit_ns, whole, durable=not _boolean(query, "no_sync", unless=False))
+
+
+def _cut(value: str | None) -> str:
+    return (value or "")[:20]
 
 
 def _boolean(query: Mapping[str, str], name: str, *, unless: bool) -> bool:

@@ -123,10 +123,9 @@ def shape(
     """See the port."""
     known = table(st, name)
     record = known or _recorded(st, name, retention_s, now)
-    there = st.rows("SELECT name, pk FROM pragma_table_info(?, 'main')", record.stored)
-    if there and (known is None or not {("series", 1), ("time", 2)} <= set(there)):
+    columns, is_ours = _columns(st, record.stored)
+    if columns and (known is None or not is_ours):
         raise _taken(st, record)
-    columns = [row[0] for row in there]
     plan = plan_fields(record.fields, wanted, fields_max, ascii_folded, columns)
     is_made = _make(st, record, plan, columns)
     first = len(record.fields)
@@ -139,6 +138,12 @@ def shape(
     if is_made or plan.widened:
         st.run(_CHANGED)
     return TableRecord(record.id, record.name, record.stored, plan.fields, record.retention_s, record.created_at)
+
+
+def _columns(st: Statements, stored: str) -> tuple[list[str], bool]:
+    """Return the columns of what has a name, and whether it is made as ours are: it is no view, and no other table."""
+    found = st.rows("SELECT name, pk FROM pragma_table_info(?, 'main')", stored)
+    return [row[0] for row in found], {("series", 1), ("time", 2)} <= set(found)
 
 
 def _recorded(st: Statements, name: str, retention_s: float | None, now: float) -> TableRecord:
@@ -194,16 +199,16 @@ def begin_drop(st: Statements, name: str) -> bool:
     found = table(st, name)
     if found is None:
         return False
-    stored = f"outlast_dropped_{found.id}"
-    # Else SQLite rewrites the views of others that read the table, and fails for any view that is broken.
-    st.run("PRAGMA legacy_alter_table = ON")
-    try:
-        st.run(f"ALTER TABLE main.{quoted(found.stored)} RENAME TO {quoted(stored)}")
-    except apsw.SQLError:
-        # Somebody has dropped it by hand, or put a view there: what is left of it is the catalogue's.
-        stored = ""
-    finally:
-        st.run("PRAGMA legacy_alter_table = OFF")
+    stored = ""
+    # Somebody may have dropped it by hand, or put something else there. Then what is left of it is the catalogue's.
+    if _columns(st, found.stored)[1]:
+        stored = f"outlast_dropped_{found.id}"
+        # Else SQLite rewrites the views of others that read the table, and fails for any view that is broken.
+        st.run("PRAGMA legacy_alter_table = ON")
+        try:
+            st.run(f"ALTER TABLE main.{quoted(found.stored)} RENAME TO {quoted(stored)}")
+        finally:
+            st.run("PRAGMA legacy_alter_table = OFF")
     st.run("INSERT INTO outlast_tables_dropped VALUES (?, ?)", found.id, stored)
     st.run("DELETE FROM outlast_columns WHERE table_id = ?", found.id)
     st.run("DELETE FROM outlast_tables WHERE id = ?", found.id)

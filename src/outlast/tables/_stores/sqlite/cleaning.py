@@ -76,8 +76,11 @@ def clear_some(st: Statements) -> bool:
     table_id, stored = found
     if stored:
         # One with few rows is dropped at once.
-        last = f"SELECT series, time FROM main.{quoted(stored)} ORDER BY series, time LIMIT 1 OFFSET ?"
-        if st.run(f"DELETE FROM main.{quoted(stored)} WHERE (series, time) <= ({last})", ROWS_A_STEP - 1):
+        last = st.row(f"SELECT series, time FROM main.{quoted(stored)} ORDER BY series, time LIMIT 1 OFFSET ?", ROWS_A_STEP - 1)
+        if last is not None:
+            # Two statements, for SQLite uses the key for each of them, and for none that compares pairs.
+            st.run(f"DELETE FROM main.{quoted(stored)} WHERE series < ?", last[0])
+            st.run(f"DELETE FROM main.{quoted(stored)} WHERE series = ? AND time <= ?", *last)
             return True
         st.run(f"DROP TABLE main.{quoted(stored)}")
         st.run("UPDATE outlast_tables_dropped SET stored = '' WHERE table_id = ?", table_id)

@@ -1,0 +1,253 @@
+"""The making of what tables lack: one procedure at a time for a table, however many bodies want it, and a memory of refusals."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final
+
+from outlast import Fault, Kind, Scope, Stopping, Unavailable
+from outlast.procedures import ProcedureFailedError, ProcedureRefused, WaitTimeoutError
+from outlast.tables._model import FieldType, PointOutcome
+from outlast.tables._schema.limits import fields_refusal, table_refusal
+from outlast.tables._schema.shape_procedures import SHAPE_KIND, lock_of, payload_of
+from outlast.tables._schema.verdict import RETRY_S, SOURCE, PointsRefusal, later, never, of_unavailable, waiting
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+
+    from outlast.procedures import Procedures
+    from outlast.tables._limits import TableLimits
+    from outlast.tables._schema.catalogue import Catalogue, Known
+    from outlast.tables._schema.rates import Rates
+    from outlast.tables._stores.port import TableStore
+
+DEADLINE_S: Final = 5.0
+"""A procedure that has not begun by then is dropped; one that has not ended by then is waited for by nobody new."""
+FLIGHT_S_MAX: Final = 60.0
+REMEMBER_S: Final = 1.0
+"""A refusal is answered from here for so long at most, so that what a person mends is seen soon."""
+REMEMBERED_MAX: Final = 10_000
+FULL_S: Final = 60.0
+"""For so long a table whose store has no room for another field is not asked for one."""
+PAYLOAD_BYTES: Final = 32 * 1024
+"""The names of fields in one payload: half of what a procedure takes. What is more follows in the next."""
+WIDENS: Final = (FieldType.INTEGER, FieldType.FLOAT)
+PERSON_KINDS: Final = frozenset({Kind.PERMANENT, Kind.REJECTED})
+
+
+class Flight:
+    """The making of a table, or of fields of it. Whoever joined looks again when it has landed."""
+
+    __slots__ = ("asked", "began_at", "is_new", "mends", "slow", "task")
+
+    def __init__(self, asked: dict[str, FieldType], began_at: float, *, is_new: bool) -> None:
+        self.asked = asked
+        self.began_at = began_at
+        self.is_new = is_new
+        self.mends = False
+        """Have it made whatever the catalogue says."""
+        self.slow: Fault | None = None
+        """The cause for which it takes so long."""
+        self.task: asyncio.Task[PointsRefusal | None] | None = None
+
+
+class Shaper:
+    """Has tables and fields made. On the event loop's thread only."""
+
+    def __init__(
+        self,
+        store: TableStore,
+        catalogue: Catalogue,
+        limits: TableLimits,
+        rates: Rates,
+        *,
+        retention_s: float | None,
+        begin: Callable[[], Awaitable[Procedures]],
+    ) -> None:
+        """`begin` is awaited for the procedures before one is submitted: where no service runs them, something has to."""
+        self._store = store
+        self._catalogue = catalogue
+        self._limits = limits
+        self._rates = rates
+        self._retention_s = retention_s
+        self._begin = begin
+        self._flights: dict[str, Flight] = {}
+        self._wanted: dict[str, dict[str, FieldType]] = {}
+        """Fields that the next flight of a table takes along."""
+        self._refused: dict[str, tuple[PointsRefusal, float]] = {}
+        """By table, until when its last refusal is the answer."""
+
+    @property
+    def waiting(self) -> int:
+        """The number of tables that are being made or changed."""
+        return len(self._flights)
+
+    @property
+    def refused(self) -> int:
+        """The number of tables whose last making was refused, as far as that is remembered."""
+        return len(self._refused)
+
+    async def close(self) -> None:
+        """Drop what is under way: the procedures go on, or are done by another process."""
+        tasks = [flight.task for flight in self._flights.values() if flight.task is not None]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+
+    def ask(self, table: str, lacks: Mapping[str, FieldType], *, mend: bool = False) -> Flight | PointsRefusal:
+        """Return the flight that may bring what a table lacks, or a refusal, which costs the store nothing.
+
+        `mend`: have it made even if the catalogue has it all: the store has found that something is missing all the same.
+        """
+        now = asyncio.get_running_loop().time()
+        if (refusal := self._remembered(now, table)) is not None:
+            return refusal
+        known = self._catalogue.get(table)
+        flight = self._flights.get(table)
+        if flight is not None and now - flight.began_at >= DEADLINE_S:
+            return _slow(table, now - flight.began_at, flight.slow)
+        asked = {} if flight is None else flight.asked
+        if flight is not None and all(asked.get(field) is value for field, value in lacks.items()):
+            return flight
+        if (refusal := self._limited(now, table, known, lacks, flight)) is not None:
+            return refusal
+        wanted = self._wanted.setdefault(table, {})
+        for field, value in lacks.items():
+            wanted.setdefault(field, value)
+        if flight is None:
+            flight = self._start(now, table)
+        flight.mends = flight.mends or mend
+        return flight
+
+    def _remembered(self, now: float, table: str) -> PointsRefusal | None:
+        found = self._refused.get(table)
+        if found is None:
+            return None
+        refusal, until = found
+        if now < until:
+            return refusal
+        del self._refused[table]
+        return None
+
+    def _limited(
+        self, now: float, table: str, known: Known | None, lacks: Mapping[str, FieldType], flight: Flight | None
+    ) -> PointsRefusal | None:
+        """Return the limit that what is new meets."""
+        limits = self._limits
+        if known is None and flight is None:
+            making = sum(each.is_new for each in self._flights.values())
+            refusal = table_refusal(table, len(self._catalogue) + making, limits) or self._rates.table(now, table)
+            if refusal is not None:
+                return refusal
+        present = set(self._wanted.get(table, ()))
+        present.update(known.types if known is not None else (), flight.asked if flight is not None else ())
+        new = [field for field in lacks if field not in present]
+        if not new:
+            return None
+        if known is not None and now < known.full_until:
+            return self._full(table, new[0])
+        fields_max = min(limits.fields_max, self._store.fields_limit)
+        refusal = fields_refusal(table, present, lacks, fields_max)
+        if refusal is not None:
+            return refusal
+        refusals = (self._rates.field(now, table, field) for field in new)
+        return next((each for each in refusals if each is not None), None)
+
+    def _full(self, table: str, field: str) -> PointsRefusal:
+        reason = (
+            f"field {field!r} of table {table!r} cannot be added: the store has no room for another field of this table "
+            f"(fields that were dropped may count, limit {self._store.fields_limit})"
+        )
+        return never("fields_max", reason, "write other things into other tables")
+
+    def _start(self, now: float, table: str) -> Flight:
+        fields: dict[str, FieldType] = {}
+        size = 0
+        wanted = self._wanted.pop(table)
+        for field, value in wanted.items():
+            size += len(field.encode()) + 16
+            if fields and size > PAYLOAD_BYTES:
+                self._wanted.setdefault(table, {})[field] = value
+            else:
+                fields[field] = value
+        flight = Flight(fields, now, is_new=self._catalogue.get(table) is None)
+        self._flights[table] = flight
+        flight.task = asyncio.create_task(self._fly(table, flight), name=f"outlast tables shape {table}")
+        flight.task.add_done_callback(lambda _: self._landed(table))
+        return flight
+
+    def _landed(self, table: str) -> None:
+        flight = self._flights.pop(table)
+        task = flight.task
+        if task is None or task.cancelled():
+            self._wanted.pop(table, None)
+            return
+        now = asyncio.get_running_loop().time()
+        refusal = task.result()
+        if refusal is not None:
+            # What others wanted meanwhile is refused with it, and asked for again when they come again.
+            self._wanted.pop(table, None)
+            until = now + min(REMEMBER_S, refusal.fault.retry_after_s or REMEMBER_S)
+            if len(self._refused) >= REMEMBERED_MAX:
+                del self._refused[next(iter(self._refused))]
+            self._refused[table] = (refusal, until)
+        elif self._wanted.get(table):
+            self._start(now, table)
+
+    # One flight.
+
+    async def _fly(self, table: str, flight: Flight) -> PointsRefusal | None:
+        """Look whether it is there by now, else have it made. Return the refusal for whoever still lacks something."""
+        try:
+            known = self._catalogue.told(table, await self._store.table(table))
+            if known is not None and not flight.mends and not _lacking(known, flight.asked):
+                return None
+            return await self._made(table, flight, await self._begin())
+        except Stopping as exc:
+            return later("stopping", str(exc), kind=Kind.STOPPING)
+        except Exception as exc:  # noqa: BLE001 - whatever it is, it is the answer to those who wait
+            return self._refusal(exc)
+
+    async def _made(self, table: str, flight: Flight, procedures: Procedures) -> PointsRefusal | None:
+        fields_max = min(self._limits.fields_max, self._store.fields_limit)
+        payload = payload_of(flight.asked, fields_max, self._retention_s)
+        handle = await procedures.submit(SHAPE_KIND, table, payload, deadline_s=DEADLINE_S, locks=[lock_of(table)])
+        asked: list[str] | None = None
+        while asked is None:
+            try:
+                asked = await handle.wait(DEADLINE_S)
+            except WaitTimeoutError:
+                now = asyncio.get_running_loop().time()
+                flight.slow = (await procedures.explain(SHAPE_KIND, table)).fault
+                if now - flight.began_at >= FLIGHT_S_MAX:
+                    return _slow(table, now - flight.began_at, flight.slow)
+        known = self._catalogue.told(table, await self._store.table(table))
+        if known is not None and any(field not in known.types for field in flight.asked if field in asked):
+            # It was asked for and left out: the store has no room for it.
+            known.full_until = asyncio.get_running_loop().time() + FULL_S
+        return None
+
+    def _refusal(self, exc: Exception) -> PointsRefusal:
+        """Return the refusal for a making that came to nothing: a person has to act, or it may pass."""
+        if isinstance(exc, ProcedureRefused):
+            by_key = exc.why in {"failing", "probe", "cause"}
+            outcome = PointOutcome.PERSON if by_key and exc.fault.kind in PERSON_KINDS else PointOutcome.LATER
+            return PointsRefusal(outcome, waiting(exc.fault, exc.retry_after_s))
+        if isinstance(exc, ProcedureFailedError):
+            outcome = PointOutcome.PERSON if exc.fault.kind in PERSON_KINDS else PointOutcome.LATER
+            return PointsRefusal(outcome, waiting(exc.fault, exc.fault.retry_after_s or RETRY_S))
+        if isinstance(exc, Unavailable):
+            return of_unavailable(exc)
+        return of_unavailable(self._store.dependency.refusal(exc))
+
+
+def _lacking(known: Known, asked: Mapping[str, FieldType]) -> dict[str, FieldType]:
+    return {field: value for field, value in asked.items() if field not in known.types or (known.types[field], value) == WIDENS}
+
+
+def _slow(table: str, seconds: float, cause: Fault | None) -> PointsRefusal:
+    if cause is not None:
+        return PointsRefusal(PointOutcome.LATER, waiting(cause, RETRY_S))
+    reason = f"table {table!r} has not been made or changed within {seconds:.1f} s; that goes on"
+    return PointsRefusal(PointOutcome.LATER, Fault(Kind.TRANSIENT, "not made", reason, SOURCE, Scope.CALL, RETRY_S))

@@ -1,0 +1,400 @@
+"""The way of one body: plan its rows, have made what its tables lack, put them in line, and say what became of them."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, Final
+
+from outlast import Stopping, Unavailable
+from outlast.tables._model import Parsed, Rows
+from outlast.tables._schema.limits import future_refusal, old_refusal, time_bounds
+from outlast.tables._schema.plan import FIRST
+from outlast.tables._schema.shaping import Flight
+from outlast.tables._schema.verdict import RETRY_S, PointsRefusal, later, never, of_unavailable
+from outlast.tables._writing.line import Group, Item
+from outlast.tables._writing.outcomes import Outcomes
+from outlast.tables._writing.writer import ROWS_MAX
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Iterable, Sequence
+
+    from outlast.tables._limits import TableLimits
+    from outlast.tables._model import Written
+    from outlast.tables._schema.catalogue import Catalogue, Known
+    from outlast.tables._schema.plan import Plan
+    from outlast.tables._schema.shaping import Shaper
+    from outlast.tables._stores.port import TableStore
+    from outlast.tables._writing.line import Line
+    from outlast.tables._writing.tally import Tally
+
+ROUNDS: Final = 6
+"""A body looks again so often at what its tables lack: what others make or drop meanwhile may want another round."""
+UNSYNCED_S: Final = 60.0
+"""A body whose sender has its answer is given up after so long."""
+STALE_MAX: Final = 3
+"""Rows are planned again so often because their table was not as it was known."""
+
+
+class Desk:
+    """All that bodies need on their way. One for each `Tables`."""
+
+    def __init__(
+        self,
+        store: TableStore,
+        catalogue: Catalogue,
+        shaper: Shaper,
+        line: Line,
+        limits: TableLimits,
+        tally: Tally,
+        now_ns: Callable[[], int],
+    ) -> None:
+        self.store = store
+        self.catalogue = catalogue
+        self.shaper = shaper
+        self.line = line
+        self.limits = limits
+        self.tally = tally
+        self.now_ns = now_ns
+        self.unsynced: set[asyncio.Task[None]] = set()
+        """Bodies whose senders have their answer already. As the line is bounded, so are they."""
+
+    async def close(self) -> None:
+        """Drop what nobody waits for."""
+        tasks = list(self.unsynced)
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+
+
+class Body:
+    """One body on its way."""
+
+    def __init__(self, desk: Desk, parsed: Parsed, *, deadline_s: float, durable: bool) -> None:
+        self._desk = desk
+        self._parsed = parsed
+        self._deadline_s = deadline_s
+        self._until = asyncio.get_running_loop().time() + deadline_s
+        self._durable = durable
+        self._now_ns = desk.now_ns()
+        self._stale_left = STALE_MAX
+        self._outcomes = Outcomes(parsed)
+
+    def refuse(self, refusal: PointsRefusal) -> Written:
+        """Refuse all of it."""
+        for rows in self._parsed.rows:
+            self._outcomes.refuse(rows.places, refusal)
+        return self._outcomes.written(self._desk.tally)
+
+    async def write(self) -> Written:
+        """Bring what can be stored to the store, each table without a wait for another."""
+        await self._through(self._parsed.rows, ROUNDS)
+        return self._outcomes.written(self._desk.tally)
+
+    async def write_whole(self) -> Written:
+        """Bring everything to the store in one piece, or nothing if anything is refused."""
+        rows, outcomes = self._parsed.rows, self._outcomes
+        for _ in range(ROUNDS + STALE_MAX):
+            if outcomes:
+                break
+            groups, lacking = self._planned(rows)
+            flights = [self._asked(each)[0] for each in lacking.values()]
+            for flight, each in zip(flights, lacking.values(), strict=True):
+                refusal = None if flight is None else await self._landed(flight)
+                if refusal is not None:
+                    self._refuse_lacking(each, refusal)
+            if outcomes or lacking:
+                continue
+            item = Item(groups, whole=True)
+            if not groups or await self._stored([item]) or outcomes:
+                break
+            rows = _restored([*item.groups, *item.stale])
+            if (refusal := await self._looked(rows)) is not None:
+                outcomes.refuse(rows[0].places, refusal)
+        else:
+            self._refuse_unsettled(rows)
+        return outcomes.none(self._desk.tally) if outcomes else outcomes.written(self._desk.tally)
+
+    # The plan.
+
+    async def _through(self, rows: Sequence[Rows], rounds: int) -> None:
+        groups, lacking = self._planned(rows)
+        ways: list[Coroutine[Any, Any, None]] = [self._shaped(each, rounds) for each in lacking.values()]
+        if not ways:
+            await self._in_line(groups, rounds)
+            return
+        ways.append(self._in_line(groups, rounds))
+        await asyncio.gather(*ways)
+
+    def _planned(self, rows: Iterable[Rows]) -> tuple[list[Group], dict[str, list[Rows]]]:
+        """Return what can go in line, and by table what cannot yet. What never can is refused."""
+        groups: list[Group] = []
+        lacking: dict[str, list[Rows]] = {}
+        get = self._desk.catalogue.get
+        for each in rows:
+            known = get(each.table)
+            plan = None if known is None else known.plan(each.fields, each.types)
+            if known is None or plan is None or plan.lacks:
+                lacking.setdefault(each.table, []).append(each)
+            elif plan.conflict:
+                self._outcomes.refuse(each.places, never("type", plan.conflict))
+            elif (group := self._prepared(known, plan, each)) is not None:
+                groups.append(group)
+        return (self._held_back(groups, lacking) if lacking else groups), lacking
+
+    def _held_back(self, groups: list[Group], lacking: dict[str, list[Rows]]) -> list[Group]:
+        """Return the groups that need not wait for rows of their table that lack something; the others are put to those.
+
+        Of two points with the same key the later one wins, so those of a key go together.
+        """
+        free: list[Group] = []
+        for group in groups:
+            others = lacking.get(group.known.record.name, ())
+            keys = {(row[0], self._now_ns if row[1] is None else row[1]) for each in others for row in each.rows}
+            if keys and any((row[0], row[1]) in keys for row in group.rows):
+                lacking[group.known.record.name] += _restored([group])
+            else:
+                free.append(group)
+        return free
+
+    def _prepared(self, known: Known, plan: Plan, rows: Rows) -> Group | None:
+        """Return the rows as the store takes them, without those that it never will."""
+        self._check_times(known, rows)
+        for place in plan.to_float:
+            self._make_floats(known, rows, place)
+        if not rows.rows:
+            return None
+        return Group(known, plan, rows.fields, rows.types, rows.rows, rows.places)
+
+    def _check_times(self, known: Known, rows: Rows) -> None:
+        times = [row[1] for row in rows.rows]
+        if None in times:
+            for row in rows.rows:
+                if row[1] is None:
+                    row[1] = self._now_ns
+            times = [row[1] for row in rows.rows]
+        retention_s, future_s = known.record.retention_s, self._desk.limits.future_s
+        if retention_s is None and future_s is None:
+            return
+        oldest, newest = time_bounds(self._now_ns, retention_s, future_s)
+        if oldest is not None and retention_s is not None and times and min(times) < oldest:
+            old = [place for place, time in enumerate(times) if time < oldest]
+            self._take_out(rows, old, lambda time: old_refusal(known.record.name, time, oldest, retention_s))
+        if newest is not None and future_s is not None and rows.rows and max(times) > newest:
+            ahead = [place for place, row in enumerate(rows.rows) if row[1] > newest]
+            self._take_out(rows, ahead, lambda time: future_refusal(time, newest, future_s))
+
+    def _take_out(self, rows: Rows, out: Sequence[int], refusal_of: Callable[[int], PointsRefusal]) -> None:
+        """Refuse rows by their time. The reason names that of the first."""
+        self._outcomes.refuse([rows.places[place] for place in out], refusal_of(rows.rows[out[0]][1]))
+        _keep_others(rows, out)
+
+    def _make_floats(self, known: Known, rows: Rows, place: int) -> None:
+        """Turn the integers of a field of floats into floats; refuse those which no float is equal to."""
+        bad: list[int] = []
+        for number, row in enumerate(rows.rows):
+            value = row[place]
+            exact = float(value)
+            if exact == value:
+                row[place] = exact
+            else:
+                bad.append(number)
+        if bad:
+            field, value = rows.fields[place - FIRST], rows.rows[bad[0]][place]
+            reason = f"field {field!r} of table {known.record.name!r} is FLOAT, which does not hold the integer {value} exactly"
+            refusal = never("type", reason, "write it as a float, or into another field")
+            self._outcomes.refuse([rows.places[number] for number in bad], refusal)
+            _keep_others(rows, bad)
+
+    # What is lacking.
+
+    async def _shaped(self, rows: list[Rows], rounds: int) -> None:
+        """Ask for what one table lacks, and go on with its rows."""
+        if rounds <= 0:
+            self._refuse_unsettled(rows)
+            return
+        flight, waiting = self._asked(rows)
+        refusal = None if flight is None else await self._landed(flight)
+        if refusal is not None:
+            waiting = self._refuse_lacking(waiting, refusal)
+        await self._through(waiting, rounds - 1)
+
+    def _asked(self, rows: Sequence[Rows]) -> tuple[Flight | None, list[Rows]]:
+        """Ask for what one table lacks; return the flight that may bring it, and the rows that wait for it."""
+        flight: Flight | None = None
+        waiting: list[Rows] = []
+        for each in rows:
+            known = self._desk.catalogue.get(each.table)
+            lacks = (
+                dict(zip(each.fields, each.types, strict=True)) if known is None else known.plan(each.fields, each.types).lacks
+            )
+            if not lacks:
+                waiting.append(each)
+                continue
+            answer = self._desk.shaper.ask(each.table, lacks)
+            if isinstance(answer, Flight):
+                flight = answer
+                waiting.append(each)
+            else:
+                self._outcomes.refuse(each.places, answer)
+        return flight, waiting
+
+    async def _landed(self, flight: Flight) -> PointsRefusal | None:
+        """Wait for a flight, but not beyond the deadline; it goes on then."""
+        assert flight.task is not None  # noqa: S101 - it is set in the step that made the flight
+        try:
+            async with asyncio.timeout_at(self._until):
+                return await asyncio.shield(flight.task)
+        except TimeoutError:
+            return later("not made", f"the table was not made or changed within {self._deadline_s:g} s; that goes on")
+
+    def _refuse_lacking(self, rows: Sequence[Rows], refusal: PointsRefusal) -> list[Rows]:
+        """Refuse rows whose table lacks something still; return the others."""
+        left: list[Rows] = []
+        for each in rows:
+            known = self._desk.catalogue.get(each.table)
+            if known is None or known.plan(each.fields, each.types).lacks:
+                self._outcomes.refuse(each.places, refusal)
+            else:
+                left.append(each)
+        return left
+
+    def _refuse_unsettled(self, rows: Sequence[Rows]) -> None:
+        for each in rows:
+            reason = f"table {each.table!r} changes too quickly: it was looked at {ROUNDS} times, and lacked something each time"
+            self._outcomes.refuse(each.places, later("not made", reason))
+
+    # The line.
+
+    async def _in_line(self, groups: list[Group], rounds: int) -> None:
+        if not groups:
+            return
+        items = _items(groups)
+        if self._durable:
+            await self._ended(items, rounds)
+            return
+        try:
+            self._desk.line.put(items)
+        except Stopping as exc:
+            for group in groups:
+                self._outcomes.refuse(group.places, _of_error(exc))
+            return
+        # From here on it is another body, to which nobody listens.
+        rest = Body(self._desk, Parsed(), deadline_s=UNSYNCED_S, durable=True)
+        task = asyncio.create_task(rest.unsynced(items, rounds), name="outlast tables unsynced")
+        self._desk.unsynced.add(task)
+        task.add_done_callback(self._desk.unsynced.discard)
+
+    async def unsynced(self, items: list[Item], rounds: int) -> None:
+        """See items that are in line to their end, for a sender who has its answer. What cannot be stored is counted."""
+        await self._ended(items, rounds, put=False)
+        self._desk.tally.lost += self._outcomes.refused
+
+    async def _ended(self, items: list[Item], rounds: int, *, put: bool = True) -> None:
+        """Put items in line, unless they are, and wait until they are written. What was stale goes the whole way again."""
+        if await self._stored(items, put=put):
+            return
+        again = _restored([group for item in items for group in item.stale])
+        if self._stale_left <= 0:
+            self._refuse_unsettled(again)
+            return
+        self._stale_left -= 1
+        if (refusal := await self._looked(again)) is None:
+            await self._through(again, rounds)
+            return
+        for each in again:
+            self._outcomes.refuse(each.places, refusal)
+
+    async def _looked(self, rows: Sequence[Rows]) -> PointsRefusal | None:
+        """Look how the tables of stale rows are now, and ask for what is not as its record says; return why that fails."""
+        desk = self._desk
+        try:
+            for each in {each.table: each for each in rows}.values():
+                known = desk.catalogue.get(each.table)
+                before = None if known is None else known.record
+                known = desk.catalogue.told(each.table, await desk.store.table(each.table))
+                if known is not None and known.record == before:
+                    answer = desk.shaper.ask(each.table, dict(zip(each.fields, each.types, strict=True)), mend=True)
+                    refusal = await self._landed(answer) if isinstance(answer, Flight) else answer
+                    if refusal is not None:
+                        return refusal
+        except Stopping as exc:
+            return _of_error(exc)
+        except Exception as exc:  # noqa: BLE001 - whatever it is, it is the answer
+            return of_unavailable(desk.store.dependency.refusal(exc))
+        return None
+
+    async def _stored(self, items: list[Item], *, put: bool = True) -> bool:
+        """Put items in line and wait; return whether nothing of them was stale."""
+        try:
+            if put:
+                self._desk.line.put(items)
+            async with asyncio.timeout_at(self._until):
+                for item in items:
+                    await item.done
+        except TimeoutError:
+            self._late([item for item in items if not item.ended])
+        except Stopping as exc:
+            for item in items:
+                item.end(exc)
+        except BaseException:
+            for item in items:
+                item.given_up = True
+            raise
+        self._note(items)
+        return not any(item.stale for item in items)
+
+    def _late(self, items: list[Item]) -> None:
+        """Drop what was not written in time. What the writer has begun may be stored all the same: a repeat does no harm."""
+        reason = f"not written within {self._deadline_s:g} s: {self._desk.line.points} points wait"
+        fault = later("deadline", reason).fault
+        for item in items:
+            item.given_up = True
+            self._desk.tally.given_up += item.points
+            item.error = Unavailable("tables", fault, 0.0, RETRY_S)
+
+    def _note(self, items: Sequence[Item]) -> None:
+        """Note what was refused of items that have ended."""
+        for item in items:
+            if item.error is not None:
+                refusal = _of_error(item.error)
+                for group in (*item.groups, *item.stale):
+                    self._outcomes.refuse(group.places, refusal)
+                item.stale = []
+            for places, refusal in item.refused:
+                self._outcomes.refuse(places, refusal)
+
+
+def _of_error(error: Stopping | Unavailable) -> PointsRefusal:
+    if isinstance(error, Unavailable):
+        return of_unavailable(error)
+    return later("stopping", str(error))
+
+
+def _keep_others(rows: Rows, out: Sequence[int]) -> None:
+    gone = set(out)
+    rows.rows = [row for place, row in enumerate(rows.rows) if place not in gone]
+    rows.places = [place for number, place in enumerate(rows.places) if number not in gone]
+
+
+def _items(groups: list[Group]) -> list[Item]:
+    """Return groups as items of at most `ROWS_MAX` rows: as many as are committed together."""
+    items: list[Item] = []
+    of_item: list[Group] = []
+    rows = 0
+    for group in groups:
+        for part in group.parts(ROWS_MAX):
+            if of_item and rows + len(part.rows) > ROWS_MAX:
+                items.append(Item(of_item))
+                of_item, rows = [], 0
+            of_item.append(part)
+            rows += len(part.rows)
+    items.append(Item(of_item))
+    return items
+
+
+def _restored(groups: Sequence[Group]) -> list[Rows]:
+    """Return the rows of groups as they came."""
+    for group in groups:
+        group.restore()
+    return [Rows(group.known.record.name, group.fields, group.types, group.rows, list(group.places)) for group in groups]

@@ -1,0 +1,133 @@
+"""The numbers of series: known ones stand in the series, unknown ones are asked for in one call for each table."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final
+
+from outlast.tables._errors import StaleTableError
+from outlast.tables._schema.catalogue import FullTag
+from outlast.tables._schema.limits import tag_refusal
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from outlast.tables._limits import TableLimits
+    from outlast.tables._model import Series, Tags
+    from outlast.tables._schema.catalogue import Known
+    from outlast.tables._schema.verdict import PointsRefusal
+    from outlast.tables._stores.port import TableStore
+    from outlast.tables._writing.line import Group, Item
+
+FULL_S: Final = 60.0
+"""For so long a tag that has all its values is not asked about."""
+FULL_TAGS_MAX: Final = 16
+"""Of one table. A hundred thousand values of each are some 8 MB."""
+
+
+class Numbers:
+    """Puts the numbers of series into rows, in place of the series."""
+
+    def __init__(self, store: TableStore, limits: TableLimits) -> None:
+        self._store = store
+        self._limits = limits
+
+    async def put(self, items: Sequence[Item]) -> None:
+        """Number the rows of all items; take out what cannot be: stale groups, and points of series that are refused."""
+        unknown: dict[Known, dict[Tags, list[Series]]] = {}
+        for item in items:
+            for group in item.groups:
+                known = group.known
+                missing = [series for row in group.rows if (series := row[0]).of is not known]
+                if missing:
+                    of_table = unknown.setdefault(known, {})
+                    for series in missing:
+                        same = of_table.setdefault(series.tags, [])
+                        if not any(series is each for each in same):
+                            same.append(series)
+        stale: set[Known] = set()
+        refused: dict[tuple[Known, Tags], PointsRefusal] = {}
+        for known, wanted in unknown.items():
+            try:
+                refused.update(await self._ask(known, wanted))
+            except StaleTableError:
+                stale.add(known)
+        for item in items:
+            _number(item, stale, refused)
+
+    async def _ask(self, known: Known, wanted: dict[Tags, list[Series]]) -> dict[tuple[Known, Tags], PointsRefusal]:
+        """Ask the store for series of one table; return the refusals of those that would be too many."""
+        now = asyncio.get_running_loop().time()
+        refused: dict[tuple[Known, Tags], PointsRefusal] = {}
+        asked: list[Tags] = []
+        for tags in wanted:
+            over = _known_full(known, tags, now)
+            if over is None:
+                asked.append(tags)
+            else:
+                refused[known, tags] = tag_refusal(known.record.name, *over, self._limits)
+        if not asked:
+            return refused
+        found = await self._store.series(known.record, asked, tag_values_max=self._limits.tag_values_max)
+        for place, (tags, number) in enumerate(zip(asked, found.ids, strict=True)):
+            if number:
+                for series in wanted[tags]:
+                    series.id, series.of = number, known
+            else:
+                tag = found.full[place]
+                refused[known, tags] = tag_refusal(known.record.name, tag, dict(tags).get(tag, ""), self._limits)
+        for tag in set(found.full.values()):
+            await self._remember(known, tag)
+        return refused
+
+    async def _remember(self, known: Known, tag: str) -> None:
+        """Remember the values of a tag that can take no more: another new one is refused without a question."""
+        most = self._limits.tag_values_max
+        values = frozenset(await self._store.tag_values(tag, table=known.record.name, count=most))
+        if len(known.full_tags) >= FULL_TAGS_MAX:
+            del known.full_tags[next(iter(known.full_tags))]
+        known.full_tags[tag] = FullTag(values, asyncio.get_running_loop().time() + FULL_S)
+
+
+def _known_full(known: Known, tags: Tags, now: float) -> tuple[str, str] | None:
+    """Return the tag and its value for which a series is one too many, as far as that is remembered."""
+    if not known.full_tags:
+        return None
+    for tag, value in tags:
+        full = known.full_tags.get(tag)
+        if full is None:
+            continue
+        if now >= full.until:
+            del known.full_tags[tag]
+        elif value not in full.values:
+            return tag, value
+    return None
+
+
+def _number(item: Item, stale: set[Known], refused: dict[tuple[Known, Tags], PointsRefusal]) -> None:
+    groups: list[Group] = []
+    for group in item.groups:
+        if group.known in stale:
+            item.stale.append(group)
+            continue
+        if refused:
+            _take_out(item, group, refused)
+        rows = group.rows
+        group.heads = heads = [row[0] for row in rows]
+        for row, series in zip(rows, heads, strict=True):
+            row[0] = series.id
+        if rows:
+            groups.append(group)
+    item.groups = groups
+
+
+def _take_out(item: Item, group: Group, refused: dict[tuple[Known, Tags], PointsRefusal]) -> None:
+    known = group.known
+    kept = [place for place, row in enumerate(group.rows) if row[0].of is known]
+    if len(kept) == len(group.rows):
+        return
+    for row, place in zip(group.rows, group.places, strict=True):
+        if row[0].of is not known:
+            item.refused.append(([place], refused[known, row[0].tags]))
+    group.places = [group.places[place] for place in kept]
+    group.rows = [group.rows[place] for place in kept]

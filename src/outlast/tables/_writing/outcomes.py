@@ -1,0 +1,90 @@
+"""The outcomes of the points of one body, put together as they become known."""
+
+from __future__ import annotations
+
+from collections import Counter
+from heapq import nsmallest
+from typing import TYPE_CHECKING, Final
+
+from outlast.tables._model import PointOutcome, PointRefusal, Written
+from outlast.tables._schema.verdict import RETRY_S
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from outlast.tables._model import Parsed
+    from outlast.tables._schema.verdict import PointsRefusal
+    from outlast.tables._writing.tally import Tally
+
+REFUSED_MAX: Final = 1_000
+"""Refusals that are returned, the first by their places; all are counted."""
+COMES_BACK: Final = frozenset({PointOutcome.LATER, PointOutcome.PERSON})
+
+
+class Outcomes:
+    """The refusals of one body. Points that were not refused are stored."""
+
+    def __init__(self, parsed: Parsed) -> None:
+        self.points = max(parsed.points, sum(len(rows.rows) for rows in parsed.rows) + len(parsed.refused))
+        self._parsed = parsed.refused
+        self._refused: list[tuple[Sequence[int], PointsRefusal]] = []
+
+    def __bool__(self) -> bool:
+        """Return whether anything was refused."""
+        return bool(self._parsed or self._refused)
+
+    @property
+    def refused(self) -> int:
+        """The number of points that were refused."""
+        return len(self._parsed) + sum(len(places) for places, _ in self._refused)
+
+    def refuse(self, places: Sequence[int], refusal: PointsRefusal) -> None:
+        """Refuse the points with these places."""
+        if places:
+            self._refused.append((places, refusal))
+
+    def written(self, tally: Tally) -> Written:
+        """Return the fate of the body, and count it."""
+        if not self._parsed and not self._refused:
+            tally.points["stored"] += self.points
+            return Written(self.points, self.points)
+        counts = self._counts(tally)
+        return self._written(self.points - sum(counts.values()), counts, tally)
+
+    def none(self, tally: Tally) -> Written:
+        """Return the fate of a body of which nothing is stored since something of it was refused, and count it.
+
+        The points that are stored only with the others are counted with them: as NEVER, unless all the others may come back.
+        """
+        counts = self._counts(tally)
+        left = self.points - sum(counts.values())
+        if left:
+            outcomes = [each for each in PointOutcome if each in counts]
+            counts[outcomes[0]] += left
+            tally.refusals["whole"] += left
+        return self._written(0, counts, tally)
+
+    def _counts(self, tally: Tally) -> Counter[PointOutcome]:
+        counts: Counter[PointOutcome] = Counter()
+        for refused in self._parsed:
+            counts[refused.outcome] += 1
+            tally.refusals[refused.fault.code] += 1
+        for places, (outcome, fault) in self._refused:
+            counts[outcome] += len(places)
+            tally.refusals[fault.code] += len(places)
+        return counts
+
+    def _written(self, stored: int, counts: Counter[PointOutcome], tally: Tally) -> Written:
+        tally.points["stored"] += stored
+        for outcome, count in counts.items():
+            tally.points[outcome.value] += count
+        waits = [refusal.fault.retry_after_s or RETRY_S for _, refusal in self._refused if refusal.outcome in COMES_BACK]
+        waits += [each.fault.retry_after_s or RETRY_S for each in self._parsed if each.outcome in COMES_BACK]
+        refused = tuple(nsmallest(REFUSED_MAX, self._each(), key=lambda each: each.place))
+        return Written(self.points, stored, refused, dict(counts), max(waits, default=None))
+
+    def _each(self) -> Iterator[PointRefusal]:
+        yield from self._parsed
+        for places, (outcome, fault) in self._refused:
+            for place in places:
+                yield PointRefusal(place, outcome, fault)

@@ -1,0 +1,153 @@
+"""The one writer of a store: it takes what waits, of all requests, and commits it together."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final
+
+from outlast import Incident, Kind, Stopping, Unavailable, progress
+from outlast.tables._schema.verdict import of_row
+from outlast.tables._stores.port import TableRows
+from outlast.tables._writing.fold import Batch, Folded, fold, key_of
+from outlast.tables._writing.numbers import Numbers
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from outlast.tables._limits import TableLimits
+    from outlast.tables._schema.catalogue import Known
+    from outlast.tables._stores.port import RowRefusal, TableStore
+    from outlast.tables._writing.line import Group, Item, Line
+    from outlast.tables._writing.tally import Tally
+
+ROWS_MAX: Final = 5_000
+BYTES_MAX: Final = 4 << 20
+"""Of one commit. One item has always room; a body is put in line in items of at most so many rows."""
+STOPPED: Final = "the tables are closed; what waited was not written"
+
+
+class Writer:
+    """Commits the line of one store. On the event loop's thread only."""
+
+    def __init__(self, store: TableStore, line: Line, limits: TableLimits, tally: Tally) -> None:
+        self._store = store
+        self._line = line
+        self._numbers = Numbers(store, limits)
+        self._tally = tally
+        self.busy = False
+        self._turned = asyncio.Event()
+        self.incident = Incident("tables writer", verb="is failing")
+
+    async def run(self) -> None:
+        """Write until cancelled. Nothing that the store raises ends it."""
+        while True:
+            await self._line.filled()
+            await self.turn()
+            progress()
+
+    async def turn(self) -> None:
+        """Commit once, or refuse all that waits while the store is away."""
+        dependency = self._store.dependency
+        if not dependency.passable:
+            refusal = dependency.unavailable()
+            while items := self._line.take(ROWS_MAX, BYTES_MAX):
+                for item in items:
+                    item.end(refusal)
+            self._turned.set()
+            return
+        items = self._line.take(ROWS_MAX, BYTES_MAX)
+        self.busy = True
+        try:
+            await self._commit(items)
+        finally:
+            self.busy = False
+            self._turned.set()
+            # Only a writer that is cancelled leaves any.
+            for item in items:
+                if not item.ended:
+                    item.end(Stopping(STOPPED))
+
+    async def drained(self) -> None:
+        """Return when nothing waits and nothing is under way."""
+        while self.busy or self._line:
+            self._turned.clear()
+            await self._turned.wait()
+
+    def refuse_all(self) -> int:
+        """Refuse what is still in line, since it can be written no more; return how many points that were."""
+        points = 0
+        while items := self._line.take(ROWS_MAX, BYTES_MAX):
+            for item in items:
+                points += item.points
+                item.end(Stopping(STOPPED))
+        return points
+
+    async def _commit(self, items: list[Item]) -> None:
+        """Write items together; find out by halving which of them meets an error that is not the store's own."""
+        try:
+            await self._numbers.put(items)
+            ready = [item for item in items if not (item.whole and (item.refused or item.stale))]
+            await self._write(ready)
+        except Stopping as exc:
+            for item in items:
+                item.end(exc)
+        except Exception as exc:  # noqa: BLE001 - whatever it is, those who wait are told
+            await self._failed(items, exc)
+        else:
+            for item in items:
+                item.end()
+
+    async def _failed(self, items: list[Item], exc: Exception) -> None:
+        dependency = self._store.dependency
+        refusal = dependency.refusal(exc)
+        for item in items:
+            # What was numbered is so no more: it is numbered again, or goes back as it came.
+            for group in item.groups:
+                group.restore_heads()
+        alone = len(items) == 1
+        if isinstance(exc, Unavailable) or refusal.fault.is_evidence or alone:
+            if refusal.fault.kind is Kind.BUG:
+                self.incident.fault(refusal.fault, exc)
+            for item in items:
+                item.end(refusal)
+            return
+        half = len(items) // 2
+        for part in (items[:half], items[half:]):
+            await self._commit(part)
+
+    async def _write(self, items: Sequence[Item]) -> None:
+        by_table: dict[Known, list[tuple[Item, Group]]] = {}
+        batches: dict[Known, list[Batch]] = {}
+        for number, item in enumerate(items):
+            for group in item.groups:
+                by_table.setdefault(group.known, []).append((item, group))
+                batches.setdefault(group.known, []).append(Batch(group.fields, group.rows, group.places, number))
+        written: list[TableRows] = []
+        sources: list[tuple[Known, Folded]] = []
+        for known, of_table in batches.items():
+            for folded in fold(of_table):
+                written.append(TableRows(known.record, folded.fields, folded.rows))
+                sources.append((known, folded))
+        if not written:
+            return
+        wrote = await self._store.write(written)
+        self._tally.commits += 1
+        self._tally.rows += sum(len(rows.rows) for rows in written)
+        for number in wrote.stale:
+            known, folded = sources[number]
+            for source in folded.sources:
+                item, group = by_table[known][source]
+                if group not in item.stale:
+                    item.stale.append(group)
+        for refusal in wrote.refused:
+            known, folded = sources[refusal.group]
+            _refuse(refusal, folded, [by_table[known][source] for source in folded.sources])
+
+
+def _refuse(refusal: RowRefusal, folded: Folded, sources: list[tuple[Item, Group]]) -> None:
+    """Refuse the points that are in a row which the store refuses."""
+    key = key_of(folded.rows[refusal.row])
+    for item, group in sources:
+        places = [place for row, place in zip(group.rows, group.places, strict=True) if key_of(row) == key]
+        if places:
+            item.refused.append((places, of_row(refusal.fault)))
