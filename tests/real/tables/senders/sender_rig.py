@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from line_protocol_parser import parse_line
 
@@ -89,11 +89,27 @@ class Tap:
         self.port: int = self._listener.getsockname()[1]
         self.sent: list[bytearray] = []
         self.answered: list[bytearray] = []
-        threading.Thread(target=self._accept, daemon=True).start()
+        self._threads = [threading.Thread(target=self._accept)]
+        self._open: set[socket.socket] = set()
 
-    def close(self) -> None:
-        """Take no further clients."""
+    def __enter__(self) -> Self:
+        self._threads[0].start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Take no further clients, and end those that are left."""
+        for each in (self._listener, *self._open):
+            with contextlib.suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+        for thread in self._threads:
+            thread.join()
         self._listener.close()
+
+    def settle(self) -> None:
+        """Wait until the server has ended every connection whose client is gone: it has read all of it, and answered."""
+        for thread in self._threads[1:]:
+            thread.join(60)
+            assert not thread.is_alive(), "the server holds a connection whose client has gone"
 
     def _accept(self) -> None:
         while True:
@@ -101,10 +117,21 @@ class Tap:
                 client, _ = self._listener.accept()
             except OSError:
                 return
-            server = socket.create_connection(("127.0.0.1", self._to))
-            for source, sink, kept in ((client, server, self.sent), (server, client, self.answered)):
-                kept.append(bytearray())
-                threading.Thread(target=self._pump, args=(source, sink, kept[-1]), daemon=True).start()
+            thread = threading.Thread(target=self._serve, args=(client,))
+            self._threads.append(thread)
+            thread.start()
+
+    def _serve(self, client: socket.socket) -> None:
+        with client, socket.create_connection(("127.0.0.1", self._to)) as server:
+            self._open |= {client, server}
+            sent, answered = bytearray(), bytearray()
+            self.sent.append(sent)
+            self.answered.append(answered)
+            answers = threading.Thread(target=self._pump, args=(server, client, answered))
+            answers.start()
+            self._pump(client, server, sent)
+            answers.join()
+            self._open -= {client, server}
 
     @staticmethod
     def _pump(source: socket.socket, sink: socket.socket, kept: bytearray) -> None:

@@ -27,8 +27,8 @@ START = 1_800_000_000
 
 def test_potsdb_and_opentsdb_py_have_what_they_sent(tmp_path: Path) -> None:
     """One by telnet's put, which reads no answer; one over HTTP, which counts them; both with times of their own."""
-    with serving(tmp_path / "metrics.db") as served:
-        by_put = potsdb.Client("127.0.0.1", port=served.put, host_tag="shop")
+    with serving(tmp_path / "metrics.db") as served, Tap(served.put) as tap:
+        by_put = potsdb.Client("127.0.0.1", port=tap.port, host_tag="shop")
         for number in range(300):
             by_put.send("orders", number / 4, timestamp=START + number, kind="web")
         by_put.wait()
@@ -37,7 +37,7 @@ def test_potsdb_and_opentsdb_py_have_what_they_sent(tmp_path: Path) -> None:
             by_http.send("stock", 2**53 + number, timestamp=START + number)
         by_http.close()
         by_http.wait()
-        # It is closed once it has sent all; the server may read the last of it a little later.
+        tap.settle()
         served.stop()
     assert (by_put.queued, by_http.statuses) == (300, {"success": 300, "failed": 0, "queued": 300})
     found = stored(served.path)
@@ -52,15 +52,14 @@ def test_potsdb_and_opentsdb_py_have_what_they_sent(tmp_path: Path) -> None:
 
 
 def test_glances_has_what_it_sent(tmp_path: Path) -> None:
-    with serving(tmp_path / "metrics.db") as served:
-        tap = Tap(served.put)
+    with serving(tmp_path / "metrics.db") as served, Tap(served.put) as tap:
         config = tmp_path / "glances.conf"
         config.write_text(GLANCES.format(port=tap.port), encoding="utf-8")
         command = [sys.executable, "-m", "glances", "-C", str(config), "--export", "opentsdb", "--quiet", "--stop-after", "2"]
         command += ["--time", "1", "--enable-plugin", "cpu,mem,load,memswap,fs,network", "--disable-plugin", "all"]
         subprocess.run(command, check=True, capture_output=True, timeout=100)
+        tap.settle()
         served.stop()
-        tap.close()
     sent = tap.of_puts()
     assert len(sent) > 20
     assert {name[0] for name in sent} >= {"glances.cpu.user", "glances.mem.percent", "glances.load.min1"}

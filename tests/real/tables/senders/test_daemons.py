@@ -97,7 +97,7 @@ object IcingaApplication "app" {{ }}
 object Endpoint NodeName {{ }}
 object Zone ZoneName {{ endpoints = [ NodeName ] }}
 for (i in range(20)) {{
-  object Host "host" + i {{
+  object Host "host" + i use (i) {{
     check_command = "dummy"
     check_interval = 1s
     vars.dummy_state = 0
@@ -168,12 +168,12 @@ def told(name: str, sent: Points, *taps: Tap) -> None:
 
 def test_collectd(tmp_path: Path) -> None:
     collectd = program("collectd")
-    with serving(tmp_path / "metrics.db") as served:
-        tap = Tap(served.put)
+    with serving(tmp_path / "metrics.db") as served, Tap(served.put) as tap:
         config = tmp_path / "collectd.conf"
         config.write_text(COLLECTD.format(folder=tmp_path, put=tap.port), encoding="utf-8")
         with running([collectd, "-f", "-C", str(config)], tmp_path / "collectd.log"):
             pass
+        tap.settle()
         served.stop()
     sent = tap.of_puts()
     assert {name[0] for name in sent} >= {"load.load.shortterm", "memory.free.memory"}
@@ -187,13 +187,13 @@ def test_netdata(tmp_path: Path) -> None:
     netdata = program("netdata")
     for name in ("cache", "lib", "log"):
         (tmp_path / name).mkdir()
-    with serving(tmp_path / "metrics.db") as served:
-        tap = Tap(served.port)
+    with serving(tmp_path / "metrics.db") as served, Tap(served.port) as tap:
         config = tmp_path / "netdata.conf"
         config.write_text(NETDATA.format(folder=tmp_path), encoding="utf-8")
         (tmp_path / "exporting.conf").write_text(EXPORTING.format(http=tap.port), encoding="utf-8")
         with running([netdata, "-D", "-c", str(config)], tmp_path / "netdata.log"):
             pass
+        tap.settle()
         served.stop()
     sent = tap.of_json()
     assert "netdata.system.cpu.user" in {name[0] for name in sent}
@@ -207,8 +207,7 @@ def test_icinga(tmp_path: Path) -> None:
     """Three writers at once: put by telnet, InfluxDB 1 and InfluxDB 2."""
     program("icinga2")
     icinga = program("/usr/lib/x86_64-linux-gnu/icinga2/sbin/icinga2", "icinga2")
-    with serving(tmp_path / "metrics.db") as served:
-        put, http = Tap(served.put), Tap(served.port)
+    with serving(tmp_path / "metrics.db") as served, Tap(served.put) as put, Tap(served.port) as http:
         config = tmp_path / "icinga2.conf"
         config.write_text(ICINGA.format(put=put.port, http=http.port), encoding="utf-8")
         command = [icinga, "daemon", "-c", str(config), "-z", "-D", "RunAsUser=root", "-D", "RunAsGroup=root"]
@@ -217,6 +216,8 @@ def test_icinga(tmp_path: Path) -> None:
             command += ["-D", f"{name}={tmp_path / folder}"]
         with running(command, tmp_path / "icinga.log"):
             pass
+        put.settle()
+        http.settle()
         served.stop()
     by_put, one, two = put.of_puts(), http.of_lines(b"/write"), http.of_lines(b"/api/v2/write")
     assert min(map(len, (by_put, one, two))) >= SECONDS
