@@ -91,9 +91,10 @@ async def arms_of(store: str, folder: Path) -> AsyncIterator[list[Arm]]:
         client = HttpClient(f"127.0.0.1:{running.port}", limit_s=120.0)
         alone, through = database(places[1]), database(places[2])
         meter, rows = Meter(postmaster), RowsOfOurs(Meter(postmaster), through)
-        async with alone, rows.tables:
+        async with rows.tables:
             http = OverHttp(Meter(postmaster, running.pid), client)
             yield [OurParser(Meter()), ParserInC(Meter()), StoreAlone(meter, alone), rows, http, *bare]
+            await alone.close()
         client.close()
         for one in bare:
             one.close()
