@@ -14,7 +14,7 @@ import logging
 import sys
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import outlast
 from outlast._drill.greptime.http.points import is_postgres
@@ -22,6 +22,7 @@ from outlast.admission import Rate
 from outlast.http import Limits, Server
 from outlast.tables import TableLimits, Tables, TablesApp
 from outlast.tables._stores.choose import store_of
+from outlast.tables._tables import Stores
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -70,7 +71,7 @@ def main() -> None:
     service = outlast.Service("bench")
     db: Any = database(options.place)
     if options.rows_per_s:
-        db = SlowStore(store_of(db, "outlast", "metrics"), options.rows_per_s)
+        db = Stores(cast("Any", SlowStore(store_of(db, "outlast", "metrics"), options.rows_per_s)), db)
     with tempfile.TemporaryDirectory() as folder:
         tables = Tables(db, limits=TableLimits(), journal_path=Path(folder) / "journal")
         tables.attach(service)
