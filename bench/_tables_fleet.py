@@ -8,6 +8,7 @@ around the one call of urllib3 that carries it out.
 from __future__ import annotations
 
 import json
+import logging
 import sys
 import threading
 import time
@@ -15,10 +16,25 @@ from typing import Any
 
 import urllib3
 from influxdb_client import InfluxDBClient, WriteOptions
+from reactivex.scheduler import ThreadPoolScheduler
 
 TIME_NS = 1_700_000_000_000_000_000
 NUMBERS = 10**9
 """More than one process writes points: the numbers of each begin at a multiple of it."""
+
+
+def options(points: int) -> WriteOptions:
+    """Return the settings of a collector: it has one batch under way, as one that is alone in its process."""
+    return WriteOptions(
+        batch_size=points,
+        flush_interval=1_000,
+        retry_interval=1_000,
+        max_retries=20,
+        max_retry_delay=5_000,
+        max_retry_time=60_000,
+        # By default all of a process share one.
+        write_scheduler=ThreadPoolScheduler(max_workers=1),
+    )
 
 
 class Fleet:
@@ -29,23 +45,15 @@ class Fleet:
         self._number = process * NUMBERS
         self._lock = threading.Lock()
         self.tries: list[tuple[float, float, int]] = []
-        """When each try ended (monotonic), the seconds that it took, its status; 0 for none."""
-        self.acknowledged: list[tuple[float, int]] = []
-        """When each batch was acknowledged, and its first number."""
+        """The end of each try (monotonic), the seconds that it took, its status; 0 for none."""
+        self.acknowledged: list[tuple[float, int, int]] = []
+        """The time at which each batch was acknowledged, its first number, and how many points it had."""
         self.given_up = 0
         self._time_tries()
-        options = WriteOptions(
-            batch_size=points,
-            flush_interval=1_000,
-            retry_interval=1_000,
-            max_retries=20,
-            max_retry_delay=5_000,
-            max_retry_time=60_000,
-        )
         named = {"token": "any", "org": "any", "timeout": 30_000}
         self._clients = [InfluxDBClient(f"http://127.0.0.1:{port}", **named) for _ in range(collectors)]
         self._writers = [
-            client.write_api(write_options=options, success_callback=self._stored, error_callback=self._failed)
+            client.write_api(write_options=options(points), success_callback=self._stored, error_callback=self._failed)
             for client in self._clients
         ]
 
@@ -66,7 +74,8 @@ class Fleet:
 
     def _stored(self, _key: object, data: bytes) -> None:
         first = int(data[data.index(b" n=") + 3 : data.index(b"i,")])
-        self.acknowledged.append((time.monotonic(), first))
+        # Fewer than a whole batch where the time to flush came first.
+        self.acknowledged.append((time.monotonic(), first, data.count(b"\n") + 1))
 
     def _failed(self, _key: object, _data: object, _error: Exception) -> None:
         self.given_up += 1
@@ -102,6 +111,8 @@ class Fleet:
 
 def main() -> None:
     """Read what to do, do it, and print what was seen."""
+    # It logs each of its retries.
+    logging.getLogger("influxdb_client").setLevel(logging.CRITICAL)
     task = json.loads(sys.stdin.readline())
     fleet = Fleet(task["port"], task["collectors"], task["points"], task["process"])
     counts = fleet.run(task["began_at"], task["phases"])

@@ -168,11 +168,11 @@ def loaded(running: Running, times: float, options: argparse.Namespace) -> dict[
     seen = [json.loads(process.communicate()[0]) for process in processes]
     tries = [each for one in seen for each in one["tries"]]
     acknowledged = [each for one in seen for each in one["acknowledged"]]
-    inside = [first for at_s, first in acknowledged if began_at <= at_s < began_at + options.seconds]
+    inside = sum(points for at_s, _, points in acknowledged if began_at <= at_s < began_at + options.seconds)
     return {
         "handed_over": sum(sum(one["handed_over"]) for one in seen) * FLEET_POINTS,
-        "points_per_s": len(inside) * FLEET_POINTS / options.seconds,
-        "acknowledged": {number for _, first in acknowledged for number in range(first, first + FLEET_POINTS)},
+        "points_per_s": inside / options.seconds,
+        "acknowledged": {number for _, first, points in acknowledged for number in range(first, first + points)},
         "statuses": dict(Counter(str(status) for _, _, status in tries)),
         "p50_s": percentile((took_s for _, took_s, status in tries if status == 204), 50),
         "p99_s": percentile((took_s for _, took_s, status in tries if status == 204), 99),
