@@ -99,7 +99,7 @@ class ParserInC:
         self._meter = meter
 
     async def prepare(self, bodies: Bodies) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     async def work(self, bodies: Sequence[Body]) -> float:
         """Parse."""

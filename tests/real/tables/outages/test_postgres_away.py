@@ -75,6 +75,10 @@ async def stopped_and_compared(tables: TablesProcess, collectors: Collectors) ->
 
 
 def test_it_refuses_while_postgres_is_away_and_goes_on(run_async: RunAsync, server: PostgresServer, tmp_path: Path) -> None:
+    def restarted() -> None:
+        tables.kill()
+        tables.start()
+
     async def main() -> None:
         async with collecting(tables, tables=3, points=3, every_s=0.05) as collectors:
             for name in ("stopped", "read-only"):
@@ -83,6 +87,10 @@ def test_it_refuses_while_postgres_is_away_and_goes_on(run_async: RunAsync, serv
                 logged, _ = await staged(tables, collectors, 1.0, lambda begin=begin: begin(server), lambda end=end: end(server))
                 assert [each for each in since(collectors, began_s) if not each.is_stored], "the fault was felt"
                 assert logged, "and was told"
+            # The cheap twin of the rounds in test_killed.py.
+            for kill in (lambda: (server.kill(), server.start()), restarted):
+                await asyncio.to_thread(kill)
+                await all_go_on(collectors)
             await stopped_and_compared(tables, collectors)
 
     with TablesProcess(server.dsn(), tmp_path) as tables:
@@ -123,19 +131,18 @@ def small_space(server: PostgresServer) -> Iterator[SmallDisk]:
         server.kill()
 
 
+@pytest.mark.long
 @pytest.mark.root
-@pytest.mark.parametrize("seconds", [pytest.param(1.0, id="short"), pytest.param(30.0, id="long", marks=pytest.mark.long)])
 def test_a_full_tablespace_is_a_typed_refusal_and_it_goes_on(
-    run_async: RunAsync, server: PostgresServer, small_space: SmallDisk, tmp_path: Path, seconds: float
+    run_async: RunAsync, server: PostgresServer, small_space: SmallDisk, tmp_path: Path
 ) -> None:
     async def main() -> None:
         async with collecting(tables, tables=2, points=500, every_s=0.02) as collectors:
             began_s = time.monotonic()
             small_space.fill(leave_bytes=0)
             await until(lambda: any(not each.is_stored for each in since(collectors, began_s)), collectors)
-            _, resumed_s = await staged(tables, collectors, seconds, lambda: None, small_space.free)
-            if seconds > 2:
-                assert resumed_s < RESUMED_S_MAX
+            _, resumed_s = await staged(tables, collectors, 30.0, lambda: None, small_space.free)
+            assert resumed_s < RESUMED_S_MAX
             await stopped_and_compared(tables, collectors)
 
     with TablesProcess(server.dsn(), tmp_path) as tables:
