@@ -6,7 +6,13 @@ import asyncio
 from typing import TYPE_CHECKING, Final
 
 from outlast import Fault, Kind, Scope, Stopping, Unavailable
-from outlast.procedures import ProcedureFailedError, ProcedureRefused, WaitTimeoutError
+from outlast.procedures import (
+    InvalidProcedureError,
+    ProcedureExpiredError,
+    ProcedureFailedError,
+    ProcedureRefused,
+    WaitTimeoutError,
+)
 from outlast.tables._model import FieldType, PointOutcome
 from outlast.tables._schema.limits import fields_refusal, table_refusal
 from outlast.tables._schema.shape_procedures import SHAPE_KIND, lock_of, payload_of
@@ -26,6 +32,8 @@ DEADLINE_S: Final = 5.0
 FLIGHT_S_MAX: Final = 60.0
 REMEMBER_S: Final = 1.0
 """A refusal is answered from here for so long at most, so that what a person mends is seen soon."""
+LOOKS_PER_S: Final = 100
+"""Where very many tables are refused, a refusal is remembered for longer: no more than so many are tried in a second."""
 REMEMBERED_MAX: Final = 10_000
 FULL_S: Final = 60.0
 """For so long a table whose store has no room for another field is not asked for one."""
@@ -125,10 +133,7 @@ class Shaper:
         if found is None:
             return None
         refusal, until = found
-        if now < until:
-            return refusal
-        del self._refused[table]
-        return None
+        return refusal if now < until else None
 
     def _limited(
         self, now: float, table: str, known: Known | None, lacks: Mapping[str, FieldType], flight: Flight | None
@@ -188,11 +193,15 @@ class Shaper:
         if refusal is not None:
             # What others wanted meanwhile is refused with it, and asked for again when they come again.
             self._wanted.pop(table, None)
-            until = now + min(REMEMBER_S, refusal.fault.retry_after_s or REMEMBER_S)
-            if len(self._refused) >= REMEMBERED_MAX:
+            remember_s = max(REMEMBER_S, len(self._refused) / LOOKS_PER_S)
+            until = now + min(remember_s, refusal.fault.retry_after_s or REMEMBER_S)
+            if self._refused.pop(table, None) is None and len(self._refused) >= REMEMBERED_MAX:
                 del self._refused[next(iter(self._refused))]
             self._refused[table] = (refusal, until)
-        elif self._wanted.get(table):
+            self._rates.failed(now, table, flight.asked)
+            return
+        self._refused.pop(table, None)
+        if self._wanted.get(table):
             self._start(now, table)
 
     # One flight.
@@ -200,9 +209,11 @@ class Shaper:
     async def _fly(self, table: str, flight: Flight) -> PointsRefusal | None:
         """Look whether it is there by now, else have it made. Return the refusal for whoever still lacks something."""
         try:
-            known = self._catalogue.told(table, await self._store.table(table))
-            if known is not None and not flight.mends and not _lacking(known, flight.asked):
-                return None
+            if table not in self._refused:
+                # Of one that was refused before, the procedures answer from memory.
+                known = self._catalogue.told(table, await self._store.table(table))
+                if known is not None and not flight.mends and not _lacking(known, flight.asked):
+                    return None
             return await self._made(table, flight, await self._begin())
         except Stopping as exc:
             return later("stopping", str(exc), kind=Kind.STOPPING)
@@ -211,19 +222,23 @@ class Shaper:
 
     async def _made(self, table: str, flight: Flight, procedures: Procedures) -> PointsRefusal | None:
         fields_max = min(self._limits.fields_max, self._store.fields_limit)
-        payload = payload_of(flight.asked, fields_max, self._retention_s)
+        known = self._catalogue.get(table)
+        # A field of floats that is asked for with an integer would be widened, and need not be.
+        wanted = flight.asked if known is None or flight.mends else _lacking(known, flight.asked)
+        payload = payload_of(wanted, fields_max, self._retention_s)
         handle = await procedures.submit(SHAPE_KIND, table, payload, deadline_s=DEADLINE_S, locks=[lock_of(table)])
         asked: list[str] | None = None
         while asked is None:
             try:
                 asked = await handle.wait(DEADLINE_S)
-            except WaitTimeoutError:
-                now = asyncio.get_running_loop().time()
-                flight.slow = (await procedures.explain(SHAPE_KIND, table)).fault
-                if now - flight.began_at >= FLIGHT_S_MAX:
-                    return _slow(table, now - flight.began_at, flight.slow)
+            except (WaitTimeoutError, ProcedureExpiredError) as exc:
+                seconds = asyncio.get_running_loop().time() - flight.began_at
+                told = await procedures.explain(SHAPE_KIND, table)
+                flight.slow = told.fault
+                if isinstance(exc, ProcedureExpiredError) or seconds >= FLIGHT_S_MAX:
+                    return _slow(table, seconds, told.fault, by_cause=told.why == "cause")
         known = self._catalogue.told(table, await self._store.table(table))
-        if known is not None and any(field not in known.types for field in flight.asked if field in asked):
+        if known is not None and any(field not in known.types for field in wanted if field in asked):
             # It was asked for and left out: the store has no room for it.
             known.full_until = asyncio.get_running_loop().time() + FULL_S
         return None
@@ -237,6 +252,8 @@ class Shaper:
         if isinstance(exc, ProcedureFailedError):
             outcome = PointOutcome.PERSON if exc.fault.kind in PERSON_KINDS else PointOutcome.LATER
             return PointsRefusal(outcome, waiting(exc.fault, exc.fault.retry_after_s or RETRY_S))
+        if isinstance(exc, InvalidProcedureError):
+            return never("name", str(exc))
         if isinstance(exc, Unavailable):
             return of_unavailable(exc)
         return of_unavailable(self._store.dependency.refusal(exc))
@@ -246,8 +263,9 @@ def _lacking(known: Known, asked: Mapping[str, FieldType]) -> dict[str, FieldTyp
     return {field: value for field, value in asked.items() if field not in known.types or (known.types[field], value) == WIDENS}
 
 
-def _slow(table: str, seconds: float, cause: Fault | None) -> PointsRefusal:
+def _slow(table: str, seconds: float, cause: Fault | None, *, by_cause: bool = False) -> PointsRefusal:
     if cause is not None:
-        return PointsRefusal(PointOutcome.LATER, waiting(cause, RETRY_S))
+        outcome = PointOutcome.PERSON if by_cause and cause.kind in PERSON_KINDS else PointOutcome.LATER
+        return PointsRefusal(outcome, waiting(cause, cause.retry_after_s or RETRY_S))
     reason = f"table {table!r} has not been made or changed within {seconds:.1f} s; that goes on"
     return PointsRefusal(PointOutcome.LATER, Fault(Kind.TRANSIENT, "not made", reason, SOURCE, Scope.CALL, RETRY_S))

@@ -1,0 +1,35 @@
+"""The table store of the tests in virtual time keeps the promises of a store."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from table_store_contract import TableStoreContract
+from table_store_rig import TableStoreRig
+
+from fake_table_store import FakeTables, FakeTableStore
+from outlast.testing import run_virtual
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+
+class FakeRig(TableStoreRig):
+    def __init__(self) -> None:
+        self.held = FakeTables()
+
+    def run(self, main: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        run_virtual(main())
+
+    def store(self) -> FakeTableStore:
+        return FakeTableStore(self.held)
+
+    async def by_hand(self, statement: str) -> None:
+        self.held.by_hand(statement)
+
+
+class TestAFakeTableStore(TableStoreContract):
+    @pytest.fixture
+    def rig(self) -> FakeRig:
+        return FakeRig()
