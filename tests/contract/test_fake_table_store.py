@@ -28,6 +28,11 @@ class FakeRig(TableStoreRig):
     async def by_hand(self, statement: str) -> None:
         self.held.by_hand(statement)
 
+    def check(self) -> None:
+        for held in self.held.tables.values():
+            assert {series for series, _ in held.points} <= set(held.series.values())
+            assert {name for point in held.points.values() for name in point} <= {one.name for one in held.record.fields}
+
 
 class TestAFakeTableStore(TableStoreContract):
     @pytest.fixture

@@ -28,12 +28,14 @@ if TYPE_CHECKING:
     from outlast.tables._stores.port import TableStore
 
 DEADLINE_S: Final = 5.0
-"""A procedure that has not begun by then is dropped; one that has not ended by then is waited for by nobody new."""
-FLIGHT_S_MAX: Final = 60.0
+"""A procedure that has not ended by then is waited for by nobody new: whoever comes is told so at once."""
+FLIGHT_S_MAX: Final = 30.0
+"""A procedure that has not begun by then is dropped, and submitted again for whoever comes next."""
 REMEMBER_S: Final = 1.0
 """A refusal is answered from here for so long at most, so that what a person mends is seen soon."""
 LOOKS_PER_S: Final = 100
 """Where very many tables are refused, a refusal is remembered for longer: no more than so many are tried in a second."""
+FORGET_S: Final = 60.0
 REMEMBERED_MAX: Final = 10_000
 FULL_S: Final = 60.0
 """For so long a table whose store has no room for another field is not asked for one."""
@@ -46,12 +48,14 @@ PERSON_KINDS: Final = frozenset({Kind.PERMANENT, Kind.REJECTED})
 class Flight:
     """The making of a table, or of fields of it. Whoever joined looks again when it has landed."""
 
-    __slots__ = ("asked", "began_at", "is_new", "mends", "slow", "task")
+    __slots__ = ("asked", "began_at", "is_new", "is_sent", "mends", "slow", "task")
 
     def __init__(self, asked: dict[str, FieldType], began_at: float, *, is_new: bool) -> None:
         self.asked = asked
         self.began_at = began_at
         self.is_new = is_new
+        self.is_sent = False
+        """It takes no more fields: its procedure has been submitted."""
         self.mends = False
         """Have it made whatever the catalogue says."""
         self.slow: Fault | None = None
@@ -95,6 +99,11 @@ class Shaper:
         """The number of tables whose last making was refused, as far as that is remembered."""
         return len(self._refused)
 
+    def forget(self) -> None:
+        """Forget refusals that have not been asked about for a while: whoever writes to their tables no longer does."""
+        now = asyncio.get_running_loop().time()
+        self._refused = {table: each for table, each in self._refused.items() if now < each[1] + FORGET_S}
+
     async def close(self) -> None:
         """Drop what is under way: the procedures go on, or are done by another process."""
         tasks = [flight.task for flight in self._flights.values() if flight.task is not None]
@@ -120,11 +129,11 @@ class Shaper:
             return flight
         if (refusal := self._limited(now, table, known, lacks, flight)) is not None:
             return refusal
-        wanted = self._wanted.setdefault(table, {})
+        if flight is None:
+            flight = self._start(now, table, {})
+        wanted = self._wanted.setdefault(table, {}) if flight.is_sent else flight.asked
         for field, value in lacks.items():
             wanted.setdefault(field, value)
-        if flight is None:
-            flight = self._start(now, table)
         flight.mends = flight.mends or mend
         return flight
 
@@ -166,21 +175,24 @@ class Shaper:
         )
         return never("fields_max", reason, "write other things into other tables")
 
-    def _start(self, now: float, table: str) -> Flight:
-        fields: dict[str, FieldType] = {}
-        size = 0
-        wanted = self._wanted.pop(table)
-        for field, value in wanted.items():
-            size += len(field.encode()) + 16
-            if fields and size > PAYLOAD_BYTES:
-                self._wanted.setdefault(table, {})[field] = value
-            else:
-                fields[field] = value
-        flight = Flight(fields, now, is_new=self._catalogue.get(table) is None)
+    def _start(self, now: float, table: str, asked: dict[str, FieldType]) -> Flight:
+        flight = Flight(asked, now, is_new=self._catalogue.get(table) is None)
         self._flights[table] = flight
         flight.task = asyncio.create_task(self._fly(table, flight), name=f"outlast tables shape {table}")
         flight.task.add_done_callback(lambda _: self._landed(table))
         return flight
+
+    def _sent(self, table: str, flight: Flight) -> None:
+        """Let the flight take no more fields; those that make its payload too large go with the next."""
+        flight.is_sent = True
+        fields, flight.asked = flight.asked, {}
+        size = 0
+        for field, value in fields.items():
+            size += len(field.encode()) + 16
+            if flight.asked and size > PAYLOAD_BYTES:
+                self._wanted.setdefault(table, {})[field] = value
+            else:
+                flight.asked[field] = value
 
     def _landed(self, table: str) -> None:
         flight = self._flights.pop(table)
@@ -201,20 +213,24 @@ class Shaper:
             self._rates.failed(now, table, flight.asked)
             return
         self._refused.pop(table, None)
-        if self._wanted.get(table):
-            self._start(now, table)
+        if wanted := self._wanted.pop(table, None):
+            self._start(now, table, wanted)
 
     # One flight.
 
     async def _fly(self, table: str, flight: Flight) -> PointsRefusal | None:
         """Look whether it is there by now, else have it made. Return the refusal for whoever still lacks something."""
         try:
+            # Whoever comes in the same step of the event loop joins.
+            await asyncio.sleep(0)
             if table not in self._refused:
                 # Of one that was refused before, the procedures answer from memory.
                 known = self._catalogue.told(table, await self._store.table(table))
                 if known is not None and not flight.mends and not _lacking(known, flight.asked):
                     return None
-            return await self._made(table, flight, await self._begin())
+            procedures = await self._begin()
+            self._sent(table, flight)
+            return await self._made(table, flight, procedures)
         except Stopping as exc:
             return later("stopping", str(exc), kind=Kind.STOPPING)
         except Exception as exc:  # noqa: BLE001 - whatever it is, it is the answer to those who wait
@@ -225,8 +241,10 @@ class Shaper:
         known = self._catalogue.get(table)
         # A field of floats that is asked for with an integer would be widened, and need not be.
         wanted = flight.asked if known is None or flight.mends else _lacking(known, flight.asked)
+        if not wanted:
+            return None
         payload = payload_of(wanted, fields_max, self._retention_s)
-        handle = await procedures.submit(SHAPE_KIND, table, payload, deadline_s=DEADLINE_S, locks=[lock_of(table)])
+        handle = await procedures.submit(SHAPE_KIND, table, payload, deadline_s=FLIGHT_S_MAX, locks=[lock_of(table)])
         asked: list[str] | None = None
         while asked is None:
             try:
@@ -237,7 +255,10 @@ class Shaper:
                 flight.slow = told.fault
                 if isinstance(exc, ProcedureExpiredError) or seconds >= FLIGHT_S_MAX:
                     return _slow(table, seconds, told.fault, by_cause=told.why == "cause")
-        known = self._catalogue.told(table, await self._store.table(table))
+        known = self._catalogue.get(table)
+        if known is None or _lacking(known, wanted):
+            # It was made by another process, or not all of it.
+            known = self._catalogue.told(table, await self._store.table(table))
         if known is not None and any(field not in known.types for field in wanted if field in asked):
             # It was asked for and left out: the store has no room for it.
             known.full_until = asyncio.get_running_loop().time() + FULL_S

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from outlast.tables._writing.line import Line
     from outlast.tables._writing.tally import Tally
 
-ROUNDS: Final = 6
+ROUNDS: Final = 20
 """A body looks again so often at what its tables lack: what others make or drop meanwhile may want another round."""
 UNSYNCED_S: Final = 60.0
 """A body whose sender has its answer is given up after so long."""
