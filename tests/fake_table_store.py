@@ -8,7 +8,7 @@ store.calls["write"]                       # the calls that reached the store, b
 store.held.by_hand("CREATE VIEW cpu ...")  # somebody else has the name
 store.held.refuses = fault_of_row          # a row that only the store refuses: its fault, or None
 
-It passes `tests/contract/table_store_contract.py`.
+It keeps the promises in tests/contract/table_store_*.py, but for those of processes.
 """
 
 from __future__ import annotations

@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from table_store_contract import TableStoreContract
+from table_store_reads import ReadContract
 from table_store_rig import TableStoreRig
+from table_store_shapes import ShapeContract
+from table_store_writes import WriteContract
 
 from fake_table_store import FakeTables, FakeTableStore
 from outlast.testing import run_virtual
@@ -34,7 +36,9 @@ class FakeRig(TableStoreRig):
             assert {name for point in held.points.values() for name in point} <= {one.name for one in held.record.fields}
 
 
-class TestAFakeTableStore(TableStoreContract):
+class TestAFakeTableStore(ShapeContract, WriteContract, ReadContract):
+    """All but what needs processes."""
+
     @pytest.fixture
     def rig(self) -> FakeRig:
         return FakeRig()
