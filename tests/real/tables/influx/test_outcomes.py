@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-import sqlite3
-from contextlib import closing
+import sys
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,6 +14,7 @@ from metrics_door import door
 from outlast.tables import TableLimits
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
     from pathlib import Path
 
     from served import Answer
@@ -21,6 +23,29 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.expected_logs("refuses work by", "procedures are failing: PERMANENT name taken")
 V1, V2, V3 = "/write?db=m", "/api/v2/write?bucket=m&org=o", "/api/v3/write_lp?db=m&precision=ns"
+
+
+@asynccontextmanager
+async def elsewhere(folder: Path, statement: str) -> AsyncIterator[None]:
+    """Run a statement in another process, which stays in what it has begun until the block ends.
+
+    Not in this one: a lock of SQLite is a process's, and a second library in it would see none, and take those of the first away.
+    """
+    code = "import sqlite3, sys; c = sqlite3.connect(sys.argv[1], isolation_level=None); c.execute(sys.argv[2])"
+    code += "; print('done', flush=True); sys.stdin.read()"
+    other = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", code, folder / "metrics.db", statement),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+    )
+    assert other.stdin is not None
+    assert other.stdout is not None
+    assert await other.stdout.readline() == b"done\n"
+    try:
+        yield
+    finally:
+        other.stdin.close()
+        assert await other.wait() == 0
 
 
 def said(answer: Answer) -> str:
@@ -79,9 +104,8 @@ def test_a_table_whose_name_a_view_has_is_503_alone_and_400_beside_others(run_as
     async def main() -> None:
         async with door(tmp_path) as at:
             assert (await at.send(b"good v=1 1", V1)).status == 204
-            with closing(sqlite3.connect(tmp_path / "metrics.db")) as other:
-                other.execute("CREATE VIEW taken AS SELECT 1")
-                other.commit()
+            async with elsewhere(tmp_path, "CREATE VIEW taken AS SELECT 1"):
+                pass
             for path in (V1, V2, V3):
                 answer = await at.send(b"taken v=1 1", path)
                 assert (answer.status, int(answer.headers["retry-after"]) >= 1) == (503, True)
@@ -141,5 +165,25 @@ def test_a_service_that_stops_answers_503_and_what_was_204_is_there(run_async: R
                 answer = await client.answer()
                 assert (answer.status, answer.headers["connection"]) == (503, "close")
             assert await at.values() == [1.0]
+
+    run_async(main)
+
+
+@pytest.mark.expected_logs("metrics.db is down")
+def test_a_store_that_somebody_holds_is_503_within_the_client_s_time_and_a_repeat_is_stored(
+    run_async: RunAsync, tmp_path: Path
+) -> None:
+    async def main() -> None:
+        async with door(tmp_path) as at:
+            assert (await at.send(b"cpu v=1 1", V1)).status == 204
+            async with elsewhere(tmp_path, "BEGIN IMMEDIATE"):
+                for path in (V1, V2, V3):
+                    answer = await at.send(b"cpu v=2 2", path, "X-Request-Timeout: 0.2")
+                    assert (answer.status, int(answer.headers["retry-after"]) >= 1) == (503, True)
+                    assert said(answer)
+            async with asyncio.timeout(30):
+                while (await at.send(b"cpu v=2 2", V1)).status != 204:
+                    await asyncio.sleep(0.1)
+            assert await at.values() == [1.0, 2.0]
 
     run_async(main)
