@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from served import Answer
 
-    from outlast.tables import TableLimits, Value
+    from outlast.tables import TableLimits
 
 T = TypeVar("T")
 SECRET = "collector-secret-0123456789"
@@ -97,11 +97,11 @@ class Door:
         """Read the field `v` of a table in the order of time."""
         return [fields.get("v") for _, _, fields in sorted(await self.read(table), key=lambda point: point[1])]
 
-    async def read(self, table: str) -> list[tuple[dict[str, str], int, dict[str, Value]]]:
+    async def read(self, table: str) -> list[tuple[dict[str, str], int, dict[str, Any]]]:
         """Read all points of a table: tags, time and fields, by series and time."""
         return [(dict(point.tags), point.time_ns, dict(point.fields)) async for point in self.tables.read(Range(table))]
 
-    async def read_at_least(self, table: str, count: int) -> list[tuple[dict[str, str], int, dict[str, Value]]]:
+    async def read_at_least(self, table: str, count: int) -> list[tuple[dict[str, str], int, dict[str, Any]]]:
         """Read all points of a table once there are so many."""
         async with asyncio.timeout(LIMIT_S):
             while len(found := await self.read(table)) < count:
