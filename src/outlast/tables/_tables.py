@@ -107,7 +107,7 @@ class Tables:
             self.store, self._catalogue, self.limits, self._rates, retention_s=retention_s, begin=self._procedures_at_work
         )
         self._desk = Desk(self.store, self._catalogue, self._shaper, self._line, self.limits, self._tally, time.time_ns)
-        self._upkeep = Upkeep(self.store, self._catalogue, self._tally, time.time_ns, self._open)
+        self._upkeep = Upkeep(self.store, self._catalogue, self._tally, time.time_ns, self._open, self._shaper.forget)
         self._is_open = False
         self._opening = asyncio.Lock()
         self._service: Service | None = None

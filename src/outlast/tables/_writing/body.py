@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from bisect import bisect_right
 from typing import TYPE_CHECKING, Any, Final
 
-from outlast import Stopping, Unavailable
+from outlast import Kind, Stopping, Unavailable
 from outlast.tables._model import Parsed, Rows
 from outlast.tables._schema.limits import future_refusal, old_refusal, time_bounds
 from outlast.tables._schema.plan import FIRST
 from outlast.tables._schema.shaping import Flight
-from outlast.tables._schema.verdict import RETRY_S, PointsRefusal, later, never, of_unavailable
+from outlast.tables._schema.verdict import RETRY_S, PointsRefusal, later, never, of_row, of_unavailable, waiting
 from outlast.tables._writing.line import Group, Item
 from outlast.tables._writing.outcomes import Outcomes
 from outlast.tables._writing.writer import ROWS_MAX
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from outlast.tables._writing.line import Line
     from outlast.tables._writing.tally import Tally
 
-ROUNDS: Final = 6
+ROUNDS: Final = 20
 """A body looks again so often at what its tables lack: what others make or drop meanwhile may want another round."""
 UNSYNCED_S: Final = 60.0
 """A body whose sender has its answer is given up after so long."""
@@ -213,11 +214,16 @@ class Body:
         if rounds <= 0:
             self._refuse_unsettled(rows)
             return
+        points = sum(len(each.rows) for each in rows)
+        if (full := self._desk.line.held_refusal(points)) is not None:
+            rows = self._refuse_lacking(rows, full)
         flight, waiting = self._asked(rows)
-        refusal = None if flight is None else await self._landed(flight)
+        with self._desk.line.hold(points):
+            refusal = None if flight is None else await self._landed(flight)
         if refusal is not None:
             waiting = self._refuse_lacking(waiting, refusal)
-        await self._through(waiting, rounds - 1)
+        if waiting:
+            await self._through(waiting, rounds - 1)
 
     def _asked(self, rows: Sequence[Rows]) -> tuple[Flight | None, list[Rows]]:
         """Ask for what one table lacks; return the flight that may bring it, and the rows that wait for it."""
@@ -314,7 +320,8 @@ class Body:
                 before = None if known is None else known.record
                 known = desk.catalogue.told(each.table, await desk.store.table(each.table))
                 if known is not None and known.record == before:
-                    answer = desk.shaper.ask(each.table, dict(zip(each.fields, each.types, strict=True)), mend=True)
+                    fields = {field: known.types.get(field, value) for field, value in zip(each.fields, each.types, strict=True)}
+                    answer = desk.shaper.ask(each.table, fields, mend=True)
                     refusal = await self._landed(answer) if isinstance(answer, Flight) else answer
                     if refusal is not None:
                         return refusal
@@ -366,9 +373,10 @@ class Body:
 
 
 def _of_error(error: Stopping | Unavailable) -> PointsRefusal:
-    if isinstance(error, Unavailable):
-        return of_unavailable(error)
-    return later("stopping", str(error))
+    if isinstance(error, Stopping):
+        return later("stopping", str(error), kind=Kind.STOPPING)
+    # While the store is away its fault is that of everyone, whatever its kind; else it is that of these points.
+    return of_unavailable(error) if error.fault.is_evidence else of_row(waiting(error.fault, error.retry_after_s))
 
 
 def _keep_others(rows: Rows, out: Sequence[int]) -> None:
@@ -378,18 +386,18 @@ def _keep_others(rows: Rows, out: Sequence[int]) -> None:
 
 
 def _items(groups: list[Group]) -> list[Item]:
-    """Return groups as items of at most `ROWS_MAX` rows: as many as are committed together."""
+    """Return groups as items of at most `ROWS_MAX` rows: as many as are committed together. They keep the order of the body."""
+    if sum(len(group.rows) for group in groups) <= ROWS_MAX:
+        return [Item(groups)]
+    places = sorted(place for group in groups for place in group.places)
     items: list[Item] = []
-    of_item: list[Group] = []
-    rows = 0
-    for group in groups:
-        for part in group.parts(ROWS_MAX):
-            if of_item and rows + len(part.rows) > ROWS_MAX:
-                items.append(Item(of_item))
-                of_item, rows = [], 0
-            of_item.append(part)
-            rows += len(part.rows)
-    items.append(Item(of_item))
+    begins = [0] * len(groups)
+    for last in [*places[ROWS_MAX - 1 :: ROWS_MAX], places[-1]]:
+        ends = [bisect_right(group.places, last) for group in groups]
+        parts = [group.part(begin, end) for group, begin, end in zip(groups, begins, ends, strict=True) if begin < end]
+        if parts:
+            items.append(Item(parts))
+        begins = ends
     return items
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from outlast.tables._errors import StaleTableError
@@ -31,6 +32,7 @@ class Numbers:
     def __init__(self, store: TableStore, limits: TableLimits) -> None:
         self._store = store
         self._limits = limits
+        self._to_learn: set[tuple[Known, str]] = set()
 
     async def put(self, items: Sequence[Item]) -> None:
         """Number the rows of all items; take out what cannot be: stale groups, and points of series that are refused."""
@@ -76,12 +78,17 @@ class Numbers:
             else:
                 tag = found.full[place]
                 refused[known, tags] = tag_refusal(known.record.name, tag, dict(tags).get(tag, ""), self._limits)
-        for tag in set(found.full.values()):
-            await self._remember(known, tag)
+        self._to_learn.update((known, tag) for tag in found.full.values())
         return refused
 
-    async def _remember(self, known: Known, tag: str) -> None:
-        """Remember the values of a tag that can take no more: another new one is refused without a question."""
+    async def learn(self) -> None:
+        """Read the values of tags that were found full: another new one is refused without a question then."""
+        while self._to_learn:
+            known, tag = self._to_learn.pop()
+            with suppress(Exception):
+                await self._learn(known, tag)
+
+    async def _learn(self, known: Known, tag: str) -> None:
         most = self._limits.tag_values_max
         values = frozenset(await self._store.tag_values(tag, table=known.record.name, count=most))
         if len(known.full_tags) >= FULL_TAGS_MAX:

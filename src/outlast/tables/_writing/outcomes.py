@@ -25,18 +25,21 @@ class Outcomes:
     """The refusals of one body. Points that were not refused are stored."""
 
     def __init__(self, parsed: Parsed) -> None:
-        self.points = max(parsed.points, sum(len(rows.rows) for rows in parsed.rows) + len(parsed.refused))
+        seen = sum(len(rows.rows) for rows in parsed.rows) + len(parsed.refused)
+        self.points = max(parsed.points, seen)
         self._parsed = parsed.refused
+        self._unlisted = self.points - seen
+        """Bad lines beyond those that the parser listed."""
         self._refused: list[tuple[Sequence[int], PointsRefusal]] = []
 
     def __bool__(self) -> bool:
         """Return whether anything was refused."""
-        return bool(self._parsed or self._refused)
+        return bool(self._parsed or self._refused or self._unlisted)
 
     @property
     def refused(self) -> int:
         """The number of points that were refused."""
-        return len(self._parsed) + sum(len(places) for places, _ in self._refused)
+        return len(self._parsed) + self._unlisted + sum(len(places) for places, _ in self._refused)
 
     def refuse(self, places: Sequence[int], refusal: PointsRefusal) -> None:
         """Refuse the points with these places."""
@@ -45,7 +48,7 @@ class Outcomes:
 
     def written(self, tally: Tally) -> Written:
         """Return the fate of the body, and count it."""
-        if not self._parsed and not self._refused:
+        if not self:
             tally.points["stored"] += self.points
             return Written(self.points, self.points)
         counts = self._counts(tally)
@@ -69,6 +72,9 @@ class Outcomes:
         for refused in self._parsed:
             counts[refused.outcome] += 1
             tally.refusals[refused.fault.code] += 1
+        if self._unlisted:
+            counts[PointOutcome.NEVER] += self._unlisted
+            tally.refusals[self._parsed[-1].fault.code if self._parsed else "line"] += self._unlisted
         for places, (outcome, fault) in self._refused:
             counts[outcome] += len(places)
             tally.refusals[fault.code] += len(places)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Final
 
-from outlast import Incident, Kind, Stopping, Unavailable, progress
+from outlast import Incident, Stopping, Unavailable, progress
+from outlast.extend import Reaction
 from outlast.tables._schema.verdict import of_row
 from outlast.tables._stores.port import TableRows
 from outlast.tables._writing.fold import Batch, Folded, fold, key_of
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 ROWS_MAX: Final = 5_000
 BYTES_MAX: Final = 4 << 20
 """Of one commit. One item has always room; a body is put in line in items of at most so many rows."""
+WELL_S: Final = 60.0
+"""An incident of the writer ends with a commit after so long without a bug."""
 STOPPED: Final = "the tables are closed; what waited was not written"
 
 
@@ -36,6 +39,7 @@ class Writer:
         self._tally = tally
         self.busy = False
         self._turned = asyncio.Event()
+        self._failed_at = 0.0
         self.incident = Incident("tables writer", verb="is failing")
 
     async def run(self) -> None:
@@ -96,24 +100,31 @@ class Writer:
         else:
             for item in items:
                 item.end()
+            await self._numbers.learn()
 
     async def _failed(self, items: list[Item], exc: Exception) -> None:
-        dependency = self._store.dependency
-        refusal = dependency.refusal(exc)
+        refusal = self._store.dependency.refusal(exc)
+        fault = refusal.fault
         for item in items:
-            # What was numbered is so no more: it is numbered again, or goes back as it came.
+            # They are numbered again, or go back as they came.
             for group in item.groups:
                 group.restore_heads()
-        alone = len(items) == 1
-        if isinstance(exc, Unavailable) or refusal.fault.is_evidence or alone:
-            if refusal.fault.kind is Kind.BUG:
-                self.incident.fault(refusal.fault, exc)
-            for item in items:
-                item.end(refusal)
+        # "Not now" is nobody's doing; "not this" is found out.
+        if len(items) > 1 and not isinstance(exc, Unavailable) and not fault.is_evidence and fault.reaction is not Reaction.WAIT:
+            half = len(items) // 2
+            await self._commit(items[:half])
+            await self._commit(items[half:])
             return
-        half = len(items) // 2
-        for part in (items[:half], items[half:]):
-            await self._commit(part)
+        if fault.reaction is Reaction.RESTART:
+            self._failed_at = asyncio.get_running_loop().time()
+            self.incident.fault(fault, exc)
+        for item in items:
+            item.end(refusal)
+
+    def _worked(self) -> None:
+        """Close the incident of the writer once all has been well for a while."""
+        if self.incident.is_open and asyncio.get_running_loop().time() - self._failed_at >= WELL_S:
+            self.incident.resolve()
 
     async def _write(self, items: Sequence[Item]) -> None:
         by_table: dict[Known, list[tuple[Item, Group]]] = {}
@@ -131,6 +142,7 @@ class Writer:
         if not written:
             return
         wrote = await self._store.write(written)
+        self._worked()
         self._tally.commits += 1
         self._tally.rows += sum(len(rows.rows) for rows in written)
         for number in wrote.stale:
