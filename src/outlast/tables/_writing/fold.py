@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,14 +21,19 @@ FEW: Final = 8
 """Lists of fewer rows are quicker compared by their keys."""
 
 
-@dataclass(slots=True)
-class Batch:
-    """Rows of one table with the same fields, from one body. `body` is the number of it: bodies come in this order."""
+class Batch(Protocol):
+    """Rows of one table with the same fields, from one body."""
 
-    fields: tuple[str, ...]
-    rows: list[Row]
-    places: Sequence[int]
-    body: int = 0
+    @property
+    def fields(self) -> tuple[str, ...]: ...
+    @property
+    def rows(self) -> list[Row]: ...
+    @property
+    def places(self) -> Sequence[int]: ...
+    @property
+    def body(self) -> int:
+        """The number of its body: bodies come in this order."""
+        ...
 
 
 @dataclass(slots=True)

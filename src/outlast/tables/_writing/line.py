@@ -27,7 +27,7 @@ LINE_BYTES_MAX: Final = 64 << 20
 class Group:
     """Rows of one body for one table, with the same fields, on their way to the store."""
 
-    __slots__ = ("fields", "heads", "known", "places", "plan", "rows", "size_bytes", "types")
+    __slots__ = ("body", "fields", "heads", "known", "places", "plan", "rows", "size_bytes", "types")
 
     def __init__(
         self,
@@ -46,7 +46,11 @@ class Group:
         self.places = places
         self.heads: list[Series] | None = None
         """The series of the rows, once their numbers stand in the rows instead."""
-        self.size_bytes = len(rows) * plan.row_bytes + sum(len(row[place]) for place in plan.texts for row in rows)
+        self.body = 0
+        """The number of its body among those that are committed together."""
+        self.size_bytes = len(rows) * plan.row_bytes
+        if plan.texts:
+            self.size_bytes += sum([len(row[place]) for place in plan.texts for row in rows])
 
     def part(self, start: int, end: int) -> Group:
         """Return its rows from one place in it up to another."""
@@ -75,8 +79,8 @@ class Item:
     def __init__(self, groups: list[Group], *, whole: bool = False) -> None:
         self.groups = groups
         self.whole = whole
-        self.points = sum(len(group.rows) for group in groups)
-        self.size_bytes = sum(group.size_bytes for group in groups)
+        self.points = sum([len(group.rows) for group in groups])
+        self.size_bytes = sum([group.size_bytes for group in groups])
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.ended = False
         self.given_up = False

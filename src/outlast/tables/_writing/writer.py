@@ -9,7 +9,7 @@ from outlast import Incident, Stopping, Unavailable, progress
 from outlast.extend import Reaction
 from outlast.tables._schema.verdict import of_row
 from outlast.tables._stores.port import TableRows
-from outlast.tables._writing.fold import Batch, Folded, fold, key_of
+from outlast.tables._writing.fold import Folded, fold, key_of
 from outlast.tables._writing.numbers import Numbers
 
 if TYPE_CHECKING:
@@ -127,16 +127,22 @@ class Writer:
             self.incident.resolve()
 
     async def _write(self, items: Sequence[Item]) -> None:
-        by_table: dict[Known, list[tuple[Item, Group]]] = {}
-        batches: dict[Known, list[Batch]] = {}
+        of_tables: dict[Known, list[Group]] = {}
+        items_of: dict[Known, list[Item]] = {}
         for number, item in enumerate(items):
             for group in item.groups:
-                by_table.setdefault(group.known, []).append((item, group))
-                batches.setdefault(group.known, []).append(Batch(group.fields, group.rows, group.places, number))
+                group.body = number
+                groups = of_tables.get(group.known)
+                if groups is None:
+                    of_tables[group.known] = [group]
+                    items_of[group.known] = [item]
+                else:
+                    groups.append(group)
+                    items_of[group.known].append(item)
         written: list[TableRows] = []
         sources: list[tuple[Known, Folded]] = []
-        for known, of_table in batches.items():
-            for folded in fold(of_table):
+        for known, groups in of_tables.items():
+            for folded in fold(groups):
                 written.append(TableRows(known.record, folded.fields, folded.rows))
                 sources.append((known, folded))
         if not written:
@@ -148,12 +154,12 @@ class Writer:
         for number in wrote.stale:
             known, folded = sources[number]
             for source in folded.sources:
-                item, group = by_table[known][source]
+                item, group = items_of[known][source], of_tables[known][source]
                 if group not in item.stale:
                     item.stale.append(group)
         for refusal in wrote.refused:
             known, folded = sources[refusal.group]
-            _refuse(refusal, folded, [by_table[known][source] for source in folded.sources])
+            _refuse(refusal, folded, [(items_of[known][source], of_tables[known][source]) for source in folded.sources])
 
 
 def _refuse(refusal: RowRefusal, folded: Folded, sources: list[tuple[Item, Group]]) -> None:

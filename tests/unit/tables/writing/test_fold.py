@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from outlast.tables._writing.fold import FEW, ROWS_ENOUGH, Batch, Folded, fold
+from outlast.tables._writing.fold import FEW, ROWS_ENOUGH, Folded, fold
+
+
+@dataclass
+class Batch:
+    fields: tuple[str, ...]
+    rows: list[list[Any]]
+    places: list[int]
+    body: int = 0
 
 
 def batch(fields: str, *rows: list[Any], body: int = 0, places: list[int] | None = None) -> Batch:
