@@ -95,6 +95,40 @@ def test_borders_of_lines(run_async: RunAsync, tmp_path: Path, body: bytes, stat
     run_async(main)
 
 
+PRECISIONS = [
+    ("/write?db=m&precision=h", 472_222, 472_222 * 3_600 * 10**9),
+    ("/write?db=m&precision=u", 1_700_000_000_000_001, 1_700_000_000_000_001_000),
+    ("/api/v2/write?bucket=m&precision=us", 1_700_000_000_000_001, 1_700_000_000_000_001_000),
+    ("/api/v2/write?bucket=m", 1_700_000_000, 1_700_000_000),
+    ("/api/v3/write_lp?db=m", 1_700_000_000, 1_700_000_000 * 10**9),
+    ("/api/v3/write_lp?db=m&precision=auto", 1_700_000_000_001, 1_700_000_000_001 * 10**6),
+    ("/api/v3/write_lp?db=m&precision=nanosecond", 1_700_000_000, 1_700_000_000),
+]
+
+
+@pytest.mark.parametrize(("path", "time", "time_ns"), PRECISIONS)
+def test_a_time_is_in_the_unit_of_its_api(run_async: RunAsync, tmp_path: Path, path: str, time: int, time_ns: int) -> None:
+    async def main() -> None:
+        async with door(tmp_path) as at:
+            assert (await at.send(b"cpu v=1 %d" % time, path)).status == 204
+            assert [point[1] for point in await at.read("cpu")] == [time_ns]
+
+    run_async(main)
+
+
+@pytest.mark.parametrize(
+    "path", ["/write?db=m&precision=s", "/api/v2/write?bucket=m&precision=s", "/api/v3/write_lp?db=m&precision=s"]
+)
+def test_milliseconds_that_are_said_to_be_seconds_are_refused_alone(run_async: RunAsync, tmp_path: Path, path: str) -> None:
+    async def main() -> None:
+        async with door(tmp_path) as at:
+            answer = await at.send(b"cpu v=1 1700000000\ncpu v=2 1700000001000\ncpu v=3 1700000002", path)
+            assert (answer.status, b"line 2" in answer.body) == (400, True)
+            assert await at.values() == [1.0, 3.0]
+
+    run_async(main)
+
+
 def test_lines_without_a_time_have_one_of_the_server_and_the_last_wins(run_async: RunAsync, tmp_path: Path) -> None:
     async def main() -> None:
         async with door(tmp_path) as at:

@@ -137,11 +137,12 @@ def test_more_bad_lines_than_are_told_are_all_counted(run_async: RunAsync, tmp_p
 
 
 @pytest.mark.parametrize("path", [V1, V2, V3])
-def test_a_conflict_of_types_is_told_with_its_line(run_async: RunAsync, tmp_path: Path, path: str) -> None:
+@pytest.mark.parametrize("before", [b"\n\n# a comment\n", b'\ncpu s="a\nb" 2\n'])
+def test_a_conflict_of_types_is_told_with_its_line(run_async: RunAsync, tmp_path: Path, path: str, before: bytes) -> None:
     async def main() -> None:
         async with door(tmp_path) as at:
             assert (await at.send(b"cpu v=1 1", path)).status == 204
-            answer = await at.send(b'cpu v=2 2\n\n# a comment\ncpu v="text" 3\n', path)
+            answer = await at.send(b"cpu v=2 2" + before + b'cpu v="text" 3\n', path)
             assert answer.status == 400
             found = json.loads(answer.body)
             if path is V3:
