@@ -23,6 +23,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "changes": ("outlast._cli.changes", "changes"),
         "procedures": ("outlast._cli.procedures", "procedures"),
         "streams": ("outlast._cli.streams", "streams"),
+        "tables": ("outlast._cli.tables", "tables"),
         "guard": ("outlast._cli.guard", "guard"),
         "logs": ("outlast._cli.logs", "logs"),
     }

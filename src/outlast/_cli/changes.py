@@ -15,6 +15,7 @@ import click
 from outlast import Stop
 from outlast._cli.database import exit_for, on_database, place
 from outlast._cli.errors import CommandError, Exit
+from outlast._cli.output import as_json_option
 from outlast._cli.values import Duration
 
 if TYPE_CHECKING:
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 EXIT_IN_DANGER: Final = 1
 """`status`: a slot is endangered or lost."""
 
-as_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, and nothing else, on stdout.")
 slot_argument = click.argument("slot")
 
 

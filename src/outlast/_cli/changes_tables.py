@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from outlast._cli.jobs_shown import age
+from outlast._cli.jobs.shown import age
 from outlast.extend import size_text
 
 if TYPE_CHECKING:

@@ -28,7 +28,7 @@ _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 
 
 class Duration(_Seconds):
-    """A duration in seconds: `20s`, `1m`, `500ms`, `1.5h` or a number."""
+    """A duration in seconds: `20s`, `1m`, `500ms`, `1.5h`, `30d` or a number."""
 
     name = "duration"
 

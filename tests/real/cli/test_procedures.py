@@ -15,7 +15,7 @@ from click.testing import CliRunner, Result
 import outlast
 from outlast import Fault, Kind, OutlastError
 from outlast._cli.app import app
-from outlast._cli.procedures.place import VARIABLE
+from outlast._cli.procedures.group import VARIABLE
 from outlast.etcd import Etcd
 from outlast.postgres import Postgres
 from outlast.procedures import Procedure, ProcedureFailedError, ProcedureRefused, Procedures, Run, StepOutcome

@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 
 import outlast
 from outlast._cli.app import app
-from outlast._cli.jobs_shown import age
+from outlast._cli.jobs.shown import age
 
 if TYPE_CHECKING:
     from pathlib import Path

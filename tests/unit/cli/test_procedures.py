@@ -13,7 +13,8 @@ from fake_procedure_records import FakeRecords
 from fake_procedure_store import FakeStore
 from outlast import Fault, Kind
 from outlast._cli.app import app
-from outlast._cli.procedures.place import VARIABLE, Store, StorePlace
+from outlast._cli.procedures.group import VARIABLE
+from outlast._cli.store import Store, StorePlace
 from outlast.extend import fault_record
 from outlast.procedures import Priority
 from outlast.procedures._model import NewRecord, ProcedureState, RecordWrite

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from outlast import Kind
-from outlast._cli.procedures.group import EXIT_NOT_ALL, acted, on_store, say
+from outlast._cli.output import say
+from outlast._cli.procedures.group import EXIT_NOT_ALL, acted, on_store
 from outlast._cli.values import Duration, read_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from outlast._cli.procedures.place import StorePlace
+    from outlast._cli.store import StorePlace
     from outlast.procedures import Procedures
 
 KINDS: Final = tuple(kind.value for kind in Kind)

@@ -2,32 +2,27 @@
 
 from __future__ import annotations
 
-import asyncio
-import json
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import click
 
-from outlast import ConfigurationError, Kind, OutlastError, Unavailable
-from outlast._cli.database import refusal, silence
-from outlast._cli.errors import CommandError, Exit
-from outlast._cli.procedures.place import store_options
-from outlast.extend import clean
+from outlast._cli.errors import Exit
+from outlast._cli.output import as_json_option
+from outlast._cli.store import act_on, store_options
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from outlast._cli.procedures.place import StorePlace
+    from outlast import Dependency
+    from outlast._cli.store import StorePlace
     from outlast.procedures import Procedures
 
 T = TypeVar("T")
 
-NO_TABLES: Final = frozenset({"42P01", "3F000", "42703", "no such table"})
-"""The codes of a table, a schema or a column that is not there: no service has made them yet, or an earlier version has."""
+VARIABLE: Final = "OUTLAST_PROCEDURES_STORE"
 EXIT_NOT_ALL: Final = Exit.REFUSED
 """Some of what was named could not be acted upon."""
 
-as_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, and nothing else, on stdout.")
 kind_argument = click.argument("kind")
 key_argument = click.argument("key")
 
@@ -48,52 +43,21 @@ def procedures() -> None:
 
 def on_store(command: Callable[..., int]) -> Callable[..., int]:
     """Add the options that name a store to a command."""
-    return store_options(as_json_option(command))
+    return store_options(VARIABLE)(as_json_option(command))
 
 
 def acted(place: StorePlace, act: Callable[[Procedures], Awaitable[T]]) -> T:
     """Open the store, act on it, close it. Raises `CommandError`."""
-    with silence():
-        return asyncio.run(_acted(place, act))
-
-
-async def _acted(place: StorePlace, act: Callable[[Procedures], Awaitable[T]]) -> T:
     from outlast.procedures import InvalidProcedureError, Procedures
 
-    try:
-        found = Procedures(place.open(), schema=place.schema, make=False)
-    except ConfigurationError as error:
-        raise CommandError(f"{place}: {error}", Exit.CONFIGURATION) from None
-    dependency = found.store.dependency
-    try:
-        async with found:
-            return await act(found)
-    except click.ClickException:
-        raise
-    except InvalidProcedureError as error:
-        raise click.UsageError(str(error)) from None
-    except Unavailable as error:
-        raise refusal(str(place), error.fault) from None
-    except ConfigurationError as error:
-        raise CommandError(f"{place}: {error}", Exit.CONFIGURATION) from None
-    except Exception as error:
-        fault = dependency.classifiers.classify(error, source=dependency.name)
-        if fault.code in NO_TABLES or any(code in fault.reason for code in NO_TABLES):
-            text = "it has no procedures, or an earlier version made them: start a service that runs them first"
-            raise CommandError(f"{place}: {text}", Exit.CONFIGURATION) from None
-        if isinstance(error, OutlastError):
-            raise CommandError(f"{place}: {error}", Exit.REFUSED) from None
-        if fault.kind is Kind.BUG:
-            raise
-        raise refusal(str(place), fault) from None
+    def made(dependency: Dependency) -> tuple[Procedures, Dependency]:
+        found = Procedures(dependency, schema=place.schema, make=False)
+        return found, found.store.dependency
 
-
-def say(value: dict[str, Any], text: str, *, as_json: bool) -> None:
-    """Print what was done: one object, or one line."""
-    click.echo(dumps(value) if as_json else clean(text))
-
-
-def dumps(value: object, indent: int | None = None) -> str:
-    """Return JSON, of which each character can be written to any output."""
-    text = json.dumps(value, ensure_ascii=False, indent=indent, default=str)
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+    return act_on(
+        place,
+        made,
+        act,
+        lacks="it has no procedures, or an earlier version made them: start a service that runs them first",
+        invalid=lambda error: isinstance(error, InvalidProcedureError),
+    )

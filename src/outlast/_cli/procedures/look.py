@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from outlast._cli.errors import CommandError, Exit
-from outlast._cli.procedures.group import acted, dumps, key_argument, kind_argument, on_store
+from outlast._cli.output import dumps
+from outlast._cli.procedures.group import acted, key_argument, kind_argument, on_store
 
 if TYPE_CHECKING:
-    from outlast._cli.procedures.place import StorePlace
+    from outlast._cli.store import StorePlace
     from outlast.procedures import ProcedureRecord, Procedures
 
 STATES: Final = ("queued", "running", "waiting", "done", "dead", "cancelled", "expired")

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from outlast import OutlastError
-from outlast._cli.procedures.group import dumps
+from outlast._cli.output import dumps
 from outlast.extend import clean, cut, json_or_text
 from outlast.procedures import recorded_steps
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -13,6 +12,7 @@ import click
 from outlast import ConfigurationError, OutlastError, Unavailable
 from outlast._cli.database import silence
 from outlast._cli.errors import CommandError, Exit
+from outlast._cli.output import as_json_option
 from outlast._cli.streams.place import TOKEN_VARIABLE, Url, place_argument
 
 if TYPE_CHECKING:
@@ -22,11 +22,8 @@ LOCK_NAME: Final = "outlast-streams.lock"
 LOCKS: Final = Path("/proc/locks")
 PROCESSES: Final = Path("/proc")
 COMMAND_CHARS_MAX: Final = 60
-EXIT_UNREAD: Final = 141
-"""Nobody reads the output: 128 and SIGPIPE."""
 
 on_place = place_argument()
-as_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, and nothing else, on stdout.")
 stream_argument = click.argument("stream")
 
 
@@ -139,16 +136,3 @@ def holder_of(lock: Path) -> str:
     except OSError:
         command = ""
     return f"process {holders[0]}" + (f" ({command[:COMMAND_CHARS_MAX]})" if command else "")
-
-
-@contextlib.contextmanager
-def printing() -> Generator[None]:
-    """Print something long: when nobody reads it any more the command ends, with 141 and without a word, as `cat` does."""
-    try:
-        yield
-        sys.stdout.flush()
-    except BrokenPipeError:
-        # What is still buffered would be written, and complained about, at the end of the process.
-        with contextlib.suppress(OSError, ValueError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise SystemExit(EXIT_UNREAD) from None

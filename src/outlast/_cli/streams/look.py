@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import click
 
 from outlast._cli.errors import Exit
+from outlast._cli.output import as_json_option, printing
 from outlast._cli.streams.folder import FolderStreams, reports
-from outlast._cli.streams.group import as_json_option, explained, on_place, on_stream, printing
+from outlast._cli.streams.group import explained, on_place, on_stream
 from outlast._cli.streams.node import NodeStreams
 from outlast._cli.streams.place import Url
 

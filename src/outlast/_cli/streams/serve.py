@@ -2,45 +2,32 @@
 
 from __future__ import annotations
 
-import functools
-import json
-import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, Final, Unpack
 
 import click
 
-from outlast import ConfigurationError, Service, Stop, run
-from outlast._cli.errors import SHOW_S, CommandError, Exit
-from outlast._cli.streams.group import LOCK_NAME, as_json_option, explained, holder_of
+from outlast import ConfigurationError, Service, run
+from outlast._cli.errors import CommandError, Exit
+from outlast._cli.output import as_json_option
+from outlast._cli.serving import HEALTH, Clients, announce, client_options, served, server_of, tokens_of
+from outlast._cli.streams.group import LOCK_NAME, explained, holder_of
 from outlast._cli.up import early_signals, process_options
-from outlast._cli.values import Address, Duration, Size
-from outlast.extend import OwnThread
-from outlast.logs._last_words import bounded
+from outlast._cli.values import Duration, Size
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from outlast.http import Server, Tokens
     from outlast.streams import StreamOptions
 
 TOKENS_VARIABLE: Final = "OUTLAST_STREAMS_TOKENS"
 ADDRESS: Final = "127.0.0.1:4437"
-HEALTH: Final = frozenset({"/livez", "/readyz"})
 LOOKS: Final = frozenset({"GET", "HEAD"})
 
 
-class Chosen(TypedDict):
+class Chosen(Clients):
     """The options of a server, as `outlast.http` and `outlast.streams` want them."""
 
-    listen: str
-    tokens: Path | None
-    tls_cert: Path | None
-    tls_key: Path | None
-    open_to_all: bool
-    connections: int
-    connections_per_client: int
-    body_size: int
     streams: int
     retention_age: float | None
     retention_size: int | None
@@ -49,34 +36,11 @@ class Chosen(TypedDict):
     quota: int | None
     sync_every: float
     long_poll: float
-    stop_within: float
 
 
 def add_to(streams: click.Group) -> None:
     """Add the command."""
     streams.add_command(serve)
-
-
-def _of_clients(command: Callable[..., int]) -> Callable[..., int]:
-    """Add what decides who comes in, and how much one may send."""
-    for option in (
-        click.option("--streams", type=click.IntRange(1), default=100_000, show_default=True, help="Streams at most."),
-        click.option("--body-size", type=Size(), default="16M", show_default=True, help="The largest body of a request."),
-        click.option(
-            "--connections-per-client", type=click.IntRange(1), default=1000, show_default=True, help="… of one address."
-        ),
-        click.option("--connections", type=click.IntRange(1), default=4000, show_default=True, help="Open connections at most …"),
-        click.option("--open-to-all", is_flag=True, help="Listen beyond loopback without tokens and without TLS."),
-        click.option("--tls-key", type=_file(), help="Its key, as PEM."),
-        click.option("--tls-cert", type=_file(), help="Speak TLS with this certificate, as PEM."),
-        click.option(
-            "--tokens",
-            type=_file(),
-            help=f"Let in who has one of these tokens: lines of NAME SCOPE[,SCOPE] SECRET. Without, from ${TOKENS_VARIABLE}.",
-        ),
-    ):
-        command = option(command)
-    return command
 
 
 def _of_new_streams(command: Callable[..., int]) -> Callable[..., int]:
@@ -105,30 +69,12 @@ def _of_new_streams(command: Callable[..., int]) -> Callable[..., int]:
     return command
 
 
-def _file() -> click.Path:
-    return click.Path(dir_okay=False, path_type=Path)
-
-
 @click.command()
 @click.argument("folders", metavar="FOLDER...", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option(
-    "--listen",
-    type=Address(),
-    default=ADDRESS,
-    show_default=True,
-    metavar="ADDRESS",
-    help="HOST:PORT of the streams; port 0 takes a free one.",
-)
-@click.option(
-    "--admin",
-    type=Address(),
-    metavar="ADDRESS",
-    help="Answer /livez, /readyz, /statusz and /metrics on HOST:PORT; PORT alone is on loopback.",
-)
-@_of_clients
+@client_options(ADDRESS, "streams", TOKENS_VARIABLE)
+@click.option("--streams", type=click.IntRange(1), default=100_000, show_default=True, help="Streams at most.")
 @_of_new_streams
 @click.option("--long-poll", type=Duration(), default="25s", show_default=True, help="The longest wait of a long poll.")
-@click.option("--stop-within", type=Duration(), default="10s", show_default=True, help="The time that a stop may take.")
 @process_options
 @as_json_option
 def serve(
@@ -161,52 +107,35 @@ def serve(
             folder.stat()
     if len({folder.resolve() for folder in folders}) < len(folders):
         raise click.UsageError("A FOLDER is named twice; a second one is another disk.")
-    with early_signals():
+    with early_signals(), served("streams"):
         try:
             service = _service(folders, as_json=as_json, chosen=chosen)
             return run(service, listen=admin, report=report, fold_logs=fold_logs, log_format=log_format)
         except ConfigurationError as error:
-            raise _refused(folders, error) from error
-        except ImportError as error:
-            raise CommandError(f"cannot serve streams: {error}", Exit.CONFIGURATION) from error
-        except ValueError as error:
-            raise CommandError(f"cannot serve streams: {error}", Exit.USAGE) from error
+            held = _held(folders, error)
+            if held is None:
+                raise
+            raise held from error
 
 
 def _service(folders: tuple[Path, ...], *, as_json: bool, chosen: Chosen) -> Service:
     """Return the service: the store, the node, and the server in front of it."""
-    from outlast.http import Limits, Server, Tls
     from outlast.streams import Node, Streams
 
-    cert, key = chosen["tls_cert"], chosen["tls_key"]
-    if (cert is None) != (key is None):
-        raise click.UsageError("--tls-cert and --tls-key come together.")
-    limits = Limits(
-        connections_max=chosen["connections"],
-        connections_per_client_max=chosen["connections_per_client"],
-        body_bytes_max=chosen["body_size"],
-    )
     service = Service("streams", deadline_s=chosen["stop_within"])
     streams = Streams(folders, streams_max=chosen["streams"])
     streams.attach(service)
     node = Node(streams, options=_options(chosen), long_poll_s=chosen["long_poll"], body_bytes_max=chosen["body_size"])
     node.attach(service)
-    server = Server(
-        node,
-        chosen["listen"],
-        limits=limits,
-        tokens=_tokens(chosen["tokens"]),
-        tls=None if cert is None or key is None else Tls(cert, key),
-        open_to_all=chosen["open_to_all"],
-    ).attach(service)
+    tokens = tokens_of(chosen["tokens"], TOKENS_VARIABLE, needed_scope)
+    server = server_of(node, chosen, tokens=tokens).attach(service)
 
-    @service.task()
-    async def announce(stop: Stop) -> None:
-        await service.until_ready()
-        # Somebody may keep stdout open and not read it: the thread is left behind then.
-        OwnThread("standard output").start(functools.partial(_say, server, folders, len(streams.names()), as_json=as_json))
-        await stop.wait()
+    def said() -> tuple[dict[str, Any], str]:
+        places, count = ", ".join(map(str, folders)), len(streams.names())
+        text = f"serving {count:,} stream{'s' * (count != 1)} in {places} on {server.url}"
+        return {"url": server.url, "port": server.port}, text
 
+    announce(service, said, as_json=as_json)
     return service
 
 
@@ -222,15 +151,6 @@ def _options(chosen: Chosen) -> StreamOptions:
     return StreamOptions(sync_every_s=chosen["sync_every"], retention=retention, quota_bytes=chosen["quota"])
 
 
-def _tokens(file: Path | None) -> Tokens | None:
-    """Return those of the file, or of the environment; None where there are neither."""
-    from outlast.http import Tokens
-
-    if file is not None:
-        return Tokens.from_file(file, needs=needed_scope)
-    return Tokens.from_environment(TOKENS_VARIABLE, needs=needed_scope) if os.environ.get(TOKENS_VARIABLE) else None
-
-
 def needed_scope(method: str, path: str) -> str | None:
     """Return the scope that a request needs: "read" to look, "write" for all else, none for health and a browser's preflight."""
     if path in HEALTH or method == "OPTIONS":
@@ -238,21 +158,14 @@ def needed_scope(method: str, path: str) -> str | None:
     return "read" if method in LOOKS else "write"
 
 
-def _say(server: Server, folders: tuple[Path, ...], count: int, *, as_json: bool) -> None:
-    said: dict[str, Any] = {"url": server.url, "port": server.port, "pid": os.getpid()}
-    places = ", ".join(map(str, folders))
-    text = f"serving {count:,} stream{'s' * (count != 1)} in {places} on {server.url}"
-    bounded(lambda: click.echo(json.dumps(said) if as_json else text), SHOW_S)
-
-
-def _refused(folders: tuple[Path, ...], error: ConfigurationError) -> CommandError:
+def _held(folders: tuple[Path, ...], error: ConfigurationError) -> CommandError | None:
+    """Return the error that names who has a folder; None for another one."""
     # The lock of a folder is the one thing here that somebody else holds.
-    if isinstance(error.__cause__, BlockingIOError):
-        holders = ((folder, holder_of(folder / LOCK_NAME)) for folder in folders)
-        for folder, holder in holders:
-            if holder:
-                text = f"cannot serve the streams in {folder}: it is in use by {holder}; stop that first"
-                return CommandError(text, Exit.UNAVAILABLE)
-        return CommandError(f"cannot serve: {error}", Exit.UNAVAILABLE)
-    text = str(error).replace("or say open_to_all=True", "or say --open-to-all")
-    return CommandError(f"cannot serve: {text}", Exit.CONFIGURATION)
+    if not isinstance(error.__cause__, BlockingIOError):
+        return None
+    holders = ((folder, holder_of(folder / LOCK_NAME)) for folder in folders)
+    for folder, holder in holders:
+        if holder:
+            text = f"cannot serve the streams in {folder}: it is in use by {holder}; stop that first"
+            return CommandError(text, Exit.UNAVAILABLE)
+    return CommandError(f"cannot serve: {error}", Exit.UNAVAILABLE)

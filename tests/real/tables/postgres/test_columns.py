@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
-from postgres_table_rig import PostgresRig
+from postgres_table_rig import PostgresRig, emptied, shared_database
 from table_store_rig import FLOAT, INTEGER, NUMBER, group, ids, put, read, shape, types, write
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from outlast.testing import PostgresServer
+
+
+@pytest.fixture(scope="module")
+def shared(postgres: PostgresServer) -> Iterator[str]:
+    with shared_database(postgres.dsn()) as dsn:
+        yield dsn
 
 
 @pytest.fixture
-def rig(database: str) -> PostgresRig:
-    return PostgresRig(database)
+def rig(shared: str) -> PostgresRig:
+    return PostgresRig(emptied(shared))
 
 
 @pytest.mark.parametrize("left", [0, 1, 2])

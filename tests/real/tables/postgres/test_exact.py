@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
-from postgres_table_rig import PostgresRig
+from postgres_table_rig import PostgresRig, emptied, shared_database
 from table_store_rig import (
     FLOAT,
     INTEGER,
@@ -26,15 +26,24 @@ from outlast import Kind
 from outlast.tables import Range
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from outlast.tables import FieldType
+    from outlast.testing import PostgresServer
 
 BEYOND = 2**53 + 1
 """The first integer that no double holds."""
 
 
+@pytest.fixture(scope="module")
+def shared(postgres: PostgresServer) -> Iterator[str]:
+    with shared_database(postgres.dsn()) as dsn:
+        yield dsn
+
+
 @pytest.fixture
-def rig(database: str) -> PostgresRig:
-    return PostgresRig(database)
+def rig(shared: str) -> PostgresRig:
+    return PostgresRig(emptied(shared))
 
 
 @pytest.mark.parametrize(
@@ -53,6 +62,9 @@ def test_widening_writes_no_row_again_and_rounds_nothing(
             record = await shape(store, v=second)
             assert types(record) == {"v": NUMBER}
             assert await rig.ask("SELECT pg_relation_filenode('cpu')") == [(file,)], "the rows are where they were"
+            assert await rig.ask("SELECT convalidated FROM pg_constraint WHERE contype = 'c' AND conrelid = 'cpu'::regclass") == [
+                (False,)
+            ], "and nobody has looked at them"
             [series] = await ids(store, record, ())
             await write(store, group(record, "v", [series, 2, values[1]], [series, 3, values[2]]))
             found = [fields["v"] for _, _, fields in await read(store)]
@@ -65,12 +77,13 @@ def test_widening_writes_no_row_again_and_rounds_nothing(
     rig.run(main)
 
 
-def test_a_row_never_has_both_columns_of_a_number(rig: PostgresRig) -> None:
+@pytest.mark.parametrize("made", [INTEGER, NUMBER])
+def test_a_row_never_has_both_columns_of_a_number(rig: PostgresRig, made: FieldType) -> None:
     """A writer that knows the first column alone is refused, and cannot leave two values."""
 
     async def main() -> None:
         async with rig.opened() as store:
-            await put(store, "cpu", (), {1: {"v": 7}}, v=INTEGER)
+            await put(store, "cpu", (), {1: {"v": 7}}, v=made)
             await put(store, "cpu", (), {1: {"v": 1.5}}, v=FLOAT)
             with pytest.raises(psycopg.errors.CheckViolation):
                 await rig.by_hand("UPDATE cpu SET v = 8")
@@ -79,7 +92,9 @@ def test_a_row_never_has_both_columns_of_a_number(rig: PostgresRig) -> None:
     rig.run(main)
 
 
-def test_digits_are_kept_whatever_the_database_sets(rig: PostgresRig) -> None:
+def test_digits_are_kept_whatever_the_database_sets(database: str) -> None:
+    rig = PostgresRig(database)
+
     async def main() -> None:
         await rig.by_hand("""DO $$ BEGIN
             EXECUTE format('ALTER DATABASE %I SET extra_float_digits = -15', current_database());

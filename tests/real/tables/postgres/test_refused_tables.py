@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import psycopg
 import pytest
-from postgres_table_rig import PostgresRig
+from postgres_table_rig import PostgresRig, emptied, shared_database
 from table_store_rig import FLOAT, INTEGER, group, ids, put, read, refused, shape, types, write
 
 from outlast import Kind, Scope
@@ -16,13 +16,22 @@ from outlast.tables._errors import NameTakenError
 from outlast.tables._stores.postgres import PostgresStore, _refusals, _sessions, _shaping, _writing
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from outlast import Fault
     from outlast.tables._stores.port import Wrote
+    from outlast.testing import PostgresServer
+
+
+@pytest.fixture(scope="module")
+def shared(postgres: PostgresServer) -> Iterator[str]:
+    with shared_database(postgres.dsn()) as dsn:
+        yield dsn
 
 
 @pytest.fixture
-def rig(database: str) -> PostgresRig:
-    return PostgresRig(database)
+def rig(shared: str) -> PostgresRig:
+    return PostgresRig(emptied(shared))
 
 
 @pytest.fixture
@@ -230,7 +239,9 @@ CREATE TRIGGER see BEFORE INSERT ON cpu FOR EACH STATEMENT EXECUTE FUNCTION see(
 
 
 @pytest.mark.parametrize(("theirs", "ours"), [("off", "on"), ("local", "local"), ("remote_write", "remote_write")])
-def test_a_write_is_durable_whatever_the_database_sets(rig: PostgresRig, theirs: str, ours: str) -> None:
+def test_a_write_is_durable_whatever_the_database_sets(database: str, theirs: str, ours: str) -> None:
+    rig = PostgresRig(database)
+
     async def main() -> None:
         await rig.by_hand(f"""DO $$ BEGIN
             EXECUTE format('ALTER DATABASE %I SET synchronous_commit = {theirs}', current_database());

@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
-from postgres_table_rig import PostgresRig
+from postgres_table_rig import PostgresRig, emptied, shared_database
 from table_store_contract import TableStoreContract
+from table_store_processes import ProcessContract
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from outlast.testing import PostgresServer
 
 
-class TestAPostgresStore(TableStoreContract):
+@pytest.fixture(scope="module")
+def shared(postgres: PostgresServer) -> Iterator[str]:
+    with shared_database(postgres.dsn()) as dsn:
+        yield dsn
+
+
+class TestAPostgresStore(TableStoreContract, ProcessContract):
     walks, steps, kills, racers, races = 1, 30, 1, 3, 3
 
     @pytest.fixture
-    def rig(self, database: str) -> PostgresRig:
-        return PostgresRig(database)
+    def rig(self, shared: str) -> PostgresRig:
+        return PostgresRig(emptied(shared))
 
 
 @pytest.mark.long

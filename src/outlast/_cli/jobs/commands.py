@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from outlast._cli.queue import Queue
+from outlast._cli.jobs.queue import Queue
+from outlast._cli.output import as_json_option
 from outlast._cli.values import Duration, Time, read_json
 
 if TYPE_CHECKING:
@@ -22,7 +23,6 @@ STATES_FINAL: Final = ("done", "dead", "cancelled", "expired")
 EXIT_NOT_ALL: Final = 1
 """Some of the jobs that were named could not be acted upon."""
 
-as_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, and nothing else, on stdout.")
 ids_argument = click.argument("ids", metavar="ID...", type=click.IntRange(min=1), nargs=-1, required=True)
 
 
@@ -89,7 +89,7 @@ def list_jobs(state: str | None, queue: str | None, kind: str | None, limit: int
     if as_json:
         click.echo(_dumps([_plain(record) for record in found]))
     else:
-        from outlast._cli.jobs_shown import print_jobs
+        from outlast._cli.jobs.shown import print_jobs
 
         print_jobs(found)
     return 0
@@ -103,7 +103,7 @@ def counts(dsn: str, schema: str, *, as_json: bool) -> int:
     if as_json:
         click.echo(_dumps({name: {state: by.get(state, 0) for state in STATES} for name, by in sorted(counted.items())}))
     else:
-        from outlast._cli.jobs_shown import print_counts
+        from outlast._cli.jobs.shown import print_counts
 
         print_counts(counted, STATES)
     return 0
