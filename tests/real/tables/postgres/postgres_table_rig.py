@@ -60,13 +60,16 @@ def shared_database(base: str) -> Iterator[str]:
             conn.execute(f'DROP DATABASE "{name}" WITH (FORCE)'.encode())
 
 
-def emptied(dsn: str) -> str:
-    """Drop all that the test before has left."""
+def emptied(dsn: str, *, whole: bool = False) -> str:
+    """Drop all that the test before has left; the empty catalogue too, for a test of how it is made (`whole`)."""
     with psycopg.connect(dsn, autocommit=True) as conn:
         conn.execute("SET client_min_messages = warning")
-        conn.execute("DROP SCHEMA IF EXISTS outlast, metrics CASCADE")
-        conn.execute("DROP SCHEMA public CASCADE")
+        conn.execute("DROP SCHEMA IF EXISTS metrics, public CASCADE")
         conn.execute("CREATE SCHEMA public")
+        if whole:
+            conn.execute("DROP SCHEMA IF EXISTS outlast CASCADE")
+        elif conn.execute("SELECT to_regclass('outlast.tables') IS NOT NULL").fetchall() == [(True,)]:
+            conn.execute("DELETE FROM outlast.tables")
     return dsn
 
 

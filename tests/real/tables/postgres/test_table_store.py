@@ -25,8 +25,8 @@ class TestAPostgresStore(TableStoreContract, ProcessContract):
     walks, steps, kills, racers, races = 1, 30, 1, 3, 3
 
     @pytest.fixture
-    def rig(self, shared: str) -> PostgresRig:
-        return PostgresRig(emptied(shared))
+    def rig(self, shared: str, request: pytest.FixtureRequest) -> PostgresRig:
+        return PostgresRig(emptied(shared, whole="open_an_empty_place" in request.node.name))
 
 
 @pytest.mark.long
