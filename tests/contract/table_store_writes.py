@@ -149,6 +149,19 @@ class WriteContract:
 
         rig.run(main)
 
+    def test_many_series_are_made_in_the_order_in_which_they_are_asked_for(self, rig: TableStoreRig) -> None:
+        async def main() -> None:
+            async with rig.opened() as store:
+                record = await shape(store, v=INTEGER)
+                of = [tags(host=str(number)) for number in range(2_500)]
+                found = await store.series(record, of, tag_values_max=2_300)
+                assert dict(found.full) == dict.fromkeys(range(2_300, 2_500), "host")
+                assert [place for place, series in enumerate(found.ids) if not series] == list(range(2_300, 2_500))
+                again = await store.series(record, of[:2_300], tag_values_max=1)
+                assert (list(again.ids), dict(again.full)) == (list(found.ids)[:2_300], {})
+
+        rig.run(main)
+
     @pytest.mark.parametrize("count", [1, 2, 1_000])
     def test_a_row_that_the_store_refuses_is_alone(self, rig: TableStoreRig, count: int) -> None:
         """WAYS: 2**63, and text that is none, among points of many tables."""
@@ -208,6 +221,7 @@ class WriteContract:
                     await write(store, group(record, "w", [series, 3, 3]))
                     wide = await shape(store)
                     await write(store, group(wide, "v", [series, 2, 2.5]))
+                    assert set((await store.write([group(record, "v", [series, 2, 2])])).stale) == {0}
                     await other.drop("cpu")
                     wrote = await store.write([group(wide, "w", [series, 4, 4]), group(kept, "v", [of_kept, 4, 4])])
                     assert (refused(wrote), set(wrote.stale)) == ([], {0})

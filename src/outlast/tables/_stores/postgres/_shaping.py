@@ -206,7 +206,5 @@ class Shaper:
 
 def _taken(name: str, place: str, kind: str) -> NameTakenError:
     message = f"table {name!r} cannot be made: {place} is {kind} that is none of the tables of metrics"
-    hint = (
-        f"rename or drop {place}, let the metrics have a schema of their own, or write to a table of another name"
-    )
+    hint = f"rename or drop {place}, let the metrics have a schema of their own, or write to a table of another name"
     return NameTakenError(message, hint=hint)

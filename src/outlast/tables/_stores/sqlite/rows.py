@@ -70,15 +70,10 @@ class Writer:
                 stale.add(number)
         return Wrote(refused, frozenset(stale))
 
-    def forget(self) -> None:
-        """Forget all that is known: the file may be another one."""
-        self._version, self._known, self._texts = -1, {}, 0
-
     def _look(self, st: Statements) -> None:
         [(version,)] = st.rows(VERSION)
         if version != self._version or self._texts >= STATEMENTS_MAX:
-            self.forget()
-            self._version = version
+            self._version, self._known, self._texts = version, {}, 0
 
     def _statement(self, st: Statements, record: TableRecord, fields: tuple[str, ...]) -> str | None:
         """Return the statement for some fields of a table; None if the catalogue has it otherwise than `record`."""
