@@ -86,10 +86,14 @@ class Door:
                 except OSError:
                     return
             return
-        self._clients[client] = self._clients.get(client, 0) + 1
+        self.seated(client)
         task = asyncio.get_running_loop().create_task(self._connect(sock, client))
         self._arriving.add(task)
         task.add_done_callback(self._arriving.discard)
+
+    def seated(self, client: str) -> None:
+        """Count one more."""
+        self._clients[client] = self._clients.get(client, 0) + 1
 
     async def _connect(self, sock: socket.socket, client: str) -> None:
         connection = PutConnection(self, client)
