@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 BUFFER_BYTES: Final = 65_536
 CLIENT: Final = "telnet"
-"""Whose quota it is: a telnet client shows no token, so that all of them share one."""
+"""The name whose quota it is: a telnet client shows no token, so that all of them share one."""
 NOT_COUNTED: Final = "stored"
 VERSION: Final = "net.opentsdb.tools 2.4.0 built at revision outlast (MINT)\nBuilt for outlast.tables, which speaks as it does\n"
 FULL: Final = b"put: Please throttle writes: too many connections; use one for many lines, or come back later\n"
@@ -32,7 +32,7 @@ logger = logging.getLogger("outlast.tables")
 
 
 class Door:
-    """What connections share. On the event loop's thread only, but for the counts, which are read from any."""
+    """The shared part of connections. On the event loop's thread only, but for the counts, which are read from any."""
 
     def __init__(self, name: str, tables: Tables, limits: PutLimits, gate: Gate, stop: Stop) -> None:
         self.name: Final = name

@@ -32,7 +32,7 @@ HEAD_BYTES_MAX: Final = 2_048
 _TEXT_MAX: Final = 200
 _DIGITS: Final = re.compile(rb"[+-]?[0-9]{1,20}")
 _DOTTED: Final = re.compile(rb"([0-9]{10})\.([0-9]{1,3})")
-# Options with which a telnet client begins: three bytes for a will or a do, up to its end for a parameter, two bytes for all else.
+# Options with which a telnet client begins: three bytes for a will or a do, two for others, a parameter up to its end.
 _TELNET: Final = re.compile(rb"(?:\xff(?:[\xfb-\xfe].?|\xfa.*?(?:\xff\xf0|\Z)|.?))+", re.DOTALL)
 
 
