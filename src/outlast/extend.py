@@ -34,6 +34,7 @@ from outlast._runtime.durable.recorder import Recorder
 from outlast._runtime.durable.sieve import Sieve, fault_of_call
 from outlast._runtime.process.own_thread import OwnThread
 from outlast._serve.address import parse_address
+from outlast._serve.listener import Listener
 
 __all__ = [
     "FLOOR_SPREAD",
@@ -55,6 +56,7 @@ __all__ = [
     "Lag",
     "Levels",
     "Line",
+    "Listener",
     "Needs",
     "NewerFormatError",
     "NotJsonError",

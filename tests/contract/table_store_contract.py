@@ -5,6 +5,8 @@ A store takes part by a class beside its rig:
     class TestMyStore(TableStoreContract):
         @pytest.fixture
         def rig(self) -> TableStoreRig: ...
+
+One that many processes share takes part in `table_store_processes.ProcessContract` too.
 """
 
 from __future__ import annotations
@@ -13,7 +15,6 @@ import random
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from table_store_processes import ProcessContract
 from table_store_reads import ReadContract
 from table_store_rig import BOOLEAN, FLOAT, INTEGER, NUMBER, STRING, TableStoreRig, group, read, series_of, types
 from table_store_shapes import ShapeContract
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 FIELDS_MAX, VALUES_MAX, TIMES = 5, 4, 6
 
 
-class TableStoreContract(ShapeContract, WriteContract, ReadContract, ProcessContract):
+class TableStoreContract(ShapeContract, WriteContract, ReadContract):
     """The promises of every store. A subclass has the fixture `rig`."""
 
     walks, steps = 3, 120

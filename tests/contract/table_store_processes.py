@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import contextlib
 import random
 import subprocess
@@ -19,8 +20,19 @@ if TYPE_CHECKING:
 PROGRAM = Path(__file__).parent / "table_store_process.py"
 
 
+class ProcessRig(TableStoreRig):
+    """Tables that other processes come to."""
+
+    place: str
+    """Where the tables lie, for a process of its own: the path of a file, or a DSN."""
+
+    @abc.abstractmethod
+    def check(self) -> None:
+        """Fail if the catalogue and the tables of points do not agree. Nothing else may be at work."""
+
+
 @contextlib.contextmanager
-def process(rig: TableStoreRig, task: str) -> Iterator[subprocess.Popen[str]]:
+def process(rig: ProcessRig, task: str) -> Iterator[subprocess.Popen[str]]:
     """Run a process on the tables of a rig, and kill it in the end."""
     command = [sys.executable, str(PROGRAM), rig.place, task]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as running:
@@ -42,7 +54,7 @@ class ProcessContract:
     kills = 2
     racers, races = 3, 4
 
-    def test_many_processes_make_the_same_tables_and_fields_at_once(self, rig: TableStoreRig) -> None:
+    def test_many_processes_make_the_same_tables_and_fields_at_once(self, rig: ProcessRig) -> None:
         async def look() -> None:
             async with rig.opened() as store:
                 for number in range(self.races):
@@ -62,7 +74,7 @@ class ProcessContract:
                 assert [line(racer) for racer in racers] == ["made"] * self.racers
         rig.run(look)
 
-    def test_what_was_acknowledged_is_there_once_after_kill_9(self, rig: TableStoreRig) -> None:
+    def test_what_was_acknowledged_is_there_once_after_kill_9(self, rig: ProcessRig) -> None:
         rng = random.Random(15)
         told: dict[str, set[int]] = {}
 

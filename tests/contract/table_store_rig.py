@@ -27,9 +27,6 @@ Read = tuple[dict[str, str], int, dict[str, Any]]
 class TableStoreRig(abc.ABC):
     """Tables of a test's own, and what somebody else does where they lie."""
 
-    place: str
-    """Where the tables lie, for a process of its own: the path of a file, or a DSN."""
-
     @abc.abstractmethod
     def run(self, main: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Run a test, within a limit."""
@@ -41,10 +38,6 @@ class TableStoreRig(abc.ABC):
     @abc.abstractmethod
     async def by_hand(self, statement: str) -> None:
         """Run a statement as somebody else would, where the tables of points lie."""
-
-    @abc.abstractmethod
-    def check(self) -> None:
-        """Fail if the catalogue and the tables of points do not agree. Nothing else may be at work."""
 
     @contextlib.asynccontextmanager
     async def opened(self) -> AsyncIterator[TableStore]:

@@ -24,7 +24,7 @@ from table_store_rig import (
     write,
 )
 
-from outlast import Kind, Scope
+from outlast import Kind, Scope, State
 from outlast.extend import attached
 from outlast.tables import NameTakenError, TableRecord
 from outlast.tables._errors import StaleTableError
@@ -200,6 +200,7 @@ class ShapeContract:
                     assert fault is not None
                     assert (fault.kind, fault.scope, bool(fault.hint)) == (Kind.PERMANENT, Scope.CALL, True)
                 assert await store.table("cpu") is None, "nothing of it is left"
+                assert store.dependency.state is State.UP, "it says nothing about the store"
                 await put(store, "other", (), {1: {"v": 1}}, v=INTEGER)
                 await rig.by_hand(f"DROP {kind} cpu")
                 await put(store, "cpu", (), {1: {"v": 1}}, v=INTEGER)
@@ -252,6 +253,7 @@ class ShapeContract:
                 assert (await store.tag_names(), await store.tag_values("host")) == (["host"], ["b"])
                 with pytest.raises(StaleTableError, match="'cpu'"):
                     await store.series(old, [tags(host="a")], tag_values_max=9)
+                assert store.dependency.state is State.UP
                 await put(store, "cpu", tags(host="a"), {3: {"v": "text"}}, v=STRING)
                 assert await read(store) == [({"host": "a"}, 3, {"v": "text"})]
                 fresh = await shape(store)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import apsw
 import pytest
 from table_store_contract import TableStoreContract
-from table_store_rig import TableStoreRig
+from table_store_processes import ProcessContract, ProcessRig
 
 from outlast.sqlite import Sqlite
 from outlast.tables._stores.sqlite import SqliteStore
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-class SqliteRig(TableStoreRig):
+class SqliteRig(ProcessRig):
     def __init__(self, folder: Path) -> None:
         self.path = folder / "work.db"
         self.place = str(self.path)
@@ -79,7 +79,7 @@ WRONG = (
 )
 
 
-class TestASqliteStore(TableStoreContract):
+class TestASqliteStore(TableStoreContract, ProcessContract):
     @pytest.fixture
     def rig(self, tmp_path: Path) -> SqliteRig:
         return SqliteRig(tmp_path)

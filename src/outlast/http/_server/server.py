@@ -8,13 +8,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, cast
 
 from outlast import ConfigurationError, Phase
-from outlast.extend import Figure, SystemHealth, parse_address
+from outlast.extend import Figure, Listener, SystemHealth, parse_address
 from outlast.http._app.answering import ProblemMiddleware
 from outlast.http._app.asking import ask as default_ask
 from outlast.http._server.installed import check
 from outlast.http._server.lifespan import Lifespan
 from outlast.http._server.limits import Limits
-from outlast.http._server.listener import Listener
 from outlast.http._server.tally import Tally
 
 check()
@@ -129,7 +128,7 @@ class Server:
     async def _start(self) -> None:
         service = cast("Service", self._service)
         context = None if self._tls is None else self._tls.context()
-        listener = Listener(self._host_name, self._wanted_port)
+        listener = Listener(self._host_name, self._wanted_port, logger)
         self._port = listener.port
         lifespan = Lifespan(self._app)
         try:

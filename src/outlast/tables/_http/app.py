@@ -11,6 +11,7 @@ from outlast.extend import Act, Figure, Lag, SystemHealth
 from outlast.tables._http.answers import JSON, Answer, Refused, RefusedError, refused_by, retry_after
 from outlast.tables._http.body import BODY_BYTES_MAX, ClientGoneError
 from outlast.tables._http.influx import doors as influx
+from outlast.tables._http.opentsdb import doors as opentsdb
 from outlast.tables._http.request import Request, send_answer
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from outlast.tables._tables import Tables
 
 HEALTH_PATHS: Final = frozenset({"/livez", "/readyz", "/healthz"})
-_PROTOCOLS: Final[tuple[Callable[[TablesApp], Routes], ...]] = (influx.routes,)
+_PROTOCOLS: Final[tuple[Callable[[TablesApp], Routes], ...]] = (influx.routes, opentsdb.routes)
 """Each returns the routes of one protocol. A path belongs to one of them."""
 
 

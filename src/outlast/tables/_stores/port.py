@@ -93,6 +93,8 @@ class TableStore(Protocol):
     ) -> TableRecord:
         """Make a table and the fields that it lacks, and return what it is then: DDL and catalogue in one transaction.
 
+        Many fields of a table that is there may be made in several, some at a time.
+
         May be called any number of times, and by many processes at once. INTEGER and FLOAT together become NUMBER; another
         conflict leaves the field as it is, and a field beyond `fields_max` (or `fields_limit`) is left out: compare what is
         returned. `retention_s` is that of a table that is made by this call. Raises `NameTakenError` where a view, or a table
@@ -101,7 +103,11 @@ class TableStore(Protocol):
         ...
 
     async def drop(self, name: str) -> bool:
-        """Drop a table with all it holds; return whether there was one."""
+        """Drop a table with all it holds; return whether there was one.
+
+        It is gone for everybody at once. What it holds may be deleted in many short transactions after that, and what a call that
+        ended early has left of it is deleted by the next, of whatever table: so to drop it again ends it.
+        """
         ...
 
     async def set_retention(self, name: str, retention_s: float | None) -> bool:
@@ -157,6 +163,7 @@ class TableStore(Protocol):
     async def expire(self, name: str, before_ns: int, count: int) -> int:
         """Delete up to `count` points older than `before_ns`; return how many, 0 when there are no more.
 
-        It makes room, and so it goes on while room is low. A series without points is kept: its tags are known.
+        It may take several short transactions; the next call goes on where this one ended. It makes room, and so it goes on while
+        room is low. A series without points is kept: its tags are known.
         """
         ...

@@ -58,11 +58,16 @@ class SqliteStore:
     async def shape(
         self, name: str, fields: Mapping[str, FieldType], *, fields_max: int, retention_s: float | None = None
     ) -> TableRecord:
-        """See the port."""
-        return await self._write(lambda st: catalogue.shape(st, name, fields, fields_max, retention_s, time.time()))
+        """See the port. A table that is there gets its fields by some eight a transaction."""
+        while True:
+            record, more = await self._write(
+                lambda st: catalogue.shape(st, name, fields, min(fields_max, FIELDS_LIMIT), retention_s, time.time())
+            )
+            if not more:
+                return record
 
     async def drop(self, name: str) -> bool:
-        """See the port."""
+        """See the port. Its points are deleted some thousand a transaction."""
         was_there = await self._write(partial(catalogue.begin_drop, name=name), cleaning=True)
         self._expired_to.pop(name, None)
         while await self._write(cleaning.clear_some, cleaning=True):

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import logging
 import os
 import socket
 from typing import TYPE_CHECKING, Final
 
-from outlast import ConfigurationError
+from outlast._core.faults import ConfigurationError
 
 if TYPE_CHECKING:
+    import logging
     from collections.abc import Callable
 
     Take = Callable[[socket.socket, str], None]
@@ -27,14 +27,17 @@ WHY: Final = {
     errno.EACCES: "this user may not; choose a port above 1023",
     errno.EADDRNOTAVAIL: "this machine has no such address; choose one of its own, 127.0.0.1, or 0.0.0.0 for all",
 }
-logger = logging.getLogger("outlast.http")
 
 
 class Listener:
     """One listening socket."""
 
-    def __init__(self, host: str, port: int) -> None:
-        """Take the address; the kernel keeps connections until `accept`. Raises `ConfigurationError` with the next step."""
+    def __init__(self, host: str, port: int, logger: logging.Logger) -> None:
+        """Take the address; the kernel keeps connections until `accept`. Raises `ConfigurationError` with the next step.
+
+        `logger` is told, once, when there is no file or memory left for a socket.
+        """
+        self._logger = logger
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         # With the protocol named, as asyncio wants it: only then does it set TCP_NODELAY on what is accepted, without which the
         # second part of each answer waits 40 ms for the client's kernel.
@@ -96,7 +99,7 @@ class Listener:
     def _wait(self, exc: OSError, loop: asyncio.AbstractEventLoop, take: Take) -> None:
         """Leave newcomers to the kernel for a while. Said once: that it is full is what clients do."""
         if self.paused == 0:
-            logger.warning(
+            self._logger.warning(
                 "cannot accept connections: %s; newcomers wait in the kernel (said once). Raise the limit of open files"
                 " or lower connections_max",
                 os.strerror(exc.errno or 0),
