@@ -20,6 +20,8 @@ FIELDS_MAX: Final = 200
 """The fields of the widest shape that gets a pattern."""
 TRIED_MAX: Final = 8
 """Patterns of one table that are tried on a line."""
+NAMES_CHARACTERS_MAX: Final = 16_384
+"""The names of a shape that is remembered."""
 SHAPES_KEPT: Final = 20_000
 TABLES_KEPT: Final = 20_000
 PATTERN_BYTES_MAX: Final = 64 * 2**20
@@ -118,7 +120,8 @@ class Plans:
         if plan is None:
             base = self.of(table, names, kinds.replace("u", "i")) if "u" in kinds else None
             plan = Plan(table, names, kinds, base)
-            self._shapes.put(key, plan)
+            if sum(map(len, names)) <= NAMES_CHARACTERS_MAX:
+                self._shapes.put(key, plan)
         return plan
 
     def note(self, plan: Plan) -> None:
