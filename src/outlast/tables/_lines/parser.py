@@ -153,32 +153,31 @@ class _Reading:
         if line.lstrip(" \t")[:1] in {"", "#"}:
             return
         try:
-            series, body, time_ns = self._point_of(line)
+            series, tried, body, time_ns = self._point_of(line)
         except LineError as wrong:
             self._refuse(line, place, wrong)
             return
         plan = self._plans.of(series.table, body.names, body.kinds)
-        self._plans.note(plan)
+        self._plans.note(plan, tried)
         rows, places = self._sinks.get(plan) or self._sink(plan)
         rows.append([series, time_ns, *body.values])
         places.append(place)
 
-    def _point_of(self, line: str) -> tuple[Series, Body, int | None]:
+    def _point_of(self, line: str) -> tuple[Series, Tried, Body, int | None]:
         start, end = head_of(line)
         head = line[start:end]
         known = self._heads.get(head)
         if known is None:
             series = self._known.get(*read_head(head, start))
-            self._heads.put(head, (series, self._plans.tried(series.table)))
-        else:
-            series = known[0]
+            known = (series, self._plans.tried(series.table))
+            self._heads.put(head, known)
         body = read_body(line, end)
         if body.time is None:
-            return series, body, self._untimed_ns
+            return *known, body, self._untimed_ns
         time_ns = body.time * (self._unit_ns or guessed_unit(body.time))
         if reason := wrong_time(time_ns):
             raise LineError(body.time_at, reason)
-        return series, body, time_ns
+        return *known, body, time_ns
 
     def _refuse(self, line: str, place: int, wrong: LineError) -> None:
         self._refused_count += 1
