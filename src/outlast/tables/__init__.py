@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from outlast.tables._errors import NameTakenError as NameTakenError
     from outlast.tables._errors import TableError as TableError
     from outlast.tables._errors import TableNotFoundError as TableNotFoundError
+    from outlast.tables._http.app import TablesApp as TablesApp
     from outlast.tables._limits import TableLimits as TableLimits
     from outlast.tables._model import FieldRecord as FieldRecord
     from outlast.tables._model import FieldType as FieldType
@@ -26,7 +27,10 @@ if TYPE_CHECKING:
     from outlast.tables._model import TableCounts as TableCounts
     from outlast.tables._model import TableRecord as TableRecord
     from outlast.tables._model import Written as Written
+    from outlast.tables._query.bounds import QueryLimits as QueryLimits
     from outlast.tables._tables import Tables as Tables
+    from outlast.tables._telnet.limits import PutLimits as PutLimits
+    from outlast.tables._telnet.server import PutServer as PutServer
 
 _HOMES = {
     "FieldRecord": "_model",
@@ -34,9 +38,12 @@ _HOMES = {
     "InvalidPointError": "_errors",
     "InvalidQueryError": "_errors",
     "NameTakenError": "_errors",
-    "PointOutcome": "_model",
     "Point": "_model",
+    "PointOutcome": "_model",
     "PointRefusal": "_model",
+    "PutLimits": "_telnet.limits",
+    "PutServer": "_telnet.server",
+    "QueryLimits": "_query.bounds",
     "Range": "_model",
     "ReadPoint": "_model",
     "TableCounts": "_model",
@@ -45,6 +52,7 @@ _HOMES = {
     "TableNotFoundError": "_errors",
     "TableRecord": "_model",
     "Tables": "_tables",
+    "TablesApp": "_http.app",
     "Written": "_model",
 }
 
@@ -57,6 +65,9 @@ __all__ = [
     "Point",
     "PointOutcome",
     "PointRefusal",
+    "PutLimits",
+    "PutServer",
+    "QueryLimits",
     "Range",
     "ReadPoint",
     "TableCounts",
@@ -65,6 +76,7 @@ __all__ = [
     "TableNotFoundError",
     "TableRecord",
     "Tables",
+    "TablesApp",
     "Written",
 ]
 
