@@ -289,7 +289,8 @@ class Tables:
         """Write what a parser of ours made of a body. It may change the rows of `parsed`.
 
         `client`: whose quota it is, the name of its token. `durable=False`: return once they are in line. `whole`: store nothing
-        if anything is refused, but for what only the store finds. `deadline_s`: the seconds after which what is not stored is
+        if anything is refused, but for what only the store finds (a row that it refuses, a table that somebody drops at that
+        moment). `deadline_s`: the seconds after which what is not stored is
         refused, LATER; at most 5.
 
         Raises `Unavailable` or `Stopping` when nothing of the body could be taken: the store is away, the line is full, the quota

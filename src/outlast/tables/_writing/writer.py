@@ -155,7 +155,9 @@ class Writer:
             known, folded = sources[number]
             for source in folded.sources:
                 item, group = items_of[known][source], of_tables[known][source]
-                if group not in item.stale:
+                # A group whose fields were folded into several is met for each of them.
+                if group in item.groups:
+                    item.groups.remove(group)
                     item.stale.append(group)
         for refusal in wrote.refused:
             known, folded = sources[refusal.group]
