@@ -290,8 +290,7 @@ class Tables:
 
         `client`: whose quota it is, the name of its token. `durable=False`: return once they are in line. `whole`: store nothing
         if anything is refused, but for what only the store finds (a row that it refuses, a table that somebody drops at that
-        moment). `deadline_s`: the seconds after which what is not stored is
-        refused, LATER; at most 5.
+        moment). `deadline_s`: the seconds after which what is not stored is refused, LATER; at most 5.
 
         Raises `Unavailable` or `Stopping` when nothing of the body could be taken: the store is away, the line is full, the quota
         is used up. If it is cancelled, each point is stored or not.

@@ -49,6 +49,7 @@ def a_refusal_is_remembered_forever(patch: Patch) -> None:
         return None if found is None else found[0]
 
     patch(Shaper, "_remembered", remembered)
+    patch(Shaper, "forget", lambda self: None)
 
 
 def a_table_that_was_made_again_keeps_its_series(patch: Patch) -> None:

@@ -41,7 +41,6 @@ def test_no_promise_is_broken_by_more_seeds() -> None:
     assert {what for what in ("name taken", "42501", "lock", "not made", "deadline") if not counts[what]} == set()
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("mutant", MUTANTS)
 def test_a_planted_defect_is_found(mutant: str) -> None:
     with planted(MUTANTS, mutant):
