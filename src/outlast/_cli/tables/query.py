@@ -152,18 +152,20 @@ async def _has_more(tables: Tables, ask: Range, count: int) -> bool:
 
 
 async def _printed(tables: Tables, record: TableRecord, found: AsyncIterator[ReadPoint], ask: Range, form: str) -> int:
-    """Print points in one of the forms; return how many."""
-    from outlast._cli.tables import points
-
-    if form == "json":
-        return await points.print_json(found)
-    if form == "jsonl":
-        return await points.print_lines(found)
+    """Print points in one of the forms; return how many there were in a table."""
     if form == "graph":
         return await _print_graph(found, ask)
-    tags = await tables.tag_names(record.name, count=TAGS_MAX)
     fields = ask.fields or tuple(field.name for field in record.fields)
-    return await (points.print_csv if form == "csv" else points.print_table)(found, tags, fields)
+    if form == "table":
+        from outlast._cli.tables.points import print_table
+
+        return await print_table(found, await tables.tag_names(record.name, count=TAGS_MAX), fields)
+    # As /api/range writes them.
+    from outlast.tables._query.ranges import Form, written
+
+    async for piece in written(found, fields, Form(form)):
+        click.echo(piece, nl=False)
+    return 0
 
 
 async def _print_graph(found: AsyncIterator[ReadPoint], ask: Range) -> int:
