@@ -161,9 +161,9 @@ async def _printed(tables: Tables, record: TableRecord, found: AsyncIterator[Rea
 
         return await print_table(found, await tables.tag_names(record.name, count=TAGS_MAX), fields)
     # As /api/range writes them.
-    from outlast.tables._query.ranges import Form, written
+    from outlast.tables import RangeForm, range_text
 
-    async for piece in written(found, fields, Form(form)):
+    async for piece in range_text(found, fields, RangeForm(form)):
         click.echo(piece, nl=False)
     return 0
 
