@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 OF_A_ROW: Final = (OverflowError, TypeError, UnicodeError, apsw.TooBigError, apsw.ConstraintError, apsw.MismatchError)
 """Errors of apsw for a row for what it is. The statement has changed nothing then, and the transaction goes on."""
+_SERIES: Final = operator.itemgetter(0)
 STATEMENTS_MAX: Final = 10_000
 """Statements whose texts are kept, each for a table and some of its fields."""
 
@@ -70,15 +71,10 @@ class Writer:
                 stale.add(number)
         return Wrote(refused, frozenset(stale))
 
-    def forget(self) -> None:
-        """Forget all that is known: the file may be another one."""
-        self._version, self._known, self._texts = -1, {}, 0
-
     def _look(self, st: Statements) -> None:
         [(version,)] = st.rows(VERSION)
         if version != self._version or self._texts >= STATEMENTS_MAX:
-            self.forget()
-            self._version = version
+            self._version, self._known, self._texts = version, {}, 0
 
     def _statement(self, st: Statements, record: TableRecord, fields: tuple[str, ...]) -> str | None:
         """Return the statement for some fields of a table; None if the catalogue has it otherwise than `record`."""
@@ -112,21 +108,27 @@ def _upsert(known: _Known, fields: tuple[str, ...]) -> str:
 
 
 def _written(st: Statements, statement: str, number: int, group: TableRows) -> list[RowRefusal]:
-    """Write the rows of a group. Of one that is refused nothing is written, and the iterator stands behind it."""
+    """Write the rows of a group. Of one that is refused nothing is written, and the iterator stands behind it.
+
+    They are written series by series: neighbours lie on one page, which is a third cheaper where thousands of series come in any
+    order, and costs next to nothing where they come in order.
+    """
     refused: list[RowRefusal] = []
-    rows = iter(group.rows)
+    places: dict[int, int] = {}
+    ordered = sorted(group.rows, key=_SERIES)
+    rows = iter(ordered)
     while True:
         try:
             st.run_all(statement, rows)
         except OF_A_ROW as error:
-            place = len(group.rows) - operator.length_hint(rows) - 1
-            refused.append(RowRefusal(number, place, _fault(group, place, error)))
+            places = places or {id(row): place for place, row in enumerate(group.rows)}
+            row = ordered[len(ordered) - operator.length_hint(rows) - 1]
+            refused.append(RowRefusal(number, places[id(row)], _fault(group, row, error)))
         else:
             return refused
 
 
-def _fault(group: TableRows, place: int, error: Exception) -> Fault:
-    row = group.rows[place]
+def _fault(group: TableRows, row: list[Any], error: Exception) -> Fault:
     for name, value in zip(("series", "time", *group.fields), row, strict=False):
         if isinstance(value, int) and not INT64_MIN <= value <= INT64_MAX:
             reason = f"field {name!r} of table {group.table.name!r}: {value} does not fit in 64 bits with a sign"
