@@ -34,7 +34,7 @@ FLIGHT_S_MAX: Final = 30.0
 REMEMBER_S: Final = 1.0
 """A refusal is answered from here for so long at most, so that what a person mends is seen soon."""
 LOOKS_PER_S: Final = 100
-"""Where very many tables are refused, a refusal is remembered for longer: no more than so many are tried in a second."""
+"""No more tables that were refused are tried in a second: if very many are, each refusal is remembered for longer."""
 FORGET_S: Final = 60.0
 REMEMBERED_MAX: Final = 10_000
 FULL_S: Final = 60.0

@@ -303,8 +303,12 @@ class Body:
 
     def _late(self, items: list[Item]) -> None:
         """Drop what was not written in time. What the writer has begun may be stored all the same: a repeat does no harm."""
-        reason = f"not written within {self._deadline_s:g} s: {self._desk.line.points} points wait"
-        fault = later("deadline", reason).fault
+        line = self._desk.line
+        if line.trouble is not None:
+            fault = waiting(line.trouble, RETRY_S)
+        else:
+            reason = f"not written within {self._deadline_s:g} s: the store is at a commit, and {line.points} points wait"
+            fault = later("deadline", reason).fault
         for item in items:
             item.given_up = True
             self._desk.tally.given_up += item.points

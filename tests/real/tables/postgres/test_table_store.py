@@ -2,42 +2,34 @@
 
 from __future__ import annotations
 
-import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import psycopg
 import pytest
+from postgres_table_rig import PostgresRig, emptied, shared_database
 from table_store_contract import TableStoreContract
-from table_store_rig import TableStoreRig
-
-from outlast.postgres import Postgres
-from outlast.tables._stores.postgres import PostgresStore
+from table_store_processes import ProcessContract
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Iterator
+
+    from outlast.testing import PostgresServer
 
 
-class PostgresRig(TableStoreRig):
-    def __init__(self, dsn: str) -> None:
-        self.dsn = dsn
-
-    def run(self, main: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        async def limited() -> None:
-            async with asyncio.timeout(120):
-                await main()
-
-        asyncio.run(limited())
-
-    def store(self) -> PostgresStore:
-        return PostgresStore(Postgres(self.dsn))
-
-    async def by_hand(self, statement: str) -> None:
-        async with await psycopg.AsyncConnection.connect(self.dsn, autocommit=True) as conn:
-            await conn.execute("SET search_path = metrics")
-            await conn.execute(statement.encode())
+@pytest.fixture(scope="module")
+def shared(postgres: PostgresServer) -> Iterator[str]:
+    with shared_database(postgres.dsn()) as dsn:
+        yield dsn
 
 
-class TestAPostgresStore(TableStoreContract):
+class TestAPostgresStore(TableStoreContract, ProcessContract):
+    walks, steps, kills, racers, races = 1, 30, 1, 3, 3
+
     @pytest.fixture
-    def rig(self, database: str) -> PostgresRig:
-        return PostgresRig(database)
+    def rig(self, shared: str, request: pytest.FixtureRequest) -> PostgresRig:
+        return PostgresRig(emptied(shared, whole="open_an_empty_place" in request.node.name))
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1_800)
+class TestAPostgresStoreAtLength(TestAPostgresStore):
+    walks, steps, kills, racers, races = 20, 400, 100, 8, 200

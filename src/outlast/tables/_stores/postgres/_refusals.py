@@ -22,13 +22,17 @@ if TYPE_CHECKING:
     from outlast.postgres import Postgres
     from outlast.tables._stores.port import TableRows
 
-HELD_S: Final = 2.0
+HELD_S: Final = 1.0
 """The time for which a table that was refused as a whole is refused from memory: one that is locked costs a wait for the lock
 each time, and all others wait with it."""
 STALE: Final = frozenset({"42P01", "42703", "42804", "3F000"})
 """No such table, column or schema, and a column of another type."""
 EVERYONE: Final = frozenset({"08", "25", "57"})
 """Classes that say something about the connection, the transaction or the server."""
+
+
+NO_ROOM: Final = "53"
+"""The class of what the server is short of."""
 
 
 class Verdict(enum.Enum):
@@ -126,7 +130,8 @@ class Refusals:
 
     def raise_if_nothing_passed(self) -> None:
         """Raise what the first table met, if there was no room for any: it is not the table that is full."""
-        met = [error for error in self._tables.values() if isinstance(error, errors.InsufficientResources)]
+        met = [error for error in self._tables.values() if isinstance(error, psycopg.Error)]
+        met = [error for error in met if (error.sqlstate or "").startswith(NO_ROOM)]
         if met and len(self._tables) == len(self.groups):
             raise met[0]
 

@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 AGAIN: Final = (errors.DeadlockDetected, errors.SerializationFailure)
 """The server broke a circle of waits by ending this transaction: the next try is another matter."""
 TRIES: Final = 3
-LOCK_MS: Final = 500
-"""The longest that a write waits for a lock: somebody's VACUUM FULL or CREATE INDEX of one table holds the others up so long."""
+LOCK_MS: Final = 1_500
+"""The longest that a write waits for a lock: somebody's VACUUM FULL or CREATE INDEX of one table holds the others up so long.
+More than `deadlock_timeout`, 1 s, so that of two that wait for each other the server ends one."""
 SETTINGS: Final = f"""SELECT pg_catalog.set_config('synchronous_commit', CASE pg_catalog.current_setting('synchronous_commit')
         WHEN 'off' THEN 'on' ELSE pg_catalog.current_setting('synchronous_commit') END, true),
     pg_catalog.set_config('lock_timeout', '{LOCK_MS}ms', true), pg_catalog.set_config('statement_timeout', '0', true),

@@ -37,6 +37,8 @@ PLANS_MAX: Final = 20_000
 """The statements and tables that are remembered; beyond it all are looked up and composed again."""
 LOOKS_MAX: Final = 5
 """The times that a write begins again because a table was changed under it, before its group is called stale."""
+HURRY: Final = "SELECT pg_catalog.set_config('lock_timeout', '200ms', true)"
+"""For a write that is done again group by group: whoever holds a lock has been waited for once."""
 _VERSIONS: Final = "SELECT id, version FROM {schema}.tables WHERE id = ANY($1::bigint[])"
 
 
@@ -114,6 +116,7 @@ class Writer:
                 for job in jobs:
                     await self._insert(conn, job.insert, job.rows)
                 return await self._are_same(conn, jobs)
+        await run(conn, HURRY)
         for job in jobs:
             await self._carefully(conn, job, refusals)
         refusals.raise_if_nothing_passed()
