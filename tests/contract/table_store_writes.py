@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -24,9 +25,15 @@ from table_store_rig import (
 )
 
 from outlast import Kind, Scope
+from outlast.tables import Range
+from outlast.tables._errors import StaleTableError
+from outlast.tables._model import NAME_BYTES_MAX, SERIES_BYTES_MAX, TAG_VALUE_BYTES_MAX
 
 if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
     from outlast.tables import FieldType
+    from outlast.tables._stores.port import TableStore
 
 EXACT: tuple[tuple[FieldType, list[Any]], ...] = (
     (INTEGER, [0, -1, 2**53 + 1, 2**63 - 1, -(2**63)]),
@@ -149,6 +156,19 @@ class WriteContract:
 
         rig.run(main)
 
+    def test_many_series_are_made_in_the_order_in_which_they_are_asked_for(self, rig: TableStoreRig) -> None:
+        async def main() -> None:
+            async with rig.opened() as store:
+                record = await shape(store, v=INTEGER)
+                of = [tags(host=str(number)) for number in range(2_500)]
+                found = await store.series(record, of, tag_values_max=2_300)
+                assert dict(found.full) == dict.fromkeys(range(2_300, 2_500), "host")
+                assert [place for place, series in enumerate(found.ids) if not series] == list(range(2_300, 2_500))
+                again = await store.series(record, of[:2_300], tag_values_max=1)
+                assert (list(again.ids), dict(again.full)) == (list(found.ids)[:2_300], {})
+
+        rig.run(main)
+
     @pytest.mark.parametrize("count", [1, 2, 1_000])
     def test_a_row_that_the_store_refuses_is_alone(self, rig: TableStoreRig, count: int) -> None:
         """WAYS: 2**63, and text that is none, among points of many tables."""
@@ -159,7 +179,8 @@ class WriteContract:
                 bad = await shape(store, "bad", v=INTEGER, s=STRING)
                 [series] = await ids(store, good, ())
                 [other] = await ids(store, bad, ())
-                rows: list[list[Any]] = [[other, time, time, "x"] for time in range(count)]
+                # Not in the order of their times: a refusal names the row of the call.
+                rows: list[list[Any]] = [[other, time, time, "x"] for time in reversed(range(count))]
                 places = sorted({0, count // 3, count - 1})
                 for place in places:
                     rows[place][2 + place % 2] = 2**63 if place % 2 == 0 else "\ud800"
@@ -171,9 +192,105 @@ class WriteContract:
                 for one in wrote.refused:
                     assert (one.fault.kind, one.fault.scope) == (Kind.REJECTED, Scope.CALL)
                     assert "'bad'" in one.fault.reason
-                assert [time for _, time, _ in await read(store, "bad")] == [t for t in range(count) if t not in places]
+                assert [time for _, time, _ in await read(store, "bad")] == [
+                    time for time in range(count) if count - 1 - time not in places
+                ]
                 assert len(await read(store, "good")) == 2
                 await write(store, group(good, "v", [series, 3, 3]))
+
+        rig.run(main)
+
+    @pytest.mark.parametrize("value", ["a\0b", "x" * 1_000_000, "\ud800", 2**63, -(2**63) - 1], ids=lambda value: repr(value)[:8])
+    def test_a_value_that_nobody_foresaw_comes_back_as_it_was_or_is_refused_alone(self, rig: TableStoreRig, value: Any) -> None:
+        async def main() -> None:
+            async with rig.opened() as store:
+                kind = STRING if isinstance(value, str) else INTEGER
+                record = await shape(store, v=kind)
+                [series] = await ids(store, record, ())
+                good = "good" if kind is STRING else 5
+                wrote = await store.write([group(record, "v", [series, 1, good], [series, 2, value], [series, 3, good])])
+                assert refused(wrote) in ([], [(0, 1)])
+                expected = [({}, 1, {"v": good}), ({}, 2, {"v": value}), ({}, 3, {"v": good})]
+                assert await read(store) == [point for point in expected if point[1] != 2 or not wrote.refused]
+
+        rig.run(main)
+
+    def test_the_longest_names_and_tags_are_taken(self, rig: TableStoreRig) -> None:
+        """The bounds of `_model`, in letters that cannot be made shorter: an index of PostgreSQL takes 2,704 bytes."""
+
+        async def main() -> None:
+            rng = random.Random(15)
+
+            def text(size: int) -> str:
+                return "".join(rng.choice("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789") for _ in range(size))
+
+            async with rig.opened() as store:
+                name, field = text(NAME_BYTES_MAX), text(NAME_BYTES_MAX)
+                # {"a":"...","b":"..."} is 15 bytes and the values.
+                of = tags(a=text(TAG_VALUE_BYTES_MAX), b=text(SERIES_BYTES_MAX - 15 - TAG_VALUE_BYTES_MAX))
+                named = ((text(NAME_BYTES_MAX), "v"),)
+                record = await store.shape(name, {field: INTEGER}, fields_max=9)
+                found = await ids(store, record, of, named)
+                await write(store, group(record, [field], *([series, 1, 1] for series in found)))
+                assert await read(store, name) == [(dict(of), 1, {field: 1}), (dict(named), 1, {field: 1})]
+                assert await store.tag_values("a", table=name) == [of[0][1]]
+                assert await store.series_of(Range(name, tags={"a": (of[0][1],)})) == [(found[0], of)]
+
+        rig.run(main)
+
+    def test_what_is_cancelled_is_done_or_not_and_holds_up_nobody(self, rig: TableStoreRig) -> None:
+        async def main() -> None:
+            async with rig.opened() as store, rig.opened() as other:
+                record = await shape(store, v=INTEGER)
+                first, second = await ids(store, record, (), tags(host="a"))
+                for turn in range(10):
+                    both = [
+                        group(record, "v", *([first, time, turn] for time in range(200))),
+                        group(record, "v", [second, turn, 1]),
+                    ]
+                    calls: list[Coroutine[Any, Any, Any]] = [
+                        store.write(both),
+                        shape(store, f"t{turn}", v=INTEGER),
+                        store.series(record, [tags(host=f"new {turn}", of="all")], tag_values_max=99),
+                    ]
+                    tasks = [asyncio.create_task(call) for call in calls]
+                    for _ in range(turn * turn):
+                        await asyncio.sleep(0)
+                    for task in tasks:
+                        task.cancel()
+                    await asyncio.wait(tasks)
+                    await write(other, group(record, "v", [second, -1, turn]))
+                    values = {fields["v"] for has, _, fields in await read(other) if not has}
+                    is_there = any(time == turn for has, time, _ in await read(other) if has)
+                    assert (values == {turn}) == is_there
+                    assert tasks[0].cancelled() or is_there
+                    # Whatever became of them, to repeat them is harmless.
+                    await put(store, f"t{turn}", (), {1: {"v": 1}}, v=INTEGER)
+                    await ids(store, record, tags(host=f"new {turn}", of="all"))
+
+        rig.run(main)
+
+    def test_who_writes_while_others_drop_and_make_the_table_meets_no_error(self, rig: TableStoreRig) -> None:
+        async def main() -> None:
+            async def writer(store: TableStore, number: int) -> None:
+                for turn in range(8):
+                    record = await shape(store, f"{number % 2}", v=INTEGER, **{f"f{number}": FLOAT})
+                    try:
+                        [series] = await ids(store, record, tags(of=str(number)))
+                    except StaleTableError:
+                        continue
+                    wrote = await store.write([group(record, "v", [series, turn, turn])])
+                    assert (refused(wrote), set(wrote.stale) <= {0}) == ([], True)
+
+            async def dropper(store: TableStore) -> None:
+                for turn in range(6):
+                    await store.drop(f"{turn % 2}")
+
+            async with rig.opened() as one, rig.opened() as two:
+                writers = [writer([one, two][number % 2], number) for number in range(6)]
+                await asyncio.gather(*writers, dropper(one), dropper(two))
+                for name in "01":
+                    assert all(fields == {"v": time} for _, time, fields in await read(one, name))
 
         rig.run(main)
 
@@ -208,6 +325,7 @@ class WriteContract:
                     await write(store, group(record, "w", [series, 3, 3]))
                     wide = await shape(store)
                     await write(store, group(wide, "v", [series, 2, 2.5]))
+                    assert set((await store.write([group(record, "v", [series, 2, 2])])).stale) == {0}
                     await other.drop("cpu")
                     wrote = await store.write([group(wide, "w", [series, 4, 4]), group(kept, "v", [of_kept, 4, 4])])
                     assert (refused(wrote), set(wrote.stale)) == ([], {0})
@@ -231,6 +349,22 @@ class WriteContract:
                     assert await shape(store, v=INTEGER) == record
                     await write(store, group(record, "v w", [series, time, 3, 3]))
                     assert (await read(store))[-1] == ({}, time, {"v": 3, "w": 3})
+
+        rig.run(main)
+
+    def test_a_table_that_somebody_dropped_by_hand_is_empty_until_it_is_written_to(self, rig: TableStoreRig) -> None:
+        async def main() -> None:
+            async with rig.opened() as store:
+                await put(store, "cpu", tags(host="a"), {1: {"v": 1}}, v=INTEGER)
+                await rig.by_hand("DROP TABLE cpu")
+                assert await read(store) == []
+                assert await store.newest("cpu", {}, 9) == []
+                assert await store.expire("cpu", 9, 9) == 0
+                counts = await store.counts("cpu")
+                assert counts is not None
+                assert (counts.series, counts.points, counts.is_exact, counts.newest_ns) == (1, 0, True, None)
+                await put(store, "cpu", tags(host="a"), {2: {"v": 2}}, v=INTEGER)
+                assert await read(store) == [({"host": "a"}, 2, {"v": 2})]
 
         rig.run(main)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import logging
 import os
 import random
 from collections.abc import Sequence
@@ -31,6 +32,7 @@ from outlast.extend import (
     Lag,
     Levels,
     Line,
+    Listener,
     Needs,
     NewerFormatError,
     NotJsonError,
@@ -83,6 +85,8 @@ assert_type(refusal_in(error), Unavailable | None)
 assert_type(clean("password=x"), str)
 assert_type(cut("long", 3), str)
 assert_type(parse_address(":8080"), tuple[str, int])
+listener = Listener("127.0.0.1", 0, logging.getLogger("outbox"))
+assert_type(listener.port, int)
 assert_type(size_text(1.5e6), str)
 assert_type(pieces_behind((b"head", b"body"), 6), Sequence[bytes | bytearray | memoryview])
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from outlast.tables._errors import NameTakenError as NameTakenError
     from outlast.tables._errors import TableError as TableError
     from outlast.tables._errors import TableNotFoundError as TableNotFoundError
+    from outlast.tables._http.app import TablesApp as TablesApp
     from outlast.tables._limits import TableLimits as TableLimits
     from outlast.tables._model import FieldRecord as FieldRecord
     from outlast.tables._model import FieldType as FieldType
@@ -26,7 +27,13 @@ if TYPE_CHECKING:
     from outlast.tables._model import TableCounts as TableCounts
     from outlast.tables._model import TableRecord as TableRecord
     from outlast.tables._model import Written as Written
+    from outlast.tables._query.bounds import QueryLimits as QueryLimits
+    from outlast.tables._query.ranges import RangeForm as RangeForm
+    from outlast.tables._query.ranges import range_text as range_text
+    from outlast.tables._schema.shape_procedures import SHAPE_KIND as SHAPE_KIND
     from outlast.tables._tables import Tables as Tables
+    from outlast.tables._telnet.limits import PutLimits as PutLimits
+    from outlast.tables._telnet.server import PutServer as PutServer
 
 _HOMES = {
     "FieldRecord": "_model",
@@ -34,21 +41,29 @@ _HOMES = {
     "InvalidPointError": "_errors",
     "InvalidQueryError": "_errors",
     "NameTakenError": "_errors",
-    "PointOutcome": "_model",
     "Point": "_model",
+    "PointOutcome": "_model",
     "PointRefusal": "_model",
+    "PutLimits": "_telnet.limits",
+    "PutServer": "_telnet.server",
+    "QueryLimits": "_query.bounds",
     "Range": "_model",
+    "RangeForm": "_query.ranges",
+    "range_text": "_query.ranges",
     "ReadPoint": "_model",
+    "SHAPE_KIND": "_schema.shape_procedures",
     "TableCounts": "_model",
     "TableError": "_errors",
     "TableLimits": "_limits",
     "TableNotFoundError": "_errors",
     "TableRecord": "_model",
     "Tables": "_tables",
+    "TablesApp": "_http.app",
     "Written": "_model",
 }
 
 __all__ = [
+    "SHAPE_KIND",
     "FieldRecord",
     "FieldType",
     "InvalidPointError",
@@ -57,7 +72,11 @@ __all__ = [
     "Point",
     "PointOutcome",
     "PointRefusal",
+    "PutLimits",
+    "PutServer",
+    "QueryLimits",
     "Range",
+    "RangeForm",
     "ReadPoint",
     "TableCounts",
     "TableError",
@@ -65,7 +84,9 @@ __all__ = [
     "TableNotFoundError",
     "TableRecord",
     "Tables",
+    "TablesApp",
     "Written",
+    "range_text",
 ]
 
 __getattr__, __dir__ = lazily(__name__, _HOMES)

@@ -12,7 +12,7 @@ class TableError(OutlastError):
     code = "table"
 
     def __init__(self, message: str, *, hint: str = "") -> None:
-        super().__init__(message, Fault(self.kind, self.code, message, scope=Scope.CALL, hint=hint))
+        super().__init__(message, Fault(self.kind, self.code, message, "tables", Scope.CALL, hint=hint))
 
 
 class NameTakenError(TableError):

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import isfinite
 from typing import Final
 
+from outlast import ConfigurationError
+
 FIELDS_LIMIT: Final = 1_000
+NUMBER_MAX: Final = 1_000_000_000
+"""The largest of any limit: a bucket holds no more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,3 +36,23 @@ class TableLimits:
     """Points that wait to be written, of all bodies; a body beyond them is refused, LATER (503)."""
     future_s: float | None = None
     """The furthest that a time may be ahead of the server's clock; a point beyond it is refused, NEVER. None: no such bound."""
+
+    def __post_init__(self) -> None:
+        """Check each against its range."""
+        for name in ("tables_max", "tag_values_max", "points_max"):
+            _check(name, getattr(self, name), 1, NUMBER_MAX, whole=True)
+        _check("fields_max", self.fields_max, 1, FIELDS_LIMIT, whole=True)
+        for name in ("tables_per_minute", "fields_per_minute"):
+            _check(name, getattr(self, name), 0, NUMBER_MAX)
+        for name in ("points_per_s", "future_s"):
+            if getattr(self, name) is not None:
+                _check(name, getattr(self, name), 0, NUMBER_MAX // 10)
+
+
+def _check(name: str, value: object, least: int, most: int, *, whole: bool = False) -> None:
+    is_number = isinstance(value, int) or (isinstance(value, float) and not whole and isfinite(value))
+    if is_number and not isinstance(value, bool) and isinstance(value, int | float) and least <= value <= most:
+        return
+    kind = "a whole number" if whole else "a number"
+    msg = f"limits of tables: {name} must be {kind} from {least} to {most}, not {value!r}"
+    raise ConfigurationError(msg)

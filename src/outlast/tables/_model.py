@@ -116,7 +116,9 @@ class Parsed:
     rows: list[Rows] = field(default_factory=list[Rows])
     refused: list[PointRefusal] = field(default_factory=list[PointRefusal])
     points: int = 0
-    """Points that it had, the refused too."""
+    """Points that it had, the refused too: a parser lists the first 1,000 of those, and counts them all."""
+    source: bytes = b""
+    """The body, where its places are numbers of lines: what is refused later is shown with its line."""
 
 
 @dataclass(frozen=True, slots=True)

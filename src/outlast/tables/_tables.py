@@ -107,7 +107,7 @@ class Tables:
             self.store, self._catalogue, self.limits, self._rates, retention_s=retention_s, begin=self._procedures_at_work
         )
         self._desk = Desk(self.store, self._catalogue, self._shaper, self._line, self.limits, self._tally, time.time_ns)
-        self._upkeep = Upkeep(self.store, self._catalogue, self._tally, time.time_ns, self._open)
+        self._upkeep = Upkeep(self.store, self._catalogue, self._tally, time.time_ns, self._open, self._shaper.forget)
         self._is_open = False
         self._opening = asyncio.Lock()
         self._service: Service | None = None
@@ -147,7 +147,7 @@ class Tables:
         From the step that fires the stop on, new bodies get `Stopping`; what is under way is written in the phases of the stop.
         """
         self._check_is_free()
-        path = self._journal_path or default_journal(self.dependency.name)
+        path = self._journal_path or default_journal(self.dependency, self._databases[1])
         self._procedures = self._made_procedures(path)
         self._service = service
         service.needs(self.dependency)
@@ -273,7 +273,9 @@ class Tables:
         self, lines: bytes, *, unit_ns: int | None = 1, client: str = "", deadline_s: float | None = None
     ) -> Written:
         """Write lines of InfluxDB's line protocol; places are numbers of lines, from 1. See `write_parsed`."""
-        return await self.write_parsed(self.lines.parse(lines, unit_ns=unit_ns), client=client, deadline_s=deadline_s)
+        parsed = self.lines.parse(lines, unit_ns=unit_ns)
+        parsed.source = lines
+        return await self.write_parsed(parsed, client=client, deadline_s=deadline_s)
 
     async def write_parsed(
         self,

@@ -19,7 +19,7 @@ from outlast.tables._stores.sqlite import SqliteStore, catalogue, cleaning, look
 from outlast.tables._stores.sqlite.statements import Statements
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator
     from pathlib import Path
 
     from conftest import RunAsync
@@ -42,6 +42,19 @@ def look(path: Path, statement: str) -> list[Any]:
         connection.close()
 
 
+async def traced(store: SqliteStore) -> list[str]:
+    """Return a list to which every statement of the store's writer is added from now on."""
+    seen: list[str] = []
+
+    def trace(_: object, statement: str, __: object) -> bool:
+        seen.append(statement)
+        return True
+
+    await store.dependency.write(lambda connection: setattr(connection, "exec_trace", trace))
+    seen.clear()
+    return seen
+
+
 def test_a_catalogue_of_a_newer_format_is_left_alone(tmp_path: Path, run_async: RunAsync) -> None:
     path = tmp_path / "work.db"
 
@@ -55,6 +68,22 @@ def test_a_catalogue_of_a_newer_format_is_left_alone(tmp_path: Path, run_async: 
                     await SqliteStore(db).open()
             assert db.state is State.UP
         assert look(path, "SELECT format, version FROM outlast_tables_state") == [(7, 1)]
+
+    run_async(main)
+
+
+def test_opening_costs_the_same_however_much_there_is(tmp_path: Path, run_async: RunAsync) -> None:
+    async def main() -> None:
+        async with opened(tmp_path / "work.db") as store:
+            seen = await traced(store)
+            await store.open()
+            few = list(seen)
+            for number in range(50):
+                await put(store, f"t{number}", tags(host="a"), {1: {"v": 1}}, v=INTEGER)
+            seen.clear()
+            await store.open()
+            assert seen == few
+            assert not [statement for statement in seen if "check" in statement.lower().replace("check (one = 1)", "")]
 
     run_async(main)
 
@@ -110,6 +139,21 @@ def test_a_column_that_somebody_added_is_theirs(tmp_path: Path, run_async: RunAs
 
     run_async(main)
     assert look(path, "SELECT Note FROM cpu") == [("mine",)]
+
+
+def test_a_field_whose_column_somebody_dropped_is_absent_until_it_is_written_to(tmp_path: Path, run_async: RunAsync) -> None:
+    path = tmp_path / "work.db"
+
+    async def main() -> None:
+        async with opened(path) as store:
+            await put(store, "cpu", (), {1: {"v": 1, "w": 2}}, v=INTEGER, w=INTEGER)
+            look(path, "ALTER TABLE cpu DROP COLUMN v")
+            assert await read(store) == [({}, 1, {"w": 2})]
+            assert await read(store, Range("cpu", ("v",))) == []
+            await put(store, "cpu", (), {1: {"v": 3}}, v=INTEGER)
+            assert await read(store) == [({}, 1, {"v": 3, "w": 2})]
+
+    run_async(main)
 
 
 @pytest.mark.parametrize("made", ["VIEW {} AS SELECT 1 AS series, 2 AS time, 3 AS v", "TABLE {} (series, time, v)"])
@@ -180,9 +224,7 @@ def test_a_group_that_is_stale_costs_no_failing_statement(tmp_path: Path, run_as
             [one] = await ids(store, record, ())
             await write(store, group(record, "v", [one, 1, 1]))
             await other.drop("cpu")
-            seen: list[str] = []
-            trace: Callable[..., bool] = lambda _, statement, __: bool(seen.append(statement)) or True  # noqa: E731
-            await store.dependency.write(lambda connection: setattr(connection, "exec_trace", trace))
+            seen = await traced(store)
             assert (await store.write([group(record, "v", [one, 2, 2])])).stale == {0}
             assert not [statement for statement in seen if "INSERT" in statement]
 
@@ -198,9 +240,7 @@ def test_a_write_costs_one_look_at_the_catalogue_and_one_statement_a_group(tmp_p
                 found = await ids(store, record, *(tags(host=str(number)) for number in range(50)))
                 groups.append(group(record, "v", *([one, 1, 1] for one in found)))
             await write(store, *groups)
-            seen: list[str] = []
-            trace: Callable[..., bool] = lambda _, statement, __: bool(seen.append(statement)) or True  # noqa: E731
-            await store.dependency.write(lambda connection: setattr(connection, "exec_trace", trace))
+            seen = await traced(store)
             await write(store, *groups)
             kinds = [statement.split()[0] for statement in seen]
             assert kinds.count("SELECT") == 1
@@ -250,6 +290,24 @@ def test_a_drop_that_was_broken_off_is_ended_by_the_next(
             assert look(path, "SELECT * FROM outlast_tables_dropped") == []
             assert await read(store) == [({"host": "b"}, 2, {"v": 2})]
             assert await store.tag_values("host") == ["b"]
+
+    run_async(main)
+
+
+def test_old_points_expire_in_steps_that_delete_some_points_each(
+    tmp_path: Path, run_async: RunAsync, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cleaning, "ROWS_A_STEP", 100)
+
+    async def main() -> None:
+        async with opened(tmp_path / "work.db") as store:
+            record = await shape(store, v=INTEGER)
+            [one] = await ids(store, record, ())
+            await write(store, group(record, "v", *([one, time, 1] for time in range(1_000))))
+            before = store.dependency.done.commits
+            assert await store.expire("cpu", 950, 700) == 700
+            assert store.dependency.done.commits - before == 7
+            assert await store.expire("cpu", 950, 700) == 250
 
     run_async(main)
 

@@ -170,10 +170,7 @@ def test_a_table_that_is_not_there_is_said(filled: Path, words: tuple[str, ...])
 
 def test_points_are_printed_by_series_and_time(filled: Path) -> None:
     found = lines(filled, "query", "cpu", "--tag", "host=b", "--field", "used", "--limit", "2")
-    assert found == [
-        {"time": f"2026-01-31T12:00:0{n}Z", "time_ns": NOON + n * SECOND, "tags": {"host": "b"}, "fields": {"used": 0.5}}
-        for n in (0, 1)
-    ]
+    assert found == [{"time_ns": NOON + n * SECOND, "tags": {"host": "b"}, "fields": {"used": 0.5}} for n in (0, 1)]
 
 
 @pytest.mark.parametrize(
@@ -197,7 +194,7 @@ def test_points_are_chosen_by_tags_fields_and_time(filled: Path, words: tuple[st
 
 def test_points_are_csv(filled: Path) -> None:
     result = run(filled, "query", "disk", "--format", "csv")
-    assert result.stdout.splitlines() == ["time,free,name", "2026-01-31T12:00:00Z,1152921504606846976,sda"]
+    assert result.stdout.splitlines() == ["time_ns,tags,free,name", '1769860800000000000,"{}",1152921504606846976,"sda"']
 
 
 @pytest.mark.parametrize(("limit", "said"), [(3, "outlast: these are the first 3; --limit 0 prints all\n"), (15, ""), (16, "")])
@@ -217,7 +214,7 @@ def test_points_are_a_table_that_says_when_there_are_more(
 def test_points_are_a_picture(filled: Path) -> None:
     words = ("--format", "graph", "--since", "2026-01-31T12:00:00Z", "--until", "2026-01-31T12:00:09.999999999Z")
     out = run(filled, "query", "cpu", "--field", "used", *words).stdout.splitlines()
-    assert out[0] == "2026-01-31T12:00:00Z to 2026-01-31T12:00:09.999999999Z"
+    assert out[0] == "2026-01-31T12:00:00Z to 2026-01-31T12:00:09.999Z"
     assert [out[1], out[3]] == ["used{dc=x,host=a}", "used{host=b}"]
     assert "".join(out[2].split("  ")[0].split()).startswith("▁")
     assert out[2].endswith("0 to 0.9, last 0.9")

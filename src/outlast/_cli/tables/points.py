@@ -1,20 +1,16 @@
-"""Points as text: a table, lines or an array of JSON, and CSV. Times are ISO 8601 in UTC, with up to nine decimals."""
+"""Points as a table, and their times: ISO 8601 in UTC, with up to nine decimals."""
 
 from __future__ import annotations
 
-import csv
 import re
-import sys
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
-import click
 from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from outlast._cli.output import dumps
 from outlast.extend import clean
 
 if TYPE_CHECKING:
@@ -84,36 +80,6 @@ def _text(value: object) -> str:
             return "true" if value else "false"
         case _:
             return str(value)
-
-
-async def print_json(points: AsyncIterator[ReadPoint]) -> int:
-    """Print one array, as the points come; return how many there were."""
-    count = 0
-    async for point in points:
-        click.echo(("," if count else "[") + "\n" + dumps(of_point(point)), nl=False)
-        count += 1
-    click.echo("\n]" if count else "[]")
-    return count
-
-
-async def print_lines(points: AsyncIterator[ReadPoint]) -> int:
-    """Print an object a line, as the points come; return how many there were."""
-    count = 0
-    async for point in points:
-        click.echo(dumps(of_point(point)))
-        count += 1
-    return count
-
-
-async def print_csv(points: AsyncIterator[ReadPoint], tags: Sequence[str], fields: Sequence[str]) -> int:
-    """Print CSV (RFC 4180, with a header), as the points come; return how many there were."""
-    writer = csv.writer(sys.stdout)
-    writer.writerow(titles(tags, fields))
-    count = 0
-    async for point in points:
-        writer.writerow(cells(point, tags, fields))
-        count += 1
-    return count
 
 
 async def print_table(points: AsyncIterator[ReadPoint], tags: Sequence[str], fields: Sequence[str]) -> int:

@@ -28,8 +28,6 @@ PUT: Final = "127.0.0.1:4242"
 """The port of OpenTSDB."""
 SCHEMES: Final = ("bearer", "token", "basic", "query")
 """The ways in which the clients of InfluxDB and OpenTSDB show a token."""
-JOURNAL: Final = ".outlast-journal"
-"""The end of the name of the journal, beside a file: two files of one name in two folders are two stores."""
 DATA_SCHEMA: Final = "metrics"
 LIMITS: Final = TableLimits()
 
@@ -159,7 +157,7 @@ def _service(place: StorePlace, *, as_json: bool, chosen: Chosen) -> Service:
         retention_s=chosen["retention"],
         schema=place.schema,
         data_schema=chosen["data_schema"],
-        journal_path=chosen["journal"] or (f"{place.text}{JOURNAL}" if place.scheme == "sqlite" else None),
+        journal_path=chosen["journal"],
     )
     tables.attach(service)
     app = TablesApp(tables, databases=chosen["databases"] or None, body_bytes_max=chosen["body_size"]).attach(service)

@@ -244,7 +244,7 @@ _FOUND: Final = {b"bearer": _bearer, b"token": _after_name, b"basic": _password}
 _BEARER: Final = frozenset({b"bearer"})
 _BASIC: Final = (b'Basic realm="outlast"',)
 HEADER_CHARS_MAX: Final = 2 * SECRET_CHARS_MAX
-"""What is behind the scheme in the header: a secret with a name before it, as base64."""
+"""The characters behind the scheme in the header: a secret with a name before it, as base64."""
 
 
 def _digest(secret: str) -> bytes | None:

@@ -5,15 +5,17 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from outlast.tables._limits import FIELDS_LIMIT
 from outlast.tables._lines.checks import TIME_NAME, shown, sorted_tags, wrong_name, wrong_string, wrong_tags, wrong_value
 
 if TYPE_CHECKING:
     from outlast.tables._model import Tags
 
 DIGITS_MAX: Final = 40
+HEAD_CHARACTERS_MAX: Final = 8_192
+"""A table and its tags in a line. Within the limits of names and of a series they have some 2,300, twice that with escapes."""
 _WHITE: Final = re.compile(r"[ \t]*+")
 # In a table and its tags a comma, space or equals sign is escaped where a backslash is before it, even the second of two.
-HEAD_END: Final = re.compile(r"(?<!\\) ")
 _TABLE: Final = re.compile(r"(?:[^,]++|(?<=\\),)++")
 _TAG_PART: Final = re.compile(r"(?:[^,=]++|(?<=\\)[,=])*+")
 _TAG_ESCAPES: Final = re.compile(r"\\([,= ])")
@@ -54,10 +56,22 @@ class Body(NamedTuple):
 def head_of(line: str) -> tuple[int, int]:
     """Return where the table and its tags begin and end in a line. Raises `LineError`."""
     start = _white(line, 0)
-    found = HEAD_END.search(line, start)
-    if found is None:
+    end = head_end(line, start)
+    if end < 0:
         raise LineError(len(line), "the fields are missing: a space and name=value are needed after the table and its tags")
-    return start, found.start()
+    if end - start > HEAD_CHARACTERS_MAX:
+        allowed = f"{HEAD_CHARACTERS_MAX:,} are allowed; send fewer or shorter tags"
+        reason = f"the table and its tags have {end - start:,} characters, {allowed}"
+        raise LineError(start, reason)
+    return start, end
+
+
+def head_end(line: str, start: int) -> int:
+    """Return the place of the first space from `start` on that no backslash is before; -1 if there is none."""
+    end = line.find(" ", start)
+    while end > 0 and line[end - 1] == "\\":
+        end = line.find(" ", end + 1)
+    return end
 
 
 def read_head(head: str, at: int = 0) -> tuple[str, Tags]:
@@ -105,6 +119,8 @@ def read_body(line: str, at: int) -> Body:
     start = end = _white(line, at)
     while True:
         end = _read_field(line, end, fields)
+        if len(fields) > FIELDS_LIMIT:
+            raise LineError(start, f"the line has more than {FIELDS_LIMIT:,} fields; send fewer in a line")
         if line[end : end + 1] != ",":
             break
         end += 1

@@ -7,21 +7,17 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from outlast import Fault, Kind, Scope
 from outlast.tables._lines.checks import wrong_time
-from outlast.tables._lines.line import HEAD_END, Body, LineError, head_of, read_body, read_head
+from outlast.tables._lines.line import Body, LineError, head_end, head_of, read_body, read_head
 from outlast.tables._lines.plans import Plan, Plans, Tried
 from outlast.tables._lines.recent import Recent
 from outlast.tables._lines.units import guessed_unit
 from outlast.tables._model import TIME_MAX_NS, TIME_MIN_NS, Parsed, PointOutcome, PointRefusal, Rows, Series
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from outlast.tables._series import KnownSeries
 
 HEADS_KEPT: Final = 200_000
 """Heads (table and tags, as text) whose series is remembered, some 200 bytes each."""
-HEAD_CHARACTERS_MAX: Final = 4_096
-"""The longest head that is remembered."""
 REFUSED_KEPT: Final = 1_000
 """Refusals of one body that are told one by one; of those beyond them only the number is kept."""
 TEXT_CHARACTERS_MAX: Final = 200
@@ -37,7 +33,7 @@ _LINE: Final = re.compile(
 )
 
 
-Sink: TypeAlias = "tuple[Callable[[list[Any]], None], Callable[[int], None]]"
+Sink: TypeAlias = tuple[list[list[Any]], list[int]]
 
 
 class LineParser:
@@ -128,8 +124,8 @@ class _Reading:
                     pass  # A float with several points, which the slow way finds again.
             if row is not None:
                 sink = sinks.get(plan) or self._sink(plan)
-                sink[0](row)
-                sink[1](place)
+                sink[0].append(row)
+                sink[1].append(place)
             elif is_exact or ('"' not in line and "\\" not in line):
                 self._read_line(line, place)
             else:
@@ -138,18 +134,18 @@ class _Reading:
 
     def _find_head(self, line: str, head: str, rest: str) -> tuple[tuple[Series, Tried], str]:
         """Look further for a head: one that holds an escaped space, or that was not used of late."""
-        if head.endswith("\\") and (end := HEAD_END.search(line)) is not None:
-            head, rest = line[: end.start()], line[end.end() :]
+        if head[-1:] == "\\" and (end := head_end(line, len(head) + 1)) > 0:
+            head, rest = line[:end], line[end + 1 :]
         return self._heads.get(head) or _UNKNOWN, rest
 
     def _sink(self, plan: Plan) -> Sink:
         """Return what takes rows of a plan, and their places."""
         sink = self._sinks.get(plan.base)
         if sink is None:
-            rows = Rows(plan.table, plan.names, plan.types, [], [])
-            self._rows.append(rows)
-            sink = self._sinks[plan.base] = (rows.rows.append, rows.places.append)
-        self._sinks[plan] = sink
+            sink = self._sinks[plan.base] = ([], [])
+            self._rows.append(Rows(plan.table, plan.names, plan.types, *sink))
+        if plan.base is not plan:
+            self._sinks[plan] = sink
         return sink
 
     def _read_line(self, line: str, place: int) -> None:
@@ -157,33 +153,31 @@ class _Reading:
         if line.lstrip(" \t")[:1] in {"", "#"}:
             return
         try:
-            series, body, time_ns = self._point_of(line)
+            series, tried, body, time_ns = self._point_of(line)
         except LineError as wrong:
             self._refuse(line, place, wrong)
             return
         plan = self._plans.of(series.table, body.names, body.kinds)
-        self._plans.note(plan)
-        add_row, add_place = self._sinks.get(plan) or self._sink(plan)
-        add_row([series, time_ns, *body.values])
-        add_place(place)
+        self._plans.note(plan, tried)
+        rows, places = self._sinks.get(plan) or self._sink(plan)
+        rows.append([series, time_ns, *body.values])
+        places.append(place)
 
-    def _point_of(self, line: str) -> tuple[Series, Body, int | None]:
+    def _point_of(self, line: str) -> tuple[Series, Tried, Body, int | None]:
         start, end = head_of(line)
         head = line[start:end]
         known = self._heads.get(head)
         if known is None:
             series = self._known.get(*read_head(head, start))
-            if len(head) <= HEAD_CHARACTERS_MAX:
-                self._heads.put(head, (series, self._plans.tried(series.table)))
-        else:
-            series = known[0]
+            known = (series, self._plans.tried(series.table))
+            self._heads.put(head, known)
         body = read_body(line, end)
         if body.time is None:
-            return series, body, self._untimed_ns
+            return *known, body, self._untimed_ns
         time_ns = body.time * (self._unit_ns or guessed_unit(body.time))
         if reason := wrong_time(time_ns):
             raise LineError(body.time_at, reason)
-        return series, body, time_ns
+        return *known, body, time_ns
 
     def _refuse(self, line: str, place: int, wrong: LineError) -> None:
         self._refused_count += 1

@@ -20,6 +20,8 @@ FIELDS_MAX: Final = 200
 """The fields of the widest shape that gets a pattern."""
 TRIED_MAX: Final = 8
 """Patterns of one table that are tried on a line."""
+NAMES_CHARACTERS_MAX: Final = 16_384
+"""The names of a shape that is remembered."""
 SHAPES_KEPT: Final = 20_000
 TABLES_KEPT: Final = 20_000
 PATTERN_BYTES_MAX: Final = 64 * 2**20
@@ -42,6 +44,7 @@ _PATTERNS: Final = {
     "s": r'"([^"\\\x00\ud800-\udfff]{0,16383}+)"',
     "b": r"(t(?:rue)?+|T(?:rue|RUE)?+|f(?:alse)?+|F(?:alse|ALSE)?+)",
 }
+_NEVER: Final = -(2**60)
 _ESCAPED: Final = re.compile(r'[\\,"= ]').search
 _TIME: Final = r"(?: (-?[0-9]{1,19}+))?+"
 _MADE: Final = {"f": "float(g[{0}])", "i": "int(g[{0}])", "u": "int(g[{0}])", "s": "g[{0}]", "b": "g[{0}][0] in 'tT'"}
@@ -118,27 +121,31 @@ class Plans:
         if plan is None:
             base = self.of(table, names, kinds.replace("u", "i")) if "u" in kinds else None
             plan = Plan(table, names, kinds, base)
-            self._shapes.put(key, plan)
+            if sum(map(len, names)) <= NAMES_CHARACTERS_MAX:
+                self._shapes.put(key, plan)
         return plan
 
-    def note(self, plan: Plan) -> None:
-        """Count a line that was read the slow way; a plan of which there are many gets a pattern."""
+    def note(self, plan: Plan, tried: Tried) -> None:
+        """Count a line that was read the slow way; a plan of which there are many gets a pattern, which is tried from now on."""
         plan.seen += 1
-        if plan.seen == SEEN_MIN and len(plan.names) <= FIELDS_MAX and not any(map(_ESCAPED, plan.names)):
+        if plan.seen >= SEEN_MIN and plan.match is _no_match:
             self._compile(plan)
+        if plan.match is not _no_match and plan not in tried.plans:
+            tried.plans = (plan, *(other for other in tried.plans if other.match is not _no_match))[:TRIED_MAX]
+            tried.last = plan
 
     def _compile(self, plan: Plan) -> None:
+        if len(plan.names) > FIELDS_MAX or any(map(_ESCAPED, plan.names)):
+            plan.seen = _NEVER
+            return
         fields = ",".join(f"{re.escape(name)}={_PATTERNS[kind]}" for name, kind in zip(plan.names, plan.kinds, strict=True))
         pattern = re.compile(fields + _TIME)
         plan.row = _row_of(plan.kinds)
         plan.match = pattern.fullmatch
-        tried = self.tried(plan.table)
-        tried.plans = (plan, *(other for other in tried.plans if other.match is not _no_match))[:TRIED_MAX]
-        tried.last = plan
         size = sys.getsizeof(pattern)
         self._compiled.append((plan, size))
         self._bytes += size
-        while self._bytes > PATTERN_BYTES_MAX:
+        while self._bytes > PATTERN_BYTES_MAX and self._compiled:
             oldest, freed = self._compiled.popleft()
             oldest.match, oldest.seen = _no_match, 0
             self._bytes -= freed

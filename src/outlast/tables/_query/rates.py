@@ -17,7 +17,7 @@ ALLOWED: Final = "write rate, rate{counter}, rate{counter,MAX,RESET} or rate{dro
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """How a rate is made. A counter never falls: where it does it has gone past `counter_max`, or began again."""
+    """The way in which a rate is made. A counter never falls: where it does it has gone past `counter_max`, or began again."""
 
     counter: bool = False
     counter_max: Number = INT64_MAX

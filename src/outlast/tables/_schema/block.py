@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import os
 import re
 import tempfile
@@ -14,6 +15,7 @@ from outlast import Service, Stop
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from outlast import Dependency
     from outlast.procedures import Procedures
 
 
@@ -53,7 +55,16 @@ class Block:
             self._folder.cleanup()
 
 
-def default_journal(name: str) -> Path:
-    """Return where a runner in a service keeps its journal unless told: below the user's directory for state."""
+def default_journal(dependency: Dependency, schema: str) -> Path:
+    """Return where a runner in a service keeps its journal unless told: beside the file, or below the user's directory for state.
+
+    Other databases have other journals.
+    """
+    path = getattr(dependency, "path", None)
+    if isinstance(path, Path):
+        return path.with_name(f"{path.name}.outlast-journal")
+    # The text of a DSN is without its password.
+    of = f"{dependency.name} {getattr(dependency, 'dsn', '')} {schema}"
+    digest = hashlib.sha256(of.encode()).hexdigest()[:8]
     base = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
-    return Path(base) / "outlast" / f"tables-{re.sub('[^A-Za-z0-9._-]', '_', name)[:100]}.journal"
+    return Path(base) / "outlast" / f"tables-{re.sub('[^A-Za-z0-9._-]', '_', dependency.name)[:100]}-{digest}.journal"

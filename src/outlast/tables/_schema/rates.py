@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from outlast import Admission, Unavailable
+from outlast import Admission, Kind, Stopping, Unavailable
 from outlast.admission import Rate, Ticket
 from outlast.tables._schema.verdict import RETRY_S, later, never
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from outlast import Service
     from outlast.tables._limits import TableLimits
     from outlast.tables._schema.verdict import PointsRefusal
@@ -18,6 +20,7 @@ BURST_S: Final = 10.0
 PAID_S: Final = 60.0
 """A table that was let in is not counted again for so long, however often it is tried: one that fails does not use up the rate
 of others. So with fields."""
+FAILED_S: Final = 3_600.0
 PAID_MAX: Final = 20_000
 
 
@@ -76,7 +79,10 @@ class Rates:
     ) -> PointsRefusal | None:
         if self._paid.get(of, 0.0) > now:
             return None
-        answer = admission.try_enter()
+        try:
+            answer = admission.try_enter()
+        except Stopping as exc:
+            return later("stopping", str(exc), kind=Kind.STOPPING)
         if isinstance(answer, Ticket):
             answer.release()
             self._note(now, of)
@@ -85,6 +91,11 @@ class Rates:
             return never("rate", f"{what}, and {setting} is {per_minute:g}: none is made", f"raise {setting}")
         reason = f"{what}, and more than {per_minute:g} a minute are (limit {setting})"
         return later("rate", reason, retry_after_s=answer.retry_after_s or RETRY_S, hint=f"it is made later; or raise {setting}")
+
+    def failed(self, now: float, table: str, fields: Iterable[str]) -> None:
+        """Take note that what was let in has come to nothing: to try it again costs no rate, for long."""
+        for field in ("", *fields):
+            self._note(now + FAILED_S, (table, field))
 
     def _note(self, now: float, of: tuple[str, str]) -> None:
         if len(self._paid) >= PAID_MAX:

@@ -6,7 +6,13 @@ import asyncio
 from typing import TYPE_CHECKING, Final
 
 from outlast import Fault, Kind, Scope, Stopping, Unavailable
-from outlast.procedures import ProcedureFailedError, ProcedureRefused, WaitTimeoutError
+from outlast.procedures import (
+    InvalidProcedureError,
+    ProcedureExpiredError,
+    ProcedureFailedError,
+    ProcedureRefused,
+    WaitTimeoutError,
+)
 from outlast.tables._model import FieldType, PointOutcome
 from outlast.tables._schema.limits import fields_refusal, table_refusal
 from outlast.tables._schema.shape_procedures import SHAPE_KIND, lock_of, payload_of
@@ -22,10 +28,14 @@ if TYPE_CHECKING:
     from outlast.tables._stores.port import TableStore
 
 DEADLINE_S: Final = 5.0
-"""A procedure that has not begun by then is dropped; one that has not ended by then is waited for by nobody new."""
-FLIGHT_S_MAX: Final = 60.0
+"""A procedure that has not ended by then is waited for by nobody new: whoever comes is told so at once."""
+FLIGHT_S_MAX: Final = 30.0
+"""A procedure that has not begun by then is dropped, and submitted again for whoever comes next."""
 REMEMBER_S: Final = 1.0
 """A refusal is answered from here for so long at most, so that what a person mends is seen soon."""
+LOOKS_PER_S: Final = 100
+"""Where very many tables are refused, a refusal is remembered for longer: no more than so many are tried in a second."""
+FORGET_S: Final = 60.0
 REMEMBERED_MAX: Final = 10_000
 FULL_S: Final = 60.0
 """For so long a table whose store has no room for another field is not asked for one."""
@@ -38,12 +48,14 @@ PERSON_KINDS: Final = frozenset({Kind.PERMANENT, Kind.REJECTED})
 class Flight:
     """The making of a table, or of fields of it. Whoever joined looks again when it has landed."""
 
-    __slots__ = ("asked", "began_at", "is_new", "mends", "slow", "task")
+    __slots__ = ("asked", "began_at", "is_new", "is_sent", "mends", "slow", "task")
 
     def __init__(self, asked: dict[str, FieldType], began_at: float, *, is_new: bool) -> None:
         self.asked = asked
         self.began_at = began_at
         self.is_new = is_new
+        self.is_sent = False
+        """It takes no more fields: its procedure has been submitted."""
         self.mends = False
         """Have it made whatever the catalogue says."""
         self.slow: Fault | None = None
@@ -87,6 +99,11 @@ class Shaper:
         """The number of tables whose last making was refused, as far as that is remembered."""
         return len(self._refused)
 
+    def forget(self) -> None:
+        """Forget refusals that have not been asked about for a while: whoever writes to their tables no longer does."""
+        now = asyncio.get_running_loop().time()
+        self._refused = {table: each for table, each in self._refused.items() if now < each[1] + FORGET_S}
+
     async def close(self) -> None:
         """Drop what is under way: the procedures go on, or are done by another process."""
         tasks = [flight.task for flight in self._flights.values() if flight.task is not None]
@@ -112,11 +129,11 @@ class Shaper:
             return flight
         if (refusal := self._limited(now, table, known, lacks, flight)) is not None:
             return refusal
-        wanted = self._wanted.setdefault(table, {})
+        if flight is None:
+            flight = self._start(now, table, {})
+        wanted = self._wanted.setdefault(table, {}) if flight.is_sent else flight.asked
         for field, value in lacks.items():
             wanted.setdefault(field, value)
-        if flight is None:
-            flight = self._start(now, table)
         flight.mends = flight.mends or mend
         return flight
 
@@ -125,10 +142,7 @@ class Shaper:
         if found is None:
             return None
         refusal, until = found
-        if now < until:
-            return refusal
-        del self._refused[table]
-        return None
+        return refusal if now < until else None
 
     def _limited(
         self, now: float, table: str, known: Known | None, lacks: Mapping[str, FieldType], flight: Flight | None
@@ -161,21 +175,24 @@ class Shaper:
         )
         return never("fields_max", reason, "write other things into other tables")
 
-    def _start(self, now: float, table: str) -> Flight:
-        fields: dict[str, FieldType] = {}
-        size = 0
-        wanted = self._wanted.pop(table)
-        for field, value in wanted.items():
-            size += len(field.encode()) + 16
-            if fields and size > PAYLOAD_BYTES:
-                self._wanted.setdefault(table, {})[field] = value
-            else:
-                fields[field] = value
-        flight = Flight(fields, now, is_new=self._catalogue.get(table) is None)
+    def _start(self, now: float, table: str, asked: dict[str, FieldType]) -> Flight:
+        flight = Flight(asked, now, is_new=self._catalogue.get(table) is None)
         self._flights[table] = flight
         flight.task = asyncio.create_task(self._fly(table, flight), name=f"outlast tables shape {table}")
         flight.task.add_done_callback(lambda _: self._landed(table))
         return flight
+
+    def _sent(self, table: str, flight: Flight) -> None:
+        """Let the flight take no more fields; those that make its payload too large go with the next."""
+        flight.is_sent = True
+        fields, flight.asked = flight.asked, {}
+        size = 0
+        for field, value in fields.items():
+            size += len(field.encode()) + 16
+            if flight.asked and size > PAYLOAD_BYTES:
+                self._wanted.setdefault(table, {})[field] = value
+            else:
+                flight.asked[field] = value
 
     def _landed(self, table: str) -> None:
         flight = self._flights.pop(table)
@@ -188,22 +205,32 @@ class Shaper:
         if refusal is not None:
             # What others wanted meanwhile is refused with it, and asked for again when they come again.
             self._wanted.pop(table, None)
-            until = now + min(REMEMBER_S, refusal.fault.retry_after_s or REMEMBER_S)
-            if len(self._refused) >= REMEMBERED_MAX:
+            remember_s = max(REMEMBER_S, len(self._refused) / LOOKS_PER_S)
+            until = now + min(remember_s, refusal.fault.retry_after_s or REMEMBER_S)
+            if self._refused.pop(table, None) is None and len(self._refused) >= REMEMBERED_MAX:
                 del self._refused[next(iter(self._refused))]
             self._refused[table] = (refusal, until)
-        elif self._wanted.get(table):
-            self._start(now, table)
+            self._rates.failed(now, table, flight.asked)
+            return
+        self._refused.pop(table, None)
+        if wanted := self._wanted.pop(table, None):
+            self._start(now, table, wanted)
 
     # One flight.
 
     async def _fly(self, table: str, flight: Flight) -> PointsRefusal | None:
         """Look whether it is there by now, else have it made. Return the refusal for whoever still lacks something."""
         try:
-            known = self._catalogue.told(table, await self._store.table(table))
-            if known is not None and not flight.mends and not _lacking(known, flight.asked):
-                return None
-            return await self._made(table, flight, await self._begin())
+            # Whoever comes in the same step of the event loop joins.
+            await asyncio.sleep(0)
+            if table not in self._refused:
+                # Of one that was refused before, the procedures answer from memory.
+                known = self._catalogue.told(table, await self._store.table(table))
+                if known is not None and not flight.mends and not _lacking(known, flight.asked):
+                    return None
+            procedures = await self._begin()
+            self._sent(table, flight)
+            return await self._made(table, flight, procedures)
         except Stopping as exc:
             return later("stopping", str(exc), kind=Kind.STOPPING)
         except Exception as exc:  # noqa: BLE001 - whatever it is, it is the answer to those who wait
@@ -211,19 +238,28 @@ class Shaper:
 
     async def _made(self, table: str, flight: Flight, procedures: Procedures) -> PointsRefusal | None:
         fields_max = min(self._limits.fields_max, self._store.fields_limit)
-        payload = payload_of(flight.asked, fields_max, self._retention_s)
-        handle = await procedures.submit(SHAPE_KIND, table, payload, deadline_s=DEADLINE_S, locks=[lock_of(table)])
+        known = self._catalogue.get(table)
+        # A field of floats that is asked for with an integer would be widened, and need not be.
+        wanted = flight.asked if known is None or flight.mends else _lacking(known, flight.asked)
+        if not wanted:
+            return None
+        payload = payload_of(wanted, fields_max, self._retention_s)
+        handle = await procedures.submit(SHAPE_KIND, table, payload, deadline_s=FLIGHT_S_MAX, locks=[lock_of(table)])
         asked: list[str] | None = None
         while asked is None:
             try:
                 asked = await handle.wait(DEADLINE_S)
-            except WaitTimeoutError:
-                now = asyncio.get_running_loop().time()
-                flight.slow = (await procedures.explain(SHAPE_KIND, table)).fault
-                if now - flight.began_at >= FLIGHT_S_MAX:
-                    return _slow(table, now - flight.began_at, flight.slow)
-        known = self._catalogue.told(table, await self._store.table(table))
-        if known is not None and any(field not in known.types for field in flight.asked if field in asked):
+            except (WaitTimeoutError, ProcedureExpiredError) as exc:
+                seconds = asyncio.get_running_loop().time() - flight.began_at
+                told = await procedures.explain(SHAPE_KIND, table)
+                flight.slow = told.fault
+                if isinstance(exc, ProcedureExpiredError) or seconds >= FLIGHT_S_MAX:
+                    return _slow(table, seconds, told.fault, by_cause=told.why == "cause")
+        known = self._catalogue.get(table)
+        if known is None or _lacking(known, wanted):
+            # It was made by another process, or not all of it.
+            known = self._catalogue.told(table, await self._store.table(table))
+        if known is not None and any(field not in known.types for field in wanted if field in asked):
             # It was asked for and left out: the store has no room for it.
             known.full_until = asyncio.get_running_loop().time() + FULL_S
         return None
@@ -237,6 +273,8 @@ class Shaper:
         if isinstance(exc, ProcedureFailedError):
             outcome = PointOutcome.PERSON if exc.fault.kind in PERSON_KINDS else PointOutcome.LATER
             return PointsRefusal(outcome, waiting(exc.fault, exc.fault.retry_after_s or RETRY_S))
+        if isinstance(exc, InvalidProcedureError):
+            return never("name", str(exc))
         if isinstance(exc, Unavailable):
             return of_unavailable(exc)
         return of_unavailable(self._store.dependency.refusal(exc))
@@ -246,8 +284,9 @@ def _lacking(known: Known, asked: Mapping[str, FieldType]) -> dict[str, FieldTyp
     return {field: value for field, value in asked.items() if field not in known.types or (known.types[field], value) == WIDENS}
 
 
-def _slow(table: str, seconds: float, cause: Fault | None) -> PointsRefusal:
+def _slow(table: str, seconds: float, cause: Fault | None, *, by_cause: bool = False) -> PointsRefusal:
     if cause is not None:
-        return PointsRefusal(PointOutcome.LATER, waiting(cause, RETRY_S))
+        outcome = PointOutcome.PERSON if by_cause and cause.kind in PERSON_KINDS else PointOutcome.LATER
+        return PointsRefusal(outcome, waiting(cause, cause.retry_after_s or RETRY_S))
     reason = f"table {table!r} has not been made or changed within {seconds:.1f} s; that goes on"
     return PointsRefusal(PointOutcome.LATER, Fault(Kind.TRANSIENT, "not made", reason, SOURCE, Scope.CALL, RETRY_S))

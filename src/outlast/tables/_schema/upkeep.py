@@ -42,12 +42,15 @@ class Upkeep:
         tally: Tally,
         now_ns: Callable[[], int],
         ready: Callable[[], Awaitable[None]],
+        each_round: Callable[[], None],
     ) -> None:
+        """`ready` is awaited before each round, and `each_round` called in it."""
         self._store = store
         self._catalogue = catalogue
         self._tally = tally
         self._now_ns = now_ns
         self._ready = ready
+        self._each_round = each_round
         self._rows = EXPIRE_ROWS
 
     async def load(self) -> None:
@@ -72,6 +75,7 @@ class Upkeep:
         while not stop.requested:
             try:
                 await self._ready()
+                self._each_round()
                 await self.load()
                 await self.expire(stop)
                 await stop.sleep(EVERY_S)

@@ -117,6 +117,7 @@ class TableStore(Protocol):
     async def series(self, table: TableRecord, tags: Sequence[Tags], *, tag_values_max: int) -> SeriesFound:
         """Return the ids of series, those made that are not there; no two of `tags` are equal.
 
+        Many may take several transactions.
         A tag gets at most `tag_values_max` values: a series that would bring one more is refused, and the known go on.
         Raises `StaleTableError` where the table is gone.
         """

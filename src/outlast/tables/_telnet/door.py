@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 BUFFER_BYTES: Final = 65_536
 CLIENT: Final = "telnet"
-"""Whose quota it is: a telnet client shows no token, so that all of them share one."""
+"""The name whose quota it is: a telnet client shows no token, so that all of them share one."""
 NOT_COUNTED: Final = "stored"
 VERSION: Final = "net.opentsdb.tools 2.4.0 built at revision outlast (MINT)\nBuilt for outlast.tables, which speaks as it does\n"
 FULL: Final = b"put: Please throttle writes: too many connections; use one for many lines, or come back later\n"
@@ -32,7 +32,7 @@ logger = logging.getLogger("outlast.tables")
 
 
 class Door:
-    """What connections share. On the event loop's thread only, but for the counts, which are read from any."""
+    """The shared part of connections. On the event loop's thread only, but for the counts, which are read from any."""
 
     def __init__(self, name: str, tables: Tables, limits: PutLimits, gate: Gate, stop: Stop) -> None:
         self.name: Final = name
@@ -86,10 +86,14 @@ class Door:
                 except OSError:
                     return
             return
-        self._clients[client] = self._clients.get(client, 0) + 1
+        self.seated(client)
         task = asyncio.get_running_loop().create_task(self._connect(sock, client))
         self._arriving.add(task)
         task.add_done_callback(self._arriving.discard)
+
+    def seated(self, client: str) -> None:
+        """Count one more."""
+        self._clients[client] = self._clients.get(client, 0) + 1
 
     async def _connect(self, sock: socket.socket, client: str) -> None:
         connection = PutConnection(self, client)

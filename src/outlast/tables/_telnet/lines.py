@@ -32,8 +32,8 @@ HEAD_BYTES_MAX: Final = 2_048
 _TEXT_MAX: Final = 200
 _DIGITS: Final = re.compile(rb"[+-]?[0-9]{1,20}")
 _DOTTED: Final = re.compile(rb"([0-9]{10})\.([0-9]{1,3})")
-# Options of telnet: three bytes for a will or a do, up to its end for a parameter, two bytes for all else.
-_TELNET: Final = re.compile(rb"\xff(?:[\xfb-\xfe].?|\xfa.*?(?:\xff\xf0|\Z)|.?)", re.DOTALL)
+# Options with which a telnet client begins: three bytes for a will or a do, two for others, a parameter up to its end.
+_TELNET: Final = re.compile(rb"(?:\xff(?:[\xfb-\xfe].?|\xfa.*?(?:\xff\xf0|\Z)|.?))+", re.DOTALL)
 
 
 @dataclass(slots=True)
@@ -56,7 +56,8 @@ class Lines:
         gathered = Gathered()
         asked: list[tuple[int, str]] = []
         for place, raw in enumerate(lines):
-            line = _TELNET.sub(b"", raw) if b"\xff" in raw else raw
+            # At the begin of a line alone: anywhere else such a byte is no UTF-8.
+            line = raw if (options := _TELNET.match(raw)) is None else raw[options.end() :]
             words = line.split(None, 4)
             if not words:
                 continue

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from bisect import bisect_right
 from typing import TYPE_CHECKING, Any, Final
 
-from outlast import Stopping, Unavailable
+from outlast import Kind, Stopping, Unavailable
 from outlast.tables._model import Parsed, Rows
-from outlast.tables._schema.limits import future_refusal, old_refusal, time_bounds
-from outlast.tables._schema.plan import FIRST
 from outlast.tables._schema.shaping import Flight
-from outlast.tables._schema.verdict import RETRY_S, PointsRefusal, later, never, of_unavailable
+from outlast.tables._schema.verdict import RETRY_S, PointsRefusal, later, never, of_row, of_unavailable, waiting
 from outlast.tables._writing.line import Group, Item
 from outlast.tables._writing.outcomes import Outcomes
+from outlast.tables._writing.prepared import prepared
 from outlast.tables._writing.writer import ROWS_MAX
 
 if TYPE_CHECKING:
@@ -20,14 +20,13 @@ if TYPE_CHECKING:
 
     from outlast.tables._limits import TableLimits
     from outlast.tables._model import Written
-    from outlast.tables._schema.catalogue import Catalogue, Known
-    from outlast.tables._schema.plan import Plan
+    from outlast.tables._schema.catalogue import Catalogue
     from outlast.tables._schema.shaping import Shaper
     from outlast.tables._stores.port import TableStore
     from outlast.tables._writing.line import Line
     from outlast.tables._writing.tally import Tally
 
-ROUNDS: Final = 6
+ROUNDS: Final = 20
 """A body looks again so often at what its tables lack: what others make or drop meanwhile may want another round."""
 UNSYNCED_S: Final = 60.0
 """A body whose sender has its answer is given up after so long."""
@@ -130,15 +129,15 @@ class Body:
         """Return what can go in line, and by table what cannot yet. What never can is refused."""
         groups: list[Group] = []
         lacking: dict[str, list[Rows]] = {}
-        get = self._desk.catalogue.get
+        get, outcomes, now_ns, future_s = self._desk.catalogue.get, self._outcomes, self._now_ns, self._desk.limits.future_s
         for each in rows:
             known = get(each.table)
             plan = None if known is None else known.plan(each.fields, each.types)
             if known is None or plan is None or plan.lacks:
                 lacking.setdefault(each.table, []).append(each)
             elif plan.conflict:
-                self._outcomes.refuse(each.places, never("type", plan.conflict))
-            elif (group := self._prepared(known, plan, each)) is not None:
+                outcomes.refuse(each.places, never("type", plan.conflict))
+            elif (group := prepared(known, plan, each, outcomes, now_ns, future_s)) is not None:
                 groups.append(group)
         return (self._held_back(groups, lacking) if lacking else groups), lacking
 
@@ -157,55 +156,6 @@ class Body:
                 free.append(group)
         return free
 
-    def _prepared(self, known: Known, plan: Plan, rows: Rows) -> Group | None:
-        """Return the rows as the store takes them, without those that it never will."""
-        self._check_times(known, rows)
-        for place in plan.to_float:
-            self._make_floats(known, rows, place)
-        if not rows.rows:
-            return None
-        return Group(known, plan, rows.fields, rows.types, rows.rows, rows.places)
-
-    def _check_times(self, known: Known, rows: Rows) -> None:
-        times = [row[1] for row in rows.rows]
-        if None in times:
-            for row in rows.rows:
-                if row[1] is None:
-                    row[1] = self._now_ns
-            times = [row[1] for row in rows.rows]
-        retention_s, future_s = known.record.retention_s, self._desk.limits.future_s
-        if retention_s is None and future_s is None:
-            return
-        oldest, newest = time_bounds(self._now_ns, retention_s, future_s)
-        if oldest is not None and retention_s is not None and times and min(times) < oldest:
-            old = [place for place, time in enumerate(times) if time < oldest]
-            self._take_out(rows, old, lambda time: old_refusal(known.record.name, time, oldest, retention_s))
-        if newest is not None and future_s is not None and rows.rows and max(times) > newest:
-            ahead = [place for place, row in enumerate(rows.rows) if row[1] > newest]
-            self._take_out(rows, ahead, lambda time: future_refusal(time, newest, future_s))
-
-    def _take_out(self, rows: Rows, out: Sequence[int], refusal_of: Callable[[int], PointsRefusal]) -> None:
-        """Refuse rows by their time. The reason names that of the first."""
-        self._outcomes.refuse([rows.places[place] for place in out], refusal_of(rows.rows[out[0]][1]))
-        _keep_others(rows, out)
-
-    def _make_floats(self, known: Known, rows: Rows, place: int) -> None:
-        """Turn the integers of a field of floats into floats; refuse those which no float is equal to."""
-        bad: list[int] = []
-        for number, row in enumerate(rows.rows):
-            value = row[place]
-            exact = float(value)
-            if exact == value:
-                row[place] = exact
-            else:
-                bad.append(number)
-        if bad:
-            field, value = rows.fields[place - FIRST], rows.rows[bad[0]][place]
-            reason = f"field {field!r} of table {known.record.name!r} is FLOAT, which does not hold the integer {value} exactly"
-            refusal = never("type", reason, "write it as a float, or into another field")
-            self._outcomes.refuse([rows.places[number] for number in bad], refusal)
-            _keep_others(rows, bad)
-
     # What is lacking.
 
     async def _shaped(self, rows: list[Rows], rounds: int) -> None:
@@ -213,11 +163,16 @@ class Body:
         if rounds <= 0:
             self._refuse_unsettled(rows)
             return
+        points = sum(len(each.rows) for each in rows)
+        if (full := self._desk.line.held_refusal(points)) is not None:
+            rows = self._refuse_lacking(rows, full)
         flight, waiting = self._asked(rows)
-        refusal = None if flight is None else await self._landed(flight)
+        with self._desk.line.hold(points):
+            refusal = None if flight is None else await self._landed(flight)
         if refusal is not None:
             waiting = self._refuse_lacking(waiting, refusal)
-        await self._through(waiting, rounds - 1)
+        if waiting:
+            await self._through(waiting, rounds - 1)
 
     def _asked(self, rows: Sequence[Rows]) -> tuple[Flight | None, list[Rows]]:
         """Ask for what one table lacks; return the flight that may bring it, and the rows that wait for it."""
@@ -314,7 +269,8 @@ class Body:
                 before = None if known is None else known.record
                 known = desk.catalogue.told(each.table, await desk.store.table(each.table))
                 if known is not None and known.record == before:
-                    answer = desk.shaper.ask(each.table, dict(zip(each.fields, each.types, strict=True)), mend=True)
+                    fields = {field: known.types.get(field, value) for field, value in zip(each.fields, each.types, strict=True)}
+                    answer = desk.shaper.ask(each.table, fields, mend=True)
                     refusal = await self._landed(answer) if isinstance(answer, Flight) else answer
                     if refusal is not None:
                         return refusal
@@ -366,30 +322,26 @@ class Body:
 
 
 def _of_error(error: Stopping | Unavailable) -> PointsRefusal:
-    if isinstance(error, Unavailable):
-        return of_unavailable(error)
-    return later("stopping", str(error))
-
-
-def _keep_others(rows: Rows, out: Sequence[int]) -> None:
-    gone = set(out)
-    rows.rows = [row for place, row in enumerate(rows.rows) if place not in gone]
-    rows.places = [place for number, place in enumerate(rows.places) if number not in gone]
+    if isinstance(error, Stopping):
+        return later("stopping", str(error), kind=Kind.STOPPING)
+    # While the store is away its fault is that of everyone, whatever its kind; else it is that of these points.
+    return of_unavailable(error) if error.fault.is_evidence else of_row(waiting(error.fault, error.retry_after_s))
 
 
 def _items(groups: list[Group]) -> list[Item]:
-    """Return groups as items of at most `ROWS_MAX` rows: as many as are committed together."""
+    """Return groups as items of at most `ROWS_MAX` rows: as many as are committed together. They keep the order of the body."""
+    item = Item(groups)
+    if item.points <= ROWS_MAX:
+        return [item]
+    places = sorted(place for group in groups for place in group.places)
     items: list[Item] = []
-    of_item: list[Group] = []
-    rows = 0
-    for group in groups:
-        for part in group.parts(ROWS_MAX):
-            if of_item and rows + len(part.rows) > ROWS_MAX:
-                items.append(Item(of_item))
-                of_item, rows = [], 0
-            of_item.append(part)
-            rows += len(part.rows)
-    items.append(Item(of_item))
+    begins = [0] * len(groups)
+    for last in [*places[ROWS_MAX - 1 :: ROWS_MAX], places[-1]]:
+        ends = [bisect_right(group.places, last) for group in groups]
+        parts = [group.part(begin, end) for group, begin, end in zip(groups, begins, ends, strict=True) if begin < end]
+        if parts:
+            items.append(Item(parts))
+        begins = ends
     return items
 
 

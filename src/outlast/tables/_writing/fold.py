@@ -6,7 +6,8 @@ A row is `[series id, time, *values]`. What a point does not name keeps its valu
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeAlias
+from itertools import chain
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -14,15 +15,25 @@ if TYPE_CHECKING:
 Row: TypeAlias = "list[Any]"
 Key: TypeAlias = "tuple[int, int]"
 
+ROWS_ENOUGH: Final = 500
+"""Rows for which a statement of their own costs next to nothing a row."""
+FEW: Final = 8
+"""Lists of fewer rows are quicker compared by their keys."""
 
-@dataclass(slots=True)
-class Batch:
-    """Rows of one table with the same fields, from one body. `body` is the number of it: bodies come in this order."""
 
-    fields: tuple[str, ...]
-    rows: list[Row]
-    places: Sequence[int]
-    body: int = 0
+class Batch(Protocol):
+    """Rows of one table with the same fields, from one body."""
+
+    @property
+    def fields(self) -> tuple[str, ...]: ...
+    @property
+    def rows(self) -> list[Row]: ...
+    @property
+    def places(self) -> Sequence[int]: ...
+    @property
+    def body(self) -> int:
+        """The number of its body: bodies come in this order."""
+        ...
 
 
 @dataclass(slots=True)
@@ -39,23 +50,30 @@ def fold(batches: Sequence[Batch]) -> list[Folded]:
     """Return what to write of batches of one table: written one after the other it is as if each point had been, in order."""
     if len(batches) == 1:
         batch = batches[0]
-        return [Folded(batch.fields, _newest(batch.rows), [0])]
-    by_fields: dict[tuple[str, ...], Folded] = {}
+        return [Folded(batch.fields, _newest([batch.rows]), [0])]
+    by_fields: dict[tuple[str, ...], list[int]] = {}
     for number, batch in enumerate(batches):
-        folded = by_fields.get(batch.fields)
-        if folded is None:
-            by_fields[batch.fields] = Folded(batch.fields, batch.rows, [number])
-        else:
-            # A new list each time but the first would be quadratic; the rows of a batch are not to be changed.
-            if len(folded.sources) == 1:
-                folded.rows = folded.rows.copy()
-            folded.rows += batch.rows
-            folded.sources.append(number)
-    if len(by_fields) > 1 and _mixed(list(by_fields.values())):
+        by_fields.setdefault(batch.fields, []).append(number)
+    if len(by_fields) > 1 and _mixed([(fields, [batches[number].rows for number in of]) for fields, of in by_fields.items()]):
         return _field_by_field(batches)
-    for folded in by_fields.values():
-        folded.rows = _newest(folded.rows)
-    return list(by_fields.values())
+    return [
+        Folded(fields, _newest([batches[number].rows for number in part]), part)
+        for fields, of_fields in by_fields.items()
+        for part in _parts(batches, of_fields)
+    ]
+
+
+def _parts(batches: Sequence[Batch], numbers: list[int]) -> list[list[int]]:
+    """Return the numbers of batches in parts that are worth a statement of their own: they need not be compared with others."""
+    parts: list[list[int]] = []
+    rows = ROWS_ENOUGH
+    for number in numbers:
+        if rows >= ROWS_ENOUGH:
+            parts.append([])
+            rows = 0
+        parts[-1].append(number)
+        rows += len(batches[number].rows)
+    return parts
 
 
 def key_of(row: Row) -> Key:
@@ -63,23 +81,39 @@ def key_of(row: Row) -> Key:
     return row[0], row[1]
 
 
-def _newest(rows: list[Row]) -> list[Row]:
-    """Return the last row of each key; the same list if no key comes twice."""
-    if len(rows) == 1 or len({row[0] for row in rows}) == len(rows):
-        # Most bodies have each series once: no key is made.
+def _newest(lists: list[list[Row]]) -> list[Row]:
+    """Return the rows of all, the last of each key; of one list itself, if no key comes twice."""
+    rows = lists[0] if len(lists) == 1 else list(chain.from_iterable(lists))
+    if len(rows) == 1 or _are_apart(lists, len(rows)):
         return rows
     by_key = {(row[0], row[1]): row for row in rows}
     return rows if len(by_key) == len(rows) else list(by_key.values())
 
 
-def _mixed(groups: list[Folded]) -> bool:
+def _are_apart(lists: list[list[Row]], count: int) -> bool:
+    """Return whether it is plain, without a key for each row, that no key comes twice.
+
+    Most bodies have each series once, and all at one time; and bodies differ in their times, or in their series.
+    """
+    if count < FEW * len(lists):
+        return False
+    of_lists = [{row[0] for row in rows} for rows in lists]
+    if sum(map(len, of_lists)) < count:
+        return False
+    if len(lists) == 1 or len(set().union(*of_lists)) == count:
+        return True
+    times = [{row[1] for row in rows} for rows in lists]
+    return len(set().union(*times)) == sum(map(len, times))
+
+
+def _mixed(groups: list[tuple[tuple[str, ...], list[list[Row]]]]) -> bool:
     """Return whether the order of writing matters: a key is in two of the groups, and a field of theirs too."""
-    names = [name for group in groups for name in group.fields]
+    names = [name for fields, _ in groups for name in fields]
     if len(set(names)) == len(names):
         return False
     keys: set[Key] = set()
-    for group in groups:
-        of_group = {(row[0], row[1]) for row in group.rows}
+    for _, lists in groups:
+        of_group = {(row[0], row[1]) for rows in lists for row in rows}
         if not keys.isdisjoint(of_group):
             return True
         keys |= of_group

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 from outlast import Stopping, Unavailable
 from outlast.tables._schema.verdict import later
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from outlast.tables._model import FieldType, Series
     from outlast.tables._schema.catalogue import Known
     from outlast.tables._schema.plan import Plan
     from outlast.tables._schema.verdict import PointsRefusal
 
+HELD_SHARE: Final = 0.25
+"""Of `points_max`: points that wait for their tables, so that one which is slow to be made takes nothing from the others."""
 LINE_BYTES_MAX: Final = 64 << 20
 """The bytes of what waits, about; a body beyond them is refused as one beyond `points_max` is."""
 
@@ -24,7 +27,7 @@ LINE_BYTES_MAX: Final = 64 << 20
 class Group:
     """Rows of one body for one table, with the same fields, on their way to the store."""
 
-    __slots__ = ("fields", "heads", "known", "places", "plan", "rows", "size_bytes", "types")
+    __slots__ = ("body", "fields", "heads", "known", "places", "plan", "rows", "size_bytes", "types")
 
     def __init__(
         self,
@@ -43,16 +46,15 @@ class Group:
         self.places = places
         self.heads: list[Series] | None = None
         """The series of the rows, once their numbers stand in the rows instead."""
-        self.size_bytes = len(rows) * plan.row_bytes + sum(len(row[place]) for place in plan.texts for row in rows)
+        self.body = 0
+        """The number of its body among those that are committed together."""
+        self.size_bytes = len(rows) * plan.row_bytes
+        if plan.texts:
+            self.size_bytes += sum([len(row[place]) for place in plan.texts for row in rows])
 
-    def parts(self, rows_max: int) -> list[Group]:
-        """Return it in parts of at most so many rows."""
-        if len(self.rows) <= rows_max:
-            return [self]
-        return [
-            Group(self.known, self.plan, self.fields, self.types, self.rows[at : at + rows_max], self.places[at : at + rows_max])
-            for at in range(0, len(self.rows), rows_max)
-        ]
+    def part(self, start: int, end: int) -> Group:
+        """Return its rows from one place in it up to another."""
+        return Group(self.known, self.plan, self.fields, self.types, self.rows[start:end], self.places[start:end])
 
     def restore_heads(self) -> None:
         """Put the series back into the rows, in place of their numbers."""
@@ -77,8 +79,8 @@ class Item:
     def __init__(self, groups: list[Group], *, whole: bool = False) -> None:
         self.groups = groups
         self.whole = whole
-        self.points = sum(len(group.rows) for group in groups)
-        self.size_bytes = sum(group.size_bytes for group in groups)
+        self.points = sum([len(group.rows) for group in groups])
+        self.size_bytes = sum([group.size_bytes for group in groups])
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.ended = False
         self.given_up = False
@@ -103,6 +105,8 @@ class Line:
         self.points_max = points_max
         self.points = 0
         self.size_bytes = 0
+        self.held = 0
+        """Points that are not in line yet: they wait for their tables to be made or changed."""
         self.closed: str | None = None
         """The reason for which it takes no more; None while it does."""
         self._items: deque[Item] = deque()
@@ -125,6 +129,25 @@ class Line:
             return
         fault = later("line full", seen, hint="send less at a time, or give the store a faster disk").fault
         raise Unavailable("tables", fault, 0.0, fault.retry_after_s or 1.0)
+
+    @contextmanager
+    def hold(self, points: int) -> Iterator[None]:
+        """Count points that wait for their table, for a block."""
+        self.held += points
+        try:
+            yield
+        finally:
+            self.held -= points
+
+    def held_refusal(self, points: int) -> PointsRefusal | None:
+        """Return why so many points more cannot wait for their table; None if they can. They have a share of `points_max`."""
+        most = max(1, round(self.points_max * HELD_SHARE))
+        if not self.held or self.held + points <= most:
+            return None
+        reason = (
+            f"{self.held} points wait for their tables to be made, and {points} more are beyond {most} (a share of points_max)"
+        )
+        return later("line full", reason)
 
     def put(self, items: Sequence[Item]) -> None:
         """Put items at the end, whatever their number: `check` comes first. Raises `Stopping`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from outlast.tables._errors import StaleTableError
@@ -31,20 +32,28 @@ class Numbers:
     def __init__(self, store: TableStore, limits: TableLimits) -> None:
         self._store = store
         self._limits = limits
+        self._to_learn: set[tuple[Known, str]] = set()
 
     async def put(self, items: Sequence[Item]) -> None:
         """Number the rows of all items; take out what cannot be: stale groups, and points of series that are refused."""
         unknown: dict[Known, dict[Tags, list[Series]]] = {}
+        waiting: list[tuple[Item, Group]] = []
         for item in items:
             for group in item.groups:
                 known = group.known
-                missing = [series for row in group.rows if (series := row[0]).of is not known]
+                heads = [row[0] for row in group.rows]
+                missing = [series for series in heads if series.of is not known]
                 if missing:
-                    of_table = unknown.setdefault(known, {})
-                    for series in missing:
-                        same = of_table.setdefault(series.tags, [])
-                        if not any(series is each for each in same):
-                            same.append(series)
+                    _collect(missing, unknown.setdefault(known, {}))
+                    waiting.append((item, group))
+                    continue
+                group.heads = heads
+                for row, series in zip(group.rows, heads, strict=True):
+                    row[0] = series.id
+        if unknown:
+            await self._ask_for(unknown, waiting)
+
+    async def _ask_for(self, unknown: dict[Known, dict[Tags, list[Series]]], waiting: Sequence[tuple[Item, Group]]) -> None:
         stale: set[Known] = set()
         refused: dict[tuple[Known, Tags], PointsRefusal] = {}
         for known, wanted in unknown.items():
@@ -52,8 +61,18 @@ class Numbers:
                 refused.update(await self._ask(known, wanted))
             except StaleTableError:
                 stale.add(known)
-        for item in items:
-            _number(item, stale, refused)
+        for item, group in waiting:
+            if group.known in stale:
+                item.groups.remove(group)
+                item.stale.append(group)
+                continue
+            if refused:
+                _take_out(item, group, refused)
+            group.heads = [row[0] for row in group.rows]
+            for row in group.rows:
+                row[0] = row[0].id
+            if not group.rows:
+                item.groups.remove(group)
 
     async def _ask(self, known: Known, wanted: dict[Tags, list[Series]]) -> dict[tuple[Known, Tags], PointsRefusal]:
         """Ask the store for series of one table; return the refusals of those that would be too many."""
@@ -76,12 +95,17 @@ class Numbers:
             else:
                 tag = found.full[place]
                 refused[known, tags] = tag_refusal(known.record.name, tag, dict(tags).get(tag, ""), self._limits)
-        for tag in set(found.full.values()):
-            await self._remember(known, tag)
+        self._to_learn.update((known, tag) for tag in found.full.values())
         return refused
 
-    async def _remember(self, known: Known, tag: str) -> None:
-        """Remember the values of a tag that can take no more: another new one is refused without a question."""
+    async def learn(self) -> None:
+        """Read the values of tags that were found full: another new one is refused without a question then."""
+        while self._to_learn:
+            known, tag = self._to_learn.pop()
+            with suppress(Exception):
+                await self._learn(known, tag)
+
+    async def _learn(self, known: Known, tag: str) -> None:
         most = self._limits.tag_values_max
         values = frozenset(await self._store.tag_values(tag, table=known.record.name, count=most))
         if len(known.full_tags) >= FULL_TAGS_MAX:
@@ -104,21 +128,12 @@ def _known_full(known: Known, tags: Tags, now: float) -> tuple[str, str] | None:
     return None
 
 
-def _number(item: Item, stale: set[Known], refused: dict[tuple[Known, Tags], PointsRefusal]) -> None:
-    groups: list[Group] = []
-    for group in item.groups:
-        if group.known in stale:
-            item.stale.append(group)
-            continue
-        if refused:
-            _take_out(item, group, refused)
-        rows = group.rows
-        group.heads = heads = [row[0] for row in rows]
-        for row, series in zip(rows, heads, strict=True):
-            row[0] = series.id
-        if rows:
-            groups.append(group)
-    item.groups = groups
+def _collect(missing: Sequence[Series], wanted: dict[Tags, list[Series]]) -> None:
+    """Put series to those that are wanted. There may be several objects of one series, if it was forgotten in between."""
+    for series in missing:
+        same = wanted.setdefault(series.tags, [])
+        if not any(series is each for each in same):
+            same.append(series)
 
 
 def _take_out(item: Item, group: Group, refused: dict[tuple[Known, Tags], PointsRefusal]) -> None:

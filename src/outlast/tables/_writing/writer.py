@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Final
 
-from outlast import Incident, Kind, Stopping, Unavailable, progress
+from outlast import Incident, Stopping, Unavailable, progress
+from outlast.extend import Reaction
 from outlast.tables._schema.verdict import of_row
 from outlast.tables._stores.port import TableRows
-from outlast.tables._writing.fold import Batch, Folded, fold, key_of
+from outlast.tables._writing.fold import Folded, fold, key_of
 from outlast.tables._writing.numbers import Numbers
 
 if TYPE_CHECKING:
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 ROWS_MAX: Final = 5_000
 BYTES_MAX: Final = 4 << 20
 """Of one commit. One item has always room; a body is put in line in items of at most so many rows."""
+WELL_S: Final = 60.0
+"""An incident of the writer ends with a commit after so long without a bug."""
 STOPPED: Final = "the tables are closed; what waited was not written"
 
 
@@ -36,6 +39,7 @@ class Writer:
         self._tally = tally
         self.busy = False
         self._turned = asyncio.Event()
+        self._failed_at = 0.0
         self.incident = Incident("tables writer", verb="is failing")
 
     async def run(self) -> None:
@@ -96,52 +100,66 @@ class Writer:
         else:
             for item in items:
                 item.end()
+            await self._numbers.learn()
 
     async def _failed(self, items: list[Item], exc: Exception) -> None:
-        dependency = self._store.dependency
-        refusal = dependency.refusal(exc)
+        refusal = self._store.dependency.refusal(exc)
+        fault = refusal.fault
         for item in items:
-            # What was numbered is so no more: it is numbered again, or goes back as it came.
+            # They are numbered again, or go back as they came.
             for group in item.groups:
                 group.restore_heads()
-        alone = len(items) == 1
-        if isinstance(exc, Unavailable) or refusal.fault.is_evidence or alone:
-            if refusal.fault.kind is Kind.BUG:
-                self.incident.fault(refusal.fault, exc)
-            for item in items:
-                item.end(refusal)
+        # "Not now" is nobody's doing; "not this" is found out.
+        if len(items) > 1 and not isinstance(exc, Unavailable) and not fault.is_evidence and fault.reaction is not Reaction.WAIT:
+            half = len(items) // 2
+            await self._commit(items[:half])
+            await self._commit(items[half:])
             return
-        half = len(items) // 2
-        for part in (items[:half], items[half:]):
-            await self._commit(part)
+        if fault.reaction is Reaction.RESTART:
+            self._failed_at = asyncio.get_running_loop().time()
+            self.incident.fault(fault, exc)
+        for item in items:
+            item.end(refusal)
+
+    def _worked(self) -> None:
+        """Close the incident of the writer once all has been well for a while."""
+        if self.incident.is_open and asyncio.get_running_loop().time() - self._failed_at >= WELL_S:
+            self.incident.resolve()
 
     async def _write(self, items: Sequence[Item]) -> None:
-        by_table: dict[Known, list[tuple[Item, Group]]] = {}
-        batches: dict[Known, list[Batch]] = {}
+        of_tables: dict[Known, list[Group]] = {}
+        items_of: dict[Known, list[Item]] = {}
         for number, item in enumerate(items):
             for group in item.groups:
-                by_table.setdefault(group.known, []).append((item, group))
-                batches.setdefault(group.known, []).append(Batch(group.fields, group.rows, group.places, number))
+                group.body = number
+                groups = of_tables.get(group.known)
+                if groups is None:
+                    of_tables[group.known] = [group]
+                    items_of[group.known] = [item]
+                else:
+                    groups.append(group)
+                    items_of[group.known].append(item)
         written: list[TableRows] = []
         sources: list[tuple[Known, Folded]] = []
-        for known, of_table in batches.items():
-            for folded in fold(of_table):
+        for known, groups in of_tables.items():
+            for folded in fold(groups):
                 written.append(TableRows(known.record, folded.fields, folded.rows))
                 sources.append((known, folded))
         if not written:
             return
         wrote = await self._store.write(written)
+        self._worked()
         self._tally.commits += 1
         self._tally.rows += sum(len(rows.rows) for rows in written)
         for number in wrote.stale:
             known, folded = sources[number]
             for source in folded.sources:
-                item, group = by_table[known][source]
+                item, group = items_of[known][source], of_tables[known][source]
                 if group not in item.stale:
                     item.stale.append(group)
         for refusal in wrote.refused:
             known, folded = sources[refusal.group]
-            _refuse(refusal, folded, [by_table[known][source] for source in folded.sources])
+            _refuse(refusal, folded, [(items_of[known][source], of_tables[known][source]) for source in folded.sources])
 
 
 def _refuse(refusal: RowRefusal, folded: Folded, sources: list[tuple[Item, Group]]) -> None:

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from served import LIMIT_S, Served, serving
+from served import LIMIT_S, Served, post, serving
 
 from outlast.http import Tokens
 from outlast.sqlite import Sqlite
@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Collection
     from pathlib import Path
 
-    from outlast.tables import Value
+    from served import Answer
+
+    from outlast.tables import TableLimits
 
 T = TypeVar("T")
 SECRET = "collector-secret-0123456789"
@@ -85,11 +87,21 @@ class Door:
     def writes(self) -> list[Sent]:
         return [sent for sent in self.recorder.sent if "write" in sent.path]
 
-    async def read(self, table: str) -> list[tuple[dict[str, str], int, dict[str, Value]]]:
+    async def send(self, body: bytes, path: str, *headers: str) -> Answer:
+        """Send a body on a connection of its own."""
+        async with await self.served.connect() as client:
+            client.send(post(body, f"Authorization: Token {SECRET}", *headers, path=path))
+            return await client.answer()
+
+    async def values(self, table: str = "cpu") -> list[Any]:
+        """Read the field `v` of a table in the order of time."""
+        return [fields.get("v") for _, _, fields in sorted(await self.read(table), key=lambda point: point[1])]
+
+    async def read(self, table: str) -> list[tuple[dict[str, str], int, dict[str, Any]]]:
         """Read all points of a table: tags, time and fields, by series and time."""
         return [(dict(point.tags), point.time_ns, dict(point.fields)) async for point in self.tables.read(Range(table))]
 
-    async def read_at_least(self, table: str, count: int) -> list[tuple[dict[str, str], int, dict[str, Value]]]:
+    async def read_at_least(self, table: str, count: int) -> list[tuple[dict[str, str], int, dict[str, Any]]]:
         """Read all points of a table once there are so many."""
         async with asyncio.timeout(LIMIT_S):
             while len(found := await self.read(table)) < count:
@@ -102,9 +114,11 @@ class Door:
 
 
 @asynccontextmanager
-async def door(folder: Path, *, databases: Collection[str] | None = None, **more: Any) -> AsyncIterator[Door]:
+async def door(
+    folder: Path, *, databases: Collection[str] | None = None, limits: TableLimits | None = None, **more: Any
+) -> AsyncIterator[Door]:
     """Serve tables in a file of `folder`; `more` is for the application."""
-    async with Tables(Sqlite(folder / "metrics.db")) as tables:
+    async with Tables(Sqlite(folder / "metrics.db"), limits=limits, journal_path=folder / "journal") as tables:
         app = TablesApp(tables, databases=databases, **more)
         recorder = Recorder(app)
         tokens = Tokens([f"collector write {SECRET}"], needs=app.needed_scope, schemes=SCHEMES)

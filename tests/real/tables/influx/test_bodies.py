@@ -7,8 +7,8 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from metrics_door import SECRET, Door, door
-from served import get, post
+from metrics_door import SECRET, door
+from served import get
 
 from outlast.http import Limits
 
@@ -21,18 +21,6 @@ if TYPE_CHECKING:
 
 AUTH = f"Authorization: Token {SECRET}"
 V1, V2, V3 = "/write?db=m", "/api/v2/write?bucket=m&org=o", "/api/v3/write_lp?db=m&precision=ns"
-
-
-async def send(at: Door, body: bytes, path: str = V1, *headers: str) -> Answer:
-    """Send a body on a connection of its own."""
-    async with await at.served.connect() as client:
-        client.send(post(body, AUTH, *headers, path=path))
-        return await client.answer()
-
-
-async def values(at: Door, table: str = "cpu") -> list[Any]:
-    """Read the field `v` of a table in the order of time."""
-    return [fields.get("v") for _, _, fields in sorted(await at.read(table), key=lambda point: point[1])]
 
 
 BAD = {
@@ -59,9 +47,9 @@ def test_one_bad_point_is_400_once_and_the_good_ones_are_stored(run_async: RunAs
 
     async def main() -> None:
         async with door(tmp_path) as at:
-            await send(at, b"cpu,host=a v=0 0")
+            await at.send(b"cpu,host=a v=0 0", V1)
             for path, texts in ((V1, ["error"]), (V2, ["code", "message"]), (V3, ["error", "data"])):
-                answer = await send(at, b"\n".join(lines), path)
+                answer = await at.send(b"\n".join(lines), path)
                 found = json.loads(answer.body)
                 assert (answer.status, list(found)) == (400, texts)
                 assert "retry-after" not in answer.headers
@@ -72,7 +60,7 @@ def test_one_bad_point_is_400_once_and_the_good_ones_are_stored(run_async: RunAs
                     assert text.startswith("partial write: line 51"), text
                     assert text.endswith(" dropped=1")
             # Three times the same: an upsert.
-            assert await values(at) == [float(number) for number in range(102) if number != 51]
+            assert await at.values() == [float(number) for number in range(102) if number != 51]
 
     run_async(main)
 
@@ -81,7 +69,7 @@ def test_an_unknown_database_is_404_and_nothing_is_stored(run_async: RunAsync, t
     async def main() -> None:
         async with door(tmp_path, databases=["known"]) as at:
             for path in (V1, V2, V3):
-                assert (await send(at, b"cpu v=1 1", path)).status == 404
+                assert (await at.send(b"cpu v=1 1", path)).status == 404
             assert await at.tables.tables() == []
 
     run_async(main)
@@ -100,9 +88,43 @@ def test_an_unknown_database_is_404_and_nothing_is_stored(run_async: RunAsync, t
 def test_borders_of_lines(run_async: RunAsync, tmp_path: Path, body: bytes, status: int, expected: list[Any]) -> None:
     async def main() -> None:
         async with door(tmp_path) as at:
-            answer = await send(at, body)
-            assert (answer.status, await values(at)) == (status, expected)
+            answer = await at.send(body, V1)
+            assert (answer.status, await at.values()) == (status, expected)
             assert status == 204 or "line 3" in json.loads(answer.body)["error"]
+
+    run_async(main)
+
+
+PRECISIONS = [
+    ("/write?db=m&precision=h", 472_222, 472_222 * 3_600 * 10**9),
+    ("/write?db=m&precision=u", 1_700_000_000_000_001, 1_700_000_000_000_001_000),
+    ("/api/v2/write?bucket=m&precision=us", 1_700_000_000_000_001, 1_700_000_000_000_001_000),
+    ("/api/v2/write?bucket=m", 1_700_000_000, 1_700_000_000),
+    ("/api/v3/write_lp?db=m", 1_700_000_000, 1_700_000_000 * 10**9),
+    ("/api/v3/write_lp?db=m&precision=auto", 1_700_000_000_001, 1_700_000_000_001 * 10**6),
+    ("/api/v3/write_lp?db=m&precision=nanosecond", 1_700_000_000, 1_700_000_000),
+]
+
+
+@pytest.mark.parametrize(("path", "time", "time_ns"), PRECISIONS)
+def test_a_time_is_in_the_unit_of_its_api(run_async: RunAsync, tmp_path: Path, path: str, time: int, time_ns: int) -> None:
+    async def main() -> None:
+        async with door(tmp_path) as at:
+            assert (await at.send(b"cpu v=1 %d" % time, path)).status == 204
+            assert [point[1] for point in await at.read("cpu")] == [time_ns]
+
+    run_async(main)
+
+
+@pytest.mark.parametrize(
+    "path", ["/write?db=m&precision=s", "/api/v2/write?bucket=m&precision=s", "/api/v3/write_lp?db=m&precision=s"]
+)
+def test_milliseconds_that_are_said_to_be_seconds_are_refused_alone(run_async: RunAsync, tmp_path: Path, path: str) -> None:
+    async def main() -> None:
+        async with door(tmp_path) as at:
+            answer = await at.send(b"cpu v=1 1700000000\ncpu v=2 1700000001000\ncpu v=3 1700000002", path)
+            assert (answer.status, b"line 2" in answer.body) == (400, True)
+            assert await at.values() == [1.0, 3.0]
 
     run_async(main)
 
@@ -110,8 +132,8 @@ def test_borders_of_lines(run_async: RunAsync, tmp_path: Path, body: bytes, stat
 def test_lines_without_a_time_have_one_of_the_server_and_the_last_wins(run_async: RunAsync, tmp_path: Path) -> None:
     async def main() -> None:
         async with door(tmp_path) as at:
-            assert (await send(at, b"cpu v=1\ncpu v=2\ncpu v=3")).status == 204
-            assert await values(at) == [3.0]
+            assert (await at.send(b"cpu v=1\ncpu v=2\ncpu v=3", V1)).status == 204
+            assert await at.values() == [3.0]
 
     run_async(main)
 
@@ -120,7 +142,7 @@ def test_a_body_comes_packed_or_in_chunks_or_over_a_version_of_http_that_has_non
     async def main() -> None:
         async with door(tmp_path) as at:
             packed = gzip.compress(b"cpu v=1 1\n")
-            assert (await send(at, packed, V1, "Content-Encoding: gzip")).status == 204
+            assert (await at.send(packed, V1, "Content-Encoding: gzip")).status == 204
             async with await at.served.connect() as client:
                 head = get(V1, AUTH, "Transfer-Encoding: chunked", "Content-Encoding: gzip", method="POST")
                 packed = gzip.compress(b"cpu v=2 2\n")
@@ -134,7 +156,7 @@ def test_a_body_comes_packed_or_in_chunks_or_over_a_version_of_http_that_has_non
                 client.send(head.encode() + lines)
                 answer = await client.answer()
                 assert (answer.status, answer.body, await client.rest()) == (204, b"", b"")
-            assert await values(at) == [1.0, 2.0, 3.0]
+            assert await at.values() == [1.0, 2.0, 3.0]
 
     run_async(main)
 
@@ -143,16 +165,16 @@ def test_a_bomb_and_a_line_of_ten_megabytes_are_refused_and_the_server_goes_on(r
     async def main() -> None:
         async with door(tmp_path) as at:
             bomb = gzip.compress(b"\0" * (64 << 20), compresslevel=1)
-            assert (await send(at, bomb, V1, "Content-Encoding: gzip")).status == 413
-            assert (await send(at, gzip.compress(bomb), V1, "Content-Encoding: gzip, gzip")).status == 415
+            assert (await at.send(bomb, V1, "Content-Encoding: gzip")).status == 413
+            assert (await at.send(gzip.compress(bomb), V1, "Content-Encoding: gzip, gzip")).status == 415
             text = b"x" * (10 << 20)
-            answer = await send(at, b'cpu v=1 1\ncpu s="%s" 2\ncpu v=3 3' % text)
+            answer = await at.send(b'cpu v=1 1\ncpu s="%s" 2\ncpu v=3 3' % text, V1)
             assert answer.status == 400
             assert json.loads(answer.body)["error"].startswith("partial write: line 2")
             assert len(answer.body) < 1_000
-            answer = await send(at, b"%s v=1 1" % text)
+            answer = await at.send(b"%s v=1 1" % text, V1)
             assert (answer.status, len(answer.body) < 1_000) == (400, True)
-            assert await values(at) == [1.0, 3.0]
+            assert await at.values() == [1.0, 3.0]
 
     run_async(main)
 
@@ -161,7 +183,7 @@ def test_a_bomb_and_a_line_of_ten_megabytes_are_refused_and_the_server_goes_on(r
 def test_a_parameter_that_comes_twice_is_refused(run_async: RunAsync, tmp_path: Path, path: str) -> None:
     async def main() -> None:
         async with door(tmp_path) as at:
-            assert (await send(at, b"cpu v=1 1", path)).status == 400
+            assert (await at.send(b"cpu v=1 1", path)).status == 400
 
     run_async(main)
 
@@ -191,7 +213,7 @@ def test_handshakes_and_a_write_with_a_secret_in_each_place(run_async: RunAsync,
             shown = json.loads((await ask("/query?q=SHOW+DATABASES")).body)
             assert shown["results"][0]["series"][0]["values"] == [["m"]]
             assert (await ask("/write?db=m", "POST", b"cpu v=1 1")).status == 204
-            assert await values(at) == [1.0]
+            assert await at.values() == [1.0]
 
     run_async(main)
 
@@ -217,7 +239,7 @@ def test_a_body_beyond_the_limit_of_the_application_is_413_in_the_words_of_its_a
     async def main() -> None:
         async with door(tmp_path, body_bytes_max=1_000) as at:
             for path, text in ((V1, "error"), (V2, "message"), (V3, "error")):
-                answer = await send(at, b"cpu v=1 1\n" * 101, path)
+                answer = await at.send(b"cpu v=1 1\n" * 101, path)
                 assert answer.status == 413
                 assert json.loads(answer.body)[text].startswith("the body is larger than the 1000 bytes")
             assert Limits().body_bytes_max == 16 << 20

@@ -103,11 +103,11 @@ def go_away_for(at: Door, times: int) -> None:
     check = at.tables.check
     fault = Fault(Kind.TRANSIENT, "SQLITE_BUSY", "somebody else writes")
 
-    def away() -> None:
+    def away(points: int = 0) -> None:
         if left[0]:
             left[0] -= 1
             raise Unavailable("metrics.db", fault, 0.5, 0.1)
-        check()
+        check(points)
 
     at.tables.check = away  # type: ignore[method-assign] # for this test
 

@@ -96,6 +96,8 @@ class _Doors:
             parsed = tables.lines.parse(body, unit_ns=target.unit_ns)
         else:
             parsed = await asyncio.to_thread(tables.lines.parse, body, unit_ns=target.unit_ns)
+        # Points that are refused later on are shown with their lines.
+        parsed.source = body
         written = await tables.write_parsed(
             parsed, client=request.client, durable=target.durable, whole=target.whole, deadline_s=request.deadline_s
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from outlast.tables._stores.sqlite.catalogue import table
+from outlast.tables._stores.sqlite.catalogue import fields_there, table
 from outlast.tables._stores.sqlite.statements import quoted
 
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 SERIES_A_STEP: Final = 2_000
 """Series that one step of expiring looks at, some microseconds each."""
 ROWS_A_STEP: Final = 2_000
-"""Rows of a dropped table that one step deletes: some milliseconds, in which nobody else can write."""
+"""Rows that one step deletes: some milliseconds to some ten, in which nobody else can write."""
 
 _OF_VALUES: Final = """
     DELETE FROM outlast_series_tags WHERE (value_id, series) IN (
@@ -43,9 +43,10 @@ class Expired:
 
 
 def expire(st: Statements, name: str, before_ns: int, count: int, after: int) -> Expired:
-    """Delete up to `count` points older than `before_ns` from the next series after `after`."""
+    """Delete up to `count` points older than `before_ns`, but not too many at once, from the next series after `after`."""
+    count = min(count, ROWS_A_STEP)
     record = table(st, name)
-    if record is None:
+    if record is None or fields_there(st, record) is None:
         return Expired(0, None)
     stored = quoted(record.stored)
     look = f"""
