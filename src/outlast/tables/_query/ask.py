@@ -271,9 +271,7 @@ def _stretch(start: str, end: str, now_ms: int) -> tuple[int, int]:
 def _check_offered(asked: Mapping[str, Any]) -> None:
     """Raise `InvalidQueryError` for what would change the answer, and is not offered."""
     if asked.get("delete") is True:
-        raise InvalidQueryError(
-            "Deleting data is not enabled; a query only reads, and points go by the retention of their table"
-        )
+        raise InvalidQueryError("Deleting data is not enabled; a query only reads, and points go by the retention of their table")
     if asked.get("useCalendar") is True:
         raise InvalidQueryError("useCalendar is not offered; an interval such as 1d has 24 hours")
     if asked.get("timezone") not in {None, "", "UTC"}:
