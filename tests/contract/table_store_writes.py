@@ -352,6 +352,22 @@ class WriteContract:
 
         rig.run(main)
 
+    def test_a_table_that_somebody_dropped_by_hand_is_empty_until_it_is_written_to(self, rig: TableStoreRig) -> None:
+        async def main() -> None:
+            async with rig.opened() as store:
+                await put(store, "cpu", tags(host="a"), {1: {"v": 1}}, v=INTEGER)
+                await rig.by_hand("DROP TABLE cpu")
+                assert await read(store) == []
+                assert await store.newest("cpu", {}, 9) == []
+                assert await store.expire("cpu", 9, 9) == 0
+                counts = await store.counts("cpu")
+                assert counts is not None
+                assert (counts.series, counts.points, counts.is_exact, counts.newest_ns) == (1, 0, True, None)
+                await put(store, "cpu", tags(host="a"), {2: {"v": 2}}, v=INTEGER)
+                assert await read(store) == [({"host": "a"}, 2, {"v": 2})]
+
+        rig.run(main)
+
     def test_nothing_to_write_is_nothing(self, rig: TableStoreRig) -> None:
         async def main() -> None:
             async with rig.opened() as store:

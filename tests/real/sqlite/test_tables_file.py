@@ -141,6 +141,21 @@ def test_a_column_that_somebody_added_is_theirs(tmp_path: Path, run_async: RunAs
     assert look(path, "SELECT Note FROM cpu") == [("mine",)]
 
 
+def test_a_field_whose_column_somebody_dropped_is_absent_until_it_is_written_to(tmp_path: Path, run_async: RunAsync) -> None:
+    path = tmp_path / "work.db"
+
+    async def main() -> None:
+        async with opened(path) as store:
+            await put(store, "cpu", (), {1: {"v": 1, "w": 2}}, v=INTEGER, w=INTEGER)
+            look(path, "ALTER TABLE cpu DROP COLUMN v")
+            assert await read(store) == [({}, 1, {"w": 2})]
+            assert await read(store, Range("cpu", ("v",))) == []
+            await put(store, "cpu", (), {1: {"v": 3}}, v=INTEGER)
+            assert await read(store) == [({}, 1, {"v": 3, "w": 2})]
+
+    run_async(main)
+
+
 @pytest.mark.parametrize("made", ["VIEW {} AS SELECT 1 AS series, 2 AS time, 3 AS v", "TABLE {} (series, time, v)"])
 def test_what_somebody_put_in_the_place_of_a_table_is_left_alone(tmp_path: Path, run_async: RunAsync, made: str) -> None:
     path = tmp_path / "work.db"

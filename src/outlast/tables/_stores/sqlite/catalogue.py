@@ -155,6 +155,16 @@ def shape(
     return TableRecord(record.id, record.name, record.stored, plan.fields, record.retention_s, record.created_at), more
 
 
+def fields_there(st: Statements, record: TableRecord) -> list[FieldRecord] | None:
+    """Return the fields whose columns are there; None if the table of the points is not.
+
+    Somebody may have dropped it by hand, or put another in its place. The next shape puts that right.
+    """
+    columns, is_ours = _columns(st, record.stored)
+    present = {ascii_folded(column) for column in columns}
+    return [field for field in record.fields if ascii_folded(field.stored) in present] if is_ours else None
+
+
 def _columns(st: Statements, stored: str) -> tuple[list[str], bool]:
     """Return the columns of what has a name, and whether it is made as ours are: it is no view, and no other table."""
     found = st.rows("SELECT name, pk FROM pragma_table_info(?, 'main')", stored)

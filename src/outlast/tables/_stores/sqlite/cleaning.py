@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from outlast.tables._stores.sqlite.catalogue import table
+from outlast.tables._stores.sqlite.catalogue import fields_there, table
 from outlast.tables._stores.sqlite.statements import quoted
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def expire(st: Statements, name: str, before_ns: int, count: int, after: int) ->
     """Delete up to `count` points older than `before_ns`, but not too many at once, from the next series after `after`."""
     count = min(count, ROWS_A_STEP)
     record = table(st, name)
-    if record is None:
+    if record is None or fields_there(st, record) is None:
         return Expired(0, None)
     stored = quoted(record.stored)
     look = f"""

@@ -6,7 +6,7 @@ import heapq
 from typing import TYPE_CHECKING, Final
 
 from outlast.tables._model import TableCounts
-from outlast.tables._stores.sqlite.catalogue import table
+from outlast.tables._stores.sqlite.catalogue import fields_there, table
 from outlast.tables._stores.sqlite.statements import quoted
 
 if TYPE_CHECKING:
@@ -71,8 +71,10 @@ def counts(st: Statements, name: str) -> TableCounts | None:
     record = table(st, name)
     if record is None:
         return None
-    stored = f"main.{quoted(record.stored)}"
     [(of_series,)] = st.rows("SELECT count(*) FROM outlast_series WHERE table_id = ?", record.id)
+    if fields_there(st, record) is None:
+        return TableCounts(of_series, 0, is_exact=True, oldest_ns=None, newest_ns=None, stored_bytes=None)
+    stored = f"main.{quoted(record.stored)}"
     [(points,)] = st.rows(f"SELECT count(*) FROM (SELECT 1 FROM {stored} LIMIT ?)", POINTS_COUNTED + 1)
     is_exact = points <= POINTS_COUNTED and of_series <= 2 * SERIES_LOOKED_AT
     if points > POINTS_COUNTED:

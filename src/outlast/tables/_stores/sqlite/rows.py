@@ -14,7 +14,7 @@ from outlast.extend import clean
 from outlast.tables._model import INT64_MAX, INT64_MIN, FieldType
 from outlast.tables._stores.port import RowRefusal, Wrote
 from outlast.tables._stores.sqlite import series
-from outlast.tables._stores.sqlite.catalogue import VERSION, table, table_of_id
+from outlast.tables._stores.sqlite.catalogue import VERSION, fields_there, table, table_of_id
 from outlast.tables._stores.sqlite.statements import quoted
 
 if TYPE_CHECKING:
@@ -140,9 +140,10 @@ def _fault(group: TableRows, row: list[Any], error: Exception) -> Fault:
 def read(st: Statements, ask: Range, after: tuple[int, int] | None, count: int) -> list[ReadRow]:
     """See the port."""
     record = table(st, ask.table)
-    if record is None or count < 1:
+    there = None if record is None else fields_there(st, record)
+    if record is None or there is None or count < 1:
         return []
-    page = _Page(st, record, ask.fields or tuple(one.name for one in record.fields), is_chosen=bool(ask.fields))
+    page = _Page(st, record.stored, there, ask.fields or tuple(one.name for one in record.fields), is_chosen=bool(ask.fields))
     if not page.has_any:
         return []
     rows: list[ReadRow] = []
@@ -161,9 +162,10 @@ def read(st: Statements, ask: Range, after: tuple[int, int] | None, count: int) 
 def newest(st: Statements, name: str, tags: Mapping[str, tuple[str, ...]], count: int) -> list[ReadRow]:
     """See the port."""
     record = table(st, name)
-    if record is None or count < 1:
+    there = None if record is None else fields_there(st, record)
+    if record is None or there is None or count < 1:
         return []
-    page = _Page(st, record, tuple(one.name for one in record.fields), is_chosen=False)
+    page = _Page(st, record.stored, there, tuple(one.name for one in record.fields), is_chosen=False)
     rows: list[ReadRow] = []
     for some in series.pages(st, record.id, tags, 0):
         if len(rows) >= count:
@@ -175,15 +177,17 @@ def newest(st: Statements, name: str, tags: Mapping[str, tuple[str, ...]], count
 class _Page:
     """Reads points of some series of one table: series by series as they are given, by the primary key."""
 
-    def __init__(self, st: Statements, record: TableRecord, names: tuple[str, ...], *, is_chosen: bool) -> None:
-        fields = {one.name: one for one in record.fields}
+    def __init__(
+        self, st: Statements, table: str, there: Sequence[FieldRecord], names: tuple[str, ...], *, is_chosen: bool
+    ) -> None:
+        fields = {one.name: one for one in there}
         chosen = [fields.get(name) for name in names]
         self._st = st
         self._flags = [place for place, one in enumerate(chosen, 2) if one is not None and one.type is FieldType.BOOLEAN]
         present = [f"t.{quoted(one.stored)}" for one in chosen if one is not None]
         self.has_any = bool(present)
         """Whether the table has any of the fields."""
-        stored = f"main.{quoted(record.stored)}"
+        stored = f"main.{quoted(table)}"
         self._select = f"""
             SELECT {", ".join(["t.series", "t.time", *map(_column, chosen)])} FROM json_each(?) AS wanted CROSS JOIN {stored} AS t
         """
