@@ -1,4 +1,4 @@
-"""The clients of `overload.py`: a process that keeps offering requests over loopback, as told on its standard input.
+"""The clients of `overload.py` and `tables_overload.py`: a process that keeps offering requests, as told on its standard input.
 
 They are written for little processor time, not for comfort: a bare protocol of asyncio, prepared bytes, one timer for all.
 Requests arrive at random (Poisson), whatever becomes of those before them. A request that is refused is tried again after
@@ -123,8 +123,9 @@ class Connection(asyncio.Protocol):
 class Clients:
     """All clients of this process."""
 
-    def __init__(self, port: int, seed: int) -> None:
+    def __init__(self, port: int, seed: int, request: tuple[str, str] | None = None) -> None:
         self.port = port
+        self._request = request
         self.idle: list[Connection] = []
         self._rng = random.Random(seed)
         self.open = 0
@@ -141,7 +142,7 @@ class Clients:
         for phase in phases:
             self._phase, self._began_at = phase, began_at
             self.seconds[phase.name] = {tenant: [Second() for _ in range(int(phase.seconds) + 1)] for tenant in phase.rates}
-            wires = {tenant: wire(tenant, phase.deadline_s) for tenant in phase.rates}
+            wires = {tenant: wire(tenant, phase.deadline_s, self._request) for tenant in phase.rates}
             arrivals = [(began_at + self._rng.expovariate(rate), tenant) for tenant, rate in phase.rates.items() if rate]
             heapq.heapify(arrivals)
             while (now := time.monotonic()) < began_at + phase.seconds:
@@ -211,7 +212,7 @@ class Clients:
         now = time.monotonic()
         counts = self._now(request.tenant, now)
         latency_s = now - request.due_at
-        if status == 201:
+        if status in {201, 204}:
             counts.latencies_s.append(latency_s)
             if latency_s <= request.phase.deadline_s:
                 counts.good += 1
@@ -239,8 +240,15 @@ class Clients:
             heapq.heappush(self._again, (at, next(self._number), request))
 
 
-def wire(tenant: str, deadline_s: float) -> bytes:
-    """Return the bytes of a request."""
+def wire(tenant: str, deadline_s: float, request: tuple[str, str] | None = None) -> bytes:
+    """Return the bytes of a request: an order, or the path and the body of `request`."""
+    if request is not None:
+        path, text = request
+        body = text.encode()
+        head = (
+            f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nX-Request-Timeout: {deadline_s:g}\r\nContent-Length: {len(body)}\r\n\r\n"
+        )
+        return head.encode() + body
     lines = [
         {"sku": f"sku-{number:04}", "count": number % 3 + 1, "price_cents": 995 + 10 * number, "note": "as agreed by telephone"}
         for number in range(20)
@@ -255,7 +263,7 @@ def wire(tenant: str, deadline_s: float) -> bytes:
 def main() -> None:
     """Read what to do, do it, and print what was seen."""
     task = json.loads(sys.stdin.readline())
-    clients = Clients(task["port"], task["seed"])
+    clients = Clients(task["port"], task["seed"], task.get("request"))
     phases = [Phase(**phase) for phase in task["phases"]]
     asyncio.run(clients.run(phases, task["began_at"]))
     seen = {

@@ -1,4 +1,4 @@
-"""A server process of `overload.py`, `admission.py` and `streams_http.py`, and its processor time."""
+"""A server process of `overload.py`, `admission.py`, `streams_http.py` and the benches of tables, and its processor time."""
 
 from __future__ import annotations
 

@@ -64,8 +64,10 @@ class Seen:
         return latencies[math.ceil(0.99 * len(latencies)) - 1] if latencies else math.inf
 
 
-def offer(running: Running, phases: list[Phase], clients: int, seed: int) -> dict[str, Seen]:
-    """Offer the phases, one after the other, from `clients` processes, each its part."""
+def offer(
+    running: Running, phases: list[Phase], clients: int, seed: int, request: tuple[str, str] | None = None
+) -> dict[str, Seen]:
+    """Offer the phases, one after the other, from `clients` processes, each its part; `request` instead of orders."""
     began_at = time.monotonic() + 1.0
     parts = [asdict(phase) | {"rates": {name: rate / clients for name, rate in phase.rates.items()}} for phase in phases]
     processes = []
@@ -73,7 +75,7 @@ def offer(running: Running, phases: list[Phase], clients: int, seed: int) -> dic
         command = [sys.executable, str(HERE / "_overload_clients.py")]
         process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         assert process.stdin is not None
-        task = {"port": running.port, "seed": seed + number, "phases": parts, "began_at": began_at}
+        task = {"port": running.port, "seed": seed + number, "phases": parts, "began_at": began_at, "request": request}
         process.stdin.write(json.dumps(task) + "\n")
         process.stdin.flush()
         processes.append(process)

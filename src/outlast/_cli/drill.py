@@ -34,7 +34,9 @@ Chosen = TypeVar("Chosen", bound="DrillOptions")
 FAULT_NAMES = ("stop", "freeze", "refuse", "readonly", "kill-backends", "flap", "row-lock", "tablespace-full")
 SLOT_FAULT_NAMES = ("slot-taken", "lock-bypassed", "owner-killed", "owner-cut-off", "slot-lost")
 TABLE_FAULT_NAMES = ("refused", "cleared", "hangs")
+METRICS_FAULT_NAMES = ("taken", "denied")
 DISK_FAULT_NAMES = ("full", "full-at-once", "oscillating", "read-only", "eio")
+WAYS_TO_RUN = frozenset({"arms", "as_json", "report"})
 LIVE_COLUMNS_MIN = 100
 """The live table with its two sparklines is this wide; a narrower terminal gets plain lines."""
 
@@ -134,20 +136,45 @@ def fluvio(**chosen: Any) -> int:  # noqa: ANN401
 
 @drill.command()
 @_options(
-    TABLE_FAULT_NAMES, _load("--writes", 500, 20_000, "Writes a second to the table that cannot be made."), "3s", "9s", "8s"
+    (*TABLE_FAULT_NAMES, *METRICS_FAULT_NAMES),
+    _load("--writes", 500, 20_000, "Writes a second to the table that cannot be made."),
+    "3s",
+    "9s",
+    "8s",
+)
+@click.option(
+    "--over",
+    type=click.Choice(["socket", "http"]),
+    default="socket",
+    show_default=True,
+    help="What arms speak: http is a server of metrics that collectors write to (faults taken and denied; 4s, 4s and 12s).",
 )
 @click.option("--quota", "quota_mib", type=click.IntRange(2, 2048), default=16, show_default=True, help="Quota of etcd in MiB.")
-def greptime(**chosen: Any) -> int:  # noqa: ANN401
+@click.pass_context
+def greptime(context: click.Context, /, *, over: str, **chosen: Any) -> int:  # noqa: ANN401
     """Write to one table that cannot be made, beside others that can.
 
     The same service in six arms: naive, capped, procrastinate, dbos, outlast, outlast-postgres, each with an etcd or a PostgreSQL
-    of its own. Exit code 0: both outlast arms kept what the drill promises; 1: one broke a promise; 2: the naive arm did not fill
-    its etcd, so the drill proves nothing.
+    of its own. Over http in four: naive, naive-postgres, outlast, outlast-postgres. Exit code 0: both outlast arms kept what the
+    drill promises; 1: one broke a promise; 2: the naive arm did not fill its etcd, or did not log each write, so the drill
+    proves nothing.
     """
+    if over == "http":
+        _require_packages(report=chosen["report"] is not None, wanted=("psycopg", "psutil", "httptools"))
+        from outlast._drill.greptime.http.drill import METRICS, MetricsOptions
+
+        # The defaults of the other one are not meant: this drill has its own.
+        given = {name: value for name, value in chosen.items() if name in WAYS_TO_RUN or _is_given(context, name)}
+        given.pop("quota_mib", None)
+        return _carry_out(METRICS, MetricsOptions, **given)
     _require_packages(report=chosen["report"] is not None, wanted=("psycopg", "psutil", "httpx2"))
     from outlast._drill.greptime.drill import GREPTIME, GreptimeOptions
 
     return _carry_out(GREPTIME, GreptimeOptions, **chosen)
+
+
+def _is_given(context: click.Context, name: str) -> bool:
+    return context.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT
 
 
 def _carry_out(

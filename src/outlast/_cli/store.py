@@ -87,7 +87,7 @@ class StorePlace:
                 path = Path(self.text)
                 if not make and not path.exists():
                     # To look must not make one.
-                    raise CommandError(f"there is no file {path}; name the file of the service's store", Exit.NO_INPUT)
+                    raise CommandError(f"there is no file {path}; name the file of the service's store by --store", Exit.NO_INPUT)
                 from outlast.sqlite import Sqlite
 
                 return Sqlite(path) if make else Sqlite(path, timeout_s=TIMEOUT_S)

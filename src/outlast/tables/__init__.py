@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from outlast.tables._model import TableRecord as TableRecord
     from outlast.tables._model import Written as Written
     from outlast.tables._query.bounds import QueryLimits as QueryLimits
+    from outlast.tables._query.ranges import RangeForm as RangeForm
+    from outlast.tables._query.ranges import range_text as range_text
+    from outlast.tables._schema.shape_procedures import SHAPE_KIND as SHAPE_KIND
     from outlast.tables._tables import Tables as Tables
     from outlast.tables._telnet.limits import PutLimits as PutLimits
     from outlast.tables._telnet.server import PutServer as PutServer
@@ -45,7 +48,10 @@ _HOMES = {
     "PutServer": "_telnet.server",
     "QueryLimits": "_query.bounds",
     "Range": "_model",
+    "RangeForm": "_query.ranges",
+    "range_text": "_query.ranges",
     "ReadPoint": "_model",
+    "SHAPE_KIND": "_schema.shape_procedures",
     "TableCounts": "_model",
     "TableError": "_errors",
     "TableLimits": "_limits",
@@ -57,6 +63,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "SHAPE_KIND",
     "FieldRecord",
     "FieldType",
     "InvalidPointError",
@@ -69,6 +76,7 @@ __all__ = [
     "PutServer",
     "QueryLimits",
     "Range",
+    "RangeForm",
     "ReadPoint",
     "TableCounts",
     "TableError",
@@ -78,6 +86,7 @@ __all__ = [
     "Tables",
     "TablesApp",
     "Written",
+    "range_text",
 ]
 
 __getattr__, __dir__ = lazily(__name__, _HOMES)

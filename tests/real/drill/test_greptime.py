@@ -9,6 +9,8 @@ import psutil
 import pytest
 
 from outlast._drill.greptime.drill import GREPTIME, GreptimeOptions
+from outlast._drill.greptime.http.drill import METRICS, MetricsOptions
+from outlast._drill.greptime.http.promises import stormed
 from outlast._drill.greptime.promises import check
 from outlast._drill.lab.errors import DrillCancelled
 from outlast._drill.lab.observer import ArmState, Silent
@@ -80,6 +82,43 @@ def test_the_peers_deduplicate_at_the_price_of_their_store(name: str) -> None:
     assert arm.records is not None
     assert 1 <= arm.records <= 20
     assert arm.pending > 0
+
+
+OVER_HTTP = [
+    ("outlast", "taken"),
+    *(pytest.param("outlast-postgres", fault, marks=pytest.mark.long) for fault in ("taken", "denied")),
+]
+
+
+def over_http(name: str, fault: str, cooldown_s: float) -> TableArm:
+    (arm,) = METRICS.run(
+        MetricsOptions(arms=(name,), fault=fault, outage_s=1.0, warmup_s=0.5, cooldown_s=cooldown_s, loops=60), Silent()
+    ).arms
+    assert sum(arm.timeline.refused) == arm.refused + arm.failed
+    assert (arm.hung_up, arm.lost, arm.twice) == (0, 0, 0)
+    assert arm.attempts > 0
+    assert arm.heal_s is not None
+    return arm
+
+
+@pytest.mark.parametrize(("name", "fault"), OVER_HTTP)
+def test_over_http_a_table_that_cannot_be_made_is_one_record_and_typed_refusals(name: str, fault: str) -> None:
+    # The first wait of a table that only a person can mend is 5 to 10 s.
+    arm = over_http(name, fault, cooldown_s=11.0)
+    assert arm.exit_code == 0
+    assert (arm.records, arm.attempts, arm.failed) == (1, 1, 0)
+    assert arm.log_lines <= 6
+    assert arm.refused > 10
+    assert any("cannot be made" in words for words in arm.errors_first)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", ["naive", "naive-postgres"])
+def test_over_http_the_naive_arm_tries_and_logs_every_write(name: str) -> None:
+    arm = over_http(name, "taken", cooldown_s=0.5)
+    assert stormed(arm, "taken")
+    assert (arm.records, arm.refused) == (0, 0)
+    assert arm.attempts == arm.failed
 
 
 def test_a_cancelled_drill_leaves_no_process_behind_not_even_etcd() -> None:

@@ -62,7 +62,7 @@ async def _refused(tables: Tables, place: StorePlace) -> list[dict[str, Any]]:
     """Return the tables that cannot be made, or changed, as the records of their procedures say."""
     from outlast._cli.tables import shown
     from outlast.procedures import Procedures, ProcedureState
-    from outlast.tables._schema.shape_procedures import SHAPE_KIND
+    from outlast.tables import SHAPE_KIND
 
     procedures = Procedures(tables.dependency, schema=place.schema, make=False)
     rows: list[dict[str, Any]] = []

@@ -9,7 +9,7 @@ import click
 
 from outlast._cli.output import as_json_option, printing
 from outlast._cli.tables.group import acted, existing, store_option, table_argument
-from outlast._cli.values import Duration
+from outlast._core.duration import parse_duration
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -47,7 +47,7 @@ class Moment(_Moment):
         try:
             if "T" in text or text.count("-") == 2:
                 return time_of(text)
-            return time.time_ns() - int(Duration().convert(text, param, ctx) * 1e9)
+            return time.time_ns() - int(parse_duration(text) * 1e9)
         except (ValueError, OverflowError):
             self.fail(f"{text!r} is not a time; write it as 2026-01-31T12:00:00Z, or as how long ago: 90s, 1h, 7d", param, ctx)
 
@@ -161,9 +161,9 @@ async def _printed(tables: Tables, record: TableRecord, found: AsyncIterator[Rea
 
         return await print_table(found, await tables.tag_names(record.name, count=TAGS_MAX), fields)
     # As /api/range writes them.
-    from outlast.tables._query.ranges import Form, written
+    from outlast.tables import RangeForm, range_text
 
-    async for piece in written(found, fields, Form(form)):
+    async for piece in range_text(found, fields, RangeForm(form)):
         click.echo(piece, nl=False)
     return 0
 
@@ -182,7 +182,9 @@ async def _print_graph(found: AsyncIterator[ReadPoint], ask: Range) -> int:
     if not picture.lines:
         console.print("no numbers" if picture.points else "no points")
         return picture.points
-    console.print(Text(f"{time_text(ask.start_ns)} to {time_text(ask.end_ns)}", style="dim"))
+    # To the millisecond: a bar is longer than that.
+    start, end = (time_text(moment // 1_000_000 * 1_000_000) for moment in (ask.start_ns, ask.end_ns))
+    console.print(Text(f"{start} to {end}", style="dim"))
     for line in picture.lines.values():
         console.print(Text(clean(line.name), style="bold"))
         numbers = f"{line.least:.6g} to {line.most:.6g}, last {line.last:.6g}"

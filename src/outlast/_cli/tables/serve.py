@@ -15,7 +15,6 @@ from outlast._cli.tables.group import store_option
 from outlast._cli.up import early_signals, process_options
 from outlast._cli.values import Address, Duration
 from outlast.tables import TableLimits
-from outlast.tables._limits import FIELDS_LIMIT
 
 if TYPE_CHECKING:
     from outlast._cli.store import StorePlace
@@ -29,8 +28,6 @@ PUT: Final = "127.0.0.1:4242"
 """The port of OpenTSDB."""
 SCHEMES: Final = ("bearer", "token", "basic", "query")
 """The ways in which the clients of InfluxDB and OpenTSDB show a token."""
-JOURNAL: Final = ".outlast-journal"
-"""The end of the name of the journal, beside a file: two files of one name in two folders are two stores."""
 DATA_SCHEMA: Final = "metrics"
 LIMITS: Final = TableLimits()
 
@@ -66,8 +63,8 @@ def add_to(tables: click.Group) -> None:
     tables.add_command(serve)
 
 
-def _count(name: str, default: int, text: str, most: int | None = None) -> Any:  # noqa: ANN401 - a decorator of click
-    return click.option(name, type=click.IntRange(1, most), default=default, show_default=True, help=text)
+def _count(name: str, default: int, text: str) -> Any:  # noqa: ANN401 - a decorator of click
+    return click.option(name, type=click.IntRange(1), default=default, show_default=True, help=text)
 
 
 def _rate(name: str, default: float | None, text: str) -> Any:  # noqa: ANN401 - a decorator of click
@@ -85,7 +82,7 @@ def _of_the_new(command: Command) -> Command:
         _rate("--fields-per-minute", LIMITS.fields_per_minute, "New fields of all tables; a point beyond them is told so."),
         _rate("--tables-per-minute", LIMITS.tables_per_minute, "New tables; a point beyond them is told to come again."),
         _count("--tag-values-max", LIMITS.tag_values_max, "Values of one tag of one table; a point of one more is refused."),
-        _count("--fields-max", LIMITS.fields_max, "Fields of a table; a point with one more is refused.", FIELDS_LIMIT),
+        _count("--fields-max", LIMITS.fields_max, "Fields of a table; a point with one more is refused."),
         _count("--tables-max", LIMITS.tables_max, "Tables; a point of one more is refused."),
         click.option(
             "--retention", type=Kept(), default="forever", show_default=True, help="New tables keep points for so long, as 30d."
@@ -160,7 +157,7 @@ def _service(place: StorePlace, *, as_json: bool, chosen: Chosen) -> Service:
         retention_s=chosen["retention"],
         schema=place.schema,
         data_schema=chosen["data_schema"],
-        journal_path=chosen["journal"] or (f"{place.text}{JOURNAL}" if place.scheme == "sqlite" else None),
+        journal_path=chosen["journal"],
     )
     tables.attach(service)
     app = TablesApp(tables, databases=chosen["databases"] or None, body_bytes_max=chosen["body_size"]).attach(service)

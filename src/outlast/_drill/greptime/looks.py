@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 import psycopg
 
@@ -11,15 +11,23 @@ from outlast._drill.lab.errors import DrillError
 from outlast._drill.lab.looker import Looker
 
 if TYPE_CHECKING:
-    from outlast._drill.greptime.stores import Look, TaskStore
+    from outlast._drill.greptime.stores import Look
 
 EVERY_S: Final = 0.25
+
+
+class Looked(Protocol):
+    """The part of a store that is looked at."""
+
+    def look(self) -> Look:
+        """Ask it how much it holds. Called on one thread at a time."""
+        ...
 
 
 class StoreLooks(Looker):
     """A thread that looks; a context manager. Leaving it raises what a look has failed with."""
 
-    def __init__(self, store: TaskStore) -> None:
+    def __init__(self, store: Looked) -> None:
         super().__init__("drill-looks")
         self.looks: list[Look] = []
         self._store = store

@@ -103,6 +103,7 @@ def _status(refusal: PointRefusal) -> int:
 
 def retry_after(seconds: float | None) -> Headers:
     """Return the header Retry-After: whole seconds, rounded up, from 1 second to one day; none for None."""
-    if seconds is None or not math.isfinite(seconds):
+    if seconds is None:
         return ()
-    return ((b"retry-after", b"%d" % max(1, min(math.ceil(seconds), RETRY_AFTER_S_MAX))),)
+    whole = math.ceil(seconds) if math.isfinite(seconds) else RETRY_AFTER_S_MAX
+    return ((b"retry-after", b"%d" % max(1, min(whole, RETRY_AFTER_S_MAX))),)

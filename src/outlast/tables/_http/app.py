@@ -27,14 +27,15 @@ _PROTOCOLS: Final[tuple[Callable[[TablesApp], Routes], ...]] = (influx.routes, o
 
 
 class TablesApp:
-    """Serves tables over HTTP, as an ASGI application: metrics come in by the protocols of InfluxDB 1, 2 and 3.
+    """Serves tables over HTTP, as an ASGI application, by the protocols of InfluxDB 1, 2 and 3 and of OpenTSDB.
 
         app = TablesApp(tables).attach(service)
         Server(app, "127.0.0.1:8086", tokens=tokens).attach(service)
 
     `/write`, `/api/v2/write` and `/api/v3/write_lp` take lines; `/ping`, `/health`, `/ready` and `/query` answer what clients
-    ask before they write. Answers are those of the originals. What may be stored when it is sent again is 503 or 429, with
-    Retry-After and the first cause, and what cannot is 400. A store that is away is told from memory, before a body is read.
+    ask before they write. `/api/put` takes OpenTSDB's points, and `/api/query`, `/api/suggest` and others read. Answers are
+    those of the originals. What may be stored when it is sent again is 503 or 429, with Retry-After and the first cause, and
+    what cannot is 400. A store that is away is told from memory, before a body is read.
 
     One store is one database. The `db` or `bucket` that a client names decides nothing, and every name is taken; with
     `databases`, those alone are, and another one is answered 404, as the originals do. Organisations, retention policies and

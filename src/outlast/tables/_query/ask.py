@@ -54,6 +54,7 @@ class Query:
 
 def query_of_url(params: Mapping[str, Sequence[str]], now_ms: int, parts_max: int) -> Query:
     """Return the query of a URL's parameters. Raises `InvalidQueryError`."""
+    _check_offered({"timezone": _first(params, "tz")})
     if "tsuid" in params:
         raise InvalidQueryError(f"tsuid is not offered; {M_FORM}")
     asked = params.get("m", ())
@@ -75,6 +76,7 @@ def query_of_json(body: object, params: Mapping[str, Sequence[str]], now_ms: int
     if not parts:
         raise InvalidQueryError("Missing queries")
     _check_parts(len(parts), parts_max)
+    _check_offered(asked)
     start_ms, end_ms = _stretch(_time_text(asked, "start"), _time_text(asked, "end"), now_ms)
     return Query(
         start_ms,
@@ -126,7 +128,7 @@ def part_of_json(asked: object) -> Part:
         _text(part.get("aggregator"), "the aggregator"),
         _text(part.get("metric"), "the metric"),
         filters,
-        None if downsample in {None, ""} else _text(downsample, "downsample"),
+        None if downsample is None or downsample == "" else _text(downsample, "downsample"),
         rate,
         explicit_tags=part.get("explicitTags") is True,
         shown=part,
@@ -264,6 +266,17 @@ def _stretch(start: str, end: str, now_ms: int) -> tuple[int, int]:
     if end_ms < start_ms:
         raise InvalidQueryError(f"End time [{end_ms}] must be greater than or equal to the start time [{start_ms}]")
     return start_ms, end_ms
+
+
+def _check_offered(asked: Mapping[str, Any]) -> None:
+    """Raise `InvalidQueryError` for what would change the answer, and is not offered."""
+    if asked.get("delete") is True:
+        raise InvalidQueryError("Deleting data is not enabled; a query only reads, and points go by the retention of their table")
+    if asked.get("useCalendar") is True:
+        raise InvalidQueryError("useCalendar is not offered; an interval such as 1d has 24 hours")
+    zone = asked.get("timezone")
+    if zone is not None and zone != "" and zone != "UTC":  # noqa: PLR1714 - it may be anything, also what no set takes
+        raise InvalidQueryError(f"times are in UTC; the timezone {str(zone)[:50]!r} is not offered")
 
 
 def _check_parts(count: int, parts_max: int) -> None:

@@ -22,7 +22,7 @@ TAG: Final = "tag."
 KNOWN: Final = frozenset({"table", "field", "start", "end", "format"})
 
 
-class Form(Enum):
+class RangeForm(Enum):
     """The forms of a range."""
 
     CSV = "csv"
@@ -35,10 +35,14 @@ class Form(Enum):
     @property
     def media_type(self) -> str:
         """The media type of the text."""
-        return {Form.CSV: "text/csv; charset=utf-8", Form.JSON: "application/json", Form.JSONL: "application/x-ndjson"}[self]
+        return {
+            RangeForm.CSV: "text/csv; charset=utf-8",
+            RangeForm.JSON: "application/json",
+            RangeForm.JSONL: "application/x-ndjson",
+        }[self]
 
 
-def range_of_url(params: Mapping[str, Sequence[str]], now_ms: int) -> tuple[Range, Form]:
+def range_of_url(params: Mapping[str, Sequence[str]], now_ms: int) -> tuple[Range, RangeForm]:
     """Return what a URL asks for: `table=`, any number of `field=` and `tag.NAME=`, `start=`, `end=`, `format=`.
 
     Raises `InvalidQueryError`.
@@ -49,7 +53,7 @@ def range_of_url(params: Mapping[str, Sequence[str]], now_ms: int) -> tuple[Rang
     table, start, end, form = (_one(params, name) for name in ("table", "start", "end", "format"))
     if not table:
         raise InvalidQueryError("Missing table; write table=NAME")
-    forms = {each.value: each for each in Form}
+    forms = {each.value: each for each in RangeForm}
     if (form or "json") not in forms:
         raise InvalidQueryError(f"there is no format {form[:50]!r}; there are {', '.join(forms)}")
     tags = {name[len(TAG) :]: tuple(filter(None, values)) for name, values in params.items() if name.startswith(TAG)}
@@ -71,15 +75,19 @@ def fields_of(ask: Range, table: TableRecord) -> tuple[str, ...]:
     return ask.fields or names
 
 
-async def written(points: AsyncIterator[ReadPoint], fields: Sequence[str], form: Form) -> AsyncIterator[bytes]:
+async def range_text(points: AsyncIterator[ReadPoint], fields: Sequence[str], form: RangeForm) -> AsyncIterator[bytes]:
     """Yield the text of points, in pieces. A piece is held until it is full: bounded memory, whatever the length."""
     pieces: list[str] = []
     size = 0
-    begin, between, end = {Form.CSV: (_csv_head(fields), "", ""), Form.JSON: ("[", ",\n", "]\n"), Form.JSONL: ("", "", "")}[form]
+    begin, between, end = {
+        RangeForm.CSV: (_csv_head(fields), "", ""),
+        RangeForm.JSON: ("[", ",\n", "]\n"),
+        RangeForm.JSONL: ("", "", ""),
+    }[form]
     pieces.append(begin)
     is_first = True
     async for point in points:
-        text = _csv_line(point, fields) if form is Form.CSV else _json(point) + ("\n" if form is Form.JSONL else "")
+        text = _csv_line(point, fields) if form is RangeForm.CSV else _json(point) + ("\n" if form is RangeForm.JSONL else "")
         pieces.append(text if is_first else between + text)
         is_first = False
         size += len(pieces[-1])

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 MS_NS: Final = 1_000_000
 BUSY_RETRY_S: Final = 1.0
+TURN_POINTS: Final = 2_000
 
 
 class QueryDeadlineError(Exception):
@@ -97,6 +98,9 @@ class Queries:
                     check_points(each_makes * (series + len(lines)), self.limits)
             read += 1
             check_points(read, self.limits)
+            if read % TURN_POINTS == 0:
+                # A page has more points than the event loop should go through in one turn.
+                await asyncio.sleep(0)
             if line is not None:
                 _add(line.points, point.time_ns // MS_NS, point.fields[metric.field])
         return lines

@@ -74,10 +74,10 @@ class Metrics:
 
 
 @asynccontextmanager
-async def metrics(folder: Path, *, deadline_s: float = 10.0, **limits: Any) -> AsyncIterator[Metrics]:
-    """Run the service until the block ends; it must stop cleanly."""
+async def metrics(folder: Path, *, db: object = None, deadline_s: float = 10.0, **limits: Any) -> AsyncIterator[Metrics]:
+    """Run the service until the block ends; it must stop cleanly. `db`: instead of a SQLite file in `folder`."""
     service = outlast.Service("metrics", deadline_s=deadline_s)
-    tables = Tables(Sqlite(folder / "metrics.db"), journal_path=folder / "metrics.journal")
+    tables = Tables(db or Sqlite(folder / "metrics.db"), journal_path=folder / "metrics.journal")
     tables.attach(service)
     server = Server(TablesApp(tables).attach(service), "127.0.0.1:0").attach(service)
     put = PutServer(tables, "127.0.0.1:0", limits=PutLimits(**limits)).attach(service)

@@ -10,6 +10,8 @@ import pytest
 from postgres_table_rig import PostgresRig, emptied, shared_database
 from table_store_rig import INTEGER, group, ids, read, shape, write
 
+from outlast.tables._stores.port import Wrote
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -73,5 +75,33 @@ def test_a_writer_that_the_server_ends_to_break_a_deadlock_writes_again(database
                 await other.execute(insert.format("a").encode(), (of_a,))
             await ours
             assert [fields["v"] for name in "ab" for _, _, fields in await read(store, name)] == [1, 1]
+
+    rig.run(main)
+
+
+@pytest.mark.parametrize("rounds", [25, pytest.param(1_000, marks=pytest.mark.long)])
+def test_a_write_that_is_cancelled_is_done_or_not_and_leaves_nothing_open(rig: PostgresRig, rounds: int) -> None:
+    async def main() -> None:
+        async with rig.opened() as store:
+            a, b = await shape(store, "a", v=INTEGER), await shape(store, "b", v=INTEGER)
+            [of_a], [of_b] = await ids(store, a, ()), await ids(store, b, ())
+            ended = 0
+            for number in range(rounds):
+                # Every second one is refused a row, and written the careful way.
+                rows = [[of_a, number, number], *([[of_a, -1 - number, 2**63]] if number % 2 else [])]
+                task = asyncio.create_task(store.write([group(a, "v", *rows), group(b, "v", [of_b, number, number])]))
+                for _ in range(number % 25):
+                    await asyncio.sleep(0.0005)
+                task.cancel()
+                [end] = await asyncio.gather(task, return_exceptions=True)
+                assert isinstance(end, asyncio.CancelledError | Wrote), end
+                ended += isinstance(end, Wrote)
+            await write(store, group(a, "v", [of_a, rounds, 1]), group(b, "v", [of_b, rounds, 1]))
+            in_a, in_b = [[time for _, time, _ in await read(store, name)] for name in "ab"]
+            assert in_a == in_b, "both groups or neither"
+            assert len(in_a) > ended
+            others = "datname = current_database() AND pid <> pg_backend_pid() AND state <> 'idle'"
+            while await rig.ask(f"SELECT FROM pg_stat_activity WHERE {others} AND state LIKE 'idle in%'"):
+                await asyncio.sleep(0.005)
 
     rig.run(main)

@@ -285,10 +285,11 @@ def test_only_post_puts() -> None:
     assert (exchange.status, exchange.json) == (405, {"error": {"code": 405, "message": "method not allowed"}})
 
 
-def test_the_path_with_the_version_of_the_api() -> None:
+@pytest.mark.parametrize("path", ["/api/v1/put", "/api/put/", "/api/v1/put/"])
+def test_the_path_as_clients_write_it(path: str) -> None:
     tables = MemoryTables()
     raw = json.dumps(GOOD).encode()
-    exchange = Exchange("POST", "/api/v1/put", {"content-length": str(len(raw))}, body=raw)
+    exchange = Exchange("POST", path, {"content-length": str(len(raw))}, body=raw)
     run_virtual(lambda: exchange.run(TablesApp(tables.as_tables)))
     assert exchange.status == 204
 

@@ -199,6 +199,12 @@ def test_the_same_in_json() -> None:
         ({"queries": [{"aggregator": "sum", "metric": "m", "downsample": 7}], "start": 1}, "^downsample is a text, not '7'$"),
         ({"queries": [{"aggregator": "sum", "metric": "m"}], "start": True}, "^start is a text or a whole number, not 'True'$"),
         ({"queries": [{"aggregator": "sum", "metric": "m"}], "start": 20, "end": 10}, r"^End time \[10000\] must be greater"),
+        (
+            {"queries": [{"aggregator": "sum", "metric": "m"}], "start": 1, "delete": True},
+            "^Deleting data is not enabled; a",
+        ),
+        ({"queries": [{"aggregator": "sum", "metric": "m"}], "start": 1, "useCalendar": True}, "^useCalendar is not offered; an"),
+        ({"queries": [{"aggregator": "sum", "metric": "m"}], "start": 1, "timezone": "X"}, "^times are in UTC; the timezone 'X'"),
         ({"queries": [{"aggregator": "sum", "metric": "m"}] * 21, "start": 1}, "^a query has at most 20 parts, not 21; ask"),
     ],
 )
@@ -237,6 +243,8 @@ def test_colons_and_commas_in_brackets_divide_nothing() -> None:
 def test_a_url_without_parts_or_by_tsuid() -> None:
     with pytest.raises(InvalidQueryError, match=r"^Missing sub queries; write m="):
         of_url("start=1")
+    with pytest.raises(InvalidQueryError, match=r"^times are in UTC; the timezone 'CET' is not offered$"):
+        of_url("start=1&m=sum:cpu&tz=CET")
     with pytest.raises(InvalidQueryError, match=r"^tsuid is not offered; write m="):
         of_url("start=1&tsuid=sum:00")
 

@@ -126,7 +126,7 @@ class Asked:
         table = await self._app.tables.table(ask.table)
         if table is None:
             raise RefusedError(404, f"there is no table {ask.table[:200]!r}")
-        pieces = ranges.written(self._app.tables.read(ask), ranges.fields_of(ask, table), form)
+        pieces = ranges.range_text(self._app.tables.read(ask), ranges.fields_of(ask, table), form)
         # The store has answered once before a status says that all is well.
         first = await anext(pieces)
         headers = [(b"content-type", form.media_type.encode()), (b"cache-control", b"no-store")]

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from outlast.tables._http.request import Handler, Request, Routes
 
 VERSIONED: Final = "/api/v1/"
-"""Every path is there with the version of the API too."""
+"""Every path is there with the version of the API too, and with a slash at its end: clients write it in each of these ways."""
 
 
 def routes(app: TablesApp) -> Routes:
@@ -34,7 +34,8 @@ def routes(app: TablesApp) -> Routes:
         "/api/range": {"GET": ask.range},
     }
     found |= {path: Route(handlers, said.said, needs="read") for path, handlers in reading.items()}
-    return found | {VERSIONED + path.removeprefix("/api/"): route for path, route in found.items()}
+    found |= {VERSIONED + path.removeprefix("/api/"): route for path, route in found.items()}
+    return found | {f"{path}/": route for path, route in found.items()}
 
 
 class _Put:
