@@ -108,6 +108,9 @@ class FakeTables:
         self.shapes.append(name)
         return held.record
 
+    def drop(self, name: str) -> bool:
+        return self.tables.pop(name, None) is not None
+
     def series(self, table: TableRecord, tags: Sequence[Tags], most: int) -> SeriesFound:
         held = self.tables.get(table.name)
         if held is None or held.record.id != table.id:
@@ -247,7 +250,7 @@ class FakeTableStore:
         return await self._call("shape", lambda: self.held.shape(name, fields, fields_max, retention_s))
 
     async def drop(self, name: str) -> bool:
-        return await self._call("drop", lambda: self.held.tables.pop(name, None) is not None)
+        return await self._call("drop", lambda: self.held.drop(name))
 
     async def set_retention(self, name: str, retention_s: float | None) -> bool:
         def change() -> bool:

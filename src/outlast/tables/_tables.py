@@ -247,23 +247,39 @@ class Tables:
     # Writing.
 
     def check(self, points: int = 0) -> None:
-        """Raise `Unavailable` or `Stopping` if nothing could be taken now. Ask before a body is read: it costs nothing."""
+        """Raise `Unavailable` or `Stopping` if nothing could be taken now. Ask before a body is read: it costs nothing.
+
+        From the step that fires the service's stop on it raises `Stopping`.
+        """
+        service = self._service
+        if service is not None and service.gate.closed is not None:
+            self._tally.bodies_refused["stopping"] += 1
+            raise Stopping(service.gate.closed)
+        self._check(points)
+
+    def unavailable(self) -> Unavailable | None:
+        """Return the refusal that any body would get now; None if there is none. Nothing is counted: it is for health checks."""
+        if not self.dependency.passable:
+            return self.dependency.unavailable()
         try:
-            self._check(points)
+            self._line.check(0)
+        except Stopping:
+            return None
+        except Unavailable as exc:
+            return exc
+        return None
+
+    def _check(self, points: int) -> None:
+        if self._service is None and self._block is None:
+            msg = "tables: not in use: attach it to a service, or use `async with`"
+            raise RuntimeError(msg)
+        try:
+            if not self.dependency.passable:
+                raise self.dependency.unavailable()
+            self._line.check(points)
         except (Unavailable, Stopping) as exc:
             self._tally.bodies_refused["stopping" if isinstance(exc, Stopping) else exc.fault.code] += 1
             raise
-
-    def _check(self, points: int) -> None:
-        service = self._service
-        if service is None and self._block is None:
-            msg = "tables: not in use: attach it to a service, or use `async with`"
-            raise RuntimeError(msg)
-        if service is not None and service.gate.closed is not None:
-            raise Stopping(service.gate.closed)
-        if not self.dependency.passable:
-            raise self.dependency.unavailable()
-        self._line.check(points)
 
     async def write(self, points: Sequence[Point], *, client: str = "", deadline_s: float | None = None) -> Written:
         """Write points from Python; places count from 0. See `write_parsed`."""
@@ -289,13 +305,14 @@ class Tables:
         """Write what a parser of ours made of a body. It may change the rows of `parsed`.
 
         `client`: whose quota it is, the name of its token. `durable=False`: return once they are in line. `whole`: store nothing
-        if anything is refused, but for what only the store finds. `deadline_s`: the seconds after which what is not stored is
-        refused, LATER; at most 5.
+        if anything is refused, but for what only the store finds (a row that it refuses, a table that somebody drops at that
+        moment). `deadline_s`: the seconds after which what is not stored is refused, LATER; at most 5.
 
-        Raises `Unavailable` or `Stopping` when nothing of the body could be taken: the store is away, the line is full, the quota
-        is used up. If it is cancelled, each point is stored or not.
+        Raises `Unavailable` when nothing of the body could be taken: the store is away, the line is full, the quota is used up;
+        and `Stopping` once what waits has been flushed at the stop: until then what was read may still be written. If it is
+        cancelled, each point is stored or not.
         """
-        self.check(parsed.points)
+        self._check(parsed.points)
         try:
             refusal = self._rates.points(client, parsed.points)
             if not self._is_open:

@@ -74,7 +74,8 @@ async def _counted(tables: Tables, place: StorePlace, table: str) -> str:
 @click.argument("kept", metavar="DURATION", type=Kept())
 @on_store
 def retention(table: str, kept: float | None, place: StorePlace, *, as_json: bool) -> int:
-    """Set how long the points of TABLE are kept: 30d, 12h or forever. Older ones are refused, and deleted by the server.
+    """Set how long the points of TABLE are kept: 30d, 12h or forever. Older ones are refused, and deleted by the server,
+    which learns it within a minute.
 
     Exit code 66 if there is no such table.
 

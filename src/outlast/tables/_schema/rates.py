@@ -49,7 +49,11 @@ class Rates:
         """
         if self._points is None or not points:
             return None
-        answer = self._points.try_enter(key=client, cost=float(points))
+        try:
+            answer = self._points.try_enter(key=client, cost=float(points))
+        except Stopping:
+            # What was read may still be written.
+            return None
         if isinstance(answer, Ticket):
             answer.release()
             return None

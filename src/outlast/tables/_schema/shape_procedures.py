@@ -45,7 +45,8 @@ def procedures_of(store: TableStore, catalogue: Catalogue) -> list[Procedure]:
         asked = {name: FieldType(value) for name, value in run.payload["fields"].items()}
         record = await store.shape(run.key, asked, fields_max=run.payload["fields_max"], retention_s=run.payload["retention_s"])
         catalogue.put(record)
-        return sorted(asked)
+        # The fields that the store has no room for.
+        return sorted(asked.keys() - {field.name for field in record.fields})
 
     @drop.step(name="drop")
     async def _drop(run: Run) -> bool:

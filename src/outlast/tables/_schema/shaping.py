@@ -34,7 +34,7 @@ FLIGHT_S_MAX: Final = 30.0
 REMEMBER_S: Final = 1.0
 """A refusal is answered from here for so long at most, so that what a person mends is seen soon."""
 LOOKS_PER_S: Final = 100
-"""Where very many tables are refused, a refusal is remembered for longer: no more than so many are tried in a second."""
+"""No more tables that were refused are tried in a second: if very many are, each refusal is remembered for longer."""
 FORGET_S: Final = 60.0
 REMEMBERED_MAX: Final = 10_000
 FULL_S: Final = 60.0
@@ -245,10 +245,10 @@ class Shaper:
             return None
         payload = payload_of(wanted, fields_max, self._retention_s)
         handle = await procedures.submit(SHAPE_KIND, table, payload, deadline_s=FLIGHT_S_MAX, locks=[lock_of(table)])
-        asked: list[str] | None = None
-        while asked is None:
+        left_out: list[str] | None = None
+        while left_out is None:
             try:
-                asked = await handle.wait(DEADLINE_S)
+                left_out = await handle.wait(DEADLINE_S)
             except (WaitTimeoutError, ProcedureExpiredError) as exc:
                 seconds = asyncio.get_running_loop().time() - flight.began_at
                 told = await procedures.explain(SHAPE_KIND, table)
@@ -257,10 +257,10 @@ class Shaper:
                     return _slow(table, seconds, told.fault, by_cause=told.why == "cause")
         known = self._catalogue.get(table)
         if known is None or _lacking(known, wanted):
-            # It was made by another process, or not all of it.
+            # It was made by another process, or not all of it: this may have been the procedure of another one.
             known = self._catalogue.told(table, await self._store.table(table))
-        if known is not None and any(field not in known.types for field in wanted if field in asked):
-            # It was asked for and left out: the store has no room for it.
+        if known is not None and not wanted.keys().isdisjoint(left_out):
+            # It was asked for, and the store has no room for it.
             known.full_until = asyncio.get_running_loop().time() + FULL_S
         return None
 

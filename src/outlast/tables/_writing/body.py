@@ -197,11 +197,12 @@ class Body:
     async def _landed(self, flight: Flight) -> PointsRefusal | None:
         """Wait for a flight, but not beyond the deadline; it goes on then."""
         assert flight.task is not None  # noqa: S101 - it is set in the step that made the flight
-        try:
-            async with asyncio.timeout_at(self._until):
-                return await asyncio.shield(flight.task)
-        except TimeoutError:
+        await asyncio.wait({flight.task}, timeout=max(0.0, self._until - asyncio.get_running_loop().time()))
+        if not flight.task.done():
             return later("not made", f"the table was not made or changed within {self._deadline_s:g} s; that goes on")
+        if flight.task.cancelled():
+            return later("stopping", "the tables are closed; what waited for its table is not stored", kind=Kind.STOPPING)
+        return flight.task.result()
 
     def _refuse_lacking(self, rows: Sequence[Rows], refusal: PointsRefusal) -> list[Rows]:
         """Refuse rows whose table lacks something still; return the others."""
@@ -302,8 +303,12 @@ class Body:
 
     def _late(self, items: list[Item]) -> None:
         """Drop what was not written in time. What the writer has begun may be stored all the same: a repeat does no harm."""
-        reason = f"not written within {self._deadline_s:g} s: {self._desk.line.points} points wait"
-        fault = later("deadline", reason).fault
+        line = self._desk.line
+        if line.trouble is not None:
+            fault = waiting(line.trouble, RETRY_S)
+        else:
+            reason = f"not written within {self._deadline_s:g} s: the store is at a commit, and {line.points} points wait"
+            fault = later("deadline", reason).fault
         for item in items:
             item.given_up = True
             self._desk.tally.given_up += item.points

@@ -13,6 +13,7 @@ from outlast.tables._schema.verdict import later
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from outlast import Fault
     from outlast.tables._model import FieldType, Series
     from outlast.tables._schema.catalogue import Known
     from outlast.tables._schema.plan import Plan
@@ -107,6 +108,8 @@ class Line:
         self.size_bytes = 0
         self.held = 0
         """Points that are not in line yet: they wait for their tables to be made or changed."""
+        self.trouble: Fault | None = None
+        """What the writer has met since it last wrote anything."""
         self.closed: str | None = None
         """The reason for which it takes no more; None while it does."""
         self._items: deque[Item] = deque()

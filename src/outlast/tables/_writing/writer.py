@@ -104,7 +104,7 @@ class Writer:
 
     async def _failed(self, items: list[Item], exc: Exception) -> None:
         refusal = self._store.dependency.refusal(exc)
-        fault = refusal.fault
+        fault = self._line.trouble = refusal.fault
         for item in items:
             # They are numbered again, or go back as they came.
             for group in item.groups:
@@ -122,7 +122,8 @@ class Writer:
             item.end(refusal)
 
     def _worked(self) -> None:
-        """Close the incident of the writer once all has been well for a while."""
+        """Note that something was written; close the incident of the writer once all has been well for a while."""
+        self._line.trouble = None
         if self.incident.is_open and asyncio.get_running_loop().time() - self._failed_at >= WELL_S:
             self.incident.resolve()
 
@@ -155,7 +156,9 @@ class Writer:
             known, folded = sources[number]
             for source in folded.sources:
                 item, group = items_of[known][source], of_tables[known][source]
-                if group not in item.stale:
+                # A group whose fields were folded into several is met for each of them.
+                if group in item.groups:
+                    item.groups.remove(group)
                     item.stale.append(group)
         for refusal in wrote.refused:
             known, folded = sources[refusal.group]

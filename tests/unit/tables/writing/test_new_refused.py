@@ -57,8 +57,8 @@ def test_a_rate_below_one_a_minute_is_not_zero(tmp_path: Path) -> None:
             written = await write(process, point("b", 1, v=1))
             assert refusals(written) == [(1, LATER, "rate")]
             assert written.retry_after_s is not None
-            # 120 s, and up to a tenth more so that not all come back at once.
-            assert 100.0 < written.retry_after_s < 140.0
+            # 120 s, and up to a fifth more so that not all come back at once.
+            assert 119.0 < written.retry_after_s < 144.5
             await asyncio.sleep(written.retry_after_s)
             assert (await write(process, point("b", 1, v=1))).stored == 1
 
@@ -217,7 +217,7 @@ def test_the_quota_of_a_client_is_its_own(tmp_path: Path) -> None:
             assert refused.value.fault.reason == (
                 "client 'ann' sends more than 10 points a second (limit points_per_s); this body has 50"
             )
-            assert refused.value.retry_after_s == pytest.approx(5.0, rel=0.2)
+            assert 4.9 < refused.value.retry_after_s < 6.1
             assert (await write(process, *many(50), client="bob")).stored == 50
             await asyncio.sleep(refused.value.retry_after_s)
             assert (await write(process, *many(50), client="ann")).stored == 50

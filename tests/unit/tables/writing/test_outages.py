@@ -40,6 +40,9 @@ def test_while_the_store_is_away_bodies_are_refused_from_memory_and_it_resumes(t
                 with pytest.raises(Unavailable):
                     process.tables.check()
             assert process.store.calls == calls
+            unavailable = process.tables.unavailable()
+            assert unavailable is not None
+            assert unavailable.fault.kind is Kind.TRANSIENT
             process.store.heal()
             waited = 0.0
             while True:
@@ -53,6 +56,7 @@ def test_while_the_store_is_away_bodies_are_refused_from_memory_and_it_resumes(t
             assert await process.points("m") == {("", 0): {"v": 0}, ("", 1): {"v": 1}}
             # Each body was asked about twice.
             assert sum(process.tables._tally.bodies_refused.values()) >= 200
+            assert process.tables.unavailable() is None
 
     run_virtual(main())
 
@@ -137,6 +141,25 @@ def test_a_write_that_fails_for_now_is_not_tried_in_halves(tmp_path: Path) -> No
     run_virtual(main())
 
 
+def test_what_the_writer_meets_is_the_cause_that_late_bodies_are_told(tmp_path: Path) -> None:
+    async def main() -> None:
+        process = picky(tmp_path)
+        await process.start()
+        await write(process, point("m", 0, v=0))
+        process.store.fault = Kind.CONTENDED
+        assert refusals(await write(process, point("m", 13, v=13))) == [(1, LATER, "code")]
+        process.store.peer.latency_s = 3.0
+        first = asyncio.create_task(write(process, point("m", 1, v=1)))
+        late = await write(process, point("m", 2, v=2), deadline_s=1.0)
+        assert refusals(late) == [(1, LATER, "code")]
+        assert late.refused[0].reason == "it met this"
+        assert (await first).stored == 1
+        assert refusals(await write(process, point("m", 3, v=3), deadline_s=1.0)) == [(1, LATER, "deadline")]
+        await process.end()
+
+    run_virtual(main())
+
+
 def test_at_the_stop_what_waits_is_written_and_newcomers_are_refused(tmp_path: Path) -> None:
     async def main() -> None:
         process = served_by(FakeTableStore(), FakeStore(), tmp_path / "journal")
@@ -149,12 +172,16 @@ def test_at_the_stop_what_waits_is_written_and_newcomers_are_refused(tmp_path: P
         await asyncio.sleep(0.1)
         process.stop.fire("the test says so")
         with pytest.raises(Stopping):
-            await write(process, point("m", 99, v=99))
-        with pytest.raises(Stopping):
             process.tables.check()
+        # What was read may still be written; what is new is not made.
+        read = asyncio.create_task(write(process, point("m", 52, v=52), point("new", 1, v=1)))
         assert await process.end() == 0
         assert [(await each).stored for each in waiting] == [1] * 50
-        assert len(process.store.held.tables["m"].points) == 52
+        written = await read
+        assert (written.stored, refusals(written)) == (1, [(2, LATER, "stopping")])
+        assert len(process.store.held.tables["m"].points) == 53
+        with pytest.raises(Stopping):
+            await write(process, point("m", 99, v=99))
 
     run_virtual(main())
 
