@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from outlast import Fault, Kind, Unavailable
 from outlast.tables._model import TIME_MAX_NS, Range
 from outlast.tables._query.aggregators import NONE, Missing
-from outlast.tables._query.bounds import QueryLimits, check_points, check_series
+from outlast.tables._query.bounds import QueryLimits, Steps, check_points, check_series
 from outlast.tables._query.downsample import Fill
 from outlast.tables._query.merge import merged
 from outlast.tables._query.metrics import metric_of
@@ -154,11 +154,12 @@ def _lets_in(part: Part, tags: Mapping[str, str]) -> bool:
 
 
 def _answer(query: Query, lines: list[list[Line]], limits: QueryLimits) -> bytes:
+    steps = Steps(limits)
     answers = [
         made
         for place, (part, found) in enumerate(zip(query.parts, lines, strict=True))
         for group in _groups(part, found)
-        if (made := _made(query, part, group, place, limits)) is not None
+        if (made := _made(query, part, group, place, steps)) is not None
     ]
     return json.dumps(answers, separators=(",", ":")).encode()
 
@@ -175,7 +176,7 @@ def _groups(part: Part, lines: list[Line]) -> list[list[Line]]:
     return list(groups.values())
 
 
-def _made(query: Query, part: Part, group: list[Line], place: int, limits: QueryLimits) -> dict[str, Any] | None:
+def _made(query: Query, part: Part, group: list[Line], place: int, steps: Steps) -> dict[str, Any] | None:
     """Return one series of the answer; None if it has no points, as those of OpenTSDB that are left out."""
     each = [line.points for line in group]
     first_ms, last_ms = reach_ms(part, query)
@@ -186,7 +187,7 @@ def _made(query: Query, part: Part, group: list[Line], place: int, limits: Query
     if part.aggregator is NONE:
         points = each[0]
     else:
-        points = merged(each, part.aggregator, limits, missing=None if part.rate is None else Missing.PREVIOUS)
+        points = merged(each, part.aggregator, steps, missing=None if part.rate is None else Missing.PREVIOUS)
     points = [point for point in points if query.start_ms <= point[0] <= query.end_ms]
     if not points:
         return None
