@@ -137,6 +137,8 @@ def test_a_table_that_cannot_be_made_is_shown_with_its_cause_and_what_clears_it(
     assert row["clears"] == clears
     text = run(store, "ls").stdout
     assert "taken: cannot be made or changed" in text
+    assert "cause:       permanent, name taken: table 'taken' cannot be made: the file has a view 'taken'" in text
+    assert "hint:        rename or drop the view 'taken'" in text
     assert f"at once by:  {clears}" in text
     words = ["procedures", "clear", "outlast.tables shape", "taken", "--store", str(store)]
     assert CliRunner().invoke(app, words).stdout == "outlast.tables shape/taken: 1 failing key cleared\n"
