@@ -36,6 +36,9 @@ class PutConnection(asyncio.BufferedProtocol):
         self._ended = False
         """Whether no more lines are taken: the client has sent its last one, or left, or the service stops."""
         self._work: asyncio.Task[None] | None = None
+        self._has_room: Final = asyncio.Event()
+        """Set while the client reads what it is told."""
+        self._has_room.set()
         self.heard_at = door.now()
 
     # What asyncio calls.
@@ -44,6 +47,7 @@ class PutConnection(asyncio.BufferedProtocol):
         """Begin."""
         self._transport = cast("asyncio.Transport", transport)
         self.made = True
+        self._transport.set_write_buffer_limits(high=self._door.limits.unread_bytes_max)
         self._door.connections.add(self)
         if self._door.is_stopping:
             self.refuse()
@@ -82,8 +86,17 @@ class PutConnection(asyncio.BufferedProtocol):
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - as asyncio calls it
         """Forget half a line; whole ones are written all the same."""
         self._transport = None
+        self._has_room.set()
         self._end()
         self._door.left(self, self._client)
+
+    def pause_writing(self) -> None:
+        """Note that the client does not read."""
+        self._has_room.clear()
+
+    def resume_writing(self) -> None:
+        """Note that it has read."""
+        self._has_room.set()
 
     # Ends.
 
@@ -133,6 +146,10 @@ class PutConnection(asyncio.BufferedProtocol):
             async with self._door.gate.enter(f"put {self._client}"):
                 while self._lines:
                     await self._write(self._next())
+                    # Bad lines alone wait for nothing: others have their turn between two batches.
+                    await asyncio.sleep(0)
+                    if not self._has_room.is_set():
+                        await self._until_read()
         except (Stopping, Unavailable) as error:
             # The gate is closed, or full: what has come is not stored, and told so.
             count = self._lines.count(b"\n")
@@ -191,7 +208,15 @@ class PutConnection(asyncio.BufferedProtocol):
         if not text or self._transport is None or self._transport.is_closing():
             return
         self._transport.write(text.encode())
-        if self._transport.get_write_buffer_size() > self._door.limits.unread_bytes_max:
+
+    async def _until_read(self) -> None:
+        """Wait until the client has read what it was told, and end it if it does not. During a stop nobody waits."""
+        if self._door.is_stopping:
+            return
+        try:
+            async with asyncio.timeout(self._door.limits.unread_s):
+                await self._has_room.wait()
+        except TimeoutError:
             self.cut("reader too slow")
 
 

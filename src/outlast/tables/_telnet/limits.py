@@ -23,7 +23,9 @@ class PutLimits:
     ahead_bytes_max: int = 65_536
     """The bytes of lines that wait; then the connection is not read until they have gone: the sender's own buffers fill."""
     unread_bytes_max: int = 65_536
-    """The bytes of errors that a client has not read; with more the connection is cut."""
+    """The bytes of answers that a client has not read; with more, besides those to one batch, no more lines of it are taken."""
+    unread_s: float = 10.0
+    """The seconds for which it may leave them unread; then the connection is cut."""
     idle_s: float = 600.0
     """The seconds for which a client may send nothing; then the connection is closed."""
     hold_s: float = 10.0

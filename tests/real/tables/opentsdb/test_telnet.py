@@ -68,7 +68,7 @@ def test_a_byte_a_packet_and_options_first(run_async: RunAsync, tmp_path: Path) 
 
 def test_a_hundred_thousand_bad_lines_that_nobody_reads_hurt_no_other(run_async: RunAsync, tmp_path: Path) -> None:
     async def main() -> None:
-        async with metrics(tmp_path) as at:
+        async with metrics(tmp_path, unread_s=0.5) as at:
             deaf = socket.create_connection(("127.0.0.1", at.put.port))
             deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
             deaf.setblocking(False)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 WRITERS = 3
 ROWS = 20
-pytestmark = pytest.mark.expected_logs("is down", "postgres: also")
+pytestmark = pytest.mark.expected_logs("is down", "still down", "postgres: also")
 
 
 class Writer:

@@ -36,14 +36,22 @@ class Wire(asyncio.Transport):
         self.said = b""
         self.is_reading_now = True
         self.client_reads = True
+        self.high = 0
         self.ended = ""
         self.protocol: PutConnection | None = None
 
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        self.high = high or 0
+
     def write(self, data: Any) -> None:
         self.said += data
+        if not self.client_reads and len(self.said) > self.high:
+            cast("PutConnection", self.protocol).pause_writing()
 
-    def get_write_buffer_size(self) -> int:
-        return 0 if self.client_reads else len(self.said)
+    def read_all(self) -> None:
+        """Let the client read what it was told."""
+        self.client_reads, self.said = True, b""
+        cast("PutConnection", self.protocol).resume_writing()
 
     def pause_reading(self) -> None:
         self.is_reading_now = False

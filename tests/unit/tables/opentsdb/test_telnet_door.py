@@ -90,6 +90,20 @@ def test_a_sender_is_not_read_while_much_waits() -> None:
     run_virtual(main)
 
 
+def test_others_have_their_turn_between_two_batches_of_bad_lines() -> None:
+    async def main() -> None:
+        rig = Rig(batch_max=100)
+        connection, _ = rig.connect()
+        rig.send(connection, b"\n" * 5_000)
+        turns = 0
+        while rig.door.workers:
+            await asyncio.sleep(0)
+            turns += 1
+        assert turns >= 50
+
+    run_virtual(main)
+
+
 def test_an_error_for_each_bad_line_in_their_order() -> None:
     async def main() -> None:
         tables = MemoryTables(
@@ -219,13 +233,54 @@ def test_errors_that_nobody_reads_end_the_connection_and_no_other() -> None:
         connection, wire = rig.connect()
         other, other_wire = rig.connect("192.0.2.2")
         wire.client_reads = False
-        for _ in range(100):
+        while wire.is_reading_now:
             rig.send(connection, b"put\n" * 1_000)
             rig.send(other, put(1))
             await settle()
-        assert (wire.ended, other_wire.ended) == ("aborted", "")
-        assert len(wire.said) < 2 * 65_536
-        assert (rig.door.cuts, rig.times) == ({"reader too slow": 1}, [1])
+        # It is not read any more, and not answered: what waits for it does not grow.
+        said = len(wire.said)
+        await asyncio.sleep(9.0)
+        assert (len(wire.said), wire.ended) == (said, "")
+        assert 65_536 < said < 2 * 65_536
+        await asyncio.sleep(2.0)
+        assert (wire.ended, other_wire.ended, rig.door.cuts) == ("aborted", "", {"reader too slow": 1})
+        rig.send(other, put(2))
+        await settle()
+        assert rig.times == [1, 2]
+
+    run_virtual(main)
+
+
+def test_a_client_that_reads_its_errors_late_goes_on() -> None:
+    async def main() -> None:
+        rig = Rig()
+        connection, wire = rig.connect()
+        wire.client_reads = False
+        while wire.is_reading_now:
+            rig.send(connection, b"put\n" * 1_000)
+            await settle()
+        await asyncio.sleep(9.0)
+        wire.read_all()
+        await asyncio.sleep(2.0)
+        assert (wire.is_reading_now, wire.ended, rig.door.cuts) == (True, "", {})
+        wire.said = b""
+        rig.send(connection, put(1) + b"version\n")
+        await settle()
+        assert (rig.times, wire.said.decode()) == ([1], VERSION)
+
+    run_virtual(main)
+
+
+def test_a_stop_does_not_wait_for_who_does_not_read() -> None:
+    async def main() -> None:
+        rig = Rig()
+        connection, wire = rig.connect()
+        wire.client_reads = False
+        rig.send(connection, b"put\n" * 3_000)
+        rig.stop.fire("a stop")
+        rig.door.refuse()
+        await settle()
+        assert (wire.ended, len(rig.gate), rig.door.refused["never"]) == ("closed", 0, 3_000)
 
     run_virtual(main)
 
