@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import shutil
+import subprocess
+import sys
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
@@ -211,6 +213,16 @@ def test_points_are_a_table_that_says_when_there_are_more(
     assert run(filled, "query", "cpu", "--limit", "0").stdout.count("12:00:") == 15
     assert run(filled, "query", "cpu", "--limit", "2").stderr == ""
     assert run(filled, "query", "cpu", "--since", "1s").stdout == "no points\n"
+
+
+def test_nobody_has_to_read_all_points(filled: Path) -> None:
+    command = [sys.executable, "-m", "outlast", "tables", "query", "cpu", "--store", str(filled), "--json"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.close()
+        assert process.stderr is not None
+        assert process.stderr.read() == b""
+    assert process.returncode == 141
 
 
 def test_points_are_a_picture(filled: Path) -> None:
