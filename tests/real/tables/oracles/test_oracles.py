@@ -47,12 +47,13 @@ INFLUX = (
     Rule("carriage return", "", rb"\r"),
     Rule("empty tag value", "", rb"^[^ ]*[^\\ ]=[, ]"),
     Rule("unsigned", "", rb"=[0-9]+u"),
-    Rule("field twice, two types", "", rb"(?:v=1,w=2,v=3i)|(?:(a\\[,=]b=)\"[^ ]*\1)|a\\=b=\"a b,c=d\",a\\=b="),
+    Rule("field twice, two types", "", rb"v=1,w=2,v=3i|(a\\[,=]b)=\".*,\1="),
     Rule("integers and floats", "", rb"v=1i [0-9]+\nm v=1\.5"),
 )
 VICTORIA = (
     *COMMON,
     Rule("tag twice", "is there twice"),
+    Rule("missing parts", "is missing|has no value"),
     Rule("= in a tag value", 'holds "="'),
     Rule("field called time", 'called "time"'),
     Rule("field called time", "", rb"[ ,]time="),
