@@ -96,6 +96,12 @@ async def flooded(collectors: Collectors) -> Any:  # noqa: ANN401 - a context ma
         await collectors.settle(15.0)
 
 
+async def in_turn(collectors: Collectors, number: int, rate: float) -> None:
+    """Send to a good table, each at a moment of its own: twenty collectors do not send at once."""
+    await asyncio.sleep(number / rate)
+    await collectors.flood(f"good_{number}", GOOD_BODY, rate / GOOD)
+
+
 async def ended(tasks: Sequence[asyncio.Task[None]]) -> None:
     """Cancel them, and wait."""
     for task in tasks:
@@ -110,7 +116,7 @@ async def one(store: str, *, is_bad: bool, rate: float, seconds: float) -> dict[
         collectors = Collectors(client)
         for number in range(GOOD):
             assert (await collectors.send(f"good_{number}", GOOD_BODY)).is_stored
-        good = [asyncio.create_task(collectors.flood(f"good_{number}", GOOD_BODY, rate / GOOD)) for number in range(GOOD)]
+        good = [asyncio.create_task(in_turn(collectors, number, rate)) for number in range(GOOD)]
         await asyncio.sleep(WARM_S)
         if is_bad:
             take_name(place, BAD)

@@ -132,16 +132,16 @@ class Sqlite(Dependency):
         is rolled back, or the disk does not answer and nobody knows. If this is cancelled, it is done or not, and nothing stays
         open. With `cleaning` it is let through while room is low, for it makes room.
         """
-        makes_room = cleaning and self.fault is not None and self.fault.kind is Kind.EXHAUSTED
-        async with contextlib.nullcontext() if makes_room else self.use("write"):
+        async with contextlib.nullcontext() if cleaning and self._is_full() else self.use("write"):
             return await self._outcome(self._writer, Call(function, self._until(deadline_s)), check=not cleaning)
 
     async def read(self, function: Callable[[apsw.Connection], T], *, deadline_s: float | None = None) -> T:
         """Call `function` in a transaction that reads, and return its result: all that it sees is of one moment.
 
-        It waits for no writer, but for other reads of this object. The rest is as with `write`.
+        It waits for no writer, but for other reads of this object. While room is low or the disk is full, reads go on. The rest
+        is as with `write`.
         """
-        async with self.use("read"):
+        async with contextlib.nullcontext() if self._is_full() else self.use("read"):
             return await self._outcome(self._reader, Call(function, self._until(deadline_s)))
 
     async def changed(self, seen: int | None, wait_s: float) -> int:
@@ -190,6 +190,11 @@ class Sqlite(Dependency):
         return isinstance(exc, apsw.Error) or attached(exc) is not None
 
     # Inside.
+
+    def _is_full(self) -> bool:
+        """Return whether it is down for want of room, which keeps nobody from reading or from making room."""
+        fault = self.fault
+        return fault is not None and fault.kind is Kind.EXHAUSTED
 
     def _until(self, deadline_s: float | None) -> float:
         return time.monotonic() + (self.timeout_s if deadline_s is None else deadline_s)

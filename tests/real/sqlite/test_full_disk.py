@@ -57,6 +57,13 @@ def test_nothing_committed_is_lost_and_it_goes_on_by_itself(run_async: RunAsync)
                     await db.write(insert)
                 assert refused.value.fault.kind is Kind.EXHAUSTED
                 assert await asyncio.to_thread(_count_elsewhere, str(db.path)) == written
+                assert await db.read(count) == written, "reads go on"
+                assert db.state is State.DOWN
+                with pytest.raises(apsw.SQLError) as failed:
+                    await db.read(lambda connection: connection.execute("SELECT * FROM nothing"))
+                fault = attached(failed.value)
+                assert fault is not None
+                assert (fault.kind, fault.scope) == (Kind.PERMANENT, Scope.CALL)
                 disk.free()
                 await db.ready()
                 await db.write(insert)

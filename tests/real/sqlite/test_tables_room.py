@@ -79,6 +79,8 @@ def test_while_room_is_low_writes_are_refused_and_what_makes_room_goes_on(run_as
                     with pytest.raises(Unavailable) as caught:
                         await call()
                     assert caught.value.fault.kind is Kind.EXHAUSTED
+                assert len(await read(store)) == 40, "reads go on"
+                assert await store.tag_values("host") == ["a"]
                 if how == "expire":
                     assert [await store.expire("cpu", 30, 20) for _ in range(3)] == [20, 10, 0]
                 else:

@@ -42,7 +42,8 @@ class Wrote:
 
     refused: Sequence[RowRefusal] = ()
     stale: frozenset[int] = frozenset()
-    """Groups of which nothing was written, for the table is not as the record says: dropped, or changed by another process."""
+    """Groups of which nothing was written, for the table is not as the record says: dropped, or changed by another process, or by
+    hand. Fields that others added, and the retention, make nothing stale. A shape puts right what was done by hand."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +94,7 @@ class TableStore(Protocol):
     ) -> TableRecord:
         """Make a table and the fields that it lacks, and return what it is then: DDL and catalogue in one transaction.
 
-        Many fields of a table that is there may be made in several, some at a time.
-
+        Many fields of a table that is there may be made in several, some at a time. What somebody dropped by hand is made again.
         May be called any number of times, and by many processes at once. INTEGER and FLOAT together become NUMBER; another
         conflict leaves the field as it is, and a field beyond `fields_max` (or `fields_limit`) is left out: compare what is
         returned. `retention_s` is that of a table that is made by this call. Raises `NameTakenError` where a view, or a table
@@ -117,9 +117,8 @@ class TableStore(Protocol):
     async def series(self, table: TableRecord, tags: Sequence[Tags], *, tag_values_max: int) -> SeriesFound:
         """Return the ids of series, those made that are not there; no two of `tags` are equal.
 
-        Many may take several transactions.
-        A tag gets at most `tag_values_max` values: a series that would bring one more is refused, and the known go on.
-        Raises `StaleTableError` where the table is gone.
+        A tag gets at most `tag_values_max` values: a series that would bring one more is refused, and the known go on. Many may
+        take several transactions. Raises `StaleTableError` where the table is gone.
         """
         ...
 
@@ -127,8 +126,7 @@ class TableStore(Protocol):
         """Write rows, all durable when this returns: in one transaction if nothing is refused.
 
         A row whose series and time are there already is changed field by field: the new values win, fields that it does not name
-        keep theirs. A row that the store refuses for what it is (not: fails to take) is found out by
-        halving, and the rest is written.
+        keep theirs. A row that the store refuses for what it is (not: fails to take) is found out, and the rest is written.
         """
         ...
 
@@ -137,7 +135,7 @@ class TableStore(Protocol):
 
         `after` is the series and time of the last one that was read. Points with none of the fields are left out.
         Fields are those of `ask`, or all in the order of the catalogue; one that is not there is None everywhere. Empty for a
-        table that is not there.
+        table that is not there, and for one whose points somebody dropped by hand.
         """
         ...
 

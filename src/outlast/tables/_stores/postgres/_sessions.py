@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 AGAIN: Final = (errors.DeadlockDetected, errors.SerializationFailure)
 """The server broke a circle of waits by ending this transaction: the next try is another matter."""
+GONE: Final = (errors.UndefinedTable, errors.UndefinedColumn)
+"""Somebody dropped it by hand, or between two statements."""
 TRIES: Final = 3
 LOCK_MS: Final = 1_500
 """The longest that a write waits for a lock: somebody's VACUUM FULL or CREATE INDEX of one table holds the others up so long.
