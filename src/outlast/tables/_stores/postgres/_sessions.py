@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final, LiteralString
 
 import psycopg
-from psycopg import errors, sql
+from psycopg import errors, pq, sql
 from psycopg.rows import tuple_row
 
 if TYPE_CHECKING:
@@ -64,9 +64,11 @@ async def pipelined(conn: Connection) -> AsyncGenerator[None]:
             except BaseException as exc:  # noqa: BLE001 - raised below
                 # psycopg would log that the statements behind it were aborted.
                 failed = exc
-    except psycopg.Error:
-        if failed is None:
-            raise
+    except psycopg.Error as exc:
+        failed = failed or exc
+    if conn.pgconn.pipeline_status != pq.PipelineStatus.OFF:
+        # A server that died in the middle of it: there is nothing that could be said on this connection any more.
+        conn.end()
     if failed is not None:
         raise failed
 
