@@ -111,11 +111,12 @@ class ParserInC:
 
 
 class StoreAlone:
-    """The store alone: rows of known series, `AT_ONCE` bodies a transaction."""
+    """The store alone: rows of known series, so many bodies a transaction."""
 
     name = "store"
 
-    def __init__(self, meter: Meter, db: Any) -> None:  # noqa: ANN401 - one of two adapters
+    def __init__(self, meter: Meter, db: Any, together: int) -> None:  # noqa: ANN401 - one of two adapters
+        self._together = together
         self._meter = meter
         self._store = store_of(db, "outlast", "metrics")
         self._records: dict[str, Any] = {}
@@ -137,7 +138,7 @@ class StoreAlone:
                 TableRows(self._records[table], FIELDS, [[self._ids[table][row[0]], *row[1:]] for row in rows])
                 for table, rows in by_table.items()
             ]
-            for by_table in together(bodies, AT_ONCE)
+            for by_table in together(bodies, self._together)
         ]
         began_s = self._meter.now_s()
         for each in groups:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from _tables_bodies import AT_ONCE, together
+from _tables_bodies import together
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,10 +19,12 @@ ARRAYS = "%s::bigint[], %s::bigint[], %s::float8[], %s::float8[], %s::bigint[]"
 
 
 class Executemany:
-    """`executemany` of apsw, `AT_ONCE` bodies a transaction; `upserts`: with ON CONFLICT, as ours has to have it."""
+    """`executemany` of apsw, so many bodies a transaction; `upserts`: with ON CONFLICT, as ours has to have it."""
 
-    def __init__(self, meter: Meter, path: str, *, upserts: bool) -> None:
+    def __init__(self, meter: Meter, path: str, count: int, *, upserts: bool) -> None:
         import apsw
+
+        self._count = count
 
         self.name = "on conflict" if upserts else "executemany"
         self._meter = meter
@@ -42,7 +44,7 @@ class Executemany:
 
     async def work(self, bodies: Sequence[Body]) -> float:
         """Write."""
-        transactions = together(bodies, AT_ONCE)
+        transactions = together(bodies, self._count)
         began_s = self._meter.now_s()
         for by_table in transactions:
             self._db.execute("BEGIN IMMEDIATE")
@@ -57,10 +59,12 @@ class Executemany:
 
 
 class PostgresBare:
-    """psycopg alone, `AT_ONCE` bodies a transaction: COPY into each table, or INSERT of arrays with ON CONFLICT."""
+    """psycopg alone, so many bodies a transaction: COPY into each table, or INSERT of arrays with ON CONFLICT."""
 
-    def __init__(self, meter: Meter, dsn: str, *, upserts: bool) -> None:
+    def __init__(self, meter: Meter, dsn: str, count: int, *, upserts: bool) -> None:
         import psycopg
+
+        self._count = count
 
         self.name = "on conflict" if upserts else "copy"
         self._meter = meter
@@ -80,7 +84,7 @@ class PostgresBare:
 
     async def work(self, bodies: Sequence[Body]) -> float:
         """Write."""
-        transactions = together(bodies, AT_ONCE)
+        transactions = together(bodies, self._count)
         began_s = self._meter.now_s()
         for by_table in transactions:
             with self._conn.cursor() as cursor:

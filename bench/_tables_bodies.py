@@ -12,7 +12,7 @@ FIELDS = ("usage_user", "usage_system", "procs")
 TIME_NS = 1_700_000_000_000_000_000
 STEP_NS = 10_000_000_000
 AT_ONCE = 4
-"""Bodies under way, over HTTP and as parsed rows: those of four collectors. The other arms put so many into a transaction."""
+"""Bodies under way, over HTTP and as parsed rows: those of four collectors."""
 FIRST = 5_000
 
 Row = tuple[int, int, float, float, int]

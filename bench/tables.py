@@ -15,8 +15,9 @@ over HTTP do not count. Promised are, by the median of the ratios in each round:
 - flat: of 100 tables, and of `--many-series` series, a row from HTTP costs at most 1.5 x that of one table and few series, beyond
   what it costs a bare driver more.
 
-Four bodies are under way at a time over HTTP and as parsed rows, which the writer may put into one transaction; the bare arms and
-the store alone have four bodies in each. The exit code is 1 when a promise is missed.
+Four bodies are under way at a time over HTTP and as parsed rows, which the writer may put into one transaction. The bare arms and
+the store alone have a transaction a body, as a handler has that makes each durable; with `--together 4` they have four in each,
+as one has that waits for others. The exit code is 1 when a promise is missed.
 """
 
 from __future__ import annotations
@@ -73,7 +74,7 @@ class Costs:
 
 
 @contextlib.asynccontextmanager
-async def arms_of(store: str, folder: Path) -> AsyncIterator[list[Arm]]:
+async def arms_of(store: str, folder: Path, together: int) -> AsyncIterator[list[Arm]]:
     """Make all arms on one store."""
     with contextlib.ExitStack() as stack:
         postmaster, places, bare = None, [str(folder / f"{number}.db") for number in range(5)], []
@@ -84,16 +85,16 @@ async def arms_of(store: str, folder: Path) -> AsyncIterator[list[Arm]]:
             server = stack.enter_context(PostgresServer(settings={"max_wal_size": "8GB", "checkpoint_timeout": "1h"}))
             postmaster = server._process.pid  # noqa: SLF001 - its sessions are measured
             places = await asyncio.to_thread(own_databases, server.dsn())
-            bare = [PostgresBare(Meter(postmaster), places[3], upserts=upserts) for upserts in (False, True)]
+            bare = [PostgresBare(Meter(postmaster), places[3], together, upserts=upserts) for upserts in (False, True)]
         else:
-            bare = [Executemany(Meter(), place, upserts=place == places[4]) for place in places[3:]]
+            bare = [Executemany(Meter(), place, together, upserts=place == places[4]) for place in places[3:]]
         running = stack.enter_context(listening("_tables_server.py", "outlast", "--place", places[0]))
         client = HttpClient(f"127.0.0.1:{running.port}", limit_s=120.0)
         alone, through = database(places[1]), database(places[2])
         meter, rows = Meter(postmaster), RowsOfOurs(Meter(postmaster), through)
         async with rows.tables:
             http = OverHttp(Meter(postmaster, running.pid), client)
-            yield [OurParser(Meter()), ParserInC(Meter()), StoreAlone(meter, alone), rows, http, *bare]
+            yield [OurParser(Meter()), ParserInC(Meter()), StoreAlone(meter, alone, together), rows, http, *bare]
             await alone.close()
         client.close()
         for one in bare:
@@ -114,7 +115,7 @@ async def measure(store: str, tables: int, series: int, options: argparse.Namesp
     """Run all rounds of one number of tables and series."""
     costs = Costs(tables, series)
     with tempfile.TemporaryDirectory(dir=options.directory) as folder:
-        async with arms_of(store, Path(folder)) as arms:
+        async with arms_of(store, Path(folder), options.together) as arms:
             bodies = {arm.name: Bodies(tables, series, POINTS) for arm in arms}
             for arm in arms:
                 await arm.prepare(bodies[arm.name])
@@ -184,6 +185,7 @@ def main() -> int:
     parser.add_argument("--many-series", type=int, default=50_000, help="one more run of a table with so many; 0: none")
     parser.add_argument("--pairs", type=int, default=20, help="rounds (default: %(default)s)")
     parser.add_argument("--bodies", type=int, default=12, help="bodies of 1,000 points an arm and round (default: %(default)s)")
+    parser.add_argument("--together", type=int, default=1, help="bodies a transaction of the others (default: %(default)s)")
     parser.add_argument("--directory", help="on the disk to use (default: that of temporary files)")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
