@@ -207,7 +207,8 @@ async def _act_on(
     try:
         async with system as opened:
             return await act(opened)
-    except click.ClickException:
+    except (click.ClickException, BrokenPipeError):
+        # A pipe is broken by who reads what is printed: no store says so in these words.
         raise
     except Unavailable as error:
         raise refusal(str(place), error.fault) from None

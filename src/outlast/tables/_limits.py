@@ -9,6 +9,8 @@ from typing import Final
 from outlast import ConfigurationError
 
 FIELDS_LIMIT: Final = 1_000
+RATE_MIN: Final = 1e-6
+"""Of the rates: one in two years is none."""
 NUMBER_MAX: Final = 1_000_000_000
 """The largest of any limit: a bucket holds no more."""
 
@@ -43,10 +45,18 @@ class TableLimits:
             _check(name, getattr(self, name), 1, NUMBER_MAX, whole=True)
         _check("fields_max", self.fields_max, 1, FIELDS_LIMIT, whole=True)
         for name in ("tables_per_minute", "fields_per_minute"):
-            _check(name, getattr(self, name), 0, NUMBER_MAX)
-        for name in ("points_per_s", "future_s"):
-            if getattr(self, name) is not None:
-                _check(name, getattr(self, name), 0, NUMBER_MAX // 10)
+            _check_rate(name, getattr(self, name), NUMBER_MAX)
+        if self.points_per_s is not None:
+            _check_rate("points_per_s", self.points_per_s, NUMBER_MAX // 10)
+        if self.future_s is not None:
+            _check("future_s", self.future_s, 0, NUMBER_MAX // 10)
+
+
+def _check_rate(name: str, value: float, most: int) -> None:
+    _check(name, value, 0, most)
+    if 0 < value < RATE_MIN:
+        msg = f"limits of tables: {name} must be at least {RATE_MIN:g}, or 0 for none at all, not {value!r}"
+        raise ConfigurationError(msg)
 
 
 def _check(name: str, value: object, least: int, most: int, *, whole: bool = False) -> None:

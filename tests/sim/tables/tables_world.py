@@ -41,8 +41,6 @@ POISON = 13
 """A value that only the store refuses."""
 FROM_MEMORY = frozenset({"type", "name taken", "42501", "lock", "not made", "line full", "rate", "tag_values_max", "poison"})
 """Codes of refusals after which a point is certainly not stored; after another it may be."""
-FOUND_BEFORE = frozenset({"type", "line full", "rate", "tag_values_max"})
-"""Codes of refusals that are found before anything of a body is written."""
 Key = tuple[str, str, int]
 
 
@@ -79,10 +77,13 @@ class WatchedTables(FakeTables):
     def __init__(self) -> None:
         super().__init__()
         self.written: dict[Key, dict[str, Any]] = {}
+        self.found = 0
+        """Rows and groups that were not written, as only the store could find."""
 
     def write(self, groups: Sequence[TableRows]) -> Wrote:
         wrote = super().write(groups)
         refused = {(each.group, each.row) for each in wrote.refused}
+        self.found += len(refused) + len(wrote.stale)
         for number, group in enumerate(groups):
             if number in wrote.stale:
                 continue
@@ -182,13 +183,14 @@ class World:
             options["durable"] = True
             await self.cancelled(process, parsed, points, options)
             return
+        found = self.held.found
         try:
             written = await process.tables.write_parsed(parsed, **options)
         except (Unavailable, Stopping) as exc:
             self.say("refused body", type(exc).__name__)
             return
-        if options.get("whole") and not {each.fault.code for each in written.refused} <= FOUND_BEFORE:
-            # A table that somebody has dropped or changed is what only the store finds: the others may be written by then.
+        if options.get("whole") and self.held.found != found:
+            # A row that is refused at the commit, a table that is not as it was: the others may be written by then.
             for each in points:
                 each.uncertain = True
         self.judge(points, written, options)

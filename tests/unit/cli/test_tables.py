@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import shutil
+import subprocess
+import sys
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
@@ -137,6 +139,8 @@ def test_a_table_that_cannot_be_made_is_shown_with_its_cause_and_what_clears_it(
     assert row["clears"] == clears
     text = run(store, "ls").stdout
     assert "taken: cannot be made or changed" in text
+    assert "cause:       permanent, name taken: table 'taken' cannot be made: the file has a view 'taken'" in text
+    assert "hint:        rename or drop the view 'taken'" in text
     assert f"at once by:  {clears}" in text
     words = ["procedures", "clear", "outlast.tables shape", "taken", "--store", str(store)]
     assert CliRunner().invoke(app, words).stdout == "outlast.tables shape/taken: 1 failing key cleared\n"
@@ -209,6 +213,16 @@ def test_points_are_a_table_that_says_when_there_are_more(
     assert run(filled, "query", "cpu", "--limit", "0").stdout.count("12:00:") == 15
     assert run(filled, "query", "cpu", "--limit", "2").stderr == ""
     assert run(filled, "query", "cpu", "--since", "1s").stdout == "no points\n"
+
+
+def test_nobody_has_to_read_all_points(filled: Path) -> None:
+    command = [sys.executable, "-m", "outlast", "tables", "query", "cpu", "--store", str(filled), "--json"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.close()
+        assert process.stderr is not None
+        assert process.stderr.read() == b""
+    assert process.returncode == 141
 
 
 def test_points_are_a_picture(filled: Path) -> None:

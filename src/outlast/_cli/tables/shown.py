@@ -11,9 +11,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from outlast._cli.procedures.shown import fault_text, lasting
+from outlast._cli.procedures.shown import lasting
 from outlast._cli.tables.points import of_point, time_text
-from outlast.extend import clean, size_text
+from outlast.extend import clean, cut, size_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from outlast.tables import ReadPoint, TableCounts, TableRecord
 
 NAME_CHARS_MAX: Final = 60
-FAULT_CHARS_MAX: Final = 200
+FAULT_CHARS_MAX: Final = 300
 _RIGHT: Final = frozenset({"fields", "series", "points", "size"})
 
 
@@ -128,7 +128,7 @@ def _print_refused(row: Mapping[str, Any]) -> None:
     click.echo(f"{clean(row['table'], NAME_CHARS_MAX)}: {click.style('cannot be made or changed', fg='red')}")
     refused = row["refused"]
     lines = [
-        ("cause", fault_text(refused, FAULT_CHARS_MAX)),
+        ("cause", cut(f"{refused['kind']}, {refused['code']}: {refused['reason']}", FAULT_CHARS_MAX) if refused else ""),
         ("hint", refused["hint"] if refused else ""),
         ("since", lasting(row["since_s"])),
         ("tried again", f"in {lasting(row['retry_after_s'])}, if somebody writes to it" if row["retry_after_s"] else ""),

@@ -19,10 +19,10 @@ _WHITE: Final = re.compile(r"[ \t]*+")
 _TABLE: Final = re.compile(r"(?:[^,]++|(?<=\\),)++")
 _TAG_PART: Final = re.compile(r"(?:[^,=]++|(?<=\\)[,=])*+")
 _TAG_ESCAPES: Final = re.compile(r"\\([,= ])")
-_TABLE_ESCAPES: Final = re.compile(r"\\([, ])")
+
 # In fields a backslash and the character after it are a pair.
 _FIELD_NAME: Final = re.compile(r"(?:[^\\,= ]++|\\.)*+", re.DOTALL)
-_FIELD_ESCAPES: Final = re.compile(r'\\([,"= ])')
+_NAME_ESCAPES: Final = re.compile(r'\\([,"= ])')
 _STRING: Final = re.compile(r'"([^"\\]*+(?:\\.[^"\\]*+)*+)"', re.DOTALL)
 _STRING_ESCAPES: Final = re.compile(r'\\(["\\])')
 _BARE: Final = re.compile(r"[^, ]*+")
@@ -79,7 +79,7 @@ def read_head(head: str, at: int = 0) -> tuple[str, Tags]:
     found = _TABLE.match(head)
     if found is None:
         raise LineError(at, "the table is missing before the first comma")
-    table = _unescaped(_TABLE_ESCAPES, found[0])
+    table = _unescaped(_NAME_ESCAPES, found[0])
     if reason := wrong_name("the table", table):
         raise LineError(at, reason)
     tags: dict[str, str] = {}
@@ -136,7 +136,7 @@ def _read_field(line: str, start: int, fields: dict[str, tuple[str, Any]]) -> in
         raise LineError(start, "the name of a field is missing")
     if line[name_end : name_end + 1] != "=":
         raise LineError(name_end, f"the field {shown(line[start:name_end])} has no value: name=value is needed")
-    name = _unescaped(_FIELD_ESCAPES, line[start:name_end])
+    name = _unescaped(_NAME_ESCAPES, line[start:name_end])
     if reason := wrong_name("a field", name):
         raise LineError(start, reason)
     start = name_end + 1

@@ -50,8 +50,16 @@ def check_series(count: int, limits: QueryLimits) -> None:
         raise QueryTooLargeError(f"the query has more than {limits.series_max} series; name tags")
 
 
-def check_steps(count: int, limits: QueryLimits) -> None:
-    """Raise `QueryTooLargeError` for more values than may be merged."""
-    if count > limits.steps_max:
-        msg = f"to merge these series takes {count} values, the limit is {limits.steps_max}; downsample them (1m-avg)"
-        raise QueryTooLargeError(msg)
+class Steps:
+    """Counts the values that are merged in one query."""
+
+    def __init__(self, limits: QueryLimits) -> None:
+        self._max: Final = limits.steps_max
+        self._taken = 0
+
+    def take(self, count: int) -> None:
+        """Count some more. Raises `QueryTooLargeError` for too many."""
+        self._taken += count
+        if self._taken > self._max:
+            msg = f"to merge these series takes {self._taken} values, the limit is {self._max}; downsample them (1m-avg)"
+            raise QueryTooLargeError(msg)

@@ -5,23 +5,22 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from outlast.tables._query.aggregators import Missing
-from outlast.tables._query.bounds import check_steps
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from outlast.tables._query.aggregators import Aggregator, Number, Series
-    from outlast.tables._query.bounds import QueryLimits
+    from outlast.tables._query.bounds import Steps
 
 
-def merged(group: Sequence[Series], aggregator: Aggregator, limits: QueryLimits, *, missing: Missing | None = None) -> Series:
+def merged(group: Sequence[Series], aggregator: Aggregator, steps: Steps, *, missing: Missing | None = None) -> Series:
     """Return one series of several. A series takes part from its first point to its last.
 
     `missing` is used instead of what the aggregator does. Raises `QueryTooLargeError`.
     """
     filled = [points for points in group if points]
     times = sorted({at_ms for points in filled for at_ms, _ in points})
-    check_steps(len(times) * len(filled), limits)
+    steps.take(len(times) * len(filled))
     columns = [_column(points, times, missing or aggregator.missing) for points in filled]
     return [
         (at_ms, aggregator([value for value in values if value is not None]))

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Final
 from outlast import Fault, Kind, Unavailable
 from outlast.tables._model import TIME_MAX_NS, Range
 from outlast.tables._query.aggregators import NONE, Missing
-from outlast.tables._query.bounds import QueryLimits, check_points, check_series
+from outlast.tables._query.bounds import QueryLimits, Steps, check_points, check_series
+from outlast.tables._query.downsample import Fill
 from outlast.tables._query.merge import merged
 from outlast.tables._query.metrics import metric_of
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from outlast.tables._tables import Tables
 
 MS_NS: Final = 1_000_000
+HOUR_MS: Final = 3_600_000
 BUSY_RETRY_S: Final = 1.0
 TURN_POINTS: Final = 2_000
 
@@ -77,10 +79,11 @@ class Queries:
     async def _read(self, part: Part, query: Query, read: int, series: int) -> list[Line]:
         """Return the series of one part that its filters let in, with their points."""
         metric = await metric_of(self._tables, part.metric)
-        first_ms, last_ms, each_makes = query.start_ms, query.end_ms, 0
+        first_ms, last_ms = reach_ms(part, query)
+        each_makes = 0
         if part.downsample is not None:
-            first_ms, last_ms = part.downsample.stretch(query.start_ms, query.end_ms)
-            each_makes = part.downsample.count(query.start_ms, query.end_ms)
+            each_makes = part.downsample.count(first_ms, last_ms)
+            first_ms, last_ms = part.downsample.stretch(first_ms, last_ms)
         if first_ms > last_ms:
             return []
         last_ns = min((last_ms + 1) * MS_NS - 1, TIME_MAX_NS)
@@ -104,6 +107,26 @@ class Queries:
             if line is not None:
                 _add(line.points, point.time_ns // MS_NS, point.fields[metric.field])
         return lines
+
+
+def reach_ms(part: Part, query: Query) -> tuple[int, int]:
+    """Return the first and the last millisecond that matter to a part: whole hours, where its edges need their neighbours.
+
+    A rate needs the point before, and a series that is merged the points on both sides of a time. OpenTSDB looks for them in the
+    rows of its store, which begin with each hour: what it finds there, and no more, is found here.
+    """
+    start_ms, end_ms = query.start_ms, query.end_ms
+    each = part.downsample
+    is_filled = each is not None and (each.fill is not Fill.NONE or each.interval_ms is None)
+    is_merged = part.aggregator is not NONE and part.aggregator.missing is not Missing.LEFT_OUT and not is_filled
+    if part.rate is None and not is_merged:
+        return start_ms, end_ms
+    if each is not None:
+        if each.interval_ms is None:
+            return start_ms, end_ms
+        start_ms -= start_ms % each.interval_ms
+        end_ms += each.interval_ms - end_ms % each.interval_ms - 1
+    return start_ms - start_ms % HOUR_MS, end_ms - end_ms % HOUR_MS + HOUR_MS - 1
 
 
 def _add(points: Series, at_ms: int, value: Any) -> None:  # noqa: ANN401 - a number, by the type of its field
@@ -131,11 +154,12 @@ def _lets_in(part: Part, tags: Mapping[str, str]) -> bool:
 
 
 def _answer(query: Query, lines: list[list[Line]], limits: QueryLimits) -> bytes:
+    steps = Steps(limits)
     answers = [
         made
         for place, (part, found) in enumerate(zip(query.parts, lines, strict=True))
         for group in _groups(part, found)
-        if (made := _made(query, part, group, place, limits)) is not None
+        if (made := _made(query, part, group, place, steps)) is not None
     ]
     return json.dumps(answers, separators=(",", ":")).encode()
 
@@ -152,17 +176,19 @@ def _groups(part: Part, lines: list[Line]) -> list[list[Line]]:
     return list(groups.values())
 
 
-def _made(query: Query, part: Part, group: list[Line], place: int, limits: QueryLimits) -> dict[str, Any] | None:
+def _made(query: Query, part: Part, group: list[Line], place: int, steps: Steps) -> dict[str, Any] | None:
     """Return one series of the answer; None if it has no points, as those of OpenTSDB that are left out."""
     each = [line.points for line in group]
+    first_ms, last_ms = reach_ms(part, query)
     if part.downsample is not None:
-        each = [part.downsample(points, query.start_ms, query.end_ms) for points in each]
+        each = [part.downsample(points, first_ms, last_ms) for points in each]
     if part.rate is not None:
         each = [part.rate(points) for points in each]
     if part.aggregator is NONE:
         points = each[0]
     else:
-        points = merged(each, part.aggregator, limits, missing=None if part.rate is None else Missing.PREVIOUS)
+        points = merged(each, part.aggregator, steps, missing=None if part.rate is None else Missing.PREVIOUS)
+    points = [point for point in points if query.start_ms <= point[0] <= query.end_ms]
     if not points:
         return None
     tags, apart = _common_tags([line.tags for line in group])

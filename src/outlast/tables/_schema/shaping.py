@@ -48,7 +48,7 @@ PERSON_KINDS: Final = frozenset({Kind.PERMANENT, Kind.REJECTED})
 class Flight:
     """The making of a table, or of fields of it. Whoever joined looks again when it has landed."""
 
-    __slots__ = ("asked", "began_at", "is_new", "is_sent", "mends", "slow", "task")
+    __slots__ = ("asked", "began_at", "by_cause", "is_new", "is_sent", "mends", "slow", "task")
 
     def __init__(self, asked: dict[str, FieldType], began_at: float, *, is_new: bool) -> None:
         self.asked = asked
@@ -60,6 +60,8 @@ class Flight:
         """Have it made whatever the catalogue says."""
         self.slow: Fault | None = None
         """The cause for which it takes so long."""
+        self.by_cause = False
+        """Whether that is one by which many tables have failed, and which is tried with one of them at a time."""
         self.task: asyncio.Task[PointsRefusal | None] | None = None
 
 
@@ -123,7 +125,7 @@ class Shaper:
         known = self._catalogue.get(table)
         flight = self._flights.get(table)
         if flight is not None and now - flight.began_at >= DEADLINE_S:
-            return _slow(table, now - flight.began_at, flight.slow)
+            return _slow(table, now - flight.began_at, flight.slow, by_cause=flight.by_cause)
         asked = {} if flight is None else flight.asked
         if flight is not None and all(asked.get(field) is value for field, value in lacks.items()):
             return flight
@@ -252,9 +254,9 @@ class Shaper:
             except (WaitTimeoutError, ProcedureExpiredError) as exc:
                 seconds = asyncio.get_running_loop().time() - flight.began_at
                 told = await procedures.explain(SHAPE_KIND, table)
-                flight.slow = told.fault
+                flight.slow, flight.by_cause = told.fault, told.why == "cause"
                 if isinstance(exc, ProcedureExpiredError) or seconds >= FLIGHT_S_MAX:
-                    return _slow(table, seconds, told.fault, by_cause=told.why == "cause")
+                    return _slow(table, seconds, told.fault, by_cause=flight.by_cause)
         known = self._catalogue.get(table)
         if known is None or _lacking(known, wanted):
             # It was made by another process, or not all of it: this may have been the procedure of another one.

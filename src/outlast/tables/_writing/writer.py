@@ -26,6 +26,9 @@ BYTES_MAX: Final = 4 << 20
 """Of one commit. One item has always room; a body is put in line in items of at most so many rows."""
 WELL_S: Final = 60.0
 """An incident of the writer ends with a commit after so long without a bug."""
+LINGER_SHARE: Final = 0.25
+"""Of the length of the last commit: so long the next one waits for those who were in that one, and come again."""
+LINGER_S_MAX: Final = 0.005
 STOPPED: Final = "the tables are closed; what waited was not written"
 
 
@@ -38,15 +41,24 @@ class Writer:
         self._numbers = Numbers(store, limits)
         self._tally = tally
         self.busy = False
+        self._took_s = 0.0
+        """The length of the last commit."""
+        self._had_others = False
+        """Whether others came while it was under way."""
         self._turned = asyncio.Event()
         self._failed_at = 0.0
         self.incident = Incident("tables writer", verb="is failing")
 
     async def run(self) -> None:
         """Write until cancelled. Nothing that the store raises ends it."""
+        loop = asyncio.get_running_loop()
         while True:
             await self._line.filled()
+            if (wait_s := linger_s(self._took_s, others=self._had_others)) > 0:
+                await asyncio.sleep(wait_s)
+            began_at = loop.time()
             await self.turn()
+            self._took_s, self._had_others = loop.time() - began_at, len(self._line) > 0
             progress()
 
     async def turn(self) -> None:
@@ -163,6 +175,15 @@ class Writer:
         for refusal in wrote.refused:
             known, folded = sources[refusal.group]
             _refuse(refusal, folded, [(items_of[known][source], of_tables[known][source]) for source in folded.sources])
+
+
+def linger_s(took_s: float, *, others: bool) -> float:
+    """Return for how long to wait for more before a commit, after one that took so long.
+
+    Without it the writers of a busy store fall into two halves, of which each waits for the commit of the other: twice as many
+    commits, of half the size. Who is alone waits for nobody.
+    """
+    return min(LINGER_S_MAX, took_s * LINGER_SHARE) if others else 0.0
 
 
 def _refuse(refusal: RowRefusal, folded: Folded, sources: list[tuple[Item, Group]]) -> None:

@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 from postgres_table_rig import PostgresRig, emptied, shared_database
-from table_store_rig import FLOAT, INTEGER, NUMBER, group, ids, put, read, shape, types, write
+from table_store_rig import FLOAT, INTEGER, NUMBER, fields_of, group, ids, put, read, shape, types, write
+
+from outlast.tables import Range
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -74,5 +76,25 @@ def test_columns_and_tables_that_somebody_dropped_are_made_again(rig: PostgresRi
                 await write(store, group(record, "v w", [series, 2, 2.5, 1]))
                 assert (await read(store))[-1] == ({}, 2, {"v": 2.5, "w": 1})
                 rig.check()
+
+    rig.run(main)
+
+
+def test_what_somebody_dropped_is_absent_and_the_rest_is_read(rig: PostgresRig) -> None:
+    async def main() -> None:
+        async with rig.opened() as store:
+            await put(store, "cpu", (), {1: {"v": 1, "w": 1, "x": 1}}, v=INTEGER, w=INTEGER, x=INTEGER)
+            await put(store, "cpu", (), {2: {"v": 1.5, "w": 2, "x": 2}}, v=FLOAT)
+            await rig.by_hand("ALTER TABLE cpu DROP w, DROP v CASCADE")
+            assert await read(store) == [({}, 1, {"x": 1}), ({}, 2, {"x": 2})]
+            assert await read(store, Range("cpu", ("w",))) == []
+            assert [await fields_of(store, row) for row in await store.newest("cpu", {}, 5)] == [{"x": 2}]
+            await rig.by_hand("DROP TABLE cpu")
+            assert await read(store) == []
+            assert await store.newest("cpu", {}, 5) == []
+            assert await store.expire("cpu", 10, 10) == 0
+            counts = await store.counts("cpu")
+            assert counts is not None
+            assert (counts.points, counts.series, counts.is_exact) == (0, 1, True)
 
     rig.run(main)

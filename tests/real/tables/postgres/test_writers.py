@@ -10,11 +10,14 @@ import pytest
 from postgres_table_rig import PostgresRig, emptied, shared_database
 from table_store_rig import INTEGER, group, ids, read, shape, write
 
+from outlast.postgres import Connection, Postgres
 from outlast.tables._stores.port import Wrote
+from outlast.tables._stores.postgres._sessions import pipelined, rows, run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from conftest import RunAsync
     from outlast.testing import PostgresServer
 
 
@@ -105,3 +108,59 @@ def test_a_write_that_is_cancelled_is_done_or_not_and_leaves_nothing_open(rig: P
                 await asyncio.sleep(0.005)
 
     rig.run(main)
+
+
+@pytest.mark.expected_logs("is down", "postgres: also")
+def test_a_session_that_is_ended_in_the_middle_of_a_write_leaves_no_line_of_the_driver(rig: PostgresRig) -> None:
+    async def main() -> None:
+        rounds = 2
+        async with rig.opened() as store:
+            a, b = await shape(store, "a", v=INTEGER), await shape(store, "b", v=INTEGER)
+            [of_a], [of_b] = await ids(store, a, ()), await ids(store, b, ())
+            for number in range(rounds):
+                async with await psycopg.AsyncConnection.connect(rig.place) as other:
+                    await other.execute("LOCK TABLE metrics.a IN SHARE MODE")
+                    rows = [group(a, "v", [of_a, number, 1]), group(b, "v", [of_b, number, 1])]
+                    ours = asyncio.create_task(store.write(rows))
+                    while not (waits := await rig.ask("SELECT pid FROM pg_locks WHERE NOT granted")):
+                        await asyncio.sleep(0.002)
+                    await rig.ask(f"SELECT pg_terminate_backend({waits[0][0]})")
+                    [end] = await asyncio.gather(ours, return_exceptions=True)
+                    assert isinstance(end, psycopg.Error), end
+                await store.dependency.ready(10.0)
+                await write(store, *rows)
+            assert len(await read(store, "a")) == len(await read(store, "b")) == rounds
+
+    rig.run(main)
+
+
+def test_a_pipeline_that_cannot_end_ends_its_connection(
+    rig: PostgresRig, run_async: RunAsync, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server that dies says so, and the socket is open a moment longer: psycopg stays in the pipeline, and would log that."""
+
+    def fails(pipeline: psycopg.AsyncPipeline) -> Iterator[None]:
+        msg = f"cannot exit {pipeline}"
+        raise psycopg.OperationalError(msg)
+        yield
+
+    async def main() -> None:
+        db = Postgres(rig.place)
+        used: list[Connection] = []
+
+        async def dies() -> None:
+            async with db.connection() as conn, pipelined(conn):
+                used.append(conn)
+                await run(conn, "SELECT 1")
+                monkeypatch.setattr(psycopg.AsyncPipeline, "_exit_gen", fails)
+                raise ZeroDivisionError
+
+        with pytest.raises(ZeroDivisionError):
+            await dies()
+        monkeypatch.undo()
+        assert [conn.closed for conn in used] == [True]
+        async with db.connection() as another:
+            assert await rows(another, "SELECT 1") == [(1,)]
+        await db.close()
+
+    run_async(main)

@@ -18,7 +18,7 @@ HEADS = {
     r"m\ x,a\ b=c\ d": ("m x", {"a b": "c d"}),
     r"m\,x,a\,b=c\,d": ("m,x", {"a,b": "c,d"}),
     r"m,a\=b=c\=d": ("m", {"a=b": "c=d"}),
-    r"m\=x,a=1": (r"m\=x", {"a": "1"}),
+    r"m\=x\",a=1\"": ('m=x"', {"a": r"1\""}),
     "m=x,a=1": ("m=x", {"a": "1"}),
     r"m,a=C:\Windows\x": ("m", {"a": r"C:\Windows\x"}),
     r"m,a=1\\,b": None,

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections import deque
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
@@ -143,3 +145,18 @@ def test_patterns_take_bounded_memory_and_the_oldest_goes_first(monkeypatch: pyt
     for _ in range(SEEN_MIN):
         known.note(made[0], tried[0])
     assert isinstance(made[0].match("v=1"), re.Match)
+
+
+def test_threads_share_a_parser_without_a_mix_of_shapes() -> None:
+    """Each has shapes of one table in another order, so that the plan that was tried last changes between two of its steps."""
+    parser, orders = warm(), [BODIES[shift:] + BODIES[:shift] for shift in range(4)]
+    bodies = ["\n".join(f"m {body} {place}" for place, body in enumerate(order)) for order in orders]
+    expected = [exactly(new_parser().parse(body.encode(), unit_ns=1)) for body in bodies]
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(len(bodies)) as threads:
+            runs = [threads.submit(lambda text: exactly(parser.parse(text, unit_ns=1)), body.encode()) for body in bodies * 50]
+            assert [run.result() for run in runs] == expected * 50
+    finally:
+        sys.setswitchinterval(interval)

@@ -224,6 +224,11 @@ def test_a_long_range_comes_in_pieces(form: str) -> None:
     assert exchange.body.count(b"\n") == {"json": 5_000, "jsonl": 5_000, "csv": 5_001}[form]
 
 
+def test_head_of_a_range_reads_no_more_than_its_first_piece() -> None:
+    exchange = asked("HEAD", "/api/range?table=cpu&format=csv", tables=_breaking(4_000))
+    assert (exchange.status, exchange.headers["content-type"], exchange.body) == (200, "text/csv; charset=utf-8", b"")
+
+
 def test_a_range_that_fails_before_it_begins_has_its_status() -> None:
     exchange = asked("GET", "/api/range?table=cpu", tables=_breaking(0))
     assert (exchange.status, exchange.headers["retry-after"]) == (503, "2")

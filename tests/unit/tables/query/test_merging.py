@@ -6,12 +6,11 @@ import pytest
 
 from outlast.tables._errors import InvalidQueryError
 from outlast.tables._query.aggregators import AGGREGATORS, Missing
-from outlast.tables._query.bounds import QueryLimits, QueryTooLargeError
+from outlast.tables._query.bounds import QueryLimits, QueryTooLargeError, Steps
 from outlast.tables._query.downsample import Downsample
 from outlast.tables._query.merge import merged
 from outlast.tables._query.rates import Rate
 
-LIMITS = QueryLimits()
 A = [(0, 10), (10, 20), (20, 40)]
 B = [(5, 100), (15, 300)]
 
@@ -34,28 +33,31 @@ B = [(5, 100), (15, 300)]
     ],
 )
 def test_series_with_other_times_are_merged(name: str, wanted: list[tuple[int, float]]) -> None:
-    assert merged([A, B], AGGREGATORS[name], LIMITS) == wanted
+    assert merged([A, B], AGGREGATORS[name], Steps(QueryLimits())) == wanted
 
 
 def test_the_order_of_equal_times_is_that_of_the_series() -> None:
     same = [(0, 1), (10, 2)]
-    assert merged([A[:2], same], AGGREGATORS["first"], LIMITS) == [(0, 10), (10, 20)]
-    assert merged([A[:2], same], AGGREGATORS["last"], LIMITS) == [(0, 1), (10, 2)]
+    assert merged([A[:2], same], AGGREGATORS["first"], Steps(QueryLimits())) == [(0, 10), (10, 20)]
+    assert merged([A[:2], same], AGGREGATORS["last"], Steps(QueryLimits())) == [(0, 1), (10, 2)]
 
 
 def test_nothing_is_guessed_before_the_first_and_after_the_last_point() -> None:
-    assert merged([[(0, 1)], [(10, 5)]], AGGREGATORS["sum"], LIMITS) == [(0, 1), (10, 5)]
-    assert merged([[], [(10, 5)]], AGGREGATORS["sum"], LIMITS) == [(10, 5)]
-    assert merged([[], []], AGGREGATORS["sum"], LIMITS) == []
+    assert merged([[(0, 1)], [(10, 5)]], AGGREGATORS["sum"], Steps(QueryLimits())) == [(0, 1), (10, 5)]
+    assert merged([[], [(10, 5)]], AGGREGATORS["sum"], Steps(QueryLimits())) == [(10, 5)]
+    assert merged([[], []], AGGREGATORS["sum"], Steps(QueryLimits())) == []
 
 
 def test_rates_are_not_put_on_a_line() -> None:
-    assert merged([A, B], AGGREGATORS["sum"], LIMITS, missing=Missing.PREVIOUS)[1] == (5, 110)
+    assert merged([A, B], AGGREGATORS["sum"], Steps(QueryLimits()), missing=Missing.PREVIOUS)[1] == (5, 110)
 
 
 def test_what_would_take_too_long_is_refused() -> None:
-    with pytest.raises(QueryTooLargeError, match=r"takes 10 values, the limit is 9; downsample them \(1m-avg\)$"):
-        merged([A, B], AGGREGATORS["sum"], QueryLimits(steps_max=9))
+    steps = Steps(QueryLimits(steps_max=19))
+    assert merged([A, B], AGGREGATORS["sum"], steps)
+    # The groups of a query share what it may take.
+    with pytest.raises(QueryTooLargeError, match=r"takes 20 values, the limit is 19; downsample them \(1m-avg\)$"):
+        merged([A, B], AGGREGATORS["sum"], steps)
 
 
 # Downsampling.

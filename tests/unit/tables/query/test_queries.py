@@ -95,15 +95,48 @@ def test_series_with_other_tags_may_be_left_out() -> None:
 def test_the_store_is_asked_for_the_tags_and_the_time_that_are_needed() -> None:
     tables = cpu()
     answered(tables, of_url(f"start={START + 5}&end={START + 25}&m=sum:10s-avg:cpu{{host=a}}{{dc=wildcard(l*)}}"))
-    (asked,) = tables.asked
-    assert (asked.table, asked.fields, asked.tags) == ("cpu", ("value",), {"host": ("a",), "dc": ()})
-    # The first whole interval begins at 10, and the last one ends with the nanosecond before 30.
-    assert (asked.start_ns, asked.end_ns) == ((START + 10) * 10**9, (START + 30) * 10**9 - 1)
+    answered(tables, of_url(f"start={START + 5}&end={START + 25}&m=sum:10s-avg-null:cpu"))
+    answered(tables, of_url(f"start={START + 5}&end={START + 25}&m=none:cpu"))
+    merged, filled, alone = tables.asked
+    assert (merged.table, merged.fields, merged.tags) == ("cpu", ("value",), {"host": ("a",), "dc": ()})
+    # Where series are merged, the whole hour, which began 1,600 s before; else the whole intervals, or the time itself.
+    assert (merged.start_ns, merged.end_ns) == ((START - 1_600) * 10**9, (START + 2_000) * 10**9 - 1)
+    assert (filled.start_ns, filled.end_ns) == ((START + 10) * 10**9, (START + 30) * 10**9 - 1)
+    assert (alone.start_ns, alone.end_ns) == ((START + 5) * 10**9, (START + 25) * 10**9 + 999_999)
+
+
+def test_a_rate_begins_with_the_first_point_if_there_is_one_before_it_in_its_hour() -> None:
+    tables = MemoryTables()
+    tables.add("cpu", {"host": "a"}, {START - 10: 5, START: 15, START + 10: 35})
+    tables.add("old", {"host": "a"}, {START - 1_601: 5, START: 15, START + 10: 35})
+    (found,) = ask("sum:rate:cpu", tables=tables)
+    assert found["dps"] == {str(START): 1.0, str(START + 10): 2.0}
+    (found,) = ask("sum:rate:old", tables=tables)
+    assert found["dps"] == {str(START + 10): 2.0}
+
+
+def test_a_merged_series_is_whole_at_its_edges() -> None:
+    tables = MemoryTables()
+    tables.add("cpu", {"host": "a"}, {START - 10: 0, START + 10: 20, START + 70: 80})
+    tables.add("cpu", {"host": "b"}, {START: 100, START + 60: 100})
+    (found,) = ask("sum:cpu", tables=tables)
+    assert found["dps"] == {str(START): 110.0, str(START + 10): 120.0, str(START + 60): 170.0}
+    # What zimsum leaves out is not looked for.
+    (found,) = ask("zimsum:cpu", tables=tables)
+    assert found["dps"] == {str(START): 100, str(START + 10): 20, str(START + 60): 100}
+
+
+def test_an_interval_that_began_before_is_a_neighbour_and_no_answer() -> None:
+    tables = MemoryTables()
+    tables.add("cpu", {"host": "a"}, {START - 5: 10, START + 10: 30, START + 20: 50})
+    (found,) = ask("sum:10s-avg:rate:cpu", tables=tables)
+    # The interval at -10 with 10, that at 10 with 30, 20 s later.
+    assert found["dps"] == {str(START + 10): 1.0, str(START + 20): 2.0}
 
 
 def test_downsampling_rates_and_their_order() -> None:
     (found,) = ask("sum:20s-avg:rate:cpu{host=b}")
-    # 15.5 in the first interval and 30.5 in the second: 15 in 20 s.
+    # 15.5 in the first interval, which is whole, and 30.5 in the second: 15 in 20 s.
     assert found["dps"] == {str(START + 20): 0.75}
     (found,) = ask("sum:10s-count-zero:cpu{host=c}")
     assert list(found["dps"].values()) == [0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0]

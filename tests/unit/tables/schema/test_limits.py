@@ -16,6 +16,7 @@ from outlast.tables._schema.limits import (
     tag_refusal,
     time_bounds,
 )
+from outlast.tables._schema.rates import Rates
 
 
 def test_one_table_more_than_the_limit_is_refused_for_good() -> None:
@@ -70,6 +71,8 @@ def test_times_are_bounded_by_retention_and_by_the_future() -> None:
         ({"points_max": True}, "points_max must be a whole number from 1 to 1000000000, not True"),
         ({"tables_per_minute": -1}, "tables_per_minute must be a number from 0 to 1000000000, not -1"),
         ({"fields_per_minute": float("nan")}, "fields_per_minute must be a number from 0 to 1000000000, not nan"),
+        ({"tables_per_minute": 1e-9}, "tables_per_minute must be at least 1e-06, or 0 for none at all, not 1e-09"),
+        ({"points_per_s": 1e-9}, "points_per_s must be at least 1e-06, or 0 for none at all, not 1e-09"),
         ({"points_per_s": "many"}, "points_per_s must be a number from 0 to 100000000, not 'many'"),
         ({"future_s": float("inf")}, "future_s must be a number from 0 to 100000000, not inf"),
     ],
@@ -81,4 +84,6 @@ def test_a_limit_out_of_its_range_is_refused_when_it_is_given(setting: Any, said
 
 
 def test_limits_at_the_ends_of_their_ranges_are_taken() -> None:
+    Rates(TableLimits(tables_per_minute=1e-6, points_per_s=1e-6, fields_per_minute=1e9))
+    Rates(TableLimits(tables_per_minute=0, points_per_s=1e8, fields_per_minute=0))
     TableLimits(tables_max=1, fields_max=1_000, tables_per_minute=0, points_per_s=0.001, future_s=0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from served_tables import FLOAT, INTEGER, LATER, NEVER, NOW_NS, PERSON, point, refusals, served, served_by, write
@@ -313,5 +313,62 @@ def test_the_store_goes_while_a_table_is_made(tmp_path: Path) -> None:
             process.store.heal()
             await asyncio.sleep(10.0)
             assert (await write(process, point("m", 1, v=1))).stored == 1
+
+    run_virtual(main())
+
+
+@pytest.mark.expected_logs("procedures")
+def test_very_many_tables_that_fail_by_one_cause_are_told_it_and_heal_together(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with served(tmp_path) as process:
+            await write(process, point("good", 0, v=0))
+            process.store.held.fails = lambda table: broken(Kind.PERMANENT, "42501")
+            points = [point(f"bad{number}", 1, v=1) for number in range(60)]
+            for _ in range(40):
+                written = await write(process, *points, point("good", 1, v=1))
+                assert written.stored == 1
+                assert {each.fault.code for each in written.refused} <= {"42501", "not made"}
+                await asyncio.sleep(1.0)
+            assert {(each.outcome, each.fault.code) for each in written.refused} == {(PERSON, "42501")}
+            process.store.held.fails = lambda table: None
+            left = 60
+            for _ in range(300):
+                written = await write(process, *points)
+                left = len(written.refused)
+                if not left:
+                    break
+                await asyncio.sleep(1.0)
+            assert left == 0
+
+    run_virtual(main())
+
+
+def test_a_name_that_no_procedure_can_have_is_refused_for_good(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with served(tmp_path) as process:
+            written = await write(process, point("a\u2028b", 1, v=1), point("m", 1, v=1))
+            assert refusals(written) == [(1, NEVER, "name")]
+            assert "holds a control character" in written.refused[0].reason
+
+    run_virtual(main())
+
+
+def test_a_table_that_is_never_as_it_was_looked_at_is_given_up(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with served(tmp_path) as process:
+            await write(process, point("m", 0, v=0))
+            process.store.held.damage("m")
+            # Whatever is made is gone again when it is written to.
+            real = process.store.held.write
+
+            def write_to_nothing(groups: Any) -> Any:
+                process.store.held.damage("m")
+                return real(groups)
+
+            process.store.held.write = write_to_nothing  # type: ignore[method-assign]
+            written = await write(process, point("m", 1, v=1))
+            assert refusals(written) == [(1, LATER, "not made")]
+            assert "table 'm' changes too quickly" in written.refused[0].reason
+            assert process.made == ["m", "m", "m", "m"]
 
     run_virtual(main())

@@ -10,6 +10,7 @@ from served_tables import BOOLEAN, LATER, NEVER, NOW_NS, STRING, body, point, re
 
 from outlast import Fault, Kind, Scope
 from outlast.tables import FieldRecord, FieldType, Point, Range, TableLimits
+from outlast.tables._writing.writer import linger_s
 from outlast.testing import run_virtual
 
 if TYPE_CHECKING:
@@ -373,5 +374,38 @@ def test_a_body_that_is_not_written_in_time_is_refused_and_others_go_on(tmp_path
             assert (await first).stored == 1
             process.store.peer.latency_s = 0.0
             assert set(await process.points("m")) == {("", 0), ("", 1)}
+
+    run_virtual(main())
+
+
+@pytest.mark.parametrize(
+    ("took_s", "others", "expected"), [(0.004, True, 0.001), (0.004, False, 0.0), (1.0, True, 0.005), (0.0, True, 0.0)]
+)
+def test_who_is_alone_waits_for_nobody_and_the_others_for_a_part_of_a_commit(
+    took_s: float,
+    others: bool,  # noqa: FBT001
+    expected: float,
+) -> None:
+    assert linger_s(took_s, others=others) == expected
+
+
+def test_writers_that_come_again_after_a_commit_are_in_one_commit_with_those_that_waited(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with served(tmp_path) as process:
+            await write(process, point("m", 0, v=0))
+            process.store.written.clear()
+            process.store.peer.latency_s = 0.01
+
+            async def writer(number: int) -> None:
+                await asyncio.sleep(number * 0.003)
+                for turn in range(20):
+                    assert (await write(process, point("m", 100 * number + turn + 1, v=1))).stored == 1
+                    # The answer, and the next body.
+                    await asyncio.sleep(0.001)
+
+            await asyncio.gather(*(writer(number) for number in range(4)))
+            assert len(await process.points("m")) == 1 + 4 * 20
+            # Of 20 rounds of all four; the first ones are apart.
+            assert len(process.store.written) <= 23
 
     run_virtual(main())

@@ -131,7 +131,10 @@ class Asked:
         first = await anext(pieces)
         headers = [(b"content-type", form.media_type.encode()), (b"cache-control", b"no-store")]
         await request.send({"type": "http.response.start", "status": 200, "headers": headers})
-        await _send(request, first, pieces)
+        if request.method == "HEAD":
+            await request.send({"type": "http.response.body", "body": b""})
+        else:
+            await _send(request, first, pieces)
         return None
 
     async def aggregators(self, _: Request) -> Answer:

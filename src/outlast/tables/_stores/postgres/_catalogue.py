@@ -32,6 +32,12 @@ BY_NAME: Final = _KEPT + " WHERE t.name = $1"
 BY_ID: Final = _KEPT + " WHERE t.id = ANY($1::bigint[])"
 AFTER: Final = _KEPT + " WHERE t.name > $1 ORDER BY t.name LIMIT $2::bigint"
 
+_THERE: Final = """
+SELECT a.attname::text FROM pg_catalog.pg_attribute AS a JOIN pg_catalog.pg_class AS c ON c.oid = a.attrelid
+JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+WHERE n.nspname = $1 AND c.relname = $2 AND a.attnum > 0 AND NOT a.attisdropped
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class Column:
@@ -102,6 +108,13 @@ async def kept_by_id(conn: Connection, said: Statements, ids: Sequence[int]) -> 
 async def kept_after(conn: Connection, said: Statements, after: str, count: int) -> list[Kept]:
     """Return tables in the order of their names."""
     return [_kept(row) for row in await rows(conn, said(AFTER), after, count)]
+
+
+async def present(conn: Connection, table: Kept) -> Kept:
+    """Return a table with those columns alone that it really has."""
+    there = {name for (name,) in await rows(conn, _THERE, table.data_schema, table.record.stored)}
+    columns = {name: column for name, column in table.columns.items() if there.issuperset(column.names)}
+    return replace(table, columns=columns)
 
 
 def _kept(row: Sequence[Any]) -> Kept:

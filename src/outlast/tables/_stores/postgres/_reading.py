@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from typing import TYPE_CHECKING, Any, Final, LiteralString
 
-from psycopg import errors, sql
+from psycopg import sql
 
 from outlast.tables._model import FieldType
-from outlast.tables._stores.postgres._catalogue import kept
-from outlast.tables._stores.postgres._sessions import Said, rows
+from outlast.tables._stores.postgres._catalogue import kept, present
+from outlast.tables._stores.postgres._sessions import GONE, Said, rows
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
-    from outlast.postgres import Postgres
+    from outlast.postgres import Connection, Postgres
     from outlast.tables._model import Range, Tags
     from outlast.tables._stores.port import ReadRow
     from outlast.tables._stores.postgres._catalogue import Column, Kept
     from outlast.tables._stores.postgres._sessions import Statements
 
-GONE: Final = (errors.UndefinedTable, errors.UndefinedColumn)
-"""Somebody dropped it between two statements."""
 _SERIES: Final = "SELECT id, tags FROM {schema}.table_series WHERE table_id = $1::bigint AND id >= $2::bigint"
 _POINTS: Final = """
 SELECT s.id, s.tags::text, d.* FROM ({series} ORDER BY id) AS s CROSS JOIN LATERAL (
@@ -64,37 +63,44 @@ class Reader:
         """Return points; see the port."""
         series, time_ns = after or (0, ask.start_ns)
         first_ns = max(ask.start_ns, time_ns + 1) if after else ask.start_ns
-        try:
-            async with self._db.connection() as conn:
-                table = await kept(conn, self._said, ask.table)
-                wanted = _columns(table, ask.fields)
-                if table is None or not any(wanted):
-                    return []
-                there = [column for column in wanted if column is not None]
-                some = _any_of(there) if ask.fields else sql.SQL("")
-                chosen, values = self._chosen(ask.tags, 7)
-                text = sql.SQL(_POINTS).format(series=chosen, columns=_list(there), place=table.place, some=some)
-                found = await rows(
-                    conn, Said(text, conn), table.record.id, series, first_ns, ask.start_ns, ask.end_ns, count, *values
-                )
-        except GONE:
-            return []
-        return _points(wanted, found)
+
+        async def work(conn: Connection, table: Kept) -> list[ReadRow]:
+            wanted = _columns(table, ask.fields)
+            there = [column for column in wanted if column is not None]
+            if not there:
+                return []
+            some = _any_of(there) if ask.fields else sql.SQL("")
+            chosen, values = self._chosen(ask.tags, 7)
+            text = sql.SQL(_POINTS).format(series=chosen, columns=_list(there), place=table.place, some=some)
+            bounds = (table.record.id, series, first_ns, ask.start_ns, ask.end_ns, count)
+            return _points(wanted, await rows(conn, Said(text, conn), *bounds, *values))
+
+        return await self._of_table(ask.table, work)
 
     async def newest(self, name: str, tags: Mapping[str, tuple[str, ...]], count: int) -> list[ReadRow]:
         """Return the newest point of each series; see the port."""
-        try:
-            async with self._db.connection() as conn:
-                table = await kept(conn, self._said, name)
-                if table is None or not table.columns:
-                    return []
-                wanted = list(table.columns.values())
-                chosen, values = self._chosen(tags, 4)
-                text = sql.SQL(_NEWEST).format(series=chosen, columns=_list(wanted), place=table.place)
-                found = await rows(conn, Said(text, conn), table.record.id, 0, count, *values)
-        except GONE:
-            return []
-        return _points(wanted, found)
+
+        async def work(conn: Connection, table: Kept) -> list[ReadRow]:
+            wanted = _columns(table, ())
+            there = [column for column in wanted if column is not None]
+            if not there:
+                return []
+            chosen, values = self._chosen(tags, 4)
+            text = sql.SQL(_NEWEST).format(series=chosen, columns=_list(there), place=table.place)
+            return _points(wanted, await rows(conn, Said(text, conn), table.record.id, 0, count, *values))
+
+        return await self._of_table(name, work)
+
+    async def _of_table(self, name: str, work: Callable[[Connection, Kept], Awaitable[list[ReadRow]]]) -> list[ReadRow]:
+        """Read from a table; without the columns that somebody dropped by hand, if it has to be."""
+        for is_careful in (False, True):
+            with contextlib.suppress(*GONE):
+                async with self._db.connection() as conn:
+                    table = await kept(conn, self._said, name)
+                    if table is not None and is_careful:
+                        table = await present(conn, table)
+                    return [] if table is None else await work(conn, table)
+        return []
 
     async def series_of(self, ask: Range, after: int, count: int) -> list[tuple[int, Tags]]:
         """Return series by their tags; see the port."""
@@ -134,10 +140,9 @@ class Reader:
         return text, values
 
 
-def _columns(table: Kept | None, fields: Sequence[str]) -> list[Column | None]:
-    if table is None:
-        return []
-    return [table.columns.get(name) for name in fields] if fields else list(table.columns.values())
+def _columns(table: Kept, fields: Sequence[str]) -> list[Column | None]:
+    """Return the columns of these fields, or of all; None for one that is not there."""
+    return [table.columns.get(name) for name in fields or [field.name for field in table.record.fields]]
 
 
 def _list(columns: Sequence[Column]) -> sql.Composed:

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final, LiteralString
 
 import psycopg
-from psycopg import errors, sql
+from psycopg import errors, pq, sql
 from psycopg.rows import tuple_row
 
 if TYPE_CHECKING:
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 AGAIN: Final = (errors.DeadlockDetected, errors.SerializationFailure)
 """The server broke a circle of waits by ending this transaction: the next try is another matter."""
+GONE: Final = (errors.UndefinedTable, errors.UndefinedColumn)
+"""Somebody dropped it by hand, or between two statements."""
 TRIES: Final = 3
 LOCK_MS: Final = 1_500
 """The longest that a write waits for a lock: somebody's VACUUM FULL or CREATE INDEX of one table holds the others up so long.
@@ -62,9 +64,11 @@ async def pipelined(conn: Connection) -> AsyncGenerator[None]:
             except BaseException as exc:  # noqa: BLE001 - raised below
                 # psycopg would log that the statements behind it were aborted.
                 failed = exc
-    except psycopg.Error:
-        if failed is None:
-            raise
+    except psycopg.Error as exc:
+        failed = failed or exc
+    if conn.pgconn.pipeline_status != pq.PipelineStatus.OFF:
+        # A server that died in the middle of it: there is nothing that could be said on this connection any more.
+        conn.end()
     if failed is not None:
         raise failed
 

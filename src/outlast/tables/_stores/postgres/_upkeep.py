@@ -9,7 +9,7 @@ from psycopg import sql
 
 from outlast.tables._model import TableCounts
 from outlast.tables._stores.postgres._catalogue import kept
-from outlast.tables._stores.postgres._sessions import AGAIN, SETTINGS, TRIES, Said, rows, run, transaction
+from outlast.tables._stores.postgres._sessions import AGAIN, GONE, SETTINGS, TRIES, Said, rows, run, transaction
 
 if TYPE_CHECKING:
     from outlast.postgres import Connection, Postgres
@@ -92,6 +92,9 @@ class Upkeep:
                     await run(conn, SETTINGS)
                     table = await kept(conn, self._said, name)
                     return 0 if table is None else await self._expire(conn, table, before_ns, count)
+            except GONE:
+                # It has no points any more: the next shape makes it again.
+                return 0
             except AGAIN:
                 if not left:
                     raise
