@@ -20,7 +20,7 @@ from outlast.tables._model import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
     from outlast.tables._model import Tags
 
@@ -68,10 +68,9 @@ def tags_json(tags: Tags) -> str:
     return json.dumps(dict(tags), ensure_ascii=False, separators=(",", ":"))
 
 
-def sorted_tags(tags: Mapping[str, str] | Iterable[tuple[str, str]]) -> Tags:
+def sorted_tags(tags: Mapping[str, str]) -> Tags:
     """Return tags sorted by name, without those whose value is empty: they are as good as absent."""
-    pairs: Iterable[tuple[str, str]] = tags.items() if hasattr(tags, "items") else tags
-    return tuple(sorted((name, value) for name, value in pairs if value != ""))
+    return tuple(sorted((name, value) for name, value in tags.items() if value != ""))
 
 
 def wrong_value(name: str, value: object) -> str:

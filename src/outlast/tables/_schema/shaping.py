@@ -187,7 +187,8 @@ class Shaper:
     def _sent(self, table: str, flight: Flight) -> None:
         """Let the flight take no more fields; those that make its payload too large go with the next."""
         flight.is_sent = True
-        fields, flight.asked = flight.asked, {}
+        fields = flight.asked
+        flight.asked = dict[str, FieldType]()
         size = 0
         for field, value in fields.items():
             size += len(field.encode()) + 16

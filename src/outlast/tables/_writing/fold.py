@@ -97,13 +97,13 @@ def _are_apart(lists: list[list[Row]], count: int) -> bool:
     """
     if count < FEW * len(lists):
         return False
-    of_lists = [{row[0] for row in rows} for rows in lists]
+    of_lists: list[set[int]] = [{row[0] for row in rows} for rows in lists]
     if sum(map(len, of_lists)) < count:
         return False
-    if len(lists) == 1 or len(set().union(*of_lists)) == count:
+    if len(lists) == 1 or len(set[int]().union(*of_lists)) == count:
         return True
-    times = [{row[1] for row in rows} for rows in lists]
-    return len(set().union(*times)) == sum(map(len, times))
+    times: list[set[int]] = [{row[1] for row in rows} for rows in lists]
+    return len(set[int]().union(*times)) == sum(map(len, times))
 
 
 def _mixed(groups: list[tuple[tuple[str, ...], list[list[Row]]]]) -> bool:

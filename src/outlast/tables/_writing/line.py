@@ -11,7 +11,7 @@ from outlast import Stopping, Unavailable
 from outlast.tables._schema.verdict import later
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Generator, Sequence
 
     from outlast import Fault
     from outlast.tables._model import FieldType, Series
@@ -134,7 +134,7 @@ class Line:
         raise Unavailable("tables", fault, 0.0, fault.retry_after_s or 1.0)
 
     @contextmanager
-    def hold(self, points: int) -> Iterator[None]:
+    def hold(self, points: int) -> Generator[None]:
         """Count points that wait for their table, for a block."""
         self.held += points
         try:

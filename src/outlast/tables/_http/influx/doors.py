@@ -167,7 +167,7 @@ def _json(members: dict[str, Any], status: int = 200) -> Answer:
 
 
 def _health(status: int, word: str, message: str) -> Answer:
-    members = {
+    members: dict[str, Any] = {
         "name": "influxdb",
         "message": message,
         "status": word,

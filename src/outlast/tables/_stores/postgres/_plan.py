@@ -29,7 +29,7 @@ class Plan:
         self, before: Kept | None, wanted: Mapping[str, FieldType], fields_max: int, attributes: Sequence[str], used: int
     ) -> None:
         """`attributes` are the columns that the table has, `used` their number with those that were dropped."""
-        present = before.columns if before else {}
+        present: Mapping[str, Column] = before.columns if before else {}
         known = [name for column in present.values() for name in column.names]
         self._taken = {*attributes, *known, *OWN_COLUMNS}
         plan = plan_fields([each.field for each in present.values()], wanted, fields_max, exact, self._taken)

@@ -130,10 +130,10 @@ class Reader:
         text = sql.Composed([sql.SQL(_SERIES).format(schema=sql.Identifier(self._said.schema))])
         values: list[object] = []
         for tag, of in tags.items():
-            number = sql.SQL(str(place + len(values)))
+            number = sql.Literal(place + len(values))
             values.append(tag)
             if of:
-                text += sql.SQL(" AND tags ->> ${}::text = ANY(${}::text[])").format(number, sql.SQL(str(place + len(values))))
+                text += sql.SQL(" AND tags ->> ${}::text = ANY(${}::text[])").format(number, sql.Literal(place + len(values)))
                 values.append(list(of))
             else:
                 text += sql.SQL(" AND tags ? ${}::text").format(number)

@@ -21,13 +21,17 @@ AGAIN: Final = (errors.DeadlockDetected, errors.SerializationFailure)
 GONE: Final = (errors.UndefinedTable, errors.UndefinedColumn)
 """Somebody dropped it by hand, or between two statements."""
 TRIES: Final = 3
-LOCK_MS: Final = 1_500
+LOCK_MS: Final = "1500"
 """The longest that a write waits for a lock: somebody's VACUUM FULL or CREATE INDEX of one table holds the others up so long.
 More than `deadlock_timeout`, 1 s, so that of two that wait for each other the server ends one."""
-SETTINGS: Final = f"""SELECT pg_catalog.set_config('synchronous_commit', CASE pg_catalog.current_setting('synchronous_commit')
+SETTINGS: Final = (
+    """SELECT pg_catalog.set_config('synchronous_commit', CASE pg_catalog.current_setting('synchronous_commit')
         WHEN 'off' THEN 'on' ELSE pg_catalog.current_setting('synchronous_commit') END, true),
-    pg_catalog.set_config('lock_timeout', '{LOCK_MS}ms', true), pg_catalog.set_config('statement_timeout', '0', true),
+    pg_catalog.set_config('lock_timeout', '"""
+    + LOCK_MS
+    + """ms', true), pg_catalog.set_config('statement_timeout', '0', true),
     pg_catalog.set_config('idle_in_transaction_session_timeout', '0', true)"""
+)
 """For this transaction: what is committed is durable, and nothing but our own deadlines ends it."""
 
 

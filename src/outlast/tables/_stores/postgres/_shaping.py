@@ -141,7 +141,8 @@ class Shaper:
         schema = before.data_schema if before else self._data_schema
         stored = before.record.stored if before else await self._free_name(conn, name)
         there = await rows(conn, _THERE, schema, stored)
-        kind, attributes, used = there[0] if there else ("", [], 0)
+        none: tuple[str, list[str], int] = ("", [], 0)
+        kind, attributes, used = there[0] if there else none
         if there and (before is None or kind not in {"r", "p"} or not set(OWN_COLUMNS) <= set(attributes)):
             raise _taken(name, f"{schema}.{stored}", KINDS.get(kind, "something"))
         plan = Plan(before, wanted, fields_max, attributes, used)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, LiteralString
 
 from psycopg import sql
 
@@ -114,6 +114,6 @@ class Upkeep:
             self._reached[the_id] = reached or 0
         return int(deleted)
 
-    def _of(self, text: str, table: Kept, conn: Connection) -> Said:
+    def _of(self, text: LiteralString, table: Kept, conn: Connection) -> Said:
         composed = sql.SQL(text).format(place=table.place, schema=sql.Identifier(self._said.schema))
         return Said(composed, conn)

@@ -201,7 +201,7 @@ def insert_statement(table: Kept, columns: Sequence[Column]) -> sql.Composed:
     typed = [each for column in columns for each in column.typed]
     names = [sql.Identifier(name) for name, _ in typed]
     values: list[sql.Composable] = [sql.SQL("$1::bigint[]"), sql.SQL("$2::bigint[]")]
-    values += [sql.SQL("${}::{}[]").format(sql.SQL(str(place)), SQL_TYPES[kind]) for place, (_, kind) in enumerate(typed, 3)]
+    values += [sql.SQL("${}::{}[]").format(sql.Literal(place), SQL_TYPES[kind]) for place, (_, kind) in enumerate(typed, 3)]
     text = sql.SQL("INSERT INTO {} AS d ({}) SELECT * FROM unnest({}) ON CONFLICT (series, time) DO UPDATE SET {}")
     return text.format(
         table.place,
