@@ -38,10 +38,10 @@ class SlowStore:
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - what the store has
         return getattr(self._store, name)
 
-    async def write(self, groups: Sequence[Any]) -> Any:  # noqa: ANN401 - what the store returns
+    async def write(self, groups: Sequence[Any], **asked: Any) -> Any:  # noqa: ANN401 - what the store takes and returns
         """Write, in the time that so many rows take."""
         began_s = asyncio.get_running_loop().time()
-        wrote = await self._store.write(groups)
+        wrote = await self._store.write(groups, **asked)
         took_s = asyncio.get_running_loop().time() - began_s
         await asyncio.sleep(max(0.0, sum(len(group.rows) for group in groups) / self._rows_per_s - took_s))
         return wrote

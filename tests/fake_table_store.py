@@ -129,7 +129,15 @@ class FakeTables:
             ids.append(held.series[of])
         return SeriesFound(ids, full)
 
-    def write(self, groups: Sequence[TableRows]) -> Wrote:
+    def write(self, groups: Sequence[TableRows], *, whole: bool = False) -> Wrote:
+        before = {name: {key: dict(point) for key, point in held.points.items()} for name, held in self.tables.items() if whole}
+        wrote = self._written(groups)
+        if wrote.refused or wrote.stale:
+            for name, points in before.items():
+                self.tables[name].points = points
+        return wrote
+
+    def _written(self, groups: Sequence[TableRows]) -> Wrote:
         refused: list[RowRefusal] = []
         stale: set[int] = set()
         for number, rows in enumerate(groups):
@@ -264,9 +272,9 @@ class FakeTableStore:
     async def series(self, table: TableRecord, tags: Sequence[Tags], *, tag_values_max: int) -> SeriesFound:
         return await self._call("series", lambda: self.held.series(table, tags, tag_values_max))
 
-    async def write(self, groups: Sequence[TableRows]) -> Wrote:
+    async def write(self, groups: Sequence[TableRows], *, whole: bool = False) -> Wrote:
         self.written.append([len(group.rows) for group in groups])
-        return await self._call("write", lambda: self.held.write(groups))
+        return await self._call("write", lambda: self.held.write(groups, whole=whole))
 
     async def read(self, ask: Range, *, after: tuple[int, int] | None = None, count: int = 10_000) -> list[ReadRow]:
         return await self._call("read", lambda: self.held.read(ask, after, count))

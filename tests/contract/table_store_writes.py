@@ -200,6 +200,26 @@ class WriteContract:
 
         rig.run(main)
 
+    def test_of_a_whole_write_nothing_is_there_if_anything_is_refused_or_stale(self, rig: TableStoreRig) -> None:
+        async def main() -> None:
+            async with rig.opened() as store, rig.opened() as other:
+                good, bad = await shape(store, "good", v=INTEGER), await shape(store, "bad", v=INTEGER)
+                [series], [of_bad] = await ids(store, good, ()), await ids(store, bad, ())
+                await write(store, group(good, "v", [series, 1, 1]))
+                rows = [group(good, "v", [series, 1, 7], [series, 2, 2]), group(bad, "v", [of_bad, 1, 1], [of_bad, 2, 2**63])]
+                wrote = await store.write(rows, whole=True)
+                assert (refused(wrote), set(wrote.stale)) == ([(1, 1)], set())
+                assert (await read(store, "good"), await read(store, "bad")) == ([({}, 1, {"v": 1})], [])
+                wrote = await store.write([rows[0], group(bad, "v", [of_bad, 1, 1])], whole=True)
+                assert (refused(wrote), set(wrote.stale)) == ([], set())
+                assert [len(await read(store, name)) for name in ("good", "bad")] == [2, 1]
+                await other.drop("bad")
+                wrote = await store.write([group(good, "v", [series, 3, 3]), group(bad, "v", [of_bad, 2, 2])], whole=True)
+                assert (refused(wrote), set(wrote.stale)) == ([], {1})
+                assert [time for _, time, _ in await read(store, "good")] == [1, 2]
+
+        rig.run(main)
+
     @pytest.mark.parametrize("value", ["a\0b", "x" * 1_000_000, "\ud800", 2**63, -(2**63) - 1], ids=lambda value: repr(value)[:8])
     def test_a_value_that_nobody_foresaw_comes_back_as_it_was_or_is_refused_alone(self, rig: TableStoreRig, value: Any) -> None:
         async def main() -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Self
 from outlast import ConfigurationError, Phase, Stopping, Unavailable
 from outlast.procedures import Procedures
 from outlast.tables._limits import TableLimits
-from outlast.tables._model import ReadPoint
+from outlast.tables._model import FieldType, ReadPoint
 from outlast.tables._schema.block import Block, default_journal
 from outlast.tables._schema.catalogue import Catalogue
 from outlast.tables._schema.rates import Rates
@@ -36,13 +36,15 @@ if TYPE_CHECKING:
 
     from outlast import Classifiers, Dependency, Service
     from outlast.tables._lines.parser import LineParser
-    from outlast.tables._model import Parsed, Point, Range, TableCounts, TableRecord, Written
+    from outlast.tables._model import Parsed, Point, Range, TableCounts, TableRecord, Tags, Written
     from outlast.tables._stores.port import ReadRow, TableStore
 
 DEADLINE_S: Final = 5.0
 """The time that a body has unless it says otherwise."""
 DROP_S: Final = 60.0
 PAGE: Final = 10_000
+"""Values of one page of what is read, of which a text counts for `TEXT_WEIGHT`."""
+TEXT_WEIGHT: Final = 100
 CLOSED: Final = "the tables are closed"
 SLOTS: Final = 8
 """Tables that are made at a time: a store takes one change of its catalogue after the other."""
@@ -305,8 +307,8 @@ class Tables:
         """Write what a parser of ours made of a body. It may change the rows of `parsed`.
 
         `client`: whose quota it is, the name of its token. `durable=False`: return once they are in line. `whole`: store nothing
-        if anything is refused, but for what only the store finds (a row that it refuses, a table that somebody drops at that
-        moment). `deadline_s`: the seconds after which what is not stored is refused, LATER; at most 5.
+        if anything is refused, by the store too. `deadline_s`: the seconds after which what is not stored is refused, LATER; at
+        most 5.
 
         Raises `Unavailable` when nothing of the body could be taken: the store is away, the line is full, the quota is used up;
         and `Stopping` once what waits has been flushed at the stop: until then what was read may still be written. If it is
@@ -348,9 +350,10 @@ class Tables:
         fields = ask.fields or tuple(field.name for field in record.fields)
         ask = replace(ask, fields=fields)
         left = points_max
+        page_points = page_of(record, fields)
         after: tuple[int, int] | None = None
         while left is None or left > 0:
-            count = PAGE if left is None else min(PAGE, left)
+            count = page_points if left is None else min(page_points, left)
             page = await self.store.read(ask, after=after, count=count)
             for row in page:
                 yield _point_of(row, fields)
@@ -358,6 +361,11 @@ class Tables:
                 return
             after = page[-1][0], page[-1][2]
             left = None if left is None else left - count
+
+    async def series(self, ask: Range, *, after: int = 0, count: int = 1_000) -> list[tuple[int, Tags]]:
+        """Return series that have the tags of `ask`, in the order of their numbers; those above `after`."""
+        await self._ready_to_read()
+        return await self.store.series_of(ask, after=after, count=count)
 
     async def newest(self, table: str, tags: Mapping[str, tuple[str, ...]] | None = None, *, count: int = 100) -> list[ReadPoint]:
         """Return the newest point of each series, up to `count` series."""
@@ -424,6 +432,12 @@ def check_retention(retention_s: float | None) -> None:
     if retention_s is not None and not 0 < retention_s <= RETENTION_S_MAX:
         msg = f"tables: retention_s must be above 0 and at most {RETENTION_S_MAX:g} seconds, or None, not {retention_s!r}"
         raise ConfigurationError(msg)
+
+
+def page_of(record: TableRecord, fields: Sequence[str]) -> int:
+    """Return how many points a page of these fields has: a text may be of 64 KiB, and a page is some megabytes at most."""
+    texts = {field.name for field in record.fields if field.type is FieldType.STRING}
+    return max(1, PAGE // max(1, sum(TEXT_WEIGHT if field in texts else 1 for field in fields)))
 
 
 def _point_of(row: ReadRow, fields: tuple[str, ...]) -> ReadPoint:

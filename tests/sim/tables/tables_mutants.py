@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 def stale_counts_as_written(patch: Patch) -> None:
     real = FakeTableStore.write
 
-    async def write(self: Any, groups: Any) -> Any:
-        return replace(await real(self, groups), stale=frozenset())
+    async def write(self: Any, groups: Any, **asked: Any) -> Any:
+        return replace(await real(self, groups, **asked), stale=frozenset())
 
     patch(FakeTableStore, "write", write)
 

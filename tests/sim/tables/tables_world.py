@@ -80,10 +80,12 @@ class WatchedTables(FakeTables):
         self.found = 0
         """Rows and groups that were not written, as only the store could find."""
 
-    def write(self, groups: Sequence[TableRows]) -> Wrote:
-        wrote = super().write(groups)
+    def write(self, groups: Sequence[TableRows], *, whole: bool = False) -> Wrote:
+        wrote = super().write(groups, whole=whole)
         refused = {(each.group, each.row) for each in wrote.refused}
         self.found += len(refused) + len(wrote.stale)
+        if whole and (refused or wrote.stale):
+            return wrote
         for number, group in enumerate(groups):
             if number in wrote.stale:
                 continue

@@ -13,6 +13,7 @@ from outlast.tables._http.body import BODY_BYTES_MAX, ClientGoneError
 from outlast.tables._http.influx import doors as influx
 from outlast.tables._http.opentsdb import doors as opentsdb
 from outlast.tables._http.request import Request, send_answer
+from outlast.tables._query.bounds import QueryLimits
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -44,8 +45,18 @@ class TablesApp:
 
     system = "tables_http"
 
-    def __init__(self, tables: Tables, *, databases: Collection[str] | None = None, body_bytes_max: int = BODY_BYTES_MAX) -> None:
-        """Do nothing yet. `body_bytes_max` bounds a body, before and after it is inflated. Raises `ValueError`."""
+    def __init__(
+        self,
+        tables: Tables,
+        *,
+        databases: Collection[str] | None = None,
+        body_bytes_max: int = BODY_BYTES_MAX,
+        queries: QueryLimits | None = None,
+    ) -> None:
+        """Do nothing yet. `body_bytes_max` bounds a body, before and after it is inflated; `queries` bounds what reads.
+
+        Raises `ValueError`.
+        """
         if body_bytes_max < 1:
             raise ValueError(f"application of tables: body_bytes_max is 1 or more, not {body_bytes_max}")
         if databases is not None and not all(databases):
@@ -53,6 +64,7 @@ class TablesApp:
         self.tables: Final = tables
         self.databases: Final = None if databases is None else frozenset(databases)
         self.body_bytes_max: Final = body_bytes_max
+        self.query_limits: Final = queries or QueryLimits()
         self.name = "tables"
         self._answered: Counter[int] = Counter()
         self._service: Service | None = None

@@ -95,8 +95,11 @@ def inflated(body: bytes, encoding: bytes, bytes_max: int) -> bytes:
         if inflater.eof:
             place -= len(inflater.unused_data)
             # Some senders fill up the last member with zeros.
-            if wbits != _GZIP or place == len(body) or (body[place] == 0 and body.count(0, place) == len(body) - place):
+            if place == len(body) or (body[place] == 0 and body.count(0, place) == len(body) - place):
                 break
+            if wbits != _GZIP:
+                # What stands there would be acknowledged, and nobody has read it.
+                raise _broken(encoding, "there is more behind its end")
             members += 1
             if members > MEMBERS_MAX:
                 raise _broken(encoding, f"it has more than {MEMBERS_MAX} members")

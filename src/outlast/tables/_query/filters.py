@@ -9,7 +9,7 @@ from outlast.tables._errors import InvalidQueryError
 from outlast.tables._query.patterns import Pattern, regexp, wildcard
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     Judge = Callable[[str], bool]
 
@@ -117,3 +117,13 @@ def filter_of_value(tag: str, value: str, *, group_by: bool) -> TagFilter:
         # OpenTSDB takes a wildcard without its name for one of any case.
         return tag_filter(tag, "wildcard" if value == "*" else "iwildcard", value, group_by=group_by)
     return tag_filter(tag, "literal_or", value, group_by=group_by)
+
+
+def literals_of(filters: Iterable[TagFilter]) -> Mapping[str, tuple[str, ...]]:
+    """Return what the store is to look for, as `Range.tags`; the filters see what it finds again."""
+    asked: dict[str, tuple[str, ...]] = {}
+    for each in filters:
+        literals = each.literals
+        if literals is not None and not asked.get(each.tag):
+            asked[each.tag] = literals
+    return asked

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Final
@@ -12,6 +13,7 @@ from outlast.tables._model import INT64_MAX
 if TYPE_CHECKING:
     from outlast.tables._query.aggregators import Number, Series
 
+_NUMBER: Final = re.compile(r"[+-]?[0-9]{1,19}")
 ALLOWED: Final = "write rate, rate{counter}, rate{counter,MAX,RESET} or rate{dropcounter}"
 
 
@@ -35,10 +37,10 @@ class Rate:
         parts = options[1:-1].split(",")
         if not (options.startswith("{") and options.endswith("}")) or len(parts) > 3 or not parts[0].endswith("counter"):
             raise InvalidQueryError(f"{text[:50]!r} is no rate; {ALLOWED}")
-        try:
-            counter_max, reset_value = (int(part) if part else None for part in (*parts[1:], "", "")[:2])
-        except ValueError:
-            raise InvalidQueryError(f"{text[:50]!r} has a maximum or a reset value that is no number; {ALLOWED}") from None
+        numbers = [part.strip() for part in (*parts[1:], "", "")[:2]]
+        if not all(part == "" or (_NUMBER.fullmatch(part) and abs(int(part)) <= INT64_MAX) for part in numbers):
+            raise InvalidQueryError(f"{text[:50]!r} has a maximum or a reset value that is no number of 64 bits; {ALLOWED}")
+        counter_max, reset_value = (int(part) if part else None for part in numbers)
         return cls(True, INT64_MAX if counter_max is None else counter_max, reset_value or 0, parts[0] == "dropcounter")
 
     def __call__(self, points: Series) -> Series:

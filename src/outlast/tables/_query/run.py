@@ -13,6 +13,7 @@ from outlast.tables._model import TIME_MAX_NS, Range
 from outlast.tables._query.aggregators import NONE, Missing
 from outlast.tables._query.bounds import QueryLimits, Steps, check_points, check_series
 from outlast.tables._query.downsample import Fill
+from outlast.tables._query.filters import literals_of
 from outlast.tables._query.merge import merged
 from outlast.tables._query.metrics import metric_of
 
@@ -87,7 +88,7 @@ class Queries:
         if first_ms > last_ms:
             return []
         last_ns = min((last_ms + 1) * MS_NS - 1, TIME_MAX_NS)
-        ask = Range(metric.table, (metric.field,), _asked_tags(part), first_ms * MS_NS, last_ns)
+        ask = Range(metric.table, (metric.field,), literals_of(part.filters), first_ms * MS_NS, last_ns)
         lines: list[Line] = []
         tags: Tags | None = None
         line: Line | None = None
@@ -135,16 +136,6 @@ def _add(points: Series, at_ms: int, value: Any) -> None:  # noqa: ANN401 - a nu
         points[-1] = (at_ms, value)
     else:
         points.append((at_ms, value))
-
-
-def _asked_tags(part: Part) -> Mapping[str, tuple[str, ...]]:
-    """Return what the store is to look for; the filters see what it finds again."""
-    asked: dict[str, tuple[str, ...]] = {}
-    for each in part.filters:
-        literals = each.literals
-        if literals is not None and not asked.get(each.tag):
-            asked[each.tag] = literals
-    return asked
 
 
 def _lets_in(part: Part, tags: Mapping[str, str]) -> bool:

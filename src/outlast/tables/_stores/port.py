@@ -38,7 +38,7 @@ class RowRefusal:
 
 @dataclass(frozen=True, slots=True)
 class Wrote:
-    """The end of a write. What is neither refused nor stale is durable."""
+    """The end of a write. What is neither refused nor stale is durable; of a write of all or nothing only if both are empty."""
 
     refused: Sequence[RowRefusal] = ()
     stale: frozenset[int] = frozenset()
@@ -122,11 +122,12 @@ class TableStore(Protocol):
         """
         ...
 
-    async def write(self, groups: Sequence[TableRows]) -> Wrote:
+    async def write(self, groups: Sequence[TableRows], *, whole: bool = False) -> Wrote:
         """Write rows, all durable when this returns: in one transaction if nothing is refused.
 
         A row whose series and time are there already is changed field by field: the new values win, fields that it does not name
         keep theirs. A row that the store refuses for what it is (not: fails to take) is found out, and the rest is written.
+        `whole`: nothing of the call is written if a row is refused or a group is stale, and both are told all the same.
         """
         ...
 

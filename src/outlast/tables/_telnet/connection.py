@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Final, cast
 
 from outlast import OutlastError, Stopping, Unavailable
-from outlast.tables._telnet.lines import COMMANDS, error_line, throttled, unknown
+from outlast.tables._telnet.lines import COMMANDS, HTTP, LAST, NO_HTTP, error_line, throttled, unknown
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -195,12 +195,12 @@ class PutConnection(asyncio.BufferedProtocol):
                     door.tell_refused(each.name.lower(), count)
             answers += [(refusal.place, error_line(refusal)) for refusal in refused]
         for place, name in batch.asked:
-            if name == "exit":
+            if name in LAST:
                 self._lines.clear()
                 self._half.clear()
                 self._ended = True
-            else:
-                answers.append((place, door.answer(name) if name in COMMANDS else unknown(name)))
+            if name != "exit":
+                answers.append((place, NO_HTTP if name == HTTP else door.answer(name) if name in COMMANDS else unknown(name)))
         answers.sort(key=lambda answer: answer[0])
         self._say("".join(text for _, text in answers))
 

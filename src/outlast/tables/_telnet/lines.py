@@ -26,6 +26,12 @@ if TYPE_CHECKING:
     from outlast.tables._tables import Tables
 
 COMMANDS: Final = ("exit", "help", "put", "stats", "version")
+HTTP: Final = "METHOD TARGET HTTP/"
+"""Stands for the first line of a request of HTTP. A browser can be made to send one, with lines of `put` behind it."""
+HTTP_WORDS: Final = 3
+LAST: Final = frozenset({"exit", HTTP})
+"""Commands that end the connection."""
+NO_HTTP: Final = "put: illegal argument: a request of HTTP on the port of put lines, which ends here; HTTP has another port\n"
 REASON_CHARACTERS_MAX: Final = 300
 HEAD_BYTES_MAX: Final = 2_048
 """The longest head that is remembered."""
@@ -42,7 +48,7 @@ class Batch:
 
     parsed: Parsed
     asked: list[tuple[int, str]] = field(default_factory=list[tuple[int, str]])
-    """Commands that are no `put`, in their order; the last may be `exit`, behind which nothing is read."""
+    """Commands that are no `put`, in their order; the last may be one of `LAST`, behind which nothing is read."""
 
 
 class Lines:
@@ -62,10 +68,13 @@ class Lines:
             if not words:
                 continue
             command = words[0]
+            if len(words) == HTTP_WORDS and words[2].startswith(b"HTTP/"):
+                asked.append((place, HTTP))
+                break
             if command != b"put" and command.lower() != b"put":
                 name = command[:_TEXT_MAX].decode("utf-8", "replace")
                 asked.append((place, name))
-                if name == "exit":
+                if name in LAST:
                     break
                 continue
             try:

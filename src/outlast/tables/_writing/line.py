@@ -163,13 +163,18 @@ class Line:
         self._filled.set()
 
     def take(self, rows_max: int, bytes_max: int) -> list[Item]:
-        """Take what is to be written together: the first, and those after it that fit. What nobody waits for is left out."""
+        """Take what is to be written together: the first, and those after it that fit. What nobody waits for is left out.
+
+        A whole one is taken alone: it is all or nothing, and the others are not.
+        """
         taken: list[Item] = []
         rows = size = 0
         while self._items:
             item = self._items[0]
-            if taken and not item.given_up and (rows + item.points > rows_max or size + item.size_bytes > bytes_max):
-                break
+            if taken and not item.given_up:
+                is_apart = item.whole or taken[0].whole
+                if is_apart or rows + item.points > rows_max or size + item.size_bytes > bytes_max:
+                    break
             self._items.popleft()
             self.points -= item.points
             self.size_bytes -= item.size_bytes

@@ -160,10 +160,12 @@ class Writer:
                 sources.append((known, folded))
         if not written:
             return
-        wrote = await self._store.write(written)
+        # A whole one is alone: see `Line.take`.
+        wrote = await self._store.write(written, whole=items[0].whole)
         self._worked()
-        self._tally.commits += 1
-        self._tally.rows += sum(len(rows.rows) for rows in written)
+        if not (items[0].whole and (wrote.refused or wrote.stale)):
+            self._tally.commits += 1
+            self._tally.rows += sum(len(rows.rows) for rows in written)
         for number in wrote.stale:
             known, folded = sources[number]
             for source in folded.sources:

@@ -48,6 +48,9 @@ class StandIn:
         if self.down is not None:
             raise self.down
 
+    def unavailable(self) -> Exception | None:
+        return self.down
+
     async def write_parsed(self, parsed: Parsed, **asked: Any) -> Written:
         self.asked.append(asked)
         if self.fails is not None:

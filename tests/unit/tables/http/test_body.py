@@ -91,6 +91,8 @@ def test_deflate_is_inflated_with_the_head_of_zlib_and_without(wbits: int) -> No
         ("gzip", gzip.compress(b"") * 1_001, "it has more than 1000 members"),
         ("deflate", b"\xff\xff\xff", "invalid block type"),
         ("deflate", deflated(LINES, zlib.MAX_WBITS)[:-5], "it ends too early"),
+        ("deflate", deflated(LINES, zlib.MAX_WBITS) * 2, "there is more behind its end"),
+        ("deflate", deflated(LINES, -zlib.MAX_WBITS) + b"\1", "there is more behind its end"),
     ],
 )
 def test_what_is_broken_is_400(encoding: str, data: bytes, reason: str) -> None:

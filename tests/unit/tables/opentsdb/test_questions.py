@@ -16,8 +16,10 @@ from outlast import Fault, Kind, Unavailable
 from outlast.http import problem_of
 from outlast.tables._http.app import TablesApp
 from outlast.tables._http.opentsdb.asked import BrokenOffError
+from outlast.tables._query.bounds import QueryLimits
 from outlast.tables._query.ranges import PIECE_BYTES
 
+NO_TEXT = "a text has a NUL or half of a surrogate pair, and no name or value has; leave it out"
 START = 1_600_000_000
 AWAY = Unavailable("metrics.db", Fault(Kind.TRANSIENT, "57P01", "the server ends"), 1.0, 2.0)
 
@@ -62,6 +64,10 @@ def test_a_query_by_url() -> None:
         ("/api/query?m=sum:cpu", 400, "Missing start time"),
         ("/api/query?start=1&m=%ff", 400, "the parameters are no UTF-8, or more than 64"),
         ("/api/query?start=1" + "&m=sum:cpu" * 80, 400, "the parameters are no UTF-8, or more than 64"),
+        ("/api/query?start=1&m=sum:a%00b", 400, NO_TEXT),
+        ("/api/suggest?type=tagv&q=%00", 400, NO_TEXT),
+        ("/api/search/lookup?m=%00", 400, NO_TEXT),
+        ("/api/range?table=disk&tag.%00=a", 400, NO_TEXT),
         ("/api/suggest?type=x", 400, "Invalid 'type' parameter:x; there are metrics, tagk and tagv"),
         ("/api/suggest", 400, "Missing 'type' parameter; there are metrics, tagk and tagv"),
         ("/api/suggest?type=tagk&max=x", 400, "Unable to parse 'max' as a number: 'x'"),
@@ -89,6 +95,43 @@ def test_a_question_in_bad_json(body: bytes) -> None:
     exchange = asked("POST", "/api/query", body)
     assert exchange.status == 400
     assert exchange.json["error"]["message"] in {"Unable to parse the given JSON", "the body is a JSON object"}
+
+
+@pytest.mark.parametrize("text", ["\ud800", "a\udfff", "\0"])
+@pytest.mark.parametrize("path", ["/api/query", "/api/suggest", "/api/search/lookup"])
+def test_a_text_in_json_that_no_store_takes(path: str, text: str) -> None:
+    members = {"start": 1, "queries": [{"aggregator": "sum", "metric": "cpu", "tags": {text: "a"}}], "type": "tagk", "q": text}
+    exchange = asked("POST", path, {**members, "metric": "cpu", "tags": [{"key": "host", "value": text}]})
+    assert (exchange.status, exchange.json["error"]["message"]) == (400, NO_TEXT)
+    # An escape of another character is one like others.
+    assert asked("POST", "/api/suggest", b'{"type": "tagk", "q": "\\u0068\\uD83D\\uDE42"}').json == []
+
+
+def test_the_bounds_of_queries_are_those_of_the_application() -> None:
+    exchange = Exchange("GET", "/api/query")
+    exchange.scope["query_string"] = b"start=%d&m=sum:cpu" % START
+    asyncio.run(exchange.run(TablesApp(cpu().as_tables, queries=QueryLimits(series_max=1))))
+    assert (exchange.status, exchange.json["error"]["message"]) == (413, "the query has more than 1 series; name tags")
+
+
+def test_a_look_up_finds_what_its_filters_let_in_however_many_come_before_it() -> None:
+    tables = MemoryTables()
+    for number in range(2_100):
+        tables.add("cpu", {"host": f"h{number:04}"}, {START: 1})
+    found = get("/api/search/lookup?m=cpu%7Bhost=*99%7D&limit=3", tables)
+    assert [each["tags"]["host"] for each in found["results"]] == ["h0099", "h0199", "h0299"]
+    found = get("/api/search/lookup?m=cpu%7Bhost=regexp(h2)%7D", tables)
+    assert (found["totalResults"], found["results"][0]["tags"]["host"]) == (25, "h2000")
+
+
+def test_a_look_up_through_too_many_series_is_refused() -> None:
+    exchange = Exchange("GET", "/api/search/lookup")
+    exchange.scope["query_string"] = b"m=cpu%7Bhost=regexp(x)%7D"
+    tables = MemoryTables()
+    for number in range(2_001):
+        tables.add("cpu", {"host": f"h{number:04}"}, {START: 1})
+    asyncio.run(exchange.run(TablesApp(tables.as_tables, queries=QueryLimits(series_max=1_500))))
+    assert (exchange.status, exchange.json["error"]["message"]) == (413, "the query has more than 1500 series; name tags")
 
 
 def test_a_store_that_is_away() -> None:

@@ -198,6 +198,18 @@ def test_exit_ends_the_connection_after_what_came_before() -> None:
     run_virtual(main)
 
 
+def test_a_page_in_a_browser_cannot_write_lines() -> None:
+    async def main() -> None:
+        rig = Rig()
+        connection, wire = rig.connect()
+        rig.send(connection, b"POST / HTTP/1.1\r\nHost: 127.0.0.1:4242\r\nOrigin: null\r\n\r\n" + put(1) + b"version\n")
+        await settle()
+        said = "put: illegal argument: a request of HTTP on the port of put lines, which ends here; HTTP has another port\n"
+        assert (rig.times, wire.said.decode(), wire.ended) == ([], said, "closed")
+
+    run_virtual(main)
+
+
 def test_lines_of_a_client_that_left_are_stored() -> None:
     async def main() -> None:
         tables = HeldTables()

@@ -7,7 +7,7 @@ from memory_tables import MemoryTables
 
 from outlast import Fault, Kind
 from outlast.tables._model import PointOutcome, PointRefusal
-from outlast.tables._telnet.lines import Batch, Lines, error_line, throttled, unknown
+from outlast.tables._telnet.lines import HTTP, Batch, Lines, error_line, throttled, unknown
 
 TIMES = "write seconds up to 4294967295, or milliseconds up to 9223372036853"
 MAX = 16_384
@@ -137,6 +137,12 @@ def test_other_commands_and_the_end() -> None:
     assert batch.parsed.points == 1
     assert unknown("sing") == "unknown command: sing.  Try `help'.\n"
     assert unknown("si\nng" + "g" * 100).count("\n") == 1
+
+
+@pytest.mark.parametrize("line", [b"POST /put HTTP/1.1\r", b"PUT / HTTP/1.0", b"PRI * HTTP/2.0"])
+def test_nothing_is_read_behind_a_request_of_http(line: bytes) -> None:
+    batch = read(b"put cpu 1700000000 1 h=a", line, b"Host: a", b"", b"put cpu 1700000001 1 h=a")
+    assert (batch.asked, batch.parsed.points) == ([(1, HTTP)], 1)
 
 
 def test_the_same_head_is_the_same_series() -> None:

@@ -50,6 +50,9 @@ class MemoryTables:
         if self.down is not None:
             raise self.down
 
+    def unavailable(self) -> Exception | None:
+        return self.down
+
     async def write_parsed(self, parsed: Parsed, *, client: str = "", deadline_s: float | None = None) -> Written:
         self.fails()
         self.writes.append(parsed.points)
@@ -76,6 +79,11 @@ class MemoryTables:
                     raise self.down
                 read += 1
                 yield ReadPoint(tags, at_ns, found)
+
+    async def series(self, ask: Range, *, after: int = 0, count: int = 1_000) -> list[tuple[int, Tags]]:
+        self.asked.append(ask)
+        every = enumerate(sorted({tags for tags, _ in self.stored.get(ask.table, {})}), 1)
+        return [(number, tags) for number, tags in every if number > after and _fits(dict(tags), ask.tags)][:count]
 
     async def newest(self, table: str, tags: Mapping[str, tuple[str, ...]] | None = None, *, count: int = 100) -> list[ReadPoint]:
         newest = {

@@ -259,6 +259,9 @@ def test_a_question_that_is_none(members: Mapping[str, Any], said: str | None) -
         ("sum:pre-agg:cpu", r"has a part 'pre-agg' that is not offered; write m="),
         ("middle:cpu", "^No such aggregation function: middle"),
         ("sum:{host=a}", "^Missing the metric$"),
+        (f"sum:rate{{counter,{'9' * 400}}}:cpu", "has a maximum or a reset value that is no number of 64 bits; write rate, "),
+        ("sum:rate{counter,1_0}:cpu", "has a maximum or a reset value that is no number of 64 bits"),
+        ("sum:rate{counter,5,9223372036854775808}:cpu", "has a maximum or a reset value that is no number of 64 bits"),
     ],
 )
 def test_a_part_that_is_none(text: str, said: str) -> None:

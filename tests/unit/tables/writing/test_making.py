@@ -361,9 +361,9 @@ def test_a_table_that_is_never_as_it_was_looked_at_is_given_up(tmp_path: Path) -
             # Whatever is made is gone again when it is written to.
             real = process.store.held.write
 
-            def write_to_nothing(groups: Any) -> Any:
+            def write_to_nothing(groups: Any, **asked: Any) -> Any:
                 process.store.held.damage("m")
-                return real(groups)
+                return real(groups, **asked)
 
             process.store.held.write = write_to_nothing  # type: ignore[method-assign]
             written = await write(process, point("m", 1, v=1))

@@ -92,11 +92,11 @@ class Picky(FakeTableStore):
 
     fault: Kind | None = None
 
-    async def write(self, groups: Sequence[TableRows]) -> Wrote:
+    async def write(self, groups: Sequence[TableRows], *, whole: bool = False) -> Wrote:
         if self.fault is not None and any(row[2] == 13 for group in groups for row in group.rows):
             self.calls["failed"] += 1
             raise one_call(self.fault)
-        return await super().write(groups)
+        return await super().write(groups, whole=whole)
 
 
 def picky(tmp_path: Path) -> Any:

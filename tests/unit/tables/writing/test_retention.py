@@ -51,11 +51,11 @@ class SlowStore(FakeTableStore):
             await asyncio.sleep(deleted * 0.0001)
         return deleted
 
-    async def write(self, groups: Any) -> Any:
+    async def write(self, groups: Any, *, whole: bool = False) -> Any:
         began = asyncio.get_running_loop().time()
         async with self.lock:
             self.waits.append(asyncio.get_running_loop().time() - began)
-            return await super().write(groups)
+            return await super().write(groups, whole=whole)
 
 
 def test_ingest_goes_on_beside_a_large_backlog_and_no_write_waits_long_for_it(tmp_path: Path) -> None:

@@ -9,7 +9,9 @@ import pytest
 from served_tables import BOOLEAN, LATER, NEVER, NOW_NS, STRING, body, point, refusals, served, write
 
 from outlast import Fault, Kind, Scope
-from outlast.tables import FieldRecord, FieldType, Point, Range, TableLimits
+from outlast.tables import FieldRecord, FieldType, Point, Range, TableLimits, TableRecord
+from outlast.tables._errors import NameTakenError
+from outlast.tables._tables import page_of
 from outlast.tables._writing.writer import linger_s
 from outlast.testing import run_virtual
 
@@ -216,6 +218,19 @@ def test_a_large_body_is_committed_in_pieces_in_the_order_of_its_lines(tmp_path:
     run_virtual(main())
 
 
+def test_a_page_of_texts_has_fewer_points_than_one_of_numbers() -> None:
+    fields = [FieldRecord("n", "n", FieldType.INTEGER), FieldRecord("s", "s", STRING), FieldRecord("t", "t", STRING)]
+    record = TableRecord(1, "m", "m", tuple(fields))
+    # 64 KiB a text: some 6 MB a page.
+    assert [page_of(record, names) for names in (["n"], ["s"], ["n", "s", "t"], [], ["n"] * 20_000)] == [
+        10_000,
+        100,
+        49,
+        10_000,
+        1,
+    ]
+
+
 def test_all_or_nothing(tmp_path: Path) -> None:
     async def main() -> None:
         async with served(tmp_path) as process:
@@ -239,6 +254,46 @@ def test_all_or_nothing_also_where_a_series_is_one_too_many(tmp_path: Path) -> N
             written = await write(process, point("m", 2, "a", v=2), point("m", 2, "b", v=2), whole=True)
             assert (written.stored, refusals(written), dict(written.counts)) == (0, [(2, NEVER, "tag_values_max")], {NEVER: 2})
             assert await process.points("m") == {("a", 1): {"v": 1}}
+
+    run_virtual(main())
+
+
+def test_all_or_nothing_also_where_the_store_refuses_a_row_and_others_beside_it_are_stored(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with served(tmp_path) as process:
+            await write(process, point("m", 1, v=1), point("n", 1, v=1))
+            fault = Fault(Kind.REJECTED, "13", "no 13s", scope=Scope.CALL)
+            process.store.held.refuses = lambda _, fields: fault if fields.get("v") == 13 else None
+            process.store.written.clear()
+            whole, other = await asyncio.gather(
+                write(process, point("m", 2, v=2), point("n", 2, v=13), whole=True), write(process, point("m", 3, v=3))
+            )
+            assert (whole.stored, refusals(whole), dict(whole.counts)) == (0, [(2, NEVER, "13")], {NEVER: 2})
+            assert other.stored == 1
+            assert await process.points("m") == {("", 1): {"v": 1}, ("", 3): {"v": 3}}
+            assert process.store.written == [[1, 1], [1]], "a commit each"
+
+    run_virtual(main())
+
+
+@pytest.mark.expected_logs("procedures are failing")
+def test_all_or_nothing_also_where_a_table_was_dropped_meanwhile(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with served(tmp_path) as process:
+            await write(process, point("m", 1, v=1), point("n", 1, v=1))
+            process.store.held.drop("n")
+            process.store.written.clear()
+            written = await write(process, point("m", 2, v=2), point("n", 2, v=2), whole=True)
+            assert written.stored == 2
+            assert await process.points("m") == {("", 1): {"v": 1}, ("", 2): {"v": 2}}
+            assert await process.points("n") == {("", 2): {"v": 2}}
+            assert process.store.written == [[1, 1], [1, 1]]
+            # One that cannot be made again takes the others with it.
+            process.store.held.drop("n")
+            process.store.held.fails = lambda _: NameTakenError("a view has it")
+            written = await write(process, point("m", 3, v=3), point("n", 3, v=3), whole=True)
+            assert (written.stored, [refusal.fault.code for refusal in written.refused]) == (0, ["name taken"])
+            assert len(await process.points("m")) == 2
 
     run_virtual(main())
 

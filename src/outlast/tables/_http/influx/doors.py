@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from outlast import OutlastError
 from outlast.tables._http.answers import JSON, Answer, RefusedError
 from outlast.tables._http.influx import said, statements, targets
 from outlast.tables._http.request import Request, Route, Routes, parameters
@@ -26,6 +25,8 @@ THREAD_BYTES: Final = 256 * 1024
 """A larger body is parsed in a thread: that takes more than some 10 ms, for which others would wait."""
 NAMES_KEPT: Final = 1_000
 """Names of databases that clients have used, for SHOW DATABASES where every name is taken; the oldest go."""
+NAME_CHARS_MAX: Final = 255
+"""A longer name is taken, and not remembered."""
 FORM_BYTES_MAX: Final = 64 * 1024
 _FORM: Final = re.compile(rb"\s*application/x-www-form-urlencoded\s*(?:;.*)?", re.IGNORECASE)
 
@@ -111,9 +112,7 @@ class _Doors:
 
     async def health(self, _: Request) -> Answer:
         """Say whether points can be stored now: 200, or 503 with the first cause."""
-        try:
-            self._app.tables.check()
-        except OutlastError as error:
+        if (error := self._app.tables.unavailable()) is not None:
             return _health(503, "fail", str(error))
         return _health(200, "pass", "ready for queries and writes")
 
@@ -152,7 +151,7 @@ class _Doors:
         return database in known or database.partition("/")[0] in known
 
     def _note(self, name: str) -> None:
-        if name not in self._names:
+        if name not in self._names and len(name) <= NAME_CHARS_MAX:
             self._names[name] = None
             if len(self._names) > NAMES_KEPT:
                 del self._names[next(iter(self._names))]

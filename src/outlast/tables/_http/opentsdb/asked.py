@@ -10,11 +10,12 @@ from outlast.tables._errors import InvalidQueryError
 from outlast.tables._http.answers import Answer, RefusedError
 from outlast.tables._http.opentsdb.said import CONTENT
 from outlast.tables._http.request import PARAMETERS_MAX
+from outlast.tables._model import Range
 from outlast.tables._query import ranges
 from outlast.tables._query.aggregators import AGGREGATORS
 from outlast.tables._query.ask import is_list, is_object, metric_and_filters, query_of_json, query_of_url
-from outlast.tables._query.bounds import QueryLimits
-from outlast.tables._query.filters import FILTERS, filter_of_value
+from outlast.tables._query.bounds import check_series
+from outlast.tables._query.filters import FILTERS, filter_of_value, literals_of
 from outlast.tables._query.metrics import metric_of, suggest_metrics
 from outlast.tables._query.run import Queries, QueryDeadlineError
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     from outlast.tables._http.app import TablesApp
     from outlast.tables._http.request import Request
+    from outlast.tables._query.bounds import QueryLimits
     from outlast.tables._query.filters import TagFilter
 
 QUESTION_BYTES_MAX: Final = 1 << 20
@@ -30,6 +32,8 @@ QUESTION_BYTES_MAX: Final = 1 << 20
 SUGGESTED: Final = 25
 SUGGESTED_MAX: Final = 10_000
 """Names that one answer has, unless `max` says otherwise, and at most."""
+SERIES_PAGE: Final = 1_000
+"""Series that are looked at with one read of the store."""
 VERSION: Final = {
     "version": "2.4.0",
     "short_revision": "outlast",
@@ -51,11 +55,11 @@ class BrokenOffError(Exception):
 class Asked:
     """The handlers. On the event loop's thread only."""
 
-    def __init__(self, app: TablesApp, *, wall: Callable[[], float], limits: QueryLimits | None = None) -> None:
+    def __init__(self, app: TablesApp, *, wall: Callable[[], float], limits: QueryLimits) -> None:
         """`wall` returns seconds since 1970: the time that `1h-ago` counts from."""
         self._app: Final = app
         self._wall: Final = wall
-        self._limits: Final = limits or QueryLimits()
+        self._limits: Final = limits
         self._queries: Final = Queries(app.tables, self._limits)
 
     async def query(self, request: Request) -> Answer:
@@ -74,7 +78,7 @@ class Asked:
     async def suggest(self, request: Request) -> Answer:
         """Answer `/api/suggest`: names of metrics, tags or values of tags that begin with `q`."""
         members = await self._json(request) if request.method == "POST" else None
-        params = request.query if members is None else _texts(members)
+        params = _named_once(request) if members is None else _texts(members)
         kind, prefix = params.get("type", ""), params.get("q", "")
         count = _count(params.get("max", ""), "max")
         tables = self._app.tables
@@ -98,16 +102,14 @@ class Asked:
             metric, filters = str(asked.get("metric") or ""), _pairs(asked.get("tags"))
             limit = str(asked.get("limit") or "")
         else:
-            metric, filters = metric_and_filters(request.query.get("m", ""), may_lack_values=True)
-            limit = request.query.get("limit", "")
+            params = _named_once(request)
+            metric, filters = metric_and_filters(params.get("m", ""), may_lack_values=True)
+            limit = params.get("limit", "")
         if not metric:
             raise InvalidQueryError("Missing metric. Please supply one: m=METRIC{TAG=VALUE}")
         count = _count(limit, "limit")
         found = await metric_of(self._app.tables, metric)
-        asked_tags = {each.tag: each.literals or () for each in filters}
-        series = await self._app.tables.newest(found.table, asked_tags, count=count)
-        tags = [dict(point.tags) for point in series]
-        results = [{"metric": metric, "tags": each} for each in tags if all(filter_.matches(each) for filter_ in filters)]
+        results = [{"metric": metric, "tags": tags} for tags in await self._series(found.table, filters, count)]
         return _json(
             {
                 "type": "LOOKUP",
@@ -119,6 +121,19 @@ class Asked:
                 "results": results,
             }
         )
+
+    async def _series(self, table: str, filters: Sequence[TagFilter], count: int) -> list[dict[str, str]]:
+        """Return the tags of up to `count` series that all filters let in. Raises `QueryTooLargeError`."""
+        ask = Range(table, tags=literals_of(filters))
+        found: list[dict[str, str]] = []
+        after = seen = 0
+        while True:
+            page = await self._app.tables.series(ask, after=after, count=SERIES_PAGE)
+            found += [tags for tags in (dict(pairs) for _, pairs in page) if all(each.matches(tags) for each in filters)]
+            if len(found) >= count or len(page) < SERIES_PAGE:
+                return found[:count]
+            after, seen = page[-1][0], seen + len(page)
+            check_series(seen, self._limits)
 
     async def range(self, request: Request) -> Answer | None:
         """Send a range of a table, page by page. An answer that breaks off ends with the connection."""
@@ -160,6 +175,9 @@ class Asked:
             raise InvalidQueryError("Unable to parse the given JSON") from None
         if not is_object(found):
             raise InvalidQueryError("the body is a JSON object")
+        # Anything but an escape would be no JSON, or no UTF-8.
+        if b"\\u" in body:
+            _check_texts(found)
         return found
 
 
@@ -180,9 +198,32 @@ def _params(request: Request) -> Mapping[str, Sequence[str]]:
     """Return the parameters of a query, in which one may come several times. Raises `InvalidQueryError`."""
     try:
         raw = request.raw_query.decode("ascii")
-        return parse_qs(raw, keep_blank_values=True, errors="strict", max_num_fields=PARAMETERS_MAX)
+        found = parse_qs(raw, keep_blank_values=True, errors="strict", max_num_fields=PARAMETERS_MAX)
     except ValueError:
         raise InvalidQueryError(f"the parameters are no UTF-8, or more than {PARAMETERS_MAX}") from None
+    _check_texts(found)
+    return found
+
+
+def _named_once(request: Request) -> Mapping[str, str]:
+    """Return the parameters of a query, each of which comes once. Raises `RefusedError` and `InvalidQueryError`."""
+    _check_texts(dict(request.query))
+    return request.query
+
+
+def _check_texts(found: object) -> None:
+    """Raise `InvalidQueryError` for a text that no store takes: no name and no value has a NUL or half of a surrogate pair."""
+    left = [found]
+    while left:
+        each = left.pop()
+        if isinstance(each, str):
+            if "\0" in each or any("\ud800" <= char <= "\udfff" for char in each):
+                raise InvalidQueryError("a text has a NUL or half of a surrogate pair, and no name or value has; leave it out")
+        elif is_object(each):
+            left += each
+            left += each.values()
+        elif is_list(each):
+            left += each
 
 
 def _texts(members: Mapping[str, Any]) -> dict[str, str]:

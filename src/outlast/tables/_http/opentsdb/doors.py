@@ -20,7 +20,7 @@ VERSIONED: Final = "/api/v1/"
 
 def routes(app: TablesApp) -> Routes:
     """Return the routes of OpenTSDB."""
-    put, ask = _Put(app), asked.Asked(app, wall=time.time)
+    put, ask = _Put(app), asked.Asked(app, wall=time.time, limits=app.query_limits)
     found: Routes = {
         "/api/put": Route({"POST": put}, said.said),
         "/api/version": Route({"GET": ask.version, "POST": ask.version}, said.said, needs=None),

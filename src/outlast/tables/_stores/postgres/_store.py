@@ -74,8 +74,8 @@ class PostgresStore:
     async def series(self, table: TableRecord, tags: Sequence[Tags], *, tag_values_max: int) -> SeriesFound:
         return await self._series.ids(table, tags, tag_values_max)
 
-    async def write(self, groups: Sequence[TableRows]) -> Wrote:
-        return await self._writer.write(groups)
+    async def write(self, groups: Sequence[TableRows], *, whole: bool = False) -> Wrote:
+        return await self._writer.write(groups, whole=whole)
 
     async def read(self, ask: Range, *, after: tuple[int, int] | None = None, count: int = 10_000) -> list[ReadRow]:
         return await self._reader.read(ask, after, count)

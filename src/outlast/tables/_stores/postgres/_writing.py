@@ -77,17 +77,17 @@ class Writer:
         self._kept.clear()
         self._inserts.clear()
 
-    async def write(self, groups: Sequence[TableRows]) -> Wrote:
+    async def write(self, groups: Sequence[TableRows], *, whole: bool) -> Wrote:
         """Write groups of rows; see the port."""
         for left in reversed(range(TRIES)):
             try:
-                return await self._write(groups)
+                return await self._write(groups, whole=whole)
             except AGAIN:
                 if not left:
                     raise
         raise AssertionError
 
-    async def _write(self, groups: Sequence[TableRows]) -> Wrote:
+    async def _write(self, groups: Sequence[TableRows], *, whole: bool) -> Wrote:
         is_careful = False
         for _ in range(LOOKS_MAX):
             refusals = Refusals(groups)
@@ -95,7 +95,10 @@ class Writer:
             try:
                 async with transaction(self._db) as conn:
                     if await self._once(conn, groups, refusals, is_careful=is_careful):
-                        return refusals.wrote()
+                        wrote = refusals.wrote()
+                        if whole and (wrote.refused or wrote.stale):
+                            await conn.rollback()
+                        return wrote
                     # A table was changed meanwhile, and what was looked up is forgotten.
                     await conn.rollback()
             except (psycopg.Error, UnfitTextError) as error:

@@ -7,6 +7,7 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING, Final, TypeVar
 
+from outlast.tables._errors import TableError
 from outlast.tables._limits import FIELDS_LIMIT
 from outlast.tables._stores.port import SeriesFound
 from outlast.tables._stores.sqlite import catalogue, cleaning, looking, rows, series
@@ -25,6 +26,14 @@ T = TypeVar("T")
 COUNT_S_MAX: Final = 2.0
 SERIES_A_STEP: Final = 2_000
 """Series that one transaction makes, 25 microseconds each."""
+
+
+class _NotWholeError(TableError):
+    """Takes back a write of all or nothing of which something was refused, or stale."""
+
+    def __init__(self, wrote: Wrote) -> None:
+        super().__init__("something of a write of all or nothing was not written")
+        self.wrote = wrote
 
 
 class SqliteStore:
@@ -91,9 +100,21 @@ class SqliteStore:
             ids += found.ids
         return SeriesFound(ids, full)
 
-    async def write(self, groups: Sequence[TableRows]) -> Wrote:
+    async def write(self, groups: Sequence[TableRows], *, whole: bool = False) -> Wrote:
         """See the port."""
-        return await self._write(partial(self._writer.write, groups=groups))
+        if not whole:
+            return await self._write(partial(self._writer.write, groups=groups))
+
+        def all_of_it(st: Statements) -> Wrote:
+            wrote = self._writer.write(st, groups)
+            if wrote.refused or wrote.stale:
+                raise _NotWholeError(wrote)
+            return wrote
+
+        try:
+            return await self._write(all_of_it)
+        except _NotWholeError as error:
+            return error.wrote
 
     async def read(self, ask: Range, *, after: tuple[int, int] | None = None, count: int = 10_000) -> list[ReadRow]:
         """See the port."""
