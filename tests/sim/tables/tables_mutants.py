@@ -43,6 +43,11 @@ def whole_is_in_parts(patch: Patch) -> None:
     patch(Body, "write_whole", write_whole)
 
 
+def the_store_is_not_told_of_a_whole_body(patch: Patch) -> None:
+    real = FakeTableStore.write
+    patch(FakeTableStore, "write", lambda self, groups, **_: real(self, groups))
+
+
 def a_refusal_is_remembered_forever(patch: Patch) -> None:
     def remembered(self: Any, now: float, table: str) -> Any:
         found = self._refused.get(table)
@@ -84,6 +89,7 @@ MUTANTS: Mapping[str, Callable[[Patch], None]] = {
         an_error_counts_as_written,
         a_refused_row_counts_as_written,
         whole_is_in_parts,
+        the_store_is_not_told_of_a_whole_body,
         a_refusal_is_remembered_forever,
         a_table_that_was_made_again_keeps_its_series,
         an_acknowledgement_comes_before_the_commit,

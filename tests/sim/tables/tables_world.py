@@ -77,13 +77,10 @@ class WatchedTables(FakeTables):
     def __init__(self) -> None:
         super().__init__()
         self.written: dict[Key, dict[str, Any]] = {}
-        self.found = 0
-        """Rows and groups that were not written, as only the store could find."""
 
     def write(self, groups: Sequence[TableRows], *, whole: bool = False) -> Wrote:
         wrote = super().write(groups, whole=whole)
         refused = {(each.group, each.row) for each in wrote.refused}
-        self.found += len(refused) + len(wrote.stale)
         if whole and (refused or wrote.stale):
             return wrote
         for number, group in enumerate(groups):
@@ -185,16 +182,11 @@ class World:
             options["durable"] = True
             await self.cancelled(process, parsed, points, options)
             return
-        found = self.held.found
         try:
             written = await process.tables.write_parsed(parsed, **options)
         except (Unavailable, Stopping) as exc:
             self.say("refused body", type(exc).__name__)
             return
-        if options.get("whole") and self.held.found != found:
-            # A row that is refused at the commit, a table that is not as it was: the others may be written by then.
-            for each in points:
-                each.uncertain = True
         self.judge(points, written, options)
 
     async def cancelled(self, process: Served, parsed: Any, points: list[Sent], options: dict[str, Any]) -> None:

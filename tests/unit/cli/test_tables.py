@@ -146,6 +146,15 @@ def test_a_table_that_cannot_be_made_is_shown_with_its_cause_and_what_clears_it(
     assert CliRunner().invoke(app, words).stdout == "outlast.tables shape/taken: 1 failing key cleared\n"
 
 
+@pytest.mark.parametrize(
+    "words", [("show", "\udcff"), ("query", "a\udcff"), ("drop", "\udcff"), ("query", "cpu", "--tag", "a=\udcff")]
+)
+def test_a_name_that_is_no_text_is_bad_usage(filled: Path, words: tuple[str, ...]) -> None:
+    result = run(filled, *words)
+    assert result.exit_code == 64
+    assert "\\udcff' is no UTF-8, and every name in a store is; set the locale" in result.stderr
+
+
 def test_a_table_is_shown(filled: Path) -> None:
     result = run(filled, "show", "cpu", "--json")
     found = json.loads(result.stdout)

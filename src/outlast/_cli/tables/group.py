@@ -24,7 +24,21 @@ T = TypeVar("T")
 VARIABLE: Final = "OUTLAST_TABLES_STORE"
 STORE: Final = "metrics.db"
 
-table_argument = click.argument("table")
+
+class StoredText(click.ParamType[str]):
+    """A name or a value as stores have them: bytes of an argument that are no UTF-8 are part of none."""
+
+    name = "text"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the text."""
+        text = str(value)
+        if not text.isprintable() and any("\ud800" <= char <= "\udfff" for char in text):
+            self.fail(f"{text!r} is no UTF-8, and every name in a store is; set the locale of the terminal to UTF-8", param, ctx)
+        return text
+
+
+table_argument = click.argument("table", type=StoredText())
 
 
 @click.group()

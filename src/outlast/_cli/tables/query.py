@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from outlast._cli.output import as_json_option, printing
-from outlast._cli.tables.group import acted, existing, store_option, table_argument
+from outlast._cli.tables.group import StoredText, acted, existing, store_option, table_argument
 from outlast._core.duration import parse_duration
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class Tag(_Tag):
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, str | None]:
         """Return its name and its value, None for any."""
-        name, equals, text = str(value).partition("=")
+        name, equals, text = StoredText().convert(value, param, ctx).partition("=")
         if not name or (equals and not text):
             self.fail(f"{value!r} is not a tag; write it as host=a, or host for any value", param, ctx)
         return name, text if equals else None
