@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from outlast.tables import TableRecord, Tables
 
     Command = Callable[..., int]
+    _Text = click.ParamType[str]
+else:
+    # Older versions of click have no type argument here.
+    _Text = click.ParamType
 
 T = TypeVar("T")
 
@@ -25,7 +29,7 @@ VARIABLE: Final = "OUTLAST_TABLES_STORE"
 STORE: Final = "metrics.db"
 
 
-class StoredText(click.ParamType[str]):
+class StoredText(_Text):
     """A name or a value as stores have them: bytes of an argument that are no UTF-8 are part of none."""
 
     name = "text"
