@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import apsw
@@ -231,7 +232,7 @@ def test_a_group_that_is_stale_costs_no_failing_statement(tmp_path: Path, run_as
     run_async(main)
 
 
-def test_a_write_costs_one_look_at_the_catalogue_and_one_statement_a_group(tmp_path: Path, run_async: RunAsync) -> None:
+def test_a_write_costs_one_look_at_the_catalogue_and_a_statement_for_16_rows(tmp_path: Path, run_async: RunAsync) -> None:
     async def main() -> None:
         async with opened(tmp_path / "work.db") as store:
             records = [await shape(store, f"t{number}", v=INTEGER) for number in range(3)]
@@ -245,7 +246,27 @@ def test_a_write_costs_one_look_at_the_catalogue_and_one_statement_a_group(tmp_p
             kinds = [statement.split()[0] for statement in seen]
             assert kinds.count("SELECT") == 1
             assert set(kinds) <= {"SELECT", "BEGIN", "INSERT", "COMMIT"}
-            assert len({statement for statement in seen if statement.startswith("INSERT")}) == 3
+            inserts = [statement for statement in seen if statement.startswith("INSERT")]
+            assert sorted(Counter(inserts).values()) == [2, 2, 2, 3, 3, 3], "50 rows are three blocks and two rows"
+
+    run_async(main)
+
+
+@pytest.mark.parametrize("place", [0, 7, 15, 16, 31, 32])
+def test_a_row_that_an_index_of_somebody_refuses_is_alone_in_its_block(tmp_path: Path, run_async: RunAsync, place: int) -> None:
+    async def main() -> None:
+        async with opened(tmp_path / "work.db") as store:
+            record = await shape(store, v=INTEGER)
+            [one] = await ids(store, record, tags(host="a"))
+            await write(store, group(record, "v", [one, 1_000, 5_000]))
+            connection = apsw.Connection(str(tmp_path / "work.db"))
+            connection.execute("CREATE UNIQUE INDEX by_hand ON cpu (v)")
+            connection.close()
+            wrote = await store.write(
+                [group(record, "v", *([one, time, 5_000 if time == place else time] for time in range(33)))]
+            )
+            assert [(each.group, each.row) for each in wrote.refused] == [(0, place)]
+            assert [time for _, time, _ in await read(store)] == [*(time for time in range(33) if time != place), 1_000]
 
     run_async(main)
 

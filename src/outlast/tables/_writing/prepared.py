@@ -26,21 +26,18 @@ def prepared(known: Known, plan: Plan, rows: Rows, outcomes: Outcomes, now_ns: i
 
     Rows are changed in place. A point without a time gets `now_ns`.
     """
-    times = [row[1] for row in rows.rows]
-    if None in times:
-        for row in rows.rows:
-            if row[1] is None:
-                row[1] = now_ns
-        times = [row[1] for row in rows.rows]
+    for row in [row for row in rows.rows if row[1] is None]:
+        row[1] = now_ns
     if known.record.retention_s is not None or future_s is not None:
-        _check_times(known, rows, outcomes, times, now_ns, future_s)
+        _check_times(known, rows, outcomes, now_ns, future_s)
     for place in plan.to_float:
         _make_floats(known, rows, outcomes, place)
     return Group(known, plan, rows.fields, rows.types, rows.rows, rows.places) if rows.rows else None
 
 
-def _check_times(known: Known, rows: Rows, outcomes: Outcomes, times: list[int], now_ns: int, future_s: float | None) -> None:
+def _check_times(known: Known, rows: Rows, outcomes: Outcomes, now_ns: int, future_s: float | None) -> None:
     """Refuse points that are too old or too far ahead. The reason names the first of them."""
+    times: list[int] = [row[1] for row in rows.rows]
     retention_s = known.record.retention_s
     oldest, newest = time_bounds(now_ns, retention_s, future_s)
     old = [] if oldest is None or min(times) >= oldest else [place for place, time in enumerate(times) if time < oldest]

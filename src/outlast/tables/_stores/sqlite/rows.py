@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import operator
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Final
 
 import apsw
@@ -28,7 +29,19 @@ OF_A_ROW: Final = (OverflowError, TypeError, UnicodeError, apsw.TooBigError, aps
 """Errors of apsw for a row for what it is. The statement has changed nothing then, and the transaction goes on."""
 _SERIES: Final = operator.itemgetter(0)
 STATEMENTS_MAX: Final = 10_000
-"""Statements whose texts are kept, each for a table and some of its fields."""
+"""Sets of statements whose texts are kept, each for a table and some of its fields."""
+BLOCK: Final = 16
+"""Rows of one statement, where there are so many: a fifth less a row where they lie on one page. With more of them the gain is
+small, and what is left over goes one by one."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Upsert:
+    """The statements that write rows with some fields of a table."""
+
+    one: str
+    block: str
+    """Writes `BLOCK` rows, whose values follow one another. It keeps those before one that is refused."""
 
 
 @dataclass(slots=True)
@@ -37,10 +50,10 @@ class _Known:
 
     record: TableRecord
     fields: dict[str, FieldRecord]
-    statements: dict[tuple[str, ...], tuple[TableRecord, str]] = field(
-        default_factory=dict[tuple[str, ...], "tuple[TableRecord, str]"]
+    upserts: dict[tuple[str, ...], tuple[TableRecord, _Upsert]] = field(
+        default_factory=dict[tuple[str, ...], "tuple[TableRecord, _Upsert]"]
     )
-    """For fields: the record by which they were written last, and the statement."""
+    """For fields: the record by which they were written last, and the statements."""
 
 
 class Writer:
@@ -60,12 +73,12 @@ class Writer:
         refused: list[RowRefusal] = []
         stale: set[int] = set()
         for number, group in enumerate(groups):
-            statement = self._statement(st, group.table, group.fields)
-            if statement is None:
+            upsert = self._upsert(st, group.table, group.fields)
+            if upsert is None:
                 stale.add(number)
                 continue
             try:
-                refused += _written(st, statement, number, group)
+                refused += _written(st, upsert, number, group)
             except apsw.SQLError:
                 # Somebody has changed the table by hand. A shape puts it right; the other groups are not to suffer.
                 stale.add(number)
@@ -76,15 +89,15 @@ class Writer:
         if version != self._version or self._texts >= STATEMENTS_MAX:
             self._version, self._known, self._texts = version, {}, 0
 
-    def _statement(self, st: Statements, record: TableRecord, fields: tuple[str, ...]) -> str | None:
-        """Return the statement for some fields of a table; None if the catalogue has it otherwise than `record`."""
+    def _upsert(self, st: Statements, record: TableRecord, fields: tuple[str, ...]) -> _Upsert | None:
+        """Return the statements for some fields of a table; None if the catalogue has it otherwise than `record`."""
         known = self._known.get(record.id)
         if known is None:
             found = table_of_id(st, record.id)
             if found is None:
                 return None
             known = self._known[record.id] = _Known(found, {one.name: one for one in found.fields})
-        kept = known.statements.get(fields)
+        kept = known.upserts.get(fields)
         if kept is not None and kept[0] is record:
             return kept[1]
         believed = {one.name: one for one in record.fields}
@@ -92,40 +105,56 @@ class Writer:
             name not in known.fields or known.fields[name] != believed.get(name) for name in fields
         ):
             return None
-        text = _upsert(known, fields)
-        known.statements[fields] = (record, text)
+        upsert = _upsert_of(known, fields)
+        known.upserts[fields] = (record, upsert)
         self._texts += 1
-        return text
+        return upsert
 
 
-def _upsert(known: _Known, fields: tuple[str, ...]) -> str:
+def _upsert_of(known: _Known, fields: tuple[str, ...]) -> _Upsert:
     columns = [quoted(known.fields[name].stored) for name in fields]
-    into = f"INSERT INTO main.{quoted(known.record.stored)} ({', '.join(['series', 'time', *columns])})"
-    values = f"VALUES ({', '.join('?' * (len(columns) + 2))}) ON CONFLICT (series, time)"
-    if not columns:
-        return f"{into} {values} DO NOTHING"
-    return f"{into} {values} DO UPDATE SET {', '.join(f'{column} = excluded.{column}' for column in columns)}"
+    into = f"INTO main.{quoted(known.record.stored)} ({', '.join(['series', 'time', *columns])}) VALUES"
+    row = f"({', '.join('?' * (len(columns) + 2))})"
+    changes = f"UPDATE SET {', '.join(f'{column} = excluded.{column}' for column in columns)}" if columns else "NOTHING"
+    end = f"ON CONFLICT (series, time) DO {changes}"
+    # A statement that undoes all its rows for one of them keeps a copy of each page that it changes; one that fails does not.
+    return _Upsert(f"INSERT {into} {row} {end}", f"INSERT OR FAIL {into} {', '.join([row] * BLOCK)} {end}")
 
 
-def _written(st: Statements, statement: str, number: int, group: TableRows) -> list[RowRefusal]:
-    """Write the rows of a group. Of one that is refused nothing is written, and the iterator stands behind it.
+def _written(st: Statements, upsert: _Upsert, number: int, group: TableRows) -> list[RowRefusal]:
+    """Write the rows of a group. Of one that is refused nothing is written.
 
     They are written series by series: neighbours lie on one page, which is a third cheaper where thousands of series come in any
     order, and costs next to nothing where they come in order.
     """
-    refused: list[RowRefusal] = []
-    places: dict[int, int] = {}
     ordered = sorted(group.rows, key=_SERIES)
+    refused: list[tuple[list[Any], Exception]] = []
+    last = len(ordered) - len(ordered) % BLOCK
+    blocks = iter([list(chain.from_iterable(ordered[first : first + BLOCK])) for first in range(0, last, BLOCK)])
+    while operator.length_hint(blocks):
+        try:
+            st.run_all(upsert.block, blocks)
+        except OF_A_ROW:
+            # Some of its rows may be written already, and are the same when they are written again.
+            end = last - BLOCK * operator.length_hint(blocks)
+            refused += _one_by_one(st, upsert.one, ordered[end - BLOCK : end])
+    refused += _one_by_one(st, upsert.one, ordered[last:])
+    if not refused:
+        return []
+    places = {id(row): place for place, row in enumerate(group.rows)}
+    return [RowRefusal(number, places[id(row)], _fault(group, row, error)) for row, error in refused]
+
+
+def _one_by_one(st: Statements, statement: str, ordered: list[list[Any]]) -> list[tuple[list[Any], Exception]]:
+    """Write rows; return those that are refused. The iterator stands behind such a one."""
+    refused: list[tuple[list[Any], Exception]] = []
     rows = iter(ordered)
-    while True:
+    while operator.length_hint(rows):
         try:
             st.run_all(statement, rows)
         except OF_A_ROW as error:
-            places = places or {id(row): place for place, row in enumerate(group.rows)}
-            row = ordered[len(ordered) - operator.length_hint(rows) - 1]
-            refused.append(RowRefusal(number, places[id(row)], _fault(group, row, error)))
-        else:
-            return refused
+            refused.append((ordered[len(ordered) - operator.length_hint(rows) - 1], error))
+    return refused
 
 
 def _fault(group: TableRows, row: list[Any], error: Exception) -> Fault:
