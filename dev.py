@@ -62,8 +62,8 @@ SHARES_S = {"lint": 48, "tests/unit": 165, "tests/contract": 9, "tests/sim": 28,
 
 Together 1,002, not quite 17 minutes on two cores, for what stands: a runtime, a job queue, a change stream, durable streams with
 their node and client, procedures with their three stores, tables with their doors and two stores, admission and the shell of
-servers. Each system to come brings a share of its own, and the whole may reach 26 minutes when all are there. A busy machine makes
-the same work dearer by a tenth or two (shared caches and cores): that margin is in the shares, compared as they are.
+servers. Each system to come brings a share of its own, and the whole may reach 26 minutes when all are there. A busy machine
+makes the same work dearer by a tenth or two (shared caches and cores): that margin is in the shares, compared as they are.
 """
 
 Version = tuple[int, int]

@@ -119,11 +119,13 @@ class Body:
     async def _through(self, rows: Sequence[Rows], rounds: int) -> None:
         groups, lacking = self._planned(rows)
         ways: list[Coroutine[Any, Any, None]] = [self._shaped(each, rounds) for each in lacking.values()]
-        if not ways:
-            await self._in_line(groups, rounds)
-            return
-        ways.append(self._in_line(groups, rounds))
-        await asyncio.gather(*ways)
+        if groups:
+            ways.append(self._in_line(groups, rounds))
+        if len(ways) == 1:
+            # No task for it: a refusal from memory then costs no turn of the loop.
+            await ways[0]
+        elif ways:
+            await asyncio.gather(*ways)
 
     def _planned(self, rows: Iterable[Rows]) -> tuple[list[Group], dict[str, list[Rows]]]:
         """Return what can go in line, and by table what cannot yet. What never can is refused."""

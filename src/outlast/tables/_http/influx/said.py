@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, Final
 
 from outlast.tables._http.answers import JSON, Answer, Refused, retry_after, verdict
@@ -21,6 +22,8 @@ REASONS_MAX: Final = 5
 """The refusals of a body whose reasons are said in one line, for 1 and 2."""
 HEADER_BYTES_MAX: Final = 1_024
 """The bytes of an error that the original puts into a header."""
+_UNFIT: Final = re.compile("[^ -~]")
+"""The characters that no header has: control characters, and all that is not ASCII."""
 _CODES: Final = {
     400: "invalid",
     401: "unauthorized",
@@ -37,8 +40,7 @@ _CODES: Final = {
 
 def said_1(refused: Refused) -> Answer:
     """Return an error in the shape of InfluxDB 1: `{"error": ...}`, and a header that some clients read instead."""
-    # A header has no control characters, and latin-1 alone.
-    text = "".join(char if " " <= char <= "~" else "?" for char in refused.text[:HEADER_BYTES_MAX])
+    text = _UNFIT.sub("?", refused.text[:HEADER_BYTES_MAX])
     return _answer(refused, {"error": refused.text}, (b"x-influxdb-error", text.encode()))
 
 
