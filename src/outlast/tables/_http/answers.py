@@ -6,11 +6,12 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from outlast import OutlastError, Unavailable
+from outlast import Kind, OutlastError, Unavailable
 from outlast.http import problem_of
 from outlast.tables._model import PointOutcome
 
 if TYPE_CHECKING:
+    from outlast import Fault
     from outlast.tables._model import PointRefusal, Written
 
     Headers = tuple[tuple[bytes, bytes], ...]
@@ -92,13 +93,13 @@ def verdict(written: Written, *, whole: bool = False) -> Verdict:
     waited = PointOutcome.LATER if later else PointOutcome.PERSON
     waiting = [refusal for refusal in written.refused if refusal.outcome is waited]
     # Rates alone are 429: a body with one point that waits for the store waits for the store.
-    limited = bool(waiting) and all(_status(refusal) == 429 for refusal in waiting)
+    limited = bool(waiting) and all(_is_of_a_rate(fault) for fault in {id(each.fault): each.fault for each in waiting}.values())
     wait_s = written.retry_after_s
     return Verdict(429 if limited else 503, SOON_S if wait_s is None else wait_s, next(iter(waiting), None))
 
 
-def _status(refusal: PointRefusal) -> int:
-    return problem_of(OutlastError(refusal.reason, refusal.fault)).status
+def _is_of_a_rate(fault: Fault) -> bool:
+    return fault.kind is Kind.OVERLOADED and problem_of(OutlastError(fault.reason, fault)).status == 429
 
 
 def retry_after(seconds: float | None) -> Headers:

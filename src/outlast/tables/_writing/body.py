@@ -225,8 +225,6 @@ class Body:
     # The line.
 
     async def _in_line(self, groups: list[Group], rounds: int) -> None:
-        if not groups:
-            return
         items = _items(groups)
         if self._durable:
             await self._ended(items, rounds)

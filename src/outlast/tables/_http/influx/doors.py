@@ -43,6 +43,8 @@ class Api:
     """The text for a database that is not there, whose name comes in quotes."""
     empty: str = ""
     """The text for a body without a byte; "" where that is no mistake."""
+    shows_lines: bool = False
+    """Whether its answers have the lines that are refused."""
 
 
 APIS: Final = (
@@ -55,6 +57,7 @@ APIS: Final = (
         said.written_3,
         "The following Database does not exist: %s",
         "incoming write was empty",
+        shows_lines=True,
     ),
 )
 
@@ -97,8 +100,9 @@ class _Doors:
             parsed = tables.lines.parse(body, unit_ns=target.unit_ns)
         else:
             parsed = await asyncio.to_thread(tables.lines.parse, body, unit_ns=target.unit_ns)
-        # Points that are refused later on are shown with their lines.
-        parsed.source = body
+        if api.shows_lines:
+            # Those of points that are refused later on, too.
+            parsed.source = body
         written = await tables.write_parsed(
             parsed, client=request.client, durable=target.durable, whole=target.whole, deadline_s=request.deadline_s
         )

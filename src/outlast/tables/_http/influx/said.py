@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Final
 
 from outlast.tables._http.answers import JSON, Answer, Refused, retry_after, verdict
@@ -99,7 +100,7 @@ def _partial(written: Written, cause: PointRefusal | None) -> str:
     """Return the text of a partial write: the refusal that decided it first. Collectors know by it not to send again."""
     first = [] if cause is None else [cause]
     others = (refusal for refusal in written.refused if refusal is not cause)
-    reasons = [_reason(refusal) for refusal in (*first, *others)][:REASONS_MAX]
+    reasons = [_reason(refusal) for refusal in islice(chain(first, others), REASONS_MAX)]
     dropped = written.points - written.stored
     more = f" (and {dropped - len(reasons):,} more)" if dropped > len(reasons) else ""
     return f"partial write: {'; '.join(reasons)}{more} dropped={dropped}"
