@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -33,7 +34,7 @@ def connect(path: Path, *, create: bool, is_over: Callable[[], bool], wait: Call
     try:
         connection.set_busy_handler(wait)
         _place_temporary_files(connection, str(path.parent))
-        _set_wal(connection, path)
+        _set_wal(connection, path, wait)
         # FULL syncs at each commit: what was committed is there after a power cut. In WAL mode, NORMAL may lose the last.
         pragma(connection, "synchronous", "full")
         pragma(connection, "foreign_keys", "on")
@@ -48,9 +49,21 @@ def connect(path: Path, *, create: bool, is_over: Callable[[], bool], wait: Call
     return connection
 
 
-def _set_wal(connection: apsw.Connection, path: Path) -> None:
-    if pragma(connection, "journal_mode", "wal") != "wal":
+def _set_wal(connection: apsw.Connection, path: Path, wait: Callable[[int], bool]) -> None:
+    if _journal_mode(connection, wait) != "wal":
         raise ConfigurationError(f"sqlite {path}: there is no write-ahead log on this file system; put the file on a local disk")
+
+
+def _journal_mode(connection: apsw.Connection, wait: Callable[[int], bool]) -> object:
+    """Ask for a write-ahead log; return the mode that holds."""
+    for attempts in itertools.count():
+        try:
+            return pragma(connection, "journal_mode", "wal")
+        except apsw.BusyError:
+            # Of several that open a new file at once, SQLite asks no busy handler here: each has a lock that another waits for.
+            if not wait(attempts):
+                raise
+    raise AssertionError
 
 
 def execute(connection: apsw.Connection, statement: str) -> None:

@@ -13,6 +13,7 @@ from outlast import ConfigurationError, Kind, Scope, State, Unavailable
 from outlast.extend import attached
 from outlast.sqlite import Sqlite
 from outlast.sqlite import _log_growth as log_growth
+from outlast.sqlite._connection import connect
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -361,3 +362,32 @@ def test_settings_that_cannot_work_are_refused(tmp_path: Path, settings: dict[st
 def test_only_a_file_is_kept(path: str) -> None:
     with pytest.raises(ConfigurationError, match="path of a file"):
         Sqlite(path)
+
+
+def test_a_file_that_somebody_else_writes_to_as_it_is_opened_is_waited_for(tmp_path: Path) -> None:
+    """Of several that open a new file at once, SQLite refuses the change to a write-ahead log without asking whether to wait."""
+    other = apsw.Connection(str(tmp_path / "work.db"))
+    other.execute("CREATE TABLE t(a)")
+    other.execute("BEGIN IMMEDIATE")
+    asked: list[int] = []
+
+    def wait(attempts: int) -> bool:
+        asked.append(attempts)
+        if len(asked) == 3:
+            other.execute("COMMIT")
+        return True
+
+    connection = connect(tmp_path / "work.db", create=False, is_over=lambda: False, wait=wait)
+    assert asked == [0, 1, 2]
+    assert connection.pragma("journal_mode") == "wal"
+    connection.close()
+    other.close()
+
+
+def test_a_file_that_stays_locked_as_it_is_opened_is_given_up(tmp_path: Path) -> None:
+    other = apsw.Connection(str(tmp_path / "work.db"))
+    other.execute("CREATE TABLE t(a)")
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(apsw.BusyError, match="locked"):
+        connect(tmp_path / "work.db", create=False, is_over=lambda: False, wait=lambda attempts: attempts < 3)
+    other.close()
