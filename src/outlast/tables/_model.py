@@ -17,8 +17,6 @@ Tags: TypeAlias = tuple[tuple[str, str], ...]
 
 INT64_MIN: Final = -(2**63)
 INT64_MAX: Final = 2**63 - 1
-EXACT_MAX: Final = 2**53
-"""Every integer up to it, either way, is a double too."""
 TIME_MIN_NS: Final = INT64_MIN + 2
 TIME_MAX_NS: Final = INT64_MAX - 1
 """The times that InfluxDB takes: 1677-09-21 to 2262-04-11. Its two smallest and its largest number have meanings of their own."""
